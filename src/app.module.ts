@@ -1,0 +1,18 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import type { Logger } from 'pino';
+import type { Config } from './config/config.js';
+import { ConfigModule } from './config/config.module.js';
+import { GrpcModule } from './grpc/grpc.module.js';
+import { HttpModule } from './http/http.module.js';
+import { loggerModule } from './logging.js';
+
+/** Feed, whole: two doors on one log. */
+@Module({})
+export class AppModule {
+  static of(config: Config, log: Logger): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [ConfigModule.of(config), loggerModule(log), GrpcModule, HttpModule],
+    };
+  }
+}

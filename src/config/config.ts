@@ -1,0 +1,112 @@
+import { z } from 'zod';
+import { address, duration, size } from './parse.js';
+
+/**
+ * Every setting: an environment variable with its default. README.md has the same as a table, and
+ * test/unit/config.spec.ts holds the two together.
+ */
+export const SETTINGS = z.object({
+  /** Where gRPC listens: host:port. */
+  FEED_GRPC_ADDRESS: address.prefault('127.0.0.1:50051'),
+  /** Where HTTP listens, for probes: host:port. */
+  FEED_HTTP_ADDRESS: address.prefault('127.0.0.1:8080'),
+  /** The directory of the log. One process at a time. */
+  FEED_DATA_DIR: z.string().min(1, 'must name a directory').prefault('./data'),
+  /** Where events are kept: lmdb (in FEED_DATA_DIR) or memory (lost at the end of the process). */
+  FEED_ENGINE: z.enum(['lmdb', 'memory']).prefault('lmdb'),
+  /** What an acknowledgement means: fsync (flushed to disk) or none. Follows the engine. */
+  FEED_DURABILITY: z.enum(['fsync', 'none']).optional(),
+  /** The largest event an upload may send, encoded. */
+  FEED_MAX_EVENT_BYTES: size('1KiB', '3MiB').prefault('1MiB'),
+  /** How much of one upload or chat may be under way towards the server: HTTP/2's stream window. */
+  FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
+  /** The same for all streams of one connection: HTTP/2's session window. */
+  FEED_SESSION_WINDOW: size('64KiB', '256MiB').prefault('16MiB'),
+  /** After SIGTERM: how long to go on serving while not ready, so that load balancers notice. */
+  FEED_DRAIN_DELAY: duration('0s', '10m').prefault('0s'),
+  /** After that: how long uploads may take to finish. */
+  FEED_DRAIN_TIMEOUT: duration('0s', '10m').prefault('20s'),
+  FEED_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).prefault('info'),
+  /** json (one object a line) or pretty (for people). The default follows where the log goes. */
+  FEED_LOG_FORMAT: z.enum(['json', 'pretty']).optional(),
+});
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+  readonly text: string;
+}
+
+/** The settings of this process: read once, checked, frozen. */
+export interface Config {
+  readonly grpcAddress: Address;
+  readonly httpAddress: Address;
+  readonly dataDir: string;
+  readonly engine: 'lmdb' | 'memory';
+  readonly durability: 'fsync' | 'none';
+  readonly maxEventBytes: number;
+  readonly streamWindow: number;
+  readonly sessionWindow: number;
+  readonly drainDelay: number;
+  readonly drainTimeout: number;
+  readonly logLevel: string;
+  readonly logFormat: 'json' | 'pretty';
+}
+
+/** Nest's token for Config. */
+export const CONFIG = Symbol('Config');
+
+/** Settings that cannot be used; the message names each. */
+export class ConfigError extends Error {}
+
+// What Kubernetes injects into a pod for each Service of its namespace: for one called feed, or feed-x,
+// FEED_SERVICE_HOST, FEED_PORT=tcp://..., FEED_X_PORT_50051_TCP_ADDR. And the client's own settings.
+const OF_OTHERS = [
+  /^FEED_(\w+_)?SERVICE_(HOST|PORT(_\w+)?)$/,
+  /^FEED_(\w+_)?PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/,
+  /^FEED_(ADDRESS|TOKEN)$/,
+];
+
+/**
+ * @param toTerminal whether the log goes to a terminal
+ * @throws ConfigError
+ */
+export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config {
+  const names = Object.keys(env).filter((name) => name.startsWith('FEED_'));
+  const problems = names
+    .filter((name) => !(name in SETTINGS.shape) && !OF_OTHERS.some((others) => others.test(name)))
+    .map(
+      (name) =>
+        `${name} is not a setting. The settings are ${Object.keys(SETTINGS.shape).join(', ')}`,
+    );
+
+  const parsed = SETTINGS.safeParse(env);
+  if (!parsed.success) {
+    for (const { path, message } of parsed.error.issues) {
+      const name = String(path[0]);
+      problems.push(`${name}=${env[name]}: ${message}`);
+    }
+  }
+  if (env.FEED_ENGINE === 'memory' && env.FEED_DURABILITY === 'fsync') {
+    problems.push(
+      'FEED_DURABILITY=fsync: the memory engine keeps nothing on disk; use FEED_ENGINE=lmdb',
+    );
+  }
+  if (problems.length > 0 || !parsed.success) throw new ConfigError(problems.join('\n'));
+
+  const settings = parsed.data;
+  return Object.freeze({
+    grpcAddress: settings.FEED_GRPC_ADDRESS,
+    httpAddress: settings.FEED_HTTP_ADDRESS,
+    dataDir: settings.FEED_DATA_DIR,
+    engine: settings.FEED_ENGINE,
+    durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'lmdb' ? 'fsync' : 'none'),
+    maxEventBytes: settings.FEED_MAX_EVENT_BYTES,
+    streamWindow: settings.FEED_STREAM_WINDOW,
+    sessionWindow: settings.FEED_SESSION_WINDOW,
+    drainDelay: settings.FEED_DRAIN_DELAY,
+    drainTimeout: settings.FEED_DRAIN_TIMEOUT,
+    logLevel: settings.FEED_LOG_LEVEL,
+    logFormat: settings.FEED_LOG_FORMAT ?? (toTerminal ? 'pretty' : 'json'),
+  });
+}

@@ -1,0 +1,45 @@
+import { z } from 'zod';
+
+const UNITS = {
+  bytes: { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 },
+  milliseconds: { ms: 1, s: 1000, m: 60_000, h: 3_600_000 },
+} as const;
+
+/** A number with a unit, such as 20s or 1MiB, within bounds given the same way. */
+function quantity(kind: keyof typeof UNITS, min: string, max: string) {
+  const units: Record<string, number> = UNITS[kind];
+  const names = Object.keys(units).join(', ');
+  const toNumber = (text: string): number | undefined => {
+    const match = /^(\d+)([a-zA-Z]*)$/.exec(text);
+    const unit = match && units[match[2]];
+    return unit ? Number(match[1]) * unit : undefined;
+  };
+  return z.string().transform((text, context) => {
+    const value = toNumber(text);
+    if (value === undefined) {
+      context.addIssue(`must be a whole number with a unit (${names}), such as ${max}`);
+      return z.NEVER;
+    }
+    if (value < toNumber(min)! || value > toNumber(max)!) {
+      context.addIssue(`must be from ${min} to ${max}`);
+      return z.NEVER;
+    }
+    return value;
+  });
+}
+
+/** Milliseconds, written as 500ms, 20s, 5m or 1h. */
+export const duration = (min: string, max: string) => quantity('milliseconds', min, max);
+
+/** Bytes, written as 64KiB, 1MiB and so on. */
+export const size = (min: string, max: string) => quantity('bytes', min, max);
+
+/** host:port; an IPv6 host in brackets; port 0 for any free one. */
+export const address = z.string().transform((text, context) => {
+  const match = /^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):(\d{1,5})$/.exec(text);
+  if (!match || Number(match[2]) > 65535) {
+    context.addIssue('must be host:port, such as 127.0.0.1:50051 or [::]:50051');
+    return z.NEVER;
+  }
+  return { host: match[1].replace(/^\[|\]$/g, ''), port: Number(match[2]), text };
+});

@@ -1,0 +1,47 @@
+import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
+import { Broker } from '../broker/broker.js';
+import { LocalBroker } from '../broker/local-broker.js';
+import { CONFIG, type Config } from '../config/config.js';
+import { EventRepository } from '../repository/event-repository.js';
+import { LmdbRepository } from '../repository/lmdb/lmdb-repository.js';
+import { MemoryRepository } from '../repository/memory-repository.js';
+import { Chats } from './chat.js';
+import { Readiness } from './readiness.js';
+import { Uploads } from './upload.js';
+import { Watches } from './watch.js';
+
+function openRepository({
+  engine,
+  dataDir,
+  durability,
+}: Config): EventRepository | Promise<EventRepository> {
+  return engine === 'memory'
+    ? new MemoryRepository()
+    : LmdbRepository.open({ directory: dataDir, fsync: durability === 'fsync' });
+}
+
+/** The use cases, whatever the transport, on the log and the bell. */
+@Module({
+  providers: [
+    { provide: EventRepository, useFactory: openRepository, inject: [CONFIG] },
+    { provide: Broker, useClass: LocalBroker },
+    Watches,
+    Uploads,
+    Chats,
+    Readiness,
+  ],
+  exports: [EventRepository, Watches, Uploads, Chats, Readiness],
+})
+export class FeedModule implements OnApplicationShutdown {
+  constructor(
+    private readonly repository: EventRepository,
+    @Inject(Broker) broker: Broker,
+  ) {
+    repository.onDurable((topics) => broker.ring(topics));
+  }
+
+  /** After both doors are closed. */
+  onApplicationShutdown(): Promise<void> {
+    return this.repository.close();
+  }
+}

@@ -1,0 +1,138 @@
+import { Injectable } from '@nestjs/common';
+import { Durability, type UploadResult } from '../gen/feed/v1/feed.js';
+import {
+  type AppendError,
+  type Appended,
+  EventRepository,
+} from '../repository/event-repository.js';
+import { type CheckedEvents, EventChecker } from '../wire/check-events.js';
+import { formatCursor } from '../wire/cursor.js';
+import {
+  MessageTooLargeError,
+  MessageTruncatedError,
+  type ReceivedFrames,
+} from '../wire/frames.js';
+import { FeedError } from './errors.js';
+
+/** UploadResult.received is an int32. */
+const MAX_EVENTS = 2 ** 31 - 1;
+
+const DURABILITY = {
+  memory: Durability.DURABILITY_MEMORY,
+  fsync: Durability.DURABILITY_FSYNC,
+  replicated: Durability.DURABILITY_REPLICATED,
+} as const;
+
+/** Stores streams of events. */
+@Injectable()
+export class Uploads {
+  /** Uploads under way. */
+  open = 0;
+
+  constructor(private readonly repository: EventRepository) {}
+
+  /**
+   * Takes a stream to its end and resolves when its last event is durable. Whatever ends it, what was
+   * taken until then is stored or has failed when this settles.
+   *
+   * @param signal aborts the upload with its reason
+   * @param onTaken is told of events that were checked and handed to the log
+   * @throws FeedError with `received`, how many of the stream's first events are stored
+   */
+  async upload(
+    stream: AsyncIterable<ReceivedFrames>,
+    signal: AbortSignal,
+    onTaken: (events: CheckedEvents) => void = () => {},
+    maxEvents: number = MAX_EVENTS,
+  ): Promise<UploadResult> {
+    this.open++;
+    const frames = stream[Symbol.asyncIterator]();
+    const writer = this.repository.openWriter();
+    const checker = new EventChecker();
+    let received = 0;
+    let last: Appended | undefined;
+    let failure: AppendError | undefined;
+    let ended: unknown;
+    // Appends settle in order, so the last one settles after all others.
+    let lastAppend: Promise<void> | undefined;
+    try {
+      for (;;) {
+        const next = await frames.next();
+        if (next.done || failure) break;
+        if (checker.count >= maxEvents) throw tooLong(maxEvents);
+        const events = checker.check(next.value);
+        if (events.count > 0) {
+          onTaken(events);
+          lastAppend = writer.append(events).then(
+            (appended) => {
+              received += events.count;
+              last = appended;
+            },
+            (error: AppendError) => {
+              failure ??= error;
+              void frames.return?.(); // do not wait for the client's next event to tell it
+            },
+          );
+        }
+        if (checker.problem) break;
+        const room = writer.room();
+        if (room) await room;
+      }
+    } catch (error) {
+      ended = error;
+    } finally {
+      void frames.return?.();
+      await lastAppend;
+      this.open--;
+    }
+    const count = { received: String(received) };
+    if (failure) throw insertFailed(failure, count);
+    if (checker.problem) {
+      const { index, problem } = checker.problem;
+      throw new FeedError('EVENT_INVALID', `event ${index}: ${problem}`, {
+        index: String(index),
+        ...count,
+      });
+    }
+    if (ended) throw withReceived(ended, checker.count, count);
+    signal.throwIfAborted();
+    return {
+      received,
+      duplicates: 0,
+      lastCursor: last ? formatCursor(last.last) : '',
+      durability: DURABILITY[this.repository.durability],
+    };
+  }
+}
+
+function insertFailed(error: AppendError, received: { received: string }): FeedError {
+  return error.reason === 'storage-full'
+    ? new FeedError('STORAGE_FULL', error.message, received, { cause: error })
+    : new FeedError('INSERT_FAILED', `insert: ${error.message}`, received, { cause: error });
+}
+
+function tooLong(maxEvents: number): FeedError {
+  return new FeedError(
+    'UPLOAD_TOO_LONG',
+    `an upload has at most ${maxEvents} events: go on with a new one`,
+  );
+}
+
+/** The error that ended the stream, with what the client needs to go on. */
+function withReceived(error: unknown, index: number, received: { received: string }): unknown {
+  if (error instanceof MessageTooLargeError || error instanceof MessageTruncatedError) {
+    return new FeedError('EVENT_INVALID', `event ${index}: ${error.message}`, {
+      index: String(index),
+      ...received,
+    });
+  }
+  if (error instanceof FeedError) {
+    return new FeedError(
+      error.reason,
+      error.message,
+      { ...error.metadata, ...received },
+      { cause: error },
+    );
+  }
+  return error;
+}

@@ -1,0 +1,126 @@
+import { StartPosition, type WatchRequest } from '../gen/feed/v1/feed.js';
+import type { Timestamp } from '../gen/google/protobuf/timestamp.js';
+import type { EventRepository } from '../repository/event-repository.js';
+import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
+import { topicProblem } from '../wire/topic.js';
+import { FeedError } from './errors.js';
+
+export interface WatchStart {
+  /** Read strictly after this. */
+  readonly after: Position;
+  /** Cursors to resume after: where a live watch starts, and just before the oldest event held. */
+  readonly head: string;
+  readonly earliest: string;
+  /** Milliseconds, or 0 for no heartbeats. */
+  readonly heartbeat: number;
+}
+
+const MIN_HEARTBEAT = 1_000;
+const MAX_TIMER = 2 ** 31 - 1;
+
+/**
+ * Checks a request and finds where its watch starts.
+ *
+ * @throws FeedError
+ */
+export async function watchStart(
+  repository: EventRepository,
+  request: WatchRequest,
+): Promise<WatchStart> {
+  const { topic } = request;
+  const problem = topicProblem(topic);
+  if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `topic: ${problem}`);
+  const heartbeat = heartbeatOf(request);
+
+  const head = repository.head;
+  const floor = await repository.floor(topic);
+  const bounds = {
+    earliest: formatCursor(repository.cursorAt(floor)),
+    head: formatCursor(repository.cursorAt(head)),
+  };
+  const after = await startOf(repository, request, head, floor, bounds);
+  return { after, ...bounds, heartbeat };
+}
+
+async function startOf(
+  repository: EventRepository,
+  { topic, afterCursor, position, since, last }: WatchRequest,
+  head: Position,
+  floor: Position,
+  bounds: { earliest: string; head: string },
+): Promise<Position> {
+  if (afterCursor) return afterCursorOf(repository, afterCursor, floor, bounds);
+  if (since) {
+    const time = millisecondsOf(since);
+    return time > Date.now() ? head : ((await repository.positionBefore(topic, time)) ?? head);
+  }
+  if (last) return repository.positionBeforeLast(topic, last);
+  switch (position ?? StartPosition.START_POSITION_UNSPECIFIED) {
+    case StartPosition.START_POSITION_EARLIEST:
+      return floor;
+    case StartPosition.START_POSITION_LIVE:
+    case StartPosition.START_POSITION_UNSPECIFIED:
+      return head;
+    default:
+      throw new FeedError('START_INVALID', `position ${position} is not one of this version's`);
+  }
+}
+
+function afterCursorOf(
+  repository: EventRepository,
+  text: string,
+  floor: Position,
+  bounds: { earliest: string; head: string },
+): Position {
+  const cursor = parseCursor(text);
+  if (!cursor) {
+    throw new FeedError(
+      'CURSOR_INVALID',
+      'after_cursor is not a cursor of this service: send one as it was received',
+    );
+  }
+  switch (repository.locate(cursor)) {
+    case 'other-epoch':
+      throw new FeedError(
+        'EPOCH_CHANGED',
+        'after_cursor is of a history that this log does not have: it was lost, or restored from a copy. ' +
+          'Start again from earliest or head',
+        bounds,
+      );
+    case 'ahead':
+      throw new FeedError('CURSOR_AHEAD', 'after_cursor is ahead of the log', {
+        head: bounds.head,
+      });
+    case 'in-log':
+      if (cursor.position >= floor) return cursor.position;
+      throw expired(bounds);
+  }
+}
+
+/** The answer to a watch whose next events retention has removed. */
+export function expired(bounds: { earliest: string; head: string }): FeedError {
+  return new FeedError(
+    'CURSOR_EXPIRED',
+    'the events after this cursor are no longer held: go on from earliest, knowing that there is a gap',
+    bounds,
+  );
+}
+
+function millisecondsOf({ seconds, nanos }: Timestamp): number {
+  const inRange =
+    seconds >= -62135596800 && seconds <= 253402300799 && nanos >= 0 && nanos <= 999_999_999;
+  if (!inRange) throw new FeedError('START_INVALID', 'since is out of the range of a Timestamp');
+  return seconds * 1000 + Math.ceil(nanos / 1e6);
+}
+
+function heartbeatOf({ heartbeat }: WatchRequest): number {
+  if (!heartbeat) return 0;
+  const milliseconds = heartbeat.seconds * 1000 + heartbeat.nanos / 1e6;
+  if (!(milliseconds >= MIN_HEARTBEAT)) {
+    throw new FeedError(
+      'HEARTBEAT_INVALID',
+      `heartbeat must be at least ${MIN_HEARTBEAT / 1000} s`,
+    );
+  }
+  return Math.min(milliseconds, MAX_TIMER);
+}

@@ -1,0 +1,72 @@
+import { Injectable } from '@nestjs/common';
+import { Broker } from '../broker/broker.js';
+import type { WatchRequest } from '../gen/feed/v1/feed.js';
+import { EventRepository } from '../repository/event-repository.js';
+import type { Position } from '../wire/cursor.js';
+import type { EventBatch } from '../wire/event-batch.js';
+import { heartbeatEvent } from '../wire/heartbeat.js';
+import { type WatchStart, watchStart } from './watch-start.js';
+
+/** Bytes of events that a watch sends at a time: all the memory it takes, however slow its reader. */
+const BATCH_BYTES = 32 * 1024;
+
+export interface OpenWatch {
+  readonly start: WatchStart;
+  readonly batches: AsyncGenerator<EventBatch, void, void>;
+}
+
+/** Follows topics: read the log, send, and when there is no more, wait for the bell. */
+@Injectable()
+export class Watches {
+  /** Watches that hold a bell: those being read. */
+  get open(): number {
+    return this.broker.subscriptions;
+  }
+
+  constructor(
+    private readonly repository: EventRepository,
+    private readonly broker: Broker,
+  ) {}
+
+  /**
+   * The batches never end by themselves: they throw what the signal was aborted with.
+   *
+   * @throws FeedError if the request can't be served
+   */
+  async watch(request: WatchRequest, signal: AbortSignal): Promise<OpenWatch> {
+    const start = await watchStart(this.repository, request);
+    return { start, batches: this.follow(request.topic, start, signal) };
+  }
+
+  private async *follow(
+    topic: string,
+    { after, heartbeat }: WatchStart,
+    signal: AbortSignal,
+  ): AsyncGenerator<EventBatch, void, void> {
+    const bell = this.broker.subscribe(topic);
+    const lookUp = (): void => bell.ring();
+    signal.addEventListener('abort', lookUp);
+    try {
+      let position: Position = after;
+      for (;;) {
+        bell.clear();
+        // Before the read: it is past no event of this topic that the read will not have found.
+        const head = this.repository.head;
+        for (;;) {
+          signal.throwIfAborted();
+          const found = this.repository.read(topic, position, BATCH_BYTES);
+          const batch = found instanceof Promise ? await found : found;
+          if (!batch) break;
+          position = batch.last;
+          yield batch;
+        }
+        if (head > position) position = head;
+        const rang = await bell.wait(heartbeat);
+        if (!rang) yield heartbeatEvent(topic, this.repository.cursorAt(position));
+      }
+    } finally {
+      signal.removeEventListener('abort', lookUp);
+      bell.silence();
+    }
+  }
+}

@@ -1,0 +1,22 @@
+import { status } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import { FeedError } from '../feed/errors.js';
+import type { EndedCall } from './transport/index.js';
+
+/** One line when a call ends. What went through it is counted, never logged. */
+export function logEnd(log: Logger, { call, code, details, error }: EndedCall): void {
+  const fields = {
+    context: 'gRPC',
+    method: call.path,
+    peer: call.peer,
+    ...call.notes,
+    status: status[code],
+    ...(error instanceof FeedError && { reason: error.reason }),
+    ...(details !== '' && { details }),
+    events: call.events,
+    bytes: call.bytes,
+    ms: Math.round(performance.now() - call.startedAt),
+  };
+  const level = code === status.INTERNAL || code === status.UNKNOWN ? 'error' : 'info';
+  log[level](fields, 'call ended');
+}

@@ -1,0 +1,33 @@
+import { fileURLToPath } from 'node:url';
+import { loadSync, type MethodDefinition, type PackageDefinition } from '@grpc/proto-loader';
+
+const PROTO_DIRECTORY = fileURLToPath(new URL('../../proto', import.meta.url));
+
+export const PACKAGE = 'feed.v1';
+export const SERVICE = 'feed.v1.FeedService';
+
+/** The messages as src/gen types them. */
+const LOADER_OPTIONS = {
+  includeDirs: [PROTO_DIRECTORY],
+  longs: Number,
+  enums: Number,
+  defaults: true,
+  oneofs: false,
+};
+
+export function loadContract(): PackageDefinition {
+  return loadSync(
+    ['feed/v1/feed.proto', 'google/rpc/status.proto', 'google/rpc/error_details.proto'],
+    LOADER_OPTIONS,
+  );
+}
+
+const asIs = (bytes: Buffer): Buffer => bytes;
+
+/** Streams of events and chat messages stay bytes: src/wire checks and makes them, in batches. */
+export function keepStreamsAsBytes(contract: PackageDefinition): void {
+  for (const method of Object.values(contract[SERVICE]) as MethodDefinition<object, object>[]) {
+    if (method.requestStream) method.requestDeserialize = asIs;
+    if (method.responseStream) method.responseSerialize = asIs as never;
+  }
+}

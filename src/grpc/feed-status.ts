@@ -1,0 +1,49 @@
+import { Metadata, status } from '@grpc/grpc-js';
+import type { MessageTypeDefinition } from '@grpc/proto-loader';
+import type { FeedError, Reason } from '../feed/errors.js';
+import { loadContract, PACKAGE } from './contract.js';
+
+/** The status of each reason: the contract's error table. */
+const STATUS: Record<Reason, status> = {
+  CURSOR_INVALID: status.INVALID_ARGUMENT,
+  CURSOR_EXPIRED: status.OUT_OF_RANGE,
+  CURSOR_AHEAD: status.OUT_OF_RANGE,
+  EPOCH_CHANGED: status.FAILED_PRECONDITION,
+  TOPIC_INVALID: status.INVALID_ARGUMENT,
+  START_INVALID: status.INVALID_ARGUMENT,
+  HEARTBEAT_INVALID: status.INVALID_ARGUMENT,
+  EVENT_INVALID: status.INVALID_ARGUMENT,
+  UPLOAD_TOO_LONG: status.RESOURCE_EXHAUSTED,
+  INSERT_FAILED: status.INTERNAL,
+  STORAGE_FULL: status.RESOURCE_EXHAUSTED,
+  MESSAGE_INVALID: status.INVALID_ARGUMENT,
+  ROOMS_UNAVAILABLE: status.UNIMPLEMENTED,
+  DRAINING: status.UNAVAILABLE,
+};
+
+const contract = loadContract();
+type MessageType = MessageTypeDefinition<object, object>;
+const Status = contract['google.rpc.Status'] as MessageType;
+const ErrorInfo = contract['google.rpc.ErrorInfo'] as MessageType;
+
+/** A status as grpc-js sends it, with google.rpc.ErrorInfo in its details. */
+export interface FeedStatus {
+  readonly code: status;
+  readonly details: string;
+  readonly metadata: Metadata;
+}
+
+export function feedStatus({ reason, message, metadata }: FeedError): FeedStatus {
+  const code = STATUS[reason];
+  const info = ErrorInfo.serialize({ reason, domain: PACKAGE, metadata });
+  const trailers = new Metadata();
+  trailers.set(
+    'grpc-status-details-bin',
+    Status.serialize({
+      code,
+      message: message.toWellFormed(),
+      details: [{ type_url: 'type.googleapis.com/google.rpc.ErrorInfo', value: info }],
+    }),
+  );
+  return { code, details: message, metadata: trailers };
+}

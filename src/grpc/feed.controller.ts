@@ -1,0 +1,43 @@
+import { Controller, UseFilters, UseInterceptors } from '@nestjs/common';
+import { GrpcStreamMethod } from '@nestjs/microservices';
+import { Chats } from '../feed/chat.js';
+import { Uploads } from '../feed/upload.js';
+import { Watches } from '../feed/watch.js';
+import type { UploadResult, WatchRequest } from '../gen/feed/v1/feed.js';
+import type { EventBatch } from '../wire/event-batch.js';
+import type { Frames, ReceivedFrames } from '../wire/frames.js';
+import { StatusFilter } from './status.filter.js';
+import { Call, StreamedResult } from './transport/index.js';
+
+@Controller()
+@UseFilters(StatusFilter)
+@UseInterceptors(StreamedResult)
+export class FeedController {
+  constructor(
+    private readonly watches: Watches,
+    private readonly uploads: Uploads,
+    private readonly chats: Chats,
+  ) {}
+
+  @GrpcStreamMethod('FeedService')
+  async watch(request: WatchRequest, call: Call): Promise<AsyncIterable<EventBatch>> {
+    call.notes.topic = request.topic;
+    const { start, batches } = await this.watches.watch(request, call.signal);
+    call.sendHeaders({ 'feed-head': start.head, 'feed-earliest': start.earliest });
+    return batches;
+  }
+
+  @GrpcStreamMethod('FeedService')
+  uploadEvents(events: AsyncIterable<ReceivedFrames>, call: Call): Promise<UploadResult> {
+    return this.uploads.upload(events, call.signal, ({ topics, count, bytes }) => {
+      call.events += count;
+      call.bytes += bytes;
+      call.notes.topic ??= topics[0].topic;
+    });
+  }
+
+  @GrpcStreamMethod('FeedService')
+  chat(messages: AsyncIterable<ReceivedFrames>): AsyncIterable<Frames> {
+    return this.chats.chat(messages);
+  }
+}

@@ -1,0 +1,83 @@
+import { type BeforeApplicationShutdown, Inject, Module } from '@nestjs/common';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation, service as healthDefinition } from 'grpc-health-check';
+import { PinoLogger } from 'nestjs-pino';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CONFIG, type Config } from '../config/config.js';
+import { draining } from '../feed/errors.js';
+import { FeedModule } from '../feed/feed.module.js';
+import { Readiness } from '../feed/readiness.js';
+import { logEnd } from './call-log.js';
+import { keepStreamsAsBytes, loadContract, PACKAGE, SERVICE } from './contract.js';
+import { FeedController } from './feed.controller.js';
+import { StreamStrategy } from './transport/index.js';
+
+/** A client whose network died is gone after both. */
+const KEEPALIVE_TIME = 30_000;
+const KEEPALIVE_TIMEOUT = 10_000;
+
+function createStrategy(
+  config: Config,
+  logger: PinoLogger,
+  health: HealthImplementation,
+): StreamStrategy {
+  const contract = loadContract();
+  return new StreamStrategy({
+    grpc: {
+      package: PACKAGE,
+      packageDefinition: contract,
+      url: config.grpcAddress.text,
+      onLoadPackageDefinition: (loaded, server) => {
+        keepStreamsAsBytes(loaded);
+        health.addToServer(server);
+        new ReflectionService({ ...loaded, 'grpc.health.v1.Health': healthDefinition }).addToServer(
+          server,
+        );
+      },
+    },
+    server: {
+      'grpc.keepalive_time_ms': KEEPALIVE_TIME,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT,
+    },
+    windows: { stream: config.streamWindow, session: config.sessionWindow },
+    maxMessageBytes: config.maxEventBytes,
+    onEnd: (ended) => logEnd(logger.logger, ended),
+  });
+}
+
+/** The gRPC door: FeedService, health and reflection. */
+@Module({
+  imports: [FeedModule],
+  controllers: [FeedController],
+  providers: [
+    { provide: HealthImplementation, useFactory: () => new HealthImplementation() },
+    {
+      provide: StreamStrategy,
+      useFactory: createStrategy,
+      inject: [CONFIG, PinoLogger, HealthImplementation],
+    },
+  ],
+  exports: [StreamStrategy],
+})
+export class GrpcModule implements BeforeApplicationShutdown {
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    private readonly readiness: Readiness,
+    private readonly strategy: StreamStrategy,
+    health: HealthImplementation,
+  ) {
+    const report = (ready: boolean): void => {
+      for (const service of ['', SERVICE])
+        health.setStatus(service, ready ? 'SERVING' : 'NOT_SERVING');
+    };
+    report(readiness.ready);
+    readiness.onChange(report);
+  }
+
+  /** Before Nest closes the doors, with everything still working. */
+  async beforeApplicationShutdown(): Promise<void> {
+    this.readiness.drain();
+    await sleep(this.config.drainDelay);
+    await this.strategy.drain(this.config.drainTimeout, draining());
+  }
+}

@@ -1,0 +1,32 @@
+import { status } from '@grpc/grpc-js';
+import { type ArgumentsHost, Catch, Logger, type RpcExceptionFilter } from '@nestjs/common';
+import { FORBIDDEN_MESSAGE } from '@nestjs/core/guards/index.js';
+import { RpcException } from '@nestjs/microservices';
+import { type Observable, throwError } from 'rxjs';
+import { FeedError } from '../feed/errors.js';
+import { feedStatus } from './feed-status.js';
+import { CallAborted, MessageRefused } from './transport/index.js';
+
+/** Turns what a call threw into the status it ends with. */
+@Catch()
+export class StatusFilter implements RpcExceptionFilter {
+  private readonly log = new Logger('gRPC');
+
+  catch(exception: unknown, _host: ArgumentsHost): Observable<never> {
+    return throwError(() => this.statusOf(exception));
+  }
+
+  private statusOf(exception: unknown): unknown {
+    if (exception instanceof FeedError) return feedStatus(exception);
+    if (exception instanceof CallAborted || exception instanceof MessageRefused) return exception;
+    if (exception instanceof RpcException) {
+      const error = exception.getError();
+      // What Nest throws for a guard that returned false; nothing else tells it apart.
+      if (error === FORBIDDEN_MESSAGE)
+        return { code: status.PERMISSION_DENIED, details: 'permission denied' };
+      return typeof error === 'string' ? { code: status.UNKNOWN, details: error } : error;
+    }
+    this.log.error(exception);
+    return exception;
+  }
+}

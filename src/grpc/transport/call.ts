@@ -1,0 +1,137 @@
+import { constants, type Http2Session, type ServerHttp2Stream } from 'node:http2';
+import {
+  Metadata,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+  status,
+} from '@grpc/grpc-js';
+import { http2StreamOf } from './http2.js';
+
+export type GrpcCall =
+  ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
+
+/** Why the transport aborted a call; a gRPC status of that code. */
+export class CallAborted extends Error {
+  constructor(
+    readonly code: status.CANCELLED | status.DEADLINE_EXCEEDED | status.UNAVAILABLE,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Once a call is over for its handler, its stream may wait so long (milliseconds) for the client. */
+export const LINGER = 2_000;
+
+/**
+ * One call, as handlers see it: the second argument of every handler. Its signal aborts for whatever ends
+ * the call from outside; the handler's own end does not abort it.
+ */
+export class Call {
+  readonly path: string;
+  readonly metadata: Metadata;
+  readonly peer: string;
+  /** What the handler wants in the log line of this call's end. */
+  readonly notes: Record<string, unknown> = {};
+  readonly startedAt = performance.now();
+  /** Events and bytes that went through, in either direction. */
+  events = 0;
+  bytes = 0;
+
+  /** The HTTP/2 stream; undefined where grpc-js keeps it out of reach. */
+  readonly stream: ServerHttp2Stream | undefined;
+  /** Resolves when the HTTP/2 stream is gone. */
+  readonly closed: Promise<void>;
+
+  private readonly session: Http2Session | undefined;
+  private readonly abortion = new AbortController();
+  private deadline: NodeJS.Timeout | undefined;
+  private linger: NodeJS.Timeout | undefined;
+  private headersSent = false;
+  private finished = false;
+
+  constructor(
+    private readonly grpcCall: GrpcCall,
+    /** Does not end by itself: its response is a stream. */
+    readonly endless: boolean,
+  ) {
+    this.path = grpcCall.getPath();
+    this.metadata = grpcCall.metadata;
+    this.peer = grpcCall.getPeer();
+    this.stream = http2StreamOf(grpcCall);
+    this.session = this.stream?.session;
+    // grpc-js listens once; a second error event would end the process.
+    this.stream?.on('error', () => {});
+    this.closed = new Promise((resolve) => {
+      const source = this.stream ?? grpcCall;
+      const close = (): void => {
+        this.onClose();
+        resolve();
+      };
+      if (this.stream?.closed || this.stream?.destroyed) process.nextTick(close);
+      else source.once(this.stream ? 'close' : 'cancelled', close);
+    });
+    this.startDeadline();
+  }
+
+  /** Aborts when the client is gone, its deadline has passed, or the server drains. */
+  get signal(): AbortSignal {
+    return this.abortion.signal;
+  }
+
+  /** Sends the response headers now, with these of the application's in them. */
+  sendHeaders(headers: Readonly<Record<string, string>> = {}): void {
+    if (this.headersSent) return;
+    this.headersSent = true;
+    const metadata = new Metadata();
+    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
+    this.grpcCall.sendMetadata(metadata);
+  }
+
+  abort(reason: Error): void {
+    if (this.finished) return;
+    this.abortion.abort(reason);
+    this.resetLater();
+  }
+
+  /** To be called once the handler is done and its status sent: from now on nothing is aborted. */
+  finish(): void {
+    this.finished = true;
+    clearTimeout(this.deadline);
+    if (!this.isClosed) this.resetLater();
+  }
+
+  get isClosed(): boolean {
+    return this.stream ? this.stream.closed || this.stream.destroyed : this.grpcCall.cancelled;
+  }
+
+  private onClose(): void {
+    clearTimeout(this.linger);
+    clearTimeout(this.deadline);
+    if (this.finished) return;
+    this.abortion.abort(
+      this.session?.destroyed
+        ? new CallAborted(status.UNAVAILABLE, 'the connection was lost')
+        : new CallAborted(status.CANCELLED, 'the client cancelled'),
+    );
+  }
+
+  /**
+   * grpc-js sends DEADLINE_EXCEEDED itself, but behind data that nobody may read, and tells the handler
+   * only once it is out: a stalled stream would hold everything for ever.
+   */
+  private startDeadline(): void {
+    const deadline = this.grpcCall.getDeadline();
+    if (deadline === Infinity) return;
+    this.deadline = setTimeout(
+      () => this.abort(new CallAborted(status.DEADLINE_EXCEEDED, 'Deadline exceeded')),
+      Number(deadline) - Date.now(),
+    );
+  }
+
+  /** A status that waits behind unread data, or a handler that does not end, waits only so long. */
+  private resetLater(): void {
+    if (!this.stream || this.linger) return;
+    this.linger = setTimeout(() => this.stream?.close(constants.NGHTTP2_CANCEL), LINGER);
+  }
+}

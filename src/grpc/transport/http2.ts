@@ -1,0 +1,103 @@
+import type {
+  Http2Server,
+  IncomingHttpHeaders,
+  ServerHttp2Session,
+  ServerHttp2Stream,
+} from 'node:http2';
+import { Server, type ServerOptions } from '@grpc/grpc-js';
+
+/**
+ * The two places where this transport reaches under grpc-js, to node's http2. test/contract/grpc-js.spec.ts
+ * fails when a new version moves either.
+ */
+
+export interface Windows {
+  /** HTTP/2 receive window of each stream, bytes. */
+  readonly stream: number;
+  /** HTTP/2 receive window of each connection, bytes. */
+  readonly session: number;
+}
+
+/** grpc-js clamps with `| 0` (SC:444), so a longer deadline has passed at once: 2^31 ms are 24.8 days. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+const TIMEOUT_UNITS: Record<string, number> = {
+  H: 3_600_000,
+  M: 60_000,
+  S: 1000,
+  m: 1,
+  u: 0.001,
+  n: 0.000001,
+};
+
+/**
+ * A burst of cancelled calls on one connection must not end it: thousands of watches share one. Node's own
+ * limit is 1,000 and 33 a second (CVE-2023-44487); every reset here costs the peer a call of its own.
+ */
+const RESET_BURST = 100_000;
+const RESET_RATE = 10_000;
+
+/**
+ * A server with raised receive windows: grpc-js leaves them at 64 KiB, which is 3 MB/s at 20 ms, and takes
+ * `grpc-node.flow_control_window` on clients only (grpc-node PR 3058).
+ */
+export function createServer(options: ServerOptions, windows: Windows): Server {
+  const server = new Server(options);
+  const internals = server as unknown as {
+    commonServerOptions?: { settings?: object };
+    createHttp2Server?: (credentials: unknown) => Http2Server;
+  };
+  if (internals.commonServerOptions) {
+    Object.assign(internals.commonServerOptions, {
+      settings: { ...internals.commonServerOptions.settings, initialWindowSize: windows.stream },
+      streamResetBurst: RESET_BURST,
+      streamResetRate: RESET_RATE,
+    });
+  }
+  const create = internals.createHttp2Server;
+  if (create) {
+    internals.createHttp2Server = (credentials) => {
+      const http2Server = create.call(server, credentials);
+      http2Server.on('session', (session: ServerHttp2Session) =>
+        session.setLocalWindowSize(windows.session),
+      );
+      http2Server.prependListener(
+        'stream',
+        (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+          if (isBeyondTimers(headers['grpc-timeout'])) delete headers['grpc-timeout'];
+          const encoding = headers['grpc-encoding'];
+          if (typeof encoding === 'string' && encoding !== 'identity')
+            encodings.set(stream, encoding);
+        },
+      );
+      return http2Server;
+    };
+  }
+  return server;
+}
+
+function isBeyondTimers(timeout: unknown): boolean {
+  const match = typeof timeout === 'string' ? /^(\d{1,8})([HMSmun])$/.exec(timeout) : null;
+  return match !== null && Number(match[1]) * TIMEOUT_UNITS[match[2]] > MAX_TIMEOUT_MS;
+}
+
+const encodings = new WeakMap<ServerHttp2Stream, string>();
+
+/** The grpc-encoding of a request stream. */
+export function encodingOf(stream: ServerHttp2Stream): string {
+  return encodings.get(stream) ?? 'identity';
+}
+
+/** The HTTP/2 stream under a call of grpc-js; undefined where it is not where it was. */
+export function http2StreamOf(call: object): ServerHttp2Stream | undefined {
+  let layer = (call as { call?: Layer }).call;
+  while (layer?.nextCall) layer = layer.nextCall; // server interceptors
+  const stream = layer?.stream;
+  return typeof stream?.respond === 'function' && typeof stream.close === 'function'
+    ? stream
+    : undefined;
+}
+
+interface Layer {
+  nextCall?: Layer;
+  stream?: ServerHttp2Stream;
+}

@@ -1,0 +1,240 @@
+import type { ServerHttp2Stream } from 'node:http2';
+import { promisify } from 'node:util';
+import { gunzip, inflate } from 'node:zlib';
+import { type ServerDuplexStream, status } from '@grpc/grpc-js';
+import {
+  frame,
+  FRAME_HEADER_BYTES,
+  frameLength,
+  MessageTooLargeError,
+  MessageTruncatedError,
+  type ReceivedFrames,
+} from '../../wire/frames.js';
+
+/** So much of a stream is read ahead of its handler; beyond it, HTTP/2's window fills up. */
+const READ_AHEAD_BYTES = 64 * 1024;
+
+/** A message that gRPC itself refuses, with the status that its specification asks for. */
+export class MessageRefused extends Error {
+  constructor(
+    readonly code: status,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+type Piece = Buffer | { readonly compressed: Buffer };
+
+/**
+ * The request stream of a call as batches of whole frames: everything that arrived in one turn of the event
+ * loop is one batch. Takes the HTTP/2 stream over from grpc-js, which spends a promise and a pause on every
+ * DATA frame, and clients in Go send a frame a message: 11-15 us an event become 4-6.
+ *
+ * Ends when the client half-closes, which is not a commit: a client that cancels may half-close first
+ * (grpc-node 2583). Rejects with what the signal was aborted with.
+ */
+export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
+  private pieces: Piece[] = [];
+  private bytes = 0;
+  private hasCompressed = false;
+  /** The beginning of a frame, in parts, and how many bytes are known to be needed. */
+  private partial: Buffer[] = [];
+  private partialBytes = 0;
+  private neededBytes = 0;
+  private ended = false;
+  private error: unknown;
+  private waiting:
+    | {
+        resolve: (
+          result: IteratorResult<ReceivedFrames> | Promise<IteratorResult<ReceivedFrames>>,
+        ) => void;
+        reject: (error: unknown) => void;
+      }
+    | undefined;
+  private flushing = false;
+
+  constructor(
+    private readonly stream: ServerHttp2Stream,
+    private readonly encoding: string,
+    private readonly maxMessageBytes: number,
+    signal: AbortSignal,
+  ) {
+    stream.removeAllListeners('data');
+    stream.removeAllListeners('end');
+    stream.on('data', (chunk: Buffer) => this.onData(chunk));
+    stream.on('end', () => this.onEnd());
+    stream.pause();
+    signal.addEventListener('abort', () => this.end(signal.reason));
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<ReceivedFrames>> {
+    if (this.pieces.length > 0) return Promise.resolve(this.take());
+    if (this.error !== undefined) return Promise.reject(this.error);
+    if (this.ended) return Promise.resolve({ done: true, value: undefined });
+    return new Promise((resolve, reject) => {
+      this.waiting = { resolve, reject };
+      this.stream.resume();
+    });
+  }
+
+  /** Takes no more; what still arrives is dropped. */
+  return(): Promise<IteratorResult<ReceivedFrames>> {
+    this.end(undefined);
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  private onData(chunk: Buffer): void {
+    if (this.ended) return;
+    this.split(chunk);
+    if (this.bytes >= READ_AHEAD_BYTES) {
+      this.stream.pause();
+      this.flush();
+    } else if (this.waiting && !this.flushing) {
+      this.flushing = true;
+      setImmediate(() => this.flush());
+    }
+  }
+
+  private onEnd(): void {
+    if (this.ended) return;
+    if (this.partial.length > 0) this.error = new MessageTruncatedError();
+    this.ended = true;
+    this.flush();
+  }
+
+  /** Ends now: what was not taken is dropped. */
+  private end(error: unknown): void {
+    this.ended = true;
+    this.error = error;
+    this.pieces = [];
+    this.partial = [];
+    this.flush();
+    this.stream.resume();
+  }
+
+  private flush(): void {
+    this.flushing = false;
+    const waiting = this.waiting;
+    if (!waiting) return;
+    if (this.pieces.length > 0) waiting.resolve(this.take());
+    else if (this.error !== undefined) waiting.reject(this.error);
+    else if (this.ended) waiting.resolve({ done: true, value: undefined });
+    else return;
+    this.waiting = undefined;
+  }
+
+  private take(): IteratorResult<ReceivedFrames> | Promise<IteratorResult<ReceivedFrames>> {
+    const pieces = this.pieces;
+    this.pieces = [];
+    this.bytes = 0;
+    if (this.hasCompressed) {
+      this.hasCompressed = false;
+      return this.decompressed(pieces);
+    }
+    return { done: false, value: { pieces: pieces as Buffer[] } };
+  }
+
+  /** Takes the whole frames of a chunk, and keeps the beginning of the next one. */
+  private split(chunk: Buffer): void {
+    if (this.partial.length > 0) {
+      this.partial.push(chunk);
+      this.partialBytes += chunk.length;
+      if (this.partialBytes < this.neededBytes) return;
+      chunk = Buffer.concat(this.partial, this.partialBytes);
+      this.partial = [];
+    }
+    let start = 0;
+    let at = 0;
+    let needed = FRAME_HEADER_BYTES;
+    while (chunk.length - at >= FRAME_HEADER_BYTES) {
+      const length = frameLength(chunk, at);
+      if (length > this.maxMessageBytes) {
+        this.add(chunk.subarray(start, at));
+        this.ended = true;
+        this.error = new MessageTooLargeError(length, this.maxMessageBytes);
+        this.flush();
+        return;
+      }
+      needed = FRAME_HEADER_BYTES + length;
+      if (at + needed > chunk.length) break;
+      if (chunk[at] !== 0) {
+        this.add(chunk.subarray(start, at));
+        this.add({ compressed: chunk.subarray(at, at + needed) });
+        this.hasCompressed = true;
+        start = at + needed;
+      }
+      at += needed;
+      needed = FRAME_HEADER_BYTES;
+    }
+    this.add(start === 0 && at === chunk.length ? chunk : chunk.subarray(start, at));
+    if (at < chunk.length) {
+      this.partial = [chunk.subarray(at)];
+      this.partialBytes = chunk.length - at;
+      this.neededBytes = needed;
+    }
+  }
+
+  private add(piece: Piece): void {
+    const bytes = Buffer.isBuffer(piece) ? piece.length : piece.compressed.length;
+    if (bytes === 0) return;
+    this.pieces.push(piece);
+    this.bytes += bytes;
+  }
+
+  private async decompressed(pieces: Piece[]): Promise<IteratorResult<ReceivedFrames>> {
+    const whole: Buffer[] = [];
+    for (const piece of pieces) {
+      whole.push(Buffer.isBuffer(piece) ? piece : frame(await this.decompress(piece.compressed)));
+    }
+    return { done: false, value: { pieces: whole } };
+  }
+
+  private async decompress(framed: Buffer): Promise<Buffer> {
+    const inflater = { gzip: promisify(gunzip), deflate: promisify(inflate) }[this.encoding];
+    if (framed[0] !== 1)
+      throw new MessageRefused(status.INTERNAL, `a message has the flag ${framed[0]}`);
+    if (!inflater) {
+      throw this.encoding === 'identity'
+        ? new MessageRefused(status.INTERNAL, 'a compressed message, but no grpc-encoding header')
+        : new MessageRefused(
+            status.UNIMPLEMENTED,
+            `messages compressed with ${this.encoding} are not supported`,
+          );
+    }
+    try {
+      return await inflater(framed.subarray(FRAME_HEADER_BYTES), {
+        maxOutputLength: this.maxMessageBytes,
+      });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
+        throw new MessageTooLargeError(this.maxMessageBytes + 1, this.maxMessageBytes);
+      }
+      throw new MessageRefused(status.INTERNAL, `a message is not what ${this.encoding} makes`);
+    }
+  }
+}
+
+/** The same by grpc-js's own reading, a message at a time: slower, and no private part of it is needed. */
+export async function* inboundMessages(
+  call: ServerDuplexStream<Buffer, unknown>,
+  signal: AbortSignal,
+): AsyncGenerator<ReceivedFrames, void, void> {
+  try {
+    // Leaving a plain `for await (call)` destroys the call, and its reply hangs.
+    for await (const message of call.iterator({
+      destroyOnReturn: false,
+    }) as AsyncIterable<Buffer>) {
+      signal.throwIfAborted();
+      yield { pieces: [frame(message)] };
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  }
+  signal.throwIfAborted();
+}

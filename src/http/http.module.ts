@@ -1,0 +1,11 @@
+import { Module } from '@nestjs/common';
+import { TerminusModule } from '@nestjs/terminus';
+import { FeedModule } from '../feed/feed.module.js';
+import { HealthController } from './health.controller.js';
+
+/** The HTTP door: probes. */
+@Module({
+  imports: [FeedModule, TerminusModule.forRoot({ logger: false })],
+  controllers: [HealthController],
+})
+export class HttpModule {}

@@ -1,0 +1,40 @@
+import { type DestinationStream, type Logger as PinoInstance, pino } from 'pino';
+import pretty from 'pino-pretty';
+import { Logger, LoggerModule, type Params } from 'nestjs-pino';
+import type { DynamicModule, LoggerService } from '@nestjs/common';
+import type { Config } from './config/config.js';
+
+/** The process's log, to standard output. */
+export function createLog({ logLevel, logFormat }: Config): PinoInstance {
+  const destination: DestinationStream =
+    logFormat === 'pretty'
+      ? pretty({ sync: true, ignore: 'pid,hostname,context', translateTime: 'SYS:HH:MM:ss.l' })
+      : pino.destination({ sync: true });
+  return pino({ level: logLevel, base: undefined }, destination);
+}
+
+export function loggerModule(logger: PinoInstance): DynamicModule {
+  const params: Params = { pinoHttp: { logger, autoLogging: false, quietReqLogger: true } };
+  return LoggerModule.forRoot(params);
+}
+
+// Said by Nest at every start, one line a module and route; of use to who changes the modules.
+const FRAMEWORK = new Set([
+  'NestFactory',
+  'InstanceLoader',
+  'RoutesResolver',
+  'RouterExplorer',
+  'NestMicroservice',
+  'NestApplication',
+]);
+
+/** Nest's own lines about its modules and routes go to debug. */
+export function quietFramework(logger: Logger): LoggerService {
+  return Object.assign(Object.create(logger) as Logger, {
+    log: (message: unknown, ...rest: unknown[]) => {
+      const context = rest.at(-1);
+      if (typeof context === 'string' && FRAMEWORK.has(context)) logger.debug(message, ...rest);
+      else logger.log(message, ...rest);
+    },
+  });
+}

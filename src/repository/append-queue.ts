@@ -1,0 +1,256 @@
+import type { CheckedEvents, TopicEvents } from '../wire/check-events.js';
+import { type Epoch, MAX_POSITION, type Position, stampCursors } from '../wire/cursor.js';
+import type { Run } from '../wire/event-batch.js';
+import { concatenate } from '../wire/slab.js';
+import { AppendError, type Appended, type EventWriter } from './event-repository.js';
+
+/** What is stored as one: consecutive events of one topic, from one commit. */
+export interface StoredRun extends Run {
+  readonly topic: string;
+  /** Milliseconds of the server's clock; never before an earlier run's. */
+  readonly storedAt: number;
+}
+
+/** Where a new queue goes on. */
+export interface QueueStart {
+  readonly epoch: Epoch;
+  readonly head: Position;
+  readonly storedAt: number;
+}
+
+/**
+ * Commits start at least this far apart (milliseconds) under load, so that a commit's own cost is shared;
+ * an append to an idle log does not wait for it.
+ */
+const COMMIT_INTERVAL = 1;
+/** Bytes of one writer, and of all, that may wait for a commit before writers are asked to wait. */
+const WRITER_BYTES = 1024 * 1024;
+const QUEUE_BYTES = 16 * 1024 * 1024;
+/** A commit takes what is waiting, up to about so many bytes. */
+const COMMIT_BYTES = 8 * 1024 * 1024;
+/** Smaller pieces of one topic in one commit become one run, up to about so many bytes. */
+export const RUN_BYTES = 32 * 1024;
+
+interface Pending {
+  readonly writer: QueueWriter;
+  readonly events: CheckedEvents;
+  readonly resolve: (appended: Appended) => void;
+  readonly reject: (error: AppendError) => void;
+  last: Position;
+}
+
+/**
+ * The one queue that every append of an embedded log goes through: what arrives during a commit is the
+ * next commit. It gives out positions, stamps cursors, and publishes in append order.
+ */
+export class AppendQueue {
+  /** The last position given out; beyond the durable head while a commit is under way. */
+  private position: Position;
+  private storedAt: number;
+  private waiting: Pending[] = [];
+  private queuedBytes = 0;
+  private committing = false;
+  private scheduled = false;
+  private lastCommit = 0;
+  private closed: AppendError | undefined;
+  private idle: (() => void) | undefined;
+  private roomWaiters: (() => void)[] = [];
+
+  constructor(
+    private readonly start: QueueStart,
+    /** Makes runs durable, all or none. */
+    private readonly commit: (runs: readonly StoredRun[]) => Promise<void>,
+    /** Called in order, once runs are durable. */
+    private readonly publish: (runs: readonly StoredRun[]) => void,
+  ) {
+    this.position = start.head;
+    this.storedAt = start.storedAt;
+  }
+
+  openWriter(): EventWriter {
+    return new QueueWriter(this);
+  }
+
+  /** Commits what is waiting, then refuses. */
+  async close(): Promise<void> {
+    if (this.committing || this.waiting.length > 0) {
+      await new Promise<void>((resolve) => (this.idle = resolve));
+    }
+    this.closed = new AppendError('refused', 'the log is closed');
+  }
+
+  append(writer: QueueWriter, events: CheckedEvents): Promise<Appended> {
+    const refused = this.closed ?? writer.failed;
+    if (refused) return Promise.reject(refused);
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ writer, events, resolve, reject, last: 0 });
+      writer.queuedBytes += events.bytes;
+      this.queuedBytes += events.bytes;
+      this.schedule();
+    });
+  }
+
+  room(writer: QueueWriter): Promise<void> | undefined {
+    if (!this.isFull(writer)) return undefined;
+    return this.waitForRoom(writer);
+  }
+
+  private isFull(writer: QueueWriter): boolean {
+    return (
+      writer.failed === undefined &&
+      (writer.queuedBytes >= WRITER_BYTES ||
+        (this.queuedBytes >= QUEUE_BYTES && writer.queuedBytes > 0))
+    );
+  }
+
+  private async waitForRoom(writer: QueueWriter): Promise<void> {
+    do await new Promise<void>((resolve) => this.roomWaiters.push(resolve));
+    while (this.isFull(writer));
+  }
+
+  private schedule(): void {
+    if (this.scheduled || this.committing || this.waiting.length === 0) return;
+    this.scheduled = true;
+    const since = performance.now() - this.lastCommit;
+    // An immediate still gathers what other streams append in this turn of the event loop.
+    if (since >= COMMIT_INTERVAL) setImmediate(this.commitWaiting);
+    else setTimeout(this.commitWaiting, COMMIT_INTERVAL - since);
+  }
+
+  private readonly commitWaiting = (): void => {
+    this.scheduled = false;
+    const group = this.takeGroup();
+    if (group.length === 0) {
+      this.settle();
+      return;
+    }
+    this.committing = true;
+    this.lastCommit = performance.now();
+    const runs = this.runsOf(group);
+    this.commit(runs).then(
+      () => {
+        this.publish(runs);
+        for (const pending of group) {
+          this.release(pending);
+          pending.resolve({ last: { epoch: this.start.epoch, position: pending.last } });
+        }
+        this.committed();
+      },
+      (cause: unknown) => {
+        const error = cause instanceof AppendError ? cause : refusal(cause);
+        for (const pending of group) this.fail(pending, error);
+        this.committed();
+      },
+    );
+  };
+
+  private committed(): void {
+    this.committing = false;
+    const waiters = this.roomWaiters;
+    this.roomWaiters = [];
+    for (const resolve of waiters) resolve();
+    this.schedule();
+    this.settle();
+  }
+
+  private settle(): void {
+    if (!this.committing && this.waiting.length === 0) this.idle?.();
+  }
+
+  /** The appends of the next commit: never one behind a failed one of its writer. */
+  private takeGroup(): Pending[] {
+    const group: Pending[] = [];
+    let bytes = 0;
+    let taken = 0;
+    for (const pending of this.waiting) {
+      if (bytes >= COMMIT_BYTES) break;
+      taken++;
+      if (pending.writer.failed) {
+        this.fail(pending, pending.writer.failed);
+        continue;
+      }
+      group.push(pending);
+      bytes += pending.events.bytes;
+    }
+    this.waiting = taken === this.waiting.length ? [] : this.waiting.slice(taken);
+    return group;
+  }
+
+  private fail(pending: Pending, error: AppendError): void {
+    pending.writer.failed ??= error;
+    this.release(pending);
+    pending.reject(error);
+  }
+
+  private release(pending: Pending): void {
+    pending.writer.queuedBytes -= pending.events.bytes;
+    this.queuedBytes -= pending.events.bytes;
+  }
+
+  /** Gives out positions topic by topic, so that each run's are consecutive. */
+  private runsOf(group: readonly Pending[]): StoredRun[] {
+    this.storedAt = Math.max(this.storedAt, Date.now());
+    const byTopic = new Map<string, { events: TopicEvents; pending: Pending; isLast: boolean }[]>();
+    for (const pending of group) {
+      pending.events.topics.forEach((events, i) => {
+        const part = { events, pending, isLast: i === pending.events.lastTopic };
+        const parts = byTopic.get(events.topic);
+        if (parts) parts.push(part);
+        else byTopic.set(events.topic, [part]);
+      });
+    }
+    const runs: StoredRun[] = [];
+    for (const [topic, parts] of byTopic) {
+      let buffers: Buffer[] = [];
+      let bytes = 0;
+      let count = 0;
+      const endRun = (): void => {
+        const first = this.position + 1;
+        this.position += count;
+        if (this.position > MAX_POSITION) throw new Error('the log has no positions left');
+        const all = buffers.length === 1 ? buffers[0] : concatenate(buffers, bytes);
+        stampCursors(all, this.start.epoch, first);
+        runs.push({
+          topic,
+          first,
+          last: this.position,
+          count,
+          bytes: all,
+          storedAt: this.storedAt,
+        });
+        buffers = [];
+        bytes = 0;
+        count = 0;
+      };
+      for (const { events, pending, isLast } of parts) {
+        if (count > 0 && bytes + events.bytes.length > RUN_BYTES) endRun();
+        buffers.push(events.bytes);
+        bytes += events.bytes.length;
+        count += events.count;
+        if (isLast) pending.last = this.position + count;
+      }
+      endRun();
+    }
+    return runs;
+  }
+}
+
+class QueueWriter implements EventWriter {
+  failed: AppendError | undefined;
+  queuedBytes = 0;
+
+  constructor(private readonly queue: AppendQueue) {}
+
+  append(events: CheckedEvents): Promise<Appended> {
+    return this.queue.append(this, events);
+  }
+
+  room(): Promise<void> | undefined {
+    return this.queue.room(this);
+  }
+}
+
+function refusal(cause: unknown): AppendError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new AppendError('refused', why, { cause });
+}

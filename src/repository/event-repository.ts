@@ -1,0 +1,99 @@
+import type { CheckedEvents } from '../wire/check-events.js';
+import type { Cursor, Position } from '../wire/cursor.js';
+import type { EventBatch } from '../wire/event-batch.js';
+
+/** What it means that an append is done. */
+export type Durability = 'memory' | 'fsync' | 'replicated';
+
+/**
+ * The log of events: one sequence of positions over all topics, each topic's events in order.
+ *
+ * Every engine promises, and test/contract/event-repository.ts checks:
+ * 1. Ordered: a topic's events are read in the order of their positions, which is the order in which
+ *    each writer appended them.
+ * 2. Nothing is seen before it is durable: no read returns an event beyond `head`, and `head` moves
+ *    only over events that are as durable as `durability` says.
+ * 3. Complete: once an append has resolved, `head` has passed its events and every read finds them.
+ * 4. A position is never used again, whatever is removed and whenever the process restarts.
+ * 5. A prefix: after one append of a writer has failed, none of its later ones is stored.
+ *
+ * Nothing here says that this process is the only writer, that positions of one topic are consecutive,
+ * or how long an append takes.
+ */
+export abstract class EventRepository {
+  abstract readonly durability: Durability;
+
+  /** For people: where the events are kept. */
+  abstract readonly location: string;
+
+  /** The newest durable position; 0 in a log that never held an event. */
+  abstract readonly head: Position;
+
+  /** The cursor of a position that this log has given out, or of 0. */
+  abstract cursorAt(position: Position): Cursor;
+
+  /** What this log knows of a cursor that some client brings. */
+  abstract locate(cursor: Cursor): CursorPlace;
+
+  /** For one upload. It holds nothing that must be released. */
+  abstract openWriter(): EventWriter;
+
+  /**
+   * Events of a topic strictly after a position and up to the head, about `maxBytes` of them (at least
+   * one event, whole stored batches otherwise); undefined if there is none. Not a promise where the
+   * answer is at hand, because every watch asks this for every batch.
+   */
+  abstract read(
+    topic: string,
+    after: Position,
+    maxBytes: number,
+  ): EventBatch | undefined | Promise<EventBatch | undefined>;
+
+  /** The position of the newest removed event of a topic: what is after it is complete. 0: none. */
+  abstract floor(topic: string): Promise<Position>;
+
+  /**
+   * The position to read after to get the topic's events stored at or after a time (milliseconds of the
+   * server's clock, which in the log never goes back). Undefined if there is none yet.
+   */
+  abstract positionBefore(topic: string, storedSince: number): Promise<Position | undefined>;
+
+  /** The position to read after to get the newest `count` (at least 1) events of a topic. */
+  abstract positionBeforeLast(topic: string, count: number): Promise<Position>;
+
+  /** Calls `listener` with the topics of each commit once their events can be read. */
+  abstract onDurable(listener: (topics: Iterable<string>) => void): void;
+
+  /** Flushes and closes the store. Appends that are not durable by then fail. */
+  abstract close(): Promise<void>;
+}
+
+/** Where a cursor stands: in the log, ahead of it, or in a history that this log does not share. */
+export type CursorPlace = 'in-log' | 'ahead' | 'other-epoch';
+
+export interface EventWriter {
+  /**
+   * Appends events in order, behind what this writer appended before. Resolves when they are durable and
+   * can be read; rejects with an AppendError.
+   */
+  append(events: CheckedEvents): Promise<Appended>;
+
+  /** What to await before the next append while the store is behind; undefined while it keeps up. */
+  room(): Promise<void> | undefined;
+}
+
+export interface Appended {
+  /** The cursor of the last of the events. */
+  readonly last: Cursor;
+}
+
+/** Events that were not stored, nor any that the same writer appended after them. */
+export class AppendError extends Error {
+  constructor(
+    readonly reason: 'refused' | 'storage-full',
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

@@ -1,0 +1,47 @@
+import type { Position } from '../../wire/cursor.js';
+import type { StoredRun } from '../append-queue.js';
+
+/** All that is known of a stored run but its bytes, which are the record's value. */
+export interface RunKey {
+  readonly first: Position;
+  readonly last: Position;
+  readonly count: number;
+  readonly storedAt: number;
+  /** How many events of the topic were stored before this run. */
+  readonly ordinal: number;
+}
+
+// topic, 0, first (6 bytes), count (4), storedAt (6), ordinal (6); big-endian, so that a topic's runs
+// sort by position. No topic has a 0 in it.
+const FIXED_BYTES = 1 + 6 + 4 + 6 + 6;
+
+export function runKey(run: StoredRun, ordinal: number): Buffer {
+  const key = startKey(run.topic, run.first);
+  const at = key.length - 16;
+  key.writeUInt32BE(run.count, at);
+  key.writeUIntBE(run.storedAt, at + 4, 6);
+  key.writeUIntBE(ordinal, at + 10, 6);
+  return key;
+}
+
+/** Sorts before every run of the topic that starts at or after a position, and after all others. */
+export function startKey(topic: string, first: Position): Buffer {
+  const topicBytes = Buffer.byteLength(topic);
+  const key = Buffer.alloc(topicBytes + FIXED_BYTES);
+  key.write(topic, 'utf8');
+  key.writeUIntBE(first, topicBytes + 1, 6);
+  return key;
+}
+
+export function readRunKey(key: Buffer): RunKey {
+  const at = key.length - FIXED_BYTES + 1;
+  const first = key.readUIntBE(at, 6);
+  const count = key.readUInt32BE(at + 6);
+  return {
+    first,
+    last: first + count - 1,
+    count,
+    storedAt: key.readUIntBE(at + 10, 6),
+    ordinal: key.readUIntBE(at + 16, 6),
+  };
+}

@@ -1,0 +1,267 @@
+import { randomUUID } from 'node:crypto';
+import { CURSOR_FIELD, CURSOR_FIELD_BYTES, reserveCursor } from './cursor.js';
+import {
+  FRAME_HEADER_BYTES,
+  frameLength,
+  writeFrameHeader,
+  type ReceivedFrames,
+} from './frames.js';
+import { BYTES, bytesField, FieldReader, VARINT, writeVarint } from './protobuf.js';
+import { allocate } from './slab.js';
+import { topicProblem } from './topic.js';
+import { isValidUtf8 } from './utf8.js';
+
+/** Checked events of one topic, framed as they will be stored, each with room for its cursor. */
+export interface TopicEvents {
+  readonly topic: string;
+  readonly count: number;
+  readonly bytes: Buffer;
+}
+
+/** Checked events as they came in on one stream, grouped by topic, in order within each. */
+export interface CheckedEvents {
+  readonly topics: readonly TopicEvents[];
+  readonly count: number;
+  readonly bytes: number;
+  /** Which of `topics` the last event is in (as the last one there). */
+  readonly lastTopic: number;
+}
+
+/** The first event that is not what it must be: nothing from it on was taken. */
+export interface EventProblem {
+  /** Counts the stream's events from 0. */
+  readonly index: number;
+  readonly problem: string;
+}
+
+const ID = 1;
+const TOPIC = 2;
+const AT = 4;
+const NAMES = ['', 'id', 'topic', 'body', 'at', 'cursor'];
+
+const MIN_SECONDS = -62135596800; // 0001-01-01T00:00:00Z
+const MAX_SECONDS = 253402300799; // 9999-12-31T23:59:59Z
+const MAX_NANOS = 999_999_999;
+
+// What check() notes of each event between its two passes; one array serves all, because check() never
+// waits. Four numbers an event: which source, start, end, and which topic.
+let spans = new Int32Array(4 * 1024);
+const sources: Buffer[] = [];
+
+/**
+ * Checks the events of one upload and makes the bytes that are stored and sent: one pass over each
+ * event's fields without decoding it, one copy.
+ */
+export class EventChecker {
+  /** Events taken so far. */
+  count = 0;
+  problem: EventProblem | undefined;
+
+  private readonly fields = new FieldReader();
+  private readonly timestamp = new FieldReader();
+  /** The last valid topic: the next event's is nearly always the same. */
+  private topicBytes = Buffer.alloc(0);
+  private topic = '';
+
+  // Of the event in hand:
+  private seen = 0;
+  private topicStart = 0;
+  private topicEnd = 0;
+  private rebuild = false;
+
+  /** Takes events up to the first bad one, which it notes in `problem`. */
+  check(received: ReceivedFrames): CheckedEvents {
+    const topics: string[] = [];
+    const sizes: number[] = [];
+    const counts: number[] = [];
+    let group = -1;
+    let count = 0;
+    sources.length = 0;
+
+    pieces: for (const piece of received.pieces) {
+      const source = sources.push(piece) - 1;
+      for (let at = 0; at < piece.length;) {
+        const start = at + FRAME_HEADER_BYTES;
+        const end = start + frameLength(piece, at);
+        at = end;
+
+        const problem = this.checkEvent(piece, start, end);
+        if (problem !== undefined) {
+          this.problem = { index: this.count + count, problem };
+          break pieces;
+        }
+        if (group < 0 || topics[group] !== this.topic) {
+          group = topics.indexOf(this.topic);
+          if (group < 0) {
+            group = topics.push(this.topic) - 1;
+            sizes.push(0);
+            counts.push(0);
+          }
+        }
+        const span = 4 * count++;
+        if (span === spans.length) spans = grown(spans);
+        if (this.rebuild) {
+          const rebuilt = this.rebuilt(piece, start, end);
+          spans[span] = sources.push(rebuilt) - 1;
+          spans[span + 1] = 0;
+          spans[span + 2] = rebuilt.length;
+        } else {
+          spans[span] = source;
+          spans[span + 1] = start;
+          spans[span + 2] = end;
+        }
+        spans[span + 3] = group;
+        sizes[group] +=
+          FRAME_HEADER_BYTES + (spans[span + 2] - spans[span + 1]) + CURSOR_FIELD_BYTES;
+        counts[group]++;
+      }
+    }
+
+    const buffers = sizes.map(allocate);
+    const offsets = sizes.map(() => 0);
+    for (let i = 0; i < count; i++) {
+      const span = 4 * i;
+      group = spans[span + 3];
+      offsets[group] = writeEvent(
+        buffers[group],
+        offsets[group],
+        sources[spans[span]],
+        spans[span + 1],
+        spans[span + 2],
+      );
+    }
+    sources.length = 0;
+    this.count += count;
+    return {
+      topics: topics.map((topic, i) => ({ topic, count: counts[i], bytes: buffers[i] })),
+      count,
+      bytes: sizes.reduce((sum, size) => sum + size, 0),
+      lastTopic: group,
+    };
+  }
+
+  /** Returns what is wrong with the event; otherwise sets `topic` and `rebuild`. */
+  private checkEvent(source: Buffer, start: number, end: number): string | undefined {
+    const fields = this.fields;
+    this.seen = 0;
+    this.rebuild = false;
+    fields.read(source, start, end);
+    while (fields.next()) {
+      const field = fields.field;
+      if (field > CURSOR_FIELD) continue; // unknown fields are kept
+      if (fields.type !== BYTES) return `${NAMES[field]} has the wrong wire type`;
+      const bit = 1 << field;
+      if (this.seen & bit) return `${NAMES[field]} is there twice`;
+      this.seen |= bit;
+      switch (field) {
+        case TOPIC:
+          this.topicStart = fields.start;
+          this.topicEnd = fields.end;
+          break;
+        case AT: {
+          const problem = this.timestampProblem(source, fields.start, fields.end);
+          if (problem !== undefined) return problem;
+          break;
+        }
+        case CURSOR_FIELD:
+          this.rebuild = true; // the producer's is dropped
+          break;
+        default: // id or body
+          if (!isValidUtf8(source, fields.start, fields.end))
+            return `${NAMES[field]} is not valid UTF-8`;
+          if (field === ID && fields.start === fields.end) this.rebuild = true;
+      }
+    }
+    if (fields.problem !== undefined) return `it is not well-formed protobuf: ${fields.problem}`;
+    if ((this.seen & (1 << ID)) === 0 || (this.seen & (1 << AT)) === 0) this.rebuild = true;
+    return this.takeTopic(source);
+  }
+
+  private takeTopic(source: Buffer): string | undefined {
+    if ((this.seen & (1 << TOPIC)) === 0) return 'topic is missing';
+    const start = this.topicStart;
+    const length = this.topicEnd - start;
+    const known = this.topicBytes;
+    let i = 0;
+    if (length === known.length) while (i < length && source[start + i] === known[i]) i++;
+    if (i === length && length > 0) return undefined;
+
+    if (!isValidUtf8(source, start, this.topicEnd)) return 'topic is not valid UTF-8';
+    const topic = source.toString('utf8', start, this.topicEnd);
+    const problem = topicProblem(topic);
+    if (problem !== undefined) return `topic: ${problem}`;
+    this.topic = topic;
+    this.topicBytes = Buffer.from(topic);
+    return undefined;
+  }
+
+  private timestampProblem(source: Buffer, start: number, end: number): string | undefined {
+    const fields = this.timestamp;
+    let seen = 0;
+    fields.read(source, start, end);
+    while (fields.next()) {
+      if (fields.field > 2) continue;
+      if (fields.type !== VARINT) return 'at has a field of the wrong wire type';
+      if (seen & (1 << fields.field)) return 'at has a field twice';
+      seen |= 1 << fields.field;
+      const value = fields.varint();
+      const inRange =
+        fields.field === 1
+          ? value >= MIN_SECONDS && value <= MAX_SECONDS
+          : value >= 0 && value <= MAX_NANOS;
+      if (!inRange) return 'at is out of the range of a Timestamp';
+    }
+    return fields.problem === undefined ? undefined : `at is not well-formed: ${fields.problem}`;
+  }
+
+  /** The event without its cursor, with an id and a time where it had none. */
+  private rebuilt(source: Buffer, start: number, end: number): Buffer {
+    const fields = this.fields;
+    const kept: Buffer[] = [];
+    let hasId = false;
+    fields.read(source, start, end);
+    while (fields.next()) {
+      if (fields.field === CURSOR_FIELD) continue;
+      if (fields.field === ID) {
+        if (fields.start === fields.end) continue;
+        hasId = true;
+      }
+      kept.push(source.subarray(fields.tagStart, fields.end));
+    }
+    if (!hasId) kept.unshift(bytesField(ID, Buffer.from(randomUUID())));
+    if ((this.seen & (1 << AT)) === 0) kept.push(bytesField(AT, timestampOf(Date.now())));
+    return Buffer.concat(kept);
+  }
+}
+
+function writeEvent(
+  target: Buffer,
+  at: number,
+  source: Buffer,
+  start: number,
+  end: number,
+): number {
+  writeFrameHeader(target, at, end - start + CURSOR_FIELD_BYTES);
+  at += FRAME_HEADER_BYTES;
+  at += source.copy(target, at, start, end);
+  reserveCursor(target, at);
+  return at + CURSOR_FIELD_BYTES;
+}
+
+function timestampOf(milliseconds: number): Buffer {
+  const encoded = Buffer.allocUnsafe(16);
+  encoded[0] = (1 << 3) | VARINT;
+  let end = writeVarint(encoded, 1, Math.floor(milliseconds / 1000));
+  const nanos = (milliseconds % 1000) * 1e6;
+  if (nanos > 0) {
+    encoded[end] = (2 << 3) | VARINT;
+    end = writeVarint(encoded, end + 1, nanos);
+  }
+  return encoded.subarray(0, end);
+}
+
+function grown(full: Int32Array): typeof spans {
+  const wider = new Int32Array(2 * full.length);
+  wider.set(full);
+  return wider;
+}

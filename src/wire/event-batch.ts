@@ -1,0 +1,21 @@
+import type { Position } from './cursor.js';
+import { FRAME_HEADER_BYTES, frameLength, type Frames } from './frames.js';
+
+/** Events of one topic as they are stored and sent: framed, each with its cursor. */
+export interface EventBatch extends Frames {
+  /** The position of the last one: a watch that sent this batch stands there. */
+  readonly last: Position;
+}
+
+/** A stored batch whose events have consecutive positions from `first` on. */
+export interface Run extends EventBatch {
+  readonly first: Position;
+}
+
+/** The events of a run that stand strictly after a position inside it. */
+export function cutAfter(run: Run, position: Position): EventBatch {
+  const skipped = position - run.first + 1;
+  let at = 0;
+  for (let i = 0; i < skipped; i++) at += FRAME_HEADER_BYTES + frameLength(run.bytes, at);
+  return { bytes: run.bytes.subarray(at), count: run.count - skipped, last: run.last };
+}

@@ -1,0 +1,69 @@
+/**
+ * gRPC's framing of messages: a compression flag (1 byte), the length (4 bytes, big-endian), the
+ * message. A stream is nothing but such frames, so several of them can be handed on as one buffer.
+ */
+export const FRAME_HEADER_BYTES = 5;
+
+/** Whole, uncompressed frames as they came in, in order. A piece never ends inside a frame. */
+export interface ReceivedFrames {
+  readonly pieces: readonly Buffer[];
+}
+
+/** Whole, uncompressed frames to send as they are, in one buffer. */
+export interface Frames {
+  readonly bytes: Buffer;
+  readonly count: number;
+}
+
+/** A frame whose announced length is over the limit; its bytes were not read. */
+export class MessageTooLargeError extends Error {
+  constructor(
+    readonly length: number,
+    readonly limit: number,
+  ) {
+    super(`a message of ${length} bytes is over the limit of ${limit}`);
+  }
+}
+
+/** The stream ended inside a frame. */
+export class MessageTruncatedError extends Error {
+  constructor() {
+    super('the stream ended inside a message');
+  }
+}
+
+export function writeFrameHeader(target: Buffer, offset: number, length: number): void {
+  target[offset] = 0;
+  target[offset + 1] = length >>> 24;
+  target[offset + 2] = length >>> 16;
+  target[offset + 3] = length >>> 8;
+  target[offset + 4] = length;
+}
+
+/** The length of the message whose frame starts at `offset`. */
+export function frameLength(source: Buffer, offset: number): number {
+  return (
+    ((source[offset + 1] << 24) |
+      (source[offset + 2] << 16) |
+      (source[offset + 3] << 8) |
+      source[offset + 4]) >>>
+    0
+  );
+}
+
+/** One message in a frame of its own. */
+export function frame(message: Uint8Array): Buffer {
+  const framed = Buffer.allocUnsafe(FRAME_HEADER_BYTES + message.length);
+  writeFrameHeader(framed, 0, message.length);
+  framed.set(message, FRAME_HEADER_BYTES);
+  return framed;
+}
+
+/** Each message's start and end within `bytes`, which holds whole frames. */
+export function* messagesIn(bytes: Buffer): Generator<Buffer> {
+  for (let at = 0; at < bytes.length;) {
+    const end = at + FRAME_HEADER_BYTES + frameLength(bytes, at);
+    yield bytes.subarray(at + FRAME_HEADER_BYTES, end);
+    at = end;
+  }
+}

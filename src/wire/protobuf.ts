@@ -1,0 +1,143 @@
+/** Protobuf's wire types; groups (3 and 4) are refused. */
+export const VARINT = 0;
+export const FIXED64 = 1;
+export const BYTES = 2;
+export const FIXED32 = 5;
+
+const MAX_VARINT_BYTES = 10;
+
+/**
+ * Walks the fields of one encoded message without decoding them: after `next()` returned true, `field`,
+ * `type`, and the value's `start` and `end` describe a field of the buffer, `tagStart` where its tag
+ * began. A value of type BYTES starts behind its length. One reader serves any number of messages.
+ */
+export class FieldReader {
+  field = 0;
+  type = 0;
+  tagStart = 0;
+  start = 0;
+  end = 0;
+  /** What is wrong with the encoding; `next()` returned false because of it. */
+  problem: string | undefined;
+
+  private buffer: Buffer = Buffer.alloc(0);
+  private position = 0;
+  private limit = 0;
+
+  read(buffer: Buffer, start: number, end: number): void {
+    this.buffer = buffer;
+    this.position = start;
+    this.limit = end;
+    this.problem = undefined;
+  }
+
+  next(): boolean {
+    let position = this.position;
+    if (position >= this.limit) return false;
+    this.tagStart = position;
+    const buffer = this.buffer;
+    let tag = buffer[position++];
+    if (tag >= 0x80) {
+      tag &= 0x7f;
+      let shift = 7;
+      let byte: number;
+      do {
+        if (position >= this.limit) return this.fail('it ends inside a field');
+        if (shift > 28) return this.fail('a field number is out of range');
+        byte = buffer[position++];
+        tag += (byte & 0x7f) * 2 ** shift;
+        shift += 7;
+      } while (byte >= 0x80);
+      if (tag > 0xffffffff) return this.fail('a field number is out of range');
+    }
+    this.type = tag & 7;
+    this.field = tag >>> 3;
+    if (this.field === 0) return this.fail('it has a field number 0');
+    switch (this.type) {
+      case BYTES: {
+        let length = position < this.limit ? buffer[position++] : 0x100;
+        if (length >= 0x80) {
+          if (length === 0x100) return this.fail('it ends inside a field');
+          length &= 0x7f;
+          let scale = 0x80;
+          let byte: number;
+          do {
+            if (position >= this.limit) return this.fail('it ends inside a field');
+            if (scale > 2 ** 56) return this.fail('a length is out of range');
+            byte = buffer[position++];
+            length += (byte & 0x7f) * scale;
+            scale *= 0x80;
+          } while (byte >= 0x80);
+        }
+        this.start = position;
+        position += length;
+        break;
+      }
+      case VARINT:
+        this.start = position;
+        do {
+          if (position >= this.limit) return this.fail('it ends inside a field');
+          if (position - this.start >= MAX_VARINT_BYTES) return this.fail('a number is too long');
+        } while (buffer[position++] >= 0x80);
+        break;
+      case FIXED64:
+        this.start = position;
+        position += 8;
+        break;
+      case FIXED32:
+        this.start = position;
+        position += 4;
+        break;
+      default:
+        return this.fail(`field ${this.field} is a group, or of an unknown wire type`);
+    }
+    if (position > this.limit) return this.fail('it ends inside a field');
+    this.end = position;
+    this.position = position;
+    return true;
+  }
+
+  /** The current VARINT as a number; the sign is that of an int64. Inexact beyond 2^53. */
+  varint(): number {
+    const last = this.end - 1;
+    let value = 0;
+    if (this.end - this.start < MAX_VARINT_BYTES) {
+      for (let i = last; i >= this.start; i--) value = value * 0x80 + (this.buffer[i] & 0x7f);
+      return value;
+    }
+    let wide = 0n;
+    for (let i = last; i >= this.start; i--) wide = (wide << 7n) | BigInt(this.buffer[i] & 0x7f);
+    return Number(BigInt.asIntN(64, wide));
+  }
+
+  private fail(problem: string): false {
+    this.problem = problem;
+    return false;
+  }
+}
+
+/** Writes an unsigned number (up to 2^53) as a varint; returns the offset behind it. */
+export function writeVarint(target: Buffer, offset: number, value: number): number {
+  while (value >= 0x80) {
+    target[offset++] = (value % 0x80) | 0x80;
+    value = Math.floor(value / 0x80);
+  }
+  target[offset++] = value;
+  return offset;
+}
+
+export function varintBytes(value: number): number {
+  let bytes = 1;
+  for (; value >= 0x80; value = Math.floor(value / 0x80)) bytes++;
+  return bytes;
+}
+
+/** A whole field of type BYTES. */
+export function bytesField(number: number, value: Uint8Array): Buffer {
+  const head = 1 + varintBytes(value.length);
+  const encoded = Buffer.allocUnsafe(head + value.length);
+  encoded[0] = (number << 3) | BYTES;
+  writeVarint(encoded, 1, value.length);
+  encoded.set(value, head);
+  return encoded;
+}
