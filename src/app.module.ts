@@ -4,7 +4,7 @@ import type { Config } from './config/config.js';
 import { ConfigModule } from './config/config.module.js';
 import { GrpcModule } from './grpc/grpc.module.js';
 import { HttpModule } from './http/http.module.js';
-import { loggerModule } from './logging.js';
+import { LogModule } from './telemetry/log.js';
 
 /** Feed, whole: two doors on one log. */
 @Module({})
@@ -12,7 +12,7 @@ export class AppModule {
   static of(config: Config, log: Logger): DynamicModule {
     return {
       module: AppModule,
-      imports: [ConfigModule.of(config), loggerModule(log), GrpcModule, HttpModule],
+      imports: [ConfigModule.of(config), LogModule.of(log), GrpcModule, HttpModule],
     };
   }
 }

@@ -1,5 +1,5 @@
 import { ConfigError, readConfig } from './config/config.js';
-import { createLog } from './logging.js';
+import { createLog } from './telemetry/log.js';
 import { startService } from './service.js';
 
 const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h

@@ -7,7 +7,7 @@ import { AppModule } from './app.module.js';
 import type { Config } from './config/config.js';
 import { Readiness } from './feed/readiness.js';
 import { StreamStrategy } from './grpc/transport/index.js';
-import { quietFramework } from './logging.js';
+import { quietFramework } from './telemetry/log.js';
 import { EventRepository } from './repository/event-repository.js';
 
 export interface Service {

@@ -48,6 +48,7 @@ export class Watches {
     signal.addEventListener('abort', lookUp);
     try {
       let position: Position = after;
+      let sentAt = performance.now();
       for (;;) {
         bell.clear();
         // Before the read: it is past no event of this topic that the read will not have found.
@@ -59,10 +60,15 @@ export class Watches {
           if (!batch) break;
           position = batch.last;
           yield batch;
+          sentAt = performance.now();
         }
         if (head > position) position = head;
-        const rang = await bell.wait(heartbeat);
-        if (!rang) yield heartbeatEvent(topic, this.repository.cursorAt(position));
+        if (heartbeat > 0 && performance.now() - sentAt >= heartbeat) {
+          yield heartbeatEvent(topic, this.repository.cursorAt(position));
+          sentAt = performance.now();
+        }
+        // A ring may bring nothing: the heartbeat is counted from what was sent.
+        await bell.wait(heartbeat && Math.max(1, sentAt + heartbeat - performance.now()));
       }
     } finally {
       signal.removeEventListener('abort', lookUp);

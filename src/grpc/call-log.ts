@@ -1,6 +1,6 @@
 import { status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
-import { FeedError } from '../feed/errors.js';
+import type { FeedStatus } from './feed-status.js';
 import type { EndedCall } from './transport/index.js';
 
 /** One line when a call ends. What went through it is counted, never logged. */
@@ -11,7 +11,7 @@ export function logEnd(log: Logger, { call, code, details, error }: EndedCall): 
     peer: call.peer,
     ...call.notes,
     status: status[code],
-    ...(error instanceof FeedError && { reason: error.reason }),
+    reason: (error as Partial<FeedStatus> | undefined)?.reason,
     ...(details !== '' && { details }),
     events: call.events,
     bytes: call.bytes,

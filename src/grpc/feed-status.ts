@@ -31,6 +31,7 @@ export interface FeedStatus {
   readonly code: status;
   readonly details: string;
   readonly metadata: Metadata;
+  readonly reason: Reason;
 }
 
 export function feedStatus({ reason, message, metadata }: FeedError): FeedStatus {
@@ -45,5 +46,5 @@ export function feedStatus({ reason, message, metadata }: FeedError): FeedStatus
       details: [{ type_url: 'type.googleapis.com/google.rpc.ErrorInfo', value: info }],
     }),
   );
-  return { code, details: message, metadata: trailers };
+  return { code, details: message, metadata: trailers, reason };
 }

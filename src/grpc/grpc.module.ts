@@ -1,12 +1,14 @@
 import { type BeforeApplicationShutdown, Inject, Module } from '@nestjs/common';
 import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation, service as healthDefinition } from 'grpc-health-check';
-import { PinoLogger } from 'nestjs-pino';
+import { loadSync } from '@grpc/proto-loader';
+import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
+import type { Logger } from 'pino';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONFIG, type Config } from '../config/config.js';
 import { draining } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { Readiness } from '../feed/readiness.js';
+import { LOG } from '../telemetry/log.js';
 import { logEnd } from './call-log.js';
 import { keepStreamsAsBytes, loadContract, PACKAGE, SERVICE } from './contract.js';
 import { FeedController } from './feed.controller.js';
@@ -16,11 +18,7 @@ import { StreamStrategy } from './transport/index.js';
 const KEEPALIVE_TIME = 30_000;
 const KEEPALIVE_TIMEOUT = 10_000;
 
-function createStrategy(
-  config: Config,
-  logger: PinoLogger,
-  health: HealthImplementation,
-): StreamStrategy {
+function createStrategy(config: Config, log: Logger, health: HealthImplementation): StreamStrategy {
   const contract = loadContract();
   return new StreamStrategy({
     grpc: {
@@ -30,9 +28,7 @@ function createStrategy(
       onLoadPackageDefinition: (loaded, server) => {
         keepStreamsAsBytes(loaded);
         health.addToServer(server);
-        new ReflectionService({ ...loaded, 'grpc.health.v1.Health': healthDefinition }).addToServer(
-          server,
-        );
+        new ReflectionService({ ...loaded, ...loadSync(healthProto) }).addToServer(server);
       },
     },
     server: {
@@ -41,7 +37,7 @@ function createStrategy(
     },
     windows: { stream: config.streamWindow, session: config.sessionWindow },
     maxMessageBytes: config.maxEventBytes,
-    onEnd: (ended) => logEnd(logger.logger, ended),
+    onEnd: (ended) => logEnd(log, ended),
   });
 }
 
@@ -54,7 +50,7 @@ function createStrategy(
     {
       provide: StreamStrategy,
       useFactory: createStrategy,
-      inject: [CONFIG, PinoLogger, HealthImplementation],
+      inject: [CONFIG, LOG, HealthImplementation],
     },
   ],
   exports: [StreamStrategy],

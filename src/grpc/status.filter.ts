@@ -1,5 +1,5 @@
 import { status } from '@grpc/grpc-js';
-import { type ArgumentsHost, Catch, Logger, type RpcExceptionFilter } from '@nestjs/common';
+import { type ArgumentsHost, Catch, type RpcExceptionFilter } from '@nestjs/common';
 import { FORBIDDEN_MESSAGE } from '@nestjs/core/guards/index.js';
 import { RpcException } from '@nestjs/microservices';
 import { type Observable, throwError } from 'rxjs';
@@ -7,18 +7,20 @@ import { FeedError } from '../feed/errors.js';
 import { feedStatus } from './feed-status.js';
 import { CallAborted, MessageRefused } from './transport/index.js';
 
-/** Turns what a call threw into the status it ends with. */
-@Catch()
-export class StatusFilter implements RpcExceptionFilter {
-  private readonly log = new Logger('gRPC');
+type Thrown = FeedError | CallAborted | MessageRefused | RpcException;
 
-  catch(exception: unknown, _host: ArgumentsHost): Observable<never> {
+/**
+ * Turns what a call threw into the status it ends with. Other errors are for the application's own filters;
+ * past those, Nest logs them and the call ends with INTERNAL.
+ */
+@Catch(FeedError, CallAborted, MessageRefused, RpcException)
+export class StatusFilter implements RpcExceptionFilter<Thrown> {
+  catch(exception: Thrown, _host: ArgumentsHost): Observable<never> {
     return throwError(() => this.statusOf(exception));
   }
 
-  private statusOf(exception: unknown): unknown {
+  private statusOf(exception: Thrown): unknown {
     if (exception instanceof FeedError) return feedStatus(exception);
-    if (exception instanceof CallAborted || exception instanceof MessageRefused) return exception;
     if (exception instanceof RpcException) {
       const error = exception.getError();
       // What Nest throws for a guard that returned false; nothing else tells it apart.
@@ -26,7 +28,6 @@ export class StatusFilter implements RpcExceptionFilter {
         return { code: status.PERMISSION_DENIED, details: 'permission denied' };
       return typeof error === 'string' ? { code: status.UNKNOWN, details: error } : error;
     }
-    this.log.error(exception);
     return exception;
   }
 }

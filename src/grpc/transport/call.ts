@@ -20,6 +20,12 @@ export class CallAborted extends Error {
   }
 }
 
+const deadlineExceeded = (): CallAborted =>
+  new CallAborted(status.DEADLINE_EXCEEDED, 'Deadline exceeded');
+
+/** How early (milliseconds) a client's own clock may end a call at its deadline. */
+const DEADLINE_MARGIN = 20;
+
 /** Once a call is over for its handler, its stream may wait so long (milliseconds) for the client. */
 export const LINGER = 2_000;
 
@@ -45,7 +51,7 @@ export class Call {
 
   private readonly session: Http2Session | undefined;
   private readonly abortion = new AbortController();
-  private deadline: NodeJS.Timeout | undefined;
+  private deadlineTimer: NodeJS.Timeout | undefined;
   private linger: NodeJS.Timeout | undefined;
   private headersSent = false;
   private finished = false;
@@ -97,7 +103,7 @@ export class Call {
   /** To be called once the handler is done and its status sent: from now on nothing is aborted. */
   finish(): void {
     this.finished = true;
-    clearTimeout(this.deadline);
+    clearTimeout(this.deadlineTimer);
     if (!this.isClosed) this.resetLater();
   }
 
@@ -107,13 +113,17 @@ export class Call {
 
   private onClose(): void {
     clearTimeout(this.linger);
-    clearTimeout(this.deadline);
-    if (this.finished) return;
-    this.abortion.abort(
-      this.session?.destroyed
-        ? new CallAborted(status.UNAVAILABLE, 'the connection was lost')
-        : new CallAborted(status.CANCELLED, 'the client cancelled'),
-    );
+    clearTimeout(this.deadlineTimer);
+    if (!this.finished) this.abortion.abort(this.whyClosed());
+  }
+
+  private whyClosed(): CallAborted {
+    if (this.session?.destroyed)
+      return new CallAborted(status.UNAVAILABLE, 'the connection was lost');
+    // A client whose deadline passes cancels at that very time.
+    if (Date.now() > Number(this.grpcCall.getDeadline()) - DEADLINE_MARGIN)
+      return deadlineExceeded();
+    return new CallAborted(status.CANCELLED, 'the client cancelled');
   }
 
   /**
@@ -123,8 +133,8 @@ export class Call {
   private startDeadline(): void {
     const deadline = this.grpcCall.getDeadline();
     if (deadline === Infinity) return;
-    this.deadline = setTimeout(
-      () => this.abort(new CallAborted(status.DEADLINE_EXCEEDED, 'Deadline exceeded')),
+    this.deadlineTimer = setTimeout(
+      () => this.abort(deadlineExceeded()),
       Number(deadline) - Date.now(),
     );
   }

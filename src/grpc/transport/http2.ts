@@ -7,7 +7,7 @@ import type {
 import { Server, type ServerOptions } from '@grpc/grpc-js';
 
 /**
- * The two places where this transport reaches under grpc-js, to node's http2. test/contract/grpc-js.spec.ts
+ * The two places where this transport reaches under grpc-js, to node's http2. test/transport/grpc-js.spec.ts
  * fails when a new version moves either.
  */
 

@@ -149,7 +149,7 @@ export class StreamStrategy extends ServerGrpc {
           throw new Error(`the handler of ${method.path} returned nothing`);
         }
       } catch (thrown) {
-        error = thrown;
+        error = thrown ?? new Error('a handler threw nothing');
       }
       this.end(call, grpcCall, respond, result, error);
       runEndHook();
@@ -205,7 +205,7 @@ function resultOf(handled: unknown, call: Call, grpcCall: GrpcCall): Promise<unk
     handled.subscribe({
       next: (value) => {
         if (value instanceof Streamed)
-          void pump(value.source, call, grpcCall).then(() => value.ended(), value.ended);
+          void pump(value.source, call, grpcCall).then(value.ended, value.failed);
         else if (isStream(value)) result = pump(value, call, grpcCall);
         else result = value;
       },

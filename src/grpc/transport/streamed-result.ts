@@ -15,8 +15,9 @@ import type { Frames } from '../../wire/frames.js';
 export class Streamed {
   constructor(
     readonly source: AsyncIterable<Frames>,
-    /** Tells Nest how the stream ended. */
-    readonly ended: (error?: unknown) => void,
+    /** Tells Nest that the stream ended, or what it ended with. */
+    readonly ended: () => void,
+    readonly failed: (error: unknown) => void,
   ) {}
 }
 
@@ -32,11 +33,13 @@ export class StreamedResult implements NestInterceptor {
 
 function streamed(source: AsyncIterable<Frames>): Observable<Streamed> {
   return new Observable((subscriber) => {
-    const ended = (error?: unknown): void => {
-      if (error === undefined) subscriber.complete();
-      else subscriber.error(error);
-    };
-    subscriber.next(new Streamed(source, ended));
+    subscriber.next(
+      new Streamed(
+        source,
+        () => subscriber.complete(),
+        (error) => subscriber.error(error),
+      ),
+    );
   });
 }
 

@@ -1,8 +1,8 @@
 import { type DestinationStream, type Logger as PinoInstance, pino } from 'pino';
 import pretty from 'pino-pretty';
-import { Logger, LoggerModule, type Params } from 'nestjs-pino';
-import type { DynamicModule, LoggerService } from '@nestjs/common';
-import type { Config } from './config/config.js';
+import { Logger, LoggerModule } from 'nestjs-pino';
+import { type DynamicModule, Global, type LoggerService, Module } from '@nestjs/common';
+import type { Config } from '../config/config.js';
 
 /** The process's log, to standard output. */
 export function createLog({ logLevel, logFormat }: Config): PinoInstance {
@@ -13,9 +13,21 @@ export function createLog({ logLevel, logFormat }: Config): PinoInstance {
   return pino({ level: logLevel, base: undefined }, destination);
 }
 
-export function loggerModule(logger: PinoInstance): DynamicModule {
-  const params: Params = { pinoHttp: { logger, autoLogging: false, quietReqLogger: true } };
-  return LoggerModule.forRoot(params);
+/** Nest's token for the process's log. */
+export const LOG = Symbol('Log');
+
+/** Gives every module the log, as LOG, and Nest's own loggers the same. */
+@Global()
+@Module({})
+export class LogModule {
+  static of(log: PinoInstance): DynamicModule {
+    return {
+      module: LogModule,
+      imports: [LoggerModule.forRoot({ pinoHttp: { logger: log, autoLogging: false } })],
+      providers: [{ provide: LOG, useValue: log }],
+      exports: [LOG],
+    };
+  }
 }
 
 // Said by Nest at every start, one line a module and route; of use to who changes the modules.

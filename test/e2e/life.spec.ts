@@ -1,0 +1,153 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import type { Event } from '../../src/gen/feed/v1/feed.js';
+import { failure, type FeedClient, take, upload } from '../support/client.js';
+import { ServiceProcess, temporaryDirectory } from '../support/service.js';
+import { until } from '../support/wait.js';
+
+const event = (id: string): Partial<Event> => ({ id, topic: 'orders', body: 'secret body' });
+
+/** Uploads one event after another, each acknowledged, until the connection breaks. */
+async function uploadUntilBroken(
+  client: FeedClient,
+  prefix: string,
+  acknowledged: string[],
+): Promise<void> {
+  for (let i = 0; ; i++) {
+    const id = `${prefix}-${i}`;
+    const { result } = await upload(client, [event(id)]);
+    if (!result) return;
+    acknowledged.push(id);
+  }
+}
+
+describe('the process', () => {
+  test('says where it listens, where events are kept and what an acknowledgement means', async () => {
+    const directory = temporaryDirectory();
+    const service = await ServiceProcess.start({ FEED_DATA_DIR: directory });
+    const output = service.output.join('');
+    expect(output).toMatch(/gRPC listens on 127\.0\.0\.1:\d+/);
+    expect(output).toMatch(/HTTP listens on 127\.0\.0\.1:\d+/);
+    expect(output).toContain(`events are kept in ${directory}`);
+    expect(output).toContain('an acknowledged event is flushed to disk');
+    expect(output.trim().split('\n')).toHaveLength(4);
+  });
+
+  test('does not start with a bad setting, and names it', async () => {
+    const service = ServiceProcess.spawn({ FEED_ENGINE: 'postgres', FEED_MAX_EVENT_BYTE: '1' });
+    expect(await service.exited).toEqual({ code: 78, signal: null });
+    const output = service.output.join('');
+    expect(output).toContain('FEED_ENGINE=postgres');
+    expect(output).toContain('FEED_MAX_EVENT_BYTE is not a setting');
+  });
+
+  test('does not start on a data directory that another one has, nor on a port', async () => {
+    const directory = temporaryDirectory();
+    const first = await ServiceProcess.start({ FEED_DATA_DIR: directory });
+    const second = ServiceProcess.spawn({ FEED_DATA_DIR: directory });
+    expect(await second.exited).toEqual({ code: 1, signal: null });
+    expect(second.output.join('')).toContain('another process uses the data directory');
+    const third = ServiceProcess.spawn({
+      FEED_DATA_DIR: temporaryDirectory(),
+      FEED_GRPC_ADDRESS: first.grpcAddress,
+    });
+    expect(await third.exited).toEqual({ code: 1, signal: null });
+    expect(third.output.join('')).toContain('EADDRINUSE');
+  });
+
+  test('on SIGTERM drains and exits with 0, with watches, uploads and chats open', async () => {
+    const service = await ServiceProcess.start({
+      FEED_DATA_DIR: temporaryDirectory(),
+      FEED_DRAIN_TIMEOUT: '500ms',
+    });
+    const client = service.connect();
+    const watching = failure(client.Watch({ topic: 'orders' }));
+    const chatting = failure(client.Chat());
+    const uploading = Promise.withResolvers<unknown>();
+    client.UploadEvents((error) => uploading.resolve(error)).write(event('a'));
+    await sleep(200);
+    expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+    expect(await watching).toMatchObject({ code: 14 });
+    expect(await chatting).toMatchObject({ code: 14 });
+    expect(await uploading.promise).toMatchObject({ code: 14 });
+    expect(service.output.join('')).not.toContain('secret body');
+  });
+
+  test('is not ready while it drains, and goes on serving for FEED_DRAIN_DELAY', async () => {
+    const service = await ServiceProcess.start({
+      FEED_DATA_DIR: temporaryDirectory(),
+      FEED_DRAIN_DELAY: '1s',
+    });
+    const client = service.connect();
+    const probe = async (path: string) =>
+      (await fetch(`http://${service.httpAddress}/${path}`)).status;
+    expect(await probe('readyz')).toBe(200);
+    service.process.kill('SIGTERM');
+    await sleep(200);
+    expect(await probe('readyz')).toBe(503);
+    expect(await probe('healthz')).toBe(200);
+    expect((await upload(client, [event('late')])).result?.received).toBe(1);
+    expect(await service.exited).toEqual({ code: 0, signal: null });
+  });
+
+  test('on a second signal ends at once, with what was acknowledged intact', async () => {
+    const directory = temporaryDirectory();
+    const settings = { FEED_DATA_DIR: directory, FEED_DRAIN_TIMEOUT: '60s' };
+    const service = await ServiceProcess.start(settings);
+    const client = service.connect();
+    await upload(client, [event('a')]);
+    client.UploadEvents(() => {}).write(event('b'));
+    await sleep(200);
+    service.process.kill('SIGTERM');
+    await sleep(200);
+    const start = performance.now();
+    expect(await service.kill('SIGTERM')).toEqual({ code: 1, signal: null });
+    expect(performance.now() - start).toBeLessThan(2_000);
+    const again = await ServiceProcess.start(settings);
+    const [first] = await take(again.connect(), { topic: 'orders', position: 1 }, 1);
+    expect(first.id).toBe('a');
+  });
+
+  test('killed amid uploads and watches has every acknowledged event after a restart, once, in order; watches resume', async () => {
+    const directory = temporaryDirectory();
+    const acknowledged: string[] = [];
+    const seen: Event[] = [];
+    for (let round = 0; round < 4; round++) {
+      const service = await ServiceProcess.start({ FEED_DATA_DIR: directory });
+      const clients = [service.connect(), service.connect()];
+      const watch = clients[0].Watch({
+        topic: 'orders',
+        ...(seen.length > 0 ? { afterCursor: seen.at(-1)!.cursor } : { position: 1 }),
+      });
+      watch.on('data', (event: Event) => seen.push(event));
+      watch.on('error', () => {});
+      const uploads = [0, 1, 2].map((i) =>
+        uploadUntilBroken(clients[i % 2], `${round}-${i}`, acknowledged),
+      );
+      const before = acknowledged.length;
+      await until(() => acknowledged.length > before + 100, 'a hundred acknowledgements');
+      await service.kill('SIGKILL');
+      await Promise.all(uploads);
+      clients.forEach((client) => client.close());
+    }
+    const service = await ServiceProcess.start({ FEED_DATA_DIR: directory });
+    const client = service.connect();
+    const marker = (await upload(client, [event('end')])).result!.lastCursor;
+    const all: Event[] = [];
+    for await (const stored of client.Watch({
+      topic: 'orders',
+      position: 1,
+    }) as AsyncIterable<Event>) {
+      all.push(stored);
+      if (stored.cursor === marker) break;
+    }
+    const ids = all.map(({ id }) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(ids).toEqual(expect.arrayContaining(acknowledged));
+    expect(all.map(({ cursor }) => cursor)).toEqual(all.map(({ cursor }) => cursor).sort());
+    // What the resuming watch saw is the log, from its beginning, without a gap.
+    expect(seen.map(({ cursor }) => cursor)).toEqual(
+      all.slice(0, seen.length).map(({ cursor }) => cursor),
+    );
+  });
+});

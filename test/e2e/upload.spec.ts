@@ -1,0 +1,148 @@
+import { status } from '@grpc/grpc-js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import type { Event } from '../../src/gen/feed/v1/feed.js';
+import { codec, errorInfo, take, upload } from '../support/client.js';
+import { RawClient } from '../support/raw-client.js';
+import { runService } from '../support/service.js';
+import { until } from '../support/wait.js';
+
+const event = (id: string, more: Partial<Event> = {}): Partial<Event> => ({
+  id,
+  topic: 'orders',
+  ...more,
+});
+
+describe.each([
+  ['lmdb', 2],
+  ['memory', 1],
+])('UploadEvents (%s)', (engine, durability) => {
+  const run = (settings = {}) => runService({ FEED_ENGINE: engine, ...settings });
+
+  test('says how many are stored, up to where, and how durably', async () => {
+    const { client } = await run();
+    const { result } = await upload(client, [event('a'), event('b'), event('c')]);
+    const [, , last] = await take(client, { topic: 'orders', position: 1 }, 3);
+    expect(result).toEqual({ received: 3, duplicates: 0, lastCursor: last.cursor, durability });
+  });
+
+  test('of nothing is acknowledged', async () => {
+    const { client } = await run();
+    expect((await upload(client, [])).result).toMatchObject({ received: 0, lastCursor: '' });
+  });
+
+  test('gives an event without an id or time its own, and keeps what it has', async () => {
+    const { client } = await run();
+    const at = { seconds: 1_000_000_000, nanos: 123_456_789 };
+    await upload(client, [
+      { topic: 'orders', body: 'x' },
+      event('mine', { at, cursor: 'not mine' }),
+    ]);
+    const [made, kept] = await take(client, { topic: 'orders', position: 1 }, 2);
+    expect(made.id).toMatch(/^[0-9a-f-]{36}$/);
+    expect(Math.abs(made.at!.seconds * 1000 - Date.now())).toBeLessThan(10_000);
+    expect(kept).toMatchObject({ id: 'mine', at });
+    expect(kept.cursor).not.toBe('not mine');
+  });
+
+  test('of several topics keeps the order of each', async () => {
+    const { client } = await run();
+    const events = Array.from({ length: 300 }, (_, i) => event(String(i), { topic: `t${i % 3}` }));
+    expect((await upload(client, events)).result?.received).toBe(300);
+    for (const topic of ['t0', 't1', 't2']) {
+      const seen = await take(client, { topic, position: 1 }, 100);
+      expect(seen.map(({ id }) => id)).toEqual(
+        events.filter((e) => e.topic === topic).map(({ id }) => id),
+      );
+    }
+  });
+
+  test.each<[string, Partial<Event>]>([
+    ['no topic', { topic: '' }],
+    ['a topic that is none', { topic: 'a..b' }],
+    ['a time out of range', { at: { seconds: 1e12, nanos: 0 } }],
+  ])('ends at an event with %s: those before it are stored, and it says so', async (_what, bad) => {
+    const { client } = await run();
+    const { error } = await upload(client, [event('a'), event('b'), event('bad', bad), event('c')]);
+    expect(error?.code).toBe(status.INVALID_ARGUMENT);
+    expect(errorInfo(error!.metadata)).toMatchObject({
+      reason: 'EVENT_INVALID',
+      metadata: { index: '2', received: '2' },
+    });
+    expect(await take(client, { topic: 'orders', position: 1 }, 2)).toHaveLength(2);
+  });
+
+  test('refuses an event over FEED_MAX_EVENT_BYTES by its length alone', async () => {
+    const { client, grpcAddress } = await run({ FEED_MAX_EVENT_BYTES: '2KiB' });
+    const { error } = await upload(client, [event('a'), event('b', { body: 'x'.repeat(3000) })]);
+    expect(error?.code).toBe(status.INVALID_ARGUMENT);
+    expect(errorInfo(error!.metadata)).toMatchObject({
+      reason: 'EVENT_INVALID',
+      metadata: { index: '1', received: '1' },
+    });
+    const raw = await RawClient.connect(grpcAddress);
+    const call = raw.open('UploadEvents').drop();
+    call.stream.write(Buffer.from([0, 0xff, 0xff, 0xff, 0xff]));
+    expect((await call.trailers)?.['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
+    raw.close();
+  });
+
+  test('of bytes that are no event, or cut short, is refused', async () => {
+    const { grpcAddress, client } = await run();
+    for (const bad of [Buffer.from([0xff, 0xff, 0xff]), Buffer.from([0x0a, 0x05, 0x61])]) {
+      const raw = await RawClient.connect(grpcAddress);
+      const call = raw.open('UploadEvents').drop();
+      call.send(codec.event.serialize(event('good'))).send(bad);
+      expect((await call.trailers)?.['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
+      raw.close();
+    }
+    expect(await take(client, { topic: 'orders', position: 1 }, 2)).toHaveLength(2);
+  });
+
+  test('that is cancelled keeps what was stored, and is not acknowledged', async () => {
+    const { client, log } = await run();
+    let answered: unknown;
+    const call = client.UploadEvents((error) => (answered = error));
+    call.write(event('a'));
+    expect(await take(client, { topic: 'orders', position: 1 }, 1)).toHaveLength(1);
+    call.cancel();
+    await until(() => answered !== undefined, 'the end');
+    expect(answered).toMatchObject({ code: status.CANCELLED });
+    await until(
+      () =>
+        log.some(
+          ({ method, status }) =>
+            method === '/feed.v1.FeedService/UploadEvents' && status === 'CANCELLED',
+        ),
+      'the log line',
+    );
+    expect(await take(client, { topic: 'orders', position: 1 }, 1)).toHaveLength(1);
+  });
+
+  test('at shutdown is told how much is stored', async () => {
+    const { client, app } = await run({ FEED_DRAIN_TIMEOUT: '100ms' });
+    const answered = Promise.withResolvers<Awaited<ReturnType<typeof upload>>['error']>();
+    const call = client.UploadEvents((error) => answered.resolve(error ?? undefined));
+    call.write(event('a'));
+    call.write(event('b'));
+    await sleep(100);
+    await app.close();
+    const error = await answered.promise;
+    expect(error?.code).toBe(status.UNAVAILABLE);
+    expect(errorInfo(error!.metadata)).toMatchObject({
+      reason: 'DRAINING',
+      metadata: { received: '2' },
+    });
+  });
+
+  test('is seen by watchers only once it is durable, and in order', async () => {
+    const { client } = await run();
+    const events = Array.from({ length: 2000 }, (_, i) => event(String(i)));
+    const watching = take(client, { topic: 'orders', position: 1 }, 2000);
+    const { result } = await upload(client, events);
+    const seen = await watching;
+    expect(seen.map(({ id }) => id)).toEqual(events.map(({ id }) => id));
+    expect(seen.at(-1)!.cursor).toBe(result!.lastCursor);
+    expect(seen.map(({ cursor }) => cursor)).toEqual(seen.map(({ cursor }) => cursor).sort());
+  });
+});

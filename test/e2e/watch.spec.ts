@@ -1,0 +1,242 @@
+import { status } from '@grpc/grpc-js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import type { Event, WatchRequest } from '../../src/gen/feed/v1/feed.js';
+import { epochOf, formatCursor } from '../../src/wire/cursor.js';
+import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
+import { runService } from '../support/service.js';
+import { until } from '../support/wait.js';
+
+const numbered = (count: number, topic = 'orders', from = 0): Partial<Event>[] =>
+  Array.from({ length: count }, (_, i) => ({
+    id: String(from + i),
+    topic,
+    body: `body ${from + i}`,
+  }));
+
+const ids = (events: readonly Event[]): string[] => events.map(({ id }) => id);
+
+/** Opens a watch and waits for its headers; collects what it sends. */
+async function open(client: FeedClient, request: Partial<WatchRequest>) {
+  const call = client.Watch(request);
+  const events: Event[] = [];
+  call.on('error', () => {});
+  call.on('data', (event: Event) => events.push(event));
+  const headers = await new Promise<{ head: string; earliest: string }>((resolve, reject) => {
+    call.on('metadata', (metadata) =>
+      resolve({
+        head: String(metadata.get('feed-head')[0]),
+        earliest: String(metadata.get('feed-earliest')[0]),
+      }),
+    );
+    call.on('error', reject);
+  });
+  return { call, events, ...headers };
+}
+
+describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
+  const run = () => runService({ FEED_ENGINE: engine });
+
+  test.each<[string, Partial<WatchRequest>]>([
+    ['no start', {}],
+    ['an empty cursor', { afterCursor: '' }],
+    ['START_POSITION_LIVE', { position: 2 }],
+    ['START_POSITION_UNSPECIFIED', { position: 0 }],
+    ['last: 0', { last: 0 }],
+    ['since in the future', { since: { seconds: Math.floor(Date.now() / 1000) + 3600, nanos: 0 } }],
+  ])('with %s sends events stored from now on', async (_what, start) => {
+    const { client } = await run();
+    await upload(client, numbered(3));
+    const watch = await open(client, { topic: 'orders', ...start });
+    await upload(client, numbered(2, 'orders', 3));
+    await until(() => watch.events.length >= 2, 'two events');
+    expect(ids(watch.events)).toEqual(['3', '4']);
+    watch.call.cancel();
+  });
+
+  test('from earliest sends all, then what comes', async () => {
+    const { client } = await run();
+    await upload(client, numbered(3));
+    const watch = await open(client, { topic: 'orders', position: 1 });
+    await upload(client, numbered(2, 'orders', 3));
+    await until(() => watch.events.length >= 5, 'five events');
+    expect(ids(watch.events)).toEqual(['0', '1', '2', '3', '4']);
+    expect(watch.events[0]).toMatchObject({ topic: 'orders', body: 'body 0' });
+    watch.call.cancel();
+  });
+
+  test('after a cursor goes on strictly after it, whichever it is', async () => {
+    const { client } = await run();
+    await upload(client, numbered(10));
+    const all = await take(client, { topic: 'orders', position: 1 }, 10);
+    for (const [i, { cursor }] of all.slice(0, 9).entries()) {
+      expect(ids(await take(client, { topic: 'orders', afterCursor: cursor }, 9 - i))).toEqual(
+        ids(all.slice(i + 1)),
+      );
+    }
+  });
+
+  test('after a cursor of another topic goes on where that stands', async () => {
+    const { client } = await run();
+    await upload(client, numbered(2));
+    const { result } = await upload(client, numbered(1, 'others'));
+    await upload(client, numbered(2, 'orders', 2));
+    const events = await take(client, { topic: 'orders', afterCursor: result!.lastCursor }, 2);
+    expect(ids(events)).toEqual(['2', '3']);
+  });
+
+  test('last n sends the newest n stored, or all where there are fewer', async () => {
+    const { client } = await run();
+    await upload(client, numbered(5));
+    await upload(client, numbered(5, 'orders', 5));
+    for (const n of [1, 5, 6, 10, 4294967295]) {
+      const expected = Math.min(n, 10);
+      const events = await take(client, { topic: 'orders', last: n }, expected);
+      expect(ids(events)).toEqual(
+        ids((await take(client, { topic: 'orders', position: 1 }, 10)).slice(-expected)),
+      );
+    }
+  });
+
+  test('since a time sends what was stored at or after it', async () => {
+    const { client } = await run();
+    await upload(client, numbered(3));
+    await sleep(20);
+    const now = Date.now();
+    await upload(client, numbered(2, 'orders', 3));
+    const since = { seconds: Math.floor(now / 1000), nanos: (now % 1000) * 1e6 };
+    expect(ids(await take(client, { topic: 'orders', since }, 2))).toEqual(['3', '4']);
+    const long = { seconds: 0, nanos: 0 };
+    expect(await take(client, { topic: 'orders', since: long }, 5)).toHaveLength(5);
+  });
+
+  test('has its headers at once: cursors to resume after, head and earliest', async () => {
+    const { client } = await run();
+    await upload(client, numbered(3));
+    const watch = await open(client, { topic: 'orders' });
+    watch.call.cancel();
+    await upload(client, numbered(2, 'orders', 3));
+    expect(ids(await take(client, { topic: 'orders', afterCursor: watch.head }, 2))).toEqual([
+      '3',
+      '4',
+    ]);
+    expect(await take(client, { topic: 'orders', afterCursor: watch.earliest }, 5)).toHaveLength(5);
+  });
+
+  test('of an empty log can be resumed from its headers', async () => {
+    const { client } = await run();
+    const watch = await open(client, { topic: 'orders' });
+    watch.call.cancel();
+    await upload(client, numbered(2));
+    for (const afterCursor of [watch.head, watch.earliest]) {
+      expect(ids(await take(client, { topic: 'orders', afterCursor }, 2))).toEqual(['0', '1']);
+    }
+  });
+
+  test('sends heartbeats where asked for: topic and cursor, never past an event not yet sent', async () => {
+    const { client } = await run();
+    await upload(client, numbered(1));
+    const watch = await open(client, { topic: 'quiet', heartbeat: { seconds: 1, nanos: 0 } });
+    const { result } = await upload(client, numbered(1, 'orders', 1));
+    await until(() => watch.events.length >= 1, 'a heartbeat');
+    expect(watch.events[0]).toEqual({
+      id: '',
+      topic: 'quiet',
+      body: '',
+      at: null,
+      cursor: result!.lastCursor, // the head: the quiet watch keeps up with the log
+    });
+    await upload(client, numbered(1, 'quiet', 2));
+    await until(() => watch.events.length >= 2, 'an event');
+    watch.call.cancel();
+    expect(watch.events[1].id).toBe('2');
+    const again = await take(client, { topic: 'quiet', afterCursor: watch.events[0].cursor }, 1);
+    expect(ids(again)).toEqual(['2']);
+  });
+
+  test('sends no heartbeat that was not asked for, and none while events come', async () => {
+    const { client } = await run();
+    const silent = await open(client, { topic: 'orders' });
+    const busy = await open(client, { topic: 'orders', heartbeat: { seconds: 1, nanos: 0 } });
+    for (let i = 0; i < 6; i++) {
+      await upload(client, numbered(1, 'orders', i));
+      await sleep(300);
+    }
+    expect(ids(silent.events)).not.toContain('');
+    expect(ids(busy.events)).not.toContain('');
+    silent.call.cancel();
+    busy.call.cancel();
+  });
+
+  test.each<[string, Partial<WatchRequest>, number, string, string[]]>([
+    ['no topic', { topic: '' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', []],
+    ['a topic with a space', { topic: 'a b' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', []],
+    ['a pattern', { topic: 'a.*' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', []],
+    ['an unknown position', { position: 9 as never }, status.INVALID_ARGUMENT, 'START_INVALID', []],
+    [
+      'since out of range',
+      { since: { seconds: 1e12, nanos: 0 } },
+      status.INVALID_ARGUMENT,
+      'START_INVALID',
+      [],
+    ],
+    [
+      'a heartbeat below 1 s',
+      { heartbeat: { seconds: 0, nanos: 5e8 } },
+      status.INVALID_ARGUMENT,
+      'HEARTBEAT_INVALID',
+      [],
+    ],
+    [
+      'a negative heartbeat',
+      { heartbeat: { seconds: -5, nanos: 0 } },
+      status.INVALID_ARGUMENT,
+      'HEARTBEAT_INVALID',
+      [],
+    ],
+    ['text for a cursor', { afterCursor: 'hello' }, status.INVALID_ARGUMENT, 'CURSOR_INVALID', []],
+    [
+      "another log's cursor",
+      { afterCursor: formatCursor({ epoch: epochOf(0), position: 1 }) },
+      status.FAILED_PRECONDITION,
+      'EPOCH_CHANGED',
+      ['earliest', 'head'],
+    ],
+  ])('with %s is refused', async (_what, request, code, reason, metadata) => {
+    const { client } = await run();
+    const error = await failure(client.Watch({ topic: 'orders', ...request }));
+    const info = errorInfo(error.metadata)!;
+    expect({ code: error.code, reason: info.reason, domain: info.domain }).toEqual({
+      code,
+      reason,
+      domain: 'feed.v1',
+    });
+    expect(Object.keys(info.metadata).sort()).toEqual(metadata);
+  });
+
+  test('with a cursor ahead of the log is refused, and told the head', async () => {
+    const { client } = await run();
+    const { result } = await upload(client, numbered(1));
+    const epoch = result!.lastCursor.slice(0, 6);
+    const afterCursor = formatCursor({ epoch, position: 1000 });
+    const error = await failure(client.Watch({ topic: 'orders', afterCursor }));
+    expect(error.code).toBe(status.OUT_OF_RANGE);
+    expect(errorInfo(error.metadata)).toMatchObject({
+      reason: 'CURSOR_AHEAD',
+      metadata: { head: result!.lastCursor },
+    });
+  });
+
+  test('gives everything up when its client is gone', async () => {
+    const { client, log } = await run();
+    const watch = await open(client, { topic: 'orders' });
+    watch.call.cancel();
+    await until(() => log.some(({ msg }) => msg === 'call ended'), 'the log line');
+    expect(log.find(({ msg }) => msg === 'call ended')).toMatchObject({
+      method: '/feed.v1.FeedService/Watch',
+      topic: 'orders',
+      status: 'CANCELLED',
+      events: 0,
+    });
+  });
+});

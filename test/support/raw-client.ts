@@ -1,0 +1,72 @@
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect as http2Connect,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+} from 'node:http2';
+import { frame } from '../../src/wire/frames.js';
+
+/** A client that speaks HTTP/2 by hand, for what no gRPC library would send. */
+export class RawClient {
+  private constructor(readonly session: ClientHttp2Session) {}
+
+  static async connect(
+    address: string,
+    settings: { initialWindowSize?: number } = {},
+  ): Promise<RawClient> {
+    const session = http2Connect(`http://${address}`, { settings });
+    await new Promise((resolve, reject) => {
+      session.once('remoteSettings', resolve);
+      session.once('error', reject);
+    });
+    session.on('error', () => {});
+    return new RawClient(session);
+  }
+
+  /** Opens a call; the request stream stays open. */
+  open(method: string, headers: OutgoingHttpHeaders = {}): RawCall {
+    return new RawCall(
+      this.session.request({
+        ':method': 'POST',
+        ':path': `/feed.v1.FeedService/${method}`,
+        'content-type': 'application/grpc',
+        te: 'trailers',
+        ...headers,
+      }),
+    );
+  }
+
+  close(): void {
+    this.session.destroy();
+  }
+}
+
+export class RawCall {
+  readonly headers: Promise<IncomingHttpHeaders>;
+  /** The trailers (of the headers, where there is nothing else), or undefined if the stream was reset. */
+  readonly trailers: Promise<IncomingHttpHeaders | undefined>;
+
+  constructor(readonly stream: ClientHttp2Stream) {
+    stream.on('error', () => {});
+    this.headers = new Promise((resolve) => stream.once('response', resolve));
+    this.trailers = new Promise((resolve) => {
+      stream.once('response', (headers) => {
+        if ('grpc-status' in headers) resolve(headers);
+      });
+      stream.once('trailers', resolve);
+      stream.once('close', () => resolve(undefined));
+    });
+  }
+
+  send(message: Uint8Array): this {
+    this.stream.write(frame(message));
+    return this;
+  }
+
+  /** Reads and drops what comes, so that trailers arrive. */
+  drop(): this {
+    this.stream.resume();
+    return this;
+  }
+}

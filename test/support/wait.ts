@@ -1,0 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Waits until something holds, or fails with what it was after `timeout` milliseconds. */
+export async function until(holds: () => boolean, what: string, timeout = 10_000): Promise<void> {
+  const end = performance.now() + timeout;
+  while (!holds()) {
+    if (performance.now() > end) throw new Error(`not within ${timeout} ms: ${what}`);
+    await sleep(5);
+  }
+}

@@ -1,0 +1,311 @@
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Metadata, status } from '@grpc/grpc-js';
+import { RpcException } from '@nestjs/microservices';
+import { describe, expect, test } from 'vitest';
+import { FeedError } from '../../src/feed/errors.js';
+import type { Call } from '../../src/grpc/transport/index.js';
+import { LINGER } from '../../src/grpc/transport/call.js';
+import type { Frames } from '../../src/wire/frames.js';
+import { codec, errorInfo, failure, take, upload } from '../support/client.js';
+import { eventFrames } from '../support/frames.js';
+import { RawClient } from '../support/raw-client.js';
+import { until } from '../support/wait.js';
+import { serve } from './harness.js';
+
+/** Sends one event, then waits for the signal, and notes what it was aborted with. */
+function idle() {
+  const state = { open: 0, reasons: [] as unknown[] };
+  async function* watch(_request: unknown, call: Call): AsyncGenerator<Frames> {
+    state.open++;
+    try {
+      yield eventFrames({ id: 'first' });
+      await new Promise<void>((resolve) => {
+        if (call.signal.aborted) resolve();
+        call.signal.addEventListener('abort', () => resolve());
+      });
+      state.reasons.push(call.signal.reason);
+      throw call.signal.reason as Error;
+    } finally {
+      state.open--;
+    }
+  }
+  return { state, watch };
+}
+
+/** Sends without end. */
+async function* flood(): AsyncGenerator<Frames> {
+  for (;;) {
+    yield eventFrames({ id: 'x', body: 'x'.repeat(30_000) });
+    await new Promise(setImmediate);
+  }
+}
+
+describe('a call ends', () => {
+  test('when its client cancels: the signal says so, everything is released, once', async () => {
+    const { state, watch } = idle();
+    const { client, ended } = await serve({ watch });
+    await take(client, { topic: 't' }, 1);
+    await until(() => ended.length === 1, 'the end of the call');
+    expect(state).toMatchObject({ open: 0, reasons: [{ code: status.CANCELLED }] });
+    expect(ended[0].code).toBe(status.CANCELLED);
+    await sleep(50);
+    expect(ended).toHaveLength(1);
+  });
+
+  test('when its connection is lost', async () => {
+    const { state, watch } = idle();
+    const { address, ended } = await serve({ watch });
+    const raw = await RawClient.connect(address);
+    const call = raw
+      .open('Watch')
+      .send(codec.watchRequest.serialize({ topic: 't' }))
+      .drop();
+    call.stream.end();
+    await call.headers;
+    raw.session.socket.destroy();
+    await until(() => ended.length === 1, 'the end of the call');
+    expect(state.open).toBe(0);
+    expect(ended[0].code).toBe(status.UNAVAILABLE);
+  });
+
+  test('when its deadline passes: the client gets it, and the signal says so', async () => {
+    const { state, watch } = idle();
+    const { client, ended } = await serve({ watch });
+    const call = client.Watch({ topic: 't' }, { deadline: Date.now() + 200 });
+    expect((await failure(call)).code).toBe(status.DEADLINE_EXCEEDED);
+    await until(() => ended.length === 1, 'the end of the call');
+    expect(ended[0].code).toBe(status.DEADLINE_EXCEEDED);
+    expect(state.open).toBe(0);
+  });
+
+  test('when its deadline passes while nobody reads (grpc-js: never tells the handler): released, then reset', async () => {
+    let released = false;
+    const { address, ended } = await serve({
+      async *watch() {
+        try {
+          yield* flood();
+        } finally {
+          released = true;
+        }
+      },
+    });
+    const raw = await RawClient.connect(address);
+    const call = raw.open('Watch', { 'grpc-timeout': '300m' });
+    call.send(codec.watchRequest.serialize({ topic: 't' })).stream.end();
+    const start = performance.now();
+    await until(() => released, 'release');
+    expect(performance.now() - start).toBeLessThan(1_000);
+    expect(ended[0].code).toBe(status.DEADLINE_EXCEEDED);
+    await once(call.stream, 'close');
+    expect(performance.now() - start).toBeLessThan(300 + LINGER + 1_000);
+    raw.close();
+  });
+
+  test('when its client cancels while a write is blocked (write callbacks never come then)', async () => {
+    let released = false;
+    const { address } = await serve({
+      async *watch() {
+        try {
+          yield* flood();
+        } finally {
+          released = true;
+        }
+      },
+    });
+    const raw = await RawClient.connect(address);
+    const call = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
+    call.stream.end();
+    await sleep(300);
+    call.stream.close(8);
+    await until(() => released, 'release');
+    raw.close();
+  });
+
+  test('not at all because of a deadline of more than 24.8 days (grpc-js: at once)', async () => {
+    const { watch } = idle();
+    const { address, ended } = await serve({ watch });
+    const raw = await RawClient.connect(address);
+    const call = raw.open('Watch', { 'grpc-timeout': '1000H' });
+    call.send(codec.watchRequest.serialize({ topic: 't' })).drop();
+    call.stream.end();
+    await call.headers;
+    await sleep(100);
+    expect(ended).toEqual([]);
+    raw.close();
+  });
+
+  test('well: its signal is never aborted, though grpc-js calls it cancelled (grpc-node 2771)', async () => {
+    let signal: AbortSignal | undefined;
+    const { client, ended } = await serve({
+      async *watch(_request, call) {
+        signal = call.signal;
+        yield eventFrames({ id: 'a' });
+        await sleep(1);
+      },
+    });
+    const call = client.Watch({ topic: 't' });
+    call.on('data', () => {});
+    await once(call, 'end');
+    await sleep(100);
+    expect(signal?.aborted).toBe(false);
+    expect(ended.map(({ code }) => code)).toEqual([status.OK]);
+  });
+
+  test('with the status of what was thrown mid-stream, after all that was sent (grpc-js: destroy() hangs)', async () => {
+    const { client } = await serve({
+      async *watch() {
+        yield eventFrames({ id: 'a' });
+        await sleep(1);
+        throw new FeedError('CURSOR_EXPIRED', 'gone', { earliest: 'e', head: 'h' });
+      },
+    });
+    const call = client.Watch({ topic: 't' });
+    let events = 0;
+    call.on('data', () => events++);
+    const error = await failure(call);
+    expect(events).toBe(1);
+    expect(error).toMatchObject({ code: status.OUT_OF_RANGE, details: 'gone' });
+    expect(errorInfo(error.metadata)).toEqual({
+      reason: 'CURSOR_EXPIRED',
+      domain: 'feed.v1',
+      metadata: { earliest: 'e', head: 'h' },
+    });
+  });
+
+  test.each<[string, unknown, number, string]>([
+    ['an RpcException with a code', new RpcException({ code: 9, message: 'no' }), 9, 'no'],
+    ['an RpcException with text', new RpcException('no'), 2, 'no'],
+    ['an error that is no status', new Error('secret'), 13, 'Internal server error'],
+    ['something that is no error', 'secret', 13, 'Internal server error'],
+    ['undefined', undefined, 13, 'Internal server error'],
+    [
+      'a code that is no status',
+      Object.assign(new Error('secret'), { code: 99 }),
+      13,
+      'Internal server error',
+    ],
+    ['a code of OK', Object.assign(new Error('secret'), { code: 0 }), 13, 'Internal server error'],
+    [
+      'half a surrogate in the details (encodeURI crashes)',
+      new RpcException({ code: 9, message: 'a\ud83d' }),
+      9,
+      'a\ufffd',
+    ],
+    [
+      'metadata that is a plain object (hangs the client)',
+      new RpcException({ code: 9, message: 'no', metadata: { a: 1 } }),
+      9,
+      'no',
+    ],
+  ])(
+    'with a status when a handler throws %s, whatever the method',
+    async (_what, thrown, code, details) => {
+      const { client } = await serve({
+        watch: () => {
+          throw thrown;
+        },
+        upload: () => Promise.reject(thrown),
+        async *chat() {
+          yield* [];
+          await sleep(1);
+          throw thrown;
+        },
+      });
+      expect(await failure(client.Watch({ topic: 't' }))).toMatchObject({ code, details });
+      expect((await upload(client, [])).error).toMatchObject({ code, details });
+      expect(await failure(client.Chat())).toMatchObject({ code, details });
+    },
+  );
+
+  test('with its metadata when an RpcException has some', async () => {
+    const metadata = new Metadata();
+    metadata.set('why', 'because');
+    const { client } = await serve({
+      watch: () => {
+        throw new RpcException({ code: 9, message: 'no', metadata });
+      },
+    });
+    expect((await failure(client.Watch({ topic: 't' }))).metadata.get('why')).toEqual(['because']);
+  });
+
+  test('in thousands on one connection without ending others there (rapid reset: grpc-node 2872)', async () => {
+    const { state, watch } = idle();
+    const { address, ended } = await serve({ watch });
+    const raw = await RawClient.connect(address);
+    const request = codec.watchRequest.serialize({ topic: 't' });
+    const bystander = raw.open('Watch').send(request).drop();
+    bystander.stream.end();
+    await bystander.headers;
+    for (let i = 0; i < 3000; i++) {
+      const call = raw.open('Watch').send(request);
+      call.stream.end();
+      call.stream.close(8);
+    }
+    await until(() => ended.length >= 1 && state.open === 1, 'all but the bystander to end');
+    await sleep(200);
+    expect(raw.session.destroyed).toBe(false);
+    expect(bystander.stream.closed).toBe(false);
+    raw.close();
+  });
+});
+
+describe('draining', () => {
+  const reason = new FeedError('DRAINING', 'shutting down');
+
+  test('lets uploads finish, then ends watches and chats with the reason', async () => {
+    const { watch } = idle();
+    const { client, strategy } = await serve({
+      watch,
+      upload: async (frames) => {
+        let received = 0;
+        for await (const { pieces } of frames) received += pieces.length;
+        return { received };
+      },
+    });
+    const watching = failure(client.Watch({ topic: 't' }));
+    const answered = Promise.withResolvers<unknown>();
+    const uploading = client.UploadEvents((error, result) => answered.resolve(error ?? result));
+    uploading.write({ id: 'a' });
+    await sleep(100);
+    let drained = false;
+    const drain = strategy.drain(5_000, reason).then(() => (drained = true));
+    await sleep(200);
+    expect(drained).toBe(false);
+    uploading.end();
+    expect(await answered.promise).toMatchObject({ received: 1 });
+    expect(await watching).toMatchObject({ code: status.UNAVAILABLE, details: 'shutting down' });
+    await drain;
+  });
+
+  test('ends uploads that do not finish in time, then all others, and resets who does not read', async () => {
+    const { address, client, strategy, ended } = await serve({
+      watch: flood,
+      upload: async (frames) => {
+        for await (const { pieces } of frames) void pieces;
+        return { received: 0 };
+      },
+    });
+    const raw = await RawClient.connect(address);
+    const stalled = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
+    stalled.stream.end();
+    const answered = Promise.withResolvers<unknown>();
+    client.UploadEvents((error) => answered.resolve(error)).write({ id: 'a' });
+    await sleep(200);
+    const start = performance.now();
+    await strategy.drain(300, reason);
+    expect(performance.now() - start).toBeLessThan(300 + 2 * LINGER);
+    expect(await answered.promise).toMatchObject({ code: status.UNAVAILABLE });
+    expect(ended).toHaveLength(2);
+    raw.close();
+  });
+
+  test('takes no new calls', async () => {
+    const { watch } = idle();
+    const { client, strategy, address } = await serve({ watch });
+    const raw = await RawClient.connect(address);
+    await strategy.drain(100, reason);
+    expect((await failure(client.Watch({ topic: 't' }))).code).toBe(status.UNAVAILABLE);
+    raw.close();
+  });
+});

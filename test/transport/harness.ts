@@ -1,0 +1,108 @@
+import type { ServerOptions } from '@grpc/grpc-js';
+import {
+  Controller,
+  Inject,
+  type INestApplication,
+  type ModuleMetadata,
+  UseFilters,
+  UseInterceptors,
+} from '@nestjs/common';
+import { GrpcStreamMethod, Transport } from '@nestjs/microservices';
+import { Test } from '@nestjs/testing';
+import { onTestFinished } from 'vitest';
+import { keepStreamsAsBytes, loadContract, PACKAGE } from '../../src/grpc/contract.js';
+import { StatusFilter } from '../../src/grpc/status.filter.js';
+import {
+  type Call,
+  type EndedCall,
+  StreamedResult,
+  StreamStrategy,
+} from '../../src/grpc/transport/index.js';
+import type { ReceivedFrames } from '../../src/wire/frames.js';
+import { connect, type FeedClient } from '../support/client.js';
+
+/** What the three methods of the contract do in a test. */
+export interface Handlers {
+  watch?(request: { topic: string }, call: Call): unknown;
+  upload?(frames: AsyncIterable<ReceivedFrames>, call: Call): unknown;
+  chat?(frames: AsyncIterable<ReceivedFrames>, call: Call): unknown;
+}
+
+@Controller()
+@UseFilters(StatusFilter)
+@UseInterceptors(StreamedResult)
+class TestController {
+  constructor(@Inject('handlers') private readonly handlers: Handlers) {}
+
+  @GrpcStreamMethod('FeedService')
+  watch(request: { topic: string }, call: Call): unknown {
+    return this.handlers.watch!(request, call);
+  }
+
+  @GrpcStreamMethod('FeedService')
+  uploadEvents(frames: AsyncIterable<ReceivedFrames>, call: Call): unknown {
+    return this.handlers.upload!(frames, call);
+  }
+
+  @GrpcStreamMethod('FeedService')
+  chat(frames: AsyncIterable<ReceivedFrames>, call: Call): unknown {
+    return this.handlers.chat!(frames, call);
+  }
+}
+
+export interface Served {
+  readonly app: INestApplication;
+  readonly strategy: StreamStrategy;
+  readonly address: string;
+  readonly client: FeedClient;
+  /** Calls that have ended, in order. */
+  readonly ended: EndedCall[];
+}
+
+export interface ServeOptions extends ModuleMetadata {
+  readonly server?: ServerOptions;
+  readonly maxMessageBytes?: number;
+}
+
+/**
+ * The transport with a controller of the test's own, on a real port. With FEED_TEST_STOCK=1 it is Nest's own
+ * gRPC server instead, to see which tests it fails.
+ */
+export async function serve(handlers: Handlers, options: ServeOptions = {}): Promise<Served> {
+  const { server = {}, maxMessageBytes = 1024 * 1024, providers = [], ...metadata } = options;
+  const ended: EndedCall[] = [];
+  const grpc = {
+    package: PACKAGE,
+    packageDefinition: loadContract(),
+    url: '127.0.0.1:0',
+    onLoadPackageDefinition: keepStreamsAsBytes,
+  };
+  const strategy = new StreamStrategy({
+    grpc,
+    server,
+    windows: { stream: 1024 * 1024, session: 16 * 1024 * 1024 },
+    maxMessageBytes,
+    onEnd: (end) => ended.push(end),
+  });
+  const module = await Test.createTestingModule({
+    ...metadata,
+    controllers: [TestController],
+    providers: [{ provide: 'handlers', useValue: handlers }, ...providers],
+  }).compile();
+  const app = module.createNestApplication({ logger: ['fatal'] });
+  const stock = process.env.FEED_TEST_STOCK === '1';
+  const url = `127.0.0.1:${20_000 + Math.floor(Math.random() * 10_000)}`;
+  app.connectMicroservice(
+    stock ? { transport: Transport.GRPC, options: { ...grpc, url } } : { strategy },
+    { inheritAppConfig: true },
+  );
+  await app.startAllMicroservices();
+  await app.init();
+  const address = stock ? url : `127.0.0.1:${strategy.port}`;
+  const client = connect(address);
+  onTestFinished(async () => {
+    client.close();
+    await app.close();
+  });
+  return { app, strategy, address, client, ended };
+}

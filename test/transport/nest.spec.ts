@@ -1,0 +1,182 @@
+import { status } from '@grpc/grpc-js';
+import {
+  type ArgumentsHost,
+  type CallHandler,
+  type CanActivate,
+  Catch,
+  type ExecutionContext,
+  type ExceptionFilter,
+  Injectable,
+  type NestInterceptor,
+} from '@nestjs/common';
+import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
+import { RpcException } from '@nestjs/microservices';
+import { finalize, type Observable, throwError } from 'rxjs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { Call } from '../../src/grpc/transport/index.js';
+import { type FeedClient, failure, take, upload } from '../support/client.js';
+import { eventFrames, idsIn } from '../support/frames.js';
+import { until } from '../support/wait.js';
+import { type Handlers, serve } from './harness.js';
+
+/** Each method doing a little. */
+const handlers: Handlers = {
+  async *watch(_request, call) {
+    yield eventFrames({ id: 'a' });
+    await new Promise<void>((resolve) => call.signal.addEventListener('abort', () => resolve()));
+  },
+  async upload(frames) {
+    let received = 0;
+    for await (const batch of frames) received += idsIn(batch).length;
+    return { received };
+  },
+  async *chat(frames) {
+    for await (const { pieces } of frames)
+      for (const piece of pieces) yield { bytes: piece, count: 1 };
+  },
+};
+
+/** Calls each of the three methods, and says with which code it ended. */
+async function callAll(client: FeedClient): Promise<number[]> {
+  const watched = await new Promise<number>((resolve) => {
+    const call = client.Watch({ topic: 't' });
+    call.once('data', () => resolve(status.OK));
+    call.on('error', (error: { code: number }) => resolve(error.code));
+    call.once('data', () => call.cancel());
+  });
+  const uploaded = await upload(client, [{ id: '1' }, { id: '2' }]);
+  const chatted = await new Promise<number>((resolve) => {
+    const call = client.Chat();
+    call.on('data', () => call.end());
+    call.on('end', () => resolve(status.OK));
+    call.on('error', (error: { code: number }) => resolve(error.code));
+    call.write({ text: 'hello' });
+  });
+  return [watched, uploaded.error?.code ?? status.OK, chatted];
+}
+
+@Injectable()
+class Audience {
+  readonly names: string[] = [];
+}
+
+@Injectable()
+class TokenGuard implements CanActivate {
+  constructor(private readonly audience: Audience) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    await sleep(1);
+    const call = context.switchToRpc().getContext<Call>();
+    expect(call).toBeInstanceOf(Call);
+    this.audience.names.push(call.path);
+    const [token] = call.metadata.get('token');
+    if (token === 'unknown')
+      throw new RpcException({ code: status.UNAUTHENTICATED, message: 'who are you?' });
+    return token !== 'denied';
+  }
+}
+
+describe("Nest's enhancers work on all three methods", () => {
+  test('guards, with injected providers, once a call', async () => {
+    const { client, app } = await serve(handlers, {
+      providers: [Audience, { provide: APP_GUARD, useClass: TokenGuard }],
+    });
+    expect(await callAll(client)).toEqual([0, 0, 0]);
+    expect(app.get(Audience).names).toEqual([
+      '/feed.v1.FeedService/Watch',
+      '/feed.v1.FeedService/UploadEvents',
+      '/feed.v1.FeedService/Chat',
+    ]);
+  });
+
+  test('a guard that says no ends the call with PERMISSION_DENIED, and the handler never runs', async () => {
+    const deny = { canActivate: () => false };
+    const never = (): never => expect.unreachable();
+    const { client } = await serve(
+      { watch: never, upload: never, chat: never },
+      { providers: [{ provide: APP_GUARD, useValue: deny }] },
+    );
+    expect(await callAll(client)).toEqual([7, 7, 7]);
+  });
+
+  test('a guard that throws a status ends the call with it', async () => {
+    const refuse = {
+      canActivate: () => {
+        throw new RpcException({ code: status.UNAUTHENTICATED, message: 'who are you?' });
+      },
+    };
+    const { client } = await serve(handlers, {
+      providers: [{ provide: APP_GUARD, useValue: refuse }],
+    });
+    expect(await callAll(client)).toEqual([16, 16, 16]);
+  });
+
+  test('interceptors, once a call, and they see its end', async () => {
+    const seen: string[] = [];
+    class Timing implements NestInterceptor {
+      intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+        const name = context.getHandler().name;
+        seen.push(`${name} began`);
+        return next.handle().pipe(finalize(() => seen.push(`${name} ended`)));
+      }
+    }
+    const { client, ended } = await serve(handlers, {
+      providers: [{ provide: APP_INTERCEPTOR, useClass: Timing }],
+    });
+    const call = client.Watch({ topic: 't' });
+    call.on('error', () => {});
+    await new Promise((resolve) => call.once('data', resolve));
+    await sleep(50);
+    expect(seen).toHaveLength(1); // not ended while it streams
+    call.cancel();
+    await until(() => ended.length === 1, 'the end of the watch');
+    expect(seen).toHaveLength(2);
+    seen.length = 0;
+    await callAll(client);
+    await until(() => seen.length === 6, 'three beginnings and three ends');
+  });
+
+  test('exception filters, on what a handler throws at once and mid-stream', async () => {
+    @Catch(RangeError)
+    class RangeFilter implements ExceptionFilter<RangeError> {
+      catch(exception: RangeError, _host: ArgumentsHost): Observable<never> {
+        return throwError(() => ({
+          code: status.OUT_OF_RANGE,
+          message: `filtered: ${exception.message}`,
+        }));
+      }
+    }
+    const { client } = await serve(
+      {
+        async *watch() {
+          yield eventFrames({ id: 'a' });
+          await sleep(1);
+          throw new RangeError('mid-stream');
+        },
+        upload: () => {
+          throw new RangeError('at once');
+        },
+        async *chat(frames) {
+          for await (const { pieces } of frames) {
+            yield { bytes: pieces[0], count: 1 };
+            throw new RangeError('mid-chat');
+          }
+        },
+      },
+      { providers: [{ provide: APP_FILTER, useClass: RangeFilter }] },
+    );
+    const filtered = (why: string) => ({ code: status.OUT_OF_RANGE, details: `filtered: ${why}` });
+    expect(await failure(client.Watch({ topic: 't' }))).toMatchObject(filtered('mid-stream'));
+    expect((await upload(client, [])).error).toMatchObject(filtered('at once'));
+    const chat = client.Chat();
+    chat.write({ text: 'hello' });
+    expect(await failure(chat)).toMatchObject(filtered('mid-chat'));
+  });
+
+  test('take() leaves nothing open', async () => {
+    const { client, ended } = await serve(handlers);
+    await take(client, { topic: 't' }, 1);
+    await until(() => ended.length === 1, 'the end');
+  });
+});

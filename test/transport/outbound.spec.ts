@@ -1,0 +1,152 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { type Event } from '../../src/gen/feed/v1/feed.js';
+import type { Frames } from '../../src/wire/frames.js';
+import { codec, take } from '../support/client.js';
+import { eventFrames } from '../support/frames.js';
+import { RawClient } from '../support/raw-client.js';
+import { until } from '../support/wait.js';
+import { serve } from './harness.js';
+
+/** Endless batches of about `bytes`, and how many were asked for. */
+function source(bytes: number) {
+  const state = { batches: 0, released: false };
+  async function* batches(): AsyncGenerator<Frames> {
+    try {
+      for (;;) {
+        state.batches++;
+        yield eventFrames({ id: String(state.batches), body: 'x'.repeat(bytes) });
+        await new Promise(setImmediate);
+      }
+    } finally {
+      state.released = true;
+    }
+  }
+  return { state, batches };
+}
+
+describe('a response stream', () => {
+  test('of an async generator is sent message by message (stock: as one empty message)', async () => {
+    const { client } = await serve({
+      // eslint-disable-next-line require-await -- a generator must be async to be one here
+      async *watch() {
+        yield eventFrames({ id: 'a' }, { id: 'b' });
+        yield eventFrames({ id: 'c' });
+      },
+    });
+    const ids: string[] = [];
+    for await (const event of client.Watch({ topic: 't' }) as AsyncIterable<Event>)
+      ids.push(event.id);
+    expect(ids).toEqual(['a', 'b', 'c']);
+  });
+
+  test('is not pulled ahead of a client that reads nothing (stock: without bound)', async () => {
+    const { state, batches } = source(30_000);
+    const { address } = await serve({ watch: batches });
+    const raw = await RawClient.connect(address);
+    raw
+      .open('Watch')
+      .send(codec.watchRequest.serialize({ topic: 't' }))
+      .stream.end();
+    await sleep(500);
+    // The client's window of 64 KiB, what node's client reads ahead, and one batch being written.
+    expect(state.batches).toBeLessThan(12);
+    const stalled = state.batches;
+    await sleep(300);
+    expect(state.batches).toBe(stalled);
+    raw.close();
+    await until(() => state.released, 'release of the stalled stream');
+  });
+
+  test('goes on, complete and in order, once a stalled client reads again', async () => {
+    const { batches } = source(30_000);
+    const { client } = await serve({ watch: batches });
+    const call = client.Watch({ topic: 't' });
+    const ids: string[] = [];
+    call.on('error', () => {});
+    call.on('data', (event: Event) => {
+      ids.push(event.id);
+      if (ids.length === 3) {
+        call.pause();
+        setTimeout(() => call.resume(), 300);
+      }
+    });
+    await until(() => ids.length >= 100, '100 events');
+    call.cancel();
+    expect(ids).toEqual(ids.map((_, i) => String(i + 1)));
+  });
+
+  test('has its headers before its first message', async () => {
+    const { address } = await serve({
+      watch(_request, call) {
+        call.sendHeaders({ 'feed-test': 'yes' });
+        return (async function* () {
+          await new Promise<void>((resolve) =>
+            call.signal.addEventListener('abort', () => resolve()),
+          );
+          yield* [];
+        })();
+      },
+    });
+    const raw = await RawClient.connect(address);
+    const call = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
+    call.stream.end();
+    expect((await call.headers)['feed-test']).toBe('yes');
+    raw.close();
+  });
+
+  test('does not slow down another one on the same connection when its client stalls', async () => {
+    const { batches } = source(10_000);
+    const { client } = await serve({ watch: batches });
+    const stalled = client.Watch({ topic: 't' });
+    stalled.on('error', () => {});
+    stalled.once('data', () => stalled.pause());
+    await sleep(200);
+    const read = await take(client, { topic: 't' }, 200);
+    expect(read).toHaveLength(200);
+    stalled.cancel();
+  });
+});
+
+describe('a conversation', () => {
+  test('is answered while its request stream is open, and after it was half-closed', async () => {
+    const { client } = await serve({
+      async *chat(frames) {
+        for await (const { pieces } of frames)
+          for (const piece of pieces) yield { bytes: piece, count: 1 };
+        yield eventFrames({ id: 'bye' });
+      },
+    });
+    const call = client.Chat();
+    const texts: string[] = [];
+    const closed = new Promise((resolve) => call.on('end', resolve));
+    call.on('data', ({ from }) => {
+      texts.push(from);
+      if (texts.length === 1) call.end();
+    });
+    call.write({ from: 'a' });
+    await closed;
+    expect(texts).toEqual(['a', 'bye']);
+  });
+
+  test('takes the next message only when the answer to the last is taken', async () => {
+    let answered = 0;
+    const { address } = await serve({
+      async *chat(frames) {
+        for await (const { pieces } of frames) {
+          for (const piece of pieces) {
+            answered++;
+            yield { bytes: Buffer.concat([piece, piece, piece]), count: 3 };
+          }
+        }
+      },
+    });
+    const raw = await RawClient.connect(address);
+    const call = raw.open('Chat'); // never reads
+    const message = codec.chatMessage.serialize({ text: 'x'.repeat(30_000) });
+    for (let i = 0; i < 300; i++) call.send(message);
+    await sleep(500);
+    expect(answered).toBeLessThan(60);
+    raw.close();
+  });
+});
