@@ -1,14 +1,17 @@
 import { fileURLToPath } from 'node:url';
 import { loadSync, type MethodDefinition, type PackageDefinition } from '@grpc/proto-loader';
 
-const PROTO_DIRECTORY = fileURLToPath(new URL('../../proto', import.meta.url));
+/** The path of a file in proto/. */
+export function protoFile(name: string): string {
+  return fileURLToPath(new URL(`../../proto/${name}`, import.meta.url));
+}
 
 export const PACKAGE = 'feed.v1';
 export const SERVICE = 'feed.v1.FeedService';
 
 /** The messages as src/gen types them. */
 const LOADER_OPTIONS = {
-  includeDirs: [PROTO_DIRECTORY],
+  includeDirs: [protoFile('')],
   longs: Number,
   enums: Number,
   defaults: true,

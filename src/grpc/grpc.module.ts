@@ -1,7 +1,5 @@
 import { type BeforeApplicationShutdown, Inject, Module } from '@nestjs/common';
-import { ReflectionService } from '@grpc/reflection';
-import { loadSync } from '@grpc/proto-loader';
-import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
+import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONFIG, type Config } from '../config/config.js';
@@ -12,6 +10,7 @@ import { LOG } from '../telemetry/log.js';
 import { logEnd } from './call-log.js';
 import { keepStreamsAsBytes, loadContract, PACKAGE, SERVICE } from './contract.js';
 import { FeedController } from './feed.controller.js';
+import { createReflection } from './reflection.js';
 import { StreamStrategy } from './transport/index.js';
 
 /** A client whose network died is gone after both. */
@@ -28,7 +27,7 @@ function createStrategy(config: Config, log: Logger, health: HealthImplementatio
       onLoadPackageDefinition: (loaded, server) => {
         keepStreamsAsBytes(loaded);
         health.addToServer(server);
-        new ReflectionService({ ...loaded, ...loadSync(healthProto) }).addToServer(server);
+        createReflection().addToServer(server);
       },
     },
     server: {

@@ -1,4 +1,10 @@
-import { type DestinationStream, type Logger as PinoInstance, pino } from 'pino';
+import {
+  destination,
+  type Logger as PinoInstance,
+  type LoggerOptions,
+  pino,
+  stdTimeFunctions,
+} from 'pino';
 import pretty from 'pino-pretty';
 import { Logger, LoggerModule } from 'nestjs-pino';
 import { type DynamicModule, Global, type LoggerService, Module } from '@nestjs/common';
@@ -6,11 +12,22 @@ import type { Config } from '../config/config.js';
 
 /** The process's log, to standard output. */
 export function createLog({ logLevel, logFormat }: Config): PinoInstance {
-  const destination: DestinationStream =
-    logFormat === 'pretty'
-      ? pretty({ sync: true, ignore: 'pid,hostname,context', translateTime: 'SYS:HH:MM:ss.l' })
-      : pino.destination({ sync: true });
-  return pino({ level: logLevel, base: undefined }, destination);
+  if (logFormat === 'pretty') {
+    const stream = pretty({
+      sync: true,
+      ignore: 'pid,hostname,context',
+      translateTime: 'SYS:HH:MM:ss.l',
+      singleLine: true,
+    });
+    return pino({ level: logLevel }, stream);
+  }
+  const options: LoggerOptions = {
+    level: logLevel,
+    base: undefined,
+    timestamp: stdTimeFunctions.isoTime,
+    formatters: { level: (level) => ({ level }) },
+  };
+  return pino(options, destination({ sync: true }));
 }
 
 /** Nest's token for the process's log. */

@@ -119,7 +119,7 @@ describe('the process', () => {
         topic: 'orders',
         ...(seen.length > 0 ? { afterCursor: seen.at(-1)!.cursor } : { position: 1 }),
       });
-      watch.on('data', (event: Event) => seen.push(event));
+      watch.on('data', (sent: Event) => seen.push(sent));
       watch.on('error', () => {});
       const uploads = [0, 1, 2].map((i) =>
         uploadUntilBroken(clients[i % 2], `${round}-${i}`, acknowledged),
@@ -144,7 +144,7 @@ describe('the process', () => {
     const ids = all.map(({ id }) => id);
     expect(new Set(ids).size).toBe(ids.length);
     expect(ids).toEqual(expect.arrayContaining(acknowledged));
-    expect(all.map(({ cursor }) => cursor)).toEqual(all.map(({ cursor }) => cursor).sort());
+    expect(all.map(({ cursor }) => cursor)).toEqual(all.map(({ cursor }) => cursor).toSorted());
     // What the resuming watch saw is the log, from its beginning, without a gap.
     expect(seen.map(({ cursor }) => cursor)).toEqual(
       all.slice(0, seen.length).map(({ cursor }) => cursor),

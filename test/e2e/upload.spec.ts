@@ -111,8 +111,8 @@ describe.each([
     await until(
       () =>
         log.some(
-          ({ method, status }) =>
-            method === '/feed.v1.FeedService/UploadEvents' && status === 'CANCELLED',
+          (line) =>
+            line.method === '/feed.v1.FeedService/UploadEvents' && line.status === 'CANCELLED',
         ),
       'the log line',
     );
@@ -143,6 +143,6 @@ describe.each([
     const seen = await watching;
     expect(seen.map(({ id }) => id)).toEqual(events.map(({ id }) => id));
     expect(seen.at(-1)!.cursor).toBe(result!.lastCursor);
-    expect(seen.map(({ cursor }) => cursor)).toEqual(seen.map(({ cursor }) => cursor).sort());
+    expect(seen.map(({ cursor }) => cursor)).toEqual(seen.map(({ cursor }) => cursor).toSorted());
   });
 });

@@ -211,7 +211,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
       reason,
       domain: 'feed.v1',
     });
-    expect(Object.keys(info.metadata).sort()).toEqual(metadata);
+    expect(Object.keys(info.metadata).toSorted()).toEqual(metadata);
   });
 
   test('with a cursor ahead of the log is refused, and told the head', async () => {

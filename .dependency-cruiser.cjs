@@ -1,0 +1,66 @@
+// The arrows of docs/architecture.md: wire <- repository, broker <- feed <- grpc, http; config, telemetry
+// and the generated types are open to all.
+const room = (name) => `^src/${name}/`;
+const only = (name, ...allowed) => ({
+  name: `${name}-imports-one-way`,
+  severity: 'error',
+  comment: `src/${name} may import ${['itself', ...allowed].join(', ')} and nothing else of src`,
+  from: { path: room(name) },
+  to: { path: '^src/', pathNot: [name, ...allowed].map(room) },
+});
+const open = ['config', 'telemetry', 'gen'];
+
+module.exports = {
+  forbidden: [
+    only('gen'),
+    only('config'),
+    only('telemetry', 'config'),
+    only('wire'),
+    only('repository', 'wire', ...open),
+    only('broker', 'wire', ...open),
+    only('feed', 'wire', 'repository', 'broker', ...open),
+    only('grpc', 'wire', 'feed', ...open),
+    only('http', 'wire', 'feed', ...open),
+    {
+      name: 'transport-knows-nothing-of-the-feed',
+      severity: 'error',
+      from: { path: '^src/grpc/transport/' },
+      to: { path: '^src/', pathNot: ['^src/grpc/transport/', '^src/wire/frames\\.ts$'] },
+    },
+    {
+      name: 'wire-is-bytes-alone',
+      severity: 'error',
+      comment: 'no Nest, no I/O',
+      from: { path: room('wire') },
+      to: { path: ['node_modules', '^(node:)?(fs|net|http|http2|stream)(/|$)'] },
+    },
+    {
+      name: 'feed-knows-no-transport',
+      severity: 'error',
+      from: { path: room('feed') },
+      to: { path: ['@grpc', '@nestjs/microservices', 'express'] },
+    },
+    { name: 'no-circles', severity: 'error', from: { path: '^src/' }, to: { circular: true } },
+    {
+      name: 'no-orphans',
+      severity: 'error',
+      from: { orphan: true, path: '^src/', pathNot: ['\\.d\\.ts$', '^src/gen/'] },
+      to: {},
+    },
+    {
+      name: 'development-only',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'] },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+    },
+  },
+};

@@ -1,0 +1,20 @@
+// npm run proto: what is generated from proto/, into the checkout or the directory given: the types in src/gen,
+// and proto/descriptors.binpb, which reflection serves (grpc-health-check's service among it).
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { root, run } from './prepare.mjs';
+
+const target = process.argv[2] ?? root;
+run('buf', ['generate', '-o', target]);
+
+// Descriptor sets are protobuf messages of one repeated field: two of them are one.
+const scratch = mkdtempSync(join(tmpdir(), 'feed-proto-'));
+const sets = ['proto', 'node_modules/grpc-health-check/proto'].map((source, i) => {
+  const file = join(scratch, `${i}.binpb`);
+  run('buf', ['build', source, '--as-file-descriptor-set', '-o', file]);
+  return readFileSync(file);
+});
+rmSync(scratch, { recursive: true });
+mkdirSync(join(target, 'proto'), { recursive: true });
+writeFileSync(join(target, 'proto', 'descriptors.binpb'), Buffer.concat(sets));
