@@ -103,11 +103,11 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
   private onEnd(): void {
     // A reset ends the stream as well, and a client that cancels may half-close right before it: its close
     // aborts the call, with the reason, within two turns of the event loop.
-    setImmediate(() => setImmediate(() => this.endUnlessClosed()));
+    setImmediate(() => setImmediate(() => this.endUnlessAborted()));
   }
 
-  private endUnlessClosed(): void {
-    if (this.ended || this.stream.closed) return;
+  private endUnlessAborted(): void {
+    if (this.ended) return;
     if (this.partial.length > 0) this.error = new MessageTruncatedError();
     this.ended = true;
     this.flush();

@@ -1,0 +1,64 @@
+// node scripts/mutants.mjs [part of a name]: puts one-line faults into a copy of the service, one at a time, and
+// runs the tests that should notice. A mutant that survives is a promise that no test holds.
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { mutants } from '../test/mutants/mutants.mjs';
+import { env, install, root } from './prepare.mjs';
+
+install();
+const copy = mkdtempSync(join(tmpdir(), 'feed-mutants-'));
+for (const part of [
+  'src',
+  'test',
+  'proto',
+  'scripts',
+  'README.md',
+  'package.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'nest-cli.json',
+  'vitest.config.ts',
+]) {
+  cpSync(join(root, part), join(copy, part), { recursive: true });
+}
+symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+
+function run(command, args) {
+  return spawnSync(command, args, { cwd: copy, env, encoding: 'utf8', timeout: 300_000 });
+}
+
+const chosen = mutants.filter(({ name }) => name.includes(process.argv[2] ?? ''));
+let survivors = 0;
+for (const { name, file, from, to, tests } of chosen) {
+  const path = join(copy, file);
+  const original = readFileSync(path, 'utf8');
+  if (original.split(from).length !== 2)
+    throw new Error(`${name}: ${file} does not have this once: ${from}`);
+  writeFileSync(
+    path,
+    original.replace(from, () => to),
+  );
+  const needsBuild = tests.some((test) => test.includes('life'));
+  const built = needsBuild ? run('nest', ['build']) : { status: 0 };
+  const {
+    status,
+    stdout = '',
+    stderr = '',
+  } = built.status === 0
+    ? run('vitest', ['run', '--bail=1', '--testTimeout=10000', '--no-color', ...tests])
+    : built;
+  writeFileSync(path, original);
+  const red =
+    /FAIL\s+(.*)/.exec(stdout)?.[1] ??
+    /(Unhandled|Error:.*)/.exec(stdout + stderr)?.[1] ??
+    'no answer in time';
+  process.stdout.write(
+    status === 0 ? `SURVIVED  ${name}\n` : `caught    ${name}\n          by ${red}\n`,
+  );
+  if (status === 0) survivors++;
+}
+rmSync(copy, { recursive: true, force: true });
+process.stdout.write(`${chosen.length - survivors} of ${chosen.length} caught\n`);
+process.exit(survivors === 0 ? 0 : 1);
