@@ -1,41 +1,18 @@
-import { ConfigError, readConfig } from './config/config.js';
-import { createLog } from './telemetry/log.js';
-import { startService } from './service.js';
+// Only node's own modules here: the signal handlers must be there before anything that takes time to load,
+// because the kernel drops signals that process 1, as which a container runs this, does not handle.
 
-const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
-
-async function main(): Promise<void> {
-  const config = readConfig(process.env, process.stdout.isTTY);
-  const log = createLog(config);
-  try {
-    const { app } = await startService(config, log);
-    app.enableShutdownHooks(['SIGTERM', 'SIGINT'], { useProcessExit: true });
-    endOnSecondSignal(log);
-  } catch (error) {
-    log.fatal(error instanceof Error ? error.message : error);
-    process.exit(1);
-  }
+const signals = { count: 0, drain: (): void => process.exit(0) };
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  process.on(signal, () => {
+    if (++signals.count === 1) {
+      signals.drain();
+    } else {
+      // The store survives this like a crash.
+      process.stderr.write(`${signal} again: ending at once\n`);
+      process.exit(1);
+    }
+  });
 }
 
-/** The first signal drains; a second one ends the process at once, which the store survives like a crash. */
-function endOnSecondSignal(log: ReturnType<typeof createLog>): void {
-  let signals = 0;
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      if (++signals === 1) {
-        log.info(`${signal}: draining; a second signal ends at once`);
-      } else {
-        log.warn(`${signal} again: ending at once`);
-        process.exit(1);
-      }
-    });
-  }
-}
-
-try {
-  await main();
-} catch (error) {
-  if (!(error instanceof ConfigError)) throw error;
-  process.stderr.write(`Feed can't start with these settings:\n${error.message}\n`);
-  process.exit(EXIT_CONFIG);
-}
+const { run } = await import('./run.js');
+await run(signals);

@@ -1,13 +1,12 @@
 import type { AddressInfo } from 'node:net';
 import type { INestApplication } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { Logger } from 'nestjs-pino';
 import type { Logger as PinoInstance } from 'pino';
 import { AppModule } from './app.module.js';
 import type { Config } from './config/config.js';
 import { Readiness } from './feed/readiness.js';
 import { StreamStrategy } from './grpc/transport/index.js';
-import { quietFramework } from './telemetry/log.js';
+import { nestLogger } from './telemetry/log.js';
 import { EventRepository } from './repository/event-repository.js';
 
 export interface Service {
@@ -19,10 +18,9 @@ export interface Service {
 /** Starts the service: store, then doors, then ready. */
 export async function startService(config: Config, log: PinoInstance): Promise<Service> {
   const app = await NestFactory.create(AppModule.of(config, log), {
-    bufferLogs: true,
+    logger: nestLogger(log),
     abortOnError: false,
   });
-  app.useLogger(quietFramework(app.get(Logger)));
   const strategy = app.get(StreamStrategy);
   // A hybrid application: its shutdown hooks run before the gRPC server is closed.
   app.connectMicroservice({ strategy }, { inheritAppConfig: true });

@@ -6,7 +6,7 @@ import {
   stdTimeFunctions,
 } from 'pino';
 import pretty from 'pino-pretty';
-import { Logger, LoggerModule } from 'nestjs-pino';
+import { Logger, PinoLogger } from 'nestjs-pino';
 import { type DynamicModule, Global, type LoggerService, Module } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 
@@ -33,21 +33,16 @@ export function createLog({ logLevel, logFormat }: Config): PinoInstance {
 /** Nest's token for the process's log. */
 export const LOG = Symbol('Log');
 
-/** Gives every module the log, as LOG, and Nest's own loggers the same. */
+/** Gives every module the log, as LOG. */
 @Global()
 @Module({})
 export class LogModule {
   static of(log: PinoInstance): DynamicModule {
-    return {
-      module: LogModule,
-      imports: [LoggerModule.forRoot({ pinoHttp: { logger: log, autoLogging: false } })],
-      providers: [{ provide: LOG, useValue: log }],
-      exports: [LOG],
-    };
+    return { module: LogModule, providers: [{ provide: LOG, useValue: log }], exports: [LOG] };
   }
 }
 
-// Said by Nest at every start, one line a module and route; of use to who changes the modules.
+// What Nest says of its modules and routes at every start, and of errors that startService() throws as well.
 const FRAMEWORK = new Set([
   'NestFactory',
   'InstanceLoader',
@@ -55,15 +50,21 @@ const FRAMEWORK = new Set([
   'RouterExplorer',
   'NestMicroservice',
   'NestApplication',
+  'ExceptionHandler',
 ]);
 
-/** Nest's own lines about its modules and routes go to debug. */
-export function quietFramework(logger: Logger): LoggerService {
-  return Object.assign(Object.create(logger) as Logger, {
-    log: (message: unknown, ...rest: unknown[]) => {
+/** Nest's own log lines in the process's log; those about its modules and routes at debug. */
+export function nestLogger(log: PinoInstance): LoggerService {
+  const logger = new Logger(new PinoLogger({ pinoHttp: { logger: log } }), {});
+  const quiet =
+    (level: 'log' | 'error') =>
+    (message: unknown, ...rest: unknown[]): void => {
       const context = rest.at(-1);
       if (typeof context === 'string' && FRAMEWORK.has(context)) logger.debug(message, ...rest);
-      else logger.log(message, ...rest);
-    },
+      else logger[level](message, ...rest);
+    };
+  return Object.assign(Object.create(logger) as Logger, {
+    log: quiet('log'),
+    error: quiet('error'),
   });
 }

@@ -73,6 +73,35 @@ describe('the process', () => {
     expect(service.output.join('')).not.toContain('secret body');
   });
 
+  test('on SIGTERM during start-up ends well, whenever it comes', async () => {
+    for (const delay of [20, 60, 120, 250, 400, 600]) {
+      const service = ServiceProcess.spawn({ FEED_DATA_DIR: temporaryDirectory() });
+      await sleep(delay);
+      const { code, signal } = await service.kill('SIGTERM');
+      // Before node itself has started, nobody can handle it.
+      expect([code, signal]).toEqual(delay < 100 && signal ? [null, 'SIGTERM'] : [0, null]);
+    }
+  });
+
+  test('a watch that nobody reads gets UNAVAILABLE at shutdown, like any other', async () => {
+    const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
+    const client = service.connect();
+    const body = 'x'.repeat(100_000);
+    for (let i = 0; i < 10; i++)
+      await upload(
+        client,
+        Array.from({ length: 10 }, () => ({ topic: 'big', body })),
+      );
+    const watch = client.Watch({ topic: 'big', position: 1 });
+    const error = new Promise<{ code: number }>((resolve) => watch.on('error', resolve));
+    watch.once('data', () => watch.pause());
+    await sleep(500);
+    expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+    watch.resume();
+    watch.on('data', () => {});
+    expect(await error).toMatchObject({ code: 14 });
+  });
+
   test('is not ready while it drains, and goes on serving for FEED_DRAIN_DELAY', async () => {
     const service = await ServiceProcess.start({
       FEED_DATA_DIR: temporaryDirectory(),

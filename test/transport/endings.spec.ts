@@ -297,6 +297,8 @@ describe('draining', () => {
     expect(performance.now() - start).toBeLessThan(300 + 2 * LINGER);
     expect(await answered.promise).toMatchObject({ code: status.UNAVAILABLE });
     expect(ended).toHaveLength(2);
+    // Not reset with CANCEL, which a client would take for its own doing: its connection is gone.
+    await until(() => raw.session.destroyed, 'the end of the connection');
     raw.close();
   });
 

@@ -123,7 +123,9 @@ export class StreamStrategy extends ServerGrpc {
     for (const call of finite) call.abort(reason);
     await settled(finite, 2 * LINGER);
     for (const call of this.open) call.abort(reason);
-    await settled([...this.open], 2 * LINGER);
+    // Before they are reset, which clients would take for CANCELLED: a lost connection is UNAVAILABLE.
+    await settled([...this.open], LINGER / 2);
+    for (const call of this.open) call.stream?.session?.destroy();
   }
 
   private serve(

@@ -1,0 +1,41 @@
+# The same node as the dev dependency `node` of package.json; scripts/image.sh holds the two together.
+ARG NODE_IMAGE=node:24.21.0-trixie-slim
+
+FROM ${NODE_IMAGE} AS build
+WORKDIR /app
+COPY package.json package-lock.json ./
+# Not `npm ci`: see scripts/prepare.mjs.
+RUN npm install --no-save --no-fund --no-audit --loglevel=error
+COPY nest-cli.json tsconfig.json tsconfig.build.json ./
+COPY proto proto
+COPY src src
+RUN npm run build
+
+# Installed apart rather than pruned: nothing of a development dependency was ever here.
+FROM ${NODE_IMAGE} AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm install --no-save --no-fund --no-audit --loglevel=error --omit=dev
+
+FROM ${NODE_IMAGE}
+WORKDIR /app
+# package.json says that dist/ is ESM; proto/ is read at run time.
+COPY package.json ./
+COPY proto proto
+COPY --from=dependencies /app/node_modules node_modules
+COPY --from=build /app/dist dist
+
+# A number, because Kubernetes' runAsNonRoot can't check a name; one that no user of the host has.
+# A new volume takes its owner from the directory, so that comes before VOLUME.
+RUN install -d -o 65532 -g 65532 -m 0700 /data
+USER 65532:65532
+VOLUME /data
+
+ENV NODE_ENV=production \
+    FEED_GRPC_ADDRESS=0.0.0.0:50051 \
+    FEED_HTTP_ADDRESS=0.0.0.0:8080 \
+    FEED_DATA_DIR=/data
+EXPOSE 50051 8080
+
+# No shell and no npm between: node is process 1 and gets SIGTERM itself.
+ENTRYPOINT ["node", "dist/main.js"]

@@ -1,0 +1,130 @@
+// The service as a process of its own, to be killed and started again.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const MAIN = join(ROOT, 'dist', 'main.js');
+const START_TIMEOUT = 30_000;
+
+export class Service {
+  /** Holds the log and what the service writes to standard output. */
+  readonly directory = mkdtempSync(join(tmpdir(), 'feed-example-'));
+  readonly output = join(this.directory, 'service.log');
+  readonly grpcAddress: string;
+  private readonly httpAddress: string;
+  private process: ChildProcess | undefined;
+
+  private constructor(grpcPort: number, httpPort: number) {
+    this.grpcAddress = `127.0.0.1:${grpcPort}`;
+    this.httpAddress = `127.0.0.1:${httpPort}`;
+    process.once('exit', () => this.process?.kill('SIGKILL'));
+  }
+
+  static async create(): Promise<Service> {
+    if (!existsSync(MAIN)) throw new Error('the service is not built: npm run build');
+    return new Service(await freePort(20_000), await freePort(26_000));
+  }
+
+  /** Resolves when the service is ready, with the milliseconds that took. */
+  async start(): Promise<number> {
+    const startedAt = performance.now();
+    const output = openSync(this.output, 'a');
+    const service = spawn(process.execPath, [MAIN], {
+      cwd: ROOT,
+      env: {
+        ...Object.fromEntries(
+          Object.entries(process.env).filter(([name]) => !name.startsWith('FEED_')),
+        ),
+        FEED_GRPC_ADDRESS: this.grpcAddress,
+        FEED_HTTP_ADDRESS: this.httpAddress,
+        FEED_DATA_DIR: join(this.directory, 'data'),
+        FEED_LOG_LEVEL: 'info',
+      },
+      stdio: ['ignore', output, output],
+    });
+    closeSync(output);
+    this.process = service;
+    while (!(await this.isReady())) {
+      if (hasEnded(service))
+        throw new Error(`the service ended at its start:\n${this.lastLines()}`);
+      if (performance.now() - startedAt > START_TIMEOUT) {
+        throw new Error(`the service is not ready after ${START_TIMEOUT / 1000} s`);
+      }
+      await sleep(20);
+    }
+    return performance.now() - startedAt;
+  }
+
+  /** Whether it ended by itself. */
+  get died(): boolean {
+    return this.process !== undefined && hasEnded(this.process);
+  }
+
+  /** Ends it as a crash would: it does nothing more, and answers nobody. */
+  async kill(): Promise<void> {
+    await this.end('SIGKILL');
+  }
+
+  /** Lets it end well; resolves with its exit code. */
+  async stop(): Promise<number | null> {
+    return this.end('SIGTERM');
+  }
+
+  removeData(): void {
+    rmSync(this.directory, { recursive: true });
+  }
+
+  lastLines(): string {
+    return readFileSync(this.output, 'utf8').split('\n').slice(-10).join('\n');
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<number | null> {
+    const service = this.process;
+    if (!service) return null;
+    this.process = undefined;
+    if (!hasEnded(service)) {
+      service.kill(signal);
+      await once(service, 'exit');
+    }
+    return service.exitCode;
+  }
+
+  private async isReady(): Promise<boolean> {
+    try {
+      const { ok } = await fetch(`http://${this.httpAddress}/readyz`);
+      return ok;
+    } catch {
+      return false;
+    }
+  }
+}
+
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
+/**
+ * A port that is free, and not one of those that systems give to outgoing connections: such a port may be
+ * taken while the service is down, even by a client that tries to reach it there.
+ */
+async function freePort(from: number): Promise<number> {
+  for (;;) {
+    const port = from + Math.floor(Math.random() * 6_000);
+    const server = createServer();
+    try {
+      server.listen(port, '127.0.0.1');
+      await once(server, 'listening');
+      return port;
+    } catch {
+      // taken: try another
+    } finally {
+      server.close();
+    }
+  }
+}

@@ -1,0 +1,247 @@
+// What a feed is for, on real input: the lines of a log file, uploaded as events through several streams,
+// and three watchers of different speed, one of which stops reading for a while. Meanwhile the service is
+// killed with SIGKILL again and again. In the end each watcher must have the file: equal, in order, and
+// nothing twice.
+//
+//   npm run example:log -- --help
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  connect,
+  newProgress,
+  type StoredEvent,
+  uploadAll,
+  type UploadProgress,
+} from './lib/feed-client.ts';
+import { compare, readLines, type Share, sharesOf } from './lib/lines.ts';
+import { type Options, readOptions } from './lib/options.ts';
+import { n, report, sum } from './lib/report.ts';
+import { Service } from './lib/service.ts';
+import { Watcher } from './lib/watcher.ts';
+
+const TOPIC = 'log.lines';
+/** How long the stalled watcher reads nothing: far more is stored meanwhile than all buffers hold. */
+const STALL_SECONDS = 5;
+/** When nothing has moved for so long, something is lost. */
+const PATIENCE_SECONDS = 30;
+
+async function main(options: Options): Promise<boolean> {
+  const { lines, linesInFile, emptyLines, repairedLines } = readLines(options.file, options.events);
+  const service = await Service.create();
+  console.log(`file     ${options.file}: ${n(linesInFile)} lines`);
+  if (emptyLines > 0) console.log(`         ${n(emptyLines)} of them empty`);
+  if (repairedLines > 0) console.log(`         ${n(repairedLines)} of them not UTF-8, repaired`);
+  console.log(`events   ${n(lines.length)}, through ${options.streams} streams`);
+  console.log(`kills    ${options.kills}, with --seed ${options.seed}`);
+  console.log(`service  ${service.grpcAddress}, its data in ${service.directory}\n`);
+
+  const run = new Run(service, sharesOf(lines, options.streams, TOPIC));
+  const problem = await run.go(options.kills, randomNumbers(options.seed));
+  const exitCode = await service.stop();
+
+  console.log();
+  const equal = report(lines, run.shares, run.watchers);
+  const breaks = sum(run.uploads.map((upload) => upload.breaks));
+  console.log(
+    `\n${n(run.stored)} events stored through ${options.streams} streams, broken ${n(breaks)} times in all ` +
+      `by ${run.kills} kills, in ${(run.milliseconds / 1000).toFixed(1)} s`,
+  );
+  if (problem !== undefined) console.log(`it went wrong: ${messageOf(problem)}`);
+  if (exitCode !== 0) console.log(`the service ended with code ${exitCode}, not 0`);
+  const good = equal && problem === undefined && exitCode === 0;
+  if (good && !options.keep) service.removeData();
+  else console.log(`the service's data and output are in ${service.directory}`);
+  console.log(good ? 'Every watcher has the file: equal, in order, nothing twice.' : 'NOT RIGHT');
+  return good;
+}
+
+/** Uploads, watchers, and the one who kills the service: all at the same time. */
+class Run {
+  readonly shares: readonly Share[];
+  readonly uploads: readonly UploadProgress[];
+  readonly watchers: Watcher[];
+  kills = 0;
+  milliseconds = 0;
+  private readonly service: Service;
+  private readonly total: number;
+  private readonly startedAt = performance.now();
+  /** Whatever goes wrong anywhere ends all of it. */
+  private readonly abortion = new AbortController();
+  private lastMoved = { count: -1, at: 0 };
+
+  constructor(service: Service, shares: readonly Share[]) {
+    this.service = service;
+    this.shares = shares;
+    this.uploads = shares.map(newProgress);
+    this.total = sum(shares.map(({ length }) => length));
+    this.watchers = [
+      new Watcher('fast'),
+      new Watcher('slow', (count) => (count % 1_000 === 0 ? sleep(40) : undefined)),
+      new Watcher('stalled', (count) =>
+        count === Math.ceil(this.total / 5) ? this.stall(count) : undefined,
+      ),
+    ];
+  }
+
+  /** Events that are known to be stored: acknowledged, or seen in the log after a kill. */
+  get stored(): number {
+    return sum(this.uploads.map(({ stored }) => stored));
+  }
+
+  private get sent(): number {
+    return sum(this.uploads.map(({ sent }) => sent));
+  }
+
+  /** Resolves when all is done, with what went wrong, if anything did. */
+  async go(kills: number, random: () => number): Promise<unknown> {
+    const { signal } = this.abortion;
+    const interrupted = (): void => this.abortion.abort(new Error('interrupted'));
+    process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
+    const observer = setInterval(() => this.observe(), 1_000);
+    try {
+      this.say(`ready after ${n(await this.service.start())} ms`);
+      await this.allOf([
+        this.upload(signal),
+        ...this.watchers.map((watcher) => this.watch(watcher, signal)),
+        this.killAgainAndAgain(kills, random, signal),
+      ]);
+      // Who reads it all when it is over also sees what is stored behind what the others waited for.
+      const afresh = new Watcher('afresh');
+      await afresh.readToHead(this.service.grpcAddress, TOPIC, signal);
+      this.watchers.push(afresh);
+      return undefined;
+    } catch (error) {
+      return error;
+    } finally {
+      clearInterval(observer);
+      process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
+      this.milliseconds = performance.now() - this.startedAt;
+    }
+  }
+
+  private async allOf(works: readonly Promise<void>[]): Promise<void> {
+    for (const work of works) work.catch((error: unknown) => this.abortion.abort(error));
+    await Promise.allSettled(works);
+    this.abortion.signal.throwIfAborted(); // with the first error
+  }
+
+  private async upload(signal: AbortSignal): Promise<void> {
+    const client = connect(this.service.grpcAddress); // one connection for all streams
+    try {
+      await this.allOf(
+        this.shares.map((share, i) => uploadAll(client, share, this.uploads[i], signal)),
+      );
+      this.say(`all ${n(this.stored)} events are acknowledged`);
+    } finally {
+      client.close();
+    }
+  }
+
+  private async watch(watcher: Watcher, signal: AbortSignal): Promise<void> {
+    await watcher.follow(this.service.grpcAddress, TOPIC, this.total, signal);
+    this.say(`watcher ${watcher.name} has ${n(watcher.events.length)} events`);
+  }
+
+  private async stall(count: number): Promise<void> {
+    this.say(`watcher stalled has ${n(count)} events and stops reading for ${STALL_SECONDS} s`);
+    await sleep(STALL_SECONDS * 1_000);
+    this.say(`watcher stalled reads again, ${n(this.stored - count)} events behind`);
+  }
+
+  /** Each kill falls somewhere in its own part of the upload. */
+  private async killAgainAndAgain(
+    kills: number,
+    random: () => number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    // Reads on after each kill: all of the log each time would take so long that the uploads were over
+    // before the next one. What it has read is read again at the end.
+    const log = new Watcher('log');
+    for (let kill = 0; kill < kills; kill++) {
+      const at = ((kill + 0.1 + 0.8 * random()) / kills) * this.total;
+      while (this.sent < at) await sleep(5, undefined, { signal });
+      await sleep(50 * random(), undefined, { signal });
+
+      const acknowledged = this.uploads.map(({ stored }) => stored);
+      const seen = this.watchers.map(({ events }) => events.length);
+      const underWay = this.sent - sum(acknowledged);
+      this.say(
+        `kill ${kill + 1}: ${n(sum(acknowledged))} events acknowledged, ${n(underWay)} under way; ` +
+          `delivered: ${this.delivered}`,
+      );
+      await this.service.kill();
+      this.kills++;
+      this.say(`ready again after ${n(await this.service.start())} ms`);
+      await log.readToHead(this.service.grpcAddress, TOPIC, signal);
+      this.checkNothingLost(log.events, acknowledged, seen);
+      this.say(
+        `the log has ${n(log.events.length)} events: all that was acknowledged or delivered is there`,
+      );
+    }
+  }
+
+  private checkNothingLost(
+    log: readonly StoredEvent[],
+    acknowledged: readonly number[],
+    seen: readonly number[],
+  ): void {
+    const { reached, wrong } = compare(log, this.shares);
+    if (wrong.length > 0) throw new Error(`the log is wrong after the kill: ${wrong.join('; ')}`);
+    acknowledged.forEach((count, i) => {
+      if (reached[i] >= count) return;
+      throw new Error(
+        `of stream ${i}, ${count} events were acknowledged, and ${reached[i]} stored`,
+      );
+    });
+    this.watchers.forEach(({ name, events }, i) => {
+      const last = seen[i] - 1;
+      if (last < 0 || log[last]?.cursor === events[last].cursor) return;
+      throw new Error(`watcher ${name} saw event ${seen[i]}, and the log does not have it there`);
+    });
+  }
+
+  /** Says how far all are, and gives up if that is no further than long ago. */
+  private observe(): void {
+    this.say(`${n(this.stored)} acknowledged; delivered: ${this.delivered}`);
+    const count = this.stored + sum(this.watchers.map(({ events }) => events.length));
+    const now = performance.now();
+    if (count !== this.lastMoved.count) this.lastMoved = { count, at: now };
+    if (now - this.lastMoved.at > PATIENCE_SECONDS * 1_000) {
+      this.abortion.abort(new Error(`nothing has moved for ${PATIENCE_SECONDS} s`));
+    }
+    if (this.service.died) {
+      this.abortion.abort(new Error(`the service ended by itself:\n${this.service.lastLines()}`));
+    }
+  }
+
+  private get delivered(): string {
+    return this.watchers.map(({ name, events }) => `${name} ${n(events.length)}`).join(', ');
+  }
+
+  private say(text: string): void {
+    const seconds = ((performance.now() - this.startedAt) / 1000).toFixed(1);
+    console.log(`${seconds.padStart(6)} s  ${text}`);
+  }
+}
+
+/** The same numbers from 0 to 1 for the same seed (mulberry32). */
+function randomNumbers(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+try {
+  const options = readOptions();
+  if (options && !(await main(options))) process.exitCode = 1;
+} catch (error) {
+  console.error(messageOf(error));
+  process.exitCode = 1;
+}

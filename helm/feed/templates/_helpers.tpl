@@ -1,0 +1,42 @@
+{{- define "feed.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 52 characters: a pod is called <name>-0, its revision label <name>-<hash>, a Service <name>-headless. */}}
+{{- define "feed.fullname" -}}
+{{- $name := include "feed.name" . }}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- .Values.fullnameOverride | default $full | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{/* What never changes in the life of a release: selectors and volume claims can't be changed. */}}
+{{- define "feed.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "feed.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "feed.labels" -}}
+{{ include "feed.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "feed.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "feed.fullname" .) "default") }}
+{{- end }}
+
+{{- define "feed.image" -}}
+{{- with .Values.image }}
+{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}
+{{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/*
+The whole of an orderly end, or the pod is killed within it. 15: after the drain's timeout the service takes
+up to about 10 s to end the streams of clients that do not read, and to flush and close the store.
+*/}}
+{{- define "feed.gracePeriod" -}}
+{{- with .Values.drain }}{{ add .preStopSeconds .delaySeconds .timeoutSeconds 15 }}{{ end }}
+{{- end }}

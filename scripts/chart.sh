@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# Does the Helm chart say what it must? Lints it, renders it with a few sets of values, and looks for the lines
+# that matter; then gives it values that it must refuse. No cluster is needed or touched.
+#
+# Needs Go, Node and the Go module proxy: helm is built from source, once (about two minutes), into
+# node_modules/.cache. After that it takes a few seconds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+HELM=v3.22.0
+# What a helm of the Go proxy does not know by itself: the Kubernetes version it is made for.
+KUBERNETES_MINOR=37
+
+bin=$PWD/node_modules/.cache/helm-$HELM
+if [ ! -x "$bin/helm" ]; then
+  echo "Building helm $HELM (once, about two minutes) ..."
+  flags='-s -w'
+  for package in chartutil lint/rules; do
+    for part in Major=1 "Minor=$KUBERNETES_MINOR"; do
+      flags="$flags -X helm.sh/helm/v3/pkg/$package.k8sVersion$part"
+    done
+  done
+  GOBIN=$bin CGO_ENABLED=0 go install -ldflags "$flags" "helm.sh/helm/v3/cmd/helm@$HELM"
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+rendered=$work/rendered.yaml
+
+failures=0
+ok() { echo "ok: $1"; }
+fail() { # what, where or how
+  echo "FAILED: $1" >&2
+  echo "$2" | sed 's/^/  /' >&2
+  failures=$((failures + 1))
+}
+
+helm() { "$bin/helm" "$@"; }
+
+render() { # description, then arguments of helm template
+  values=$1
+  if ! helm template demo helm/feed "${@:2}" >"$rendered" 2>"$work/error"; then
+    fail "helm/feed does not render with $values" "$(cat "$work/error")"
+    exit 1
+  fi
+}
+# Consecutive lines of the rendered chart, whatever their indentation, comments aside.
+has() { # what, line...
+  local wanted lines
+  wanted=$(printf '%s\n' "${@:2}")
+  lines=$(sed '/^ *#/d; s/^[ -]*//' "$rendered")
+  if [[ $'\n'$lines$'\n' == *$'\n'"$wanted"$'\n'* ]]; then
+    ok "$1 ($values)"
+  else
+    fail "$1: not in what helm/feed renders with $values" "$wanted"
+  fi
+}
+has_not() { # what, text
+  local found
+  if found=$(grep -nF -- "$2" "$rendered"); then
+    fail "$1: helm/feed renders with $values" "$found"
+  else
+    ok "$1 ($values)"
+  fi
+}
+refuses() { # what, what the message must name, then arguments of helm template
+  local message
+  if message=$(helm template demo helm/feed "${@:3}" 2>&1 >/dev/null); then
+    fail "refuses $1" "helm template ${*:3}: no error"
+  elif [[ $message != *"$2"* ]]; then
+    fail "refuses $1, naming $2" "$message"
+  else
+    ok "refuses $1"
+  fi
+}
+
+if message=$(helm lint --strict --quiet helm/feed 2>&1); then
+  ok 'helm lint'
+else
+  fail 'helm lint' "$message"
+fi
+
+version=$(node -p 'require("./package.json").version')
+if grep -qx "appVersion: $version" helm/feed/Chart.yaml; then
+  ok "appVersion is package.json's version"
+else
+  fail "appVersion is package.json's version, $version" "$(grep -n appVersion helm/feed/Chart.yaml)"
+fi
+
+render 'the defaults'
+has 'one replica' 'replicas: 1'
+has 'no variables for Services' 'enableServiceLinks: false'
+has 'no service account token' 'automountServiceAccountToken: false' 'enableServiceLinks: false'
+has 'grace period 0 + 0 + 20 + 15' 'terminationGracePeriodSeconds: 35'
+has_not 'no preStop' 'preStop'
+has 'not root' 'runAsNonRoot: true' 'runAsUser: 65532'
+has 'volume writable for the image user' 'fsGroup: 65532'
+has 'seccomp' 'seccompProfile:' 'type: RuntimeDefault'
+has 'no privileges' 'allowPrivilegeEscalation: false' 'capabilities:' 'drop:' 'ALL' 'readOnlyRootFilesystem: true'
+has 'startup probe' 'startupProbe:' 'httpGet:' 'path: /healthz' 'port: http'
+has 'liveness probe' 'livenessProbe:' 'httpGet:' 'path: /healthz' 'port: http'
+has 'readiness probe' 'readinessProbe:' 'grpc:' 'port: 50051' 'service: feed.v1.FeedService'
+has 'HTTP/2 without TLS on the Service' 'targetPort: grpc' 'appProtocol: kubernetes.io/h2c'
+has 'headless Service' 'clusterIP: None'
+has 'image by tag' "image: \"feed:$version\""
+has 'volume retained' 'whenDeleted: Retain' 'whenScaled: Retain'
+has 'volume claim' 'accessModes: [ReadWriteOnce]' 'resources:' 'requests:' 'storage: 10Gi'
+
+render 'persistence off' --set persistence.enabled=false
+has 'emptyDir' 'name: data' 'emptyDir: {}'
+has_not 'no volume claim' 'volumeClaimTemplates'
+
+digest=sha256:$(printf '%064d' 0)
+render 'a registry and a digest' --set image.registry=registry.example.com,image.digest="$digest"
+has 'image by digest' "image: \"registry.example.com/feed@$digest\""
+
+render 'drain values' --set drain.preStopSeconds=5,drain.delaySeconds=7,drain.timeoutSeconds=60
+has 'grace period 5 + 7 + 60 + 15' 'terminationGracePeriodSeconds: 87'
+has 'drain delay' 'name: FEED_DRAIN_DELAY' 'value: "7s"'
+has 'drain timeout' 'name: FEED_DRAIN_TIMEOUT' 'value: "60s"'
+has 'preStop' 'preStop:' 'sleep:' 'seconds: 5'
+
+cat >"$work/all.yaml" <<'VALUES'
+config:
+  engine: lmdb
+  durability: fsync
+  maxEventBytes: 2MiB
+  streamWindow: 2MiB
+  sessionWindow: 32MiB
+  logLevel: debug
+  logFormat: json
+extraEnv:
+  - name: TZ
+    value: UTC
+existingSecret: feed-secret
+envFrom:
+  - configMapRef:
+      name: feed-settings
+VALUES
+render 'all of config' --values "$work/all.yaml"
+has 'config' 'name: FEED_MAX_EVENT_BYTES' 'value: "2MiB"'
+has 'extraEnv' 'name: TZ' 'value: UTC'
+has 'existingSecret and envFrom' 'envFrom:' 'secretRef:' 'name: feed-secret' 'configMapRef:' 'name: feed-settings'
+# The service does not start with a FEED_ variable that it does not know.
+unknown=$(comm -23 <(sed -n 's/^ *- name: \(FEED_.*\)/\1/p' "$rendered" | sort) \
+  <(sed -n 's/^  \(FEED_[A-Z_]*\):.*/\1/p' src/config/config.ts | sort))
+if [ -z "$unknown" ]; then
+  ok "settings of the service, each FEED_ variable ($values)"
+else
+  fail 'not settings of the service (src/config/config.ts)' "$unknown"
+fi
+# So that the above sees a setting added to the chart.
+unseen=$(comm -23 <(sed -n '/^config:/,/^[^ ]/s/^  \([a-zA-Z]*\):.*/\1/p' helm/feed/values.yaml | sort) \
+  <(sed -n 's/^  \([a-zA-Z]*\):.*/\1/p' "$work/all.yaml" | sort))
+if [ -z "$unseen" ]; then
+  ok 'all of config is checked'
+else
+  fail 'in config of helm/feed/values.yaml, but not in all.yaml of scripts/chart.sh: add it there' "$unseen"
+fi
+
+refuses 'a number of replicas' replicas --set replicas=2
+refuses 'an unknown setting' retention --set config.retention=1h
+refuses 'a string for a number' timeoutSeconds --set-string drain.timeoutSeconds=20
+refuses 'a duration for a number' delaySeconds --set drain.delaySeconds=5s
+refuses 'a size without a unit' maxEventBytes --set-string config.maxEventBytes=1048576
+refuses 'a digest that is none' digest --set image.digest=latest
+refuses 'a drain timeout that the grace period would not know of' FEED_DRAIN_TIMEOUT \
+  --set 'extraEnv[0].name=FEED_DRAIN_TIMEOUT,extraEnv[0].value=5m'
+
+if [ "$failures" -gt 0 ]; then
+  echo "$failures of the chart's checks failed." >&2
+  exit 1
+fi
+echo 'The chart is as it must be.'

@@ -1,0 +1,38 @@
+import { ConfigError, readConfig } from './config/config.js';
+import { startService } from './service.js';
+import { createLog } from './telemetry/log.js';
+
+const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
+
+/**
+ * Runs the service until a signal.
+ *
+ * @param signals calls `drain` at the first signal; until the service is up, that ends the process
+ */
+export async function run(signals: { drain: () => void }): Promise<void> {
+  let config;
+  try {
+    config = readConfig(process.env, process.stdout.isTTY);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`Feed can't start with these settings:\n${error.message}\n`);
+    process.exit(EXIT_CONFIG);
+  }
+  const log = createLog(config);
+  try {
+    const { app } = await startService(config, log);
+    signals.drain = () => {
+      log.info('draining; a second signal ends at once');
+      void app.close().then(
+        () => process.exit(0),
+        (error: unknown) => {
+          log.fatal(error, 'the shutdown failed');
+          process.exit(1);
+        },
+      );
+    };
+  } catch (error) {
+    log.fatal(error instanceof Error ? error.message : error);
+    process.exit(1);
+  }
+}

@@ -1,0 +1,277 @@
+import { readFileSync } from 'node:fs';
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { ConfigError, readConfig, SETTINGS } from '../../src/config/config.js';
+
+const NAMES = Object.keys(SETTINGS.shape);
+
+/** As it would be written in the environment. */
+function defaultOf(name: string): string | undefined {
+  const { def } = SETTINGS.shape[name as keyof typeof SETTINGS.shape] as {
+    def: { type: string; defaultValue?: unknown };
+  };
+  return def.type === 'prefault' ? String(def.defaultValue) : undefined;
+}
+
+/** What readConfig() says is wrong, or '' if nothing is. */
+function problemOf(env: NodeJS.ProcessEnv): string {
+  try {
+    readConfig(env, false);
+    return '';
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message;
+    throw error;
+  }
+}
+
+describe('without any setting', () => {
+  it('the defaults hold', () => {
+    expect(readConfig({}, false)).toEqual({
+      grpcAddress: { host: '127.0.0.1', port: 50051, text: '127.0.0.1:50051' },
+      httpAddress: { host: '127.0.0.1', port: 8080, text: '127.0.0.1:8080' },
+      dataDir: './data',
+      engine: 'lmdb',
+      durability: 'fsync',
+      maxEventBytes: 1024 * 1024,
+      streamWindow: 1024 * 1024,
+      sessionWindow: 16 * 1024 * 1024,
+      drainDelay: 0,
+      drainTimeout: 20_000,
+      logLevel: 'info',
+      logFormat: 'json',
+    });
+  });
+
+  it('the log is for people on a terminal, and JSON elsewhere', () => {
+    expect(readConfig({}, true).logFormat).toBe('pretty');
+    expect(readConfig({}, false).logFormat).toBe('json');
+    expect(readConfig({ FEED_LOG_FORMAT: 'json' }, true).logFormat).toBe('json');
+  });
+});
+
+describe('settings', () => {
+  it('are read', () => {
+    expect(
+      readConfig(
+        {
+          FEED_GRPC_ADDRESS: '[::]:1234',
+          FEED_HTTP_ADDRESS: 'feed.example.org:0',
+          FEED_DATA_DIR: '/data',
+          FEED_ENGINE: 'lmdb',
+          FEED_DURABILITY: 'none',
+          FEED_MAX_EVENT_BYTES: '2000000B',
+          FEED_STREAM_WINDOW: '64KiB',
+          FEED_SESSION_WINDOW: '256MiB',
+          FEED_DRAIN_DELAY: '1500ms',
+          FEED_DRAIN_TIMEOUT: '10m',
+          FEED_LOG_LEVEL: 'warn',
+          FEED_LOG_FORMAT: 'pretty',
+        },
+        false,
+      ),
+    ).toEqual({
+      grpcAddress: { host: '::', port: 1234, text: '[::]:1234' },
+      httpAddress: { host: 'feed.example.org', port: 0, text: 'feed.example.org:0' },
+      dataDir: '/data',
+      engine: 'lmdb',
+      durability: 'none',
+      maxEventBytes: 2_000_000,
+      streamWindow: 64 * 1024,
+      sessionWindow: 256 * 1024 * 1024,
+      drainDelay: 1_500,
+      drainTimeout: 600_000,
+      logLevel: 'warn',
+      logFormat: 'pretty',
+    });
+  });
+
+  it('are frozen', () => {
+    const config = readConfig({}, false);
+    expect(() => Object.assign(config, { dataDir: '/elsewhere' })).toThrow(TypeError);
+    expect(config.dataDir).toBe('./data');
+  });
+
+  it('of memory keep nothing on disk, and do not pretend to', () => {
+    expect(readConfig({ FEED_ENGINE: 'memory' }, false).durability).toBe('none');
+    expect(problemOf({ FEED_ENGINE: 'memory', FEED_DURABILITY: 'none' })).toBe('');
+    expect(problemOf({ FEED_ENGINE: 'memory', FEED_DURABILITY: 'fsync' })).toMatch(
+      /FEED_DURABILITY=fsync: .*FEED_ENGINE/,
+    );
+  });
+});
+
+describe('a value that cannot be used', () => {
+  const bad: Record<string, readonly string[]> = {
+    FEED_GRPC_ADDRESS: [
+      '',
+      '50051',
+      ':50051',
+      'host',
+      'host:',
+      'host:65536',
+      'a:b:1',
+      '::1:1',
+      'a b:1',
+    ],
+    FEED_HTTP_ADDRESS: ['', '8080', '[::1]', '[x]:1', 'host:-1', 'http://host:1', 'host:1/'],
+    FEED_DATA_DIR: [''],
+    FEED_ENGINE: ['', 'LMDB', 'postgres'],
+    FEED_DURABILITY: ['', 'memory', 'FSYNC'],
+    FEED_MAX_EVENT_BYTES: [
+      '',
+      '1048576',
+      '1mb',
+      '1MB',
+      '1 MiB',
+      '1023B',
+      '4MiB',
+      '-1MiB',
+      '1.5MiB',
+      '1s',
+    ],
+    FEED_STREAM_WINDOW: ['', '0KiB', '63KiB', '65MiB', '64'],
+    FEED_SESSION_WINDOW: ['', '63KiB', '257MiB', '1GiB'],
+    FEED_DRAIN_DELAY: ['', '0', '10', '-1s', '11m', '1h', '1.5s', '5 s', '1KiB', 's', '1sec'],
+    FEED_DRAIN_TIMEOUT: ['', '20', '601s', 'forever', '999999999999999999999s'],
+    FEED_LOG_LEVEL: ['', 'INFO', 'verbose'],
+    FEED_LOG_FORMAT: ['', 'text'],
+  };
+
+  it('is tried for every setting', () =>
+    expect(Object.keys(bad).toSorted()).toEqual(NAMES.toSorted()));
+
+  it.each(Object.entries(bad))('of %s stops the start, and is named', (name, values) => {
+    for (const value of values) {
+      expect(problemOf({ [name]: value })).toContain(`${name}=${value}: `);
+    }
+  });
+
+  it('is named together with all others', () => {
+    const problem = problemOf({
+      FEED_ENGINE: 'postgres',
+      FEED_DRAIN_DELAY: 'soon',
+      FEED_TYPO: '1',
+      FEED_LOG_LEVEL: 'info',
+    });
+    for (const name of ['FEED_ENGINE=postgres', 'FEED_DRAIN_DELAY=soon', 'FEED_TYPO']) {
+      expect(problem).toContain(name);
+    }
+    expect(problem).not.toContain('FEED_LOG_LEVEL=');
+  });
+
+  it('is any number whose unit is not one, whatever JavaScript knows by that name', () => {
+    const units = fc.oneof(
+      fc.string({ maxLength: 5 }),
+      fc.constantFrom('constructor', 'toString', 'valueOf', 'hasOwnProperty'),
+    );
+    fc.assert(
+      fc.property(fc.nat(100), units, (number, unit) => {
+        fc.pre(!/^\d*(ms|s|m|h)$/.test(unit));
+        expect(problemOf({ FEED_DRAIN_DELAY: `${number}${unit}` })).toContain('FEED_DRAIN_DELAY');
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('never comes through: every quantity taken is what was written', () => {
+    const quantities = fc.tuple(fc.nat(700_000), fc.constantFrom('ms', 's', 'm', 'h'));
+    const scale = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+    fc.assert(
+      fc.property(quantities, ([number, unit]) => {
+        const wanted = number * scale[unit];
+        const env = { FEED_DRAIN_TIMEOUT: `${number}${unit}` };
+        const taken = problemOf(env) === '' ? readConfig(env, false).drainTimeout : 'refused';
+        expect(taken).toBe(wanted > 600_000 ? 'refused' : wanted);
+      }),
+    );
+  });
+});
+
+describe('a name that is not a setting', () => {
+  it.each(['FEED_GRPC_ADRESS', 'FEED_LOGLEVEL', 'FEED_', 'FEED_data_dir', 'FEED_toString'])(
+    'stops the start, and is named: %s',
+    (name) => {
+      const problem = problemOf({ [name]: 'x' });
+      expect(problem).toContain(`${name} is not a setting`);
+      for (const setting of NAMES) expect(problem).toContain(setting);
+    },
+  );
+
+  it.each(['FEED_PORT', 'FEED_GRPC_PORT', 'FEED_HTTP_PORT'])(
+    'stops the start where it looks like a port to listen on: %s',
+    (name) => {
+      // Kubernetes gives such names only values like tcp://10.0.0.1:50051.
+      expect(problemOf({ [name]: '50051' })).toContain(name);
+    },
+  );
+
+  it.each(['PATH', 'HOME', 'NODE_ENV', 'FEEDER', 'MY_FEED_ENGINE', 'feed_engine'])(
+    "is nobody's business without the prefix: %s",
+    (name) => {
+      expect(problemOf({ [name]: 'x' })).toBe('');
+    },
+  );
+});
+
+describe('what others put into the environment', () => {
+  /** https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables */
+  const injected = (service: string, port: number, portName: string): NodeJS.ProcessEnv => {
+    const prefix = service.toUpperCase().replaceAll('-', '_');
+    const url = `tcp://10.0.0.1:${port}`;
+    return {
+      [`${prefix}_SERVICE_HOST`]: '10.0.0.1',
+      [`${prefix}_SERVICE_PORT`]: String(port),
+      [`${prefix}_SERVICE_PORT_${portName}`]: String(port),
+      [`${prefix}_PORT`]: url,
+      [`${prefix}_PORT_${port}_TCP`]: url,
+      [`${prefix}_PORT_${port}_TCP_PROTO`]: 'tcp',
+      [`${prefix}_PORT_${port}_TCP_PORT`]: String(port),
+      [`${prefix}_PORT_${port}_TCP_ADDR`]: '10.0.0.1',
+    };
+  };
+
+  it.each(['feed', 'feed-headless', 'feed-x', 'feed-2', 'feed-port', 'feed-service'])(
+    'is let through: Kubernetes, for a Service called %s',
+    (service) => {
+      const env = {
+        ...injected(service, 50051, 'GRPC'),
+        ...injected(service, 8080, 'HTTP_PROBES'),
+      };
+      for (const [name, value] of Object.entries(env)) {
+        expect(`${name}: ${problemOf({ [name]: value })}`).toBe(`${name}: `);
+      }
+      expect(readConfig({ ...env, FEED_ENGINE: 'memory' }, false).engine).toBe('memory');
+    },
+  );
+
+  it.each(['FEED_ADDRESS', 'FEED_TOKEN'])("is let through: the client's %s", (name) => {
+    expect(problemOf({ [name]: 'anything' })).toBe('');
+  });
+});
+
+describe("README.md's table of settings", () => {
+  const readme = new URL('../../README.md', import.meta.url);
+
+  it('has every setting once, with its default, and no other', () => {
+    const rows = readFileSync(readme, 'utf8')
+      .split('\n')
+      .map((line) => /^\s*\|\s*`(FEED_\w+)`\s*\|(.*)$/.exec(line))
+      .filter((match) => match !== null);
+    expect(rows.map(([, name]) => name).toSorted()).toEqual(NAMES.toSorted());
+    for (const [, name, rest] of rows) {
+      const byDefault = defaultOf(name);
+      if (byDefault === undefined) continue;
+      const [cell] = rest.split('|');
+      const words = cell.replaceAll('`', ' ').trim().split(/\s+/);
+      expect([name, ...words]).toContain(byDefault);
+    }
+  });
+
+  it('is held to the defaults that the settings really have', () => {
+    expect(defaultOf('FEED_GRPC_ADDRESS')).toBe('127.0.0.1:50051');
+    expect(NAMES.filter((name) => defaultOf(name) === undefined)).toEqual([
+      'FEED_DURABILITY',
+      'FEED_LOG_FORMAT',
+    ]);
+  });
+});

@@ -1,0 +1,193 @@
+import { cpSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { type Cursor, parseCursor } from '../../src/wire/cursor.js';
+import { LogProcess } from '../repository/log-process.js';
+import { checked } from '../wire/events.js';
+import { eventRepositoryContract } from './event-repository.js';
+import { ids, readAll } from './reading.js';
+import { temporaryDirectory } from './temporary.js';
+
+const disk = vi.hoisted(() => ({ full: false }));
+vi.mock('node:fs', async (importOriginal) => {
+  const fs = await importOriginal<typeof import('node:fs')>();
+  const statfsSync = (path: string) => {
+    const found = fs.statfsSync(path);
+    return disk.full ? Object.assign(found, { bavail: 0 }) : found;
+  };
+  return { ...fs, statfsSync };
+});
+
+for (const fsync of [true, false]) {
+  eventRepositoryContract(
+    `lmdb ${fsync ? 'with fsync' : 'without fsync'}`,
+    (directory) => LmdbRepository.open({ directory, fsync }),
+    {
+      reopens: true,
+      failWrites: () => {
+        disk.full = true;
+        return () => (disk.full = false);
+      },
+    },
+  );
+}
+
+describe('lmdb', () => {
+  const endings: (() => Promise<unknown> | void)[] = [];
+  const opened = new Set<LmdbRepository>();
+
+  async function open(directory: string, fsync: boolean): Promise<LmdbRepository> {
+    const log = await LmdbRepository.open({ directory, fsync });
+    opened.add(log);
+    return log;
+  }
+  async function close(log: LmdbRepository): Promise<void> {
+    opened.delete(log);
+    await log.close();
+  }
+  function newDirectory(): string {
+    const { path, remove } = temporaryDirectory();
+    endings.push(remove);
+    return path;
+  }
+
+  afterEach(async () => {
+    for (const log of opened) await close(log);
+    for (const end of endings.splice(0).toReversed()) await end();
+  });
+
+  it('goes to its file for what the tail in memory no longer holds', async () => {
+    const log = await open(newDirectory(), false);
+    const writer = log.openWriter();
+    const body = 'x'.repeat(512 * 1024);
+    await writer.append(checked({ topic: 'old', id: 'first' }, { topic: 'old', id: 'second' }));
+    // 40 MiB, and the tail holds 32; one run of three events stands where it begins.
+    for (let i = 0; i < 40; i++) {
+      const small = (n: number) => ({ topic: 'big', id: `${i}-${n}` });
+      await writer.append(checked(small(0), { ...small(1), body }, { ...small(2), body }));
+    }
+    await writer.append(checked({ topic: 'old', id: 'third' }));
+
+    expect(ids(await readAll(log, 'old'))).toEqual(['first', 'second', 'third']);
+    expect(ids(await readAll(log, 'old', 1))).toEqual(['second', 'third']);
+    const all = await readAll(log, 'big');
+    expect(ids(all)).toEqual(
+      Array.from({ length: 120 }, (_, i) => `${Math.floor(i / 3)}-${i % 3}`),
+    );
+    for (let i = 0; i < all.length; i += 13) {
+      const { position } = all[i];
+      const rest = await readAll(log, 'big', position, 8 * 2 ** 20);
+      expect(rest).toEqual(all.filter((event) => event.position > position));
+    }
+  });
+
+  it.each([true, false])('has the same epoch after a clean stop (fsync: %s)', async (fsync) => {
+    const directory = newDirectory();
+    let log = await open(directory, fsync);
+    const { last } = await log.openWriter().append(checked({ topic: 't' }));
+    for (let i = 0; i < 3; i++) {
+      await close(log);
+      log = await open(directory, fsync);
+      expect(log.cursorAt(log.head)).toEqual(last);
+    }
+    expect((await log.openWriter().append(checked({ topic: 't' }))).last).toEqual({
+      epoch: last.epoch,
+      position: last.position + 1,
+    });
+  });
+
+  async function killedAfter(directory: string, fsync: boolean): Promise<Cursor> {
+    const child = new LogProcess();
+    endings.push(() => child.kill());
+    await child.call('open', directory, fsync);
+    let last = '';
+    for (let i = 0; i < 5; i++) {
+      const outcome = await child.call('append', 'w', 't', [`${i}`]);
+      expect(outcome).toHaveProperty('stored');
+      last = 'stored' in outcome ? outcome.stored : '';
+    }
+    await child.kill();
+    return parseCursor(last)!;
+  }
+
+  it('has the same epoch, and all that it acknowledged, after it was killed with fsync', async () => {
+    const directory = newDirectory();
+    const last = await killedAfter(directory, true);
+    const log = await open(directory, true);
+    expect(log.cursorAt(log.head)).toEqual(last);
+    expect(ids(await readAll(log, 't'))).toEqual(['0', '1', '2', '3', '4']);
+  });
+
+  it.each([true, false])(
+    'begins a new epoch after it was killed without fsync, and old cursors stay good (then fsync: %s)',
+    async (fsync) => {
+      const directory = newDirectory();
+      const last = await killedAfter(directory, false);
+      const log = await open(directory, fsync);
+      const events = await readAll(log, 't');
+      expect(ids(events)).toEqual(['0', '1', '2', '3', '4'].slice(0, events.length));
+
+      const fresh = (await log.openWriter().append(checked({ topic: 't' }))).last;
+      expect(fresh.epoch).not.toBe(last.epoch);
+      for (let position = 0; position < fresh.position; position++) {
+        expect(log.cursorAt(position).epoch).toBe(last.epoch);
+        expect(log.locate({ epoch: last.epoch, position })).toBe('in-log');
+      }
+      // The old epoch never wrote these, as far as this log knows; nor the new one those before it.
+      expect(log.locate({ epoch: last.epoch, position: fresh.position })).toBe('other-epoch');
+      expect(log.locate({ epoch: fresh.epoch, position: fresh.position + 1 })).toBe('ahead');
+
+      // A clean stop keeps both.
+      await close(log);
+      const again = await open(directory, fsync);
+      expect(again.cursorAt(again.head)).toEqual(fresh);
+      expect(again.locate(last)).toBe('in-log');
+    },
+  );
+
+  it('refuses a cursor of an epoch from before that epoch began', async () => {
+    const directory = newDirectory();
+    const last = await killedAfter(directory, false);
+    const log = await open(directory, false);
+    const fresh = (await log.openWriter().append(checked({ topic: 't' }))).last;
+    // This log never gave it out: another copy may have, for another event.
+    expect(log.locate({ epoch: fresh.epoch, position: last.position })).toBe('other-epoch');
+  });
+
+  it('begins a new epoch in a copy of its directory, and old cursors within it stay good', async () => {
+    const [directory, parent] = [newDirectory(), newDirectory()];
+    const copy = join(parent, 'copy');
+    let log = await open(directory, true);
+    const shared = (await log.openWriter().append(checked({ topic: 't', id: 'shared' }))).last;
+    await close(log);
+    cpSync(directory, copy, { recursive: true, preserveTimestamps: true });
+
+    log = await open(directory, true);
+    const onlyHere = (await log.openWriter().append(checked({ topic: 't', id: 'here' }))).last;
+    expect(onlyHere.epoch).toBe(shared.epoch);
+
+    const copied = await open(copy, true);
+    expect(ids(await readAll(copied, 't'))).toEqual(['shared']);
+    expect(copied.locate(shared)).toBe('in-log');
+    expect(copied.locate(onlyHere)).toBe('other-epoch');
+    const onlyThere = (await copied.openWriter().append(checked({ topic: 't', id: 'there' }))).last;
+    expect(onlyThere.epoch).not.toBe(shared.epoch);
+    expect(copied.locate(onlyHere)).toBe('other-epoch');
+    expect(log.locate(onlyThere)).toBe('other-epoch');
+
+    // Once is enough: the copy is now a log of its own.
+    await close(copied);
+    const again = await open(copy, true);
+    expect(again.cursorAt(again.head)).toEqual(onlyThere);
+  });
+
+  it('refuses a log of a format that it does not know', async () => {
+    const directory = newDirectory();
+    const { open: openLmdb } = await import('lmdb');
+    const root = openLmdb({ path: join(directory, 'log'), maxDbs: 8 });
+    await root.openDB({ name: 'meta', encoding: 'json' }).put('format', 2);
+    await root.close();
+    await expect(LmdbRepository.open({ directory, fsync: true })).rejects.toThrow(/format 2/);
+  });
+});

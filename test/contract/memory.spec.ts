@@ -1,0 +1,5 @@
+import { MemoryRepository } from '../../src/repository/memory-repository.js';
+import { eventRepositoryContract } from './event-repository.js';
+
+// Nothing makes a write to memory fail; promise 5 is the append queue's, tested in test/repository.
+eventRepositoryContract('memory', () => new MemoryRepository(), { reopens: false });

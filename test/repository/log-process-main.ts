@@ -1,0 +1,65 @@
+import { AppendError, type EventWriter } from '../../src/repository/event-repository.js';
+import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { formatCursor } from '../../src/wire/cursor.js';
+import { type Seen, readAll } from '../contract/reading.js';
+import { checked } from '../wire/events.js';
+
+export type Outcome = { stored: string } | { refused: AppendError['reason']; message: string };
+
+export interface Call {
+  readonly call: number;
+  readonly name: keyof Methods;
+  readonly args: readonly never[];
+}
+
+export interface Reply {
+  readonly call: number;
+  readonly result?: unknown;
+  readonly error?: string;
+}
+
+export type Methods = typeof methods;
+
+let log: LmdbRepository;
+const writers = new Map<string, EventWriter>();
+
+const methods = {
+  async open(directory: string, fsync: boolean): Promise<void> {
+    log = await LmdbRepository.open({ directory, fsync });
+  },
+
+  /** Resolves when they are stored, or refused. */
+  async append(writer: string, topic: string, ids: string[], bodyBytes = 0): Promise<Outcome> {
+    if (!writers.has(writer)) writers.set(writer, log.openWriter());
+    const body = 'x'.repeat(bodyBytes);
+    try {
+      const events = checked(...ids.map((id) => ({ topic, id, body })));
+      const { last } = await writers.get(writer)!.append(events);
+      return { stored: formatCursor(last) };
+    } catch (error) {
+      if (!(error instanceof AppendError)) throw error;
+      return { refused: error.reason, message: error.message };
+    }
+  },
+
+  /** What there is to see of a topic right now. */
+  async look(topic: string): Promise<{ head: string; events: Omit<Seen, 'body'>[] }> {
+    const head = formatCursor(log.cursorAt(log.head));
+    const events = await readAll(log, topic);
+    return { head, events: events.map(({ id, position, cursor }) => ({ id, position, cursor })) };
+  },
+
+  async close(): Promise<void> {
+    await log.close();
+  },
+};
+
+process.on('message', ({ call, name, args }: Call) => {
+  const method = methods[name] as (...given: readonly never[]) => Promise<unknown>;
+  method(...args).then(
+    (result) => process.send!({ call, result } satisfies Reply),
+    (error: unknown) => process.send!({ call, error: String(error) } satisfies Reply),
+  );
+});
+// Its parent is gone, and nobody else ends it.
+process.on('disconnect', () => process.exit());

@@ -1,0 +1,47 @@
+/* For LD_PRELOAD: counts the calls that flush to disk, and holds them back.
+   FEED_TEST_SYNCS: a file that grows by a byte with every flush.
+   FEED_TEST_HOLD: while this file exists, flushes wait; the first to wait makes <file>.reached.
+   FEED_TEST_DELAY: every flush takes up to so many microseconds longer. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void touch(const char *path) {
+  int file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (file < 0 || write(file, "s", 1) != 1) abort();
+  close(file);
+}
+
+static void before_sync(void) {
+  const char *hold = getenv("FEED_TEST_HOLD");
+  const char *delay = getenv("FEED_TEST_DELAY");
+  if (hold && access(hold, F_OK) == 0) {
+    char reached[4096];
+    snprintf(reached, sizeof reached, "%s.reached", hold);
+    touch(reached);
+    while (access(hold, F_OK) == 0) usleep(500);
+  }
+  if (delay) usleep(rand() % (atoi(delay) + 1));
+}
+
+static void after_sync(void) {
+  const char *syncs = getenv("FEED_TEST_SYNCS");
+  if (syncs) touch(syncs);
+}
+
+#define HELD(name, parameters, arguments)                      \
+  int name parameters {                                        \
+    int(*real) parameters = dlsym(RTLD_NEXT, #name);           \
+    before_sync();                                             \
+    int result = real arguments;                               \
+    after_sync();                                              \
+    return result;                                             \
+  }
+
+HELD(fdatasync, (int file), (file))
+HELD(fsync, (int file), (file))
+HELD(msync, (void *start, size_t length, int flags), (start, length, flags))

@@ -1,0 +1,117 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { ChatMessageError, chatMessagesIn, echoes } from '../../src/wire/chat-message.js';
+import type { ReceivedFrames } from '../../src/wire/frames.js';
+import {
+  bytesField,
+  decodeChat,
+  encodeChat,
+  framed,
+  received,
+  tag,
+  unframed,
+  varintField,
+  type WireChatMessage,
+} from './events.js';
+
+const text = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 30 }),
+  // Around where a length takes a second and a third byte.
+  fc.integer({ min: 115, max: 135 }).map((length) => 'x'.repeat(length)),
+  fc.integer({ min: 16_370, max: 16_390 }).map((length) => 'x'.repeat(length)),
+);
+const messages = fc.record<Partial<WireChatMessage>>(
+  { from: text, text, room: text },
+  { requiredKeys: [] },
+);
+/** Fields in any order. */
+const encoded = messages.chain((message) => {
+  const fields = Object.entries(message).map(([name, value]) => encodeChat({ [name]: value }));
+  return fc
+    .shuffledSubarray(fields, { minLength: fields.length })
+    .map((order) => ({ message, bytes: Buffer.concat(order) }));
+});
+
+const read = (frames: ReceivedFrames) => [...chatMessagesIn(frames)];
+const textOf = ({ source, textStart, textEnd }: ReturnType<typeof read>[number]) =>
+  source.toString('utf8', textStart, textEnd);
+
+/** The text of the answer; undefined if the message is refused. */
+function echoTo(message: Uint8Array): string | undefined {
+  try {
+    return decodeChat(unframed(echoes(read(received(message))).bytes)[0]).text;
+  } catch (error) {
+    if (error instanceof ChatMessageError) return undefined;
+    throw error;
+  }
+}
+
+describe('chat messages', () => {
+  it('are read as protobuf.js wrote them, from any number of pieces', () => {
+    fc.assert(
+      fc.property(fc.array(fc.array(encoded, { maxLength: 4 }), { maxLength: 3 }), (pieces) => {
+        const found = read({ pieces: pieces.map((piece) => framed(...piece.map((m) => m.bytes))) });
+        expect(found.map((view) => ({ text: textOf(view), room: view.room }))).toEqual(
+          pieces.flat().map(({ message }) => ({
+            text: message.text ?? '',
+            room: message.room ?? '',
+          })),
+        );
+      }),
+    );
+  });
+
+  it('may have unknown fields, and fields that are there twice: the last one counts', () => {
+    const bytes = Buffer.concat([
+      varintField(4, 1),
+      encodeChat({ text: 'first', room: 'a' }),
+      encodeChat({ text: 'second', room: '' }),
+      bytesField(9, Buffer.from([0xff])),
+    ]);
+    const [view] = read(received(bytes));
+    expect([textOf(view), view.room]).toEqual(['second', '']);
+  });
+
+  it.each([
+    ['from of a wrong type', varintField(1, 1), /from has the wrong wire type/],
+    ['text of a wrong type', varintField(2, 1), /text has the wrong wire type/],
+    ['room of a wrong type', varintField(3, 1), /room has the wrong wire type/],
+    ['a broken from', bytesField(1, Buffer.from([0xff])), /from is not valid UTF-8/],
+    ['a broken text', bytesField(2, Buffer.from([0xff])), /text is not valid UTF-8/],
+    ['a broken room', bytesField(3, Buffer.from([0xff])), /room is not valid UTF-8/],
+    ['a field cut short', Buffer.from([0x12, 0x02, 0x61]), /not well-formed/],
+    ['field 0', varintField(0, 1), /not well-formed/],
+    ['a group', tag(7, 3), /not well-formed/],
+  ])('with %s are refused', (_what, bytes, problem) => {
+    expect(() => read(received(encodeChat({ text: 'ok' }), bytes))).toThrow(problem);
+    expect(() => read(received(bytes))).toThrow(ChatMessageError);
+  });
+
+  it('that are any bytes are refused, or echoed as protobuf.js reads them', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 30 }), (bytes) => {
+        const answer = echoTo(bytes);
+        expect(answer).toBe(answer && `echo: ${decodeChat(Buffer.from(bytes)).text}`);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+});
+
+describe('echoes', () => {
+  it('are one answer from the server to each message, in order', () => {
+    fc.assert(
+      fc.property(fc.array(encoded, { maxLength: 6 }), (sent) => {
+        const { bytes, count } = echoes(read(received(...sent.map((m) => m.bytes))));
+        expect(count).toBe(sent.length);
+        expect(unframed(bytes).map(decodeChat)).toEqual(
+          sent.map(({ message }) => ({
+            from: 'server',
+            text: `echo: ${message.text ?? ''}`,
+            room: '',
+          })),
+        );
+      }),
+    );
+  });
+});
