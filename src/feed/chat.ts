@@ -1,42 +1,142 @@
 import { Injectable } from '@nestjs/common';
-import { ChatMessageError, chatMessagesIn, echoes } from '../wire/chat-message.js';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Broker, type RoomMember, type RoomSeat } from '../broker/broker.js';
+import {
+  ChatMessageError,
+  chatMessagesIn,
+  type ChatMessageView,
+  echoes,
+  framedMessage,
+} from '../wire/chat-message.js';
 import {
   type Frames,
   MessageTooLargeError,
   MessageTruncatedError,
   type ReceivedFrames,
 } from '../wire/frames.js';
+import { topicProblem } from '../wire/topic.js';
 import { FeedError } from './errors.js';
+import { Outbox } from './outbox.js';
 
-/** Talks with clients: each message without a room gets its echo, in order. */
+/** What a member may have waiting of its rooms; beyond it, it is too slow for them. */
+const QUEUE_MESSAGES = 256;
+const QUEUE_BYTES = 256 * 1024;
+
+/** After so many messages to rooms, a sender sees whether others keep up. */
+const SAY_AT_ONCE = 32;
+/** So many turns of the event loop a sender gives members that are behind; then they are too slow. */
+const PATIENCE_TURNS = 16;
+
+/** Talks with clients, and lets them talk in rooms. */
 @Injectable()
 export class Chats {
   /** Chats under way. */
   open = 0;
 
+  constructor(private readonly broker: Broker) {}
+
   /**
-   * Ends when the stream does. The next messages are taken once the answers to the last are.
+   * Answers each message without a room with its echo, in order; the next messages are taken once the answers
+   * are. Those with a room go to the others there. Ends when the client has, and what it is to get is sent.
    *
+   * @param abort ends the call even where its client does not read
    * @throws FeedError
    */
-  async *chat(stream: AsyncIterable<ReceivedFrames>): AsyncGenerator<Frames, void, void> {
+  async *chat(
+    stream: AsyncIterable<ReceivedFrames>,
+    signal: AbortSignal,
+    abort: (reason: FeedError) => void,
+  ): AsyncGenerator<Frames, void, void> {
     this.open++;
+    const outbox = new Outbox();
+    const member = new Member(outbox, abort);
+    const seats = new Map<string, RoomSeat>();
+    const leave = (): void => {
+      for (const seat of seats.values()) seat.leave();
+      seats.clear();
+      outbox.end();
+    };
+    signal.addEventListener('abort', leave);
+    let failure: unknown;
     try {
-      for await (const received of stream) {
-        const messages = [...chatMessagesIn(received)];
-        if (messages.some(({ room }) => room !== '')) {
-          throw new FeedError(
-            'ROOMS_UNAVAILABLE',
-            'this version has no rooms: send messages without a room',
-          );
-        }
-        yield echoes(messages);
-      }
-    } catch (error) {
-      throw isBadMessage(error) ? new FeedError('MESSAGE_INVALID', error.message) : error;
+      const receiving = this.receive(stream, outbox, member, seats)
+        .catch((error: unknown) => (failure = error))
+        .finally(leave);
+      for (let frames = await outbox.take(); frames; frames = await outbox.take()) yield frames;
+      await receiving;
     } finally {
+      leave();
       this.open--;
     }
+    if (failure !== undefined) throw isBadMessage(failure) ? invalid(failure) : failure;
+  }
+
+  private async receive(
+    stream: AsyncIterable<ReceivedFrames>,
+    outbox: Outbox,
+    member: RoomMember,
+    seats: Map<string, RoomSeat>,
+  ): Promise<void> {
+    for await (const received of stream) {
+      const unanswered: ChatMessageView[] = [];
+      let said = 0;
+      for (const message of chatMessagesIn(received)) {
+        if (message.room === '') {
+          unanswered.push(message);
+          continue;
+        }
+        let seat = seats.get(message.room);
+        if (!seat) seats.set(message.room, (seat = this.join(message.room, member)));
+        if (message.textStart === message.textEnd) continue;
+        seat.say(framedMessage(message));
+        if (++said % SAY_AT_ONCE === 0) await patience(seats);
+      }
+      if (said > 0) await patience(seats);
+      if (unanswered.length > 0) {
+        outbox.put(echoes(unanswered));
+        await outbox.taken();
+      }
+    }
+  }
+
+  private join(room: string, member: RoomMember): RoomSeat {
+    const problem = topicProblem(room);
+    if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `room: ${problem}`);
+    return this.broker.join(room, member);
+  }
+}
+
+/** Lets members that are merely busy take what they have; never waits for one that is stalled. */
+async function patience(seats: ReadonlyMap<string, RoomSeat>): Promise<void> {
+  for (let turn = 0; turn < PATIENCE_TURNS; turn++) {
+    await nextTurn();
+    if (![...seats.values()].some((seat) => seat.isOthersBehind)) return;
+  }
+}
+
+class Member implements RoomMember {
+  constructor(
+    private readonly outbox: Outbox,
+    private readonly abort: (reason: FeedError) => void,
+  ) {}
+
+  get isBehind(): boolean {
+    const { count, bytes } = this.outbox.heard;
+    return count > QUEUE_MESSAGES / 2 || bytes > QUEUE_BYTES / 2;
+  }
+
+  hear(framed: Buffer): void {
+    const { count, bytes } = this.outbox.heard;
+    if (count >= QUEUE_MESSAGES || (count > 0 && bytes + framed.length > QUEUE_BYTES)) {
+      this.abort(
+        new FeedError(
+          'TOO_SLOW',
+          `this chat had ${count} messages of its rooms waiting: read faster, or join again`,
+        ),
+      );
+      return;
+    }
+    this.outbox.hear(framed);
   }
 }
 
@@ -46,4 +146,8 @@ function isBadMessage(error: unknown): error is Error {
     error instanceof MessageTooLargeError ||
     error instanceof MessageTruncatedError
   );
+}
+
+function invalid(error: Error): FeedError {
+  return new FeedError('MESSAGE_INVALID', error.message, {}, { cause: error });
 }

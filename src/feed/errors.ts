@@ -12,7 +12,7 @@ export type Reason =
   | 'INSERT_FAILED'
   | 'STORAGE_FULL'
   | 'MESSAGE_INVALID'
-  | 'ROOMS_UNAVAILABLE'
+  | 'TOO_SLOW'
   | 'DRAINING';
 
 /** An error that the client is told of, whatever the transport. */

@@ -2,6 +2,9 @@ import type { Frames } from '../wire/frames.js';
 
 /** What one client is to be sent next, gathered while it takes what it was sent before. */
 export class Outbox {
+  /** Of what is waiting, that which came from others: its bounds are whose puts it to check. */
+  heard = { count: 0, bytes: 0 };
+
   private parts: Buffer[] = [];
   private bytes = 0;
   private count = 0;
@@ -17,25 +20,34 @@ export class Outbox {
     this.taker?.();
   }
 
+  /** Puts what another client said. */
+  hear(framed: Buffer): void {
+    this.heard.count++;
+    this.heard.bytes += framed.length;
+    this.put({ bytes: framed, count: 1 });
+  }
+
   /** All that is there, as soon as there is something; undefined at the end. */
   async take(): Promise<Frames | undefined> {
-    if (this.count === 0 && !this.ended)
+    if (this.count === 0 && !this.ended) {
       await new Promise<void>((resolve) => (this.taker = resolve));
-    this.taker = undefined;
+      this.taker = undefined;
+    }
     if (this.count === 0) return undefined;
     const { parts, bytes, count } = this;
     this.parts = [];
     this.bytes = 0;
     this.count = 0;
+    this.heard = { count: 0, bytes: 0 };
     this.putter?.();
-    this.putter = undefined;
     return { bytes: parts.length === 1 ? parts[0] : Buffer.concat(parts, bytes), count };
   }
 
   /** Resolves when all is taken: for who puts and is not to run ahead. */
   async taken(): Promise<void> {
-    if (this.count > 0 && !this.ended)
-      await new Promise<void>((resolve) => (this.putter = resolve));
+    if (this.count === 0 || this.ended) return;
+    await new Promise<void>((resolve) => (this.putter = resolve));
+    this.putter = undefined;
   }
 
   /** Nothing more is put; what is there is still taken. */

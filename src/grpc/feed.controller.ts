@@ -37,7 +37,7 @@ export class FeedController {
   }
 
   @GrpcStreamMethod('FeedService')
-  chat(messages: AsyncIterable<ReceivedFrames>): AsyncIterable<Frames> {
-    return this.chats.chat(messages);
+  chat(messages: AsyncIterable<ReceivedFrames>, call: Call): AsyncIterable<Frames> {
+    return this.chats.chat(messages, call.signal, (reason) => call.abort(reason));
   }
 }

@@ -1,4 +1,5 @@
 import {
+  frame,
   FRAME_HEADER_BYTES,
   frameLength,
   type Frames,
@@ -11,6 +12,9 @@ import { isValidUtf8 } from './utf8.js';
 /** A chat message as it came in: its strings are still bytes of `source`. */
 export interface ChatMessageView {
   readonly source: Buffer;
+  /** Where the message is in the source, without its frame's header. */
+  readonly start: number;
+  readonly end: number;
   readonly textStart: number;
   readonly textEnd: number;
   readonly room: string;
@@ -58,7 +62,12 @@ function readChatMessage(source: Buffer, start: number, end: number): ChatMessag
   if (fields.problem !== undefined) {
     throw new ChatMessageError(`it is not well-formed protobuf: ${fields.problem}`);
   }
-  return { source, textStart, textEnd, room };
+  return { source, start, end, textStart, textEnd, room };
+}
+
+/** A message as it came in, in a frame and memory of its own. */
+export function framedMessage({ source, start, end }: ChatMessageView): Buffer {
+  return frame(source.subarray(start, end));
 }
 
 const ECHO_FROM = Buffer.from('\x0a\x06server\x12', 'latin1'); // from = "server"; text's tag

@@ -1,9 +1,13 @@
-import { status } from '@grpc/grpc-js';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { status, type StatusObject } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
 import type { ChatMessage } from '../../src/gen/feed/v1/feed.js';
-import { failure } from '../support/client.js';
+import { Broker } from '../../src/broker/broker.js';
+import { codec, connect, errorInfo, failure, type FeedClient } from '../support/client.js';
 import { RawClient } from '../support/raw-client.js';
 import { runService } from '../support/service.js';
+import { until } from '../support/wait.js';
 
 describe('Chat', () => {
   test('answers each message with its echo, in order, and ends when the client half-closes', async () => {
@@ -38,11 +42,128 @@ describe('Chat', () => {
       raw.close();
     }
   });
+});
 
-  test('with a room is not there yet, and says so', async () => {
+/** A member of a room, and what it hears. */
+async function enter(client: FeedClient, room: string) {
+  const call = client.Chat();
+  const heard: string[] = [];
+  const ended = new Promise<StatusObject>((resolve) => call.on('status', resolve));
+  call.on('error', () => {});
+  call.on('data', ({ text }: ChatMessage) => heard.push(text));
+  call.write({ room });
+  // An echo comes only after the message before it was taken.
+  call.write({ text: 'in?' });
+  await until(() => heard.length === 1, 'the echo');
+  heard.length = 0;
+  return { call, heard, ended, say: (text: string) => call.write({ from: 'me', room, text }) };
+}
+
+describe('Chat rooms', () => {
+  test('a message goes to every other member, whole, and to nobody else', async () => {
+    const { client } = await runService({ FEED_ENGINE: 'memory' });
+    const [a, b, c, other] = await Promise.all([
+      enter(client, 'lobby'),
+      enter(client, 'lobby'),
+      enter(client, 'lobby'),
+      enter(client, 'elsewhere'),
+    ]);
+    const whole = new Promise((resolve) => b.call.once('data', resolve));
+    a.say('hello');
+    expect(await whole).toEqual({ from: 'me', text: 'hello', room: 'lobby' });
+    await until(() => c.heard.length === 1, 'c to hear');
+    await sleep(50);
+    expect([a.heard, b.heard, c.heard, other.heard]).toEqual([[], ['hello'], ['hello'], []]);
+    for (const { call } of [a, b, c, other]) call.cancel();
+  });
+
+  test('all hear one order', async () => {
+    const { client, grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
+    const second = connect(grpcAddress);
+    const listeners = await Promise.all([
+      enter(client, 'lobby'),
+      enter(second, 'lobby'),
+      enter(client, 'lobby'),
+    ]);
+    const speakers = await Promise.all([enter(client, 'lobby'), enter(second, 'lobby')]);
+    for (let i = 0; i < 300; i++) {
+      speakers[0].say(`0-${i}`);
+      speakers[1].say(`1-${i}`);
+      if (i % 20 === 0) await sleep(1);
+    }
+    await until(() => listeners.every(({ heard }) => heard.length === 600), 'all to hear all');
+    expect(listeners[1].heard).toEqual(listeners[0].heard);
+    expect(listeners[2].heard).toEqual(listeners[0].heard);
+    for (const speaker of ['0', '1']) {
+      const theirs = listeners[0].heard.filter((text) => text.startsWith(speaker));
+      expect(theirs).toEqual(Array.from({ length: 300 }, (_, i) => `${speaker}-${i}`));
+    }
+    for (const { call } of [...listeners, ...speakers]) call.cancel();
+    second.close();
+  });
+
+  test('who half-closes leaves, gets what was waiting, and ends OK', async () => {
+    const { client, app } = await runService({ FEED_ENGINE: 'memory' });
+    const [a, b] = [await enter(client, 'lobby'), await enter(client, 'lobby')];
+    a.say('one');
+    await until(() => b.heard.length === 1, 'the first');
+    b.call.end();
+    expect((await b.ended).code).toBe(status.OK);
+    a.say('two');
+    await sleep(50);
+    expect(b.heard).toEqual(['one']);
+    expect(app.get(Broker).seats).toBe(1);
+    a.call.cancel();
+    await until(() => app.get(Broker).seats === 0, 'an empty room');
+  });
+
+  test('a member that does not read is ended with TOO_SLOW; the others hear everything', async () => {
+    const { client, grpcAddress, log, app } = await runService({ FEED_ENGINE: 'memory' });
+    const [speaker, listener] = [await enter(client, 'lobby'), await enter(client, 'lobby')];
+    const raw = await RawClient.connect(grpcAddress);
+    const stalled = raw.open('Chat');
+    stalled.send(codec.chatMessage.serialize({ room: 'lobby' }));
+    await until(() => app.get(Broker).seats === 3, 'three members');
+    const text = 'x'.repeat(2000);
+    for (let i = 0; i < 2000; i++) {
+      if (!speaker.call.write({ room: 'lobby', text: `${i} ${text}` })) {
+        await new Promise((resolve) => speaker.call.once('drain', resolve));
+      }
+    }
+    await until(() => listener.heard.length === 2000, 'the listener to hear all');
+    await until(
+      () => log.some(({ reason }) => reason === 'TOO_SLOW'),
+      'the end of the stalled one',
+    );
+    expect(app.get(Broker).seats).toBe(2);
+    await once(stalled.stream, 'close');
+    speaker.call.cancel();
+    listener.call.cancel();
+    raw.close();
+  });
+
+  test('a bad room name ends the chat', async () => {
     const { client } = await runService({ FEED_ENGINE: 'memory' });
     const call = client.Chat();
-    call.write({ room: 'lobby', text: 'hello' });
-    expect((await failure(call)).code).toBe(status.UNIMPLEMENTED);
+    call.write({ room: 'a b', text: 'hello' });
+    const error = await failure(call);
+    expect(error.code).toBe(status.INVALID_ARGUMENT);
+    expect(errorInfo(error.metadata)?.reason).toBe('TOPIC_INVALID');
+  });
+
+  test('a thousand members in one room, and ten thousand rooms', async () => {
+    const { client, app } = await runService({ FEED_ENGINE: 'memory' });
+    const members = await Promise.all(Array.from({ length: 1000 }, () => enter(client, 'lobby')));
+    for (let i = 0; i < 10; i++) members[0].say(String(i));
+    await until(
+      () => members.slice(1).every(({ heard }) => heard.length === 10),
+      'all to hear all',
+      20_000,
+    );
+    const [traveller] = members;
+    for (let i = 0; i < 10_000; i++) traveller.call.write({ room: `room-${i}` });
+    await until(() => app.get(Broker).seats === 11_000, 'ten thousand rooms');
+    for (const { call } of members) call.cancel();
+    await until(() => app.get(Broker).seats === 0, 'empty rooms');
   });
 });
