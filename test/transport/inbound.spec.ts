@@ -99,11 +99,12 @@ describe('a request stream', () => {
     });
     const raw = await RawClient.connect(address);
     const call = raw.open('UploadEvents').drop();
-    for (const event of events(1000)) call.send(codec.event.serialize(event)); // a DATA frame each
+    await sleep(50);
+    for (const event of events(100)) call.send(codec.event.serialize(event)); // a DATA frame each
     call.stream.end();
     expect((await call.trailers)?.['grpc-status']).toBe('0');
     expect(ended).toHaveLength(1);
-    expect(batches).toBeLessThan(100);
+    expect(batches).toBe(1);
     raw.close();
   });
 

@@ -29,7 +29,8 @@ type Piece = Buffer | { readonly compressed: Buffer };
 /**
  * The request stream of a call as batches of whole frames: everything that arrived in one turn of the event
  * loop is one batch. Takes the HTTP/2 stream over from grpc-js, which spends a promise and a pause on every
- * DATA frame, and clients in Go send a frame a message: 11-15 us an event become 4-6.
+ * DATA frame, and clients in Go send a frame a message: 11-15 us an event become 3. Handing on the first
+ * frame at once, without waiting for the turn's end, costs 8 uploads half of their throughput.
  *
  * Ends when the client half-closes, which is not a commit: a client that cancels may half-close first
  * (grpc-node 2583). Rejects with what the signal was aborted with.
