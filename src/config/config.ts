@@ -3,7 +3,7 @@ import { address, duration, size } from './parse.js';
 
 /**
  * Every setting: an environment variable with its default. README.md has the same as a table, and
- * test/unit/config.spec.ts holds the two together.
+ * test/config/config.spec.ts holds the two together.
  */
 export const SETTINGS = z.object({
   /** Where gRPC listens: host:port. */
@@ -62,9 +62,11 @@ export class ConfigError extends Error {}
 // What Kubernetes injects into a pod for each Service of its namespace: for one called feed, or feed-x,
 // FEED_SERVICE_HOST, FEED_PORT=tcp://..., FEED_X_PORT_50051_TCP_ADDR. And the client's own settings.
 const OF_OTHERS = [
-  /^FEED_(\w+_)?SERVICE_(HOST|PORT(_\w+)?)$/,
-  /^FEED_(\w+_)?PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/,
-  /^FEED_(ADDRESS|TOKEN)$/,
+  /^FEED_(\w+_)?SERVICE_(HOST|PORT(_\w+)?)=/,
+  /^FEED_(\w+_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=/,
+  // By its value, because FEED_PORT=50051 is somebody's guess at a setting.
+  /^FEED_(\w+_)?PORT=(tcp|udp|sctp):/,
+  /^FEED_(ADDRESS|TOKEN)=/,
 ];
 
 /**
@@ -74,7 +76,11 @@ const OF_OTHERS = [
 export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config {
   const names = Object.keys(env).filter((name) => name.startsWith('FEED_'));
   const problems = names
-    .filter((name) => !(name in SETTINGS.shape) && !OF_OTHERS.some((others) => others.test(name)))
+    .filter(
+      (name) =>
+        !(name in SETTINGS.shape) &&
+        !OF_OTHERS.some((others) => others.test(`${name}=${env[name]}`)),
+    )
     .map(
       (name) =>
         `${name} is not a setting. The settings are ${Object.keys(SETTINGS.shape).join(', ')}`,

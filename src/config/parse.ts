@@ -11,8 +11,7 @@ function quantity(kind: keyof typeof UNITS, min: string, max: string) {
   const names = Object.keys(units).join(', ');
   const toNumber = (text: string): number | undefined => {
     const match = /^(\d+)([a-zA-Z]*)$/.exec(text);
-    const unit = match && units[match[2]];
-    return unit ? Number(match[1]) * unit : undefined;
+    return match && Object.hasOwn(units, match[2]) ? Number(match[1]) * units[match[2]] : undefined;
   };
   return z.string().transform((text, context) => {
     const value = toNumber(text);

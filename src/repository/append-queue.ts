@@ -126,9 +126,8 @@ export class AppendQueue {
     }
     this.committing = true;
     this.lastCommit = performance.now();
-    const runs = this.runsOf(group);
-    this.commit(runs).then(
-      () => {
+    this.store(group).then(
+      (runs) => {
         this.publish(runs);
         for (const pending of group) {
           this.release(pending);
@@ -143,6 +142,12 @@ export class AppendQueue {
       },
     );
   };
+
+  private async store(group: readonly Pending[]): Promise<StoredRun[]> {
+    const runs = this.runsOf(group);
+    await this.commit(runs);
+    return runs;
+  }
 
   private committed(): void {
     this.committing = false;

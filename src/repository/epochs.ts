@@ -36,6 +36,7 @@ export class Epochs {
   locate({ epoch, position }: Cursor, head: Position): CursorPlace {
     const i = this.starts.findIndex((start) => start.epoch === epoch);
     if (i < 0) return 'other-epoch';
+    if (i > 0 && position <= this.starts[i].after) return 'other-epoch';
     const next = this.starts[i + 1];
     if (next) return position <= next.after ? 'in-log' : 'other-epoch';
     return position <= head ? 'in-log' : 'ahead';

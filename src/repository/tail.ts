@@ -18,7 +18,7 @@ interface TopicTail {
   runs: StoredRun[];
   start: number;
   /** The last answer: watchers of one topic mostly stand at the same position. */
-  memo: { after: Position; batch: EventBatch } | undefined;
+  memo: { after: Position; maxBytes: number; batch: EventBatch } | undefined;
 }
 
 /**
@@ -62,7 +62,7 @@ export class Tail {
     if (!tail) return undefined;
     const { runs } = tail;
     if (runs[runs.length - 1].last <= after) return undefined;
-    if (tail.memo?.after === after) return tail.memo.batch;
+    if (tail.memo?.after === after && tail.memo.maxBytes === maxBytes) return tail.memo.batch;
 
     let i = firstEndingAfter(runs, tail.start, after);
     const parts: EventBatch[] = [runs[i].first > after ? runs[i] : cutAfter(runs[i], after)];
@@ -72,7 +72,7 @@ export class Tail {
       bytes += runs[i].bytes.length;
     }
     const batch = joined(parts, bytes);
-    tail.memo = { after, batch };
+    tail.memo = { after, maxBytes, batch };
     return batch;
   }
 

@@ -6,6 +6,7 @@ import {
   writeFrameHeader,
   type ReceivedFrames,
 } from './frames.js';
+import { IdHash } from './id-hash.js';
 import { BYTES, bytesField, FieldReader, VARINT, writeVarint } from './protobuf.js';
 import { allocate } from './slab.js';
 import { topicProblem } from './topic.js';
@@ -16,6 +17,8 @@ export interface TopicEvents {
   readonly topic: string;
   readonly count: number;
   readonly bytes: Buffer;
+  /** The hash of each event's (topic, id), in two halves; 0 and 0 where the server made the id. */
+  readonly ids: Uint32Array;
 }
 
 /** Checked events as they came in on one stream, grouped by topic, in order within each. */
@@ -44,8 +47,9 @@ const MAX_SECONDS = 253402300799; // 9999-12-31T23:59:59Z
 const MAX_NANOS = 999_999_999;
 
 // What check() notes of each event between its two passes; one array serves all, because check() never
-// waits. Four numbers an event: which source, start, end, and which topic.
-let spans = new Int32Array(4 * 1024);
+// waits. Of each event: which source, start, end, which topic, and the hash of its id.
+const SPAN = 6;
+let spans = new Int32Array(SPAN * 1024);
 const sources: Buffer[] = [];
 
 /**
@@ -62,9 +66,13 @@ export class EventChecker {
   /** The last valid topic: the next event's is nearly always the same. */
   private topicBytes = Buffer.alloc(0);
   private topic = '';
+  private readonly topicHash = new IdHash();
+  private readonly hash = new IdHash();
 
   // Of the event in hand:
   private seen = 0;
+  private idStart = 0;
+  private idEnd = 0;
   private topicStart = 0;
   private topicEnd = 0;
   private rebuild = false;
@@ -98,7 +106,7 @@ export class EventChecker {
             counts.push(0);
           }
         }
-        const span = 4 * count++;
+        const span = SPAN * count++;
         if (span === spans.length) spans = grown(spans);
         if (this.rebuild) {
           const rebuilt = this.rebuilt(piece, start, end);
@@ -111,6 +119,9 @@ export class EventChecker {
           spans[span + 2] = end;
         }
         spans[span + 3] = group;
+        this.hashId(piece);
+        spans[span + 4] = this.hash.high;
+        spans[span + 5] = this.hash.low;
         sizes[group] +=
           FRAME_HEADER_BYTES + (spans[span + 2] - spans[span + 1]) + CURSOR_FIELD_BYTES;
         counts[group]++;
@@ -118,10 +129,15 @@ export class EventChecker {
     }
 
     const buffers = sizes.map(allocate);
+    const ids = counts.map((events) => new Uint32Array(2 * events));
     const offsets = sizes.map(() => 0);
+    const written = sizes.map(() => 0);
     for (let i = 0; i < count; i++) {
-      const span = 4 * i;
+      const span = SPAN * i;
       group = spans[span + 3];
+      const id = 2 * written[group]++;
+      ids[group][id] = spans[span + 4];
+      ids[group][id + 1] = spans[span + 5];
       offsets[group] = writeEvent(
         buffers[group],
         offsets[group],
@@ -133,7 +149,12 @@ export class EventChecker {
     sources.length = 0;
     this.count += count;
     return {
-      topics: topics.map((topic, i) => ({ topic, count: counts[i], bytes: buffers[i] })),
+      topics: topics.map((topic, i) => ({
+        topic,
+        count: counts[i],
+        bytes: buffers[i],
+        ids: ids[i],
+      })),
       count,
       bytes: sizes.reduce((sum, size) => sum + size, 0),
       lastTopic: group,
@@ -145,6 +166,7 @@ export class EventChecker {
     const fields = this.fields;
     this.seen = 0;
     this.rebuild = false;
+    this.idEnd = this.idStart = 0;
     fields.read(source, start, end);
     while (fields.next()) {
       const field = fields.field;
@@ -169,7 +191,11 @@ export class EventChecker {
         default: // id or body
           if (!isValidUtf8(source, fields.start, fields.end))
             return `${NAMES[field]} is not valid UTF-8`;
-          if (field === ID && fields.start === fields.end) this.rebuild = true;
+          if (field === ID) {
+            this.idStart = fields.start;
+            this.idEnd = fields.end;
+            if (fields.start === fields.end) this.rebuild = true;
+          }
       }
     }
     if (fields.problem !== undefined) return `it is not well-formed protobuf: ${fields.problem}`;
@@ -192,7 +218,21 @@ export class EventChecker {
     if (problem !== undefined) return `topic: ${problem}`;
     this.topic = topic;
     this.topicBytes = Buffer.from(topic);
+    this.topicHash.reset();
+    this.topicHash.update(source, start, this.topicEnd);
     return undefined;
+  }
+
+  /** The hash of the event's (topic, id); 0 where it has no id of its own. */
+  private hashId(source: Buffer): void {
+    const { hash } = this;
+    if (this.idStart === this.idEnd) {
+      hash.high = hash.low = 0;
+      return;
+    }
+    hash.start(this.topicHash);
+    hash.update(source, this.idStart, this.idEnd);
+    hash.finish();
   }
 
   private timestampProblem(source: Buffer, start: number, end: number): string | undefined {
@@ -204,6 +244,9 @@ export class EventChecker {
       if (fields.type !== VARINT) return 'at has a field of the wrong wire type';
       if (seen & (1 << fields.field)) return 'at has a field twice';
       seen |= 1 << fields.field;
+      // A longer int32 is cut off by some readers and misread by others.
+      if (fields.field === 2 && fields.end - fields.start > 5)
+        return 'at is out of the range of a Timestamp';
       const value = fields.varint();
       const inRange =
         fields.field === 1

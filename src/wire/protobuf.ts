@@ -63,7 +63,7 @@ export class FieldReader {
           let byte: number;
           do {
             if (position >= this.limit) return this.fail('it ends inside a field');
-            if (scale > 2 ** 56) return this.fail('a length is out of range');
+            if (scale > 2 ** 28) return this.fail('a length is too long');
             byte = buffer[position++];
             length += (byte & 0x7f) * scale;
             scale *= 0x80;
@@ -79,6 +79,9 @@ export class FieldReader {
           if (position >= this.limit) return this.fail('it ends inside a field');
           if (position - this.start >= MAX_VARINT_BYTES) return this.fail('a number is too long');
         } while (buffer[position++] >= 0x80);
+        // The tenth byte has only bit 63; some readers refuse a number with more.
+        if (position - this.start === MAX_VARINT_BYTES && buffer[position - 1] > 1)
+          return this.fail('a number is over 64 bits');
         break;
       case FIXED64:
         this.start = position;

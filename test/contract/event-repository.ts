@@ -473,6 +473,12 @@ async function checkReads(
   all: ReadonlyMap<string, Seen[]>,
   reads: readonly { share: number; maxBytes: number }[],
 ): Promise<void> {
+  for (const [topic, events] of all) {
+    for (let after = 0; after <= log.head; after++) {
+      const [first] = (await next(log, topic, after, 1)) ?? [];
+      expect(first).toEqual(events.find(({ position }) => position > after));
+    }
+  }
   for (const { share, maxBytes } of reads) {
     const after = Math.round(share * log.head);
     for (const [topic, events] of all) {

@@ -408,6 +408,11 @@ describe('room', () => {
     await store.finish();
     await room;
     await Promise.all(appends);
+
+    // What is stored is not waiting any more.
+    const more = store.append(few, 'more', 100);
+    expect(few.room()).toBeUndefined();
+    await more;
   });
 });
 

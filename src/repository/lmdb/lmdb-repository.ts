@@ -1,4 +1,5 @@
 import { mkdirSync, statfsSync, statSync } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import type { Cursor, Position } from '../../wire/cursor.js';
@@ -99,7 +100,12 @@ export class LmdbRepository extends EventRepository {
 
   static async open(options: LmdbOptions): Promise<LmdbRepository> {
     const repository = new LmdbRepository(options);
-    await repository.saveState(false);
+    try {
+      await repository.saveState(false);
+    } catch (error) {
+      await repository.release();
+      throw error;
+    }
     return repository;
   }
 
@@ -149,10 +155,32 @@ export class LmdbRepository extends EventRepository {
 
   override async close(): Promise<void> {
     await this.queue.close();
-    await this.saveState(true);
-    await this.root.flushed;
+    try {
+      await this.flush(); // before it is said to be flushed
+      await this.saveState(true);
+    } finally {
+      await this.release();
+    }
+  }
+
+  private async release(): Promise<void> {
     await this.root.close();
     this.unlock();
+  }
+
+  /** What LMDB leaves to the operating system without fsync. */
+  private async flush(): Promise<void> {
+    if (this.options.fsync) return;
+    const file = await openFile(this.dataFile, 'r+');
+    try {
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  private get dataFile(): string {
+    return join(this.location, 'log', 'data.mdb');
   }
 
   private async commit(runs: readonly StoredRun[]): Promise<void> {
@@ -160,15 +188,20 @@ export class LmdbRepository extends EventRepository {
     const newest = runs[runs.length - 1];
     const head: Head = { position: newest.last, storedAt: newest.storedAt };
     const ordinals = new Map<string, number>();
+    await this.write(() => {
+      for (const run of runs) {
+        const ordinal = ordinals.get(run.topic) ?? this.nextOrdinal(run.topic);
+        ordinals.set(run.topic, ordinal + run.count);
+        void this.runs.put(runKey(run, ordinal), run.bytes);
+      }
+      void this.meta.put(HEAD, head);
+    });
+  }
+
+  /** Every write goes through here: a failed one must not end the process. */
+  private async write(puts: () => void): Promise<void> {
     try {
-      await this.root.batch(() => {
-        for (const run of runs) {
-          const ordinal = ordinals.get(run.topic) ?? this.nextOrdinal(run.topic);
-          ordinals.set(run.topic, ordinal + run.count);
-          void this.runs.put(runKey(run, ordinal), run.bytes);
-        }
-        void this.meta.put(HEAD, head);
-      });
+      await this.root.batch(puts);
     } catch (error) {
       throw await reasonOf(error as CommitFailure);
     }
@@ -277,17 +310,18 @@ export class LmdbRepository extends EventRepository {
   }
 
   private async saveState(closing: boolean): Promise<void> {
-    await this.root.batch(() => {
+    await this.write(() => {
       void this.meta.put('format', FORMAT);
       void this.meta.put('epochs', this.epochs.starts);
       void this.meta.put('file', this.fileIdentity());
       void this.meta.put('flushed', closing || this.options.fsync);
     });
+    await this.flush();
   }
 
   /** Tells a log's file from a copy of it: same name and content, but made at another time or place. */
   private fileIdentity(): string {
-    const { ino, birthtimeNs } = statSync(join(this.location, 'log', 'data.mdb'), { bigint: true });
+    const { ino, birthtimeNs } = statSync(this.dataFile, { bigint: true });
     return `${ino}:${birthtimeNs}`;
   }
 }
