@@ -125,6 +125,8 @@ config:
   engine: lmdb
   durability: fsync
   maxEventBytes: 2MiB
+  dedupWindow: 5m
+  dedupIds: "5000"
   streamWindow: 2MiB
   sessionWindow: 32MiB
   logLevel: debug

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { address, duration, size } from './parse.js';
+import { address, count, duration, size } from './parse.js';
 
 /**
  * Every setting: an environment variable with its default. README.md has the same as a table, and
@@ -18,6 +18,10 @@ export const SETTINGS = z.object({
   FEED_DURABILITY: z.enum(['fsync', 'none']).optional(),
   /** The largest event an upload may send, encoded. */
   FEED_MAX_EVENT_BYTES: size('1KiB', '3MiB').prefault('1MiB'),
+  /** How long an event's id is remembered, to leave out the same event sent again. 0s: not at all. */
+  FEED_DEDUP_WINDOW: duration('0s', '24h').prefault('2m'),
+  /** How many ids are remembered at most; 25 bytes of memory each. */
+  FEED_DEDUP_IDS: count(0, 100_000_000).prefault('1000000'),
   /** How much of one upload or chat may be under way towards the server: HTTP/2's stream window. */
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
   /** The same for all streams of one connection: HTTP/2's session window. */
@@ -45,6 +49,10 @@ export interface Config {
   readonly engine: 'lmdb' | 'memory';
   readonly durability: 'fsync' | 'none';
   readonly maxEventBytes: number;
+  /** Milliseconds. */
+  readonly dedupWindow: number;
+  /** 0 where nothing is remembered. */
+  readonly dedupIds: number;
   readonly streamWindow: number;
   readonly sessionWindow: number;
   readonly drainDelay: number;
@@ -108,6 +116,8 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     engine: settings.FEED_ENGINE,
     durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'lmdb' ? 'fsync' : 'none'),
     maxEventBytes: settings.FEED_MAX_EVENT_BYTES,
+    dedupWindow: settings.FEED_DEDUP_WINDOW,
+    dedupIds: settings.FEED_DEDUP_WINDOW === 0 ? 0 : settings.FEED_DEDUP_IDS,
     streamWindow: settings.FEED_STREAM_WINDOW,
     sessionWindow: settings.FEED_SESSION_WINDOW,
     drainDelay: settings.FEED_DRAIN_DELAY,

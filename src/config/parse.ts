@@ -33,6 +33,14 @@ export const duration = (min: string, max: string) => quantity('milliseconds', m
 /** Bytes, written as 64KiB, 1MiB and so on. */
 export const size = (min: string, max: string) => quantity('bytes', min, max);
 
+/** A whole number within bounds. */
+export const count = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d+$/, 'must be a whole number')
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, `must be from ${min} to ${max}`);
+
 /** host:port; an IPv6 host in brackets; port 0 for any free one. */
 export const address = z.string().transform((text, context) => {
   const match = /^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):(\d{1,5})$/.exec(text);

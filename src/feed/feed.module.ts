@@ -10,14 +10,15 @@ import { Readiness } from './readiness.js';
 import { Uploads } from './upload.js';
 import { Watches } from './watch.js';
 
-function openRepository({
-  engine,
-  dataDir,
-  durability,
-}: Config): EventRepository | Promise<EventRepository> {
-  return engine === 'memory'
-    ? new MemoryRepository()
-    : LmdbRepository.open({ directory: dataDir, fsync: durability === 'fsync' });
+function openRepository(config: Config): EventRepository | Promise<EventRepository> {
+  const dedup = { ids: config.dedupIds, milliseconds: config.dedupWindow };
+  return config.engine === 'memory'
+    ? new MemoryRepository(dedup)
+    : LmdbRepository.open({
+        directory: config.dataDir,
+        fsync: config.durability === 'fsync',
+        dedup,
+      });
 }
 
 /** The use cases, whatever the transport, on the log and the bell. */

@@ -1,12 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { Durability, type UploadResult } from '../gen/feed/v1/feed.js';
-import {
-  type AppendError,
-  type Appended,
-  EventRepository,
-} from '../repository/event-repository.js';
+import { type AppendError, EventRepository } from '../repository/event-repository.js';
 import { type CheckedEvents, EventChecker } from '../wire/check-events.js';
-import { formatCursor } from '../wire/cursor.js';
+import { type Cursor, formatCursor } from '../wire/cursor.js';
 import {
   MessageTooLargeError,
   MessageTruncatedError,
@@ -50,7 +46,8 @@ export class Uploads {
     const writer = this.repository.openWriter();
     const checker = new EventChecker();
     let received = 0;
-    let last: Appended | undefined;
+    let duplicates = 0;
+    let last: Cursor | undefined;
     let failure: AppendError | undefined;
     let ended: unknown;
     // Appends settle in order, so the last one settles after all others.
@@ -66,7 +63,8 @@ export class Uploads {
           lastAppend = writer.append(events).then(
             (appended) => {
               received += events.count;
-              last = appended;
+              duplicates += appended.duplicates;
+              last = appended.last;
             },
             (error: AppendError) => {
               failure ??= error;
@@ -98,8 +96,8 @@ export class Uploads {
     signal.throwIfAborted();
     return {
       received,
-      duplicates: 0,
-      lastCursor: last ? formatCursor(last.last) : '',
+      duplicates,
+      lastCursor: last ? formatCursor(last) : '',
       durability: DURABILITY[this.repository.durability],
     };
   }

@@ -1,7 +1,10 @@
 import type { CheckedEvents, TopicEvents } from '../wire/check-events.js';
-import { type Epoch, MAX_POSITION, type Position, stampCursors } from '../wire/cursor.js';
+import { MAX_POSITION, type Position, stampCursors } from '../wire/cursor.js';
 import type { Run } from '../wire/event-batch.js';
 import { concatenate } from '../wire/slab.js';
+import { Deduplication } from './deduplication.js';
+import type { Epochs } from './epochs.js';
+import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { AppendError, type Appended, type EventWriter } from './event-repository.js';
 
 /** What is stored as one: consecutive events of one topic, from one commit. */
@@ -13,9 +16,11 @@ export interface StoredRun extends Run {
 
 /** Where a new queue goes on. */
 export interface QueueStart {
-  readonly epoch: Epoch;
+  readonly epochs: Epochs;
   readonly head: Position;
   readonly storedAt: number;
+  /** The log's time, in milliseconds. */
+  readonly now: () => number;
 }
 
 /**
@@ -37,6 +42,13 @@ interface Pending {
   readonly resolve: (appended: Appended) => void;
   readonly reject: (error: AppendError) => void;
   last: Position;
+  duplicates: number;
+}
+
+/** What one commit stores: runs at consecutive positions, and the id hash of each of their events. */
+export interface Commit {
+  readonly runs: readonly StoredRun[];
+  readonly ids: readonly Uint32Array[];
 }
 
 /**
@@ -59,9 +71,10 @@ export class AppendQueue {
   constructor(
     private readonly start: QueueStart,
     /** Makes runs durable, all or none. */
-    private readonly commit: (runs: readonly StoredRun[]) => Promise<void>,
+    private readonly commit: (commit: Commit) => Promise<void>,
     /** Called in order, once runs are durable. */
     private readonly publish: (runs: readonly StoredRun[]) => void,
+    private readonly deduplication = new Deduplication(new RecentIds(NO_DEDUP), () => undefined),
   ) {
     this.position = start.head;
     this.storedAt = start.storedAt;
@@ -83,7 +96,7 @@ export class AppendQueue {
     const refused = this.closed ?? writer.failed;
     if (refused) return Promise.reject(refused);
     return new Promise((resolve, reject) => {
-      this.waiting.push({ writer, events, resolve, reject, last: 0 });
+      this.waiting.push({ writer, events, resolve, reject, last: 0, duplicates: 0 });
       writer.queuedBytes += events.bytes;
       this.queuedBytes += events.bytes;
       this.schedule();
@@ -128,14 +141,18 @@ export class AppendQueue {
     this.lastCommit = performance.now();
     this.store(group).then(
       (runs) => {
-        this.publish(runs);
+        if (runs.length > 0) this.publish(runs);
         for (const pending of group) {
           this.release(pending);
-          pending.resolve({ last: { epoch: this.start.epoch, position: pending.last } });
+          pending.resolve({
+            last: this.start.epochs.cursorAt(pending.last),
+            duplicates: pending.duplicates,
+          });
         }
         this.committed();
       },
       (cause: unknown) => {
+        this.deduplication.fail();
         const error = cause instanceof AppendError ? cause : refusal(cause);
         for (const pending of group) this.fail(pending, error);
         this.committed();
@@ -143,10 +160,11 @@ export class AppendQueue {
     );
   };
 
-  private async store(group: readonly Pending[]): Promise<StoredRun[]> {
-    const runs = this.runsOf(group);
-    await this.commit(runs);
-    return runs;
+  private async store(group: readonly Pending[]): Promise<readonly StoredRun[]> {
+    const commit = this.madeUp(group);
+    // All of it may be in the log already.
+    if (commit.runs.length > 0) await this.commit(commit);
+    return commit.runs;
   }
 
   private committed(): void {
@@ -193,8 +211,10 @@ export class AppendQueue {
   }
 
   /** Gives out positions topic by topic, so that each run's are consecutive. */
-  private runsOf(group: readonly Pending[]): StoredRun[] {
-    this.storedAt = Math.max(this.storedAt, Date.now());
+  private madeUp(group: readonly Pending[]): Commit {
+    const storedAt = Math.max(this.storedAt, this.start.now());
+    this.storedAt = storedAt;
+    this.deduplication.begin(storedAt);
     const byTopic = new Map<string, { events: TopicEvents; pending: Pending; isLast: boolean }[]>();
     for (const pending of group) {
       pending.events.topics.forEach((events, i) => {
@@ -205,6 +225,7 @@ export class AppendQueue {
       });
     }
     const runs: StoredRun[] = [];
+    const ids: Uint32Array[] = [];
     for (const [topic, parts] of byTopic) {
       let buffers: Buffer[] = [];
       let bytes = 0;
@@ -214,14 +235,14 @@ export class AppendQueue {
         this.position += count;
         if (this.position > MAX_POSITION) throw new Error('the log has no positions left');
         const all = buffers.length === 1 ? buffers[0] : concatenate(buffers, bytes);
-        stampCursors(all, this.start.epoch, first);
+        stampCursors(all, this.start.epochs.current, first);
         runs.push({
           topic,
           first,
           last: this.position,
           count,
           bytes: all,
-          storedAt: this.storedAt,
+          storedAt,
         });
         buffers = [];
         bytes = 0;
@@ -229,14 +250,18 @@ export class AppendQueue {
       };
       for (const { events, pending, isLast } of parts) {
         if (count > 0 && bytes + events.bytes.length > RUN_BYTES) endRun();
-        buffers.push(events.bytes);
-        bytes += events.bytes.length;
-        count += events.count;
-        if (isLast) pending.last = this.position + count;
+        const kept = this.deduplication.keep(events, this.position + count + 1);
+        pending.duplicates += kept.duplicates;
+        if (isLast) pending.last = kept.last;
+        if (kept.events.count === 0) continue;
+        buffers.push(kept.events.bytes);
+        ids.push(kept.events.ids);
+        bytes += kept.events.bytes.length;
+        count += kept.events.count;
       }
-      endRun();
+      if (count > 0) endRun();
     }
-    return runs;
+    return { runs, ids };
   }
 }
 

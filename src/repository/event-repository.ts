@@ -73,8 +73,8 @@ export type CursorPlace = 'in-log' | 'ahead' | 'other-epoch';
 
 export interface EventWriter {
   /**
-   * Appends events in order, behind what this writer appended before. Resolves when they are durable and
-   * can be read; rejects with an AppendError.
+   * Appends events in order, behind what this writer appended before, but for those whose (topic, id) the log
+   * has stored within its deduplication window. Resolves when all of them are durable and can be read; rejects with an AppendError.
    */
   append(events: CheckedEvents): Promise<Appended>;
 
@@ -85,6 +85,8 @@ export interface EventWriter {
 export interface Appended {
   /** The cursor of the last of the events. */
   readonly last: Cursor;
+  /** How many were in the log already, with the same topic and id, and were not stored again. */
+  readonly duplicates: number;
 }
 
 /** Events that were not stored, nor any that the same writer appended after them. */

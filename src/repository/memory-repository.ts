@@ -1,6 +1,7 @@
 import type { Cursor, Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import { AppendQueue, type StoredRun } from './append-queue.js';
+import { Deduplication, eventAt } from './deduplication.js';
 import { Epochs } from './epochs.js';
 import {
   type CursorPlace,
@@ -8,6 +9,8 @@ import {
   EventRepository,
   type EventWriter,
 } from './event-repository.js';
+import { logClock } from './log-clock.js';
+import { type DedupWindow, NO_DEDUP, RecentIds } from './recent-ids.js';
 import { Tail } from './tail.js';
 
 /** A log in memory, for tests and trials: gone, and a new epoch, with every restart. */
@@ -21,12 +24,13 @@ export class MemoryRepository extends EventRepository {
   private durableHead: Position = 0;
   private listener: (topics: Iterable<string>) => void = () => {};
 
-  constructor() {
+  constructor(dedup: DedupWindow = NO_DEDUP, now = logClock(0)) {
     super();
     this.queue = new AppendQueue(
-      { epoch: this.epochs.current, head: 0, storedAt: 0 },
+      { epochs: this.epochs, head: 0, storedAt: 0, now },
       () => Promise.resolve(),
       (runs) => this.publish(runs),
+      new Deduplication(new RecentIds(dedup), (topic, position) => eventAt(this, topic, position)),
     );
   }
 

@@ -6,6 +6,9 @@ export interface DedupWindow {
   readonly milliseconds: number;
 }
 
+/** Nothing is remembered. */
+export const NO_DEDUP: DedupWindow = { ids: 0, milliseconds: 0 };
+
 const FIRST_CAPACITY = 16 * 1024;
 
 /**
@@ -36,11 +39,14 @@ export class RecentIds {
     this.newest = buckets(this.capacity);
   }
 
-  get size(): number {
-    return Math.min(this.added, this.capacity);
+  /** The position of the oldest entry; Infinity where there is none. */
+  get oldest(): Position {
+    if (this.added === 0) return Infinity;
+    return this.positions[this.added > this.capacity ? this.added % this.capacity : 0];
   }
 
   add(high: number, low: number, position: Position, storedAt: number): void {
+    if (this.window.ids === 0) return;
     if (this.added === this.capacity && this.capacity < this.window.ids) this.grow();
     const slot = this.added++ % this.capacity;
     const bucket = low & (this.newest.length - 1);
@@ -55,6 +61,7 @@ export class RecentIds {
 
   /** Forgets the entries added last: their events were not stored after all. */
   forget(count: number): void {
+    if (this.window.ids === 0) return;
     for (let i = 0; i < count; i++) {
       const slot = --this.added % this.capacity;
       this.newest[this.low[slot] & (this.newest.length - 1)] = this.older[slot];
@@ -71,6 +78,7 @@ export class RecentIds {
     now: number,
     is: (position: Position) => boolean,
   ): Position | undefined {
+    if (this.added === 0) return undefined;
     let slot = this.newest[low & (this.newest.length - 1)];
     let entry = this.added;
     while (slot >= 0) {

@@ -22,7 +22,7 @@ vi.mock('node:fs', async (importOriginal) => {
 for (const fsync of [true, false]) {
   eventRepositoryContract(
     `lmdb ${fsync ? 'with fsync' : 'without fsync'}`,
-    (directory) => LmdbRepository.open({ directory, fsync }),
+    (directory) => LmdbRepository.open({ directory, fsync, now: () => Date.now() }),
     {
       reopens: true,
       failWrites: () => {

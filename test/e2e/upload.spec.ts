@@ -89,14 +89,26 @@ describe.each([
 
   test('of bytes that are no event, or cut short, is refused', async () => {
     const { grpcAddress, client } = await run();
-    for (const bad of [Buffer.from([0xff, 0xff, 0xff]), Buffer.from([0x0a, 0x05, 0x61])]) {
+    for (const bad of [Buffer.from([0xff, 0xff, 0xff]), Buffer.from([0x0a, 0x05])]) {
       const raw = await RawClient.connect(grpcAddress);
       const call = raw.open('UploadEvents').drop();
-      call.send(codec.event.serialize(event('good'))).send(bad);
+      call.send(codec.event.serialize(event(`good before ${bad.length}`))).send(bad);
       expect((await call.trailers)?.['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
       raw.close();
     }
     expect(await take(client, { topic: 'orders', position: 1 }, 2)).toHaveLength(2);
+  });
+
+  test('again stores nothing twice, and says so', async () => {
+    const { client } = await run();
+    const events = Array.from({ length: 100 }, (_, i) => event(String(i)));
+    const { result } = await upload(client, events.slice(0, 60));
+    const again = (await upload(client, events)).result!;
+    expect(again).toMatchObject({ received: 100, duplicates: 60 });
+    expect((await upload(client, events)).result).toEqual({ ...again, duplicates: 100 });
+    expect(result!.lastCursor < again.lastCursor).toBe(true);
+    const seen = await take(client, { topic: 'orders', position: 1 }, 100);
+    expect(seen.map(({ id }) => id)).toEqual(events.map(({ id }) => id));
   });
 
   test('that is cancelled keeps what was stored, and is not acknowledged', async () => {

@@ -7,6 +7,7 @@ import {
   RUN_BYTES,
   type StoredRun,
 } from '../../src/repository/append-queue.js';
+import { Epochs } from '../../src/repository/epochs.js';
 import { AppendError, type EventWriter } from '../../src/repository/event-repository.js';
 import { formatCursor, MAX_POSITION } from '../../src/wire/cursor.js';
 import { checked, eventsIn } from '../wire/events.js';
@@ -28,8 +29,14 @@ class Store {
 
   constructor(start: Partial<QueueStart> = {}) {
     this.queue = new AppendQueue(
-      { epoch: EPOCH, head: 0, storedAt: 0, ...start },
-      (runs) => this.commit(runs),
+      {
+        epochs: new Epochs([{ epoch: EPOCH, after: 0 }]),
+        head: 0,
+        storedAt: 0,
+        now: () => Date.now(),
+        ...start,
+      },
+      ({ runs }) => this.commit(runs),
       (runs) => {
         this.published.push(...runs);
         this.log.push(`published ${idsOf(runs).join(' ')}`);

@@ -4,7 +4,8 @@ import { join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import { cutAfter, type EventBatch } from '../../wire/event-batch.js';
-import { AppendQueue, type StoredRun } from '../append-queue.js';
+import { AppendQueue, type Commit, type StoredRun } from '../append-queue.js';
+import { Deduplication, eventAt } from '../deduplication.js';
 import { type EpochStart, Epochs } from '../epochs.js';
 import {
   AppendError,
@@ -13,14 +14,21 @@ import {
   EventRepository,
   type EventWriter,
 } from '../event-repository.js';
+import { logClock } from '../log-clock.js';
+import { type DedupWindow, NO_DEDUP, RecentIds } from '../recent-ids.js';
 import { joined, Tail } from '../tail.js';
 import { lockDirectory } from './directory-lock.js';
+import { idsRecord, positionKey, readIdsRecord } from './ids-record.js';
 import { readRunKey, runKey, type RunKey, startKey } from './run-key.js';
 
 export interface LmdbOptions {
   readonly directory: string;
   /** false: the operating system writes when it likes; a crash of the machine loses events. */
   readonly fsync: boolean;
+  /** Which ids are remembered, to leave out events that come twice. */
+  readonly dedup?: DedupWindow;
+  /** The log's time, in milliseconds. */
+  readonly now?: () => number;
 }
 
 const FORMAT = 1;
@@ -30,6 +38,9 @@ const MAP_BYTES = 64 * 2 ** 30;
 const TAIL_BYTES = 32 * 2 ** 20;
 /** Free disk below which writes are refused: what LMDB's own pages, logs and others still need. */
 const RESERVE_BYTES = 16 * 2 ** 20;
+
+/** So many commits pass between looks for ids to forget. */
+const FORGET_EVERY = 32;
 
 const HEAD = 'head';
 
@@ -54,7 +65,11 @@ export class LmdbRepository extends EventRepository {
   private readonly unlock: () => void;
   private readonly root: RootDatabase;
   private readonly runs: Database<Buffer, Buffer>;
+  private readonly ids: Database<Buffer, Buffer>;
   private readonly meta: Database<unknown, string>;
+  private readonly dedup: DedupWindow;
+  private readonly recent: RecentIds;
+  private commits = 0;
   private readonly epochs: Epochs;
   private readonly tail: Tail;
   private readonly queue: AppendQueue;
@@ -81,16 +96,22 @@ export class LmdbRepository extends EventRepository {
         eventTurnBatching: false,
       });
       this.runs = this.root.openDB({ name: 'runs', encoding: 'binary', keyEncoding: 'binary' });
+      this.ids = this.root.openDB({ name: 'ids', encoding: 'binary', keyEncoding: 'binary' });
       this.meta = this.root.openDB({ name: 'meta', encoding: 'json' });
       this.checkFormat();
       const head = (this.meta.get(HEAD) as Head | undefined) ?? { position: 0, storedAt: 0 };
       this.epochs = this.readEpochs(head.position);
       this.durableHead = head.position;
       this.tail = new Tail(head.position, TAIL_BYTES);
+      this.dedup = options.dedup ?? NO_DEDUP;
+      this.recent = new RecentIds(this.dedup);
+      const now = options.now ?? logClock(head.storedAt);
+      this.recallIds(now());
       this.queue = new AppendQueue(
-        { epoch: this.epochs.current, head: head.position, storedAt: head.storedAt },
-        (runs) => this.commit(runs),
+        { epochs: this.epochs, head: head.position, storedAt: head.storedAt, now },
+        (commit) => this.commit(commit),
         (runs) => this.publish(runs),
+        new Deduplication(this.recent, (topic, position) => eventAt(this, topic, position)),
       );
     } catch (error) {
       this.unlock();
@@ -183,7 +204,7 @@ export class LmdbRepository extends EventRepository {
     return join(this.location, 'log', 'data.mdb');
   }
 
-  private async commit(runs: readonly StoredRun[]): Promise<void> {
+  private async commit({ runs, ids }: Commit): Promise<void> {
     this.refuseIfFull(runs);
     const newest = runs[runs.length - 1];
     const head: Head = { position: newest.last, storedAt: newest.storedAt };
@@ -195,7 +216,41 @@ export class LmdbRepository extends EventRepository {
         void this.runs.put(runKey(run, ordinal), run.bytes);
       }
       void this.meta.put(HEAD, head);
+      if (this.dedup.ids > 0) {
+        void this.ids.put(positionKey(runs[0].first), idsRecord(newest.storedAt, ids));
+        this.forgetIds();
+      }
     });
+  }
+
+  /** Remembers the ids of the newest events, by what commits have left for that: the log itself is not read. */
+  private recallIds(now: number): void {
+    const records: { first: Position; storedAt: number; ids: Uint32Array }[] = [];
+    let left = this.dedup.ids;
+    for (const { key, value } of this.ids.getRange({ reverse: true })) {
+      const record = { first: key.readUIntBE(0, 6), ...readIdsRecord(value) };
+      if (left <= 0 || record.storedAt < now - this.dedup.milliseconds) break;
+      records.push(record);
+      left -= record.ids.length / 2;
+    }
+    for (const { first, storedAt, ids } of records.toReversed()) {
+      for (let i = 0; i < ids.length; i += 2) {
+        if (ids[i] !== 0 || ids[i + 1] !== 0)
+          this.recent.add(ids[i], ids[i + 1], first + i / 2, storedAt);
+      }
+    }
+  }
+
+  /** Removes, now and then and a few at a time, the records of ids that are no longer remembered. */
+  private forgetIds(): void {
+    if (++this.commits % FORGET_EVERY !== 0) return;
+    const end = positionKey(Math.min(this.recent.oldest, this.durableHead));
+    for (const key of this.ids.getKeys({ end, limit: 2 * FORGET_EVERY })) {
+      // The record may go on into what is remembered.
+      const { value } = this.ids.getEntry(key)!;
+      const { ids } = readIdsRecord(value);
+      if (key.readUIntBE(0, 6) + ids.length / 2 <= this.recent.oldest) void this.ids.remove(key);
+    }
   }
 
   /** Every write goes through here: a failed one must not end the process. */

@@ -1,0 +1,154 @@
+import type { TopicEvents } from '../wire/check-events.js';
+import type { Position } from '../wire/cursor.js';
+import type { EventBatch } from '../wire/event-batch.js';
+import { FRAME_HEADER_BYTES, frameLength } from '../wire/frames.js';
+import { FieldReader } from '../wire/protobuf.js';
+import { concatenate } from '../wire/slab.js';
+import type { RecentIds } from './recent-ids.js';
+
+/** Events of one topic in one commit, less those that are in the log already. */
+export interface Kept {
+  readonly events: TopicEvents;
+  /** How many were left out. */
+  readonly duplicates: number;
+  /** Where the last one is, or was before. */
+  readonly last: Position;
+}
+
+const ID = 1;
+const fields = new FieldReader();
+
+/**
+ * Leaves out events whose (topic, id) the log took within its window. Asked when a commit is made up, and
+ * commits come one after another: so an id is known once its commit is durable, and the twin of an event in the
+ * same commit is durable, or fails, with it.
+ */
+export class Deduplication {
+  private now = 0;
+  private added = 0;
+  /** What this commit has taken of earlier appends, to look at for twins. */
+  private taken: { topic: string; first: Position; events: TopicEvents }[] = [];
+  // The append in hand: its events, where its first kept one will be, which are known already, and the one
+  // that isSame() is asked about.
+  private events!: TopicEvents;
+  private first = 0;
+  private known: Set<number> | undefined;
+  private at = 0;
+
+  constructor(
+    private readonly recent: RecentIds,
+    /** The framed event of a topic at a position, as stored, or undefined where there is none. */
+    private readonly eventAt: (topic: string, position: Position) => Buffer | undefined,
+  ) {}
+
+  /** Begins a commit, at a time of the log's. */
+  begin(now: number): void {
+    this.now = now;
+    this.added = 0;
+    this.taken = [];
+  }
+
+  /** The commit failed: its ids are not known. */
+  fail(): void {
+    this.recent.forget(this.added);
+    this.added = 0;
+  }
+
+  /** @param first the position that the first kept event will have */
+  keep(events: TopicEvents, first: Position): Kept {
+    const { ids, count, topic } = events;
+    this.events = events;
+    this.first = first;
+    this.known = undefined;
+    let next = first;
+    let last = first;
+    for (let i = 0; i < count; i++) {
+      const high = ids[2 * i];
+      const low = ids[2 * i + 1];
+      const hasId = high !== 0 || low !== 0;
+      this.at = i;
+      const known = hasId ? this.recent.find(high, low, this.now, this.isSame) : undefined;
+      if (known !== undefined) {
+        (this.known ??= new Set()).add(i);
+        last = known;
+        continue;
+      }
+      if (hasId) {
+        this.recent.add(high, low, next, this.now);
+        this.added++;
+      }
+      last = next++;
+    }
+    const kept = this.known ? without(events, this.known) : events;
+    this.taken.push({ topic, first, events: kept });
+    return { events: kept, duplicates: count - kept.count, last };
+  }
+
+  private readonly isSame = (position: Position): boolean => {
+    const event = this.takenAt(position) ?? this.eventAt(this.events.topic, position);
+    return event !== undefined && idOf(event).equals(idOf(frameAt(this.events.bytes, this.at)));
+  };
+
+  /** An event of this commit. */
+  private takenAt(position: Position): Buffer | undefined {
+    if (position >= this.first) {
+      let index = 0;
+      for (let left = position - this.first; ; index++) {
+        if (this.known?.has(index)) continue;
+        if (left-- === 0) return frameAt(this.events.bytes, index);
+      }
+    }
+    const part = this.taken.find(
+      ({ first, events }) => position >= first && position < first + events.count,
+    );
+    return part?.topic === this.events.topic
+      ? frameAt(part.events.bytes, position - part.first)
+      : undefined;
+  }
+}
+
+/** The framed event of a topic at a position. */
+export function eventAt(
+  log: { read(topic: string, after: Position, maxBytes: number): EventBatch | undefined },
+  topic: string,
+  position: Position,
+): Buffer | undefined {
+  const batch = log.read(topic, position - 1, 1);
+  // One run, so its positions are consecutive.
+  return batch && batch.last - batch.count + 1 === position ? frameAt(batch.bytes, 0) : undefined;
+}
+
+/** The events but for those left out. */
+function without(
+  { topic, bytes, ids, count }: TopicEvents,
+  leftOut: ReadonlySet<number>,
+): TopicEvents {
+  const frames: Buffer[] = [];
+  const keptIds = new Uint32Array(2 * (count - leftOut.size));
+  let size = 0;
+  for (let i = 0, at = 0; i < count; i++) {
+    const frame = frameStarting(bytes, at);
+    at += frame.length;
+    if (leftOut.has(i)) continue;
+    keptIds.set(ids.subarray(2 * i, 2 * i + 2), 2 * frames.length);
+    frames.push(frame);
+    size += frame.length;
+  }
+  return { topic, count: frames.length, bytes: concatenate(frames, size), ids: keptIds };
+}
+
+function frameAt(bytes: Buffer, index: number): Buffer {
+  let at = 0;
+  for (let i = 0; i < index; i++) at += FRAME_HEADER_BYTES + frameLength(bytes, at);
+  return frameStarting(bytes, at);
+}
+
+function frameStarting(bytes: Buffer, at: number): Buffer {
+  return bytes.subarray(at, at + FRAME_HEADER_BYTES + frameLength(bytes, at));
+}
+
+function idOf(framed: Buffer): Buffer {
+  fields.read(framed, FRAME_HEADER_BYTES, framed.length);
+  while (fields.next()) if (fields.field === ID) return framed.subarray(fields.start, fields.end);
+  return framed.subarray(0, 0);
+}

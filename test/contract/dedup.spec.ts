@@ -1,0 +1,138 @@
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { EventRepository } from '../../src/repository/event-repository.js';
+import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { MemoryRepository } from '../../src/repository/memory-repository.js';
+import { IdHash } from '../../src/wire/id-hash.js';
+import { checked } from '../wire/events.js';
+import { temporaryDirectory } from '../support/service.js';
+import { readAll } from './reading.js';
+
+const WINDOW = { ids: 1000, milliseconds: 60_000 };
+let now = 0;
+
+const engines: [string, (directory: string) => EventRepository | Promise<EventRepository>][] = [
+  [
+    'lmdb',
+    (directory) => LmdbRepository.open({ directory, fsync: true, dedup: WINDOW, now: () => now }),
+  ],
+  ['memory', () => new MemoryRepository(WINDOW, () => now)],
+];
+
+describe.each(engines)('deduplication (%s)', (engine, openAt) => {
+  async function open(directory = temporaryDirectory()) {
+    now = Math.max(now, 1_000_000);
+    const log = await openAt(directory);
+    let closed = false;
+    const close = async (): Promise<void> => {
+      if (!closed) await log.close();
+      closed = true;
+    };
+    onTestFinished(close);
+    const append = (...ids: string[]) =>
+      log
+        .openWriter()
+        .append(checked(...ids.map((id) => ({ id, topic: 't', body: `body of ${id}` }))));
+    const stored = async () => (await readAll(log, 't')).map(({ id }) => id);
+    return { log, append, stored, close, directory };
+  }
+
+  it('does not store an id twice, and says where it is', async () => {
+    const { append, stored } = await open();
+    const first = await append('a', 'b');
+    const again = await append('b', 'c', 'a');
+    expect([first.duplicates, again.duplicates]).toEqual([0, 2]);
+    expect(again.last.position).toBe(first.last.position - 1); // its last event is a, which is before b
+    expect(await stored()).toEqual(['a', 'b', 'c']);
+  });
+
+  it('leaves out twins within one append and within one commit', async () => {
+    const { append, stored } = await open();
+    const [one, other] = await Promise.all([
+      append('a', 'b', 'a', 'c', 'b', 'd'),
+      append('d', 'e', 'a'),
+    ]);
+    expect([one.duplicates, other.duplicates]).toEqual([2, 2]);
+    expect(await stored()).toEqual(['a', 'b', 'c', 'd', 'e']);
+  });
+
+  it('of nothing but duplicates is acknowledged', async () => {
+    const { append, stored, log } = await open();
+    const { last } = await append('a');
+    const head = log.head;
+    expect(await append('a', 'a')).toEqual({ last, duplicates: 2 });
+    expect(log.head).toBe(head);
+    expect(await stored()).toEqual(['a']);
+  });
+
+  it('is by topic and id together', async () => {
+    const { log } = await open();
+    const writer = log.openWriter();
+    await writer.append(checked({ id: 'a', topic: 't' }));
+    const { duplicates } = await writer.append(
+      checked({ id: 'a', topic: 'u' }, { id: 'at', topic: '' + 'u' }),
+    );
+    expect(duplicates).toBe(0);
+  });
+
+  it('never keeps ids that the server made', async () => {
+    const { log, stored } = await open();
+    for (let i = 0; i < 3; i++) await log.openWriter().append(checked({ topic: 't', id: '' }));
+    expect(await stored()).toHaveLength(3);
+  });
+
+  it('drops no event whose hash alone is known', async () => {
+    const spy = vi.spyOn(IdHash.prototype, 'finish').mockImplementation(function (this: IdHash) {
+      this.high = 1;
+      this.low = 1;
+    });
+    onTestFinished(() => void spy.mockRestore());
+    const { append, stored } = await open();
+    const ids = Array.from({ length: 50 }, (_, i) => `id-${i}`);
+    expect((await append(...ids)).duplicates).toBe(0);
+    expect((await append('other', 'id-7')).duplicates).toBe(1);
+    expect(await stored()).toEqual([...ids, 'other']);
+  });
+
+  it('ends with the window of time', async () => {
+    const { append, stored } = await open();
+    await append('a');
+    now += WINDOW.milliseconds;
+    expect((await append('a')).duplicates).toBe(1);
+    now += 1;
+    expect((await append('a')).duplicates).toBe(0);
+    expect(await stored()).toEqual(['a', 'a']);
+  });
+
+  it('ends with the window of ids', async () => {
+    const { append } = await open();
+    await append('first', 'second');
+    await append(...Array.from({ length: WINDOW.ids - 1 }, (_, i) => `id-${i}`));
+    expect((await append('second')).duplicates).toBe(1);
+    expect((await append('first')).duplicates).toBe(0);
+  });
+
+  if (engine === 'memory') return;
+
+  it('knows what was stored before a restart, within the window', async () => {
+    const before = await open();
+    await before.append('a', 'b');
+    now += WINDOW.milliseconds / 2;
+    await before.append('c');
+    await before.close();
+    const after = await open(before.directory);
+    expect((await after.append('a', 'b', 'c', 'd')).duplicates).toBe(3);
+    await after.close();
+    now += WINDOW.milliseconds / 2 + 1;
+    const later = await open(before.directory);
+    expect((await later.append('a', 'c', 'd')).duplicates).toBe(2);
+    expect(await later.stored()).toEqual(['a', 'b', 'c', 'd', 'a']);
+  });
+
+  it('does not keep what it no longer needs', async () => {
+    const { append, log } = await open();
+    for (let i = 0; i < 400; i++)
+      await append(...Array.from({ length: 10 }, (_, k) => `${i}-${k}`));
+    const { ids } = log as unknown as { ids: { getKeysCount(): number } };
+    expect(ids.getKeysCount()).toBeLessThan(200); // of 10 ids each, for 1,000 remembered
+  });
+});
