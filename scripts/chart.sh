@@ -127,6 +127,9 @@ config:
   maxEventBytes: 2MiB
   dedupWindow: 5m
   dedupIds: "5000"
+  retentionMaxAge: 168h
+  retentionMaxBytes: 7GiB
+  retentionTopicMaxBytes: 1GiB
   streamWindow: 2MiB
   sessionWindow: 32MiB
   logLevel: debug

@@ -22,6 +22,12 @@ export const SETTINGS = z.object({
   FEED_DEDUP_WINDOW: duration('0s', '24h').prefault('2m'),
   /** How many ids are remembered at most; 25 bytes of memory each. */
   FEED_DEDUP_IDS: count(0, 100_000_000).prefault('1000000'),
+  /** Events are removed when they were stored so long ago; 0s: not for their age. */
+  FEED_RETENTION_MAX_AGE: duration('0s', '87600h').prefault('0s'),
+  /** The oldest events are removed while all take more; 0B: no limit. Keep it well below the volume's size. */
+  FEED_RETENTION_MAX_BYTES: size('0B', '100000GiB').prefault('0B'),
+  /** The same for the events of each topic. */
+  FEED_RETENTION_TOPIC_MAX_BYTES: size('0B', '100000GiB').prefault('0B'),
   /** How much of one upload or chat may be under way towards the server: HTTP/2's stream window. */
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
   /** The same for all streams of one connection: HTTP/2's session window. */
@@ -53,6 +59,11 @@ export interface Config {
   readonly dedupWindow: number;
   /** 0 where nothing is remembered. */
   readonly dedupIds: number;
+  readonly retention: {
+    readonly maxAge: number;
+    readonly maxBytes: number;
+    readonly topicMaxBytes: number;
+  };
   readonly streamWindow: number;
   readonly sessionWindow: number;
   readonly drainDelay: number;
@@ -118,6 +129,11 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     maxEventBytes: settings.FEED_MAX_EVENT_BYTES,
     dedupWindow: settings.FEED_DEDUP_WINDOW,
     dedupIds: settings.FEED_DEDUP_WINDOW === 0 ? 0 : settings.FEED_DEDUP_IDS,
+    retention: {
+      maxAge: settings.FEED_RETENTION_MAX_AGE,
+      maxBytes: settings.FEED_RETENTION_MAX_BYTES,
+      topicMaxBytes: settings.FEED_RETENTION_TOPIC_MAX_BYTES,
+    },
     streamWindow: settings.FEED_STREAM_WINDOW,
     sessionWindow: settings.FEED_SESSION_WINDOW,
     drainDelay: settings.FEED_DRAIN_DELAY,

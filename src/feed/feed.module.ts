@@ -13,11 +13,12 @@ import { Watches } from './watch.js';
 function openRepository(config: Config): EventRepository | Promise<EventRepository> {
   const dedup = { ids: config.dedupIds, milliseconds: config.dedupWindow };
   return config.engine === 'memory'
-    ? new MemoryRepository(dedup)
+    ? new MemoryRepository({ dedup, retention: config.retention })
     : LmdbRepository.open({
         directory: config.dataDir,
         fsync: config.durability === 'fsync',
         dedup,
+        retention: config.retention,
       });
 }
 

@@ -5,6 +5,12 @@ import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
 import { topicProblem } from '../wire/topic.js';
 import { FeedError } from './errors.js';
 
+interface Bounds {
+  readonly [key: string]: string;
+  readonly earliest: string;
+  readonly head: string;
+}
+
 export interface WatchStart {
   /** Read strictly after this. */
   readonly after: Position;
@@ -34,10 +40,7 @@ export async function watchStart(
 
   const head = repository.head;
   const floor = await repository.floor(topic);
-  const bounds = {
-    earliest: formatCursor(repository.cursorAt(floor)),
-    head: formatCursor(repository.cursorAt(head)),
-  };
+  const bounds = boundsAt(repository, floor, head);
   const after = await startOf(repository, request, head, floor, bounds);
   return { after, ...bounds, heartbeat };
 }
@@ -47,7 +50,7 @@ async function startOf(
   { topic, afterCursor, position, since, last }: WatchRequest,
   head: Position,
   floor: Position,
-  bounds: { earliest: string; head: string },
+  bounds: Bounds,
 ): Promise<Position> {
   if (afterCursor) return afterCursorOf(repository, afterCursor, floor, bounds);
   if (since) {
@@ -70,7 +73,7 @@ function afterCursorOf(
   repository: EventRepository,
   text: string,
   floor: Position,
-  bounds: { earliest: string; head: string },
+  bounds: Bounds,
 ): Position {
   const cursor = parseCursor(text);
   if (!cursor) {
@@ -97,8 +100,20 @@ function afterCursorOf(
   }
 }
 
+/** Cursors to resume after: just before the oldest event held of a topic, and the newest of the log. */
+export async function boundsOf(repository: EventRepository, topic: string): Promise<Bounds> {
+  return boundsAt(repository, await repository.floor(topic), repository.head);
+}
+
+function boundsAt(repository: EventRepository, floor: Position, head: Position): Bounds {
+  return {
+    earliest: formatCursor(repository.cursorAt(floor)),
+    head: formatCursor(repository.cursorAt(head)),
+  };
+}
+
 /** The answer to a watch whose next events retention has removed. */
-export function expired(bounds: { earliest: string; head: string }): FeedError {
+export function expired(bounds: Bounds): FeedError {
   return new FeedError(
     'CURSOR_EXPIRED',
     'the events after this cursor are no longer held: go on from earliest, knowing that there is a gap',

@@ -1,11 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import { Broker } from '../broker/broker.js';
 import type { WatchRequest } from '../gen/feed/v1/feed.js';
-import { EventRepository } from '../repository/event-repository.js';
+import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
-import { type WatchStart, watchStart } from './watch-start.js';
+import { boundsOf, expired, type WatchStart, watchStart } from './watch-start.js';
 
 /** Bytes of events that a watch sends at a time: all the memory it takes, however slow its reader. */
 const BATCH_BYTES = 32 * 1024;
@@ -70,6 +70,11 @@ export class Watches {
         // A ring may bring nothing: the heartbeat is counted from what was sent.
         await bell.wait(heartbeat && Math.max(1, sentAt + heartbeat - performance.now()));
       }
+    } catch (error) {
+      // Retention has overtaken a reader that is slower than it.
+      if (error instanceof EventsRemovedError)
+        throw expired(await boundsOf(this.repository, topic));
+      throw error;
     } finally {
       signal.removeEventListener('abort', lookUp);
       bell.silence();

@@ -63,6 +63,7 @@ export class AppendQueue {
   private queuedBytes = 0;
   private committing = false;
   private scheduled = false;
+  private anyway = false;
   private lastCommit = 0;
   private closed: AppendError | undefined;
   private idle: (() => void) | undefined;
@@ -90,6 +91,13 @@ export class AppendQueue {
       await new Promise<void>((resolve) => (this.idle = resolve));
     }
     this.closed = new AppendError('refused', 'the log is closed');
+  }
+
+  /** Makes a commit even if nothing is waiting: it may have something to remove. */
+  commitAnyway(): void {
+    if (this.closed) return;
+    this.anyway = true;
+    this.schedule();
   }
 
   append(writer: QueueWriter, events: CheckedEvents): Promise<Appended> {
@@ -122,7 +130,8 @@ export class AppendQueue {
   }
 
   private schedule(): void {
-    if (this.scheduled || this.committing || this.waiting.length === 0) return;
+    if (this.scheduled || this.committing) return;
+    if (this.waiting.length === 0 && !this.anyway) return;
     this.scheduled = true;
     const since = performance.now() - this.lastCommit;
     // An immediate still gathers what other streams append in this turn of the event loop.
@@ -133,11 +142,12 @@ export class AppendQueue {
   private readonly commitWaiting = (): void => {
     this.scheduled = false;
     const group = this.takeGroup();
-    if (group.length === 0) {
+    if (group.length === 0 && !this.anyway) {
       this.settle();
       return;
     }
     this.committing = true;
+    this.anyway = false;
     this.lastCommit = performance.now();
     this.store(group).then(
       (runs) => {
@@ -163,7 +173,7 @@ export class AppendQueue {
   private async store(group: readonly Pending[]): Promise<readonly StoredRun[]> {
     const commit = this.madeUp(group);
     // All of it may be in the log already.
-    if (commit.runs.length > 0) await this.commit(commit);
+    if (commit.runs.length > 0 || group.length === 0) await this.commit(commit);
     return commit.runs;
   }
 

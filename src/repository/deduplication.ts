@@ -4,6 +4,7 @@ import type { EventBatch } from '../wire/event-batch.js';
 import { FRAME_HEADER_BYTES, frameLength } from '../wire/frames.js';
 import { FieldReader } from '../wire/protobuf.js';
 import { concatenate } from '../wire/slab.js';
+import { EventsRemovedError } from './event-repository.js';
 import type { RecentIds } from './recent-ids.js';
 
 /** Events of one topic in one commit, less those that are in the log already. */
@@ -38,7 +39,7 @@ export class Deduplication {
   constructor(
     private readonly recent: RecentIds,
     /** The framed event of a topic at a position, as stored, or undefined where there is none. */
-    private readonly eventAt: (topic: string, position: Position) => Buffer | undefined,
+    private readonly lookUp: (topic: string, position: Position) => Buffer | undefined,
   ) {}
 
   /** Begins a commit, at a time of the log's. */
@@ -85,7 +86,7 @@ export class Deduplication {
   }
 
   private readonly isSame = (position: Position): boolean => {
-    const event = this.takenAt(position) ?? this.eventAt(this.events.topic, position);
+    const event = this.takenAt(position) ?? this.lookUp(this.events.topic, position);
     return event !== undefined && idOf(event).equals(idOf(frameAt(this.events.bytes, this.at)));
   };
 
@@ -113,7 +114,13 @@ export function eventAt(
   topic: string,
   position: Position,
 ): Buffer | undefined {
-  const batch = log.read(topic, position - 1, 1);
+  let batch: EventBatch | undefined;
+  try {
+    batch = log.read(topic, position - 1, 1);
+  } catch (error) {
+    if (error instanceof EventsRemovedError) return undefined;
+    throw error;
+  }
   // One run, so its positions are consecutive.
   return batch && batch.last - batch.count + 1 === position ? frameAt(batch.bytes, 0) : undefined;
 }

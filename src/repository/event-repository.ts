@@ -42,6 +42,8 @@ export abstract class EventRepository {
    * Events of a topic strictly after a position and up to the head, about `maxBytes` of them (at least
    * one event, whole stored batches otherwise); undefined if there is none. Not a promise where the
    * answer is at hand, because every watch asks this for every batch.
+   *
+   * @throws EventsRemovedError if events of the topic after the position were removed
    */
   abstract read(
     topic: string,
@@ -87,6 +89,13 @@ export interface Appended {
   readonly last: Cursor;
   /** How many were in the log already, with the same topic and id, and were not stored again. */
   readonly duplicates: number;
+}
+
+/** Retention has removed events after the position that was asked for. */
+export class EventsRemovedError extends Error {
+  constructor() {
+    super('events after this position were removed');
+  }
 }
 
 /** Events that were not stored, nor any that the same writer appended after them. */

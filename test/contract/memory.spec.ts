@@ -2,6 +2,6 @@ import { MemoryRepository } from '../../src/repository/memory-repository.js';
 import { eventRepositoryContract } from './event-repository.js';
 
 // Nothing makes a write to memory fail; promise 5 is the append queue's, tested in test/repository.
-eventRepositoryContract('memory', () => new MemoryRepository(undefined, () => Date.now()), {
+eventRepositoryContract('memory', () => new MemoryRepository({ now: () => Date.now() }), {
   reopens: false,
 });

@@ -1,4 +1,4 @@
-import { status } from '@grpc/grpc-js';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Event, WatchRequest } from '../../src/gen/feed/v1/feed.js';
@@ -225,6 +225,38 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
       reason: 'CURSOR_AHEAD',
       metadata: { head: result!.lastCursor },
     });
+  });
+
+  test('that retention overtakes is told so, and where it can go on', async () => {
+    const { client } = await runService({ FEED_ENGINE: engine, FEED_RETENTION_MAX_BYTES: '1MiB' });
+    const body = 'x'.repeat(10_000);
+    const bulk = (from: number) => numbered(400, 'orders', from).map((one) => ({ ...one, body }));
+    await upload(client, bulk(0));
+    const slow = client.Watch({ topic: 'orders', position: 1 });
+    const seen: Event[] = [];
+    const ended = new Promise<ServiceError>((resolve) => slow.on('error', resolve));
+    slow.on('data', (event: Event) => {
+      seen.push(event);
+      if (seen.length === 10) slow.pause();
+    });
+    await until(() => seen.length >= 10, 'the first events');
+    // Past what is held, and past what is kept in memory.
+    for (let i = 1; i <= 12; i++) await upload(client, bulk(400 * i));
+    slow.resume();
+    const error = await ended;
+    expect(error.code).toBe(status.OUT_OF_RANGE);
+    expect(errorInfo(error.metadata)!.reason).toBe('CURSOR_EXPIRED');
+    expect(ids(seen)).toEqual(seen.map((_, i) => String(Number(seen[0].id) + i))); // without a gap until then
+
+    const again = await failure(
+      client.Watch({ topic: 'orders', afterCursor: seen.at(-1)!.cursor }),
+    );
+    expect(errorInfo(again.metadata)!.reason).toBe('CURSOR_EXPIRED');
+    const { earliest } = errorInfo(again.metadata)!.metadata;
+    const rest = await take(client, { topic: 'orders', afterCursor: earliest }, 50);
+    const fromEarliest = await take(client, { topic: 'orders', position: 1 }, 50);
+    expect(ids(rest)).toEqual(ids(fromEarliest));
+    expect(Number(rest[0].id)).toBeGreaterThan(Number(seen.at(-1)!.id));
   });
 
   test('gives everything up when its client is gone', async () => {

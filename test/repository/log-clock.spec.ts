@@ -4,8 +4,8 @@ import { logClock } from '../../src/repository/log-clock.js';
 afterEach(() => vi.restoreAllMocks());
 
 /** A log's clock on clocks that the test sets. */
-function clocks(wall: number, newest = 0) {
-  const state = { wall, mono: 0 };
+function clocks(start: number, newest = 0) {
+  const state = { wall: start, mono: 0 };
   vi.spyOn(Date, 'now').mockImplementation(() => state.wall);
   vi.spyOn(performance, 'now').mockImplementation(() => state.mono);
   const now = logClock(newest);

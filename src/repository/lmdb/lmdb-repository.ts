@@ -3,7 +3,7 @@ import { open as openFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import type { Cursor, Position } from '../../wire/cursor.js';
-import { cutAfter, type EventBatch } from '../../wire/event-batch.js';
+import type { EventBatch } from '../../wire/event-batch.js';
 import { AppendQueue, type Commit, type StoredRun } from '../append-queue.js';
 import { Deduplication, eventAt } from '../deduplication.js';
 import { type EpochStart, Epochs } from '../epochs.js';
@@ -12,14 +12,17 @@ import {
   type CursorPlace,
   type Durability,
   EventRepository,
+  EventsRemovedError,
   type EventWriter,
 } from '../event-repository.js';
 import { logClock } from '../log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from '../recent-ids.js';
-import { joined, Tail } from '../tail.js';
+import { KEEP_ALL, RETENTION_INTERVAL, type RetentionLimits } from '../retention.js';
+import { Tail } from '../tail.js';
 import { lockDirectory } from './directory-lock.js';
-import { idsRecord, positionKey, readIdsRecord } from './ids-record.js';
-import { readRunKey, runKey, type RunKey, startKey } from './run-key.js';
+import { IdTable } from './id-table.js';
+import { type CommitRecord, RetentionTable } from './retention-table.js';
+import { RunTable } from './run-table.js';
 
 export interface LmdbOptions {
   readonly directory: string;
@@ -27,6 +30,7 @@ export interface LmdbOptions {
   readonly fsync: boolean;
   /** Which ids are remembered, to leave out events that come twice. */
   readonly dedup?: DedupWindow;
+  readonly retention?: RetentionLimits;
   /** The log's time, in milliseconds. */
   readonly now?: () => number;
 }
@@ -39,14 +43,22 @@ const TAIL_BYTES = 32 * 2 ** 20;
 /** Free disk below which writes are refused: what LMDB's own pages, logs and others still need. */
 const RESERVE_BYTES = 16 * 2 ** 20;
 
-/** So many commits pass between looks for ids to forget. */
-const FORGET_EVERY = 32;
-
 const HEAD = 'head';
 
 interface Head {
-  position: Position;
-  storedAt: number;
+  readonly position: Position;
+  readonly storedAt: number;
+  /** Of the events held. */
+  readonly bytes: number;
+}
+
+/** What lmdb says of a database, in pages; the last page number is the whole file's. */
+interface DatabaseStats {
+  readonly pageSize: number;
+  readonly lastPageNumber: number;
+  readonly treeBranchPageCount: number;
+  readonly treeLeafPageCount: number;
+  readonly overflowPages: number;
 }
 
 /** What lmdb throws when a commit fails; a second promise rejects as well, and unseen ends the process. */
@@ -64,21 +76,23 @@ export class LmdbRepository extends EventRepository {
 
   private readonly unlock: () => void;
   private readonly root: RootDatabase;
-  private readonly runs: Database<Buffer, Buffer>;
-  private readonly ids: Database<Buffer, Buffer>;
+  private readonly databases: readonly Database[];
   private readonly meta: Database<unknown, string>;
-  private readonly dedup: DedupWindow;
-  private readonly recent: RecentIds;
-  private commits = 0;
+  private readonly runs: RunTable;
+  private readonly ids: IdTable;
+  private readonly retention: RetentionTable;
   private readonly epochs: Epochs;
   private readonly tail: Tail;
   private readonly queue: AppendQueue;
-  private durableHead: Position;
+  private readonly now: () => number;
+  private readonly sweep: NodeJS.Timeout;
+  private durable: Head;
   private listener: (topics: Iterable<string>) => void = () => {};
 
   private constructor(private readonly options: LmdbOptions) {
     super();
-    this.durability = options.fsync ? 'fsync' : 'memory';
+    const { fsync, dedup = NO_DEDUP, retention = KEEP_ALL } = options;
+    this.durability = fsync ? 'fsync' : 'memory';
     this.location = resolve(options.directory);
     mkdirSync(this.location, { recursive: true });
     this.unlock = lockDirectory(this.location);
@@ -87,7 +101,7 @@ export class LmdbRepository extends EventRepository {
         path: join(this.location, 'log'),
         mapSize: MAP_BYTES,
         maxDbs: 8,
-        noSync: !options.fsync,
+        noSync: !fsync,
         // With lmdb's default, a commit is readable before it is durable, promises of one are fulfilled
         // out of order, and a copied file may be read from a page that was never flushed.
         overlappingSync: false,
@@ -95,28 +109,48 @@ export class LmdbRepository extends EventRepository {
         // that nobody holds, and ends the process.
         eventTurnBatching: false,
       });
-      this.runs = this.root.openDB({ name: 'runs', encoding: 'binary', keyEncoding: 'binary' });
-      this.ids = this.root.openDB({ name: 'ids', encoding: 'binary', keyEncoding: 'binary' });
+      const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const;
       this.meta = this.root.openDB({ name: 'meta', encoding: 'json' });
       this.checkFormat();
-      const head = (this.meta.get(HEAD) as Head | undefined) ?? { position: 0, storedAt: 0 };
-      this.epochs = this.readEpochs(head.position);
-      this.durableHead = head.position;
-      this.tail = new Tail(head.position, TAIL_BYTES);
-      this.dedup = options.dedup ?? NO_DEDUP;
-      this.recent = new RecentIds(this.dedup);
-      const now = options.now ?? logClock(head.storedAt);
-      this.recallIds(now());
+      this.durable = (this.meta.get(HEAD) as Head | undefined) ?? {
+        position: 0,
+        storedAt: 0,
+        bytes: 0,
+      };
+      const { position, storedAt } = this.durable;
+      this.now = options.now ?? logClock(storedAt);
+      this.epochs = this.readEpochs(position);
+      this.tail = new Tail(position, TAIL_BYTES);
+      const runTable = this.root.openDB<Buffer, Buffer>({ name: 'runs', ...bytes });
+      const ids = this.root.openDB<Buffer, Buffer>({ name: 'ids', ...bytes });
+      const order = this.root.openDB<CommitRecord, Buffer>({
+        name: 'order',
+        encoding: 'json',
+        keyEncoding: 'binary',
+      });
+      const floors = this.root.openDB<Position, string>({ name: 'floors', encoding: 'json' });
+      this.databases = [this.meta, runTable, ids, order, floors];
+      this.runs = new RunTable(runTable);
+      const recent = new RecentIds(dedup);
+      this.ids = new IdTable(ids, dedup, recent);
+      this.ids.recall(this.now());
+      this.retention = new RetentionTable(order, floors, this.runs, retention);
       this.queue = new AppendQueue(
-        { epochs: this.epochs, head: head.position, storedAt: head.storedAt, now },
+        { epochs: this.epochs, head: position, storedAt, now: this.now },
         (commit) => this.commit(commit),
         (runs) => this.publish(runs),
-        new Deduplication(this.recent, (topic, position) => eventAt(this, topic, position)),
+        new Deduplication(recent, (topic, at) =>
+          // The tail may still have what retention has removed.
+          at > this.retention.floor(topic) ? eventAt(this, topic, at) : undefined,
+        ),
       );
     } catch (error) {
       this.unlock();
       throw error;
     }
+    this.sweep = setInterval(() => {
+      if (this.retention.isDue(this.now(), this.durable.bytes)) this.queue.commitAnyway();
+    }, RETENTION_INTERVAL).unref();
   }
 
   static async open(options: LmdbOptions): Promise<LmdbRepository> {
@@ -131,7 +165,7 @@ export class LmdbRepository extends EventRepository {
   }
 
   override get head(): Position {
-    return this.durableHead;
+    return this.durable.position;
   }
 
   override cursorAt(position: Position): Cursor {
@@ -148,25 +182,26 @@ export class LmdbRepository extends EventRepository {
 
   override read(topic: string, after: Position, maxBytes: number): EventBatch | undefined {
     if (after >= this.tail.horizon) return this.tail.read(topic, after, maxBytes);
-    return this.readStored(topic, after, maxBytes);
+    if (after < this.retention.floor(topic)) throw new EventsRemovedError();
+    return this.runs.read(topic, after, this.head, maxBytes);
   }
 
-  override floor(): Promise<Position> {
-    return Promise.resolve(0);
+  override floor(topic: string): Promise<Position> {
+    return Promise.resolve(this.retention.floor(topic));
   }
 
   override positionBefore(topic: string, storedSince: number): Promise<Position | undefined> {
-    const run = this.firstRun(topic, ({ storedAt }) => storedAt >= storedSince);
+    const run = this.runs.first(topic, this.head, ({ storedAt }) => storedAt >= storedSince);
     return Promise.resolve(run && run.first - 1);
   }
 
   override positionBeforeLast(topic: string, count: number): Promise<Position> {
-    const newest = this.lastRun(topic);
-    if (!newest) return Promise.resolve(0);
+    const newest = this.runs.newest(topic, this.head);
+    if (!newest) return this.floor(topic);
     // The ordinal of the first event wanted; before the oldest held, the oldest is found.
     const wanted = newest.ordinal + newest.count - count;
     const run =
-      this.firstRun(topic, (candidate) => candidate.ordinal + candidate.count > wanted) ?? newest;
+      this.runs.first(topic, this.head, (held) => held.ordinal + held.count > wanted) ?? newest;
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 
@@ -175,6 +210,7 @@ export class LmdbRepository extends EventRepository {
   }
 
   override async close(): Promise<void> {
+    clearInterval(this.sweep);
     await this.queue.close();
     try {
       await this.flush(); // before it is said to be flushed
@@ -185,6 +221,7 @@ export class LmdbRepository extends EventRepository {
   }
 
   private async release(): Promise<void> {
+    clearInterval(this.sweep);
     await this.root.close();
     this.unlock();
   }
@@ -204,53 +241,35 @@ export class LmdbRepository extends EventRepository {
     return join(this.location, 'log', 'data.mdb');
   }
 
-  private async commit({ runs, ids }: Commit): Promise<void> {
-    this.refuseIfFull(runs);
-    const newest = runs[runs.length - 1];
-    const head: Head = { position: newest.last, storedAt: newest.storedAt };
-    const ordinals = new Map<string, number>();
+  private async commit(commit: Commit): Promise<void> {
+    const { runs } = commit;
+    const stored = runs.reduce((sum, run) => sum + run.bytes.length, 0);
+    this.refuseIfFull(stored);
+    const newest = runs.at(-1);
+    let head = this.durable;
     await this.write(() => {
-      for (const run of runs) {
-        const ordinal = ordinals.get(run.topic) ?? this.nextOrdinal(run.topic);
-        ordinals.set(run.topic, ordinal + run.count);
-        void this.runs.put(runKey(run, ordinal), run.bytes);
-      }
+      const bytes = head.bytes + stored;
+      const removed = this.retention.keepWithin(runs, this.now(), bytes);
+      this.runs.put(runs);
+      if (runs.length > 0) this.ids.put(commit);
+      head = {
+        position: newest?.last ?? head.position,
+        storedAt: newest?.storedAt ?? head.storedAt,
+        bytes: bytes - removed,
+      };
       void this.meta.put(HEAD, head);
-      if (this.dedup.ids > 0) {
-        void this.ids.put(positionKey(runs[0].first), idsRecord(newest.storedAt, ids));
-        this.forgetIds();
-      }
     });
+    this.durable = { ...head, position: this.durable.position };
   }
 
-  /** Remembers the ids of the newest events, by what commits have left for that: the log itself is not read. */
-  private recallIds(now: number): void {
-    const records: { first: Position; storedAt: number; ids: Uint32Array }[] = [];
-    let left = this.dedup.ids;
-    for (const { key, value } of this.ids.getRange({ reverse: true })) {
-      const record = { first: key.readUIntBE(0, 6), ...readIdsRecord(value) };
-      if (left <= 0 || record.storedAt < now - this.dedup.milliseconds) break;
-      records.push(record);
-      left -= record.ids.length / 2;
+  private publish(runs: readonly StoredRun[]): void {
+    const topics = new Set<string>();
+    for (const run of runs) {
+      this.tail.add(run);
+      topics.add(run.topic);
     }
-    for (const { first, storedAt, ids } of records.toReversed()) {
-      for (let i = 0; i < ids.length; i += 2) {
-        if (ids[i] !== 0 || ids[i + 1] !== 0)
-          this.recent.add(ids[i], ids[i + 1], first + i / 2, storedAt);
-      }
-    }
-  }
-
-  /** Removes, now and then and a few at a time, the records of ids that are no longer remembered. */
-  private forgetIds(): void {
-    if (++this.commits % FORGET_EVERY !== 0) return;
-    const end = positionKey(Math.min(this.recent.oldest, this.durableHead));
-    for (const key of this.ids.getKeys({ end, limit: 2 * FORGET_EVERY })) {
-      // The record may go on into what is remembered.
-      const { value } = this.ids.getEntry(key)!;
-      const { ids } = readIdsRecord(value);
-      if (key.readUIntBE(0, 6) + ids.length / 2 <= this.recent.oldest) void this.ids.remove(key);
-    }
+    this.durable = { ...this.durable, position: runs[runs.length - 1].last };
+    this.listener(topics);
   }
 
   /** Every write goes through here: a failed one must not end the process. */
@@ -262,86 +281,31 @@ export class LmdbRepository extends EventRepository {
     }
   }
 
-  private publish(runs: readonly StoredRun[]): void {
-    const topics = new Set<string>();
-    for (const run of runs) {
-      this.tail.add(run);
-      topics.add(run.topic);
-    }
-    this.durableHead = runs[runs.length - 1].last;
-    this.listener(topics);
-  }
-
   /** Before the write, because a write that finds the disk full fails as EIO and may hurt the store. */
-  private refuseIfFull(runs: readonly StoredRun[]): void {
+  private refuseIfFull(stored: number): void {
+    if (stored === 0) return; // retention makes room
     const { bavail, bsize } = statfsSync(this.location);
-    const needed = runs.reduce((sum, run) => sum + run.bytes.length, 0) + RESERVE_BYTES;
-    if (bavail * bsize < needed) {
-      throw new AppendError(
-        'storage-full',
-        `the disk of ${this.location} has ${bavail * bsize} bytes free, and ${needed} are needed`,
-      );
-    }
+    const needed = stored + RESERVE_BYTES;
+    if (bavail * bsize >= needed) return;
+    // Removed events leave room within the file, which never shrinks. Half of it, because it is in pieces.
+    const room = bavail * bsize + this.freeWithin() / 2;
+    if (room >= needed) return;
+    throw new AppendError(
+      'storage-full',
+      `the disk of ${this.location} has room for ${Math.floor(room)} bytes, and ${needed} are needed: ` +
+        'make room, or let FEED_RETENTION_MAX_BYTES or FEED_RETENTION_MAX_AGE keep less',
+    );
   }
 
-  private readStored(topic: string, after: Position, maxBytes: number): EventBatch | undefined {
-    const parts: EventBatch[] = [];
-    let bytes = 0;
-    const holding = this.lastRun(topic, after);
-    if (holding && holding.last > after) {
-      const { first, last, count } = holding;
-      parts.push(cutAfter({ first, last, count, bytes: this.bytesOf(topic, holding) }, after));
-      bytes = parts[0].bytes.length;
-    }
-    const start = startKey(topic, after + 1);
-    const end = startKey(topic, this.durableHead + 1);
-    for (const { key, value } of this.runs.getRange({ start, end })) {
-      if (parts.length > 0 && bytes + value.length > maxBytes) break;
-      const { last, count } = readRunKey(key);
-      parts.push({ bytes: value, count, last });
-      bytes += value.length;
-    }
-    return parts.length === 0 ? undefined : joined(parts, bytes);
-  }
-
-  private bytesOf(topic: string, { first }: RunKey): Buffer {
-    for (const { value } of this.runs.getRange({ start: startKey(topic, first), limit: 1 }))
-      return value;
-    throw new Error(`the run of ${topic} at ${first} is gone`);
-  }
-
-  /** The newest run of a topic that starts at or before a position. */
-  private lastRun(topic: string, position: Position = this.durableHead): RunKey | undefined {
-    const start = startKey(topic, position + 1);
-    const end = startKey(topic, 0);
-    for (const key of this.runs.getKeys({ start, end, reverse: true, limit: 1 }))
-      return readRunKey(key);
-    return undefined;
-  }
-
-  /** The oldest run of a topic for which something holds that, from some run on, holds for all. */
-  private firstRun(topic: string, holds: (run: RunKey) => boolean): RunKey | undefined {
-    const end = startKey(topic, this.durableHead + 1);
-    let found: RunKey | undefined;
-    let low = 0;
-    let high = this.durableHead;
-    while (low <= high) {
-      const middle = Math.floor((low + high) / 2);
-      const [key] = this.runs.getKeys({ start: startKey(topic, middle), end, limit: 1 });
-      const run = key && readRunKey(key);
-      if (run && !holds(run)) {
-        low = run.last + 1;
-      } else {
-        if (run) found = run;
-        high = middle - 1;
-      }
-    }
-    return found;
-  }
-
-  private nextOrdinal(topic: string): number {
-    const newest = this.lastRun(topic);
-    return newest ? newest.ordinal + newest.count : 0;
+  /** Bytes of the file that hold nothing. */
+  private freeWithin(): number {
+    const stats = this.databases.map((database) => database.getStats() as DatabaseStats);
+    const used = stats.reduce(
+      (sum, { treeBranchPageCount, treeLeafPageCount, overflowPages }) =>
+        sum + treeBranchPageCount + treeLeafPageCount + overflowPages,
+      0,
+    );
+    return stats[0].pageSize * Math.max(0, stats[0].lastPageNumber + 1 - used);
   }
 
   private checkFormat(): void {

@@ -7,20 +7,24 @@ export interface RunKey {
   readonly last: Position;
   readonly count: number;
   readonly storedAt: number;
-  /** How many events of the topic were stored before this run. */
+  readonly size: number;
+  /** How many events, and bytes of them, the topic had stored before this run. */
   readonly ordinal: number;
+  readonly offset: number;
 }
 
-// topic, 0, first (6 bytes), count (4), storedAt (6), ordinal (6); big-endian, so that a topic's runs
-// sort by position. No topic has a 0 in it.
-const FIXED_BYTES = 1 + 6 + 4 + 6 + 6;
+// topic, 0, first (6 bytes), count (4), storedAt (6), size (4), ordinal (6), offset (6); big-endian, so that a
+// topic's runs sort by position. No topic has a 0 in it.
+const FIXED_BYTES = 1 + 6 + 4 + 6 + 4 + 6 + 6;
 
-export function runKey(run: StoredRun, ordinal: number): Buffer {
+export function runKey(run: StoredRun, ordinal: number, offset: number): Buffer {
   const key = startKey(run.topic, run.first);
-  const at = key.length - 16;
+  const at = key.length - 26;
   key.writeUInt32BE(run.count, at);
   key.writeUIntBE(run.storedAt, at + 4, 6);
-  key.writeUIntBE(ordinal, at + 10, 6);
+  key.writeUInt32BE(run.bytes.length, at + 10);
+  key.writeUIntBE(ordinal, at + 14, 6);
+  key.writeUIntBE(offset, at + 20, 6);
   return key;
 }
 
@@ -42,6 +46,19 @@ export function readRunKey(key: Buffer): RunKey {
     last: first + count - 1,
     count,
     storedAt: key.readUIntBE(at + 10, 6),
-    ordinal: key.readUIntBE(at + 16, 6),
+    size: key.readUInt32BE(at + 16),
+    ordinal: key.readUIntBE(at + 20, 6),
+    offset: key.readUIntBE(at + 26, 6),
   };
+}
+
+/** The key of what belongs to a commit: the position of its first event; big-endian, so that they sort. */
+export function positionKey(position: Position): Buffer {
+  const key = Buffer.allocUnsafe(6);
+  key.writeUIntBE(position, 0, 6);
+  return key;
+}
+
+export function readPositionKey(key: Buffer): Position {
+  return key.readUIntBE(0, 6);
 }

@@ -1,0 +1,225 @@
+import * as fc from 'fast-check';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type EventRepository, EventsRemovedError } from '../../src/repository/event-repository.js';
+import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { MemoryRepository } from '../../src/repository/memory-repository.js';
+import type { DedupWindow } from '../../src/repository/recent-ids.js';
+import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
+import { checked, eventsIn } from '../wire/events.js';
+import { temporaryDirectory } from '../support/service.js';
+import { until } from '../support/wait.js';
+
+let now = 1_000_000;
+
+type Open = (
+  directory: string,
+  retention: RetentionLimits,
+  dedup?: DedupWindow,
+) => EventRepository | Promise<EventRepository>;
+const engines: [string, Open][] = [
+  [
+    'lmdb',
+    (directory, retention, dedup) =>
+      LmdbRepository.open({ directory, fsync: false, retention, dedup, now: () => now }),
+  ],
+  [
+    'memory',
+    (_directory, retention, dedup) => new MemoryRepository({ retention, dedup, now: () => now }),
+  ],
+];
+
+/** The ids of a topic's events after its floor, which must be all that is held, in order. */
+async function held(log: EventRepository, topic: string): Promise<string[]> {
+  const ids: string[] = [];
+  let position = await log.floor(topic);
+  for (
+    let batch = await log.read(topic, position, 4096);
+    batch;
+    batch = await log.read(topic, position, 4096)
+  ) {
+    ids.push(...eventsIn(batch.bytes).map(({ id }) => id));
+    position = batch.last;
+  }
+  return ids;
+}
+
+describe.each(engines)('retention (%s)', (engine, openAt) => {
+  async function open(limits: Partial<RetentionLimits>, directory = temporaryDirectory()) {
+    const log = await openAt(directory, { ...KEEP_ALL, ...limits });
+    let isOpen = true;
+    const close = async (): Promise<void> => {
+      if (isOpen) await log.close();
+      isOpen = false;
+    };
+    onTestFinished(close);
+    const append = (topic: string, id: string, bytes = 0) =>
+      log.openWriter().append(checked({ topic, id, body: 'x'.repeat(bytes) }));
+    return { log, append, close, directory };
+  }
+
+  it('keeps everything where nothing else is asked for', async () => {
+    const { log, append } = await open({});
+    for (let i = 0; i < 50; i++) {
+      await append('t', String(i), 1000);
+      now += 1_000_000;
+    }
+    expect(await held(log, 't')).toHaveLength(50);
+    expect(await log.floor('t')).toBe(0);
+  });
+
+  it('removes by age, from the old end, and says so in the floor', async () => {
+    const { log, append } = await open({ maxAge: 1_000 });
+    const positions: number[] = [];
+    for (let i = 0; i < 10; i++) {
+      positions.push((await append('t', String(i))).last.position);
+      now += 200;
+    }
+    await append('u', 'another');
+    const ids = await held(log, 't');
+    expect(ids).toEqual(['5', '6', '7', '8', '9']);
+    expect(await log.floor('t')).toBe(positions[4]);
+    expect(await log.floor('u')).toBe(0);
+  });
+
+  it('removes by age where nothing comes in', async () => {
+    const { log, append } = await open({ maxAge: 1_000 });
+    const { last } = await append('t', 'a');
+    now += 1_001;
+    await until(() => log.head === last.position, 'head');
+    for (let i = 0; i < 100 && (await log.floor('t')) === 0; i++)
+      await new Promise((r) => setTimeout(r, 50));
+    expect(await log.floor('t')).toBe(last.position);
+    expect(await held(log, 't')).toEqual([]);
+    // Positions go on, and the topic goes on.
+    const next = await append('t', 'b');
+    expect(next.last.position).toBeGreaterThan(last.position);
+    expect(await held(log, 't')).toEqual(['b']);
+    expect(await log.positionBeforeLast('t', 5)).toBe(last.position);
+  });
+
+  it('removes by bytes, over all topics', async () => {
+    const { log, append } = await open({ maxBytes: 20_000 });
+    for (let i = 0; i < 60; i++) await append(`t${i % 3}`, String(i), 1000);
+    const all = [
+      ...(await held(log, 't0')),
+      ...(await held(log, 't1')),
+      ...(await held(log, 't2')),
+    ];
+    expect(all.length).toBeGreaterThanOrEqual(17);
+    expect(all.length).toBeLessThanOrEqual(20);
+    // The newest, without a gap.
+    const numbers = all.map(Number).toSorted((a, b) => a - b);
+    expect(numbers).toEqual(Array.from({ length: all.length }, (_, i) => 60 - all.length + i));
+  });
+
+  it('removes by bytes of a topic, and leaves others alone', async () => {
+    const { log, append } = await open({ topicMaxBytes: 10_000 });
+    await append('small', 'a', 1000);
+    for (let i = 0; i < 40; i++) await append('big', String(i), 1000);
+    await append('huge', 'only', 50_000);
+    const ids = await held(log, 'big');
+    expect(ids.length).toBeLessThanOrEqual(11);
+    expect(ids).toEqual(Array.from({ length: ids.length }, (_, i) => String(40 - ids.length + i)));
+    expect(await held(log, 'small')).toEqual(['a']);
+    expect(await held(log, 'huge')).toEqual(['only']);
+  });
+
+  it('stores an event again that was removed, though its id is remembered', async () => {
+    const dedup = { ids: 100, milliseconds: 60_000 };
+    const log = await openAt(temporaryDirectory(), { ...KEEP_ALL, maxAge: 1_000 }, dedup);
+    onTestFinished(() => log.close());
+    const append = (id: string) => log.openWriter().append(checked({ topic: 't', id }));
+    await append('a');
+    now += 1_001;
+    await append('b');
+    expect((await append('a')).duplicates).toBe(0);
+    expect((await append('b')).duplicates).toBe(1);
+    expect(await held(log, 't')).toEqual(['b', 'a']);
+  });
+
+  it('never reads past what was removed as if nothing had been there', async () => {
+    const { log, append } = await open({ maxAge: 1_000 });
+    const [first, second] = [await append('t', 'a'), await append('t', 'b')];
+    now += 1_001;
+    await append('t', 'c');
+    await append('t', 'd');
+    const floor = await log.floor('t');
+    expect(floor).toBe(second.last.position);
+    for (const before of [0, first.last.position - 1, floor - 1]) {
+      // What is still in memory may be read on, if it is complete; else it must be refused.
+      try {
+        const batch = await log.read('t', before, 1);
+        expect(eventsIn(batch!.bytes)[0].id).toBe(before < first.last.position ? 'a' : 'b');
+      } catch (error) {
+        expect(error).toBeInstanceOf(EventsRemovedError);
+      }
+    }
+    expect(await log.read('t', floor, 1)).toBeDefined();
+    expect(await log.read('t', floor + 1, 1)).toBeDefined();
+  });
+
+  if (engine === 'memory') return;
+
+  it('holds its floors and sizes across a restart, and goes on from there', async () => {
+    const before = await open({ maxBytes: 20_000 });
+    for (let i = 0; i < 40; i++) await before.append('t', String(i), 1000);
+    const floor = await before.log.floor('t');
+    const ids = await held(before.log, 't');
+    await before.close();
+    const after = await open({ maxBytes: 20_000 }, before.directory);
+    expect(await after.log.floor('t')).toBe(floor);
+    expect(await held(after.log, 't')).toEqual(ids);
+    expect(() => after.log.read('t', floor - 1, 1)).toThrow(EventsRemovedError);
+    for (let i = 40; i < 60; i++) await after.append('t', String(i), 1000);
+    const later = await held(after.log, 't');
+    expect(later.length).toBeGreaterThanOrEqual(17);
+    expect(later.length).toBeLessThanOrEqual(20);
+    expect(later.at(-1)).toBe('59');
+  });
+
+  it('does what a log without it holds, less the old end, whatever was stored and removed when', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.array(
+          fc.record({
+            topic: fc.constantFrom('a', 'b', 'c'),
+            bytes: fc.nat(3000),
+            wait: fc.nat(400),
+          }),
+          {
+            minLength: 20,
+            maxLength: 60,
+          },
+        ),
+        fc.constantFrom<Partial<RetentionLimits>>(
+          { maxAge: 2_000 },
+          { maxBytes: 15_000 },
+          { topicMaxBytes: 6_000 },
+          { maxAge: 3_000, maxBytes: 20_000, topicMaxBytes: 8_000 },
+        ),
+        async (steps, limits) => {
+          const { log, append, close } = await open(limits);
+          const stored: Record<string, { id: string; position: number }[]> = {
+            a: [],
+            b: [],
+            c: [],
+          };
+          for (const [i, { topic, bytes, wait }] of steps.entries()) {
+            const { last } = await append(topic, String(i), bytes);
+            stored[topic].push({ id: String(i), position: last.position });
+            now += wait;
+            for (const [name, events] of Object.entries(stored)) {
+              const floor = await log.floor(name);
+              const expected = events
+                .filter(({ position }) => position > floor)
+                .map(({ id }) => id);
+              expect(await held(log, name)).toEqual(expected);
+              expect(floor === 0 || events.some(({ position }) => position === floor)).toBe(true);
+            }
+          }
+          await close();
+        },
+      ),
+      { numRuns: 12 },
+    ));
+});
