@@ -28,7 +28,7 @@ export function install() {
     .digest('hex');
   if (existsSync(done) && readFileSync(done, 'utf8') === wanted) return;
   process.stdout.write('Installing dependencies (once) ...\n');
-  // Not `npm ci`: it refuses a lock file without the binaries of platforms that a mirror does not carry.
+  // Not `npm ci`: it refuses a lock file that lacks some platforms' binaries, which npm adds here as needed.
   run('npm', ['install', '--no-save', '--no-fund', '--no-audit', '--loglevel=error']);
   writeFileSync(done, wanted);
 }

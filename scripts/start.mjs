@@ -5,7 +5,10 @@ import { build, env, install, node, root } from './prepare.mjs';
 install();
 build();
 const service = spawn(node, ['dist/main.js'], { cwd: root, env, stdio: 'inherit' });
-// A terminal sends SIGINT to the service as well; a process manager sends SIGTERM to this process alone.
-process.on('SIGINT', () => {});
-process.on('SIGTERM', () => service.kill('SIGTERM'));
-service.on('exit', (code, signal) => process.exit(signal ? 1 : code));
+// The service decides when it ends. A terminal signals it as well, and it takes twice the same for once.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'])
+  process.on(signal, () => service.kill(signal));
+service.on('exit', (code, signal) => {
+  if (signal) process.stderr.write(`The service was ended by ${signal}.\n`);
+  process.exit(signal ? 1 : code);
+});

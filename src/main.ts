@@ -1,12 +1,17 @@
 // Only node's own modules here: the signal handlers must be there before anything that takes time to load,
 // because the kernel drops signals that process 1, as which a container runs this, does not handle.
 
-const signals = { count: 0, drain: (): void => process.exit(0) };
-for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+/** A signal to a process group comes twice, from the kernel and from who forwards it (milliseconds). */
+const SAME_SIGNAL = 250;
+
+const signals = { drain: (): void => process.exit(0) };
+let signalled = 0;
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
   process.on(signal, () => {
-    if (++signals.count === 1) {
+    if (signalled === 0) {
+      signalled = performance.now();
       signals.drain();
-    } else {
+    } else if (performance.now() - signalled > SAME_SIGNAL) {
       // The store survives this like a crash.
       process.stderr.write(`${signal} again: ending at once\n`);
       process.exit(1);

@@ -1,4 +1,5 @@
 import { ConfigError, readConfig } from './config/config.js';
+import { Uploads } from './feed/upload.js';
 import { startService } from './service.js';
 import { createLog } from './telemetry/log.js';
 
@@ -22,7 +23,9 @@ export async function run(signals: { drain: () => void }): Promise<void> {
   try {
     const { app } = await startService(config, log);
     signals.drain = () => {
-      log.info('draining; a second signal ends at once');
+      const uploads = app.get(Uploads).open;
+      const wait = uploads > 0 ? ` up to ${config.drainTimeout} ms for ${uploads} uploads` : '';
+      log.info(`draining${wait}; a second signal ends at once`);
       void app.close().then(
         () => process.exit(0),
         (error: unknown) => {
@@ -32,7 +35,10 @@ export async function run(signals: { drain: () => void }): Promise<void> {
       );
     };
   } catch (error) {
-    log.fatal(error instanceof Error ? error.message : error);
+    // Also where the log is silent.
+    process.stderr.write(
+      `Feed can't start: ${error instanceof Error ? error.message : String(error)}\n`,
+    );
     process.exit(1);
   }
 }

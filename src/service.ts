@@ -1,9 +1,10 @@
 import type { AddressInfo } from 'node:net';
 import type { INestApplication } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Logger as PinoInstance } from 'pino';
 import { AppModule } from './app.module.js';
-import type { Config } from './config/config.js';
+import type { Address, Config } from './config/config.js';
 import { Readiness } from './feed/readiness.js';
 import { StreamStrategy } from './grpc/transport/index.js';
 import { nestLogger } from './telemetry/log.js';
@@ -17,16 +18,23 @@ export interface Service {
 
 /** Starts the service: store, then doors, then ready. */
 export async function startService(config: Config, log: PinoInstance): Promise<Service> {
-  const app = await NestFactory.create(AppModule.of(config, log), {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.of(config, log), {
     logger: nestLogger(log),
     abortOnError: false,
+    // A connection to the HTTP port that never sends a request must not hold up the shutdown.
+    forceCloseConnections: true,
   });
   const strategy = app.get(StreamStrategy);
   // A hybrid application: its shutdown hooks run before the gRPC server is closed.
   app.connectMicroservice({ strategy }, { inheritAppConfig: true });
-  await app.startAllMicroservices();
+  app.disable('x-powered-by');
+  await listening('gRPC', 'FEED_GRPC_ADDRESS', config.grpcAddress, () =>
+    app.startAllMicroservices(),
+  );
   const { host, port } = config.httpAddress;
-  const http = await app.listen(port, host);
+  const http = await listening('HTTP', 'FEED_HTTP_ADDRESS', config.httpAddress, () =>
+    app.listen(port, host),
+  );
   app.get(Readiness).started();
 
   const service = {
@@ -38,10 +46,30 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
   log.info(`gRPC listens on ${service.grpcAddress}`);
   log.info(`HTTP listens on ${service.httpAddress}`);
   log.info(`events are kept in ${location}`);
-  log.info(
-    durability === 'fsync'
-      ? 'an acknowledged event is flushed to disk'
-      : 'an acknowledged event is in memory: a crash may lose it',
-  );
+  if (durability === 'fsync') log.info('an acknowledged event is flushed to disk');
+  else if (config.engine === 'memory')
+    log.info('an acknowledged event is in memory: it ends with the process');
+  else
+    log.warn(
+      'an acknowledged event is not flushed: a crash of the machine may lose it, or damage the log',
+    );
   return service;
+}
+
+/** Does what makes a door listen; an error says which door, where, and which setting moves it. */
+async function listening<T>(
+  door: string,
+  setting: string,
+  { text }: Address,
+  listen: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await listen();
+  } catch (cause) {
+    const why = (cause as Error).message;
+    throw new Error(
+      `${door} can't listen on ${text}: ${why}. Stop what has the port, or set ${setting}`,
+      { cause },
+    );
+  }
 }

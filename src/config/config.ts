@@ -117,6 +117,11 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
       'FEED_DURABILITY=fsync: the memory engine keeps nothing on disk; use FEED_ENGINE=lmdb',
     );
   }
+  if (parsed.success && parsed.data.FEED_STREAM_WINDOW > parsed.data.FEED_SESSION_WINDOW) {
+    problems.push(
+      'FEED_STREAM_WINDOW is larger than FEED_SESSION_WINDOW, which holds all streams of a connection',
+    );
+  }
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems.join('\n'));
 
   const settings = parsed.data;

@@ -6,7 +6,7 @@ const UNITS = {
 } as const;
 
 /** A number with a unit, such as 20s or 1MiB, within bounds given the same way. */
-function quantity(kind: keyof typeof UNITS, min: string, max: string) {
+function quantity(kind: keyof typeof UNITS, example: string, min: string, max: string) {
   const units: Record<string, number> = UNITS[kind];
   const names = Object.keys(units).join(', ');
   const toNumber = (text: string): number | undefined => {
@@ -16,7 +16,7 @@ function quantity(kind: keyof typeof UNITS, min: string, max: string) {
   return z.string().transform((text, context) => {
     const value = toNumber(text);
     if (value === undefined) {
-      context.addIssue(`must be a whole number with a unit (${names}), such as ${max}`);
+      context.addIssue(`must be a whole number with a unit (${names}), such as ${example}`);
       return z.NEVER;
     }
     if (value < toNumber(min)! || value > toNumber(max)!) {
@@ -28,10 +28,10 @@ function quantity(kind: keyof typeof UNITS, min: string, max: string) {
 }
 
 /** Milliseconds, written as 500ms, 20s, 5m or 1h. */
-export const duration = (min: string, max: string) => quantity('milliseconds', min, max);
+export const duration = (min: string, max: string) => quantity('milliseconds', '20s', min, max);
 
 /** Bytes, written as 64KiB, 1MiB and so on. */
-export const size = (min: string, max: string) => quantity('bytes', min, max);
+export const size = (min: string, max: string) => quantity('bytes', '1MiB', min, max);
 
 /** A whole number within bounds. */
 export const count = (min: number, max: number) =>

@@ -8,12 +8,7 @@ import {
   echoes,
   framedMessage,
 } from '../wire/chat-message.js';
-import {
-  type Frames,
-  MessageTooLargeError,
-  MessageTruncatedError,
-  type ReceivedFrames,
-} from '../wire/frames.js';
+import { type Frames, isFramingError, type ReceivedFrames } from '../wire/frames.js';
 import { topicProblem } from '../wire/topic.js';
 import { FeedError } from './errors.js';
 import { Outbox } from './outbox.js';
@@ -21,6 +16,9 @@ import { Outbox } from './outbox.js';
 /** What a member may have waiting of its rooms; beyond it, it is too slow for them. */
 const QUEUE_MESSAGES = 256;
 const QUEUE_BYTES = 256 * 1024;
+
+/** A chat can be in so many rooms at a time. */
+const MAX_ROOMS = 16_384;
 
 /** After so many messages to rooms, a sender sees whether others keep up. */
 const SAY_AT_ONCE = 32;
@@ -79,38 +77,52 @@ export class Chats {
   ): Promise<void> {
     for await (const received of stream) {
       const unanswered: ChatMessageView[] = [];
+      /** The rooms that heard something, of this batch. */
+      const spokenIn = new Set<RoomSeat>();
       let said = 0;
-      for (const message of chatMessagesIn(received)) {
-        if (message.room === '') {
-          unanswered.push(message);
-          continue;
+      try {
+        for (const message of chatMessagesIn(received)) {
+          if (message.room === '') {
+            unanswered.push(message);
+            continue;
+          }
+          const seat = seats.get(message.room) ?? this.join(message.room, member, seats);
+          if (message.textStart === message.textEnd) continue;
+          seat.say(framedMessage(message));
+          spokenIn.add(seat);
+          if (++said % SAY_AT_ONCE === 0) await patience(spokenIn);
         }
-        let seat = seats.get(message.room);
-        if (!seat) seats.set(message.room, (seat = this.join(message.room, member)));
-        if (message.textStart === message.textEnd) continue;
-        seat.say(framedMessage(message));
-        if (++said % SAY_AT_ONCE === 0) await patience(seats);
+      } finally {
+        // Also before a bad message ends the chat.
+        if (unanswered.length > 0) outbox.put(echoes(unanswered));
       }
-      if (said > 0) await patience(seats);
-      if (unanswered.length > 0) {
-        outbox.put(echoes(unanswered));
-        await outbox.taken();
-      }
+      if (said > 0) await patience(spokenIn);
+      if (unanswered.length > 0) await outbox.taken();
     }
   }
 
-  private join(room: string, member: RoomMember): RoomSeat {
+  private join(room: string, member: RoomMember, seats: Map<string, RoomSeat>): RoomSeat {
     const problem = topicProblem(room);
     if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `room: ${problem}`);
-    return this.broker.join(room, member);
+    if (seats.size === MAX_ROOMS) {
+      throw new FeedError(
+        'TOO_MANY_ROOMS',
+        `a chat is in at most ${MAX_ROOMS} rooms: open another one`,
+      );
+    }
+    const seat = this.broker.join(room, member);
+    seats.set(room, seat);
+    return seat;
   }
 }
 
 /** Lets members that are merely busy take what they have; never waits for one that is stalled. */
-async function patience(seats: ReadonlyMap<string, RoomSeat>): Promise<void> {
+async function patience(spokenIn: ReadonlySet<RoomSeat>): Promise<void> {
   for (let turn = 0; turn < PATIENCE_TURNS; turn++) {
     await nextTurn();
-    if (![...seats.values()].some((seat) => seat.isOthersBehind)) return;
+    let isBehind = false;
+    for (const seat of spokenIn) isBehind ||= seat.isOthersBehind;
+    if (!isBehind) return;
   }
 }
 
@@ -141,11 +153,7 @@ class Member implements RoomMember {
 }
 
 function isBadMessage(error: unknown): error is Error {
-  return (
-    error instanceof ChatMessageError ||
-    error instanceof MessageTooLargeError ||
-    error instanceof MessageTruncatedError
-  );
+  return error instanceof ChatMessageError || isFramingError(error);
 }
 
 function invalid(error: Error): FeedError {

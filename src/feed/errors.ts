@@ -13,6 +13,7 @@ export type Reason =
   | 'STORAGE_FULL'
   | 'MESSAGE_INVALID'
   | 'TOO_SLOW'
+  | 'TOO_MANY_ROOMS'
   | 'DRAINING';
 
 /** An error that the client is told of, whatever the transport. */

@@ -3,11 +3,7 @@ import { Durability, type UploadResult } from '../gen/feed/v1/feed.js';
 import { type AppendError, EventRepository } from '../repository/event-repository.js';
 import { type CheckedEvents, EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
-import {
-  MessageTooLargeError,
-  MessageTruncatedError,
-  type ReceivedFrames,
-} from '../wire/frames.js';
+import { isFramingError, type ReceivedFrames } from '../wire/frames.js';
 import { FeedError } from './errors.js';
 
 /** UploadResult.received is an int32. */
@@ -31,20 +27,18 @@ export class Uploads {
    * Takes a stream to its end and resolves when its last event is durable. Whatever ends it, what was
    * taken until then is stored or has failed when this settles.
    *
-   * @param signal aborts the upload with its reason
    * @param onTaken is told of events that were checked and handed to the log
    * @throws FeedError with `received`, how many of the stream's first events are stored
    */
   async upload(
     stream: AsyncIterable<ReceivedFrames>,
-    signal: AbortSignal,
     onTaken: (events: CheckedEvents) => void = () => {},
     maxEvents: number = MAX_EVENTS,
   ): Promise<UploadResult> {
     this.open++;
     const frames = stream[Symbol.asyncIterator]();
     const writer = this.repository.openWriter();
-    const checker = new EventChecker();
+    const checker = new EventChecker(maxEvents);
     let received = 0;
     let duplicates = 0;
     let last: Cursor | undefined;
@@ -56,7 +50,6 @@ export class Uploads {
       for (;;) {
         const next = await frames.next();
         if (next.done || failure) break;
-        if (checker.count >= maxEvents) throw tooLong(maxEvents);
         const events = checker.check(next.value);
         if (events.count > 0) {
           onTaken(events);
@@ -72,7 +65,7 @@ export class Uploads {
             },
           );
         }
-        if (checker.problem) break;
+        if (checker.problem || checker.isFull) break;
         const room = writer.room();
         if (room) await room;
       }
@@ -92,8 +85,8 @@ export class Uploads {
         ...count,
       });
     }
+    if (checker.isFull) throw tooLong(maxEvents, count);
     if (ended) throw withReceived(ended, checker.count, count);
-    signal.throwIfAborted();
     return {
       received,
       duplicates,
@@ -109,16 +102,14 @@ function insertFailed(error: AppendError, received: { received: string }): FeedE
     : new FeedError('INSERT_FAILED', `insert: ${error.message}`, received, { cause: error });
 }
 
-function tooLong(maxEvents: number): FeedError {
-  return new FeedError(
-    'UPLOAD_TOO_LONG',
-    `an upload has at most ${maxEvents} events: go on with a new one`,
-  );
+function tooLong(maxEvents: number, received: { received: string }): FeedError {
+  const message = `an upload has at most ${maxEvents} events: go on with a new one`;
+  return new FeedError('UPLOAD_TOO_LONG', message, received);
 }
 
 /** The error that ended the stream, with what the client needs to go on. */
 function withReceived(error: unknown, index: number, received: { received: string }): unknown {
-  if (error instanceof MessageTooLargeError || error instanceof MessageTruncatedError) {
+  if (isFramingError(error)) {
     return new FeedError('EVENT_INVALID', `event ${index}: ${error.message}`, {
       index: String(index),
       ...received,

@@ -2,6 +2,7 @@ import { StartPosition, type WatchRequest } from '../gen/feed/v1/feed.js';
 import type { Timestamp } from '../gen/google/protobuf/timestamp.js';
 import type { EventRepository } from '../repository/event-repository.js';
 import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
+import { MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from '../wire/timestamp.js';
 import { topicProblem } from '../wire/topic.js';
 import { FeedError } from './errors.js';
 
@@ -123,15 +124,16 @@ export function expired(bounds: Bounds): FeedError {
 
 function millisecondsOf({ seconds, nanos }: Timestamp): number {
   const inRange =
-    seconds >= -62135596800 && seconds <= 253402300799 && nanos >= 0 && nanos <= 999_999_999;
+    seconds >= MIN_SECONDS && seconds <= MAX_SECONDS && nanos >= 0 && nanos <= MAX_NANOS;
   if (!inRange) throw new FeedError('START_INVALID', 'since is out of the range of a Timestamp');
   return seconds * 1000 + Math.ceil(nanos / 1e6);
 }
 
 function heartbeatOf({ heartbeat }: WatchRequest): number {
   if (!heartbeat) return 0;
-  const milliseconds = heartbeat.seconds * 1000 + heartbeat.nanos / 1e6;
-  if (!(milliseconds >= MIN_HEARTBEAT)) {
+  const { seconds, nanos } = heartbeat;
+  const milliseconds = seconds * 1000 + nanos / 1e6;
+  if (nanos < 0 || nanos > MAX_NANOS || !(milliseconds >= MIN_HEARTBEAT)) {
     throw new FeedError(
       'HEARTBEAT_INVALID',
       `heartbeat must be at least ${MIN_HEARTBEAT / 1000} s`,

@@ -6,6 +6,7 @@ import { Watches } from '../feed/watch.js';
 import type { UploadResult, WatchRequest } from '../gen/feed/v1/feed.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { Frames, ReceivedFrames } from '../wire/frames.js';
+import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import { StatusFilter } from './status.filter.js';
 import { Call, StreamedResult } from './transport/index.js';
 
@@ -21,7 +22,7 @@ export class FeedController {
 
   @GrpcStreamMethod('FeedService')
   async watch(request: WatchRequest, call: Call): Promise<AsyncIterable<EventBatch>> {
-    call.notes.topic = request.topic;
+    call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
     const { start, batches } = await this.watches.watch(request, call.signal);
     call.sendHeaders({ 'feed-head': start.head, 'feed-earliest': start.earliest });
     return batches;
@@ -29,7 +30,7 @@ export class FeedController {
 
   @GrpcStreamMethod('FeedService')
   uploadEvents(events: AsyncIterable<ReceivedFrames>, call: Call): Promise<UploadResult> {
-    return this.uploads.upload(events, call.signal, ({ topics, count, bytes }) => {
+    return this.uploads.upload(events, ({ topics, count, bytes }) => {
       call.events += count;
       call.bytes += bytes;
       call.notes.topic ??= topics[0].topic;

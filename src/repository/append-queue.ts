@@ -1,7 +1,7 @@
 import type { CheckedEvents, TopicEvents } from '../wire/check-events.js';
 import { MAX_POSITION, type Position, stampCursors } from '../wire/cursor.js';
 import type { Run } from '../wire/event-batch.js';
-import { concatenate } from '../wire/slab.js';
+import { allocate, concatenate } from '../wire/slab.js';
 import { Deduplication } from './deduplication.js';
 import type { Epochs } from './epochs.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
@@ -244,7 +244,7 @@ export class AppendQueue {
         const first = this.position + 1;
         this.position += count;
         if (this.position > MAX_POSITION) throw new Error('the log has no positions left');
-        const all = buffers.length === 1 ? buffers[0] : concatenate(buffers, bytes);
+        const all = buffers.length === 1 ? buffers[0] : concatenate(buffers, allocate(bytes));
         stampCursors(all, this.start.epochs.current, first);
         runs.push({
           topic,

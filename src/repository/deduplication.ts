@@ -3,7 +3,7 @@ import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import { FRAME_HEADER_BYTES, frameLength } from '../wire/frames.js';
 import { FieldReader } from '../wire/protobuf.js';
-import { concatenate } from '../wire/slab.js';
+import { allocate, concatenate } from '../wire/slab.js';
 import { EventsRemovedError } from './event-repository.js';
 import type { RecentIds } from './recent-ids.js';
 
@@ -141,7 +141,7 @@ function without(
     frames.push(frame);
     size += frame.length;
   }
-  return { topic, count: frames.length, bytes: concatenate(frames, size), ids: keptIds };
+  return { topic, count: frames.length, bytes: concatenate(frames, allocate(size)), ids: keptIds };
 }
 
 function frameAt(bytes: Buffer, index: number): Buffer {

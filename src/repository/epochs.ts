@@ -15,12 +15,11 @@ export interface EpochStart {
 export class Epochs {
   constructor(readonly starts: readonly EpochStart[]) {}
 
-  static newLog(): Epochs {
-    return new Epochs([{ epoch: randomEpoch(), after: 0 }]);
-  }
-
+  /** With a new epoch for what is written after a position. */
   begun(after: Position): Epochs {
-    return new Epochs([...this.starts, { epoch: randomEpoch(), after }]);
+    // One that wrote nothing is in no cursor, but for the first: 0 is a position before all events.
+    const starts = this.starts.filter((start, i) => i === 0 || start.after < after);
+    return new Epochs([...starts, { epoch: randomEpoch(), after }]);
   }
 
   get current(): Epoch {

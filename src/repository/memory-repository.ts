@@ -1,19 +1,12 @@
-import type { Cursor, Position } from '../wire/cursor.js';
+import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import { AppendQueue, type StoredRun } from './append-queue.js';
-import { Deduplication, eventAt } from './deduplication.js';
+import type { Commit } from './append-queue.js';
+import { EmbeddedRepository } from './embedded-repository.js';
 import { Epochs } from './epochs.js';
-import {
-  type CursorPlace,
-  type Durability,
-  EventRepository,
-  EventsRemovedError,
-  type EventWriter,
-} from './event-repository.js';
+import { type Durability, EventsRemovedError } from './event-repository.js';
 import { logClock } from './log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from './recent-ids.js';
-import { KEEP_ALL, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
-import { Tail } from './tail.js';
+import { KEEP_ALL, type RetentionLimits } from './retention.js';
 
 export interface MemoryOptions {
   readonly dedup?: DedupWindow;
@@ -23,57 +16,29 @@ export interface MemoryOptions {
 }
 
 /** A log in memory, for tests and trials: gone, and a new epoch, with every restart. */
-export class MemoryRepository extends EventRepository {
+export class MemoryRepository extends EmbeddedRepository {
   override readonly durability: Durability = 'memory';
   override readonly location = 'memory, lost at the end of the process';
 
   private readonly retention: RetentionLimits;
-  private readonly now: () => number;
-  private readonly sweep: NodeJS.Timeout;
-  private readonly epochs = Epochs.newLog();
-  private readonly tail = new Tail(0, Infinity);
-  private readonly queue: AppendQueue;
-  private durableHead: Position = 0;
   /** Of each topic that lost events, the position of the newest removed. */
   private readonly floors = new Map<string, Position>();
-  private listener: (topics: Iterable<string>) => void = () => {};
 
   constructor({ dedup = NO_DEDUP, retention = KEEP_ALL, now = logClock(0) }: MemoryOptions = {}) {
-    super();
+    super({
+      epochs: new Epochs([]).begun(0),
+      head: 0,
+      storedAt: 0,
+      now,
+      recent: new RecentIds(dedup),
+      tailBytes: Infinity,
+    });
     this.retention = retention;
-    this.now = now;
-    this.sweep = setInterval(() => this.keepWithinLimits([]), RETENTION_INTERVAL).unref();
-    this.queue = new AppendQueue(
-      { epochs: this.epochs, head: 0, storedAt: 0, now },
-      () => Promise.resolve(),
-      (runs) => this.publish(runs),
-      new Deduplication(new RecentIds(dedup), (topic, position) => eventAt(this, topic, position)),
-    );
-  }
-
-  override get head(): Position {
-    return this.durableHead;
-  }
-
-  override cursorAt(position: Position): Cursor {
-    return this.epochs.cursorAt(position);
-  }
-
-  override locate(cursor: Cursor): CursorPlace {
-    return this.epochs.locate(cursor, this.head);
-  }
-
-  override openWriter(): EventWriter {
-    return this.queue.openWriter();
   }
 
   override read(topic: string, after: Position, maxBytes: number): EventBatch | undefined {
-    if (after < (this.floors.get(topic) ?? 0)) throw new EventsRemovedError();
+    if (after < this.floorOf(topic)) throw new EventsRemovedError();
     return this.tail.read(topic, after, maxBytes);
-  }
-
-  override floor(topic: string): Promise<Position> {
-    return Promise.resolve(this.floors.get(topic) ?? 0);
   }
 
   override positionBefore(topic: string, storedSince: number): Promise<Position | undefined> {
@@ -91,45 +56,39 @@ export class MemoryRepository extends EventRepository {
     return this.floor(topic);
   }
 
-  override onDurable(listener: (topics: Iterable<string>) => void): void {
-    this.listener = listener;
+  protected override floorOf(topic: string): Position {
+    return this.floors.get(topic) ?? 0;
   }
 
-  override close(): Promise<void> {
-    clearInterval(this.sweep);
-    return this.queue.close();
+  protected override isRetentionDue(): boolean {
+    const { oldest } = this.tail;
+    if (!oldest) return false;
+    const { maxAge, maxBytes } = this.retention;
+    const isOld = maxAge > 0 && oldest.storedAt < this.now() - maxAge;
+    return isOld || (maxBytes > 0 && this.tail.bytes > maxBytes);
   }
 
-  private publish(runs: readonly StoredRun[]): void {
-    const topics = new Set<string>();
-    for (const run of runs) {
-      this.tail.add(run);
-      topics.add(run.topic);
-    }
-    this.durableHead = runs[runs.length - 1].last;
-    this.keepWithinLimits(topics);
-    this.listener(topics);
-  }
-
-  private keepWithinLimits(topics: Iterable<string>): void {
-    const { maxAge, maxBytes, topicMaxBytes } = this.retention;
-    const oldestKept = maxAge > 0 ? this.now() - maxAge : 0;
-    for (let run = this.tail.oldest; run; run = this.tail.oldest) {
-      if (run.storedAt >= oldestKept && (maxBytes === 0 || this.tail.bytes <= maxBytes)) break;
-      this.tail.remove(run);
-      this.floors.set(run.topic, run.last);
-    }
-    if (topicMaxBytes === 0) return;
-    for (const topic of topics) {
-      const runs = this.tail.runs(topic);
-      let bytes = runs.reduce((sum, run) => sum + run.bytes.length, 0);
+  /** What is stored is added when it is published: what is removed here makes room for it. */
+  protected override commit({ runs }: Commit): Promise<void> {
+    while (this.isRetentionDue()) this.removeOldest();
+    const { topicMaxBytes } = this.retention;
+    for (const topic of topicMaxBytes > 0 ? new Set(runs.map((run) => run.topic)) : []) {
+      const held = this.tail.runs(topic);
+      let bytes = held.reduce((sum, run) => sum + run.bytes.length, 0);
       // The newest run stays, however large.
-      for (const run of runs.slice(0, -1)) {
+      for (const run of held.slice(0, -1)) {
         if (bytes <= topicMaxBytes) break;
         bytes -= run.bytes.length;
         this.tail.remove(run);
         this.floors.set(topic, run.last);
       }
     }
+    return Promise.resolve();
+  }
+
+  private removeOldest(): void {
+    const oldest = this.tail.oldest!;
+    this.tail.remove(oldest);
+    this.floors.set(oldest.topic, oldest.last);
   }
 }

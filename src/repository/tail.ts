@@ -3,6 +3,9 @@ import { cutAfter, type EventBatch } from '../wire/event-batch.js';
 import { concatenate } from '../wire/slab.js';
 import type { StoredRun } from './append-queue.js';
 
+/** Bytes of memory that a run takes beside its own: most of it where each commit has one event. */
+const RUN_OVERHEAD = 400;
+
 interface TopicTail {
   readonly runs: RunList;
   /** The last answer: watchers of one topic mostly stand at the same position. */
@@ -14,7 +17,9 @@ interface TopicTail {
  * removes them, runs leave in the order of their positions: it holds every run after `horizon`, of every topic.
  */
 export class Tail {
+  /** Of the events held. */
   bytes = 0;
+  private count = 0;
   private readonly topics = new Map<string, TopicTail>();
   private readonly order = new RunList();
 
@@ -29,7 +34,9 @@ export class Tail {
     tail.runs.push(run);
     this.order.push(run);
     this.bytes += run.bytes.length;
-    for (let oldest = this.oldest; oldest && this.bytes > this.maxBytes; oldest = this.oldest) {
+    this.count++;
+    while (this.bytes + this.count * RUN_OVERHEAD > this.maxBytes) {
+      const oldest = this.oldest!;
       this.horizon = oldest.last;
       this.remove(oldest);
     }
@@ -67,6 +74,7 @@ export class Tail {
   /** Removes the oldest run of a topic. */
   remove(run: StoredRun): void {
     this.bytes -= run.bytes.length;
+    this.count--;
     this.order.blank(run);
     const tail = this.topics.get(run.topic)!;
     tail.runs.blank(run);
@@ -133,7 +141,8 @@ export function joined(parts: readonly EventBatch[]): EventBatch {
   return {
     bytes: concatenate(
       parts.map((part) => part.bytes),
-      parts.reduce((sum, part) => sum + part.bytes.length, 0),
+      // Memory of its own: what is sent and dropped must not leave a slab to the few bytes of the tail in it.
+      Buffer.allocUnsafeSlow(parts.reduce((sum, part) => sum + part.bytes.length, 0)),
     ),
     count: parts.reduce((sum, part) => sum + part.count, 0),
     last: parts[parts.length - 1].last,

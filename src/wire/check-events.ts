@@ -7,8 +7,9 @@ import {
   type ReceivedFrames,
 } from './frames.js';
 import { IdHash } from './id-hash.js';
-import { BYTES, bytesField, FieldReader, VARINT, writeVarint } from './protobuf.js';
+import { BYTES, bytesField, FieldReader, VARINT } from './protobuf.js';
 import { allocate } from './slab.js';
+import { encodeTimestamp, MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from './timestamp.js';
 import { topicProblem } from './topic.js';
 import { isValidUtf8 } from './utf8.js';
 
@@ -42,10 +43,6 @@ const TOPIC = 2;
 const AT = 4;
 const NAMES = ['', 'id', 'topic', 'body', 'at', 'cursor'];
 
-const MIN_SECONDS = -62135596800; // 0001-01-01T00:00:00Z
-const MAX_SECONDS = 253402300799; // 9999-12-31T23:59:59Z
-const MAX_NANOS = 999_999_999;
-
 // What check() notes of each event between its two passes; one array serves all, because check() never
 // waits. Of each event: which source, start, end, which topic, and the hash of its id.
 const SPAN = 6;
@@ -60,6 +57,8 @@ export class EventChecker {
   /** Events taken so far. */
   count = 0;
   problem: EventProblem | undefined;
+  /** More events came than were to be taken. */
+  isFull = false;
 
   private readonly fields = new FieldReader();
   private readonly timestamp = new FieldReader();
@@ -77,7 +76,9 @@ export class EventChecker {
   private topicEnd = 0;
   private rebuild = false;
 
-  /** Takes events up to the first bad one, which it notes in `problem`. */
+  constructor(private readonly maxEvents = Infinity) {}
+
+  /** Takes events up to the first bad one, which it notes in `problem`, or up to the last it may take. */
   check(received: ReceivedFrames): CheckedEvents {
     const topics: string[] = [];
     const sizes: number[] = [];
@@ -93,6 +94,10 @@ export class EventChecker {
         const end = start + frameLength(piece, at);
         at = end;
 
+        if (this.count + count === this.maxEvents) {
+          this.isFull = true;
+          break pieces;
+        }
         const problem = this.checkEvent(piece, start, end);
         if (problem !== undefined) {
           this.problem = { index: this.count + count, problem };
@@ -272,7 +277,7 @@ export class EventChecker {
       kept.push(source.subarray(fields.tagStart, fields.end));
     }
     if (!hasId) kept.unshift(bytesField(ID, Buffer.from(randomUUID())));
-    if ((this.seen & (1 << AT)) === 0) kept.push(bytesField(AT, timestampOf(Date.now())));
+    if ((this.seen & (1 << AT)) === 0) kept.push(bytesField(AT, encodeTimestamp(Date.now())));
     return Buffer.concat(kept);
   }
 }
@@ -289,18 +294,6 @@ function writeEvent(
   at += source.copy(target, at, start, end);
   reserveCursor(target, at);
   return at + CURSOR_FIELD_BYTES;
-}
-
-function timestampOf(milliseconds: number): Buffer {
-  const encoded = Buffer.allocUnsafe(16);
-  encoded[0] = (1 << 3) | VARINT;
-  let end = writeVarint(encoded, 1, Math.floor(milliseconds / 1000));
-  const nanos = (milliseconds % 1000) * 1e6;
-  if (nanos > 0) {
-    encoded[end] = (2 << 3) | VARINT;
-    end = writeVarint(encoded, end + 1, nanos);
-  }
-  return encoded.subarray(0, end);
 }
 
 function grown(full: Int32Array): typeof spans {

@@ -7,7 +7,7 @@ import { FRAME_HEADER_BYTES, frameLength } from './frames.js';
 export type Position = number;
 export const MAX_POSITION = 2 ** 48 - 1;
 
-/** Names the log that a position belongs to: six letters and digits. */
+/** Names the history that wrote a position: six letters and digits. A log has one for each time it was opened. */
 export type Epoch = string;
 
 export interface Cursor {
@@ -21,8 +21,9 @@ const DIGIT_CODES = Buffer.from(DIGITS);
 const VALUES = new Int8Array(256).fill(-1);
 for (let value = 0; value < 32; value++) VALUES[DIGIT_CODES[value]] = value;
 
-const EPOCH_CHARS = 6;
+// The position first, so that the text of cursors sorts as the log does.
 const POSITION_CHARS = 10;
+const EPOCH_CHARS = 6;
 export const CURSOR_BYTES = EPOCH_CHARS + POSITION_CHARS;
 const CURSOR = new RegExp(`^[${DIGITS}]{${CURSOR_BYTES}}$`);
 
@@ -48,9 +49,8 @@ export function formatCursor({ epoch, position }: Cursor): string {
 export function parseCursor(text: string): Cursor | undefined {
   if (!CURSOR.test(text)) return undefined;
   let position = 0;
-  for (let i = EPOCH_CHARS; i < CURSOR_BYTES; i++)
-    position = position * 32 + VALUES[text.charCodeAt(i)];
-  return position > MAX_POSITION ? undefined : { epoch: text.slice(0, EPOCH_CHARS), position };
+  for (let i = 0; i < POSITION_CHARS; i++) position = position * 32 + VALUES[text.charCodeAt(i)];
+  return position > MAX_POSITION ? undefined : { epoch: text.slice(POSITION_CHARS), position };
 }
 
 /** Writes the tag and length of a cursor field whose characters stampCursors() fills in. */
@@ -76,19 +76,17 @@ export function stampCursors(frames: Buffer, epoch: Epoch, first: Position): voi
 }
 
 function writeCursor(target: Buffer, epoch: Epoch, position: Position): void {
-  target.write(epoch, 'latin1');
+  target.write(epoch, POSITION_CHARS, 'latin1');
   // Two halves of 25 bits, because JavaScript shifts 32-bit numbers.
   let high = Math.floor(position / 2 ** 25);
   let low = position % 2 ** 25;
-  for (let i = CURSOR_BYTES - 1; i >= EPOCH_CHARS + 5; i--, low >>>= 5)
-    target[i] = DIGIT_CODES[low & 31];
-  for (let i = EPOCH_CHARS + 4; i >= EPOCH_CHARS; i--, high >>>= 5)
-    target[i] = DIGIT_CODES[high & 31];
+  for (let i = 9; i >= 5; i--, low >>>= 5) target[i] = DIGIT_CODES[low & 31];
+  for (let i = 4; i >= 0; i--, high >>>= 5) target[i] = DIGIT_CODES[high & 31];
 }
 
 /** Counts up in place: in 31 of 32 cases one byte changes. */
 function increment(cursor: Buffer): void {
-  for (let i = CURSOR_BYTES - 1; i >= EPOCH_CHARS; i--) {
+  for (let i = POSITION_CHARS - 1; i >= 0; i--) {
     const value = VALUES[cursor[i]];
     if (value < 31) {
       cursor[i] = DIGIT_CODES[value + 1];

@@ -25,6 +25,9 @@ export class MessageTooLargeError extends Error {
   }
 }
 
+/** A frame does not hold what it says: its flag, or its compression. */
+export class MessageCorruptError extends Error {}
+
 /** The stream ended inside a frame. */
 export class MessageTruncatedError extends Error {
   constructor() {
@@ -59,11 +62,22 @@ export function frame(message: Uint8Array): Buffer {
   return framed;
 }
 
-/** Each message's start and end within `bytes`, which holds whole frames. */
+/** The messages in `bytes`, which holds whole frames. */
 export function* messagesIn(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length;) {
     const end = at + FRAME_HEADER_BYTES + frameLength(bytes, at);
     yield bytes.subarray(at + FRAME_HEADER_BYTES, end);
     at = end;
   }
+}
+
+/** Whether an error is about what a client sent as frames, whatever the messages are. */
+export function isFramingError(
+  error: unknown,
+): error is MessageTooLargeError | MessageCorruptError | MessageTruncatedError {
+  return (
+    error instanceof MessageTooLargeError ||
+    error instanceof MessageCorruptError ||
+    error instanceof MessageTruncatedError
+  );
 }

@@ -20,8 +20,8 @@ export function allocate(bytes: number): Buffer {
   return slab.subarray(start, used);
 }
 
-export function concatenate(parts: readonly Buffer[], bytes: number): Buffer {
-  const whole = allocate(bytes);
+/** The parts one after another in `whole`, which is as long as they are. */
+export function concatenate(parts: readonly Buffer[], whole: Buffer): Buffer {
   let at = 0;
   for (const part of parts) at += part.copy(whole, at);
   return whole;

@@ -132,7 +132,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     const { append, log } = await open();
     for (let i = 0; i < 400; i++)
       await append(...Array.from({ length: 10 }, (_, k) => `${i}-${k}`));
-    const { ids } = log as unknown as { ids: { db: { getKeysCount(): number } } };
-    expect(ids.db.getKeysCount()).toBeLessThan(200); // of 10 ids each, for 1,000 remembered
+    const { store } = log as unknown as { store: { ids: { db: { getKeysCount(): number } } } };
+    expect(store.ids.db.getKeysCount()).toBeLessThan(200); // of 10 ids each, for 1,000 remembered
   });
 });

@@ -1,4 +1,4 @@
-import { cpSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
@@ -82,20 +82,24 @@ describe('lmdb', () => {
     }
   });
 
-  it.each([true, false])('has the same epoch after a clean stop (fsync: %s)', async (fsync) => {
-    const directory = newDirectory();
-    let log = await open(directory, fsync);
-    const { last } = await log.openWriter().append(checked({ topic: 't' }));
-    for (let i = 0; i < 3; i++) {
-      await close(log);
-      log = await open(directory, fsync);
-      expect(log.cursorAt(log.head)).toEqual(last);
-    }
-    expect((await log.openWriter().append(checked({ topic: 't' }))).last).toEqual({
-      epoch: last.epoch,
-      position: last.position + 1,
-    });
-  });
+  it.each([true, false])(
+    'goes on after a clean stop, and old cursors stay good (fsync: %s)',
+    async (fsync) => {
+      const directory = newDirectory();
+      let log = await open(directory, fsync);
+      const { last } = await log.openWriter().append(checked({ topic: 't' }));
+      for (let i = 0; i < 3; i++) {
+        await close(log);
+        log = await open(directory, fsync);
+        expect(log.cursorAt(log.head)).toEqual(last);
+      }
+      const next = (await log.openWriter().append(checked({ topic: 't' }))).last;
+      expect(next.position).toBe(last.position + 1);
+      // The opening is an epoch of its own: only that could tell it from one of a copy.
+      expect(next.epoch).not.toBe(last.epoch);
+      expect([log.locate(last), log.locate(next)]).toEqual(['in-log', 'in-log']);
+    },
+  );
 
   async function killedAfter(directory: string, fsync: boolean): Promise<Cursor> {
     const child = new LogProcess();
@@ -111,7 +115,7 @@ describe('lmdb', () => {
     return parseCursor(last)!;
   }
 
-  it('has the same epoch, and all that it acknowledged, after it was killed with fsync', async () => {
+  it('has all that it acknowledged, and its cursors, after it was killed with fsync', async () => {
     const directory = newDirectory();
     const last = await killedAfter(directory, true);
     const log = await open(directory, true);
@@ -165,7 +169,6 @@ describe('lmdb', () => {
 
     log = await open(directory, true);
     const onlyHere = (await log.openWriter().append(checked({ topic: 't', id: 'here' }))).last;
-    expect(onlyHere.epoch).toBe(shared.epoch);
 
     const copied = await open(copy, true);
     expect(ids(await readAll(copied, 't'))).toEqual(['shared']);
@@ -180,6 +183,29 @@ describe('lmdb', () => {
     await close(copied);
     const again = await open(copy, true);
     expect(again.cursorAt(again.head)).toEqual(onlyThere);
+  });
+
+  it('restored in place from a copy, refuses cursors of what the copy did not have', async () => {
+    const directory = newDirectory();
+    const file = join(directory, 'log', 'data.mdb');
+    const backup = join(newDirectory(), 'backup');
+    const append = async (log: LmdbRepository, id: string) =>
+      (await log.openWriter().append(checked({ topic: 't', id }))).last;
+    let log = await open(directory, true);
+    const kept = await append(log, 'kept');
+    await close(log);
+    cpSync(file, backup);
+
+    log = await open(directory, true);
+    const lost = await append(log, 'lost');
+    await close(log);
+    writeFileSync(file, readFileSync(backup)); // the same file, as far as the file system can tell
+
+    log = await open(directory, true);
+    expect([log.locate(kept), log.locate(lost)]).toEqual(['in-log', 'other-epoch']);
+    const fresh = await append(log, 'fresh');
+    expect(fresh.position).toBe(lost.position);
+    expect([log.locate(lost), log.locate(fresh)]).toEqual(['other-epoch', 'in-log']);
   });
 
   it('refuses a log of a format that it does not know', async () => {

@@ -1,9 +1,10 @@
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { status, type StatusObject } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
 import type { ChatMessage } from '../../src/gen/feed/v1/feed.js';
 import { Broker } from '../../src/broker/broker.js';
+import { Chats } from '../../src/feed/chat.js';
+import { frame } from '../../src/wire/frames.js';
 import { codec, connect, errorInfo, failure, type FeedClient } from '../support/client.js';
 import { RawClient } from '../support/raw-client.js';
 import { runService } from '../support/service.js';
@@ -60,6 +61,34 @@ async function enter(client: FeedClient, room: string) {
 }
 
 describe('Chat rooms', () => {
+  test('who is reset while its answers wait leaves nothing behind (node waits for them to be read)', async () => {
+    const { grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
+    const raw = await RawClient.connect(grpcAddress);
+    const call = raw.open('Chat'); // never reads
+    const message = codec.chatMessage.serialize({ text: 'x'.repeat(50_000) });
+    for (let i = 0; i < 20; i++) call.send(message);
+    await until(() => app.get(Chats).open === 1, 'the chat');
+    await sleep(300);
+    call.stream.close(0);
+    await until(() => app.get(Chats).open === 0, 'its end');
+    raw.close();
+  });
+
+  test('answers what came before a bad message', async () => {
+    const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
+    const raw = await RawClient.connect(grpcAddress);
+    const call = raw.open('Chat');
+    let answered = 0;
+    call.stream.on('data', (chunk: Buffer) => (answered += chunk.length));
+    const good = frame(codec.chatMessage.serialize({ text: 'a' }));
+    call.stream.write(
+      Buffer.concat([good, good, frame(codec.chatMessage.serialize({ room: 'a b', text: 'c' }))]),
+    );
+    expect((await call.trailers)?.['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
+    expect(answered).toBe(2 * 22);
+    raw.close();
+  });
+
   test('a message goes to every other member, whole, and to nobody else', async () => {
     const { client } = await runService({ FEED_ENGINE: 'memory' });
     const [a, b, c, other] = await Promise.all([
@@ -136,7 +165,8 @@ describe('Chat rooms', () => {
       'the end of the stalled one',
     );
     expect(app.get(Broker).seats).toBe(2);
-    await once(stalled.stream, 'close');
+    await stalled.closed;
+    expect(stalled.stream.rstCode).toBe(11); // ENHANCE_YOUR_CALM, which clients take for RESOURCE_EXHAUSTED
     speaker.call.cancel();
     listener.call.cancel();
     raw.close();

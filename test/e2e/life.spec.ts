@@ -1,3 +1,8 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
@@ -52,7 +57,7 @@ describe('the process', () => {
       FEED_GRPC_ADDRESS: first.grpcAddress,
     });
     expect(await third.exited).toEqual({ code: 1, signal: null });
-    expect(third.output.join('')).toContain('EADDRINUSE');
+    expect(third.output.join('')).toMatch(/gRPC can't listen on .*EADDRINUSE.*FEED_GRPC_ADDRESS/);
   });
 
   test('on SIGTERM drains and exits with 0, with watches, uploads and chats open', async () => {
@@ -71,6 +76,60 @@ describe('the process', () => {
     expect(await chatting).toMatchObject({ code: 14 });
     expect(await uploading.promise).toMatchObject({ code: 14 });
     expect(service.output.join('')).not.toContain('secret body');
+  });
+
+  test('does not start on a damaged log, and says so', async () => {
+    for (const damage of [
+      () => randomBytes(100_000),
+      (log: Buffer) => log.subarray(0, log.length / 2),
+    ]) {
+      const directory = temporaryDirectory();
+      const settings = { FEED_DATA_DIR: directory };
+      const before = await ServiceProcess.start(settings);
+      await upload(
+        before.connect(),
+        Array.from({ length: 500 }, (_, i) => ({ ...event(String(i)), body: 'x'.repeat(9000) })),
+      );
+      await before.kill('SIGTERM');
+      const file = join(directory, 'log', 'data.mdb');
+      writeFileSync(file, damage(readFileSync(file)));
+      const after = ServiceProcess.spawn(settings);
+      expect(await after.exited).toEqual({ code: 1, signal: null });
+      expect(after.output.join('')).toContain('is damaged');
+    }
+  });
+
+  test('ends though somebody holds a connection to the HTTP port', async () => {
+    const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
+    const [host, port] = service.httpAddress.split(':');
+    const socket = createConnection({ host, port: Number(port) });
+    socket.on('error', () => {});
+    await once(socket, 'connect');
+    expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+  });
+
+  test('drains when its terminal is closed', async () => {
+    const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
+    const watching = failure(service.connect().Watch({ topic: 'orders' }));
+    await sleep(100);
+    expect(await service.kill('SIGHUP')).toEqual({ code: 0, signal: null });
+    expect((await watching).details).toContain('shutting down');
+  });
+
+  test('of npm start passes signals on, and leaves nothing behind', async () => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      const service = ServiceProcess.npmStart({ FEED_DATA_DIR: temporaryDirectory() });
+      await service.ready();
+      const watching = failure(service.connect().Watch({ topic: 'orders' }));
+      await sleep(100);
+      service.process.kill(signal);
+      expect(await watching).toMatchObject({
+        code: 14,
+        details: expect.stringContaining('shutting down') as string,
+      });
+      await service.exited;
+      await expect(fetch(`http://${service.httpAddress}/healthz`)).rejects.toThrow();
+    }
   });
 
   test('on SIGTERM during start-up ends well, whenever it comes', async () => {
@@ -128,7 +187,9 @@ describe('the process', () => {
     client.UploadEvents(() => {}).write(event('b'));
     await sleep(200);
     service.process.kill('SIGTERM');
-    await sleep(200);
+    service.process.kill('SIGTERM'); // the same once more, as a process group gets it
+    await sleep(400);
+    expect(service.process.exitCode).toBeNull();
     const start = performance.now();
     expect(await service.kill('SIGTERM')).toEqual({ code: 1, signal: null });
     expect(performance.now() - start).toBeLessThan(2_000);

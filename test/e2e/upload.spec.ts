@@ -1,8 +1,14 @@
 import { status } from '@grpc/grpc-js';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, take, upload } from '../support/client.js';
+import { Uploads } from '../../src/feed/upload.js';
+import type { Commit } from '../../src/repository/append-queue.js';
+import { AppendError } from '../../src/repository/event-repository.js';
+import { MemoryRepository } from '../../src/repository/memory-repository.js';
+import { eventFrames } from '../support/frames.js';
 import { RawClient } from '../support/raw-client.js';
 import { runService } from '../support/service.js';
 import { until } from '../support/wait.js';
@@ -157,4 +163,73 @@ describe.each([
     expect(seen.at(-1)!.cursor).toBe(result!.lastCursor);
     expect(seen.map(({ cursor }) => cursor)).toEqual(seen.map(({ cursor }) => cursor).toSorted());
   });
+});
+
+test('a corrupt compressed message ends an upload like any bad event, after those before it', async () => {
+  const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
+  const raw = await RawClient.connect(grpcAddress);
+  const call = raw.open('UploadEvents', { 'grpc-encoding': 'gzip' }).drop();
+  for (const id of ['a', 'b']) call.compressed(gzipSync(codec.event.serialize(event(id))));
+  call.compressed(Buffer.from('not gzip'));
+  const trailers = (await call.trailers)!;
+  expect(trailers['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
+  const details = Buffer.from(String(trailers['grpc-status-details-bin']), 'base64').toString(
+    'latin1',
+  );
+  expect(details).toMatch(/EVENT_INVALID[^]*index[^]*2[^]*received[^]*2/);
+  raw.close();
+});
+
+test('an upload ends at the most events that its result can count, and says how many are stored', async () => {
+  const repository = new MemoryRepository();
+  async function* frames() {
+    yield {
+      pieces: [eventFrames(...Array.from({ length: 10 }, (_, i) => event(String(i)))).bytes],
+    };
+  }
+  const uploading = new Uploads(repository).upload(frames(), () => {}, 5);
+  await expect(uploading).rejects.toMatchObject({
+    reason: 'UPLOAD_TOO_LONG',
+    metadata: { received: '5' },
+  });
+  await repository.close();
+});
+
+test.each<['refused' | 'storage-full', string]>([
+  ['refused', 'INSERT_FAILED'],
+  ['storage-full', 'STORAGE_FULL'],
+])('a store that says %s ends an upload with %s', async (reason, expected) => {
+  class Failing extends MemoryRepository {
+    protected override commit(commit: Commit): Promise<void> {
+      if (commit.runs.some((run) => run.first > 2))
+        return Promise.reject(new AppendError(reason, 'no'));
+      return super.commit(commit);
+    }
+  }
+  const repository = new Failing();
+  const more = Promise.withResolvers<void>();
+  async function* frames() {
+    yield { pieces: [eventFrames(event('a'), event('b')).bytes] };
+    await more.promise;
+    yield { pieces: [eventFrames(event('c')).bytes] };
+    await new Promise(() => {}); // the client sends nothing more, and is told all the same
+  }
+  const stream = frames();
+  // As the transport's: leaving it does not wait for what it waits for.
+  const leaving = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => Promise.race([stream.next(), left.promise]),
+      return: () => left.resolve({ done: true, value: undefined }) as never,
+    }),
+  };
+  const left = Promise.withResolvers<IteratorResult<{ pieces: Buffer[] }, void>>();
+  const uploading = new Uploads(repository).upload(leaving);
+  await until(() => repository.head === 2, 'the first two');
+  more.resolve();
+  await expect(uploading).rejects.toMatchObject({
+    reason: expected,
+    message: expected === 'INSERT_FAILED' ? 'insert: no' : 'no',
+    metadata: { received: '2' },
+  });
+  await repository.close();
 });

@@ -75,8 +75,8 @@ export const mutants = [
   {
     name: 'transport: a deadline of 25 days has passed',
     file: `${transport}/http2.ts`,
-    from: "if (isBeyondTimers(headers['grpc-timeout']))",
-    to: 'if (isBeyondTimers(undefined))',
+    from: "if (!isUsable(headers['grpc-timeout']))",
+    to: 'if (!isUsable(undefined))',
     tests: ['test/transport/endings'],
   },
   {

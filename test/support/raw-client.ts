@@ -47,8 +47,11 @@ export class RawCall {
   /** The trailers (of the headers, where there is nothing else), or undefined if the stream was reset. */
   readonly trailers: Promise<IncomingHttpHeaders | undefined>;
 
+  readonly closed: Promise<void>;
+
   constructor(readonly stream: ClientHttp2Stream) {
     stream.on('error', () => {});
+    this.closed = new Promise((resolve) => stream.once('close', resolve));
     this.headers = new Promise((resolve) => stream.once('response', resolve));
     this.trailers = new Promise((resolve) => {
       stream.once('response', (headers) => {
@@ -61,6 +64,14 @@ export class RawCall {
 
   send(message: Uint8Array): this {
     this.stream.write(frame(message));
+    return this;
+  }
+
+  /** Sends a message as compressed, whatever it is. */
+  compressed(message: Uint8Array): this {
+    const framed = frame(message);
+    framed[0] = 1;
+    this.stream.write(framed);
     return this;
   }
 

@@ -66,13 +66,23 @@ export class ServiceProcess {
     );
   }
 
+  /** Starts it as a user does. */
+  static npmStart(settings: Record<string, string>): ServiceProcess {
+    return ServiceProcess.run(['npm', 'start', '--silent'], settings);
+  }
+
   /** Starts it and does not wait for anything. */
-  static spawn(settings: Record<string, string>, command: readonly string[] = []): ServiceProcess {
-    const [program, ...args] = [
-      ...command,
-      join(root, 'node_modules', '.bin', 'node'),
-      'dist/main.js',
-    ];
+  static spawn(settings: Record<string, string>): ServiceProcess {
+    return ServiceProcess.run(
+      [join(root, 'node_modules', '.bin', 'node'), 'dist/main.js'],
+      settings,
+    );
+  }
+
+  private static run(
+    [program, ...args]: readonly string[],
+    settings: Record<string, string>,
+  ): ServiceProcess {
     const child = spawn(program, args, {
       cwd: root,
       env: {
@@ -88,11 +98,8 @@ export class ServiceProcess {
   }
 
   /** Starts it and waits until it is ready. */
-  static async start(
-    settings: Record<string, string>,
-    command: readonly string[] = [],
-  ): Promise<ServiceProcess> {
-    const service = ServiceProcess.spawn(settings, command);
+  static async start(settings: Record<string, string>): Promise<ServiceProcess> {
+    const service = ServiceProcess.spawn(settings);
     await service.ready();
     return service;
   }

@@ -66,17 +66,25 @@ describe('a call ends', () => {
     raw.session.socket.destroy();
     await until(() => ended.length === 1, 'the end of the call');
     expect(state.open).toBe(0);
-    expect(ended[0].code).toBe(status.UNAVAILABLE);
+    expect(ended[0]).toMatchObject({
+      code: status.CANCELLED,
+      details: "the client's connection is gone",
+    });
   });
 
   test('when its deadline passes: the client gets it, and the signal says so', async () => {
     const { state, watch } = idle();
-    const { client, ended } = await serve({ watch });
-    const call = client.Watch({ topic: 't' }, { deadline: Date.now() + 200 });
-    expect((await failure(call)).code).toBe(status.DEADLINE_EXCEEDED);
+    const { address, client, ended } = await serve({ watch });
+    const raw = await RawClient.connect(address); // without a clock of its own
+    const call = raw.open('Watch', { 'grpc-timeout': '200m' }).drop();
+    call.send(codec.watchRequest.serialize({ topic: 't' })).stream.end();
+    expect((await call.trailers)?.['grpc-status']).toBe(String(status.DEADLINE_EXCEEDED));
     await until(() => ended.length === 1, 'the end of the call');
     expect(ended[0].code).toBe(status.DEADLINE_EXCEEDED);
-    expect(state.open).toBe(0);
+    expect(state).toMatchObject({ open: 0, reasons: [{ code: status.DEADLINE_EXCEEDED }] });
+    raw.close();
+    const stock = client.Watch({ topic: 't' }, { deadline: Date.now() + 200 });
+    expect((await failure(stock)).code).toBe(status.DEADLINE_EXCEEDED);
   });
 
   test('when its deadline passes while nobody reads (grpc-js: never tells the handler): released, then reset', async () => {
@@ -97,7 +105,7 @@ describe('a call ends', () => {
     await until(() => released, 'release');
     expect(performance.now() - start).toBeLessThan(1_000);
     expect(ended[0].code).toBe(status.DEADLINE_EXCEEDED);
-    await once(call.stream, 'close');
+    await call.closed;
     expect(performance.now() - start).toBeLessThan(300 + LINGER + 1_000);
     raw.close();
   });

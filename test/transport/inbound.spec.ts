@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, deflateSync } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
@@ -270,7 +269,7 @@ describe('a request stream', () => {
     const call = raw.open('UploadEvents').drop();
     const timer = setInterval(() => call.stream.write(Buffer.alloc(1024)), 5);
     expect((await call.trailers)?.['grpc-status']).toBe('0');
-    await once(call.stream, 'close');
+    await call.closed;
     clearInterval(timer);
     expect(signal?.aborted).toBe(false);
     raw.close();

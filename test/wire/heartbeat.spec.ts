@@ -16,5 +16,5 @@ it('a heartbeat is an event with only topic and cursor', () => {
 
 it('the heartbeat of a log that never held an event has a cursor to resume after', () => {
   const [{ cursor }] = eventsIn(heartbeatEvent('t', { epoch: 'abcdef', position: 0 }).bytes);
-  expect(cursor).toBe('abcdef0000000000');
+  expect(cursor).toBe('0000000000abcdef');
 });

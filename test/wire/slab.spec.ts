@@ -31,7 +31,7 @@ describe('memory for events', () => {
 
   it('holds parts put together', () => {
     const parts = ['a', '', 'bc', 'x'.repeat(50_000)].map((text) => Buffer.from(text));
-    const whole = concatenate(parts, 50_003);
+    const whole = concatenate(parts, allocate(50_003));
     expect(whole).toEqual(Buffer.concat(parts));
     parts[0].fill('z');
     expect(whole[0]).toBe(0x61);

@@ -13,7 +13,7 @@ export type GrpcCall =
 /** Why the transport aborted a call; a gRPC status of that code. */
 export class CallAborted extends Error {
   constructor(
-    readonly code: status.CANCELLED | status.DEADLINE_EXCEEDED | status.UNAVAILABLE,
+    readonly code: status.CANCELLED | status.DEADLINE_EXCEEDED,
     message: string,
   ) {
     super(message);
@@ -68,6 +68,8 @@ export class Call {
     this.session = this.stream?.session;
     // grpc-js listens once; a second error event would end the process.
     this.stream?.on('error', () => {});
+    // Node closes a stream that is reset with NO_ERROR only once its data is read, which nobody may do.
+    this.stream?.once('aborted', () => process.nextTick(() => this.stream?.destroy()));
     this.closed = new Promise((resolve) => {
       const source = this.stream ?? grpcCall;
       const close = (): void => {
@@ -119,7 +121,7 @@ export class Call {
 
   private whyClosed(): CallAborted {
     if (this.session?.destroyed)
-      return new CallAborted(status.UNAVAILABLE, 'the connection was lost');
+      return new CallAborted(status.CANCELLED, "the client's connection is gone");
     // A client whose deadline passes cancels at that very time.
     if (Date.now() > Number(this.grpcCall.getDeadline()) - DEADLINE_MARGIN)
       return deadlineExceeded();
@@ -139,9 +141,12 @@ export class Call {
     );
   }
 
-  /** A status that waits behind unread data, or a handler that does not end, waits only so long. */
+  /**
+   * A status that waits behind unread data, or a handler that does not end, waits only so long. The client gets
+   * RESOURCE_EXHAUSTED then; a reset with CANCEL would reach it as CANCELLED, as if that were its own doing.
+   */
   private resetLater(): void {
     if (!this.stream || this.linger) return;
-    this.linger = setTimeout(() => this.stream?.close(constants.NGHTTP2_CANCEL), LINGER);
+    this.linger = setTimeout(() => this.stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM), LINGER);
   }
 }

@@ -1,7 +1,5 @@
 import type { ServerHttp2Stream } from 'node:http2';
-import { promisify } from 'node:util';
-import { gunzip, inflate } from 'node:zlib';
-import { type ServerDuplexStream, status } from '@grpc/grpc-js';
+import type { ServerDuplexStream } from '@grpc/grpc-js';
 import {
   frame,
   FRAME_HEADER_BYTES,
@@ -10,19 +8,10 @@ import {
   MessageTruncatedError,
   type ReceivedFrames,
 } from '../../wire/frames.js';
+import { decompress } from './decompress.js';
 
 /** So much of a stream is read ahead of its handler; beyond it, HTTP/2's window fills up. */
 const READ_AHEAD_BYTES = 64 * 1024;
-
-/** A message that gRPC itself refuses, with the status that its specification asks for. */
-export class MessageRefused extends Error {
-  constructor(
-    readonly code: status,
-    message: string,
-  ) {
-    super(message);
-  }
-}
 
 type Piece = Buffer | { readonly compressed: Buffer };
 
@@ -38,7 +27,6 @@ type Piece = Buffer | { readonly compressed: Buffer };
 export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
   private pieces: Piece[] = [];
   private bytes = 0;
-  private hasCompressed = false;
   /** The beginning of a frame, in parts, and how many bytes are known to be needed. */
   private partial: Buffer[] = [];
   private partialBytes = 0;
@@ -119,6 +107,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
     this.ended = true;
     this.error = error;
     this.pieces = [];
+    this.bytes = 0;
     this.partial = [];
     this.flush();
     this.stream.resume();
@@ -136,14 +125,17 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
   }
 
   private take(): IteratorResult<ReceivedFrames> | Promise<IteratorResult<ReceivedFrames>> {
-    const pieces = this.pieces;
-    this.pieces = [];
-    this.bytes = 0;
-    if (this.hasCompressed) {
-      this.hasCompressed = false;
-      return this.decompressed(pieces);
+    const [first] = this.pieces;
+    if (!Buffer.isBuffer(first)) {
+      // One at a time: it may be a thousand times as long as its bytes.
+      this.pieces.shift();
+      this.bytes -= first.compressed.length;
+      return this.decompressed(first.compressed);
     }
-    return { done: false, value: { pieces: pieces as Buffer[] } };
+    const compressed = this.pieces.findIndex((piece) => !Buffer.isBuffer(piece));
+    const pieces = this.pieces.splice(0, compressed < 0 ? Infinity : compressed) as Buffer[];
+    for (const piece of pieces) this.bytes -= piece.length;
+    return { done: false, value: { pieces } };
   }
 
   /** Takes the whole frames of a chunk, and keeps the beginning of the next one. */
@@ -172,7 +164,6 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
       if (chunk[at] !== 0) {
         this.add(chunk.subarray(start, at));
         this.add({ compressed: chunk.subarray(at, at + needed) });
-        this.hasCompressed = true;
         start = at + needed;
       }
       at += needed;
@@ -193,36 +184,9 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
     this.bytes += bytes;
   }
 
-  private async decompressed(pieces: Piece[]): Promise<IteratorResult<ReceivedFrames>> {
-    const whole: Buffer[] = [];
-    for (const piece of pieces) {
-      whole.push(Buffer.isBuffer(piece) ? piece : frame(await this.decompress(piece.compressed)));
-    }
-    return { done: false, value: { pieces: whole } };
-  }
-
-  private async decompress(framed: Buffer): Promise<Buffer> {
-    const inflater = { gzip: promisify(gunzip), deflate: promisify(inflate) }[this.encoding];
-    if (framed[0] !== 1)
-      throw new MessageRefused(status.INTERNAL, `a message has the flag ${framed[0]}`);
-    if (!inflater) {
-      throw this.encoding === 'identity'
-        ? new MessageRefused(status.INTERNAL, 'a compressed message, but no grpc-encoding header')
-        : new MessageRefused(
-            status.UNIMPLEMENTED,
-            `messages compressed with ${this.encoding} are not supported`,
-          );
-    }
-    try {
-      return await inflater(framed.subarray(FRAME_HEADER_BYTES), {
-        maxOutputLength: this.maxMessageBytes,
-      });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
-        throw new MessageTooLargeError(this.maxMessageBytes + 1, this.maxMessageBytes);
-      }
-      throw new MessageRefused(status.INTERNAL, `a message is not what ${this.encoding} makes`);
-    }
+  private async decompressed(framed: Buffer): Promise<IteratorResult<ReceivedFrames>> {
+    const message = await decompress(framed, this.encoding, this.maxMessageBytes);
+    return { done: false, value: { pieces: [frame(message)] } };
   }
 }
 

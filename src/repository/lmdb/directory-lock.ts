@@ -1,16 +1,28 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { tryLock } from 'fs-native-extensions';
 
 /**
- * Takes a directory for this process: LMDB lets two processes write one log without complaint. The lock is
- * the kernel's, so it is gone with the process, however that ends; a PID file would not be, and in
- * containers every process is PID 1.
+ * Makes a directory, if need be, and takes it for this process: LMDB lets two processes write one log without
+ * complaint. The lock is the kernel's, so it is gone with the process, however that ends; a PID file would not
+ * be, and in containers every process is PID 1.
  *
  * @returns what gives the directory back
+ * @throws an error that names the setting
  */
-export function lockDirectory(directory: string): () => void {
-  const file = openSync(join(directory, 'lock'), 'a+');
+export function takeDirectory(directory: string): () => void {
+  let file: number;
+  try {
+    mkdirSync(directory, { recursive: true });
+    file = openSync(join(directory, 'lock'), 'a+');
+  } catch (cause) {
+    throw new Error(
+      `can't use the data directory ${directory} (FEED_DATA_DIR): ${(cause as Error).message}`,
+      {
+        cause,
+      },
+    );
+  }
   if (!tryLock(file)) {
     closeSync(file);
     throw new Error(

@@ -1,0 +1,52 @@
+import { promisify } from 'node:util';
+import { gunzip, inflate } from 'node:zlib';
+import { status } from '@grpc/grpc-js';
+import {
+  FRAME_HEADER_BYTES,
+  MessageCorruptError,
+  MessageTooLargeError,
+} from '../../wire/frames.js';
+
+type Inflater = (bytes: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>;
+const INFLATERS: Record<string, Inflater> = {
+  gzip: promisify<Buffer, { maxOutputLength: number }, Buffer>(gunzip),
+  deflate: promisify<Buffer, { maxOutputLength: number }, Buffer>(inflate),
+};
+
+/** A message that gRPC itself refuses, with the status that its specification asks for. */
+export class MessageRefused extends Error {
+  constructor(
+    readonly code: status,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** The message of a frame whose flag is not 0. */
+export async function decompress(
+  framed: Buffer,
+  encoding: string,
+  maxBytes: number,
+): Promise<Buffer> {
+  const flag = framed[0];
+  if (flag !== 1) throw new MessageCorruptError(`a message has the flag ${flag}`);
+  if (encoding === 'identity') {
+    throw new MessageRefused(status.INTERNAL, 'a compressed message, but no grpc-encoding header');
+  }
+  const inflater = Object.hasOwn(INFLATERS, encoding) ? INFLATERS[encoding] : undefined;
+  if (!inflater) {
+    throw new MessageRefused(
+      status.UNIMPLEMENTED,
+      `messages compressed with ${encoding} are not supported`,
+    );
+  }
+  try {
+    return await inflater(framed.subarray(FRAME_HEADER_BYTES), { maxOutputLength: maxBytes });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
+      throw new MessageTooLargeError(maxBytes + 1, maxBytes);
+    }
+    throw new MessageCorruptError(`a message is not what ${encoding} makes`);
+  }
+}

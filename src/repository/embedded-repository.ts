@@ -1,0 +1,101 @@
+import type { Cursor, Position } from '../wire/cursor.js';
+import { AppendQueue, type Commit, type StoredRun } from './append-queue.js';
+import { Deduplication, eventAt } from './deduplication.js';
+import type { Epochs } from './epochs.js';
+import { type CursorPlace, EventRepository, type EventWriter } from './event-repository.js';
+import type { EventBatch } from '../wire/event-batch.js';
+import type { RecentIds } from './recent-ids.js';
+import { RETENTION_INTERVAL } from './retention.js';
+import { Tail } from './tail.js';
+
+export interface EmbeddedStart {
+  readonly epochs: Epochs;
+  readonly head: Position;
+  readonly storedAt: number;
+  /** The log's time, in milliseconds. */
+  readonly now: () => number;
+  readonly recent: RecentIds;
+  /** Bytes of the newest events that are kept in memory. */
+  readonly tailBytes: number;
+}
+
+/** A log within this process, its only writer: the queue of appends, the tail, and an engine's commits. */
+export abstract class EmbeddedRepository extends EventRepository {
+  protected readonly now: () => number;
+  protected readonly tail: Tail;
+  protected readonly queue: AppendQueue;
+
+  private readonly epochs: Epochs;
+  private readonly sweep: NodeJS.Timeout;
+  private durableHead: Position;
+  private listener: (topics: Iterable<string>) => void = () => {};
+
+  protected constructor({ epochs, head, storedAt, now, recent, tailBytes }: EmbeddedStart) {
+    super();
+    this.epochs = epochs;
+    this.durableHead = head;
+    this.now = now;
+    this.tail = new Tail(head, tailBytes);
+    // The tail may still have what retention has removed.
+    const lookUp = (topic: string, position: Position): Buffer | undefined =>
+      position > this.floorOf(topic) ? eventAt(this, topic, position) : undefined;
+    this.queue = new AppendQueue(
+      { epochs, head, storedAt, now },
+      (commit) => this.commit(commit),
+      (runs) => this.publish(runs),
+      new Deduplication(recent, lookUp),
+    );
+    this.sweep = setInterval(() => {
+      if (this.isRetentionDue()) this.queue.commitAnyway();
+    }, RETENTION_INTERVAL).unref();
+  }
+
+  /** Makes runs durable, all or none, and removes what is over the limits: also where there are no runs. */
+  protected abstract commit(commit: Commit): Promise<void>;
+
+  /** Whether something is to be removed though nothing comes in. */
+  protected abstract isRetentionDue(): boolean;
+
+  protected abstract floorOf(topic: string): Position;
+
+  abstract override read(topic: string, after: Position, maxBytes: number): EventBatch | undefined;
+
+  override get head(): Position {
+    return this.durableHead;
+  }
+
+  override cursorAt(position: Position): Cursor {
+    return this.epochs.cursorAt(position);
+  }
+
+  override locate(cursor: Cursor): CursorPlace {
+    return this.epochs.locate(cursor, this.head);
+  }
+
+  override openWriter(): EventWriter {
+    return this.queue.openWriter();
+  }
+
+  override floor(topic: string): Promise<Position> {
+    return Promise.resolve(this.floorOf(topic));
+  }
+
+  override onDurable(listener: (topics: Iterable<string>) => void): void {
+    this.listener = listener;
+  }
+
+  override close(): Promise<void> {
+    clearInterval(this.sweep);
+    return this.queue.close();
+  }
+
+  private publish(runs: readonly StoredRun[]): void {
+    const topics = new Set<string>();
+    for (const run of runs) {
+      this.tail.add(run);
+      topics.add(run.topic);
+    }
+    this.durableHead = runs[runs.length - 1].last;
+    this.listener(topics);
+  }
+}
