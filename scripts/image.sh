@@ -191,4 +191,8 @@ stop
 start
 get 'the event watched after a restart on the same volume'
 stop
+# While it starts: process 1 gets no signal that it does not handle yet.
+start
+sleep 0.2
+stop
 say 'The image works.'
