@@ -5,8 +5,8 @@ export const mutants = [
   {
     name: 'transport: reads ahead of a slow handler without bound',
     file: `${transport}/inbound.ts`,
-    from: 'if (this.bytes >= READ_AHEAD_BYTES) {\n      this.stream.pause();',
-    to: 'if (this.bytes >= READ_AHEAD_BYTES) {',
+    from: 'if (this.bytes >= READ_AHEAD_BYTES) {\n      this.stopped = true;',
+    to: 'if (this.bytes >= READ_AHEAD_BYTES) {\n      this.stopped = false;',
     tests: ['test/transport/inbound'],
   },
   {

@@ -9,6 +9,7 @@ import {
   type ReceivedFrames,
 } from '../../wire/frames.js';
 import { decompress } from './decompress.js';
+import { takeChunks } from './take-chunks.js';
 
 /** So much of a stream is read ahead of its handler; beyond it, HTTP/2's window fills up. */
 const READ_AHEAD_BYTES = 64 * 1024;
@@ -42,6 +43,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
       }
     | undefined;
   private flushing = false;
+  private stopped = false;
 
   constructor(
     private readonly stream: ServerHttp2Stream,
@@ -51,7 +53,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
   ) {
     stream.removeAllListeners('data');
     stream.removeAllListeners('end');
-    stream.on('data', (chunk: Buffer) => this.onData(chunk));
+    takeChunks(stream, (chunk) => this.onData(chunk));
     stream.on('end', () => this.onEnd());
     stream.pause();
     signal.addEventListener('abort', () => this.end(signal.reason));
@@ -67,7 +69,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
     if (this.ended) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve, reject) => {
       this.waiting = { resolve, reject };
-      this.stream.resume();
+      this.resume();
     });
   }
 
@@ -77,16 +79,27 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
     return Promise.resolve({ done: true, value: undefined });
   }
 
-  private onData(chunk: Buffer): void {
-    if (this.ended) return;
+  /** @returns whether more may come */
+  private onData(chunk: Buffer): boolean {
+    if (this.ended) return true;
     this.split(chunk);
     if (this.bytes >= READ_AHEAD_BYTES) {
-      this.stream.pause();
+      this.stopped = true;
       this.flush();
-    } else if (this.waiting && !this.flushing) {
+      return !this.stopped;
+    }
+    if (this.waiting && !this.flushing) {
       this.flushing = true;
       setImmediate(() => this.flush());
     }
+    return true;
+  }
+
+  private resume(): void {
+    this.stream.resume();
+    if (!this.stopped) return;
+    this.stopped = false;
+    this.stream._read(0);
   }
 
   private onEnd(): void {
@@ -110,7 +123,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
     this.bytes = 0;
     this.partial = [];
     this.flush();
-    this.stream.resume();
+    this.resume();
   }
 
   private flush(): void {
