@@ -101,8 +101,7 @@ export class AppendQueue {
   }
 
   append(writer: QueueWriter, events: CheckedEvents): Promise<Appended> {
-    const refused = this.closed ?? writer.failed;
-    if (refused) return Promise.reject(refused);
+    if (this.closed) return Promise.reject(this.closed);
     return new Promise((resolve, reject) => {
       this.waiting.push({ writer, events, resolve, reject, last: 0, duplicates: 0 });
       writer.queuedBytes += events.bytes;
@@ -162,7 +161,6 @@ export class AppendQueue {
         this.committed();
       },
       (cause: unknown) => {
-        this.deduplication.fail();
         const error = cause instanceof AppendError ? cause : refusal(cause);
         for (const pending of group) this.fail(pending, error);
         this.committed();

@@ -22,11 +22,10 @@ const fields = new FieldReader();
 /**
  * Leaves out events whose (topic, id) the log took within its window. Asked when a commit is made up, and
  * commits come one after another: so an id is known once its commit is durable, and the twin of an event in the
- * same commit is durable, or fails, with it.
+ * same commit is durable, or fails, with it. The ids of a failed commit point at positions that hold nothing.
  */
 export class Deduplication {
   private now = 0;
-  private added = 0;
   /** What this commit has taken of earlier appends, to look at for twins. */
   private taken: { topic: string; first: Position; events: TopicEvents }[] = [];
   // The append in hand: its events, where its first kept one will be, which are known already, and the one
@@ -45,14 +44,7 @@ export class Deduplication {
   /** Begins a commit, at a time of the log's. */
   begin(now: number): void {
     this.now = now;
-    this.added = 0;
     this.taken = [];
-  }
-
-  /** The commit failed: its ids are not known. */
-  fail(): void {
-    this.recent.forget(this.added);
-    this.added = 0;
   }
 
   /** @param first the position that the first kept event will have */
@@ -76,7 +68,6 @@ export class Deduplication {
       }
       if (hasId) {
         this.recent.add(high, low, next, this.now);
-        this.added++;
       }
       last = next++;
     }

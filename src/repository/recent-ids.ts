@@ -59,15 +59,6 @@ export class RecentIds {
     this.newest[bucket] = slot;
   }
 
-  /** Forgets the entries added last: their events were not stored after all. */
-  forget(count: number): void {
-    if (this.window.ids === 0) return;
-    for (let i = 0; i < count; i++) {
-      const slot = --this.added % this.capacity;
-      this.newest[this.low[slot] & (this.newest.length - 1)] = this.older[slot];
-    }
-  }
-
   /**
    * The first position, from the newest on, of an event with this hash for which `is` says that it is the one.
    * Events stored before the window are not asked about.

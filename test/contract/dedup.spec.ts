@@ -1,4 +1,5 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { Commit } from '../../src/repository/append-queue.js';
 import type { EventRepository } from '../../src/repository/event-repository.js';
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
 import { MemoryRepository } from '../../src/repository/memory-repository.js';
@@ -62,6 +63,23 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect(await append('a', 'a')).toEqual({ last, duplicates: 2 });
     expect(log.head).toBe(head);
     expect(await stored()).toEqual(['a']);
+  });
+
+  it('does not know the id of an event whose commit failed', async () => {
+    class Failing extends MemoryRepository {
+      failing = true;
+      protected override commit(commit: Commit): Promise<void> {
+        return this.failing ? Promise.reject(new Error('no')) : super.commit(commit);
+      }
+    }
+    const log = new Failing({ dedup: WINDOW, now: () => now });
+    onTestFinished(() => log.close());
+    const append = (...ids: string[]) =>
+      log.openWriter().append(checked(...ids.map((id) => ({ id, topic: 't' }))));
+    await expect(append('a', 'b', 'a')).rejects.toThrow('no');
+    log.failing = false;
+    expect((await append('b', 'a')).duplicates).toBe(0);
+    expect((await append('b', 'a')).duplicates).toBe(2);
   });
 
   it('is by topic and id together', async () => {

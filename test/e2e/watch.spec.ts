@@ -2,6 +2,7 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Event, WatchRequest } from '../../src/gen/feed/v1/feed.js';
+import { Watches } from '../../src/feed/watch.js';
 import { epochOf, formatCursor, parseCursor } from '../../src/wire/cursor.js';
 import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
 import { runService } from '../support/service.js';
@@ -257,6 +258,23 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     const fromEarliest = await take(client, { topic: 'orders', position: 1 }, 50);
     expect(ids(rest)).toEqual(ids(fromEarliest));
     expect(Number(rest[0].id)).toBeGreaterThan(Number(seen.at(-1)!.id));
+  });
+
+  test('is rung for, and does not find its events by the slow poll', async () => {
+    const { client } = await run();
+    const watch = await open(client, { topic: 'orders' });
+    for (let i = 0; i < 3; i++) {
+      await upload(client, numbered(1, 'orders', i));
+      await until(() => watch.events.length > i, 'the event', 2_000); // the poll comes every 5 s
+    }
+    watch.call.cancel();
+  });
+
+  test('that is idle when its deadline passes leaves nothing behind', async () => {
+    const { client, app } = await run();
+    const call = client.Watch({ topic: 'orders' }, { deadline: Date.now() + 300 });
+    expect((await failure(call)).code).toBe(status.DEADLINE_EXCEEDED);
+    await until(() => app.get(Watches).open === 0, 'its end', 2_000);
   });
 
   test('gives everything up when its client is gone', async () => {

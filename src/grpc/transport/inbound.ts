@@ -44,6 +44,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
     | undefined;
   private flushing = false;
   private stopped = false;
+  private readonly askForMore: () => void;
 
   constructor(
     private readonly stream: ServerHttp2Stream,
@@ -53,7 +54,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
   ) {
     stream.removeAllListeners('data');
     stream.removeAllListeners('end');
-    takeChunks(stream, (chunk) => this.onData(chunk));
+    this.askForMore = takeChunks(stream, (chunk) => this.onData(chunk));
     stream.on('end', () => this.onEnd());
     stream.pause();
     signal.addEventListener('abort', () => this.end(signal.reason));
@@ -99,7 +100,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
     this.stream.resume();
     if (!this.stopped) return;
     this.stopped = false;
-    this.stream._read(0);
+    this.askForMore();
   }
 
   private onEnd(): void {
