@@ -28,7 +28,6 @@ function source(bytes: number) {
 describe('a response stream', () => {
   test('of an async generator is sent message by message (stock: as one empty message)', async () => {
     const { client } = await serve({
-      // eslint-disable-next-line require-await -- a generator must be async to be one here
       async *watch() {
         yield eventFrames({ id: 'a' }, { id: 'b' });
         yield eventFrames({ id: 'c' });
