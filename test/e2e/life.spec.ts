@@ -29,6 +29,8 @@ async function uploadUntilBroken(
 
 /** Whether a process has a handler for a signal, as the kernel knows it. */
 function handles(pid: number, signal: NodeJS.Signals): boolean {
+  // Until it has become the service, it is a copy of this process, handlers and all.
+  if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('main.js')) return false;
   const [, mask] = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!;
   return ((BigInt(`0x${mask}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
 }
