@@ -1,9 +1,9 @@
 import type { Cursor, Position } from '../wire/cursor.js';
+import type { EventBatch } from '../wire/event-batch.js';
 import { AppendQueue, type Commit, type StoredRun } from './append-queue.js';
 import { Deduplication, eventAt } from './deduplication.js';
 import type { Epochs } from './epochs.js';
 import { type CursorPlace, EventRepository, type EventWriter } from './event-repository.js';
-import type { EventBatch } from '../wire/event-batch.js';
 import type { RecentIds } from './recent-ids.js';
 import { RETENTION_INTERVAL } from './retention.js';
 import { Tail } from './tail.js';

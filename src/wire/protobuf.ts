@@ -1,8 +1,8 @@
 /** Protobuf's wire types; groups (3 and 4) are refused. */
 export const VARINT = 0;
-export const FIXED64 = 1;
+const FIXED64 = 1;
 export const BYTES = 2;
-export const FIXED32 = 5;
+const FIXED32 = 5;
 
 const MAX_VARINT_BYTES = 10;
 
