@@ -1,5 +1,5 @@
 import { ConfigError, readConfig } from './config/config.js';
-import { Uploads } from './feed/upload.js';
+import { OpenWork } from './feed/open-work.js';
 import { startService } from './service.js';
 import { createLog } from './telemetry/log.js';
 
@@ -23,7 +23,7 @@ export async function run(signals: { drain: () => void }): Promise<void> {
   try {
     const { app } = await startService(config, log);
     signals.drain = () => {
-      const uploads = app.get(Uploads).open;
+      const uploads = app.get(OpenWork).counts.uploads;
       const wait = uploads > 0 ? ` up to ${config.drainTimeout} ms for ${uploads} uploads` : '';
       log.info(`draining${wait}; a second signal ends at once`);
       void app.close().then(

@@ -6,6 +6,7 @@ import { EventRepository } from '../repository/event-repository.js';
 import { LmdbRepository } from '../repository/lmdb/lmdb-repository.js';
 import { MemoryRepository } from '../repository/memory-repository.js';
 import { Chats } from './chat.js';
+import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
 import { Uploads } from './upload.js';
 import { Watches } from './watch.js';
@@ -30,9 +31,10 @@ function openRepository(config: Config): EventRepository | Promise<EventReposito
     Watches,
     Uploads,
     Chats,
+    OpenWork,
     Readiness,
   ],
-  exports: [EventRepository, Watches, Uploads, Chats, Readiness],
+  exports: [EventRepository, Watches, Uploads, Chats, OpenWork, Readiness],
 })
 export class FeedModule implements OnApplicationShutdown {
   constructor(

@@ -18,10 +18,8 @@ export interface OpenWatch {
 /** Follows topics: read the log, send, and when there is no more, wait for the bell. */
 @Injectable()
 export class Watches {
-  /** Watches that hold a bell: those being read. */
-  get open(): number {
-    return this.broker.subscriptions;
-  }
+  /** Watches being read. */
+  open = 0;
 
   constructor(
     private readonly repository: EventRepository,
@@ -43,6 +41,7 @@ export class Watches {
     { after, heartbeat }: WatchStart,
     signal: AbortSignal,
   ): AsyncGenerator<EventBatch, void, void> {
+    this.open++;
     const bell = this.broker.subscribe(topic);
     const lookUp = (): void => bell.ring();
     signal.addEventListener('abort', lookUp);
@@ -78,6 +77,7 @@ export class Watches {
     } finally {
       signal.removeEventListener('abort', lookUp);
       bell.silence();
+      this.open--;
     }
   }
 }
