@@ -1,10 +1,9 @@
 import type { TopicEvents } from '../wire/check-events.js';
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import { FRAME_HEADER_BYTES, frameLength } from '../wire/frames.js';
+import { frame, FRAME_HEADER_BYTES, frameLength } from '../wire/frames.js';
 import { FieldReader } from '../wire/protobuf.js';
 import { allocate, concatenate } from '../wire/slab.js';
-import { EventsRemovedError } from './event-repository.js';
 import type { RecentIds } from './recent-ids.js';
 
 /** Events of one topic in one commit, less those that are in the log already. */
@@ -37,8 +36,8 @@ export class Deduplication {
 
   constructor(
     private readonly recent: RecentIds,
-    /** The framed event of a topic at a position, as stored, or undefined where there is none. */
-    private readonly lookUp: (topic: string, position: Position) => Buffer | undefined,
+    /** The id of a topic's event at a position, or undefined where there is none. */
+    private readonly storedIdAt: (topic: string, position: Position) => Buffer | undefined,
   ) {}
 
   /** Begins a commit, at a time of the log's. */
@@ -77,8 +76,9 @@ export class Deduplication {
   }
 
   private readonly isSame = (position: Position): boolean => {
-    const event = this.takenAt(position) ?? this.lookUp(this.events.topic, position);
-    return event !== undefined && idOf(event).equals(idOf(frameAt(this.events.bytes, this.at)));
+    const taken = this.takenAt(position);
+    const id = taken ? idOf(taken) : this.storedIdAt(this.events.topic, position);
+    return id?.equals(idOf(frameAt(this.events.bytes, this.at))) ?? false;
   };
 
   /** An event of this commit. */
@@ -99,21 +99,32 @@ export class Deduplication {
   }
 }
 
-/** The framed event of a topic at a position. */
-export function eventAt(
+/** The id of a topic's event at a position, out of the log. */
+export function idAt(
   log: { read(topic: string, after: Position, maxBytes: number): EventBatch | undefined },
   topic: string,
   position: Position,
 ): Buffer | undefined {
-  let batch: EventBatch | undefined;
-  try {
-    batch = log.read(topic, position - 1, 1);
-  } catch (error) {
-    if (error instanceof EventsRemovedError) return undefined;
-    throw error;
-  }
+  const batch = log.read(topic, position - 1, 1);
   // One run, so its positions are consecutive.
-  return batch && batch.last - batch.count + 1 === position ? frameAt(batch.bytes, 0) : undefined;
+  const isThere = batch && batch.last - batch.count + 1 === position;
+  return isThere ? idOf(frameAt(batch.bytes, 0)) : undefined;
+}
+
+/** The ids of framed events, framed themselves: what is kept of events that are removed. */
+export function framedIds(events: Buffer): Buffer {
+  const ids: Buffer[] = [];
+  for (let at = 0; at < events.length;) {
+    const event = frameStarting(events, at);
+    at += event.length;
+    ids.push(frame(idOf(event)));
+  }
+  return Buffer.concat(ids);
+}
+
+/** One of framedIds(). */
+export function framedId(ids: Buffer, index: number): Buffer {
+  return frameAt(ids, index).subarray(FRAME_HEADER_BYTES);
 }
 
 /** The events but for those left out. */
@@ -125,12 +136,12 @@ function without(
   const keptIds = new Uint32Array(2 * (count - leftOut.size));
   let size = 0;
   for (let i = 0, at = 0; i < count; i++) {
-    const frame = frameStarting(bytes, at);
-    at += frame.length;
+    const event = frameStarting(bytes, at);
+    at += event.length;
     if (leftOut.has(i)) continue;
     keptIds.set(ids.subarray(2 * i, 2 * i + 2), 2 * frames.length);
-    frames.push(frame);
-    size += frame.length;
+    frames.push(event);
+    size += event.length;
   }
   return { topic, count: frames.length, bytes: concatenate(frames, allocate(size)), ids: keptIds };
 }

@@ -1,7 +1,7 @@
 import type { Cursor, Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import { AppendQueue, type Commit, type StoredRun } from './append-queue.js';
-import { Deduplication, eventAt } from './deduplication.js';
+import { Deduplication, idAt } from './deduplication.js';
 import type { Epochs } from './epochs.js';
 import { type CursorPlace, EventRepository, type EventWriter } from './event-repository.js';
 import type { RecentIds } from './recent-ids.js';
@@ -36,14 +36,15 @@ export abstract class EmbeddedRepository extends EventRepository {
     this.durableHead = head;
     this.now = now;
     this.tail = new Tail(head, tailBytes);
-    // The tail may still have what retention has removed.
-    const lookUp = (topic: string, position: Position): Buffer | undefined =>
-      position > this.floorOf(topic) ? eventAt(this, topic, position) : undefined;
     this.queue = new AppendQueue(
       { epochs, head, storedAt, now },
       (commit) => this.commit(commit),
       (runs) => this.publish(runs),
-      new Deduplication(recent, lookUp),
+      new Deduplication(recent, (topic, position) =>
+        position > this.floorOf(topic)
+          ? idAt(this, topic, position)
+          : this.removedIdAt(topic, position),
+      ),
     );
     this.sweep = setInterval(() => {
       if (this.isRetentionDue()) this.queue.commitAnyway();
@@ -57,6 +58,9 @@ export abstract class EmbeddedRepository extends EventRepository {
   protected abstract isRetentionDue(): boolean;
 
   protected abstract floorOf(topic: string): Position;
+
+  /** The id of an event that was removed, for as long as it is remembered. */
+  protected abstract removedIdAt(topic: string, position: Position): Buffer | undefined;
 
   abstract override read(topic: string, after: Position, maxBytes: number): EventBatch | undefined;
 

@@ -1,6 +1,7 @@
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import type { Commit } from './append-queue.js';
+import type { Commit, StoredRun } from './append-queue.js';
+import { framedId, framedIds } from './deduplication.js';
 import { EmbeddedRepository } from './embedded-repository.js';
 import { Epochs } from './epochs.js';
 import { type Durability, EventsRemovedError } from './event-repository.js';
@@ -23,17 +24,22 @@ export class MemoryRepository extends EmbeddedRepository {
   private readonly retention: RetentionLimits;
   /** Of each topic that lost events, the position of the newest removed. */
   private readonly floors = new Map<string, Position>();
+  private readonly recent: RecentIds;
+  /** Runs that were removed, with the ids of their events for bytes, while those are remembered. */
+  private removed: StoredRun[] = [];
 
   constructor({ dedup = NO_DEDUP, retention = KEEP_ALL, now = logClock(0) }: MemoryOptions = {}) {
+    const recent = new RecentIds(dedup);
     super({
       epochs: new Epochs([]).begun(0),
       head: 0,
       storedAt: 0,
       now,
-      recent: new RecentIds(dedup),
+      recent,
       tailBytes: Infinity,
     });
     this.retention = retention;
+    this.recent = recent;
   }
 
   override read(topic: string, after: Position, maxBytes: number): EventBatch | undefined {
@@ -60,6 +66,13 @@ export class MemoryRepository extends EmbeddedRepository {
     return this.floors.get(topic) ?? 0;
   }
 
+  protected override removedIdAt(topic: string, position: Position): Buffer | undefined {
+    const run = this.removed.find(
+      (one) => one.topic === topic && one.first <= position && position <= one.last,
+    );
+    return run && framedId(run.bytes, position - run.first);
+  }
+
   protected override isRetentionDue(): boolean {
     const { oldest } = this.tail;
     if (!oldest) return false;
@@ -70,7 +83,7 @@ export class MemoryRepository extends EmbeddedRepository {
 
   /** What is stored is added when it is published: what is removed here makes room for it. */
   protected override commit({ runs }: Commit): Promise<void> {
-    while (this.isRetentionDue()) this.removeOldest();
+    while (this.isRetentionDue()) this.remove(this.tail.oldest!);
     const { topicMaxBytes } = this.retention;
     for (const topic of topicMaxBytes > 0 ? new Set(runs.map((run) => run.topic)) : []) {
       const held = this.tail.runs(topic);
@@ -79,16 +92,19 @@ export class MemoryRepository extends EmbeddedRepository {
       for (const run of held.slice(0, -1)) {
         if (bytes <= topicMaxBytes) break;
         bytes -= run.bytes.length;
-        this.tail.remove(run);
-        this.floors.set(topic, run.last);
+        this.remove(run);
       }
     }
+    const isRemembered = ({ last, storedAt }: StoredRun): boolean =>
+      this.recent.isRemembered(last, storedAt, this.now());
+    const firstRemembered = this.removed.findIndex(isRemembered);
+    if (firstRemembered !== 0) this.removed = this.removed.filter(isRemembered);
     return Promise.resolve();
   }
 
-  private removeOldest(): void {
-    const oldest = this.tail.oldest!;
-    this.tail.remove(oldest);
-    this.floors.set(oldest.topic, oldest.last);
+  private remove(run: StoredRun): void {
+    this.removed.push({ ...run, bytes: framedIds(run.bytes) });
+    this.tail.remove(run);
+    this.floors.set(run.topic, run.last);
   }
 }

@@ -39,6 +39,11 @@ export class RecentIds {
     this.newest = buckets(this.capacity);
   }
 
+  /** Whether events up to a position, stored at a time, may still be asked about. */
+  isRemembered(last: Position, storedAt: number, now: number): boolean {
+    return last >= this.oldest && storedAt >= now - this.window.milliseconds;
+  }
+
   /** The position of the oldest entry; Infinity where there is none. */
   get oldest(): Position {
     if (this.added === 0) return Infinity;

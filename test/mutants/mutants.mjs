@@ -143,6 +143,13 @@ export const mutants = [
     tests: ['test/contract/retention', 'test/e2e/watch'],
   },
   {
+    name: 'log: off by one at the floor of retention in the file',
+    file: 'src/repository/lmdb/lmdb-repository.ts',
+    from: 'if (after < this.floorOf(topic))',
+    to: 'if (after < this.floorOf(topic) - 1)',
+    tests: ['test/contract/retention', 'test/e2e/watch'],
+  },
+  {
     name: 'watch: a heartbeat one too far',
     file: 'src/feed/watch.ts',
     from: 'yield heartbeatEvent(topic, this.repository.cursorAt(position));',
@@ -166,8 +173,29 @@ export const mutants = [
   {
     name: 'dedup: by hash alone',
     file: 'src/repository/deduplication.ts',
-    from: 'return event !== undefined && idOf(event).equals(idOf(frameAt(this.events.bytes, this.at)));',
-    to: 'return event !== undefined;',
+    from: 'return id?.equals(idOf(frameAt(this.events.bytes, this.at))) ?? false;',
+    to: 'return id !== undefined;',
+    tests: ['test/contract/dedup'],
+  },
+  {
+    name: 'dedup: by topic only',
+    file: 'src/repository/deduplication.ts',
+    from: 'const known = hasId ? this.recent.find(high, low, this.now, this.isSame) : undefined;',
+    to: 'const known = this.storedIdAt(topic, this.recent.oldest) ? this.recent.oldest : undefined;',
+    tests: ['test/contract/dedup'],
+  },
+  {
+    name: 'dedup: forgets what retention removes',
+    file: 'src/repository/lmdb/retention-table.ts',
+    from: 'this.removedIds.keep(topic, run, this.now, () => this.runs.bytesOf(topic, run));',
+    to: '',
+    tests: ['test/contract/retention'],
+  },
+  {
+    name: 'dedup: forgets at a restart',
+    file: 'src/repository/lmdb/lmdb-repository.ts',
+    from: 'store.ids.recall(now());',
+    to: '',
     tests: ['test/contract/dedup'],
   },
   {

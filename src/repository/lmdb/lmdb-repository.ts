@@ -101,6 +101,10 @@ export class LmdbRepository extends EmbeddedRepository {
     return this.store.retention.floor(topic);
   }
 
+  protected override removedIdAt(topic: string, position: Position): Buffer | undefined {
+    return this.store.removedIds.at(topic, position);
+  }
+
   protected override isRetentionDue(): boolean {
     return this.store.retention.isDue(this.now(), this.heldBytes);
   }

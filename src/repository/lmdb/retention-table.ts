@@ -2,6 +2,7 @@ import type { Database } from 'lmdb';
 import type { Position } from '../../wire/cursor.js';
 import type { StoredRun } from '../append-queue.js';
 import type { RetentionLimits } from '../retention.js';
+import type { RemovedIds } from './removed-ids.js';
 import { positionKey, type RunKey } from './run-key.js';
 import type { RunTable } from './run-table.js';
 
@@ -28,6 +29,7 @@ export class RetentionTable {
     /** Of each topic that lost events, the position of the newest removed. */
     private readonly floors: Database<Position, string>,
     private readonly runs: RunTable,
+    private readonly removedIds: RemovedIds,
     private readonly limits: RetentionLimits,
   ) {}
 
@@ -52,10 +54,12 @@ export class RetentionTable {
       const runs = stored.map(({ topic, first }) => [topic, first] as const);
       void this.order.put(positionKey(stored[0].first), { storedAt: stored[0].storedAt, runs });
     }
-    const removal = new Removal(this.runs, Math.max(REMOVED_AT_ONCE, 2 * stored.length));
+    const atMost = Math.max(REMOVED_AT_ONCE, 2 * stored.length);
+    const removal = new Removal(this.runs, this.removedIds, now, atMost);
     if (this.isDue(now, heldBytes)) this.removeOldest(removal, now, heldBytes);
     if (this.limits.topicMaxBytes > 0) this.removeOfTopics(removal, stored);
     for (const [topic, floor] of removal.floors) void this.floors.put(topic, floor);
+    if (removal.bytes > 0) this.removedIds.forget(now, 2 * atMost);
     return removal.bytes;
   }
 
@@ -103,14 +107,17 @@ class Removal {
 
   constructor(
     private readonly runs: RunTable,
-    private readonly most: number,
+    private readonly removedIds: RemovedIds,
+    private readonly now: number,
+    private readonly atMost: number,
   ) {}
 
   get isDone(): boolean {
-    return this.count >= this.most;
+    return this.count >= this.atMost;
   }
 
   remove(topic: string, run: RunKey): void {
+    this.removedIds.keep(topic, run, this.now, () => this.runs.bytesOf(topic, run));
     this.runs.remove(topic, run);
     this.floors.set(topic, Math.max(run.last, this.floors.get(topic) ?? 0));
     this.bytes += run.size;

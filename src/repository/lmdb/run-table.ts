@@ -22,6 +22,12 @@ export class RunTable {
     }
   }
 
+  /** A copy of the bytes of a run that is there. */
+  bytesOf(topic: string, run: RunKey): Buffer {
+    const [{ value }] = this.db.getRange({ start: startKey(topic, run.first), limit: 1 });
+    return value;
+  }
+
   /** To be called within a batch. */
   remove(topic: string, run: RunKey): void {
     for (const key of this.db.getKeys({ start: startKey(topic, run.first), limit: 1 }))

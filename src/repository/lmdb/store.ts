@@ -7,6 +7,7 @@ import { type EpochStart, Epochs } from '../epochs.js';
 import type { DedupWindow, RecentIds } from '../recent-ids.js';
 import type { RetentionLimits } from '../retention.js';
 import { IdTable } from './id-table.js';
+import { type RemovedRun, RemovedIds } from './removed-ids.js';
 import { type CommitRecord, RetentionTable } from './retention-table.js';
 import { RunTable } from './run-table.js';
 
@@ -44,6 +45,7 @@ export class Store {
     readonly runs: RunTable,
     readonly ids: IdTable,
     readonly retention: RetentionTable,
+    readonly removedIds: RemovedIds,
     private readonly meta: Database<unknown, string>,
     private readonly databases: readonly Database[],
   ) {}
@@ -141,15 +143,18 @@ export function openStore(
     keyEncoding: 'binary',
   });
   const floors = root.openDB<Position, string>({ name: 'floors', encoding: 'json' });
+  const removed = root.openDB<RemovedRun, Buffer>({ name: 'removed', keyEncoding: 'binary' });
   const runTable = new RunTable(runs);
+  const removedIds = new RemovedIds(removed, recent);
   return new Store(
     path,
     root,
     runTable,
     new IdTable(ids, dedup, recent),
-    new RetentionTable(order, floors, runTable, limits),
+    new RetentionTable(order, floors, runTable, removedIds, limits),
+    removedIds,
     meta,
-    [meta, runs, ids, order, floors],
+    [meta, runs, ids, order, floors, removed],
   );
 }
 

@@ -1,0 +1,89 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type History, positionOf, type UploadRecord, type WatchRecord } from './history.js';
+import { type Plan, TOPICS, type WatcherPlan } from './plan.js';
+import { produce, upload } from './producer.js';
+import { LAST_READER } from './validators.js';
+import { follow } from './watcher.js';
+import type { World } from './world.js';
+
+/** Reads on, whatever happens: what it misses is what the server says is gone. */
+const STEADY: WatcherPlan = {
+  topic: 0,
+  start: 'earliest',
+  newest: 0,
+  heartbeat: true,
+  burst: 1_000,
+  pause: 0,
+  breaks: [],
+};
+
+/**
+ * Lets a plan happen.
+ *
+ * @param name of its topics; no other history's
+ * @param calm when the service is not restarted any more
+ */
+export async function run(
+  plan: Plan,
+  name: string,
+  world: World,
+  calm: Promise<void>,
+  retention: boolean,
+): Promise<History> {
+  const uploads: UploadRecord[] = [];
+  const watches: WatchRecord[] = [];
+  const topics = Array.from({ length: TOPICS }, (_, i) => `${name}.${i}`);
+  const client = () => world.client(name);
+  const ends = new Map<string, number>();
+  const watching = [...plan.watchers, ...topics.map((_, topic) => ({ ...STEADY, topic }))].map(
+    (watcher, i) => followTopic(watcher, `${name} watcher ${i}`),
+  );
+
+  async function followTopic(watcher: WatcherPlan, called: string): Promise<void> {
+    const topic = topics[watcher.topic];
+    const isEnd = (cursor: string): boolean => positionOf(cursor) >= (ends.get(topic) ?? Infinity);
+    await follow(watcher, { watcher: called, topic }, client, (call) => watches.push(call), isEnd);
+  }
+
+  await Promise.all(
+    plan.producers.flatMap((producer, i) =>
+      ['', ...(producer.hasTwin ? [' twin'] : [])].map((twin) => {
+        const names = { call: `${name} producer ${i}${twin}`, ids: `${name}-${i}`, topics };
+        return produce(producer, names, client, (call) => uploads.push(call));
+      }),
+    ),
+  );
+  await calm;
+  for (const topic of topics) ends.set(topic, await end(topic));
+
+  async function end(topic: string): Promise<number> {
+    const events = [{ topic, id: 'end-0' }];
+    const call = await upload(await client(), events, { burst: 1, pause: 0, ending: 'finish' });
+    uploads.push({ producer: `${name} end`, ...call });
+    if (call.result.is !== 'stored')
+      throw new Error(`the last upload failed: ${JSON.stringify(call)}`);
+    return positionOf(call.lastCursor);
+  }
+
+  await Promise.all(watching);
+  await Promise.all(
+    topics.map((_, topic) =>
+      followTopic({ ...STEADY, topic }, `${name} topic ${topic} ${LAST_READER}`),
+    ),
+  );
+  return { uploads, watches, retention };
+}
+
+/** Fails when a history does not end: a watch that waits for what never comes. */
+export async function within<T>(seconds: number, what: string, work: Promise<T>): Promise<T> {
+  const late = new AbortController();
+  const timeout = sleep(seconds * 1_000, undefined, { signal: late.signal }).then(() => {
+    throw new Error(`${what}: not over after ${seconds} s`);
+  });
+  timeout.catch(() => {});
+  try {
+    return await Promise.race([work, timeout]);
+  } finally {
+    late.abort();
+  }
+}

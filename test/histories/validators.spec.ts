@@ -1,0 +1,166 @@
+import { expect, test } from 'vitest';
+import { epochOf, formatCursor } from '../../src/wire/cursor.js';
+import type { History, Seen, UploadRecord, WatchRecord } from './history.js';
+import { validators } from './validators.js';
+
+const cursor = (position: number): string => formatCursor({ epoch: epochOf(0), position });
+
+/** Events by position and id; '' is a heartbeat. */
+const seen = (...events: [position: number, id: string][]): Seen[] =>
+  events.map(([position, id]) => ({ cursor: cursor(position), id, intact: true }));
+
+const uploaded = (
+  producer: string,
+  ids: string,
+  result?: UploadRecord['result'],
+): UploadRecord => ({
+  producer,
+  events: ids.split('').map((id) => ({ topic: 't', id })),
+  result: result ?? { is: 'stored', received: ids.length, duplicates: 0 },
+  lastCursor: '',
+});
+
+const watched = (
+  watcher: string,
+  start: WatchRecord['start'],
+  events: Seen[],
+  rest: Partial<WatchRecord> = {},
+): WatchRecord => ({
+  watcher,
+  topic: 't',
+  start,
+  headers: { head: cursor(2), earliest: cursor(0) },
+  seen: events,
+  ...rest,
+});
+
+const earliest = { is: 'earliest' } as const;
+const after = (position: number) => ({ is: 'after', cursor: cursor(position) }) as const;
+const all = seen([1, 'a'], [2, 'b'], [4, 'c'], [5, 'd'], [6, '']);
+const readToTheEnd = watched('last', earliest, all);
+
+/** Two producers' four events; one watcher with a break and a heartbeat, another with a gap that was declared. */
+const good: History = {
+  retention: true,
+  uploads: [uploaded('p', 'ab'), uploaded('q', 'cd')],
+  watches: [
+    watched('w', { is: 'live' }, seen([4, 'c'], [4, ''])),
+    watched('w', after(4), seen([5, 'd'], [6, ''])),
+    watched('v', { is: 'last', count: 2 }, seen([1, 'a']), {
+      refusal: { reason: 'CURSOR_EXPIRED', earliest: cursor(4) },
+    }),
+    watched('v', after(4), seen([5, 'd'])),
+    readToTheEnd,
+  ],
+};
+
+test('a history that keeps its promises breaks none', () => {
+  for (const [promise, validate] of Object.entries(validators))
+    expect([promise, ...validate(good)]).toEqual([promise]);
+});
+
+const watching = (...watches: WatchRecord[]): History => ({
+  ...good,
+  watches: [...watches, readToTheEnd],
+});
+const uploading = (...uploads: UploadRecord[]): History => ({ ...good, uploads });
+const expired = (position: number) => ({
+  refusal: { reason: 'CURSOR_EXPIRED', earliest: cursor(position) },
+});
+
+test.each<[promise: string, what: string, history: History]>([
+  ['ordered', 'events out of order', watching(watched('w', after(0), seen([2, 'b'], [1, 'a'])))],
+  ['ordered', 'an event twice', watching(watched('w', after(0), seen([1, 'a'], [1, 'a'])))],
+  [
+    'ordered',
+    'an event behind a heartbeat',
+    watching(watched('w', after(0), seen([2, ''], [1, 'a']))),
+  ],
+  ['ordered', 'another event at a position', watching(watched('w', after(1), seen([2, 'x'])))],
+  ['ordered', 'a producer out of its order', uploading(uploaded('p', 'ba'), uploaded('q', 'cd'))],
+  [
+    'ordered',
+    'another body',
+    watching(watched('w', after(0), [{ cursor: cursor(1), id: 'a', intact: false }])),
+  ],
+  ['unique', 'an event stored twice', watching(watched('w', after(6), seen([7, 'a'])))],
+  [
+    'unique',
+    'an event taken for a duplicate',
+    uploading(uploaded('p', 'abcd', { is: 'stored', received: 4, duplicates: 1 })),
+  ],
+  ['complete', 'a watch that skips', watching(watched('w', after(0), seen([1, 'a'], [4, 'c'])))],
+  ['complete', 'a live watch that skips', watching(watched('w', { is: 'live' }, seen([5, 'd'])))],
+  [
+    'complete',
+    'a heartbeat past an event not sent',
+    watching(watched('w', after(0), seen([1, 'a'], [3, '']))),
+  ],
+  [
+    'complete',
+    'an event from before the start',
+    watching(watched('w', after(1), seen([1, 'a'], [2, 'b']))),
+  ],
+  [
+    'complete',
+    'too few of the newest',
+    watching(watched('w', { is: 'last', count: 2 }, seen([2, 'b']))),
+  ],
+  [
+    'resumable',
+    'a cursor refused',
+    watching(watched('w', after(1), [], { refusal: { reason: 'EPOCH_CHANGED' } })),
+  ],
+  [
+    'resumable',
+    'an event gone without retention',
+    { ...watching(watched('w', after(1), [], expired(4))), retention: false },
+  ],
+  [
+    'gapHonest',
+    'a break that loses events',
+    watching(watched('w', after(0), seen([1, 'a'])), watched('w', after(2), seen([4, 'c']))),
+  ],
+  [
+    'gapHonest',
+    'a gap with more in it than was said',
+    watching(
+      watched('w', after(0), seen([1, 'a']), expired(2)),
+      watched('w', after(4), seen([5, 'd'])),
+    ),
+  ],
+  ['gapHonest', 'a gap that is none', watching(watched('w', after(4), [], expired(4)))],
+  ['gapHonest', 'a gap with nothing in it', watching(watched('w', after(2), [], expired(3)))],
+  [
+    'durable',
+    'an acknowledged event that is not there',
+    uploading(uploaded('p', 'abx'), uploaded('q', 'cd')),
+  ],
+  [
+    'durable',
+    'an acknowledgement of less than was sent',
+    uploading(uploaded('p', 'ab', { is: 'stored', received: 1, duplicates: 0 })),
+  ],
+  [
+    'durable',
+    'more stored than a failed upload said',
+    uploading(uploaded('p', 'abc', { is: 'failed', received: 2, reason: 'DRAINING' })),
+  ],
+  [
+    'durable',
+    'a hole in what is stored of a broken upload',
+    uploading(uploaded('p', 'axb', { is: 'unknown' })),
+  ],
+  [
+    'neverEarly',
+    'an event that is not there in the end',
+    { ...good, watches: [...good.watches, watched('u', after(2), seen([3, 'e']))] },
+  ],
+])('not %s: %s', (promise, _what, history) => {
+  // Where events may be gone, nobody can say that one is missing.
+  const calm = {
+    ...history,
+    watches: history.watches.filter(({ refusal }) => promise !== 'durable' || !refusal),
+  };
+  expect(validators[promise](calm)).not.toEqual([]);
+});

@@ -1,0 +1,248 @@
+import {
+  endOf,
+  type History,
+  type Known,
+  knownEvents,
+  positionOf,
+  startOf,
+  watchers,
+  type WatchRecord,
+} from './history.js';
+
+/** What a history breaks of one promise: a sentence for each breach. */
+export type Validator = (history: History) => string[];
+
+/** Positions only go up, within a watch and along each producer's uploads; one position has one event. */
+function ordered(history: History): string[] {
+  const breaches: string[] = [];
+  const at = new Map<number, string>();
+  for (const { watcher, topic, seen } of history.watches) {
+    let before = -1;
+    for (const { cursor, id, intact } of seen) {
+      const position = positionOf(cursor);
+      // A heartbeat may stand where the last event does.
+      if (position < before || (position === before && id !== ''))
+        breaches.push(`${watcher} got ${id || 'a heartbeat'} at ${position} after ${before}`);
+      before = position;
+      if (id === '') continue;
+      if (!intact) breaches.push(`${watcher} got ${id} with another topic or body`);
+      const event = `${topic} ${id}`;
+      const other = at.get(position);
+      if (other !== undefined && other !== event)
+        breaches.push(`position ${position} has both ${other} and ${event}`);
+      at.set(position, event);
+    }
+  }
+  const places = new Map([...at].map(([position, event]) => [event, position]));
+  const topicsOfTwins = twins(history);
+  for (const { producer, events } of history.uploads) {
+    const before = new Map<string, number>();
+    for (const { topic, id } of events) {
+      const place = places.get(`${topic} ${id}`);
+      // What two producers send is stored in the order of either.
+      if (place === undefined || topicsOfTwins.has(producer)) continue;
+      const last = before.get(topic) ?? -1;
+      if (place < last) breaches.push(`${producer}: ${id} stands before what was sent before it`);
+      before.set(topic, place);
+    }
+  }
+  return breaches;
+}
+
+/** No event is stored twice, and none is taken for another's duplicate. */
+function unique(history: History): string[] {
+  const breaches: string[] = [];
+  for (const [topic, events] of knownEvents(history)) {
+    const places = new Map<string, number>();
+    for (const { id, position } of events) {
+      const other = places.get(id);
+      if (other !== undefined) breaches.push(`${topic} has ${id} at ${other} and ${position}`);
+      places.set(id, position);
+    }
+  }
+  const sent = new Set<string>();
+  let first = 0;
+  for (const { events, result } of history.uploads) {
+    // What an unknown or failed one has stored, others found as duplicates: how many can't be told.
+    if (result.is !== 'stored') return breaches;
+    for (const { topic, id } of events) sent.add(`${topic} ${id}`);
+    first += result.received - result.duplicates;
+  }
+  if (first !== sent.size)
+    breaches.push(`of ${sent.size} different events, ${first} were said to be new`);
+  return breaches;
+}
+
+/** A watch skips nothing between its start and the last that it got. */
+function complete(history: History): string[] {
+  const known = knownEvents(history);
+  return history.watches.flatMap((watch) => {
+    const start = watch.start.is === 'earliest' && !history.retention ? 0 : startOf(watch);
+    const end = endOf(watch);
+    if (start === undefined || end === undefined) return [];
+    const got = new Set(watch.seen.map(({ cursor }) => positionOf(cursor)));
+    const missing = between(known.get(watch.topic), start, end).filter(
+      ({ position }) => !got.has(position),
+    );
+    const early = watch.seen.filter(({ cursor, id }) => id !== '' && positionOf(cursor) <= start);
+    return [
+      ...missing.map(({ id, position }) => `${watch.watcher} did not get ${id} at ${position}`),
+      ...early.map(({ id }) => `${watch.watcher} got ${id}, which stands before its start`),
+      ...newest(watch, known.get(watch.topic)),
+    ];
+  });
+}
+
+/** "The newest n" are n, if there are as many. */
+function newest({ watcher, start, headers, seen }: WatchRecord, known: Known[] = []): string[] {
+  if (start.is !== 'last' || !headers || seen.length === 0) return [];
+  const [earliest, head] = [positionOf(headers.earliest), positionOf(headers.head)];
+  const expected = between(known, earliest, head).slice(-start.count)[0];
+  const first = seen.find(({ id }) => id !== '');
+  if (!expected || !first || positionOf(first.cursor) === expected.position) return [];
+  return [`${watcher} asked for the last ${start.count} and began with ${first.id}`];
+}
+
+/** Going on after any cursor that was given out is never refused, but for what retention took. */
+function resumable({ watches, retention }: History): string[] {
+  return watches.flatMap(({ watcher, refusal, start }) =>
+    !refusal || (retention && refusal.reason === 'CURSOR_EXPIRED')
+      ? []
+      : [`${watcher}, started ${JSON.stringify(start)}, ended with ${refusal.reason}`],
+  );
+}
+
+/** What a watcher did not get, over all its calls, is exactly what the server said was gone. */
+function gapHonest(history: History): string[] {
+  const known = knownEvents(history);
+  const unseen = unseenTopics(history, known);
+  return watchers(history).flatMap((calls) => {
+    const [{ watcher, topic }] = calls;
+    const begin = calls.map(startOf).find((start) => start !== undefined);
+    if (begin === undefined) return [];
+    const breaches: string[] = [];
+    const got = new Set<number>();
+    const gone = new Set<number>();
+    let end = begin;
+    for (const call of calls) {
+      for (const { cursor } of call.seen) got.add(positionOf(cursor));
+      end = Math.max(end, endOf(call) ?? 0);
+      if (call.refusal?.earliest === undefined) continue;
+      const earliest = positionOf(call.refusal.earliest);
+      if (earliest <= end)
+        breaches.push(`${watcher} was told of a gap from ${end} to ${earliest}, which is none`);
+      const taken = between(known.get(topic), end, earliest);
+      if (taken.length === 0 && !unseen.has(topic))
+        breaches.push(`${watcher} was told of a gap from ${end} to ${earliest} with nothing in it`);
+      for (const { position } of taken) gone.add(position);
+      end = Math.max(end, earliest);
+    }
+    for (const { id, position } of between(known.get(topic), begin, end)) {
+      if (got.has(position) === gone.has(position))
+        breaches.push(
+          gone.has(position)
+            ? `${watcher} got ${id}, which it was told is gone`
+            : `${watcher} misses ${id} at ${position}, and was not told`,
+        );
+    }
+    return breaches;
+  });
+}
+
+/** What was acknowledged is there; of any upload a prefix is, and of a failed one exactly what it said. */
+function durable(history: History): string[] {
+  const stored = new Set(
+    [...knownEvents(history)].flatMap(([topic, events]) =>
+      events.map(({ id }) => `${topic} ${id}`),
+    ),
+  );
+  // Where retention was faster than some watcher, what nobody saw may have been there.
+  const gaps = new Set(history.watches.filter(({ refusal }) => refusal).map(({ topic }) => topic));
+  const resent = sentTwice(history);
+  return history.uploads.flatMap(({ producer, events, result }) => {
+    const breaches: string[] = [];
+    const acknowledged = result.is === 'unknown' ? 0 : result.received;
+    if (result.is === 'stored' && acknowledged !== events.length)
+      breaches.push(
+        `${producer} sent ${events.length} events, of which ${acknowledged} are stored`,
+      );
+    let ended = false;
+    events.forEach(({ topic, id }, i) => {
+      const isThere = stored.has(`${topic} ${id}`);
+      if (i < acknowledged && !isThere && !gaps.has(topic))
+        breaches.push(`${producer}: ${id} was acknowledged and is not there`);
+      if (i >= acknowledged) {
+        ended ||= result.is === 'failed' || (!isThere && !gaps.has(topic));
+        if (ended && isThere && !resent.has(`${topic} ${id}`))
+          breaches.push(`${producer}: ${id} is there, beyond what is stored of its upload`);
+      }
+    });
+    return breaches;
+  });
+}
+
+/** Nothing that a watch saw is ever taken back: who reads it all in the end finds it where it was. */
+function neverEarly(history: History): string[] {
+  const known = knownEvents(history);
+  return history.watches
+    .filter(({ watcher }) => watcher.endsWith(LAST_READER))
+    .flatMap((last) => {
+      const start = startOf(last);
+      if (start === undefined) return [`${last.watcher} did not start`];
+      const found = new Map(last.seen.map(({ cursor, id }) => [positionOf(cursor), id]));
+      return between(known.get(last.topic), start, endOf(last) ?? 0)
+        .filter(({ position, id }) => found.get(position) !== id)
+        .map(({ id, position }) => `${id} was seen at ${position}, and is not there in the end`);
+    });
+}
+
+/** Who reads a topic from its beginning when all is over has a name that ends so. */
+export const LAST_READER = 'last';
+
+export const validators: Readonly<Record<string, Validator>> = {
+  ordered,
+  unique,
+  complete,
+  resumable,
+  gapHonest,
+  durable,
+  neverEarly,
+};
+
+function between(events: readonly Known[] = [], after: number, until: number): Known[] {
+  return events.filter(({ position }) => position > after && position <= until);
+}
+
+/** Topics with events that were sent and that no watch saw: not stored, or removed before. */
+function unseenTopics({ uploads }: History, known: ReadonlyMap<string, Known[]>): Set<string> {
+  const seen = new Set([...known].flatMap(([topic, all]) => all.map(({ id }) => `${topic} ${id}`)));
+  return new Set(
+    uploads.flatMap(({ events }) =>
+      events.filter(({ topic, id }) => !seen.has(`${topic} ${id}`)).map(({ topic }) => topic),
+    ),
+  );
+}
+
+/** Events that more than one call sent. */
+function sentTwice({ uploads }: History): Set<string> {
+  const once = new Set<string>();
+  const twice = new Set<string>();
+  for (const { events } of uploads)
+    for (const { topic, id } of events) {
+      const event = `${topic} ${id}`;
+      (once.has(event) ? twice : once).add(event);
+    }
+  return twice;
+}
+
+/** Producers that send what another producer sends. */
+function twins({ uploads }: History): Set<string> {
+  const senders = new Map<string, Set<string>>();
+  for (const { producer, events } of uploads)
+    for (const { topic, id } of events) {
+      const event = `${topic} ${id}`;
+      const producers = senders.get(event) ?? new Set<string>();
+      senders.set(event, producers.add(producer));
+    }
+  return new Set([...senders.values()].filter(({ size }) => size > 1).flatMap((all) => [...all]));
+}

@@ -1,0 +1,111 @@
+import { type ServiceError, status } from '@grpc/grpc-js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Event, WatchRequest } from '../../src/gen/feed/v1/feed.js';
+import { errorInfo, type FeedClient } from '../support/client.js';
+import type { Seen, WatchRecord, WatchStart } from './history.js';
+import type { WatcherPlan } from './plan.js';
+import { bodyOf } from './producer.js';
+
+/** A watch ends after so long (milliseconds) where nothing more comes. */
+const PATIENCE = 1_500;
+
+/** How a connection is lost; anything else is the server's word. */
+const LOST = new Set([status.CANCELLED, status.UNAVAILABLE]);
+
+type Names = Pick<WatchRecord, 'watcher' | 'topic'>;
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+interface Until {
+  /** How many events. */
+  readonly events: number;
+  /** Milliseconds. */
+  readonly patience: number;
+  readonly isEnd: (cursor: string) => boolean;
+}
+
+/**
+ * Watches as planned, call after call, each from where the one before stood; at last to the end.
+ *
+ * @param isEnd whether a cursor is the last of the topic, or behind it
+ */
+export async function follow(
+  plan: WatcherPlan,
+  names: Names,
+  client: () => Promise<FeedClient>,
+  record: (call: WatchRecord) => void,
+  isEnd: (cursor: string) => boolean,
+): Promise<void> {
+  let start: WatchStart =
+    plan.start === 'last' ? { is: 'last', count: plan.newest } : { is: plan.start };
+  const breaks = [...plan.breaks];
+  for (;;) {
+    const next = breaks.shift();
+    const until = { events: next?.events ?? Infinity, patience: next ? PATIENCE : Infinity, isEnd };
+    const call = await watch(await client(), { ...names, start }, plan, until);
+    record(call);
+    if (call.seen.length > 0 && isEnd(call.seen.at(-1)!.cursor)) return;
+    start = nextStart(call);
+    await sleep(next?.away ?? 20);
+  }
+}
+
+function nextStart({ start, headers, seen, refusal }: WatchRecord): WatchStart {
+  if (refusal?.earliest !== undefined) return { is: 'after', cursor: refusal.earliest };
+  if (seen.length > 0) return { is: 'after', cursor: seen.at(-1)!.cursor };
+  if (!headers || start.is === 'after' || start.is === 'last') return start;
+  return { is: 'after', cursor: start.is === 'live' ? headers.head : headers.earliest };
+}
+
+async function watch(
+  client: FeedClient,
+  begun: Pick<WatchRecord, 'watcher' | 'topic' | 'start'>,
+  { burst, pause, heartbeat }: WatcherPlan,
+  until: Until,
+): Promise<WatchRecord> {
+  const seen: Seen[] = [];
+  const record: Mutable<WatchRecord> = { ...begun, seen };
+  const call = client.Watch(
+    requestOf(begun.topic, begun.start, heartbeat || until.patience === Infinity),
+  );
+  call.on('metadata', (metadata) => {
+    const [head, earliest] = ['feed-head', 'feed-earliest'].map((name) => metadata.get(name)[0]);
+    if (head && earliest) record.headers = { head: String(head), earliest: String(earliest) };
+  });
+  const timer = Number.isFinite(until.patience)
+    ? setTimeout(() => call.cancel(), until.patience)
+    : undefined;
+  let events = 0;
+  try {
+    for await (const { cursor, id, topic, body } of call as AsyncIterable<Event>) {
+      const intact = topic === begun.topic && (id === '' || body === bodyOf(id));
+      seen.push({ cursor, id, intact });
+      if (id !== '') events++;
+      if (events >= until.events || until.isEnd(cursor)) break;
+      if (events % burst === 0) await sleep(pause);
+    }
+  } catch (error) {
+    record.refusal = refusalOf(error as ServiceError);
+  } finally {
+    clearTimeout(timer);
+    call.on('error', () => {});
+    call.cancel();
+  }
+  return record;
+}
+
+function refusalOf({ code, message, metadata }: ServiceError): WatchRecord['refusal'] {
+  if (LOST.has(code)) return undefined;
+  const info = metadata && errorInfo(metadata);
+  if (!info) return { reason: message };
+  return {
+    reason: info.reason,
+    ...(info.metadata.earliest && { earliest: info.metadata.earliest }),
+  };
+}
+
+function requestOf(topic: string, start: WatchStart, heartbeat: boolean): Partial<WatchRequest> {
+  const request = { topic, ...(heartbeat && { heartbeat: { seconds: 1, nanos: 0 } }) };
+  if (start.is === 'after') return { ...request, afterCursor: start.cursor };
+  if (start.is === 'last') return { ...request, last: start.count };
+  return { ...request, position: start.is === 'earliest' ? 1 : 2 };
+}
