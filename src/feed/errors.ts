@@ -4,6 +4,7 @@ export type Reason =
   | 'CURSOR_EXPIRED'
   | 'CURSOR_AHEAD'
   | 'EPOCH_CHANGED'
+  | 'REQUEST_INVALID'
   | 'TOPIC_INVALID'
   | 'START_INVALID'
   | 'HEARTBEAT_INVALID'

@@ -27,10 +27,10 @@ export function loadContract(): PackageDefinition {
 
 const asIs = (bytes: Buffer): Buffer => bytes;
 
-/** Streams of events and chat messages stay bytes: src/wire checks and makes them, in batches. */
-export function keepStreamsAsBytes(contract: PackageDefinition): void {
+/** Requests and streams of events and chat messages stay bytes: src/wire checks and makes them, in batches. */
+export function keepAsBytes(contract: PackageDefinition): void {
   for (const method of Object.values(contract[SERVICE]) as MethodDefinition<object, object>[]) {
-    if (method.requestStream) method.requestDeserialize = asIs;
+    method.requestDeserialize = asIs;
     if (method.responseStream) method.responseSerialize = asIs as never;
   }
 }

@@ -3,11 +3,12 @@ import { GrpcStreamMethod } from '@nestjs/microservices';
 import { Chats } from '../feed/chat.js';
 import { Uploads } from '../feed/upload.js';
 import { Watches } from '../feed/watch.js';
-import type { UploadResult, WatchRequest } from '../gen/feed/v1/feed.js';
+import type { UploadResult } from '../gen/feed/v1/feed.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { Frames, ReceivedFrames } from '../wire/frames.js';
 import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import { StatusFilter } from './status.filter.js';
+import { readWatchRequest } from './watch-request.js';
 import { Call, StreamedResult } from './transport/index.js';
 
 @Controller()
@@ -21,7 +22,8 @@ export class FeedController {
   ) {}
 
   @GrpcStreamMethod('FeedService')
-  async watch(request: WatchRequest, call: Call): Promise<AsyncIterable<EventBatch>> {
+  async watch(message: Buffer, call: Call): Promise<AsyncIterable<EventBatch>> {
+    const request = readWatchRequest(message);
     call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
     const { start, batches } = await this.watches.watch(request, call.signal);
     call.sendHeaders({ 'feed-head': start.head, 'feed-earliest': start.earliest });

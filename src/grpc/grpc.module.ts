@@ -8,7 +8,7 @@ import { FeedModule } from '../feed/feed.module.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
 import { logEnd } from './call-log.js';
-import { keepStreamsAsBytes, loadContract, PACKAGE, SERVICE } from './contract.js';
+import { keepAsBytes, loadContract, PACKAGE, SERVICE } from './contract.js';
 import { FeedController } from './feed.controller.js';
 import { createReflection } from './reflection.js';
 import { StreamStrategy } from './transport/index.js';
@@ -25,7 +25,7 @@ function createStrategy(config: Config, log: Logger, health: HealthImplementatio
       packageDefinition: contract,
       url: config.grpcAddress.text,
       onLoadPackageDefinition: (loaded, server) => {
-        keepStreamsAsBytes(loaded);
+        keepAsBytes(loaded);
         health.addToServer(server);
         createReflection().addToServer(server);
       },

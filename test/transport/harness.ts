@@ -10,7 +10,7 @@ import {
 import { GrpcStreamMethod, Transport } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
 import { onTestFinished } from 'vitest';
-import { keepStreamsAsBytes, loadContract, PACKAGE } from '../../src/grpc/contract.js';
+import { keepAsBytes, loadContract, PACKAGE } from '../../src/grpc/contract.js';
 import { StatusFilter } from '../../src/grpc/status.filter.js';
 import {
   type Call,
@@ -23,7 +23,7 @@ import { connect, type FeedClient } from '../support/client.js';
 
 /** What the three methods of the contract do in a test. */
 export interface Handlers {
-  watch?(request: { topic: string }, call: Call): unknown;
+  watch?(request: Buffer, call: Call): unknown;
   upload?(frames: AsyncIterable<ReceivedFrames>, call: Call): unknown;
   chat?(frames: AsyncIterable<ReceivedFrames>, call: Call): unknown;
 }
@@ -35,7 +35,7 @@ class TestController {
   constructor(@Inject('handlers') private readonly handlers: Handlers) {}
 
   @GrpcStreamMethod('FeedService')
-  watch(request: { topic: string }, call: Call): unknown {
+  watch(request: Buffer, call: Call): unknown {
     return this.handlers.watch!(request, call);
   }
 
@@ -75,7 +75,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     package: PACKAGE,
     packageDefinition: loadContract(),
     url: '127.0.0.1:0',
-    onLoadPackageDefinition: keepStreamsAsBytes,
+    onLoadPackageDefinition: keepAsBytes,
   };
   const strategy = new StreamStrategy({
     grpc,
