@@ -15,7 +15,7 @@ export class RawClient {
     address: string,
     settings: { initialWindowSize?: number } = {},
   ): Promise<RawClient> {
-    const session = http2Connect(`http://${address}`, { settings });
+    const session = http2Connect(`http://${address}`, { settings, maxSessionMemory: 1000 });
     await new Promise((resolve, reject) => {
       session.once('remoteSettings', resolve);
       session.once('error', reject);
