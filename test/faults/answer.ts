@@ -1,0 +1,105 @@
+import { constants, type OutgoingHttpHeaders } from 'node:http2';
+import { Metadata, status } from '@grpc/grpc-js';
+import { onTestFinished } from 'vitest';
+import { frame } from '../../src/wire/frames.js';
+import { errorInfo } from '../support/client.js';
+import { type RawCall, RawClient } from '../support/raw-client.js';
+import { bytesField } from '../wire/events.js';
+
+export type Method = 'Watch' | 'UploadEvents' | 'Chat';
+/** One of something for each method. */
+export type Each<T> = Readonly<Record<Method, T>>;
+
+/** The smallest good message of each. */
+export const GOOD: Each<Buffer> = {
+  Watch: bytesField(1, 't'),
+  UploadEvents: bytesField(2, 't'),
+  Chat: bytesField(2, 'hello'),
+};
+
+export const SERVED: Each<string> = { Watch: 'served', UploadEvents: 'OK', Chat: 'OK' };
+
+export const all = (answer: string): Each<string> => ({
+  Watch: answer,
+  UploadEvents: answer,
+  Chat: answer,
+});
+
+/** How these refuse a first message that is not what it must be. */
+export const STREAMS_REFUSE = {
+  UploadEvents: 'INVALID_ARGUMENT EVENT_INVALID index=0 received=0',
+  Chat: 'INVALID_ARGUMENT MESSAGE_INVALID',
+};
+export const REFUSED: Each<string> = {
+  Watch: 'INVALID_ARGUMENT REQUEST_INVALID',
+  ...STREAMS_REFUSE,
+};
+
+/** A frame with a flag of its own: 1 says that the message is compressed. */
+export function flagged(message: Uint8Array, flag = 1): Buffer {
+  const framed = frame(message);
+  framed[0] = flag;
+  return framed;
+}
+
+/** A client that is gone after the test. */
+export async function rawClient(address: string): Promise<RawClient> {
+  const raw = await RawClient.connect(address);
+  onTestFinished(() => raw.close());
+  return raw;
+}
+
+/** Sends these bytes as the whole request of a call of each method; says how each was answered. */
+export async function askAll(
+  raw: RawClient,
+  bytes: (method: Method) => Uint8Array,
+  headers: OutgoingHttpHeaders = {},
+): Promise<Each<string>> {
+  const answers = { ...GOOD } as Record<Method, unknown>;
+  for (const method of ['Watch', 'UploadEvents', 'Chat'] as const)
+    answers[method] = await ask(raw, method, bytes(method), headers);
+  return answers as Each<string>;
+}
+
+export function ask(
+  raw: RawClient,
+  method: string,
+  bytes: Uint8Array,
+  headers: OutgoingHttpHeaders = {},
+): Promise<string> {
+  const call = raw.open(method, headers);
+  call.stream.end(bytes);
+  return answerOf(call);
+}
+
+const TIMEOUT = 8_000;
+
+/**
+ * How a call was answered, in a line: its status with its ErrorInfo; the HTTP status where it has none of gRPC's;
+ * "served" for a watch that goes on, which is cancelled then.
+ */
+export async function answerOf(call: RawCall): Promise<string> {
+  call.drop();
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error('no answer')), TIMEOUT);
+  try {
+    return await Promise.race([answered(call), late.promise]);
+  } finally {
+    clearTimeout(timer);
+    call.stream.close(constants.NGHTTP2_CANCEL);
+  }
+}
+
+async function answered(call: RawCall): Promise<string> {
+  const headers = await Promise.race([call.headers, call.closed.then(() => undefined)]);
+  if (!headers) return `reset ${call.stream.rstCode}`;
+  if (Number(headers[':status']) !== 200) return `HTTP ${String(headers[':status'])}`;
+  if ('feed-head' in headers) return 'served';
+  const trailers = await call.trailers;
+  if (!trailers) return `reset ${call.stream.rstCode}`;
+  const code = status[Number(trailers['grpc-status'])];
+  const info = errorInfo(Metadata.fromHttp2Headers(trailers));
+  if (!info) return code;
+  const metadata = Object.entries(info.metadata).map(([name, value]) => ` ${name}=${value}`);
+  return `${code} ${info.reason}${metadata.toSorted().join('')}`;
+}

@@ -1,0 +1,196 @@
+import { deflateSync, gzipSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { frame } from '../../src/wire/frames.js';
+import { connect, take } from '../support/client.js';
+import { bytesField, encodeEvent } from '../wire/events.js';
+import {
+  all,
+  answerOf,
+  ask,
+  askAll,
+  type Each,
+  flagged,
+  GOOD,
+  type Method,
+  rawClient,
+  SERVED,
+  STREAMS_REFUSE,
+} from './answer.js';
+import { withBystander } from './bystander.js';
+
+const shared = withBystander();
+
+const METHODS = ['Watch', 'UploadEvents', 'Chat'] as const;
+const MIB = 1024 * 1024;
+const join = (...parts: readonly Uint8Array[]): Buffer => Buffer.concat(parts);
+const TOO_LONG: Each<string> = { Watch: 'RESOURCE_EXHAUSTED', ...STREAMS_REFUSE };
+
+/** grpc-js, which reads a watch's request, takes any message as plain where no compression is named. */
+const FLAGGED: Each<string> = { Watch: 'served', ...STREAMS_REFUSE };
+const FIVE_MIB = bytesField(3, Buffer.alloc(5 * MIB, 'a'));
+
+describe('frames', () => {
+  test.each<[string, (good: Buffer) => Buffer, Each<string>]>([
+    ['of no message', () => Buffer.alloc(0), { ...SERVED, Watch: 'UNIMPLEMENTED' }],
+    ['of two messages', (good) => join(good, good), { ...SERVED, Watch: 'UNIMPLEMENTED' }],
+    [
+      'that ends inside a header',
+      (good) => good.subarray(0, 3),
+      { Watch: 'UNIMPLEMENTED', ...STREAMS_REFUSE },
+    ],
+    [
+      'that ends inside a message',
+      (good) => good.subarray(0, -1),
+      { Watch: 'UNIMPLEMENTED', ...STREAMS_REFUSE },
+    ],
+    [
+      'that ends inside its second message', // grpc-js drops what is behind a watch's request
+      (good) => join(good, good.subarray(0, -1)),
+      {
+        Watch: 'served',
+        UploadEvents: 'INVALID_ARGUMENT EVENT_INVALID index=1 received=1',
+        Chat: STREAMS_REFUSE.Chat,
+      },
+    ],
+    ['of a length of 4 GiB', () => Buffer.from([0, 0xff, 0xff, 0xff, 0xff, 1]), TOO_LONG],
+    ['of a message with an unknown flag', (good) => flagged(good.subarray(5), 2), FLAGGED],
+    ['of 5 MiB', (good) => frame(join(good.subarray(5), FIVE_MIB)), TOO_LONG],
+  ])('a request %s', async (_what, bytes, expected) => {
+    const raw = await rawClient(shared.address);
+    expect(await askAll(raw, (method) => bytes(frame(GOOD[method])))).toEqual(expected);
+  });
+
+  test.each(METHODS)('a length of 4 GiB is refused before its bytes come: %s', async (method) => {
+    const raw = await rawClient(shared.address);
+    const call = raw.open(method);
+    call.stream.write(Buffer.from([0, 0xff, 0xff, 0xff, 0xff]));
+    expect(await answerOf(call)).toBe(TOO_LONG[method]);
+  });
+
+  test('300 calls that each announce and send most of a message hold no more than that', async () => {
+    const raw = await rawClient(shared.address);
+    const start = frame(Buffer.alloc(MIB)).subarray(0, 64 * 1024);
+    const calls = Array.from({ length: 300 }, () => raw.open('UploadEvents'));
+    for (const call of calls) call.stream.end(start);
+    const answers = await Promise.all(calls.map(answerOf));
+    expect(new Set(answers)).toEqual(new Set([STREAMS_REFUSE.UploadEvents]));
+  });
+
+  test('one upload over 10,000 topics is served', async () => {
+    const raw = await rawClient(shared.address);
+    const call = raw.open('UploadEvents');
+    for (let i = 0; i < 10_000; i++) call.send(encodeEvent({ id: 'x', topic: `topic.${i}` }));
+    call.stream.end();
+    expect(await answerOf(call)).toBe('OK');
+    const client = connect(shared.address);
+    for (const topic of ['topic.0', 'topic.5000', 'topic.9999'])
+      expect(await take(client, { topic, position: 1 }, 1)).toMatchObject([{ id: 'x', topic }]);
+    client.close();
+  });
+});
+
+describe('compression', () => {
+  const NOT_IT: Each<string> = { Watch: 'INTERNAL', ...STREAMS_REFUSE };
+  const compressors = { gzip: gzipSync, deflate: deflateSync };
+
+  describe.each(['gzip', 'deflate'] as const)('%s', (name) => {
+    const compress = compressors[name];
+    test.each<[string, (good: Buffer) => Buffer, Each<string>]>([
+      ['a message', compress, SERVED],
+      ['garbage', () => Buffer.from('garbage'), NOT_IT],
+      ['nothing', () => Buffer.alloc(0), NOT_IT],
+      ['a message cut short', (good) => compress(good).subarray(0, -3), NOT_IT],
+      ['a bomb', () => compress(Buffer.alloc(64 * MIB)), TOO_LONG],
+    ])('as %s', async (_what, message, expected) => {
+      const raw = await rawClient(shared.address);
+      const answers = await askAll(raw, (method) => flagged(message(GOOD[method])), {
+        'grpc-encoding': name,
+      });
+      expect(answers).toEqual(expected);
+    });
+  });
+
+  test('a gzip bomb of 1 GiB in less than 1 MiB is refused', async () => {
+    const raw = await rawClient(shared.address);
+    const member = gzipSync(Buffer.alloc(16 * MIB));
+    const bomb = flagged(join(...Array.from({ length: 64 }, () => member)));
+    expect(bomb.length).toBeLessThan(MIB);
+    const bombs = await Promise.all(
+      METHODS.flatMap((method) =>
+        Array.from({ length: 4 }, () => ask(raw, method, bomb, { 'grpc-encoding': 'gzip' })),
+      ),
+    );
+    expect(bombs).toEqual(METHODS.flatMap((method) => Array<string>(4).fill(TOO_LONG[method])));
+  });
+
+  test.each<[string, string, number, Each<string>]>([
+    ['of snappy', 'snappy', 1, all('UNIMPLEMENTED')],
+    ['named as something that every object has', '__proto__', 1, all('UNIMPLEMENTED')],
+    ['of none', 'identity', 1, { ...all('INTERNAL'), Watch: 'served' }], // grpc-js takes it as plain
+    ['of snappy that is not used', 'snappy', 0, SERVED],
+    ['of gzip that is not used', 'gzip', 0, SERVED],
+  ])('compression %s', async (_what, encoding, flag, expected) => {
+    const raw = await rawClient(shared.address);
+    const answers = await askAll(raw, (method) => flagged(GOOD[method], flag), {
+      'grpc-encoding': encoding,
+    });
+    expect(answers).toEqual(expected);
+  });
+});
+
+describe('headers', () => {
+  const message = (method: Method): Buffer => frame(GOOD[method]);
+
+  test.each<[string, Record<string, string | undefined>, Each<string>]>([
+    ['a content type of json', { 'content-type': 'application/json' }, all('HTTP 415')],
+    ['no content type', { 'content-type': undefined }, all('HTTP 415')],
+    // Node ends a GET's request at its headers, so there is no message.
+    ['the HTTP method GET', { ':method': 'GET' }, { ...SERVED, Watch: 'UNIMPLEMENTED' }],
+    ['the HTTP method PUT', { ':method': 'PUT' }, SERVED],
+    ['60 KB of metadata', { 'x-a': 'a'.repeat(20_000), 'x-b': 'b'.repeat(40_000) }, SERVED],
+    ['a -bin header that is no base64', { 'x-bin': '!!! not base64 \u00ff' }, SERVED],
+    ['an empty -bin header', { 'x-bin': '' }, SERVED],
+    ['details of an error', { 'grpc-status': '13', 'grpc-status-details-bin': 'AAAA' }, SERVED],
+  ])('with %s', async (_what, headers, expected) => {
+    const raw = await rawClient(shared.address);
+    expect(await askAll(raw, message, headers)).toEqual(expected);
+  });
+
+  test.each(['', 'x', '1', '-1S', '1.5S', '999999999S', '1s', '1S1S', ' 1S', '99999999H'])(
+    'a grpc-timeout of "%s" is none: the call is served',
+    async (timeout) => {
+      const raw = await rawClient(shared.address);
+      expect(await askAll(raw, message, { 'grpc-timeout': timeout })).toEqual(SERVED);
+    },
+  );
+
+  test.each(METHODS)('a grpc-timeout of no time is DEADLINE_EXCEEDED: %s', async (method) => {
+    const raw = await rawClient(shared.address);
+    const call = raw.open(method, { 'grpc-timeout': '0n' });
+    expect(await answerOf(call)).toBe('DEADLINE_EXCEEDED');
+  });
+
+  test.each([
+    '/',
+    '/x',
+    '/feed.v1.FeedService/Nothing',
+    '/feed.v2.FeedService/Watch',
+    '/feed.v1.FeedService/__proto__',
+    '/feed.v1.FeedService/Watch/',
+    '//feed.v1.FeedService/Watch',
+    '/%ff?x=%',
+    '/\u00e9\u00ff',
+    `/${'x'.repeat(5_000)}`,
+  ])('the unknown path %s is UNIMPLEMENTED', async (path) => {
+    const raw = await rawClient(shared.address);
+    expect(await ask(raw, '', frame(GOOD.Watch), { ':path': path })).toBe('UNIMPLEMENTED');
+  });
+
+  test('2,000 headers are refused; the connection goes on', async () => {
+    const raw = await rawClient(shared.address);
+    const headers = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`x-${i}`, 'a']));
+    const ENHANCE_YOUR_CALM = 11;
+    expect(await ask(raw, 'Watch', message('Watch'), headers)).toBe(`reset ${ENHANCE_YOUR_CALM}`);
+    expect(await askAll(raw, message)).toEqual(SERVED);
+  });
+});

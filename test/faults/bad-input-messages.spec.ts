@@ -1,0 +1,179 @@
+import { expect, test } from 'vitest';
+import { frame } from '../../src/wire/frames.js';
+import { bytesField, tag, varint, varintField } from '../wire/events.js';
+import {
+  all,
+  ask,
+  askAll,
+  type Each,
+  GOOD,
+  type Method,
+  rawClient,
+  REFUSED,
+  SERVED,
+} from './answer.js';
+import { withBystander } from './bystander.js';
+
+const shared = withBystander();
+
+const join = (...parts: readonly Uint8Array[]): Buffer => Buffer.concat(parts);
+const NOT_UTF8 = Buffer.from([0x61, 0xc3, 0x28]);
+
+/** Fields of other numbers than those of the contract. */
+const UNKNOWN = 99;
+const DEEP = 10_000;
+const groups = (depth: number): Buffer =>
+  join(Buffer.alloc(2 * depth, tag(UNKNOWN, 3)), Buffer.alloc(2 * depth, tag(UNKNOWN, 4)));
+
+/** A field in a field in a field, put together from the innermost. */
+function nested(depth: number): Buffer {
+  const heads: Buffer[] = [];
+  for (let i = 0, length = 0; i < depth; i++) {
+    heads.push(join(tag(UNKNOWN, 2), varint(length)));
+    length += heads[i].length;
+  }
+  return join(...heads.toReversed());
+}
+
+test.each<[string, (good: Buffer) => Buffer, Each<string>]>([
+  [
+    'without a field',
+    () => Buffer.alloc(0),
+    { ...REFUSED, Watch: 'INVALID_ARGUMENT TOPIC_INVALID', Chat: 'OK' },
+  ],
+  ['cut short inside a field', (good) => good.subarray(0, -1), REFUSED],
+  ['cut short inside a tag', (good) => join(good, Buffer.from([0x9a])), REFUSED],
+  ['with a length over what is there', (good) => join(good, tag(9, 2), varint(5)), REFUSED],
+  ['with field number 0', (good) => join(good, varintField(0, 1)), REFUSED],
+  ['with a group', (good) => join(good, groups(1)), REFUSED],
+  ['with the end of a group', (good) => join(good, tag(UNKNOWN, 4)), REFUSED],
+  ['with groups 10,000 deep', (good) => join(good, groups(DEEP)), REFUSED],
+  ['with fields nested 10,000 deep', (good) => join(good, nested(DEEP)), SERVED],
+  ['with wire type 6', (good) => join(good, tag(9, 6)), REFUSED],
+  ['with wire type 7', (good) => join(good, tag(9, 7)), REFUSED],
+  ['with a number of 11 bytes', (good) => join(good, tag(9, 0), varint(1, 11)), REFUSED],
+  [
+    'with its field twice', // protobuf: the last one counts; an event that is kept has to be clear
+    (good) => join(good, good),
+    { ...SERVED, UploadEvents: REFUSED.UploadEvents },
+  ],
+])('a message %s', async (_what, message, expected) => {
+  const raw = await rawClient(shared.address);
+  expect(await askAll(raw, (method) => frame(message(GOOD[method])))).toEqual(expected);
+});
+
+const STRINGS: [Method, string, number][] = [
+  ['Watch', 'topic', 1],
+  ['Watch', 'after_cursor', 2],
+  ['UploadEvents', 'id', 1],
+  ['UploadEvents', 'topic', 2],
+  ['UploadEvents', 'body', 3],
+  ['Chat', 'from', 1],
+  ['Chat', 'text', 2],
+  ['Chat', 'room', 3],
+];
+
+test.each(STRINGS)('invalid UTF-8 in %s %s is refused', async (method, _name, number) => {
+  const raw = await rawClient(shared.address);
+  const own = bytesField(number, NOT_UTF8);
+  const isTopic = GOOD[method][0] === own[0];
+  const message = isTopic ? own : join(GOOD[method], own);
+  expect(await ask(raw, method, frame(message))).toBe(REFUSED[method]);
+});
+
+test("invalid UTF-8 in a producer's cursor is dropped with it", async () => {
+  const raw = await rawClient(shared.address);
+  const message = join(GOOD.UploadEvents, bytesField(5, NOT_UTF8));
+  expect(await ask(raw, 'UploadEvents', frame(message))).toBe('OK');
+});
+
+const VALUES: Record<number, (number: number) => Buffer> = {
+  0: (number) => varintField(number, 1),
+  1: (number) => join(tag(number, 1), Buffer.alloc(8)),
+  2: (number) => bytesField(number, 'abc'),
+  3: (number) => join(tag(number, 3), tag(number, 4)),
+  5: (number) => join(tag(number, 5), Buffer.alloc(4)),
+};
+
+test.each<[Method, number, number]>([
+  ...[1, 2, 4, 6].map((number) => ['Watch', number, 2] as [Method, number, number]),
+  ...[3, 5].map((number) => ['Watch', number, 0] as [Method, number, number]),
+  ...[1, 2, 3, 4, 5].map((number) => ['UploadEvents', number, 2] as [Method, number, number]),
+  ...[1, 2, 3].map((number) => ['Chat', number, 2] as [Method, number, number]),
+])('%s refuses its field %i of any wire type but %i', async (method, number, right) => {
+  const raw = await rawClient(shared.address);
+  const others = GOOD[method][0] === tag(number, 2)[0] ? Buffer.alloc(0) : GOOD[method];
+  for (const type of [0, 1, 2, 3, 5].filter((one) => one !== right)) {
+    const message = join(others, VALUES[type](number));
+    expect(await ask(raw, method, frame(message)), `type ${type}`).toBe(REFUSED[method]);
+  }
+});
+
+test.each<[string, Buffer]>([
+  ['since of a wrong wire type', bytesField(4, bytesField(1, 'abc'))],
+  ['since with a group', bytesField(4, join(tag(3, 3), tag(3, 4)))],
+  ['since cut short', bytesField(4, tag(1, 0))],
+  ['a heartbeat of a wrong wire type', bytesField(6, join(tag(2, 5), Buffer.alloc(4)))],
+  // protobuf.js reads five bytes, skips five, and finds itself inside the next field.
+  ['nanos of six bytes', bytesField(6, join(varintField(1, 5), tag(2, 0), varint(1, 6)))],
+  ['a position of six bytes', join(tag(3, 0), varint(1, 6), bytesField(7, 'abcdef'))],
+])('a watch with %s is refused', async (_what, field) => {
+  const raw = await rawClient(shared.address);
+  expect(await ask(raw, 'Watch', frame(join(GOOD.Watch, field)))).toBe(REFUSED.Watch);
+});
+
+/** Bytes that are the same in every run (mulberry32). */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let value = Math.imul(state ^ (state >>> 15), state | 1);
+    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
+    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+const randomBytes = (next: () => number, length: number): Buffer =>
+  Buffer.from(Array.from({ length }, () => Math.floor(next() * 256)));
+
+const RIGHT: Each<RegExp> = {
+  Watch: /^(served|INVALID_ARGUMENT (REQUEST|TOPIC|CURSOR|START|HEARTBEAT)_INVALID)$/,
+  UploadEvents: /^(OK|INVALID_ARGUMENT EVENT_INVALID index=0 received=0)$/,
+  Chat: /^(OK|INVALID_ARGUMENT (MESSAGE|TOPIC)_INVALID)$/,
+};
+
+test.each<[string, (good: Buffer, next: () => number) => Buffer]>([
+  ['random bytes', (_good, next) => randomBytes(next, 60 * next())],
+  [
+    'good ones with a byte changed',
+    (good, next) => {
+      const message = join(good, bytesField(3, 'abc'), VALUES[Math.floor(next() * 4)](4));
+      message[Math.floor(next() * message.length)] = Math.floor(next() * 256);
+      return message;
+    },
+  ],
+])('garbage is served or refused with a reason: 300 messages, %s', async (_what, make) => {
+  const raw = await rawClient(shared.address);
+  for (const method of ['Watch', 'UploadEvents', 'Chat'] as const) {
+    const next = random(7);
+    const messages = Array.from({ length: 300 }, () => make(GOOD[method], next));
+    const answers = await Promise.all(messages.map((one) => ask(raw, method, frame(one))));
+    const wrong = messages.filter((_one, i) => !RIGHT[method].test(answers[i]));
+    expect(wrong.map((one) => `${method} ${one.toString('hex')}`)).toEqual([]);
+  }
+});
+
+test('garbage as frames is answered: 300 streams of random bytes', async () => {
+  const raw = await rawClient(shared.address);
+  const next = random(11);
+  for (let i = 0; i < 100; i++) {
+    const bytes = randomBytes(next, 1 + 60 * next());
+    const answers = await askAll(raw, () => bytes);
+    expect(answers, bytes.toString('hex')).toEqual({
+      ...all('INVALID_ARGUMENT'),
+      Watch: expect.stringMatching(/^(UNIMPLEMENTED|RESOURCE_EXHAUSTED)$/) as string,
+      UploadEvents: REFUSED.UploadEvents,
+      Chat: REFUSED.Chat,
+    });
+  }
+});
