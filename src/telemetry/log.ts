@@ -10,6 +10,9 @@ import { Logger, PinoLogger } from 'nestjs-pino';
 import { type DynamicModule, Global, type LoggerService, Module } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 
+/** So many characters of the log may wait for who reads it; beyond that, lines are dropped. */
+const MAX_WAITING = 16 * 1024 * 1024;
+
 /** The process's log, to standard output. */
 export function createLog({ logLevel, logFormat }: Config): PinoInstance {
   if (logFormat === 'pretty') {
@@ -27,7 +30,9 @@ export function createLog({ logLevel, logFormat }: Config): PinoInstance {
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (level) => ({ level }) },
   };
-  return pino(options, destination({ sync: true }));
+  // Written by a thread: a synchronous write to a pipe that is full puts the whole process to sleep, 100 ms at a
+  // time (sonic-boom, EAGAIN). What is left at the end is written before the process exits.
+  return pino(options, destination({ sync: false, maxLength: MAX_WAITING }));
 }
 
 /** Nest's token for the process's log. */
