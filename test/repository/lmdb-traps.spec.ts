@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
@@ -11,12 +11,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { afterEach, beforeAll, describe, expect, it, type TestContext } from 'vitest';
+import { afterEach, describe, expect, it, type TestContext } from 'vitest';
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
 import { parseCursor } from '../../src/wire/cursor.js';
 import { ids, readAll } from '../contract/reading.js';
 import { temporaryDirectory } from '../contract/temporary.js';
+import { skip, useShim, works } from '../support/shim.js';
 import { checked } from '../wire/events.js';
 import { LogProcess, type LogProcessOptions } from './log-process.js';
 import type { Outcome } from './log-process-main.js';
@@ -40,31 +40,14 @@ function startProcess(options?: LogProcessOptions): LogProcess {
   return child;
 }
 
-function skip(context: TestContext, reason: string): never {
-  console.warn(`skipped: ${context.task.name}: ${reason}`);
-  return context.skip(reason);
-}
-
-const works = (command: string, ...args: string[]) => spawnSync(command, args).status === 0;
-
 const idsIn = (outcomes: readonly Outcome[]) =>
   outcomes.flatMap((outcome, i) => ('stored' in outcome ? [String(i)] : []));
 
 describe('trap: a record is readable before it is durable', () => {
-  let library: string | undefined;
-
-  beforeAll(() => {
-    if (!works('gcc', '--version')) return undefined;
-    const { path, remove } = temporaryDirectory();
-    library = join(path, 'slow-sync.so');
-    const source = fileURLToPath(new URL('slow-sync.c', import.meta.url));
-    execFileSync('gcc', ['-shared', '-fPIC', '-O1', '-o', library, source, '-ldl']);
-    return remove;
-  });
+  const slowSync = useShim(new URL('slow-sync.c', import.meta.url));
 
   function startPreloaded(context: TestContext, env: NodeJS.ProcessEnv): LogProcess {
-    if (!library) skip(context, 'there is no gcc to build test/repository/slow-sync.c');
-    return startProcess({ env: { LD_PRELOAD: library, ...env } });
+    return startProcess({ env: { LD_PRELOAD: slowSync(context), ...env } });
   }
 
   it('nothing is seen, and head does not move, until the flush is over', async (context) => {
@@ -75,7 +58,7 @@ describe('trap: a record is readable before it is durable', () => {
 
     // Opened again, so that its reads go to the file.
     const hold = join(newDirectory(), 'hold');
-    const log = startPreloaded(context, { FEED_TEST_HOLD: hold });
+    const log = startPreloaded(context, { SHIM_HOLD: hold });
     await log.call('open', directory, true);
     const { head } = await log.call('look', 't');
 
@@ -106,7 +89,7 @@ describe('trap: a record is readable before it is durable', () => {
   });
 
   it('appends are done in the order of their positions, however long each flush takes', async (context) => {
-    const log = startPreloaded(context, { FEED_TEST_DELAY: '4000' });
+    const log = startPreloaded(context, { SHIM_DELAY: '4000' });
     await log.call('open', newDirectory(), true);
     const positions: number[] = [];
     await Promise.all(
@@ -121,7 +104,7 @@ describe('trap: a record is readable before it is durable', () => {
 
   it('without fsync: what was stored is flushed when the log is closed', async (context) => {
     const syncs = join(newDirectory(), 'syncs');
-    const log = startPreloaded(context, { FEED_TEST_SYNCS: syncs });
+    const log = startPreloaded(context, { SHIM_SYNCS: syncs });
     await log.call('open', newDirectory(), false);
     await log.call('append', 'a', 't', ['1']);
     const before = existsSync(syncs) ? statSync(syncs).size : 0;

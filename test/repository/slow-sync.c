@@ -1,7 +1,7 @@
 /* For LD_PRELOAD: counts the calls that flush to disk, and holds them back.
-   FEED_TEST_SYNCS: a file that grows by a byte with every flush.
-   FEED_TEST_HOLD: while this file exists, flushes wait; the first to wait makes <file>.reached.
-   FEED_TEST_DELAY: every flush takes up to so many microseconds longer. */
+   SHIM_SYNCS: a file that grows by a byte with every flush.
+   SHIM_HOLD: while this file exists, flushes wait; the first to wait makes <file>.reached.
+   SHIM_DELAY: every flush takes up to so many microseconds longer. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -17,8 +17,8 @@ static void touch(const char *path) {
 }
 
 static void before_sync(void) {
-  const char *hold = getenv("FEED_TEST_HOLD");
-  const char *delay = getenv("FEED_TEST_DELAY");
+  const char *hold = getenv("SHIM_HOLD");
+  const char *delay = getenv("SHIM_DELAY");
   if (hold && access(hold, F_OK) == 0) {
     char reached[4096];
     snprintf(reached, sizeof reached, "%s.reached", hold);
@@ -29,7 +29,7 @@ static void before_sync(void) {
 }
 
 static void after_sync(void) {
-  const char *syncs = getenv("FEED_TEST_SYNCS");
+  const char *syncs = getenv("SHIM_SYNCS");
   if (syncs) touch(syncs);
 }
 
