@@ -6,25 +6,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
-import { failure, type FeedClient, take, upload } from '../support/client.js';
+import { failure, take, upload } from '../support/client.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
-import { until } from '../support/wait.js';
 
 const event = (id: string): Partial<Event> => ({ id, topic: 'orders', body: 'secret body' });
-
-/** Uploads one event after another, each acknowledged, until the connection breaks. */
-async function uploadUntilBroken(
-  client: FeedClient,
-  prefix: string,
-  acknowledged: string[],
-): Promise<void> {
-  for (let i = 0; ; i++) {
-    const id = `${prefix}-${i}`;
-    const { result } = await upload(client, [event(id)]);
-    if (!result) return;
-    acknowledged.push(id);
-  }
-}
 
 describe('the process', () => {
   test('says where it listens, where events are kept and what an acknowledgement means', async () => {
@@ -199,48 +184,5 @@ describe('the process', () => {
     const again = await ServiceProcess.start(settings);
     const [first] = await take(again.connect(), { topic: 'orders', position: 1 }, 1);
     expect(first.id).toBe('a');
-  });
-
-  test('killed amid uploads and watches has every acknowledged event after a restart, once, in order; watches resume', async () => {
-    const directory = temporaryDirectory();
-    const acknowledged: string[] = [];
-    const seen: Event[] = [];
-    for (let round = 0; round < 4; round++) {
-      const service = await ServiceProcess.start({ FEED_DATA_DIR: directory });
-      const clients = [service.connect(), service.connect()];
-      const watch = clients[0].Watch({
-        topic: 'orders',
-        ...(seen.length > 0 ? { afterCursor: seen.at(-1)!.cursor } : { position: 1 }),
-      });
-      watch.on('data', (sent: Event) => seen.push(sent));
-      watch.on('error', () => {});
-      const uploads = [0, 1, 2].map((i) =>
-        uploadUntilBroken(clients[i % 2], `${round}-${i}`, acknowledged),
-      );
-      const before = acknowledged.length;
-      await until(() => acknowledged.length > before + 100, 'a hundred acknowledgements');
-      await service.kill('SIGKILL');
-      await Promise.all(uploads);
-      clients.forEach((client) => client.close());
-    }
-    const service = await ServiceProcess.start({ FEED_DATA_DIR: directory });
-    const client = service.connect();
-    const marker = (await upload(client, [event('end')])).result!.lastCursor;
-    const all: Event[] = [];
-    for await (const stored of client.Watch({
-      topic: 'orders',
-      position: 1,
-    }) as AsyncIterable<Event>) {
-      all.push(stored);
-      if (stored.cursor === marker) break;
-    }
-    const ids = all.map(({ id }) => id);
-    expect(new Set(ids).size).toBe(ids.length);
-    expect(ids).toEqual(expect.arrayContaining(acknowledged));
-    expect(all.map(({ cursor }) => cursor)).toEqual(all.map(({ cursor }) => cursor).toSorted());
-    // What the resuming watch saw is the log, from its beginning, without a gap.
-    expect(seen.map(({ cursor }) => cursor)).toEqual(
-      all.slice(0, seen.length).map(({ cursor }) => cursor),
-    );
   });
 });
