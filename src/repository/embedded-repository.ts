@@ -4,6 +4,7 @@ import { AppendQueue, type Commit, type StoredRun } from './append-queue.js';
 import { Deduplication, idAt } from './deduplication.js';
 import type { Epochs } from './epochs.js';
 import { type CursorPlace, EventRepository, type EventWriter } from './event-repository.js';
+import type { LogClock } from './log-clock.js';
 import type { RecentIds } from './recent-ids.js';
 import { RETENTION_INTERVAL } from './retention.js';
 import { Tail } from './tail.js';
@@ -12,8 +13,7 @@ export interface EmbeddedStart {
   readonly epochs: Epochs;
   readonly head: Position;
   readonly storedAt: number;
-  /** The log's time, in milliseconds. */
-  readonly now: () => number;
+  readonly clock: LogClock;
   readonly recent: RecentIds;
   /** Bytes of the newest events that are kept in memory. */
   readonly tailBytes: number;
@@ -21,7 +21,7 @@ export interface EmbeddedStart {
 
 /** A log within this process, its only writer: the queue of appends, the tail, and an engine's commits. */
 export abstract class EmbeddedRepository extends EventRepository {
-  protected readonly now: () => number;
+  protected readonly clock: LogClock;
   protected readonly tail: Tail;
   protected readonly queue: AppendQueue;
 
@@ -30,14 +30,14 @@ export abstract class EmbeddedRepository extends EventRepository {
   private durableHead: Position;
   private listener: (topics: Iterable<string>) => void = () => {};
 
-  protected constructor({ epochs, head, storedAt, now, recent, tailBytes }: EmbeddedStart) {
+  protected constructor({ epochs, head, storedAt, clock, recent, tailBytes }: EmbeddedStart) {
     super();
     this.epochs = epochs;
     this.durableHead = head;
-    this.now = now;
+    this.clock = clock;
     this.tail = new Tail(head, tailBytes);
     this.queue = new AppendQueue(
-      { epochs, head, storedAt, now },
+      { epochs, head, storedAt, now: clock.now },
       (commit) => this.commit(commit),
       (runs) => this.publish(runs),
       new Deduplication(recent, (topic, position) =>
@@ -59,6 +59,9 @@ export abstract class EmbeddedRepository extends EventRepository {
 
   protected abstract floorOf(topic: string): Position;
 
+  /** positionBefore() a time of the log's. */
+  protected abstract positionBeforeTime(topic: string, storedSince: number): Position | undefined;
+
   /** The id of an event that was removed, for as long as it is remembered. */
   protected abstract removedIdAt(topic: string, position: Position): Buffer | undefined;
 
@@ -74,6 +77,10 @@ export abstract class EmbeddedRepository extends EventRepository {
 
   override locate(cursor: Cursor): CursorPlace {
     return this.epochs.locate(cursor, this.head);
+  }
+
+  override positionBefore(topic: string, since: number): Promise<Position | undefined> {
+    return Promise.resolve(this.positionBeforeTime(topic, this.clock.since(since)));
   }
 
   override openWriter(): EventWriter {

@@ -55,10 +55,11 @@ export abstract class EventRepository {
   abstract floor(topic: string): Promise<Position>;
 
   /**
-   * The position to read after to get the topic's events stored at or after a time (milliseconds of the
-   * server's clock, which in the log never goes back). Undefined if there is none yet.
+   * The position to read after to get the topic's events stored at or after a time (milliseconds of the server's
+   * clock, not in the future). Where that clock was set since, older events may come too; none is missed.
+   * Undefined if there is none yet.
    */
-  abstract positionBefore(topic: string, storedSince: number): Promise<Position | undefined>;
+  abstract positionBefore(topic: string, since: number): Promise<Position | undefined>;
 
   /** The position to read after to get the newest `count` (at least 1) events of a topic. */
   abstract positionBeforeLast(topic: string, count: number): Promise<Position>;

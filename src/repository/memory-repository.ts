@@ -5,15 +5,14 @@ import { framedId, framedIds } from './deduplication.js';
 import { EmbeddedRepository } from './embedded-repository.js';
 import { Epochs } from './epochs.js';
 import { type Durability, EventsRemovedError } from './event-repository.js';
-import { logClock } from './log-clock.js';
+import { type LogClock, logClock } from './log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, type RetentionLimits } from './retention.js';
 
 export interface MemoryOptions {
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
-  /** The log's time, in milliseconds. */
-  readonly now?: () => number;
+  readonly clock?: LogClock;
 }
 
 /** A log in memory, for tests and trials: gone, and a new epoch, with every restart. */
@@ -28,13 +27,17 @@ export class MemoryRepository extends EmbeddedRepository {
   /** Runs that were removed, with the ids of their events for bytes, while those are remembered. */
   private removed: StoredRun[] = [];
 
-  constructor({ dedup = NO_DEDUP, retention = KEEP_ALL, now = logClock(0) }: MemoryOptions = {}) {
+  constructor({
+    dedup = NO_DEDUP,
+    retention = KEEP_ALL,
+    clock = logClock({ storedAt: 0 }),
+  }: MemoryOptions = {}) {
     const recent = new RecentIds(dedup);
     super({
       epochs: new Epochs([]).begun(0),
       head: 0,
       storedAt: 0,
-      now,
+      clock,
       recent,
       tailBytes: Infinity,
     });
@@ -47,9 +50,9 @@ export class MemoryRepository extends EmbeddedRepository {
     return this.tail.read(topic, after, maxBytes);
   }
 
-  override positionBefore(topic: string, storedSince: number): Promise<Position | undefined> {
+  protected override positionBeforeTime(topic: string, storedSince: number): Position | undefined {
     const run = this.tail.runs(topic).find(({ storedAt }) => storedAt >= storedSince);
-    return Promise.resolve(run && run.first - 1);
+    return run && run.first - 1;
   }
 
   override positionBeforeLast(topic: string, count: number): Promise<Position> {
@@ -77,7 +80,7 @@ export class MemoryRepository extends EmbeddedRepository {
     const { oldest } = this.tail;
     if (!oldest) return false;
     const { maxAge, maxBytes } = this.retention;
-    const isOld = maxAge > 0 && oldest.storedAt < this.now() - maxAge;
+    const isOld = maxAge > 0 && oldest.storedAt < this.clock.now() - maxAge;
     return isOld || (maxBytes > 0 && this.tail.bytes > maxBytes);
   }
 
@@ -96,7 +99,7 @@ export class MemoryRepository extends EmbeddedRepository {
       }
     }
     const isRemembered = ({ last, storedAt }: StoredRun): boolean =>
-      this.recent.isRemembered(last, storedAt, this.now());
+      this.recent.isRemembered(last, storedAt, this.clock.now());
     const firstRemembered = this.removed.findIndex(isRemembered);
     if (firstRemembered !== 0) this.removed = this.removed.filter(isRemembered);
     return Promise.resolve();

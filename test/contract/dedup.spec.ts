@@ -7,6 +7,7 @@ import { IdHash } from '../../src/wire/id-hash.js';
 import { checked } from '../wire/events.js';
 import { temporaryDirectory } from '../support/service.js';
 import { readAll } from './reading.js';
+import { testClock } from './test-clock.js';
 
 const WINDOW = { ids: 1000, milliseconds: 60_000 };
 let now = 0;
@@ -14,9 +15,10 @@ let now = 0;
 const engines: [string, (directory: string) => EventRepository | Promise<EventRepository>][] = [
   [
     'lmdb',
-    (directory) => LmdbRepository.open({ directory, fsync: true, dedup: WINDOW, now: () => now }),
+    (directory) =>
+      LmdbRepository.open({ directory, fsync: true, dedup: WINDOW, clock: testClock(() => now) }),
   ],
-  ['memory', () => new MemoryRepository({ dedup: WINDOW, now: () => now })],
+  ['memory', () => new MemoryRepository({ dedup: WINDOW, clock: testClock(() => now) })],
 ];
 
 describe.each(engines)('deduplication (%s)', (engine, openAt) => {
@@ -72,7 +74,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
         return this.failing ? Promise.reject(new Error('no')) : super.commit(commit);
       }
     }
-    const log = new Failing({ dedup: WINDOW, now: () => now });
+    const log = new Failing({ dedup: WINDOW, clock: testClock(() => now) });
     onTestFinished(() => log.close());
     const append = (...ids: string[]) =>
       log.openWriter().append(checked(...ids.map((id) => ({ id, topic: 't' }))));

@@ -8,6 +8,7 @@ import { checked } from '../wire/events.js';
 import { eventRepositoryContract } from './event-repository.js';
 import { ids, readAll } from './reading.js';
 import { temporaryDirectory } from './temporary.js';
+import { testClock } from './test-clock.js';
 
 const disk = vi.hoisted(() => ({ full: false }));
 vi.mock('node:fs', async (importOriginal) => {
@@ -22,7 +23,7 @@ vi.mock('node:fs', async (importOriginal) => {
 for (const fsync of [true, false]) {
   eventRepositoryContract(
     `lmdb ${fsync ? 'with fsync' : 'without fsync'}`,
-    (directory) => LmdbRepository.open({ directory, fsync, now: () => Date.now() }),
+    (directory) => LmdbRepository.open({ directory, fsync, clock: testClock(() => Date.now()) }),
     {
       reopens: true,
       failWrites: () => {

@@ -8,6 +8,7 @@ import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.j
 import { checked, eventsIn } from '../wire/events.js';
 import { temporaryDirectory } from '../support/service.js';
 import { until } from '../support/wait.js';
+import { testClock } from './test-clock.js';
 
 let now = 1_000_000;
 
@@ -20,11 +21,18 @@ const engines: [string, Open][] = [
   [
     'lmdb',
     (directory, retention, dedup) =>
-      LmdbRepository.open({ directory, fsync: false, retention, dedup, now: () => now }),
+      LmdbRepository.open({
+        directory,
+        fsync: false,
+        retention,
+        dedup,
+        clock: testClock(() => now),
+      }),
   ],
   [
     'memory',
-    (_directory, retention, dedup) => new MemoryRepository({ retention, dedup, now: () => now }),
+    (_directory, retention, dedup) =>
+      new MemoryRepository({ retention, dedup, clock: testClock(() => now) }),
   ],
 ];
 

@@ -179,7 +179,7 @@ describe('the process', () => {
     await sleep(400);
     expect(service.process.exitCode).toBeNull();
     const start = performance.now();
-    expect(await service.kill('SIGTERM')).toEqual({ code: 1, signal: null });
+    expect(await service.kill('SIGTERM')).toEqual({ code: null, signal: 'SIGKILL' });
     expect(performance.now() - start).toBeLessThan(2_000);
     const again = await ServiceProcess.start(settings);
     const [first] = await take(again.connect(), { topic: 'orders', position: 1 }, 1);

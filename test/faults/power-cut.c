@@ -1,6 +1,6 @@
 /* For LD_PRELOAD: keeps what a power cut would leave of a file.
 
-   SHIM_FILE: the file. SHIM_PLATTER: another, which has of its writes only those that the disk has
+   SHIM_FILE: the file. SHIM_FILE_BEFORE: its name until it is renamed. SHIM_PLATTER: another, which has of its writes only those that the disk has
    promised to keep. Put in the file's place after a SIGKILL, it makes of that a power cut.
 
    A write is on the platter
@@ -51,12 +51,17 @@ static void stop(const char *why) {
   abort();
 }
 
+static int is_at(const struct stat *opened, const char *path) {
+  struct stat named;
+  return path && stat(path, &named) == 0 && opened->st_ino == named.st_ino &&
+         opened->st_dev == named.st_dev;
+}
+
 /* By what it is rather than by its number, which is reused and duplicated. */
 static int is_followed(int file) {
-  const char *path = getenv("SHIM_FILE");
-  struct stat opened, named;
-  return path && fstat(file, &opened) == 0 && S_ISREG(opened.st_mode) && stat(path, &named) == 0 &&
-         opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+  struct stat opened;
+  return fstat(file, &opened) == 0 && S_ISREG(opened.st_mode) &&
+         (is_at(&opened, getenv("SHIM_FILE")) || is_at(&opened, getenv("SHIM_FILE_BEFORE")));
 }
 
 static void put(const char *bytes, size_t length, off_t at) {

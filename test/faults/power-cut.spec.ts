@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -22,6 +22,8 @@ class Machine {
   private readonly directory = temporaryDirectory();
   private readonly platter = join(temporaryDirectory(), 'platter');
   private readonly file = join(this.directory, 'log', 'data.mdb');
+  /** Its name while a first start makes it. */
+  private readonly newFile = join(this.directory, 'new-log', 'data.mdb');
 
   constructor(private readonly library: string) {
     writeFileSync(this.platter, '');
@@ -33,6 +35,7 @@ class Machine {
       FEED_DATA_DIR: this.directory,
       LD_PRELOAD: this.library,
       SHIM_FILE: this.file,
+      SHIM_FILE_BEFORE: this.newFile,
       SHIM_PLATTER: this.platter,
       ...(seed === undefined ? {} : { SHIM_SEED: String(seed) }),
       ...settings,
@@ -47,7 +50,8 @@ class Machine {
 
   async cut(service: ServiceProcess): Promise<void> {
     await service.kill('SIGKILL');
-    copyFileSync(this.platter, this.file);
+    const file = [this.file, this.newFile].find(existsSync);
+    if (file !== undefined) copyFileSync(this.platter, file);
     // LMDB's lock table is of the processes that had the file open: none has since the machine started.
     rmSync(join(this.directory, 'log', 'lock.mdb'), { force: true });
   }
@@ -121,8 +125,7 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
 
   const isLong = process.env.FEED_TEST_POWER_CUTS !== undefined;
   const starts = [
-    // Step 1 of the first has a test of its own; each takes a second.
-    { which: 'first', had: [], from: 2, stride: isLong ? 1 : 4 },
+    { which: 'first', had: [], from: 1, stride: isLong ? 1 : 4 },
     { which: 'later', had: ['a', 'b'], from: 1, stride: 1 },
   ];
 
@@ -146,14 +149,6 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
         expect(events.map(({ id }) => id)).toEqual([...had, 'later']);
         await again.kill('SIGKILL');
       }
-    },
-  );
-
-  // A known fault: what is on the disk then is taken for a damaged log, though nothing was ever stored in it.
-  test.fails(
-    'before the first flush of the first start leaves a log that starts',
-    async (context) => {
-      await cutAtStep(new Machine(shim(context)), 1, 1);
     },
   );
 

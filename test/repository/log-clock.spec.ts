@@ -1,16 +1,17 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { logClock } from '../../src/repository/log-clock.js';
+import { type LastStored, logClock } from '../../src/repository/log-clock.js';
 
 afterEach(() => vi.restoreAllMocks());
 
 /** A log's clock on clocks that the test sets. */
-function clocks(start: number, newest = 0) {
+function clocks(start: number, last: LastStored = { storedAt: 0 }) {
   const state = { wall: start, mono: 0 };
   vi.spyOn(Date, 'now').mockImplementation(() => state.wall);
   vi.spyOn(performance, 'now').mockImplementation(() => state.mono);
-  const now = logClock(newest);
+  const clock = logClock(last);
+  const { now } = clock;
   return {
-    now,
+    ...clock,
     pass: (milliseconds: number): number => {
       state.wall += milliseconds;
       state.mono += milliseconds;
@@ -51,8 +52,30 @@ describe("the log's clock", () => {
   );
 
   it('goes on from the newest event of the log, where that is ahead', () => {
-    const clock = clocks(1_000, 5_000);
+    const clock = clocks(1_000, { storedAt: 5_000 });
     expect(clock.now()).toBe(5_000);
     expect(clock.pass(1_000)).toBeGreaterThan(5_000);
+  });
+
+  it.each([HOUR, -HOUR])(
+    'after a restart goes on from where it was, though the clock had been set by %d ms',
+    (by) => {
+      const clock = clocks(10 * HOUR + by + 5_000, { storedAt: 10 * HOUR, wall: 10 * HOUR + by });
+      expect(clock.now()).toBe(10 * HOUR + 5_000);
+    },
+  );
+
+  it('takes a clock that was set back while the log was closed for no time at all', () => {
+    expect(clocks(9 * HOUR, { storedAt: 10 * HOUR, wall: 10 * HOUR }).now()).toBe(10 * HOUR);
+  });
+
+  it('finds what was stored since a time, by the clock before and after it was set', () => {
+    const clock = clocks(10 * HOUR);
+    expect(clock.since(9 * HOUR)).toBe(9 * HOUR);
+    clock.set(11 * HOUR); // an hour ahead: the log's time is still 10
+    expect(clock.since(11 * HOUR - 1_000)).toBe(10 * HOUR - 1_000);
+    expect(clock.since(9 * HOUR)).toBe(8 * HOUR);
+    clock.set(9 * HOUR); // an hour back
+    expect(clock.since(9 * HOUR - 1_000)).toBe(9 * HOUR - 1_000);
   });
 });

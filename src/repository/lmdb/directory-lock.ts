@@ -1,6 +1,7 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { tryLock } from 'fs-native-extensions';
+import { syncDirectory } from './new-log.js';
 
 /**
  * Makes a directory, if need be, and takes it for this process: LMDB lets two processes write one log without
@@ -13,7 +14,8 @@ import { tryLock } from 'fs-native-extensions';
 export function takeDirectory(directory: string): () => void {
   let file: number;
   try {
-    mkdirSync(directory, { recursive: true });
+    const made = mkdirSync(directory, { recursive: true });
+    if (made !== undefined) syncDirectory(dirname(made));
     file = openSync(join(directory, 'lock'), 'a+');
   } catch (cause) {
     throw new Error(

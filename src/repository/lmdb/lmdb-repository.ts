@@ -5,11 +5,12 @@ import type { EventBatch } from '../../wire/event-batch.js';
 import type { Commit } from '../append-queue.js';
 import { EmbeddedRepository, type EmbeddedStart } from '../embedded-repository.js';
 import { AppendError, type Durability, EventsRemovedError } from '../event-repository.js';
-import { logClock } from '../log-clock.js';
+import { type LogClock, logClock } from '../log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from '../recent-ids.js';
 import { KEEP_ALL, type RetentionLimits } from '../retention.js';
 import { refuseDamaged } from './damage.js';
 import { takeDirectory } from './directory-lock.js';
+import { makeNewLog } from './new-log.js';
 import { openStore, type Store } from './store.js';
 
 export interface LmdbOptions {
@@ -19,10 +20,11 @@ export interface LmdbOptions {
   /** Which ids are remembered, to leave out events that come twice. */
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
-  /** The log's time, in milliseconds. */
-  readonly now?: () => number;
+  readonly clock?: LogClock;
 }
 
+/** The log's own directory, within the data directory. */
+const LOG = 'log';
 /** Bytes of the newest events that are kept in memory for all watchers together. */
 const TAIL_BYTES = 32 * 2 ** 20;
 /** Free disk below which writes are refused: what LMDB's own pages, logs and others still need. */
@@ -52,15 +54,19 @@ export class LmdbRepository extends EmbeddedRepository {
     const unlock = takeDirectory(location);
     let store: Store | undefined;
     try {
-      refuseDamaged(join(location, 'log', 'data.mdb'));
+      refuseDamaged(join(location, LOG, 'data.mdb'));
       const { dedup = NO_DEDUP, retention = KEEP_ALL } = options;
       const recent = new RecentIds(dedup);
-      store = openStore(join(location, 'log'), options.fsync, dedup, recent, retention);
-      const { position, storedAt, bytes } = store.head();
-      const now = options.now ?? logClock(storedAt);
-      store.ids.recall(now());
+      const open = (path: string): Store =>
+        openStore(path, options.fsync, dedup, recent, retention);
+      await makeNewLog(location, LOG, open);
+      store = open(join(location, LOG));
+      const head = store.head();
+      const { position, storedAt, bytes } = head;
+      const clock = options.clock ?? logClock(head);
+      store.ids.recall(clock.now());
       const epochs = await store.beginEpoch(position);
-      const start = { epochs, head: position, storedAt, now, recent, tailBytes: TAIL_BYTES };
+      const start = { epochs, head: position, storedAt, clock, recent, tailBytes: TAIL_BYTES };
       return new LmdbRepository(location, options, store, start, bytes, unlock);
     } catch (error) {
       await store?.close();
@@ -75,9 +81,9 @@ export class LmdbRepository extends EmbeddedRepository {
     return this.store.runs.read(topic, after, this.head, maxBytes);
   }
 
-  override positionBefore(topic: string, storedSince: number): Promise<Position | undefined> {
+  protected override positionBeforeTime(topic: string, storedSince: number): Position | undefined {
     const run = this.store.runs.first(topic, this.head, ({ storedAt }) => storedAt >= storedSince);
-    return Promise.resolve(run && run.first - 1);
+    return run && run.first - 1;
   }
 
   override positionBeforeLast(topic: string, count: number): Promise<Position> {
@@ -106,7 +112,7 @@ export class LmdbRepository extends EmbeddedRepository {
   }
 
   protected override isRetentionDue(): boolean {
-    return this.store.retention.isDue(this.now(), this.heldBytes);
+    return this.store.retention.isDue(this.clock.now(), this.heldBytes);
   }
 
   protected override async commit(commit: Commit): Promise<void> {
@@ -115,7 +121,7 @@ export class LmdbRepository extends EmbeddedRepository {
     this.refuseIfFull(stored);
     let bytes = this.heldBytes + stored;
     await this.store.write(() => {
-      bytes -= this.store.retention.keepWithin(runs, this.now(), bytes);
+      bytes -= this.store.retention.keepWithin(runs, this.clock.now(), bytes);
       this.store.put(commit, bytes);
     });
     this.heldBytes = bytes;

@@ -19,6 +19,8 @@ const MAP_BYTES = 64 * 2 ** 30;
 interface Head {
   readonly position: Position;
   readonly storedAt: number;
+  /** When that was by the machine's clock; not in a log of an earlier version. */
+  readonly wall?: number;
   /** Of the events held. */
   readonly bytes: number;
 }
@@ -75,8 +77,9 @@ export class Store {
   /** To be called within a write. */
   put(commit: Commit, heldBytes: number): void {
     const newest = commit.runs.at(-1);
-    const { position, storedAt } = newest ? { ...newest, position: newest.last } : this.head();
-    const head: Head = { position, storedAt, bytes: heldBytes };
+    const head: Head = newest
+      ? { position: newest.last, storedAt: newest.storedAt, wall: Date.now(), bytes: heldBytes }
+      : { ...this.head(), bytes: heldBytes };
     this.runs.put(commit.runs);
     if (newest) this.ids.put(commit);
     void this.meta.put('head', head);

@@ -1,0 +1,138 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { expect, onTestFinished, test } from 'vitest';
+import { codec, take, upload } from '../support/client.js';
+import { RawClient } from '../support/raw-client.js';
+import { ServiceProcess, temporaryDirectory } from '../support/service.js';
+import { until } from '../support/wait.js';
+
+const STALLED = 1_000;
+const CONNECTIONS = 20;
+const HEALTHY = 10;
+/** What a stalled watch may cost, all in all. */
+const KIB_EACH = 64;
+
+/** More than a stream's window and all that is under way to it. */
+const QUIET = { events: 200, bodyBytes: 2_000 };
+/** More than the log keeps in memory, so that who reads on later finds nothing there. */
+const BUSY = { events: 3_000, bodyBytes: 16_000 };
+
+const eventsOf = (topic: string, { events, bodyBytes }: typeof QUIET, round: number) =>
+  Array.from({ length: events }, (_, i) => ({
+    topic,
+    id: `${topic}-${round}-${i}`,
+    body: `${i}`.padEnd(bodyBytes, '.'),
+  }));
+
+/** A watch from the beginning that is read only when told to. */
+class Watch {
+  bytes = 0;
+  private readonly hash = createHash('sha256');
+  private readonly stream;
+
+  constructor(connection: RawClient, topic: string) {
+    this.stream = connection.open('Watch').stream;
+    this.stream.end(requestFor(topic));
+  }
+
+  async started(): Promise<void> {
+    await once(this.stream, 'response');
+  }
+
+  read(): this {
+    this.stream.on('data', (chunk: Buffer) => {
+      this.bytes += chunk.length;
+      this.hash.update(chunk);
+    });
+    return this;
+  }
+
+  get digest(): string {
+    return this.hash.copy().digest('hex');
+  }
+}
+
+function requestFor(topic: string): Buffer {
+  const message = codec.watchRequest.serialize({ topic, position: 1 });
+  const header = Buffer.alloc(5);
+  header.writeUInt32BE(message.length, 1);
+  return Buffer.concat([header, message]);
+}
+
+async function connections(service: ServiceProcess, count: number): Promise<RawClient[]> {
+  const settings = { initialWindowSize: 65_535 };
+  const all = Array.from({ length: count }, () => RawClient.connect(service.grpcAddress, settings));
+  onTestFinished(async () => (await Promise.all(all)).forEach((connection) => connection.close()));
+  return Promise.all(all);
+}
+
+/** Memory of the process that no file stands behind, KiB. */
+function anonymousMemory({ process: { pid } }: ServiceProcess): number {
+  return Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
+}
+
+test('a thousand watches that nobody reads delay none, take little memory, and get everything once they read', async (context) => {
+  if (!existsSync('/proc/self/status')) {
+    console.warn('skipped: there is no /proc to see memory in');
+    context.skip();
+  }
+  const service = await ServiceProcess.start({
+    FEED_DATA_DIR: temporaryDirectory(),
+  });
+  const client = service.connect();
+  const healthy = (await connections(service, 1)).flatMap((connection) =>
+    Array.from({ length: HEALTHY }, () => new Watch(connection, 'busy').read()),
+  );
+  const stored = { quiet: 0, busy: 0 };
+  async function store(topic: 'quiet' | 'busy', size: typeof QUIET, round: number): Promise<void> {
+    const events = eventsOf(topic, size, round);
+    stored[topic] += events.length;
+    const { result } = await upload(client, events);
+    expect(result?.received).toBe(events.length);
+  }
+  const reached = (topic: string, watches: readonly Watch[], bytes: number): Promise<void> =>
+    until(() => watches.every((watch) => watch.bytes >= bytes), `all of ${topic}`, 20_000);
+  async function flow(round: number): Promise<void> {
+    await store('busy', BUSY, round);
+    const least = stored.busy * BUSY.bodyBytes;
+    await reached('busy', healthy, least);
+  }
+
+  // Memory of which most is used again and again, before there is anybody to blame.
+  for (let round = -3; round <= 0; round++) await flow(round);
+  const before = anonymousMemory(service);
+  const stalled = (await connections(service, CONNECTIONS)).flatMap((connection) =>
+    Array.from(
+      { length: STALLED / CONNECTIONS },
+      (_, i) => new Watch(connection, i === 0 ? 'busy' : 'quiet'),
+    ),
+  );
+  await Promise.all(stalled.map((watch) => watch.started()));
+  for (let round = 1; round <= 3; round++) {
+    await store('quiet', QUIET, round);
+    await flow(round);
+  }
+  const grown = anonymousMemory(service) - before;
+  console.log(
+    `anonymous memory grew by ${(grown / STALLED).toFixed(1)} KiB for each stalled watch`,
+  );
+  expect(grown).toBeLessThanOrEqual(KIB_EACH * STALLED);
+
+  // In order and complete: byte for byte what a client sees that decodes and checks it.
+  const quiet = stalled.filter((_, i) => i % (STALLED / CONNECTIONS) !== 0);
+  const ids = (await take(client, { topic: 'quiet', position: 1 }, stored.quiet)).map(
+    ({ id }) => id,
+  );
+  expect(ids).toEqual(
+    [1, 2, 3].flatMap((round) => eventsOf('quiet', QUIET, round).map(({ id }) => id)),
+  );
+  const [reference] = (await connections(service, 1)).map((one) => new Watch(one, 'quiet').read());
+  await reached('quiet', [reference], stored.quiet * QUIET.bodyBytes);
+  for (const watch of stalled) watch.read();
+  await until(() => quiet.every(({ bytes }) => bytes === reference.bytes), 'what stalled', 20_000);
+  expect(new Set(quiet.map(({ digest }) => digest))).toEqual(new Set([reference.digest]));
+  const busy = stalled.filter((watch) => !quiet.includes(watch));
+  await until(() => busy.every(({ bytes }) => bytes === healthy[0].bytes), 'the rest', 30_000);
+  expect(new Set(busy.map(({ digest }) => digest))).toEqual(new Set([healthy[0].digest]));
+}, 90_000);
