@@ -2,6 +2,7 @@ import { ConfigError, readConfig } from './config/config.js';
 import { OpenWork } from './feed/open-work.js';
 import { startService } from './service.js';
 import { createLog } from './telemetry/log.js';
+import { boundYoungGeneration } from './young-generation.js';
 
 const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
 
@@ -20,6 +21,7 @@ export async function run(signals: { drain: () => void }): Promise<void> {
     process.exit(EXIT_CONFIG);
   }
   const log = createLog(config);
+  boundYoungGeneration();
   try {
     const { app } = await startService(config, log);
     signals.drain = () => {
