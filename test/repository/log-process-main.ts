@@ -2,21 +2,10 @@ import { AppendError, type EventWriter } from '../../src/repository/event-reposi
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
 import { formatCursor } from '../../src/wire/cursor.js';
 import { type Seen, readAll } from '../contract/reading.js';
+import { answer } from '../support/child-main.js';
 import { checked } from '../wire/events.js';
 
 export type Outcome = { stored: string } | { refused: AppendError['reason']; message: string };
-
-export interface Call {
-  readonly call: number;
-  readonly name: keyof Methods;
-  readonly args: readonly never[];
-}
-
-export interface Reply {
-  readonly call: number;
-  readonly result?: unknown;
-  readonly error?: string;
-}
 
 export type Methods = typeof methods;
 
@@ -54,12 +43,4 @@ const methods = {
   },
 };
 
-process.on('message', ({ call, name, args }: Call) => {
-  const method = methods[name] as (...given: readonly never[]) => Promise<unknown>;
-  method(...args).then(
-    (result) => process.send!({ call, result } satisfies Reply),
-    (error: unknown) => process.send!({ call, error: String(error) } satisfies Reply),
-  );
-});
-// Its parent is gone, and nobody else ends it.
-process.on('disconnect', () => process.exit());
+answer(methods);

@@ -1,79 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import type { Methods, Reply } from './log-process-main.js';
+import { Child, type ChildOptions } from '../support/child.js';
+import type { Methods } from './log-process-main.js';
 
-const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));
+export type LogProcessOptions = ChildOptions;
 
-/** The node that runs the tests, with the sources as they are. */
-const NODE_ARGUMENTS = [
-  '--experimental-transform-types',
-  '--disable-warning=ExperimentalWarning',
-  '--import',
-  here('typescript-hooks.ts'),
-  here('log-process-main.ts'),
-];
-
-export interface LogProcessOptions {
-  readonly env?: NodeJS.ProcessEnv;
-  /** Run by this command, such as one that sets limits: [command, ...arguments]. */
-  readonly under?: readonly string[];
-}
-
-/** A process of its own with a log, told what to do: one that can be killed, limited, or slowed down. */
-export class LogProcess {
-  private readonly child: ChildProcess;
-  private readonly waiting = new Map<number, (reply: Reply) => void>();
-  private calls = 0;
-  private errors = '';
-  private ended = false;
-
-  constructor({ env = {}, under = [] }: LogProcessOptions = {}) {
-    const [command, ...args] = [...under, process.execPath, ...NODE_ARGUMENTS];
-    this.child = spawn(command, args, {
-      env: { ...process.env, NODE_OPTIONS: '', ...env },
-      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
-    });
-    this.child.stderr!.setEncoding('utf8').on('data', (text: string) => (this.errors += text));
-    this.child.on('message', (reply: Reply) => {
-      this.waiting.get(reply.call)?.(reply);
-      this.waiting.delete(reply.call);
-    });
-    this.child.on('close', (code, signal) => {
-      this.ended = true;
-      const why = `the process ended (${code ?? signal}): ${this.errors}`;
-      for (const [call, resolve] of this.waiting) resolve({ call, error: why });
-    });
-  }
-
-  get pid(): number {
-    return this.child.pid!;
-  }
-
-  get alive(): boolean {
-    return !this.ended;
-  }
-
-  /** Rejects with the process's error, or when it ends. */
-  async call<Name extends keyof Methods>(
-    name: Name,
-    ...args: Parameters<Methods[Name]>
-  ): Promise<Awaited<ReturnType<Methods[Name]>>> {
-    if (this.ended) throw new Error(`the process has ended: ${this.errors}`);
-    const call = this.calls++;
-    const reply = await new Promise<Reply>((resolve) => {
-      this.waiting.set(call, resolve);
-      this.child.send({ call, name, args });
-    });
-    if (reply.error !== undefined) throw new Error(reply.error);
-    return reply.result as Awaited<ReturnType<Methods[Name]>>;
-  }
-
-  /** As a crash or the kernel would end it: at once. */
-  async kill(): Promise<void> {
-    if (this.ended) return;
-    const closed = once(this.child, 'close');
-    this.child.kill('SIGKILL');
-    await closed;
+/** A process of its own with a log. */
+export class LogProcess extends Child<Methods> {
+  constructor(options?: LogProcessOptions) {
+    super(new URL('log-process-main.ts', import.meta.url), options);
   }
 }
