@@ -40,15 +40,14 @@ for (const { name, file, from, to, tests } of chosen) {
     path,
     original.replace(from, () => to),
   );
-  const needsBuild = tests.some((test) => test.includes('life'));
+  const needsBuild = tests.some((test) => /life|faults/.test(test));
   const built = needsBuild ? run('nest', ['build']) : { status: 0 };
+  if (built.status !== 0) throw new Error(`${name}: it does not compile: ${built.stderr}`);
   const {
     status,
     stdout = '',
     stderr = '',
-  } = built.status === 0
-    ? run('vitest', ['run', '--bail=1', '--testTimeout=10000', '--no-color', ...tests])
-    : built;
+  } = run('vitest', ['run', '--bail=1', '--testTimeout=10000', '--no-color', ...tests]);
   writeFileSync(path, original);
   const red =
     /FAIL\s+(.*)/.exec(stdout)?.[1] ??
