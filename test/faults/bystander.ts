@@ -51,7 +51,8 @@ export class Bystander {
 
   static async start(): Promise<Bystander> {
     const directory = mkdtempSync(join(tmpdir(), 'feed-test-'));
-    const service = await ServiceProcess.startShared({ FEED_DATA_DIR: directory });
+    // end() ends it, after all tests.
+    const service = await ServiceProcess.start({ FEED_DATA_DIR: directory }, () => {});
     return new Bystander(service, connect(service.grpcAddress), directory);
   }
 

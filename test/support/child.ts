@@ -27,12 +27,7 @@ export class Child<M extends Methods<M>> {
 
   /** @param main a module that answers with `methods` */
   constructor(main: URL, { env = {}, under = [] }: ChildOptions = {}) {
-    const [command, ...args] = [
-      ...under,
-      process.execPath,
-      ...NODE_ARGUMENTS,
-      fileURLToPath(main),
-    ];
+    const [command, ...args] = [...under, process.execPath, ...NODE_ARGUMENTS, fileURLToPath(main)];
     this.child = spawn(command, args, {
       env: { ...process.env, NODE_OPTIONS: '', ...env },
       stdio: ['ignore', 'inherit', 'pipe', 'ipc'],

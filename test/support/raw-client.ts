@@ -15,7 +15,8 @@ export class RawClient {
     address: string,
     settings: { initialWindowSize?: number } = {},
   ): Promise<RawClient> {
-    const session = http2Connect(`http://${address}`, { settings, maxSessionMemory: 1000 });
+    // Node closes streams of a client that has more than 10 MB under way.
+    const session = http2Connect(`http://${address}`, { settings, maxSessionMemory: 100_000 });
     await new Promise((resolve, reject) => {
       session.once('remoteSettings', resolve);
       session.once('error', reject);

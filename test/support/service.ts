@@ -50,23 +50,8 @@ export async function runService(settings: Record<string, string> = {}): Promise
   return { ...service, client, log };
 }
 
-const BUILT = [join(root, 'node_modules', '.bin', 'node'), 'dist/main.js'];
-
-function launch(
-  [program, ...args]: readonly string[],
-  settings: Record<string, string>,
-): ChildProcess {
-  return spawn(program, args, {
-    cwd: root,
-    env: {
-      PATH: process.env.PATH,
-      FEED_GRPC_ADDRESS: '127.0.0.1:0',
-      FEED_HTTP_ADDRESS: '127.0.0.1:0',
-      ...settings,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-}
+/** Is told what to do at the end; a test's own end where nobody says otherwise. */
+export type AtEnd = (end: () => void) => void;
 
 /** The built service in a process of its own. */
 export class ServiceProcess {
@@ -90,26 +75,36 @@ export class ServiceProcess {
   }
 
   /** Starts it and does not wait for anything. */
-  static spawn(settings: Record<string, string>): ServiceProcess {
-    return ServiceProcess.run(BUILT, settings);
+  static spawn(settings: Record<string, string>, atEnd?: AtEnd): ServiceProcess {
+    return ServiceProcess.run(
+      [join(root, 'node_modules', '.bin', 'node'), 'dist/main.js'],
+      settings,
+      atEnd,
+    );
   }
 
-  /** Starts one for all tests of a file: whoever starts it kills it. */
-  static async startShared(settings: Record<string, string>): Promise<ServiceProcess> {
-    const service = new ServiceProcess(launch(BUILT, settings));
-    await service.ready();
-    return service;
-  }
-
-  private static run(command: readonly string[], settings: Record<string, string>): ServiceProcess {
-    const child = launch(command, settings);
-    onTestFinished(() => void child.kill('SIGKILL'));
+  private static run(
+    [program, ...args]: readonly string[],
+    settings: Record<string, string>,
+    atEnd: AtEnd = onTestFinished,
+  ): ServiceProcess {
+    const child = spawn(program, args, {
+      cwd: root,
+      env: {
+        PATH: process.env.PATH,
+        FEED_GRPC_ADDRESS: '127.0.0.1:0',
+        FEED_HTTP_ADDRESS: '127.0.0.1:0',
+        ...settings,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    atEnd(() => void child.kill('SIGKILL'));
     return new ServiceProcess(child);
   }
 
   /** Starts it and waits until it is ready. */
-  static async start(settings: Record<string, string>): Promise<ServiceProcess> {
-    const service = ServiceProcess.spawn(settings);
+  static async start(settings: Record<string, string>, atEnd?: AtEnd): Promise<ServiceProcess> {
+    const service = ServiceProcess.spawn(settings, atEnd);
     await service.ready();
     return service;
   }

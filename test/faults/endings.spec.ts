@@ -1,0 +1,303 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { LINGER } from '../../src/grpc/transport/call.js';
+import { connect, upload } from '../support/client.js';
+import { RawClient } from '../support/raw-client.js';
+import { ServiceProcess } from '../support/service.js';
+import { until } from '../support/wait.js';
+import { encodeChat } from '../wire/events.js';
+import { connected, counted, NOTHING, type Observed, OpenSets } from './open-sets.js';
+import { heap, readers, socketsOf } from './outside.js';
+import { Proxy } from './proxy.js';
+import { ServiceLog } from './service-log.js';
+import { BLOCKED_ROOM, FULL_TOPIC, type SetName, SETS } from './stream-sets.js';
+
+/** Of each of the nine sets: a thousand streams at a time and more. */
+const STREAMS = Number(process.env.FEED_TEST_STREAMS ?? 112);
+const CONNECTIONS = [1, 50];
+
+/** What is released at once is so within this on a busy machine; the service says it once a second. */
+const AT_ONCE = Math.max(2_000, 4 * STREAMS);
+/** A client whose network died is gone within this. */
+const CUT = 45_000;
+const DRAIN_TIMEOUT = 1_000;
+/** Leaves time to open the streams. */
+const DEADLINE = 5_000 + 20 * STREAMS;
+/** MiB: more than is held on disk, and more than is held in memory. */
+const OVERTAKEN = 34;
+/** A timer and a clock. */
+const DEADLINE_MARGIN = 20;
+
+/** Classes of what a stream or its connection has; none may be there that was not before. */
+const OF_STREAMS = [
+  'Call',
+  'AbortController',
+  'AbortSignal',
+  'ServerDuplexStreamImpl',
+  'ServerWritableStreamImpl',
+  'BaseServerInterceptingCall',
+  'ServerHttp2Stream',
+  'ServerHttp2Session',
+  'Socket',
+  'InboundFrames',
+  'FrameWriter',
+  'Streamed',
+  'LocalBell',
+  'EventChecker',
+  'QueueWriter',
+  'Outbox',
+  'Member',
+  'Timeout',
+];
+/** What the newest events, which are kept in memory, are made of. */
+const OF_THE_LOG = ['Object', 'Array', 'Buffer', 'ArrayBuffer', 'Uint32Array'];
+
+const BLOCKED: readonly SetName[] = ['Watch blocked', 'UploadEvents blocked', 'Chat blocked'];
+
+interface Served extends Observed {
+  readonly dataDirectory: string;
+  readonly heapDirectory: string;
+}
+
+async function serve(
+  atEnd: (end: () => void) => void,
+  settings: Record<string, string> = {},
+): Promise<Served> {
+  const directory = mkdtempSync(join(tmpdir(), 'feed-test-'));
+  atEnd(() => rmSync(directory, { recursive: true, force: true }));
+  const dataDirectory = join(directory, 'data');
+  const service = await ServiceProcess.start(
+    {
+      NODE_OPTIONS: `--heapsnapshot-signal=SIGUSR2 --diagnostic-dir=${directory}`,
+      FEED_DATA_DIR: dataDirectory,
+      FEED_LOG_LEVEL: 'debug',
+      FEED_LOG_FORMAT: 'json',
+      // What a client sends that is not read is in the service's memory.
+      FEED_STREAM_WINDOW: '64KiB',
+      FEED_RETENTION_TOPIC_MAX_BYTES: '1MiB',
+      ...settings,
+    },
+    atEnd,
+  );
+  const served = {
+    service,
+    log: new ServiceLog(service),
+    dataDirectory,
+    heapDirectory: directory,
+  };
+  await fill(served, 1);
+  return served;
+}
+
+/** Stores so many MiB of the topic that the blocked watches stand in. */
+async function fill({ service }: Observed, mebibytes: number): Promise<void> {
+  const client = connect(service.grpcAddress);
+  const events = Array.from({ length: 64 }, () => ({
+    topic: FULL_TOPIC,
+    body: 'x'.repeat(2 ** 14),
+  }));
+  for (let i = 0; i < mebibytes; i++) {
+    expect((await upload(client, events)).error).toBeUndefined();
+  }
+  client.close();
+}
+
+/** Says more in the room of the blocked chats than a member may have waiting. */
+async function flood({ service }: Observed): Promise<void> {
+  const raw = await RawClient.connect(service.grpcAddress);
+  const call = raw.open('Chat').drop();
+  for (let i = 0; i < 400; i++) call.send(encodeChat({ room: BLOCKED_ROOM, text: String(i) }));
+  call.stream.end();
+  expect((await call.trailers)?.['grpc-status']).toBe('0');
+  raw.close();
+}
+
+const every = (how: string, others: Partial<Record<SetName, string>> = {}) => ({
+  ...(Object.fromEntries(SETS.map((name) => [name, how])) as Record<SetName, string>),
+  ...others,
+});
+
+const ofBlocked = (how: string) =>
+  Object.fromEntries(BLOCKED.map((name) => [name, how])) as Partial<Record<SetName, string>>;
+
+/** The upload's end came before, with its result. */
+const cancelled = every('CANCELLED', { 'UploadEvents blocked': 'OK' });
+
+describe('streams of every kind and in every state end', { timeout: 120_000 }, () => {
+  const endings: (() => void)[] = [];
+  let served: Served;
+  let before: { heap: Map<string, number>; readers: object; sockets: number };
+
+  const readersNow = () => readers(served.service.process.pid!, served.dataDirectory);
+
+  /** Nothing is open, and from outside the service is as before any of the streams. */
+  const nothingIsLeft = async (ends: Partial<Record<SetName, string>>, ...all: OpenSets[]) => {
+    await counted(served, NOTHING, AT_ONCE);
+    await connected(served, 0, AT_ONCE);
+    const sockets = () => socketsOf(served.service.process.pid!).size;
+    await until(() => sockets() === before.sockets, 'the sockets of before', AT_ONCE);
+    expect(await readersNow()).toEqual(before.readers);
+    for (const sets of all) await sets.ended(ends, 0); // each once
+  };
+
+  beforeAll(async () => {
+    served = await serve((end) => endings.push(end));
+    await connected(served, 0, AT_ONCE);
+    const pid = served.service.process.pid!;
+    before = {
+      heap: await heap(pid, served.heapDirectory),
+      readers: await readersNow(),
+      sockets: socketsOf(pid).size,
+    };
+  });
+  afterAll(() => endings.toReversed().forEach((end) => end()));
+
+  describe.each(CONNECTIONS)('over %i connections a set', (connections) => {
+    const options = { streams: STREAMS, connections };
+
+    test('when their client cancels: at once', async () => {
+      const sets = await OpenSets.open(served, options);
+      await sets.blockUploads();
+      const start = Date.now();
+      await sets.actOnAll('cancel');
+      await sets.ended(cancelled, AT_ONCE);
+      sets.report('cancel', start);
+      await counted(served, NOTHING, AT_ONCE);
+      await connected(served, SETS.length * connections, 0); // they are the client's to keep
+      await sets.kill();
+      await nothingIsLeft(cancelled, sets);
+    });
+
+    test('when their deadline passes: then, and are reset 2 s later where nobody reads', async () => {
+      const first = Date.now() + DEADLINE;
+      const sets = await OpenSets.open(served, { ...options, deadline: DEADLINE });
+      await sleep(first - 1_000 - Date.now());
+      await sets.blockUploads();
+      const expected = every('DEADLINE_EXCEEDED', { 'UploadEvents blocked': 'OK' });
+      await sets.ended(expected, DEADLINE + AT_ONCE);
+      sets.report('deadline', first);
+      for (const name of SETS.filter((set) => set !== 'UploadEvents blocked')) {
+        for (const { time, ms } of sets.endsOf(name)) {
+          expect(Date.parse(time), name).toBeGreaterThanOrEqual(first - DEADLINE_MARGIN);
+          expect(ms, name).toBeLessThan(DEADLINE + AT_ONCE);
+        }
+      }
+      await counted(served, NOTHING, AT_ONCE);
+      await sets.told(every('status 4', ofBlocked('reset 11')), LINGER + AT_ONCE);
+      await sets.kill();
+      await nothingIsLeft(expected, sets);
+    });
+
+    test('when their client is killed: at once', async () => {
+      const sets = await OpenSets.open(served, options);
+      await sets.blockUploads();
+      const start = Date.now();
+      await sets.kill();
+      await sets.ended(cancelled, AT_ONCE);
+      sets.report('SIGKILL', start);
+      await nothingIsLeft(cancelled, sets);
+    });
+
+    test('when the server ends them: at once, and are reset 2 s later where nobody reads', async () => {
+      const sets = await OpenSets.open(served, options);
+      await fill(served, OVERTAKEN);
+      const start = Date.now();
+      await sets.act('UploadEvents idle', 'half-close');
+      await sets.act('UploadEvents in full flow', 'send what is not a message');
+      await sets.act('UploadEvents blocked', 'half-close');
+      await sets.act('Chat idle', 'half-close');
+      await sets.act('Chat in full flow', 'send what is not a message');
+      await flood(served);
+      await sets.act('Watch blocked', 'read');
+      const ends = {
+        'Watch blocked': 'OUT_OF_RANGE CURSOR_EXPIRED',
+        'UploadEvents idle': 'OK',
+        'UploadEvents in full flow': 'INVALID_ARGUMENT EVENT_INVALID',
+        'UploadEvents blocked': 'OK',
+        'Chat idle': 'OK',
+        'Chat in full flow': 'INVALID_ARGUMENT MESSAGE_INVALID',
+        'Chat blocked': 'RESOURCE_EXHAUSTED TOO_SLOW',
+      };
+      await sets.ended(ends, AT_ONCE);
+      sets.report('server return', start);
+      // The server has no reason to end these.
+      const left = 2 * STREAMS;
+      await counted(served, { ...NOTHING, watches: left, subscriptions: left }, AT_ONCE);
+      const told = {
+        'Watch blocked': 'status 11',
+        'UploadEvents idle': 'status 0',
+        'UploadEvents in full flow': 'status 3',
+        'UploadEvents blocked': 'reset 11',
+        'Chat idle': 'status 0',
+        'Chat in full flow': 'status 3',
+        'Chat blocked': 'reset 11',
+      };
+      await sets.told(told, LINGER + AT_ONCE);
+      await sets.kill();
+      await nothingIsLeft(
+        { ...ends, 'Watch idle': 'CANCELLED', 'Watch in full flow': 'CANCELLED' },
+        sets,
+      );
+    });
+  });
+
+  test(
+    'when the network is cut without a packet: within 45 s',
+    { timeout: CUT + 60_000 },
+    async () => {
+      const [one, many] = await Promise.all(
+        CONNECTIONS.map(() => Proxy.to(served.service.grpcAddress)),
+      );
+      onTestFinished(() => [one, many].forEach((proxy) => proxy.close()));
+      const [few] = CONNECTIONS;
+      const all = [await OpenSets.open(served, { streams: STREAMS, connections: few, proxy: one })];
+      all.push(
+        await OpenSets.open(
+          served,
+          { streams: STREAMS, connections: CONNECTIONS[1], proxy: many },
+          { streams: STREAMS },
+        ),
+      );
+      await Promise.all(all.map((sets) => sets.blockUploads()));
+      const start = Date.now();
+      for (const proxy of [one, many]) proxy.cut();
+      await Promise.all(all.map((sets) => sets.ended(cancelled, CUT)));
+      for (const sets of all) sets.report('cut', start);
+      await nothingIsLeft(cancelled, ...all);
+    },
+  );
+
+  test('and leave nothing in memory', async () => {
+    await sleep(LINGER); // the last ones may be waiting for a reader
+    const after = await heap(served.service.process.pid!, served.heapDirectory);
+    const more = (name: string): number => (after.get(name) ?? 0) - (before.heap.get(name) ?? 0);
+    expect(OF_STREAMS.filter((name) => more(name) > 0)).toEqual([]);
+    const others = [...after.keys()].filter((name) => !OF_THE_LOG.includes(name));
+    expect(others.filter((name) => more(name) >= STREAMS)).toEqual([]);
+  });
+});
+
+test.each(CONNECTIONS)(
+  'a drain ends streams of every kind in every state in time, over %i connections a set',
+  async (connections) => {
+    const served = await serve(onTestFinished, { FEED_DRAIN_TIMEOUT: `${DRAIN_TIMEOUT}ms` });
+    const sets = await OpenSets.open(served, { streams: STREAMS, connections });
+    await sets.blockUploads();
+    const start = Date.now();
+    const exit = await served.service.kill('SIGTERM');
+    const took = Date.now() - start;
+    expect(exit).toEqual({ code: 0, signal: null });
+    sets.report(`drain (exit after ${took} ms)`, start);
+    await sets.ended(every('UNAVAILABLE DRAINING', { 'UploadEvents blocked': 'OK' }), 0);
+    expect(served.log.open).toEqual(NOTHING);
+    // Uploads have the timeout; then who does not read has 2 s.
+    expect(took).toBeLessThan(DRAIN_TIMEOUT + LINGER + AT_ONCE);
+    await sets.told(
+      every('status 14', { ...ofBlocked('connection lost'), 'UploadEvents blocked': 'reset 11' }),
+      AT_ONCE,
+    );
+  },
+);

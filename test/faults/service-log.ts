@@ -1,0 +1,53 @@
+import type { OpenCounts } from '../../src/feed/open-work.js';
+import type { ServiceProcess } from '../support/service.js';
+
+/** A log line of a call's end. */
+export interface CallEnd {
+  readonly time: string;
+  readonly method: string;
+  readonly peer: string;
+  readonly status: string;
+  readonly reason?: string;
+  readonly events: number;
+  readonly ms: number;
+}
+
+type Line = Partial<CallEnd & OpenCounts> & { readonly msg?: string; readonly context?: string };
+
+/** What the service says at debug, as JSON. */
+export class ServiceLog {
+  /** What is open, as it said last. */
+  private counts: Partial<OpenCounts> = {};
+  private readonly callEnds: CallEnd[] = [];
+  private read = 0;
+  private rest = '';
+
+  constructor(private readonly service: ServiceProcess) {}
+
+  get open(): Partial<OpenCounts> {
+    this.readOn();
+    return this.counts;
+  }
+
+  /** The calls that have ended, in order. */
+  get ends(): readonly CallEnd[] {
+    this.readOn();
+    return this.callEnds;
+  }
+
+  private readOn(): void {
+    const { output } = this.service;
+    const text = this.rest + output.slice(this.read).join('');
+    this.read = output.length;
+    const lines = text.split('\n');
+    this.rest = lines.pop()!;
+    for (const line of lines) if (line.startsWith('{')) this.take(JSON.parse(line) as Line);
+  }
+
+  private take({ msg, ...line }: Line): void {
+    if (msg === 'call ended') this.callEnds.push(line as CallEnd);
+    if (line.context !== 'open') return;
+    const { watches, uploads, chats, subscriptions, members } = line;
+    this.counts = { watches, uploads, chats, subscriptions, members };
+  }
+}

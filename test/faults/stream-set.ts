@@ -1,0 +1,156 @@
+import type { OutgoingHttpHeaders } from 'node:http2';
+import { constants } from 'node:http2';
+import { frame } from '../../src/wire/frames.js';
+import { codec } from '../support/client.js';
+import { type RawCall, RawClient } from '../support/raw-client.js';
+import { encodeChat, encodeEvent } from '../wire/events.js';
+import {
+  type Act,
+  BLOCKED_ROOM,
+  BUSY_TOPIC,
+  FULL_TOPIC,
+  type Kind,
+  type OpenOptions,
+  QUIET_TOPIC,
+  type SetName,
+  type State,
+} from './stream-sets.js';
+
+/** The window of a stream that nobody reads: used up, or never open for a result of a few bytes. */
+const BLOCKED_WINDOW: Record<Kind, number> = { Watch: 16_384, UploadEvents: 0, Chat: 16_384 };
+const ROOM_SIZE = 5;
+/** A batch of each stream in full flow so often (milliseconds), and less often where they are many. */
+const INTERVAL = 100;
+const STREAMS_AT_FULL_RATE = 200;
+
+const times = (count: number, framed: Buffer): Buffer =>
+  Buffer.concat(Array.from({ length: count }, () => framed));
+const event = (topic: string): Buffer => frame(encodeEvent({ topic, body: 'x'.repeat(100) }));
+const chat = (room: string, text: string): Buffer => frame(encodeChat({ room, text }));
+const watch = (topic: string): Buffer =>
+  frame(codec.watchRequest.serialize({ topic, position: topic === FULL_TOPIC ? 1 : 2 }));
+
+const busyEvents = times(50, event(BUSY_TOPIC));
+const someEvents = times(10, event('uploads'));
+/** More than the windows and what the server reads ahead. */
+const tooManyMessages = times(256, chat('', 'x'.repeat(4_096)));
+const roomOf = (index: number): string => `flow.${Math.floor(index / ROOM_SIZE)}`;
+
+/** What a stream sends when it is opened. */
+const FIRST: Record<SetName, (index: number) => Buffer> = {
+  'Watch idle': () => watch(QUIET_TOPIC),
+  'Watch in full flow': () => watch(BUSY_TOPIC),
+  'Watch blocked': () => watch(FULL_TOPIC),
+  'UploadEvents idle': () => event('uploads'),
+  'UploadEvents in full flow': () => someEvents,
+  'UploadEvents blocked': () => event('uploads'),
+  'Chat idle': () => chat('quiet', ''),
+  'Chat in full flow': (index) => chat(roomOf(index), ''),
+  'Chat blocked': () => Buffer.concat([chat(BLOCKED_ROOM, ''), tooManyMessages]),
+};
+
+/** What a stream in full flow sends on and on. */
+const NEXT: Partial<Record<SetName, (index: number) => Buffer>> = {
+  'UploadEvents in full flow': (index) => (index === 0 ? busyEvents : someEvents),
+  'Chat in full flow': (index) =>
+    Buffer.concat([chat('', 'x'.repeat(100)), chat(roomOf(index), 'x'.repeat(100))]),
+};
+
+/** Streams of one kind and state, on connections of their own. */
+export class StreamSet {
+  readonly outcomes: Record<string, number> = {};
+  private readonly calls: RawCall[] = [];
+  /** Those on which more than the first message went. */
+  private readonly flowing = new Set<RawCall>();
+
+  private constructor(
+    private readonly name: SetName,
+    private readonly kind: Kind,
+    private readonly state: State,
+    private readonly clients: readonly RawClient[],
+  ) {}
+
+  static async open(name: SetName, options: OpenOptions): Promise<StreamSet> {
+    const [kind, ...words] = name.split(' ') as [Kind, ...string[]];
+    const state = words.join(' ') as State;
+    const settings = state === 'blocked' ? { initialWindowSize: BLOCKED_WINDOW[kind] } : {};
+    const clients = await Promise.all(
+      Array.from({ length: options.connections }, () =>
+        RawClient.connect(options.address, settings),
+      ),
+    );
+    const set = new StreamSet(name, kind, state, clients);
+    const headers = options.deadline ? { 'grpc-timeout': `${options.deadline}m` } : {};
+    for (let i = 0; i < options.streams; i++) set.openStream(i, headers);
+    set.flow();
+    return set;
+  }
+
+  /** The port of each of its connections. */
+  get ports(): number[] {
+    return this.clients.map(({ session }) => session.socket.localPort!);
+  }
+
+  /** How many streams are in the state that they are to be in. */
+  get settled(): number {
+    return this.calls.filter((call) => this.isSettled(call)).length;
+  }
+
+  act(act: Act): void {
+    for (const { stream } of this.calls) {
+      if (act === 'cancel') stream.close(constants.NGHTTP2_CANCEL);
+      else if (act === 'half-close') stream.end();
+      else if (act === 'read') stream.resume();
+      else stream.write(frame(Buffer.from([0xff])));
+    }
+  }
+
+  private openStream(index: number, headers: OutgoingHttpHeaders): void {
+    const client = this.clients[index % this.clients.length];
+    const call = client.open(this.kind, headers);
+    const { stream } = call;
+    this.calls.push(call);
+    void call.trailers.then((trailers) =>
+      this.note(client, call, trailers?.['grpc-status'] as string | undefined),
+    );
+    stream.write(FIRST[this.name](index));
+    if (this.kind === 'Watch') stream.end();
+    if (this.state !== 'blocked') stream.on('data', () => this.flowing.add(call));
+  }
+
+  private flow(): void {
+    const next = NEXT[this.name];
+    if (!next) return;
+    const interval = INTERVAL * Math.max(1, this.calls.length / STREAMS_AT_FULL_RATE);
+    const send = (): void =>
+      this.calls.forEach((call, i) => {
+        const { stream } = call;
+        if (!stream.writable || stream.writableNeedDrain) return;
+        stream.write(next(i));
+        if (this.kind === 'UploadEvents') this.flowing.add(call);
+      });
+    setInterval(send, interval);
+  }
+
+  /** It does not ask for more once its stream is over. */
+  private note({ session }: RawClient, { stream }: RawCall, status?: string): void {
+    const outcome =
+      status !== undefined
+        ? `status ${status}`
+        : session.destroyed
+          ? 'connection lost'
+          : `reset ${stream.rstCode}`;
+    this.outcomes[outcome] = (this.outcomes[outcome] ?? 0) + 1;
+    if (stream.writable) stream.end();
+  }
+
+  private isSettled(call: RawCall): boolean {
+    const { stream } = call;
+    if (stream.pending || stream.closed) return false;
+    if (this.state !== 'blocked') return this.flowing.has(call) === (this.state !== 'idle');
+    // Nothing more fits into its window, and the server takes no more of what it sends.
+    return (
+      stream.state.localWindowSize === 0 && (this.kind !== 'Chat' || stream.writableLength > 0)
+    );
+  }
+}

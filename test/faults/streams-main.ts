@@ -1,0 +1,34 @@
+import { answer } from '../support/child-main.js';
+import { StreamSet } from './stream-set.js';
+import { type Act, type OpenOptions, type Outcomes, type SetName, SETS } from './stream-sets.js';
+
+export type Methods = typeof methods;
+
+const sets = new Map<SetName, StreamSet>();
+
+const methods = {
+  /** Opens every set; returns the ports of the connections of each. */
+  async open(options: OpenOptions): Promise<[SetName, number[]][]> {
+    await Promise.all(
+      SETS.map(async (name) => sets.set(name, await StreamSet.open(name, options))),
+    );
+    return [...sets].map(([name, set]) => [name, set.ports]);
+  },
+
+  /** How many streams are in the state that they are to be in, of each set. */
+  settled(): Partial<Record<SetName, number>> {
+    return Object.fromEntries([...sets].map(([name, set]) => [name, set.settled]));
+  },
+
+  act(name: SetName, act: Act): void {
+    sets.get(name)!.act(act);
+  },
+
+  /** How the streams ended that have. */
+  outcomes(): Outcomes {
+    const ended = [...sets].filter(([, { outcomes }]) => Object.keys(outcomes).length > 0);
+    return Object.fromEntries(ended.map(([name, { outcomes }]) => [name, outcomes]));
+  },
+};
+
+answer(methods);
