@@ -1,4 +1,6 @@
-// Only node's own modules here: the signal handlers must be there before anything that takes time to load,
+import { endAtOnce } from './end-at-once.js';
+
+// Nothing else is imported here: the signal handlers must be there before anything that takes time to load,
 // because the kernel drops signals that process 1, as which a container runs this, does not handle.
 
 /** A signal to a process group comes twice, from the kernel and from who forwards it (milliseconds). */
@@ -12,11 +14,8 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
       signalled = performance.now();
       signals.drain();
     } else if (performance.now() - signalled > SAME_SIGNAL) {
-      // The store survives this like a crash. exit() alone would wait for a flush under way, and the disk may be
-      // what hangs; but the kernel spares process 1 of a container.
       process.stderr.write(`${signal} again: ending at once\n`);
-      process.kill(process.pid, 'SIGKILL');
-      process.exit(1);
+      endAtOnce(1);
     }
   });
 }

@@ -1,4 +1,5 @@
 import { ConfigError, readConfig } from './config/config.js';
+import { endAtOnce } from './end-at-once.js';
 import { OpenWork } from './feed/open-work.js';
 import { startService } from './service.js';
 import { createLog } from './telemetry/log.js';
@@ -20,7 +21,7 @@ export async function run(signals: { drain: () => void }): Promise<void> {
     process.stderr.write(`Feed can't start with these settings:\n${error.message}\n`);
     process.exit(EXIT_CONFIG);
   }
-  const log = createLog(config);
+  const { log, flush } = createLog(config);
   boundYoungGeneration();
   try {
     const { app } = await startService(config, log);
@@ -28,13 +29,19 @@ export async function run(signals: { drain: () => void }): Promise<void> {
       const uploads = app.get(OpenWork).counts.uploads;
       const wait = uploads > 0 ? ` up to ${config.drainTimeout} ms for ${uploads} uploads` : '';
       log.info(`draining${wait}; a second signal ends at once`);
-      void app.close().then(
-        () => process.exit(0),
-        (error: unknown) => {
-          log.fatal(error, 'the shutdown failed');
-          process.exit(1);
-        },
-      );
+      void app
+        .close()
+        .then(
+          () => 0,
+          (error: unknown) => {
+            log.fatal(error, 'the shutdown failed');
+            return 1;
+          },
+        )
+        .then(async (code) => {
+          if (!(await flush())) endAtOnce(code);
+          process.exit(code);
+        });
     };
   } catch (error) {
     // Also where the log is silent.

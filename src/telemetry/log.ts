@@ -13,8 +13,17 @@ import type { Config } from '../config/config.js';
 /** So many characters of the log may wait for who reads it; beyond that, lines are dropped. */
 const MAX_WAITING = 16 * 1024 * 1024;
 
+/** How long (milliseconds) the last lines wait for who reads the log, when the process ends. */
+const LAST_LINES = 1_000;
+
+export interface ProcessLog {
+  readonly log: PinoInstance;
+  /** Resolves when what was logged is written; with false, when nobody reads it. */
+  readonly flush: () => Promise<boolean>;
+}
+
 /** The process's log, to standard output. */
-export function createLog({ logLevel, logFormat }: Config): PinoInstance {
+export function createLog({ logLevel, logFormat }: Config): ProcessLog {
   if (logFormat === 'pretty') {
     const stream = pretty({
       sync: true,
@@ -22,7 +31,7 @@ export function createLog({ logLevel, logFormat }: Config): PinoInstance {
       translateTime: 'SYS:HH:MM:ss.l',
       singleLine: true,
     });
-    return pino({ level: logLevel }, stream);
+    return { log: pino({ level: logLevel }, stream), flush: () => Promise.resolve(true) };
   }
   const options: LoggerOptions = {
     level: logLevel,
@@ -31,8 +40,14 @@ export function createLog({ logLevel, logFormat }: Config): PinoInstance {
     formatters: { level: (level) => ({ level }) },
   };
   // Written by a thread: a synchronous write to a pipe that is full puts the whole process to sleep, 100 ms at a
-  // time (sonic-boom, EAGAIN). What is left at the end is written before the process exits.
-  return pino(options, destination({ sync: false, maxLength: MAX_WAITING }));
+  // time (sonic-boom, EAGAIN).
+  const output = destination({ sync: false, maxLength: MAX_WAITING });
+  const flush = (): Promise<boolean> =>
+    new Promise((resolve) => {
+      setTimeout(resolve, LAST_LINES, false);
+      output.flush(() => resolve(true));
+    });
+  return { log: pino(options, output), flush };
 }
 
 /** Nest's token for the process's log. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { upload } from '../support/client.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
@@ -20,6 +21,16 @@ test('a log that nobody reads stops nobody, and has every line once it is read',
   const ended = (): number => service.output.join('').split('"call ended"').length - 1;
   await until(() => ended() >= CALLS, 'every line');
   expect(ended()).toBe(CALLS);
+});
+
+test('a log that nobody reads does not hold up the end', async () => {
+  const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
+  const client = service.connect();
+  service.process.stdout!.pause();
+  for (let i = 0; i < CALLS; i += 100)
+    await Promise.all(Array.from({ length: 100 }, () => upload(client, [])));
+  const ended = await Promise.race([service.kill('SIGTERM'), sleep(10_000)]);
+  expect(ended).toEqual({ code: null, signal: 'SIGKILL' });
 });
 
 test('the last lines are written before the process exits', async () => {

@@ -1,0 +1,146 @@
+// How fast this service is on this machine: npm run bench -- --help
+import { cpus, totalmem } from 'node:os';
+import { parseArgs } from 'node:util';
+import { Connection } from './client.ts';
+import { EventMaker } from './events.ts';
+import { Service } from './service.ts';
+import { type Measured, type Workload, workloads } from './workloads.ts';
+
+const USAGE = `npm run bench -- [options]
+  --only <text>   the workloads whose name has this in it
+  --rounds <n>    of each; the table has the medians (default: 1)
+  --quick         a tenth of everything: to see that it works
+  --json          the results as JSON on standard output
+Settings of the service are environment variables, as always: FEED_DURABILITY=none npm run bench`;
+
+interface Row {
+  readonly name: string;
+  readonly unit: string;
+  readonly rate: number;
+  readonly microseconds: number | undefined;
+  readonly p50: number | undefined;
+  readonly p99: number | undefined;
+  readonly memoryEach: number | undefined;
+}
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string', default: '' },
+    rounds: { type: 'string', default: '1' },
+    quick: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+if (options.help) console.log(USAGE);
+else await main();
+
+async function main(): Promise<void> {
+  const chosen = workloads.filter(({ name }) => name.includes(options.only));
+  if (chosen.length === 0) throw new Error(`no workload has ${options.only} in its name`);
+  const rows: Row[] = [];
+  for (const [i, workload] of chosen.entries()) {
+    const rounds: Row[] = [];
+    for (let round = 1; round <= Number(options.rounds); round++) {
+      progress(`${i + 1}/${chosen.length} ${workload.name}, round ${round} ...`);
+      rounds.push(await measure(workload, options.quick ? 0.1 : 1));
+    }
+    rows.push(medians(rounds));
+    progress('');
+    if (!options.json) print(rows.at(-1)!, i === 0);
+  }
+  if (!options.json) return;
+  const machine = {
+    cpu: cpus()[0].model,
+    cpus: cpus().length,
+    memory: totalmem(),
+    node: process.version,
+  };
+  console.log(JSON.stringify({ machine, rows }, undefined, 2));
+}
+
+async function measure({ name, unit, settings = {}, run }: Workload, scale: number): Promise<Row> {
+  const service = await Service.start(settings);
+  try {
+    await warmUp(service);
+    const before = service.cpu();
+    const { count, seconds, latencies, memoryEach } = await run(service, scale);
+    const after = service.cpu();
+    return {
+      name,
+      unit,
+      rate: count / seconds,
+      microseconds:
+        before !== undefined && after !== undefined ? (after - before) / count : undefined,
+      ...percentiles(latencies),
+      memoryEach,
+    };
+  } finally {
+    await service.stop();
+  }
+}
+
+/** Until the service's code is compiled. */
+async function warmUp({ address }: Service): Promise<void> {
+  const connection = new Connection(address);
+  const watch = (await connection.watch('bench.warm-up')).read();
+  const call = connection.call('UploadEvents');
+  const maker = new EventMaker('bench.warm-up', 0);
+  for (let i = 0; i < 400; i++) await call.write(maker.make(100));
+  await call.end();
+  await watch.has(40_000);
+  connection.close();
+}
+
+function percentiles(latencies: Measured['latencies']): Pick<Row, 'p50' | 'p99'> {
+  const sorted = Float64Array.from(latencies ?? []).toSorted();
+  const at = (share: number): number | undefined => sorted[Math.floor(share * (sorted.length - 1))];
+  return { p50: at(0.5), p99: at(0.99) };
+}
+
+function medians(rounds: readonly Row[]): Row {
+  const of = (key: 'rate' | 'microseconds' | 'p50' | 'p99' | 'memoryEach'): number | undefined => {
+    const values = rounds.map((row) => row[key]).filter((value) => value !== undefined);
+    return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+  };
+  const { name, unit } = rounds[0];
+  return {
+    name,
+    unit,
+    rate: of('rate')!,
+    microseconds: of('microseconds'),
+    p50: of('p50'),
+    p99: of('p99'),
+    memoryEach: of('memoryEach'),
+  };
+}
+
+function print(
+  { name, unit, rate, microseconds, p50, p99, memoryEach }: Row,
+  isFirst: boolean,
+): void {
+  const line = (...cells: readonly string[]): void =>
+    console.log(
+      `${cells[0].padEnd(44)}${cells
+        .slice(1, 6)
+        .map((cell) => cell.padStart(11))
+        .join('')}  ${cells[6]}`,
+    );
+  const number = (value: number | undefined, digits: number): string =>
+    value === undefined ? '' : value.toFixed(digits);
+  if (isFirst) line('', 'per second', 'CPU us', 'p50 ms', 'p99 ms', 'KiB each', '');
+  line(
+    name,
+    number(rate, 0),
+    number(microseconds, 2),
+    number(p50, 1),
+    number(p99, 1),
+    number(memoryEach, 1),
+    unit,
+  );
+}
+
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+  else if (text !== '') process.stderr.write(`${text}\n`);
+}

@@ -1,0 +1,89 @@
+// The built service in a process of its own, and what it costs.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const MAIN = join(ROOT, 'dist', 'main.js');
+/** Of /proc/<pid>/stat: a hundredth of a second, everywhere that matters. */
+const TICK_MICROSECONDS = 10_000;
+
+export class Service {
+  readonly address: string;
+  private readonly child: ChildProcess;
+  private readonly directory: string;
+
+  private constructor(child: ChildProcess, directory: string, address: string) {
+    this.child = child;
+    this.directory = directory;
+    this.address = address;
+  }
+
+  /** Starts it with the default settings but for those of the workload and of the environment. */
+  static async start(settings: Readonly<Record<string, string>>): Promise<Service> {
+    if (!existsSync(MAIN)) throw new Error('the service is not built: npm run build');
+    const directory = mkdtempSync(join(tmpdir(), 'feed-bench-'));
+    const child = spawn(process.execPath, [MAIN], {
+      cwd: ROOT,
+      env: {
+        ...process.env,
+        FEED_DATA_DIR: directory,
+        FEED_GRPC_ADDRESS: '127.0.0.1:0',
+        FEED_HTTP_ADDRESS: '127.0.0.1:0',
+        FEED_LOG_FORMAT: 'json',
+        FEED_LOG_LEVEL: 'info',
+        NODE_ENV: 'production',
+        ...settings,
+      },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    process.once('exit', () => child.kill('SIGKILL'));
+    const address = await new Promise<string | undefined>((resolve) => {
+      let output = '';
+      child.once('exit', () => resolve(undefined));
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        output = (output + text).slice(-10_000);
+        // The last of what it says at its start.
+        if (output.includes('an acknowledged event')) {
+          resolve(/gRPC listens on ([\d.:]+)/.exec(output)?.[1]);
+        }
+      });
+    });
+    if (address !== undefined) return new Service(child, directory, address);
+    throw new Error('the service ended at its start');
+  }
+
+  /** Microseconds of processor time it has used; undefined where the system does not say. */
+  cpu(): number | undefined {
+    const stat = this.proc('stat');
+    if (stat === undefined) return undefined;
+    const [user, system] = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .slice(11, 13);
+    return (Number(user) + Number(system)) * TICK_MICROSECONDS;
+  }
+
+  /** KiB of its memory that no file stands behind; undefined where the system does not say. */
+  memory(): number | undefined {
+    const kib = /^RssAnon:\s+(\d+)/m.exec(this.proc('status') ?? '')?.[1];
+    return kib === undefined ? undefined : Number(kib);
+  }
+
+  async stop(): Promise<void> {
+    this.child.kill('SIGTERM');
+    if (this.child.exitCode === null) await once(this.child, 'exit');
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  private proc(file: string): string | undefined {
+    try {
+      return readFileSync(`/proc/${this.child.pid}/${file}`, 'latin1');
+    } catch {
+      return undefined;
+    }
+  }
+}

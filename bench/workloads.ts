@@ -1,0 +1,259 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Call, Connection } from './client.ts';
+import { EventMaker, message, readTime, timeOffset } from './events.ts';
+import type { Service } from './service.ts';
+
+/** What a workload did: how many of what, in which time, and what else it saw. */
+export interface Measured {
+  /** Events stored or delivered, or messages answered. */
+  readonly count: number;
+  readonly seconds: number;
+  /** Milliseconds, one for each of many. */
+  readonly latencies?: readonly number[];
+  /** KiB for each open stream. */
+  readonly memoryEach?: number;
+}
+
+export interface Workload {
+  readonly name: string;
+  /** What the counted are. */
+  readonly unit: string;
+  readonly settings?: Readonly<Record<string, string>>;
+  /** @param scale 1, or less for a quick run */
+  readonly run: (service: Service, scale: number) => Promise<Measured>;
+}
+
+const TOPIC = 'bench.events';
+const BATCH = 256;
+let ids = 0;
+
+async function timed(count: number, work: () => Promise<unknown>): Promise<Measured> {
+  const start = performance.now();
+  await work();
+  return { count, seconds: (performance.now() - start) / 1000 };
+}
+
+async function upload(connection: Connection, topic: string, events: number): Promise<void> {
+  const maker = new EventMaker(topic, ids);
+  ids += events;
+  const call = connection.call('UploadEvents');
+  for (let left = events; left > 0; left -= BATCH)
+    await call.write(maker.make(Math.min(BATCH, left)));
+  await call.end();
+}
+
+function uploading(streams: number): Workload {
+  return {
+    name: `upload, ${streams} stream${streams > 1 ? 's' : ''}`,
+    unit: 'events stored',
+    async run({ address }, scale) {
+      const events = Math.round((1_000_000 * scale) / streams);
+      const connections = Array.from(
+        { length: Math.min(2, streams) },
+        () => new Connection(address),
+      );
+      return timed(events * streams, () =>
+        Promise.all(
+          Array.from({ length: streams }, (_, i) =>
+            upload(connections[i % connections.length], TOPIC, events),
+          ),
+        ),
+      );
+    },
+  };
+}
+
+async function watches(
+  address: string,
+  count: number,
+  connections: number,
+  topicOf: (i: number) => string = () => TOPIC,
+): Promise<Call[]> {
+  const all = Array.from({ length: connections }, () => new Connection(address));
+  return Promise.all(
+    Array.from({ length: count }, (_, i) => all[i % connections].watch(topicOf(i))),
+  );
+}
+
+function fanOut(watchers: number, events: number): Workload {
+  return {
+    name: `fan-out to ${watchers}, flat out`,
+    unit: 'events delivered',
+    async run({ address }, scale) {
+      const count = Math.round(events * scale);
+      const calls = (await watches(address, watchers, Math.min(10, watchers))).map((call) =>
+        call.read(),
+      );
+      return timed(count * watchers, () =>
+        Promise.all([
+          upload(new Connection(address), TOPIC, count),
+          ...calls.map((call) => call.has(count)),
+        ]),
+      );
+    },
+  };
+}
+
+/** Events at a rate, and how long each takes to each watch. */
+function paced(watchers: number, rate: number): Workload {
+  return {
+    name: `fan-out to ${watchers}, ${rate}/s`,
+    unit: 'events delivered',
+    async run({ address }, scale) {
+      const count = Math.round(10 * rate * scale);
+      const latencies: number[] = [];
+      const at = timeOffset(TOPIC);
+      const note = (bytes: Buffer, start: number): void => {
+        latencies.push(performance.now() - readTime(bytes, start + at) / 1000);
+      };
+      const calls = (await watches(address, watchers, Math.min(10, watchers))).map((call) =>
+        call.read(note),
+      );
+      return {
+        ...(await timed(count * watchers, async () => {
+          await pacedUpload(address, TOPIC, count, rate);
+          await Promise.all(calls.map((call) => call.has(count)));
+        })),
+        latencies,
+      };
+    },
+  };
+}
+
+async function pacedUpload(
+  address: string,
+  topic: string,
+  count: number,
+  rate: number,
+): Promise<void> {
+  const maker = new EventMaker(topic, ids);
+  ids += count;
+  const call = new Connection(address).call('UploadEvents');
+  const start = performance.now();
+  for (let sent = 0; sent < count;) {
+    const due = Math.min(count, Math.floor(((performance.now() - start) * rate) / 1000));
+    if (due > sent) await call.write(maker.make(due - sent));
+    sent = Math.max(sent, due);
+    await sleep(1);
+  }
+  await call.end();
+}
+
+const RATE = 150_000;
+const UPLOADERS = 8;
+
+/** How long an upload of one event waits for its acknowledgement, while others upload at a rate. */
+function acknowledging(what: string, settings: Readonly<Record<string, string>>): Workload {
+  return {
+    name: `acknowledgement at ${RATE / 1000}k/s${what}`,
+    unit: 'events stored',
+    settings,
+    async run({ address }, scale) {
+      const latencies: number[] = [];
+      const count = Math.round((15 * RATE * scale) / UPLOADERS);
+      const connection = new Connection(address);
+      const over = new AbortController();
+      const probe = async (): Promise<void> => {
+        // After the first seconds there is enough for retention to work.
+        await sleep(5_000 * scale);
+        while (!over.signal.aborted) {
+          const start = performance.now();
+          await upload(connection, 'bench.probe', 1);
+          latencies.push(performance.now() - start);
+          await sleep(5);
+        }
+      };
+      const measured = await timed(count * UPLOADERS, async () => {
+        const probing = probe();
+        await Promise.all(
+          Array.from({ length: UPLOADERS }, (_, i) =>
+            pacedUpload(address, `${TOPIC}.${i}`, count, RATE / UPLOADERS),
+          ),
+        );
+        over.abort();
+        await probing;
+      });
+      return { ...measured, latencies };
+    },
+  };
+}
+
+function replaying(watchers: number, events: number): Workload {
+  return {
+    name: `replay to ${watchers}`,
+    unit: 'events delivered',
+    async run({ address }, scale) {
+      const count = Math.round(events * scale);
+      await upload(new Connection(address), TOPIC, count);
+      return timed(count * watchers, () =>
+        Promise.all(
+          Array.from({ length: watchers }, async () => {
+            const call = await new Connection(address).watch(TOPIC, 'earliest');
+            await call.read().has(count);
+          }),
+        ),
+      );
+    },
+  };
+}
+
+function chatting(streams: number): Workload {
+  return {
+    name: `chat echo, ${streams} streams`,
+    unit: 'messages answered',
+    async run({ address }, scale) {
+      const count = Math.round((1_000_000 * scale) / streams / BATCH) * BATCH;
+      const batch = Buffer.concat(
+        Array.from({ length: BATCH }, () => message([1, 'bench'], [2, 'x'.repeat(100)])),
+      );
+      const connection = new Connection(address);
+      return timed(count * streams, () =>
+        Promise.all(
+          Array.from({ length: streams }, async () => {
+            const call = connection.call('Chat').read();
+            for (let sent = 0; sent < count; sent += BATCH) await call.write(batch);
+            await call.has(count);
+            await call.end();
+          }),
+        ),
+      );
+    },
+  };
+}
+
+function idle(streams: number, connections: number): Workload {
+  return {
+    name: `${streams} idle watches, ${connections} connection${connections > 1 ? 's' : ''}`,
+    unit: 'watches opened',
+    async run(service, scale) {
+      const count = Math.round(streams * scale);
+      const before = service.memory();
+      const measured = await timed(count, () =>
+        watches(service.address, count, connections, (i) => `bench.idle.${i % 100}`),
+      );
+      await sleep(2_000);
+      const after = service.memory();
+      return {
+        ...measured,
+        ...(before !== undefined &&
+          after !== undefined && { memoryEach: (after - before) / count }),
+      };
+    },
+  };
+}
+
+export const workloads: readonly Workload[] = [
+  uploading(1),
+  uploading(8),
+  fanOut(10, 300_000),
+  fanOut(1_000, 5_000),
+  paced(10, 5_000),
+  paced(1_000, 100),
+  replaying(1, 2_000_000),
+  replaying(10, 500_000),
+  chatting(4),
+  acknowledging('', {}),
+  acknowledging(', retention at work', { FEED_RETENTION_MAX_BYTES: '64MiB' }),
+  idle(10_000, 10),
+  idle(5_000, 1),
+];
