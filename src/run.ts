@@ -21,7 +21,7 @@ export async function run(signals: { drain: () => void }): Promise<void> {
     process.stderr.write(`Feed can't start with these settings:\n${error.message}\n`);
     process.exit(EXIT_CONFIG);
   }
-  const { log, flush } = createLog(config);
+  const { log, end } = createLog(config);
   boundYoungGeneration();
   try {
     const { app } = await startService(config, log);
@@ -39,7 +39,7 @@ export async function run(signals: { drain: () => void }): Promise<void> {
           },
         )
         .then(async (code) => {
-          if (!(await flush())) endAtOnce(code);
+          if (!(await end())) endAtOnce(code);
           process.exit(code);
         });
     };

@@ -18,8 +18,8 @@ const LAST_LINES = 1_000;
 
 export interface ProcessLog {
   readonly log: PinoInstance;
-  /** Resolves when what was logged is written; with false, when nobody reads it. */
-  readonly flush: () => Promise<boolean>;
+  /** Logs no more. Resolves when what was logged is written; with false, when nobody reads it. */
+  readonly end: () => Promise<boolean>;
 }
 
 /** The process's log, to standard output. */
@@ -31,7 +31,7 @@ export function createLog({ logLevel, logFormat }: Config): ProcessLog {
       translateTime: 'SYS:HH:MM:ss.l',
       singleLine: true,
     });
-    return { log: pino({ level: logLevel }, stream), flush: () => Promise.resolve(true) };
+    return { log: pino({ level: logLevel }, stream), end: () => Promise.resolve(true) };
   }
   const options: LoggerOptions = {
     level: logLevel,
@@ -42,12 +42,13 @@ export function createLog({ logLevel, logFormat }: Config): ProcessLog {
   // Written by a thread: a synchronous write to a pipe that is full puts the whole process to sleep, 100 ms at a
   // time (sonic-boom, EAGAIN).
   const output = destination({ sync: false, maxLength: MAX_WAITING });
-  const flush = (): Promise<boolean> =>
+  const end = (): Promise<boolean> =>
     new Promise((resolve) => {
       setTimeout(resolve, LAST_LINES, false);
-      output.flush(() => resolve(true));
+      output.once('close', () => resolve(true)); // standard output itself stays open
+      output.end();
     });
-  return { log: pino(options, output), flush };
+  return { log: pino(options, output), end };
 }
 
 /** Nest's token for the process's log. */
