@@ -1,11 +1,15 @@
-import { ConfigError, readConfig } from './config/config.js';
+import type { INestApplication } from '@nestjs/common';
+import { type Config, ConfigError, readConfig } from './config/config.js';
 import { endAtOnce } from './end-at-once.js';
 import { OpenWork } from './feed/open-work.js';
 import { startService } from './service.js';
-import { createLog } from './telemetry/log.js';
+import { createLog, type ProcessLog } from './telemetry/log.js';
 import { boundYoungGeneration } from './young-generation.js';
 
 const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
+
+/** What the end may take (milliseconds) beside the drain: the chart's grace period has room for it. */
+const CLOSING = 9_000;
 
 /**
  * Runs the service until a signal.
@@ -21,28 +25,11 @@ export async function run(signals: { drain: () => void }): Promise<void> {
     process.stderr.write(`Feed can't start with these settings:\n${error.message}\n`);
     process.exit(EXIT_CONFIG);
   }
-  const { log, end } = createLog(config);
+  const processLog = createLog(config);
   boundYoungGeneration();
   try {
-    const { app } = await startService(config, log);
-    signals.drain = () => {
-      const uploads = app.get(OpenWork).counts.uploads;
-      const wait = uploads > 0 ? ` up to ${config.drainTimeout} ms for ${uploads} uploads` : '';
-      log.info(`draining${wait}; a second signal ends at once`);
-      void app
-        .close()
-        .then(
-          () => 0,
-          (error: unknown) => {
-            log.fatal(error, 'the shutdown failed');
-            return 1;
-          },
-        )
-        .then(async (code) => {
-          if (!(await end())) endAtOnce(code);
-          process.exit(code);
-        });
-    };
+    const { app } = await startService(config, processLog.log);
+    signals.drain = () => void shutDown(app, config, processLog);
   } catch (error) {
     // Also where the log is silent.
     process.stderr.write(
@@ -50,4 +37,30 @@ export async function run(signals: { drain: () => void }): Promise<void> {
     );
     process.exit(1);
   }
+}
+
+/** Drains, closes and exits: with 0, or with 1 where the store does not let itself be closed. */
+async function shutDown(
+  app: INestApplication,
+  { drainDelay, drainTimeout }: Config,
+  { log, end }: ProcessLog,
+): Promise<void> {
+  const { uploads } = app.get(OpenWork).counts;
+  const wait = uploads > 0 ? ` up to ${drainTimeout} ms for ${uploads} uploads` : '';
+  log.info(`draining${wait}; a second signal ends at once`);
+  let code = 0;
+  const closed = app.close().catch((error: unknown) => {
+    log.fatal(error, 'the shutdown failed');
+    code = 1;
+  });
+  const late = new Promise<'late'>((resolve) =>
+    setTimeout(resolve, drainDelay + drainTimeout + CLOSING, 'late'),
+  );
+  if ((await Promise.race([closed, late])) === 'late') {
+    log.fatal('the store does not answer: ending without it, as a crash would');
+    await end();
+    endAtOnce(1);
+  }
+  if (!(await end())) endAtOnce(code);
+  process.exit(code);
 }

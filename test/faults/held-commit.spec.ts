@@ -115,4 +115,16 @@ describe('a signal while a commit waits for the disk', () => {
     expect((await hanging).result).toBeUndefined();
     expect([['before'], ['before', 'a']]).toContainEqual(await idsIn(await restart()));
   });
+
+  test('ends in time though the disk never answers; the log can be opened again', async (context) => {
+    const { service, client, waits, release, restart } = await start(context, '200ms');
+    const hanging = upload(client, [event('a')]);
+    await waits();
+    const ended = await Promise.race([service.kill('SIGTERM'), sleep(11_000)]);
+    expect(ended).toEqual({ code: null, signal: 'SIGKILL' });
+    expect(service.output.join('')).toContain('the store does not answer');
+    release();
+    expect((await hanging).result).toBeUndefined();
+    expect([['before'], ['before', 'a']]).toContainEqual(await idsIn(await restart()));
+  });
 });

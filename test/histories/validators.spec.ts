@@ -104,7 +104,12 @@ test.each<[promise: string, what: string, history: History]>([
   [
     'complete',
     'too few of the newest',
-    watching(watched('w', { is: 'last', count: 2 }, seen([2, 'b']))),
+    { ...watching(watched('w', { is: 'last', count: 2 }, seen([2, 'b']))), retention: false },
+  ],
+  [
+    'complete',
+    'too many of the newest',
+    watching(watched('w', { is: 'last', count: 1 }, seen([1, 'a'], [2, 'b']))),
   ],
   [
     'resumable',

@@ -88,18 +88,24 @@ function complete(history: History): string[] {
     return [
       ...missing.map(({ id, position }) => `${watch.watcher} did not get ${id} at ${position}`),
       ...early.map(({ id }) => `${watch.watcher} got ${id}, which stands before its start`),
-      ...newest(watch, known.get(watch.topic)),
+      ...newest(watch, known.get(watch.topic), history.retention),
     ];
   });
 }
 
-/** "The newest n" are n, if there are as many. */
-function newest({ watcher, start, headers, seen }: WatchRecord, known: Known[] = []): string[] {
-  if (start.is !== 'last' || !headers || seen.length === 0) return [];
+/** "The newest n" are n, if there are as many, and retention does not take the first of them meanwhile. */
+function newest(
+  { watcher, start, headers, seen }: WatchRecord,
+  known: readonly Known[] = [],
+  retention: boolean,
+): string[] {
+  const first = seen.find(({ id }) => id !== '');
+  if (start.is !== 'last' || !headers || !first) return [];
   const [earliest, head] = [positionOf(headers.earliest), positionOf(headers.head)];
   const expected = between(known, earliest, head).slice(-start.count)[0];
-  const first = seen.find(({ id }) => id !== '');
-  if (!expected || !first || positionOf(first.cursor) === expected.position) return [];
+  if (!expected) return [];
+  const begun = positionOf(first.cursor);
+  if (begun === expected.position || (retention && begun > expected.position)) return [];
   return [`${watcher} asked for the last ${start.count} and began with ${first.id}`];
 }
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void touch(const char *path) {
@@ -33,15 +34,22 @@ static void after_sync(void) {
   if (syncs) touch(syncs);
 }
 
-#define HELD(name, parameters, arguments)                      \
+/* A log to a pipe is flushed as well. */
+static int is_on_disk(int file) {
+  struct stat opened;
+  return fstat(file, &opened) == 0 && S_ISREG(opened.st_mode);
+}
+
+#define HELD(name, parameters, arguments, is_held)             \
   int name parameters {                                        \
     int(*real) parameters = dlsym(RTLD_NEXT, #name);           \
+    if (!(is_held)) return real arguments;                     \
     before_sync();                                             \
     int result = real arguments;                               \
     after_sync();                                              \
     return result;                                             \
   }
 
-HELD(fdatasync, (int file), (file))
-HELD(fsync, (int file), (file))
-HELD(msync, (void *start, size_t length, int flags), (start, length, flags))
+HELD(fdatasync, (int file), (file), is_on_disk(file))
+HELD(fsync, (int file), (file), is_on_disk(file))
+HELD(msync, (void *start, size_t length, int flags), (start, length, flags), 1)
