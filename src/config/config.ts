@@ -20,7 +20,7 @@ export const SETTINGS = z.object({
   FEED_MAX_EVENT_BYTES: size('1KiB', '3MiB').prefault('1MiB'),
   /** How long an event's id is remembered, to leave out the same event sent again. 0s: not at all. */
   FEED_DEDUP_WINDOW: duration('0s', '24h').prefault('2m'),
-  /** How many ids are remembered at most; 25 bytes of memory each. */
+  /** How many ids are remembered at most; 28 bytes of memory each. */
   FEED_DEDUP_IDS: count(0, 100_000_000).prefault('1000000'),
   /** Events are removed when they were stored so long ago; 0s: not for their age. */
   FEED_RETENTION_MAX_AGE: duration('0s', '87600h').prefault('0s'),

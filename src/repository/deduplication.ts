@@ -54,6 +54,7 @@ export class Deduplication {
     this.known = undefined;
     let next = first;
     let last = first;
+    this.recent.warm(ids);
     for (let i = 0; i < count; i++) {
       const high = ids[2 * i];
       const low = ids[2 * i + 1];

@@ -11,8 +11,26 @@ export const NO_DEDUP: DedupWindow = { ids: 0, milliseconds: 0 };
 
 const FIRST_CAPACITY = 16 * 1024;
 
+// An entry, in 32-bit words. All of it in one place, because where ids are a million, each look into another array
+// is a miss of the processor's caches: find() and add() of a new id take 0.35 us instead of 0.47.
+const HIGH = 0;
+const LOW = 1;
+const POSITION = 2;
+const TIME = 3;
+/** What the position and the time have beyond 32 bits: the position's in the upper half. */
+const UPPER = 4;
+/** The slot of the entry before it in its chain, plus 1; 0 at the end. */
+const OLDER = 5;
+const WORDS = 6;
+
+/** For warm(). */
+let links = new Uint32Array(1024);
+
+const WORD = 2 ** 32;
+const HALF = 2 ** 16;
+
 /**
- * The ids of the newest events, as 64-bit hashes with the positions where the events are: 25 bytes an id. A
+ * The ids of the newest events, as 64-bit hashes with the positions where the events are: 28 bytes an id. A
  * hash only points at an event that may have the id; who asks must look at it.
  *
  * A ring in the order of positions, and for each bucket a chain from its newest entry to older ones. What the
@@ -22,20 +40,16 @@ export class RecentIds {
   private capacity: number;
   /** Entries ever added; entry n is in slot n % capacity. */
   private added = 0;
-  private high: Uint32Array;
-  private low: Uint32Array;
-  private positions: Float64Array;
-  private times: Float64Array;
-  private older: Int32Array;
-  private newest: Int32Array;
+  private next = 0;
+  private entries: Uint32Array;
+  /** Of each bucket the slot of the newest entry, plus 1. */
+  private newest: Uint32Array;
+  /** Keeps warm() from being compiled to nothing. */
+  protected read = 0;
 
   constructor(private readonly window: DedupWindow) {
     this.capacity = Math.min(FIRST_CAPACITY, window.ids);
-    this.high = new Uint32Array(this.capacity);
-    this.low = new Uint32Array(this.capacity);
-    this.positions = new Float64Array(this.capacity);
-    this.times = new Float64Array(this.capacity);
-    this.older = new Int32Array(this.capacity);
+    this.entries = new Uint32Array(WORDS * this.capacity);
     this.newest = buckets(this.capacity);
   }
 
@@ -47,21 +61,44 @@ export class RecentIds {
   /** The position of the oldest entry; Infinity where there is none. */
   get oldest(): Position {
     if (this.added === 0) return Infinity;
-    return this.positions[this.added > this.capacity ? this.added % this.capacity : 0];
+    return this.positionIn(this.added > this.capacity ? this.next : 0);
   }
 
   add(high: number, low: number, position: Position, storedAt: number): void {
     if (this.window.ids === 0) return;
     if (this.added === this.capacity && this.capacity < this.window.ids) this.grow();
-    const slot = this.added++ % this.capacity;
-    const bucket = low & (this.newest.length - 1);
-    const older = this.newest[bucket];
-    this.high[slot] = high;
-    this.low[slot] = low;
-    this.positions[slot] = position;
-    this.times[slot] = storedAt;
-    this.older[slot] = older === slot ? -1 : older;
-    this.newest[bucket] = slot;
+    const { entries, newest, next: slot } = this;
+    const at = WORDS * slot;
+    entries[at + HIGH] = high;
+    entries[at + LOW] = low;
+    entries[at + POSITION] = position; // modulo 2^32, as is the time
+    entries[at + TIME] = storedAt;
+    entries[at + UPPER] = Math.floor(position / WORD) * HALF + Math.floor(storedAt / WORD);
+    const bucket = low & (newest.length - 1);
+    const older = newest[bucket];
+    entries[at + OLDER] = older === slot + 1 ? 0 : older;
+    newest[bucket] = slot + 1;
+    this.added++;
+    this.next = slot + 1 === this.capacity ? 0 : slot + 1;
+  }
+
+  /**
+   * Reads what find() of each of these hashes will read first, so that the processor waits for memory once for
+   * many of them: 0.23 us each instead of 0.35. It changes nothing.
+   *
+   * @param hashes high and low half of each, one after another
+   */
+  warm(hashes: Uint32Array): void {
+    const { entries, newest } = this;
+    const last = newest.length - 1;
+    if (links.length < hashes.length / 2) links = new Uint32Array(hashes.length);
+    for (let i = 1; i < hashes.length; i += 2) links[i >>> 1] = newest[hashes[i] & last];
+    let read = 0;
+    for (let i = 0; i < hashes.length / 2; i++) {
+      const link = links[i];
+      if (link > 0) read ^= entries[WORDS * (link - 1) + LOW];
+    }
+    this.read = read;
   }
 
   /**
@@ -75,50 +112,55 @@ export class RecentIds {
     is: (position: Position) => boolean,
   ): Position | undefined {
     if (this.added === 0) return undefined;
-    let slot = this.newest[low & (this.newest.length - 1)];
-    let entry = this.added;
-    while (slot >= 0) {
-      const at = this.entryIn(slot);
-      if (at >= entry || this.times[slot] < now - this.window.milliseconds) return undefined;
-      entry = at;
-      if (this.low[slot] === low && this.high[slot] === high && is(this.positions[slot])) {
-        return this.positions[slot];
+    const { entries } = this;
+    let age = -1;
+    for (let link = this.newest[low & (this.newest.length - 1)]; link > 0;) {
+      const slot = link - 1;
+      const at = WORDS * slot;
+      const older = this.ageOf(slot);
+      if (older <= age || this.timeIn(slot) < now - this.window.milliseconds) return undefined;
+      age = older;
+      if (entries[at + LOW] === low && entries[at + HIGH] === high && is(this.positionIn(slot))) {
+        return this.positionIn(slot);
       }
-      slot = this.older[slot];
+      link = entries[at + OLDER];
     }
     return undefined;
   }
 
-  /** The newest entry that is, or was, in a slot. */
-  private entryIn(slot: number): number {
-    const last = this.added - 1;
-    const lastSlot = last % this.capacity;
-    return slot <= lastSlot ? last - (lastSlot - slot) : last - (lastSlot + this.capacity - slot);
+  /** How many entries were added after the one in a slot. */
+  private ageOf(slot: number): number {
+    const age = this.next - 1 - slot;
+    return age < 0 ? age + this.capacity : age;
+  }
+
+  private positionIn(slot: number): Position {
+    const at = WORDS * slot;
+    return (this.entries[at + UPPER] >>> 16) * WORD + this.entries[at + POSITION];
+  }
+
+  private timeIn(slot: number): number {
+    const at = WORDS * slot;
+    return (this.entries[at + UPPER] & (HALF - 1)) * WORD + this.entries[at + TIME];
   }
 
   /** Only while the ring has not wrapped, so that every entry keeps its slot. */
   private grow(): void {
+    const { entries: before } = this;
+    this.next = this.capacity;
     this.capacity = Math.min(2 * this.capacity, this.window.ids);
-    this.high = widened(this.high, new Uint32Array(this.capacity));
-    this.low = widened(this.low, new Uint32Array(this.capacity));
-    this.positions = widened(this.positions, new Float64Array(this.capacity));
-    this.times = widened(this.times, new Float64Array(this.capacity));
-    this.older = widened(this.older, new Int32Array(this.capacity));
+    this.entries = new Uint32Array(WORDS * this.capacity);
+    this.entries.set(before);
     this.newest = buckets(this.capacity);
     for (let slot = 0; slot < this.added; slot++) {
-      const bucket = this.low[slot] & (this.newest.length - 1);
-      this.older[slot] = this.newest[bucket];
-      this.newest[bucket] = slot;
+      const bucket = this.entries[WORDS * slot + LOW] & (this.newest.length - 1);
+      this.entries[WORDS * slot + OLDER] = this.newest[bucket];
+      this.newest[bucket] = slot + 1;
     }
   }
 }
 
-/** Twice as many as entries, or a little less; a power of two. */
-function buckets(entries: number): Int32Array<ArrayBuffer> {
-  return new Int32Array(2 ** Math.ceil(Math.log2(entries))).fill(-1);
-}
-
-function widened<T extends Uint32Array | Float64Array | Int32Array>(from: T, to: T): T {
-  to.set(from);
-  return to;
+/** As many as entries, or up to twice as many; a power of two. */
+function buckets(entries: number): Uint32Array {
+  return new Uint32Array(2 ** Math.ceil(Math.log2(entries)));
 }
