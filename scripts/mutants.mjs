@@ -30,12 +30,14 @@ function run(command, args) {
 }
 
 const chosen = mutants.filter(({ name }) => name.includes(process.argv[2] ?? ''));
+for (const { name, file, from } of chosen) {
+  if (readFileSync(join(copy, file), 'utf8').split(from).length !== 2)
+    throw new Error(`${name}: ${file} does not have this once: ${from}`);
+}
 let survivors = 0;
 for (const { name, file, from, to, tests } of chosen) {
   const path = join(copy, file);
   const original = readFileSync(path, 'utf8');
-  if (original.split(from).length !== 2)
-    throw new Error(`${name}: ${file} does not have this once: ${from}`);
   writeFileSync(
     path,
     original.replace(from, () => to),

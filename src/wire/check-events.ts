@@ -42,10 +42,11 @@ const ID = 1;
 const TOPIC = 2;
 const AT = 4;
 const NAMES = ['', 'id', 'topic', 'body', 'at', 'cursor'];
+const NOTHING = Buffer.alloc(0);
 
 // What check() notes of each event between its two passes; one array serves all, because check() never
-// waits. Of each event: which source, start, end, which topic, and the hash of its id.
-const SPAN = 6;
+// waits. Of each event: which source, start, end, which topic, the hash of its id, and whether it gets a time.
+const SPAN = 7;
 let spans = new Int32Array(SPAN * 1024);
 const sources: Buffer[] = [];
 
@@ -75,6 +76,7 @@ export class EventChecker {
   private topicStart = 0;
   private topicEnd = 0;
   private rebuild = false;
+  private lacksTime = false;
 
   constructor(private readonly maxEvents = Infinity) {}
 
@@ -86,6 +88,8 @@ export class EventChecker {
     let group = -1;
     let count = 0;
     sources.length = 0;
+    // All that come at the same time have the same time.
+    let time: Buffer | undefined;
 
     pieces: for (const piece of received.pieces) {
       const source = sources.push(piece) - 1;
@@ -129,6 +133,12 @@ export class EventChecker {
         spans[span + 5] = this.hash.low;
         sizes[group] +=
           FRAME_HEADER_BYTES + (spans[span + 2] - spans[span + 1]) + CURSOR_FIELD_BYTES;
+        spans[span + 6] = 0;
+        if (this.lacksTime) {
+          time ??= bytesField(AT, encodeTimestamp(Date.now()));
+          spans[span + 6] = 1;
+          sizes[group] += time.length;
+        }
         counts[group]++;
       }
     }
@@ -149,6 +159,7 @@ export class EventChecker {
         sources[spans[span]],
         spans[span + 1],
         spans[span + 2],
+        spans[span + 6] ? time! : NOTHING,
       );
     }
     sources.length = 0;
@@ -166,7 +177,7 @@ export class EventChecker {
     };
   }
 
-  /** Returns what is wrong with the event; otherwise sets `topic` and `rebuild`. */
+  /** Returns what is wrong with the event; otherwise sets `topic`, `rebuild` and `lacksTime`. */
   private checkEvent(source: Buffer, start: number, end: number): string | undefined {
     const fields = this.fields;
     this.seen = 0;
@@ -204,7 +215,8 @@ export class EventChecker {
       }
     }
     if (fields.problem !== undefined) return `it is not well-formed protobuf: ${fields.problem}`;
-    if ((this.seen & (1 << ID)) === 0 || (this.seen & (1 << AT)) === 0) this.rebuild = true;
+    if ((this.seen & (1 << ID)) === 0) this.rebuild = true;
+    this.lacksTime = (this.seen & (1 << AT)) === 0;
     return this.takeTopic(source);
   }
 
@@ -262,7 +274,7 @@ export class EventChecker {
     return fields.problem === undefined ? undefined : `at is not well-formed: ${fields.problem}`;
   }
 
-  /** The event without its cursor, with an id and a time where it had none. */
+  /** The event without its cursor, with an id where it had none. */
   private rebuilt(source: Buffer, start: number, end: number): Buffer {
     const fields = this.fields;
     const kept: Buffer[] = [];
@@ -277,7 +289,6 @@ export class EventChecker {
       kept.push(source.subarray(fields.tagStart, fields.end));
     }
     if (!hasId) kept.unshift(bytesField(ID, Buffer.from(randomUUID())));
-    if ((this.seen & (1 << AT)) === 0) kept.push(bytesField(AT, encodeTimestamp(Date.now())));
     return Buffer.concat(kept);
   }
 }
@@ -288,10 +299,12 @@ function writeEvent(
   source: Buffer,
   start: number,
   end: number,
+  time: Buffer,
 ): number {
-  writeFrameHeader(target, at, end - start + CURSOR_FIELD_BYTES);
+  writeFrameHeader(target, at, end - start + time.length + CURSOR_FIELD_BYTES);
   at += FRAME_HEADER_BYTES;
   at += source.copy(target, at, start, end);
+  if (time.length > 0) at += time.copy(target, at);
   reserveCursor(target, at);
   return at + CURSOR_FIELD_BYTES;
 }

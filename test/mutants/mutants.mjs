@@ -194,7 +194,7 @@ export const mutants = [
   {
     name: 'dedup: forgets at a restart',
     file: 'src/repository/lmdb/lmdb-repository.ts',
-    from: 'store.ids.recall(now());',
+    from: 'store.ids.recall(clock.now());',
     to: '',
     tests: ['test/contract/dedup'],
   },

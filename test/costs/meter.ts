@@ -1,0 +1,97 @@
+import { once } from 'node:events';
+import { connect, createServer, type ServerHttp2Stream } from 'node:http2';
+import { Session } from 'node:inspector/promises';
+import type { AddressInfo } from 'node:net';
+
+/** What a piece of work took of this process, by counting. */
+export interface Cost {
+  /** Writes to HTTP/2 streams of the server. */
+  readonly writes: number;
+  /** Bytes that buffers were copied to, by JavaScript. */
+  readonly copied: number;
+  /** Bytes of objects, of which each was made once, however soon it was gone. */
+  readonly allocated: number;
+}
+
+/** The class of a server's HTTP/2 streams, which node does not export. */
+async function streamClass(): Promise<ServerHttp2Stream> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const client = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  client.request().on('error', () => {});
+  const [stream] = (await once(server, 'stream')) as [ServerHttp2Stream];
+  client.destroy();
+  server.close();
+  return Object.getPrototypeOf(stream) as ServerHttp2Stream;
+}
+
+/** Runs some work twice, to count and to see what it allocates. Time is not looked at. */
+export async function costOf(work: () => Promise<unknown>): Promise<Cost> {
+  return { ...(await counted(work)), allocated: await allocatedBy(work) };
+}
+
+async function counted(work: () => Promise<unknown>): Promise<Pick<Cost, 'writes' | 'copied'>> {
+  let writes = 0;
+  let copied = 0;
+  const stream = await streamClass();
+  const { copy } = unbound(Buffer.prototype);
+  const { concat } = unbound(Buffer);
+  const { set } = unbound(Uint8Array.prototype);
+  const { write } = unbound(stream);
+  const restore = [
+    replace(stream, 'write', function (this: ServerHttp2Stream, ...args: unknown[]) {
+      writes++;
+      return write.apply(this, args);
+    }),
+    replace(Buffer.prototype, 'copy', function (this: Buffer, ...args: unknown[]) {
+      const bytes = copy.apply(this, args) as number;
+      copied += bytes;
+      return bytes;
+    }),
+    replace(Buffer, 'concat', (...args: unknown[]) => {
+      const whole = concat.apply(Buffer, args) as Buffer;
+      copied += whole.length;
+      return whole;
+    }),
+    replace(Uint8Array.prototype, 'set', function (this: Uint8Array, ...args: unknown[]) {
+      copied += (args[0] as ArrayLike<number>).length;
+      set.apply(this, args);
+    }),
+  ];
+  try {
+    await work();
+  } finally {
+    for (const undo of restore) undo();
+  }
+  return { writes, copied };
+}
+
+async function allocatedBy(work: () => Promise<unknown>): Promise<number> {
+  const session = new Session();
+  session.connect();
+  await session.post('HeapProfiler.startSampling', {
+    samplingInterval: 512,
+    includeObjectsCollectedByMajorGC: true,
+    includeObjectsCollectedByMinorGC: true,
+  } as object);
+  await work();
+  const { profile } = (await session.post('HeapProfiler.stopSampling')) as unknown as {
+    profile: { samples: readonly { size: number }[] };
+  };
+  session.disconnect();
+  return profile.samples.reduce((sum, { size }) => sum + size, 0);
+}
+
+type Functions = Readonly<Record<string, Function>>;
+
+const unbound = (object: object): Functions => object as Functions;
+
+/** @returns what puts back what was there */
+function replace(object: object, name: string, by: Function): () => void {
+  const before = Object.getOwnPropertyDescriptor(object, name);
+  Object.defineProperty(object, name, { value: by, configurable: true, writable: true });
+  return () => {
+    if (before) Object.defineProperty(object, name, before);
+    else Reflect.deleteProperty(object, name);
+  };
+}
