@@ -43,9 +43,14 @@ const TOPIC = 2;
 const AT = 4;
 const NAMES = ['', 'id', 'topic', 'body', 'at', 'cursor'];
 const NOTHING = Buffer.alloc(0);
+/** An id that the server makes, as a field: tag, length, and the characters of a UUID. */
+const UUID_BYTES = 36;
+const ID_TAG = (ID << 3) | BYTES;
+const GETS_TIME = 1;
+const GETS_ID = 2;
 
 // What check() notes of each event between its two passes; one array serves all, because check() never
-// waits. Of each event: which source, start, end, which topic, the hash of its id, and whether it gets a time.
+// waits. Of each event: which source, start, end, which topic, the hash of its id, and what it gets.
 const SPAN = 7;
 let spans = new Int32Array(SPAN * 1024);
 const sources: Buffer[] = [];
@@ -77,6 +82,7 @@ export class EventChecker {
   private topicEnd = 0;
   private rebuild = false;
   private lacksTime = false;
+  private lacksId = false;
 
   constructor(private readonly maxEvents = Infinity) {}
 
@@ -136,8 +142,12 @@ export class EventChecker {
         spans[span + 6] = 0;
         if (this.lacksTime) {
           time ??= bytesField(AT, encodeTimestamp(Date.now()));
-          spans[span + 6] = 1;
+          spans[span + 6] |= GETS_TIME;
           sizes[group] += time.length;
+        }
+        if (this.lacksId) {
+          spans[span + 6] |= GETS_ID;
+          sizes[group] += 2 + UUID_BYTES;
         }
         counts[group]++;
       }
@@ -159,7 +169,8 @@ export class EventChecker {
         sources[spans[span]],
         spans[span + 1],
         spans[span + 2],
-        spans[span + 6] ? time! : NOTHING,
+        spans[span + 6] & GETS_TIME ? time! : NOTHING,
+        (spans[span + 6] & GETS_ID) !== 0,
       );
     }
     sources.length = 0;
@@ -177,7 +188,7 @@ export class EventChecker {
     };
   }
 
-  /** Returns what is wrong with the event; otherwise sets `topic`, `rebuild` and `lacksTime`. */
+  /** Returns what is wrong with the event; otherwise sets `topic` and what it needs. */
   private checkEvent(source: Buffer, start: number, end: number): string | undefined {
     const fields = this.fields;
     this.seen = 0;
@@ -215,7 +226,8 @@ export class EventChecker {
       }
     }
     if (fields.problem !== undefined) return `it is not well-formed protobuf: ${fields.problem}`;
-    if ((this.seen & (1 << ID)) === 0) this.rebuild = true;
+    // A rebuilt one has got an id.
+    this.lacksId = (this.seen & (1 << ID)) === 0 && !this.rebuild;
     this.lacksTime = (this.seen & (1 << AT)) === 0;
     return this.takeTopic(source);
   }
@@ -300,11 +312,18 @@ function writeEvent(
   start: number,
   end: number,
   time: Buffer,
+  getsId: boolean,
 ): number {
-  writeFrameHeader(target, at, end - start + time.length + CURSOR_FIELD_BYTES);
+  const idBytes = getsId ? 2 + UUID_BYTES : 0;
+  writeFrameHeader(target, at, end - start + time.length + idBytes + CURSOR_FIELD_BYTES);
   at += FRAME_HEADER_BYTES;
   at += source.copy(target, at, start, end);
   if (time.length > 0) at += time.copy(target, at);
+  if (getsId) {
+    target[at++] = ID_TAG;
+    target[at++] = UUID_BYTES;
+    at += target.write(randomUUID(), at, 'latin1');
+  }
   reserveCursor(target, at);
   return at + CURSOR_FIELD_BYTES;
 }
