@@ -10,6 +10,7 @@ import { LOG } from '../telemetry/log.js';
 import { logEnd } from './call-log.js';
 import { keepAsBytes, loadContract, PACKAGE, SERVICE } from './contract.js';
 import { FeedController } from './feed.controller.js';
+import { feedStatus } from './feed-status.js';
 import { createReflection } from './reflection.js';
 import { StreamStrategy } from './transport/index.js';
 
@@ -73,6 +74,7 @@ export class GrpcModule implements BeforeApplicationShutdown {
   async beforeApplicationShutdown(): Promise<void> {
     this.readiness.drain();
     await sleep(this.config.drainDelay);
-    await this.strategy.drain(this.config.drainTimeout, draining());
+    const reason = draining();
+    await this.strategy.drain(this.config.drainTimeout, reason, feedStatus(reason));
   }
 }

@@ -154,7 +154,7 @@ test.each<[promise: string, what: string, history: History]>([
   [
     'durable',
     'a hole in what is stored of a broken upload',
-    uploading(uploaded('p', 'axb', { is: 'unknown' })),
+    { ...uploading(uploaded('p', 'axb', { is: 'unknown' })), retention: false },
   ],
   [
     'neverEarly',

@@ -122,6 +122,13 @@ export const mutants = [
     tests: ['test/transport/nest'],
   },
   {
+    name: 'transport: takes late calls while draining',
+    file: `${transport}/stream-strategy.ts`,
+    from: 'if (this.refusal !== undefined) throw this.refusal;',
+    to: '',
+    tests: ['test/transport/endings'],
+  },
+  {
     name: 'transport: takes calls while draining',
     file: `${transport}/stream-strategy.ts`,
     from: 'for (const call of this.open) call.abort(reason);',

@@ -4,6 +4,7 @@ import { Metadata, status } from '@grpc/grpc-js';
 import { RpcException } from '@nestjs/microservices';
 import { describe, expect, test } from 'vitest';
 import { FeedError } from '../../src/feed/errors.js';
+import { feedStatus } from '../../src/grpc/feed-status.js';
 import type { Call } from '../../src/grpc/transport/index.js';
 import { LINGER } from '../../src/grpc/transport/call.js';
 import type { Frames } from '../../src/wire/frames.js';
@@ -277,7 +278,7 @@ describe('draining', () => {
     uploading.write({ id: 'a' });
     await sleep(100);
     let drained = false;
-    const drain = strategy.drain(5_000, reason).then(() => (drained = true));
+    const drain = strategy.drain(5_000, reason, feedStatus(reason)).then(() => (drained = true));
     await sleep(200);
     expect(drained).toBe(false);
     uploading.end();
@@ -301,7 +302,7 @@ describe('draining', () => {
     client.UploadEvents((error) => answered.resolve(error)).write({ id: 'a' });
     await sleep(200);
     const start = performance.now();
-    await strategy.drain(300, reason);
+    await strategy.drain(300, reason, feedStatus(reason));
     expect(performance.now() - start).toBeLessThan(300 + 2 * LINGER);
     expect(await answered.promise).toMatchObject({ code: status.UNAVAILABLE });
     expect(ended).toHaveLength(2);
@@ -314,8 +315,23 @@ describe('draining', () => {
     const { watch } = idle();
     const { client, strategy, address } = await serve({ watch });
     const raw = await RawClient.connect(address);
-    await strategy.drain(100, reason);
+    await strategy.drain(100, reason, feedStatus(reason));
     expect((await failure(client.Watch({ topic: 't' }))).code).toBe(status.UNAVAILABLE);
+    raw.close();
+  });
+
+  test('refuses a call whose request comes late with the same reason', async () => {
+    const { watch } = idle();
+    const { strategy, address } = await serve({ watch });
+    const raw = await RawClient.connect(address);
+    const call = raw.open('Watch').drop();
+    await sleep(100);
+    const drained = strategy.drain(100, reason, feedStatus(reason));
+    call.send(codec.watchRequest.serialize({ topic: 't' })).stream.end();
+    const trailers = await call.trailers;
+    expect(trailers?.['grpc-status']).toBe(String(status.UNAVAILABLE));
+    expect(trailers?.['grpc-message']).toBe('shutting%20down');
+    await drained;
     raw.close();
   });
 });

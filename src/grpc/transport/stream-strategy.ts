@@ -55,7 +55,8 @@ interface Method {
  */
 export class StreamStrategy extends ServerGrpc {
   private readonly open = new Set<Call>();
-  private draining: Error | undefined;
+  /** What calls get from now on, if any. */
+  private refusal: unknown;
 
   constructor(private readonly streamOptions: StreamStrategyOptions) {
     super(streamOptions.grpc);
@@ -112,9 +113,11 @@ export class StreamStrategy extends ServerGrpc {
   /**
    * Stops taking calls and ends the open ones: those that end by themselves get `timeout` milliseconds, then
    * all are aborted with `reason`. Resolves when their streams are gone.
+   *
+   * @param refusal the status of calls that come too late for a handler, and so for exception filters
    */
-  async drain(timeout: number, reason: Error): Promise<void> {
-    this.draining = reason;
+  async drain(timeout: number, reason: Error, refusal: unknown): Promise<void> {
+    this.refusal = refusal;
     const server = this.grpcClient as Server | undefined;
     if (!server) return;
     server.tryShutdown(() => {}); // no new connections; GOAWAY on each
@@ -142,7 +145,7 @@ export class StreamStrategy extends ServerGrpc {
       let result: unknown;
       let error: unknown;
       try {
-        if (this.draining) throw this.draining;
+        if (this.refusal !== undefined) throw this.refusal;
         const request = method.requestStream
           ? this.inbound(call, grpcCall)
           : (grpcCall as { request: unknown }).request;
