@@ -1,7 +1,7 @@
 import type { TopicEvents } from '../wire/check-events.js';
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import { frame, FRAME_HEADER_BYTES, frameLength } from '../wire/frames.js';
+import { FRAME_HEADER_BYTES, frameLength, writeFrameHeader } from '../wire/frames.js';
 import { FieldReader } from '../wire/protobuf.js';
 import { allocate, concatenate } from '../wire/slab.js';
 import type { RecentIds } from './recent-ids.js';
@@ -114,13 +114,22 @@ export function idAt(
 
 /** The ids of framed events, framed themselves: what is kept of events that are removed. */
 export function framedIds(events: Buffer): Buffer {
-  const ids: Buffer[] = [];
+  const ids = Buffer.allocUnsafe(events.length); // an id is shorter than its event
+  let end = 0;
   for (let at = 0; at < events.length;) {
-    const event = frameStarting(events, at);
-    at += event.length;
-    ids.push(frame(idOf(event)));
+    const start = at + FRAME_HEADER_BYTES;
+    at = start + frameLength(events, at);
+    fields.read(events, start, at);
+    let length = 0;
+    while (fields.next()) {
+      if (fields.field !== ID) continue;
+      length = events.copy(ids, end + FRAME_HEADER_BYTES, fields.start, fields.end);
+      break;
+    }
+    writeFrameHeader(ids, end, length);
+    end += FRAME_HEADER_BYTES + length;
   }
-  return Buffer.concat(ids);
+  return ids.subarray(0, end);
 }
 
 /** One of framedIds(). */

@@ -7,7 +7,7 @@ import { type EpochStart, Epochs } from '../epochs.js';
 import type { DedupWindow, RecentIds } from '../recent-ids.js';
 import type { RetentionLimits } from '../retention.js';
 import { IdTable } from './id-table.js';
-import { type RemovedRun, RemovedIds } from './removed-ids.js';
+import { RemovedIds } from './removed-ids.js';
 import { type CommitRecord, RetentionTable } from './retention-table.js';
 import { RunTable } from './run-table.js';
 
@@ -146,7 +146,7 @@ export function openStore(
     keyEncoding: 'binary',
   });
   const floors = root.openDB<Position, string>({ name: 'floors', encoding: 'json' });
-  const removed = root.openDB<RemovedRun, Buffer>({ name: 'removed', keyEncoding: 'binary' });
+  const removed = root.openDB<Buffer, Buffer>({ name: 'removed', ...bytes });
   const runTable = new RunTable(runs);
   const removedIds = new RemovedIds(removed, recent);
   return new Store(
