@@ -112,9 +112,15 @@ export function idAt(
   return isThere ? idOf(frameAt(batch.bytes, 0)) : undefined;
 }
 
-/** The ids of framed events, framed themselves: what is kept of events that are removed. */
+/** Where framedIds() makes its answer. */
+let scratch = Buffer.allocUnsafe(64 * 1024);
+
+/**
+ * The ids of framed events, framed themselves: what is kept of events that are removed. The answer is good until
+ * the next is asked for.
+ */
 export function framedIds(events: Buffer): Buffer {
-  const ids = Buffer.allocUnsafe(events.length); // an id is shorter than its event
+  if (scratch.length < events.length) scratch = Buffer.allocUnsafe(events.length); // an id is shorter than its event
   let end = 0;
   for (let at = 0; at < events.length;) {
     const start = at + FRAME_HEADER_BYTES;
@@ -123,13 +129,13 @@ export function framedIds(events: Buffer): Buffer {
     let length = 0;
     while (fields.next()) {
       if (fields.field !== ID) continue;
-      length = events.copy(ids, end + FRAME_HEADER_BYTES, fields.start, fields.end);
+      length = events.copy(scratch, end + FRAME_HEADER_BYTES, fields.start, fields.end);
       break;
     }
-    writeFrameHeader(ids, end, length);
+    writeFrameHeader(scratch, end, length);
     end += FRAME_HEADER_BYTES + length;
   }
-  return ids.subarray(0, end);
+  return scratch.subarray(0, end);
 }
 
 /** One of framedIds(). */
