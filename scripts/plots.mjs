@@ -23,7 +23,7 @@ function bars(title, chosen, series, format) {
         const width = Math.max(1, (BAR * row[key]) / most);
         return [
           `<rect x="${LABEL}" y="${y}" width="${width.toFixed(1)}" height="18" rx="2" fill="${shade}"/>`,
-          text(LABEL + width + 6, y + 14, `${format(row[key])}${name}`),
+          text((LABEL + width + 6).toFixed(1), y + 14, `${format(row[key])}${name}`),
         ];
       }),
     ];
