@@ -100,8 +100,8 @@ export class MemoryRepository extends EmbeddedRepository {
     }
     const isRemembered = ({ last, storedAt }: StoredRun): boolean =>
       this.recent.isRemembered(last, storedAt, this.clock.now());
-    const firstRemembered = this.removed.findIndex(isRemembered);
-    if (firstRemembered !== 0) this.removed = this.removed.filter(isRemembered);
+    const [oldest] = this.removed;
+    if (oldest && !isRemembered(oldest)) this.removed = this.removed.filter(isRemembered);
     return Promise.resolve();
   }
 
