@@ -33,13 +33,18 @@ export class Connection {
     );
   }
 
-  /** A watch that has begun. */
-  async watch(topic: string, start?: 'earliest'): Promise<Call> {
+  /**
+   * A watch that has begun.
+   *
+   * @param start a field of the request and its value
+   */
+  async watch(
+    topic: string,
+    start?: 'earliest' | readonly [field: number, value: string | number],
+  ): Promise<Call> {
     const call = this.call('Watch');
-    const request = message([1, topic]);
-    const position = Buffer.from([3 << 3, 1]);
-    if (start) request.writeUInt32BE(request.length - 5 + position.length, 1);
-    call.stream.end(start ? Buffer.concat([request, position]) : request);
+    const from = start === 'earliest' ? ([3, 1] as const) : start;
+    call.stream.end(message([1, topic], ...(from ? [from] : [])));
     await once(call.stream, 'response');
     return call;
   }

@@ -3,15 +3,17 @@ const HEADER_BYTES = 5;
 const ID_DIGITS = 12;
 const TIME_DIGITS = 16;
 const BODY_BYTES = 100;
+/** An event's last field, once it is stored. */
+const CURSOR_CHARACTERS = 16;
 
-/** A framed message of string fields, each a number and a text. */
+/** A framed message of fields, each its number and a text or a number. */
 export function message(
-  ...fields: readonly (readonly [number: number, text: string | Buffer])[]
+  ...fields: readonly (readonly [field: number, value: string | Buffer | number])[]
 ): Buffer {
   const parts = fields.flatMap(([number, text]) => {
-    const bytes = Buffer.from(text);
-    if (bytes.length > 127) throw new Error('only short fields');
-    return [Buffer.from([(number << 3) | 2, bytes.length]), bytes];
+    if (typeof text === 'number') return [Buffer.from([number << 3, ...varint(text)])];
+    const bytes = Buffer.from(text as string);
+    return [Buffer.from([(number << 3) | 2, ...varint(bytes.length)]), bytes];
   });
   const body = Buffer.concat(parts);
   const header = Buffer.alloc(HEADER_BYTES);
@@ -27,14 +29,14 @@ export class EventMaker {
   private made: number;
 
   /** @param first the number that the first id is made of: no other maker of the topic has these */
-  constructor(topic: string, first: number) {
+  constructor(topic: string, first: number, bodyBytes = BODY_BYTES) {
     this.event = message(
       [1, '0'.repeat(ID_DIGITS)],
       [2, topic],
-      [3, '0'.repeat(TIME_DIGITS).padEnd(BODY_BYTES, 'x')],
+      [3, '0'.repeat(TIME_DIGITS).padEnd(bodyBytes, 'x')],
     );
     this.idAt = HEADER_BYTES + 2;
-    this.timeAt = this.event.length - BODY_BYTES;
+    this.timeAt = this.event.length - bodyBytes;
     this.made = first;
   }
 
@@ -63,12 +65,22 @@ export function readTime(bytes: Buffer, at: number): number {
   return time;
 }
 
+function varint(value: number): number[] {
+  return value < 128 ? [value] : [(value & 127) | 128, ...varint(Math.floor(value / 128))];
+}
+
 function digits(bytes: Buffer, at: number, count: number, value: number): void {
   let rest = value;
   for (let i = at + count - 1; i >= at; i--) {
     bytes[i] = 48 + (rest % 10);
     rest = Math.floor(rest / 10);
   }
+}
+
+/** The cursor of a delivered event whose frame starts somewhere. */
+export function cursorOf(bytes: Buffer, start: number): string {
+  const end = start + HEADER_BYTES + bytes.readUInt32BE(start + 1);
+  return bytes.toString('latin1', end - CURSOR_CHARACTERS, end);
 }
 
 /** Counts the messages of a stream, and shows those that are wanted. */

@@ -1,9 +1,8 @@
 // How fast this service is on this machine: npm run bench -- --help
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
-import { Connection } from './client.ts';
-import { EventMaker } from './events.ts';
 import { Service } from './service.ts';
+import { warmUp } from './warm-up.ts';
 import { type Measured, type Workload, workloads } from './workloads.ts';
 
 const USAGE = `npm run bench -- [options]
@@ -78,18 +77,6 @@ async function measure({ name, unit, settings = {}, run }: Workload, scale: numb
   } finally {
     await service.stop();
   }
-}
-
-/** Until the service's code is compiled. */
-async function warmUp({ address }: Service): Promise<void> {
-  const connection = new Connection(address);
-  const watch = (await connection.watch('bench.warm-up')).read();
-  const call = connection.call('UploadEvents');
-  const maker = new EventMaker('bench.warm-up', 0);
-  for (let i = 0; i < 400; i++) await call.write(maker.make(100));
-  await call.end();
-  await watch.has(40_000);
-  connection.close();
 }
 
 function percentiles(latencies: Measured['latencies']): Pick<Row, 'p50' | 'p99'> {

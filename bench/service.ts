@@ -1,7 +1,7 @@
 // The built service in a process of its own, and what it costs.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,17 +15,32 @@ export class Service {
   readonly address: string;
   private readonly child: ChildProcess;
   private readonly directory: string;
+  private readonly settings: Readonly<Record<string, string>>;
 
-  private constructor(child: ChildProcess, directory: string, address: string) {
+  /** From the start of the process until it listens. */
+  readonly startMilliseconds: number;
+
+  private constructor(
+    child: ChildProcess,
+    directory: string,
+    address: string,
+    settings: Readonly<Record<string, string>>,
+    startMilliseconds: number,
+  ) {
+    this.settings = settings;
+    this.startMilliseconds = startMilliseconds;
     this.child = child;
     this.directory = directory;
     this.address = address;
   }
 
   /** Starts it with the default settings but for those of the workload and of the environment. */
-  static async start(settings: Readonly<Record<string, string>>): Promise<Service> {
+  static async start(
+    settings: Readonly<Record<string, string>>,
+    directory = mkdtempSync(join(tmpdir(), 'feed-bench-')),
+  ): Promise<Service> {
     if (!existsSync(MAIN)) throw new Error('the service is not built: npm run build');
-    const directory = mkdtempSync(join(tmpdir(), 'feed-bench-'));
+    const begun = performance.now();
     const child = spawn(process.execPath, [MAIN], {
       cwd: ROOT,
       env: {
@@ -40,7 +55,9 @@ export class Service {
       },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    process.once('exit', () => child.kill('SIGKILL'));
+    const kill = (): void => void child.kill('SIGKILL');
+    process.once('exit', kill);
+    child.once('exit', () => process.off('exit', kill));
     const address = await new Promise<string | undefined>((resolve) => {
       let output = '';
       child.once('exit', () => resolve(undefined));
@@ -52,7 +69,9 @@ export class Service {
         }
       });
     });
-    if (address !== undefined) return new Service(child, directory, address);
+    if (address !== undefined) {
+      return new Service(child, directory, address, settings, performance.now() - begun);
+    }
     throw new Error('the service ended at its start');
   }
 
@@ -73,10 +92,25 @@ export class Service {
     return kib === undefined ? undefined : Number(kib);
   }
 
+  /** Another process on the same log. */
+  async restart(): Promise<Service> {
+    await this.end();
+    return Service.start(this.settings, this.directory);
+  }
+
+  /** Of the file on disk. */
+  logBytes(): number {
+    return statSync(join(this.directory, 'log', 'data.mdb')).blocks * 512;
+  }
+
   async stop(): Promise<void> {
+    await this.end();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  private async end(): Promise<void> {
     this.child.kill('SIGTERM');
     if (this.child.exitCode === null) await once(this.child, 'exit');
-    rmSync(this.directory, { recursive: true, force: true });
   }
 
   private proc(file: string): string | undefined {

@@ -150,12 +150,12 @@ function acknowledging(what: string, settings: Readonly<Record<string, string>>)
     settings,
     async run({ address }, scale) {
       const latencies: number[] = [];
-      const count = Math.round((15 * RATE * scale) / UPLOADERS);
+      const count = Math.round((25 * RATE * scale) / UPLOADERS);
       const connection = new Connection(address);
       const over = new AbortController();
       const probe = async (): Promise<void> => {
         // After the first seconds there is enough for retention to work.
-        await sleep(5_000 * scale);
+        await sleep(14_000 * scale);
         while (!over.signal.aborted) {
           const start = performance.now();
           await upload(connection, 'bench.probe', 1);
@@ -253,7 +253,7 @@ export const workloads: readonly Workload[] = [
   replaying(10, 500_000),
   chatting(4),
   acknowledging('', {}),
-  acknowledging(', retention at work', { FEED_RETENTION_MAX_BYTES: '64MiB' }),
+  acknowledging(', retention at work', { FEED_RETENTION_MAX_BYTES: '256MiB' }),
   idle(10_000, 10),
   idle(5_000, 1),
 ];

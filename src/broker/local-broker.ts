@@ -22,15 +22,18 @@ export class LocalBroker extends Broker implements OnApplicationShutdown {
   override subscribe(topic: string): Bell {
     let bells = this.bells.get(topic);
     if (!bells) this.bells.set(topic, (bells = new Set()));
-    const bell = new LocalBell((silenced) => {
-      if (!bells.delete(silenced)) return;
-      this.subscriptions--;
-      if (bells.size === 0) this.bells.delete(topic);
-    });
+    const bell = new LocalBell(topic, this.remove);
     bells.add(bell);
     this.subscriptions++;
     return bell;
   }
+
+  private readonly remove = (topic: string, bell: LocalBell): void => {
+    const bells = this.bells.get(topic);
+    if (!bells?.delete(bell)) return;
+    this.subscriptions--;
+    if (bells.size === 0) this.bells.delete(topic);
+  };
 
   override join(room: string, member: RoomMember): RoomSeat {
     let members = this.rooms.get(room);
@@ -62,30 +65,40 @@ export class LocalBroker extends Broker implements OnApplicationShutdown {
 class LocalBell implements Bell {
   private rung = false;
   private wake: ((rung: boolean) => void) | undefined;
+  private timer: NodeJS.Timeout | undefined;
 
-  constructor(private readonly remove: (bell: LocalBell) => void) {}
+  constructor(
+    private readonly topic: string,
+    private readonly remove: (topic: string, bell: LocalBell) => void,
+  ) {}
 
   clear(): void {
     this.rung = false;
   }
 
-  async wait(milliseconds: number): Promise<boolean> {
-    if (this.rung) return true;
-    const timer = milliseconds > 0 ? setTimeout(() => this.wake?.(false), milliseconds) : undefined;
-    try {
-      return await new Promise<boolean>((resolve) => (this.wake = resolve));
-    } finally {
-      clearTimeout(timer);
-      this.wake = undefined;
-    }
+  // Not async: what waits is most of what an idle watch holds.
+  wait(milliseconds: number): Promise<boolean> {
+    if (this.rung) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      this.wake = resolve;
+      if (milliseconds > 0) this.timer = setTimeout(() => this.end(false), milliseconds);
+    });
   }
 
   ring(): void {
     this.rung = true;
-    this.wake?.(true);
+    this.end(true);
   }
 
   silence(): void {
-    this.remove(this);
+    this.remove(this.topic, this);
+  }
+
+  private end(rung: boolean): void {
+    if (!this.wake) return;
+    const { wake } = this;
+    this.wake = undefined;
+    clearTimeout(this.timer);
+    wake(rung);
   }
 }

@@ -50,16 +50,17 @@ export class Watches {
       let sentAt = performance.now();
       for (;;) {
         bell.clear();
+        signal.throwIfAborted();
         // Before the read: it is past no event of this topic that the read will not have found.
         const head = this.repository.head;
-        for (;;) {
-          signal.throwIfAborted();
+        while (position < this.repository.head) {
           const found = this.repository.read(topic, position, BATCH_BYTES);
           const batch = found instanceof Promise ? await found : found;
           if (!batch) break;
           position = batch.last;
           yield batch;
           sentAt = performance.now();
+          signal.throwIfAborted();
         }
         if (head > position) position = head;
         if (heartbeat > 0 && performance.now() - sentAt >= heartbeat) {

@@ -1,19 +1,17 @@
-import { Controller, UseFilters, UseInterceptors } from '@nestjs/common';
+import { Controller, UseFilters } from '@nestjs/common';
 import { GrpcStreamMethod } from '@nestjs/microservices';
 import { Chats } from '../feed/chat.js';
 import { Uploads } from '../feed/upload.js';
 import { Watches } from '../feed/watch.js';
 import type { UploadResult } from '../gen/feed/v1/feed.js';
-import type { EventBatch } from '../wire/event-batch.js';
-import type { Frames, ReceivedFrames } from '../wire/frames.js';
+import type { ReceivedFrames } from '../wire/frames.js';
 import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import { StatusFilter } from './status.filter.js';
 import { readWatchRequest } from './watch-request.js';
-import { Call, StreamedResult } from './transport/index.js';
+import { Call, streamed, type Streamed } from './transport/index.js';
 
 @Controller()
 @UseFilters(StatusFilter)
-@UseInterceptors(StreamedResult)
 export class FeedController {
   constructor(
     private readonly watches: Watches,
@@ -22,12 +20,12 @@ export class FeedController {
   ) {}
 
   @GrpcStreamMethod('FeedService')
-  async watch(message: Buffer, call: Call): Promise<AsyncIterable<EventBatch>> {
+  async watch(message: Buffer, call: Call): Promise<Streamed> {
     const request = readWatchRequest(message);
     call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
     const { start, batches } = await this.watches.watch(request, call.signal);
     call.sendHeaders({ 'feed-head': start.head, 'feed-earliest': start.earliest });
-    return batches;
+    return streamed(batches);
   }
 
   @GrpcStreamMethod('FeedService')
@@ -40,7 +38,7 @@ export class FeedController {
   }
 
   @GrpcStreamMethod('FeedService')
-  chat(messages: AsyncIterable<ReceivedFrames>, call: Call): AsyncIterable<Frames> {
-    return this.chats.chat(messages, call.signal, (reason) => call.abort(reason));
+  chat(messages: AsyncIterable<ReceivedFrames>, call: Call): Streamed {
+    return streamed(this.chats.chat(messages, call.signal, (reason) => call.abort(reason)));
   }
 }

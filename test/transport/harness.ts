@@ -5,7 +5,6 @@ import {
   type INestApplication,
   type ModuleMetadata,
   UseFilters,
-  UseInterceptors,
 } from '@nestjs/common';
 import { GrpcStreamMethod, Transport } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
@@ -15,10 +14,10 @@ import { StatusFilter } from '../../src/grpc/status.filter.js';
 import {
   type Call,
   type EndedCall,
-  StreamedResult,
+  streamed,
   StreamStrategy,
 } from '../../src/grpc/transport/index.js';
-import type { ReceivedFrames } from '../../src/wire/frames.js';
+import type { Frames, ReceivedFrames } from '../../src/wire/frames.js';
 import { connect, type FeedClient } from '../support/client.js';
 
 /** What the three methods of the contract do in a test. */
@@ -30,13 +29,12 @@ export interface Handlers {
 
 @Controller()
 @UseFilters(StatusFilter)
-@UseInterceptors(StreamedResult)
 class TestController {
   constructor(@Inject('handlers') private readonly handlers: Handlers) {}
 
   @GrpcStreamMethod('FeedService')
   watch(request: Buffer, call: Call): unknown {
-    return this.handlers.watch!(request, call);
+    return answer(this.handlers.watch!(request, call));
   }
 
   @GrpcStreamMethod('FeedService')
@@ -46,8 +44,14 @@ class TestController {
 
   @GrpcStreamMethod('FeedService')
   chat(frames: AsyncIterable<ReceivedFrames>, call: Call): unknown {
-    return this.handlers.chat!(frames, call);
+    return answer(this.handlers.chat!(frames, call));
   }
+}
+
+async function answer(handled: unknown): Promise<unknown> {
+  const value = await handled;
+  const isStream = typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
+  return isStream ? streamed(value as AsyncIterable<Frames>) : value;
 }
 
 export interface Served {

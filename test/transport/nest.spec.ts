@@ -13,8 +13,9 @@ import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { RpcException } from '@nestjs/microservices';
 import { finalize, type Observable, throwError } from 'rxjs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
-import { Call } from '../../src/grpc/transport/index.js';
+import { describe, expect, test, vi } from 'vitest';
+import { Call, streamed, type Streamed } from '../../src/grpc/transport/index.js';
+import type { Frames } from '../../src/wire/frames.js';
 import { type FeedClient, failure, take, upload } from '../support/client.js';
 import { eventFrames, idsIn } from '../support/frames.js';
 import { until } from '../support/wait.js';
@@ -135,6 +136,36 @@ describe("Nest's enhancers work on all three methods", () => {
     seen.length = 0;
     await callAll(client);
     await until(() => seen.length === 6, 'three beginnings and three ends');
+  });
+
+  test('trap: a stream is pulled without a subscription where there are no interceptors, with one where there are', async () => {
+    class Passing implements NestInterceptor {
+      intercept(_context: ExecutionContext, next: CallHandler): Observable<unknown> {
+        return next.handle();
+      }
+    }
+    for (const [providers, whileOpen] of [
+      [[], 0],
+      [[{ provide: APP_INTERCEPTOR, useClass: Passing }], 1],
+    ] as const) {
+      let subscriptions = 0;
+      const watch = (request: Buffer, call: Call): Streamed => {
+        const stream = streamed(handlers.watch!(request, call) as AsyncIterable<Frames>);
+        vi.spyOn(stream, 'begin').mockImplementationOnce((subscriber) => {
+          subscriptions++;
+          stream.begin(subscriber); // this time its own
+        });
+        return stream;
+      };
+      const { client, ended } = await serve({ watch }, { providers: [...providers] });
+      const call = client.Watch({ topic: 't' });
+      call.on('error', () => {});
+      await new Promise((resolve) => call.once('data', resolve));
+      expect(subscriptions).toBe(whileOpen);
+      call.cancel();
+      await until(() => ended.length === 1, 'the end of the watch');
+      expect(subscriptions).toBe(1);
+    }
   });
 
   test('exception filters, on what a handler throws at once and mid-stream', async () => {

@@ -46,11 +46,12 @@ export class Call {
 
   /** The HTTP/2 stream; undefined where grpc-js keeps it out of reach. */
   readonly stream: ServerHttp2Stream | undefined;
-  /** Resolves when the HTTP/2 stream is gone. */
-  readonly closed: Promise<void>;
-
+  private interrupted: ((reason: unknown) => void) | undefined;
   private readonly session: Http2Session | undefined;
   private readonly abortion = new AbortController();
+  /** Aborts when the client is gone, its deadline has passed, or the server drains. */
+  readonly signal = this.abortion.signal;
+
   private deadlineTimer: NodeJS.Timeout | undefined;
   private linger: NodeJS.Timeout | undefined;
   private headersSent = false;
@@ -60,31 +61,19 @@ export class Call {
     private readonly grpcCall: GrpcCall,
     /** Does not end by itself: its response is a stream. */
     readonly endless: boolean,
+    /** Called once the HTTP/2 stream is gone. */
+    private readonly onClosed: (call: Call) => void,
   ) {
     this.path = grpcCall.getPath();
     this.metadata = grpcCall.metadata;
     this.peer = grpcCall.getPeer();
     this.stream = http2StreamOf(grpcCall);
     this.session = this.stream?.session;
-    // grpc-js listens once; a second error event would end the process.
-    this.stream?.on('error', () => {});
-    // Node closes a stream that is reset with NO_ERROR only once its data is read, which nobody may do.
-    this.stream?.once('aborted', () => process.nextTick(() => this.stream?.destroy()));
-    this.closed = new Promise((resolve) => {
-      const source = this.stream ?? grpcCall;
-      const close = (): void => {
-        this.onClose();
-        resolve();
-      };
-      if (this.stream?.closed || this.stream?.destroyed) process.nextTick(close);
-      else source.once(this.stream ? 'close' : 'cancelled', close);
-    });
+    const close = (): void => this.onClose();
+    if (!this.stream) grpcCall.once('cancelled', close);
+    else if (this.isClosed) process.nextTick(close);
+    else this.stream.on('error', ignore).on('aborted', destroySoon).on('close', close);
     this.startDeadline();
-  }
-
-  /** Aborts when the client is gone, its deadline has passed, or the server drains. */
-  get signal(): AbortSignal {
-    return this.abortion.signal;
   }
 
   /** Sends the response headers now, with these of the application's in them. */
@@ -98,8 +87,19 @@ export class Call {
 
   abort(reason: Error): void {
     if (this.finished) return;
-    this.abortion.abort(reason);
+    this.abortWith(reason);
     this.resetLater();
+  }
+
+  /** What waits for the client hears here of the abort: at once, if it was before. One at a time. */
+  set interrupt(interrupted: ((reason: unknown) => void) | undefined) {
+    this.interrupted = interrupted;
+    if (this.signal.aborted) interrupted?.(this.signal.reason);
+  }
+
+  private abortWith(reason: Error): void {
+    this.abortion.abort(reason);
+    this.interrupted?.(this.signal.reason);
   }
 
   /** To be called once the handler is done and its status sent: from now on nothing is aborted. */
@@ -116,7 +116,8 @@ export class Call {
   private onClose(): void {
     clearTimeout(this.linger);
     clearTimeout(this.deadlineTimer);
-    if (!this.finished) this.abortion.abort(this.whyClosed());
+    if (!this.finished) this.abortWith(this.whyClosed());
+    this.onClosed(this);
   }
 
   private whyClosed(): CallAborted {
@@ -149,4 +150,12 @@ export class Call {
     if (!this.stream || this.linger) return;
     this.linger = setTimeout(() => this.stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM), LINGER);
   }
+}
+
+/** grpc-js listens once; a second error event would end the process. */
+function ignore(): void {}
+
+/** Node closes a stream that is reset with NO_ERROR only once its data is read, which nobody may do. */
+function destroySoon(this: ServerHttp2Stream): void {
+  process.nextTick(() => this.destroy());
 }

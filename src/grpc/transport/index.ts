@@ -1,4 +1,5 @@
 export { Call, CallAborted } from './call.js';
 export { MessageRefused } from './decompress.js';
-export { type EndedCall, StreamStrategy, type StreamStrategyOptions } from './stream-strategy.js';
-export { StreamedResult } from './streamed-result.js';
+export { type EndedCall } from './answer.js';
+export { StreamStrategy, type StreamStrategyOptions } from './stream-strategy.js';
+export { streamed, type Streamed } from './streamed.js';

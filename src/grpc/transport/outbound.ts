@@ -13,9 +13,8 @@ export async function pump(
 ): Promise<void> {
   call.sendHeaders();
   const { stream } = call;
-  const write = stream ? new FrameWriter(stream, call).write : messageWriter(grpcCall, call.signal);
   for await (const { bytes, count } of source) {
-    await write(bytes);
+    await (stream ? writeFrames(bytes, stream, call) : writeMessages(bytes, grpcCall, call));
     call.events += count;
     call.bytes += bytes.length;
   }
@@ -26,50 +25,27 @@ export async function pump(
  * write, an allocation and a copy for each message (15 us; grpc-node 2899), and so do its own headers and
  * trailers, which it still sends: they queue on the same stream.
  */
-class FrameWriter {
-  private reject: ((reason: unknown) => void) | undefined;
-
-  constructor(
-    private readonly stream: ServerHttp2Stream,
-    private readonly call: Call,
-  ) {
-    const { signal } = call;
-    signal.addEventListener('abort', () => this.reject?.(signal.reason));
-  }
-
-  readonly write = (bytes: Buffer): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const { signal } = this.call;
-      if (signal.aborted) {
-        reject(signal.reason as Error);
-        return;
-      }
-      this.reject = reject;
-      this.stream.write(bytes, (error) => {
-        if (error) return; // the stream is gone: its close aborts the call, with the reason
-        this.reject = undefined;
-        resolve();
-      });
+function writeFrames(bytes: Buffer, stream: ServerHttp2Stream, call: Call): Promise<void> {
+  return new Promise((resolve, reject) => {
+    call.interrupt = reject;
+    if (call.signal.aborted) return;
+    stream.write(bytes, (error) => {
+      if (error) return; // the stream is gone: its close aborts the call, with the reason
+      call.interrupt = undefined;
+      resolve();
     });
+  });
 }
 
 /** The same through grpc-js: slower, and no private part of it is needed. */
-function messageWriter(grpcCall: GrpcCall, signal: AbortSignal): (bytes: Buffer) => Promise<void> {
-  return async (bytes) => {
-    for (const message of messagesIn(bytes)) {
-      await new Promise<void>((resolve, reject) => {
-        if (signal.aborted) {
-          reject(signal.reason as Error);
-          return;
-        }
-        // A cancelled call never calls back.
-        const stop = (): void => reject(signal.reason as Error);
-        signal.addEventListener('abort', stop, { once: true });
-        grpcCall.write(message, () => {
-          signal.removeEventListener('abort', stop);
-          resolve();
-        });
+async function writeMessages(bytes: Buffer, grpcCall: GrpcCall, call: Call): Promise<void> {
+  for (const message of messagesIn(bytes)) {
+    await new Promise<void>((resolve, reject) => {
+      call.interrupt = reject; // a cancelled call never calls back
+      grpcCall.write(message, () => {
+        call.interrupt = undefined;
+        resolve();
       });
-    }
-  };
+    });
+  }
 }

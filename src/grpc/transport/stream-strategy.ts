@@ -4,7 +4,6 @@ import {
   ServerCredentials,
   type ServerDuplexStream,
   type ServerOptions,
-  status,
 } from '@grpc/grpc-js';
 import {
   GrpcMethodStreamingType,
@@ -12,13 +11,10 @@ import {
   type MessageHandler,
   ServerGrpc,
 } from '@nestjs/microservices';
-import { isObservable } from 'rxjs';
-import { Call, CallAborted, type GrpcCall, LINGER } from './call.js';
+import { Answer, type EndedCall } from './answer.js';
+import { Call, type GrpcCall, LINGER } from './call.js';
 import { createServer, encodingOf, type Windows } from './http2.js';
 import { InboundFrames, inboundMessages } from './inbound.js';
-import { pump } from './outbound.js';
-import { statusOf } from './status.js';
-import { isStream, Streamed } from './streamed-result.js';
 
 export interface StreamStrategyOptions {
   /** As for Nest's own gRPC transport. */
@@ -31,14 +27,6 @@ export interface StreamStrategyOptions {
   readonly onEnd?: (ended: EndedCall) => void;
 }
 
-export interface EndedCall {
-  readonly call: Call;
-  readonly code: status;
-  readonly details: string;
-  /** What the handler, an interceptor, a guard or a filter threw. */
-  readonly error?: unknown;
-}
-
 interface Method {
   readonly path: string;
   readonly requestStream: boolean;
@@ -47,14 +35,16 @@ interface Method {
 
 /**
  * Nest's gRPC transport for streams of frames, pulled with backpressure: a handler marked
- * `@GrpcStreamMethod` gets (request or AsyncIterable<ReceivedFrames>, Call), and returns a message, or an
- * AsyncIterable<Frames>. Guards, interceptors and exception filters apply once a call.
+ * `@GrpcStreamMethod` gets (request or AsyncIterable<ReceivedFrames>, Call), and returns a message, or
+ * streamed(AsyncIterable<Frames>). Guards, interceptors and exception filters apply once a call.
  *
  * Nest's own (ServerGrpc) reads ahead without bound, reorders behind async guards, never ends a handler that
  * consumes its stream, and does not take `@GrpcStreamMethod` for a single request.
  */
 export class StreamStrategy extends ServerGrpc {
   private readonly open = new Set<Call>();
+  /** Called when a call is gone. */
+  private readonly waiting = new Set<(gone: Call) => void>();
   /** What calls get from now on, if any. */
   private refusal: unknown;
 
@@ -122,12 +112,12 @@ export class StreamStrategy extends ServerGrpc {
     if (!server) return;
     server.tryShutdown(() => {}); // no new connections; GOAWAY on each
     const finite = [...this.open].filter((call) => !call.endless);
-    await settled(finite, timeout);
+    await this.settled(finite, timeout);
     for (const call of finite) call.abort(reason);
-    await settled(finite, 2 * LINGER);
+    await this.settled(finite, 2 * LINGER);
     for (const call of this.open) call.abort(reason);
     // Before they are reset, which clients would take for CANCELLED: a lost connection is UNAVAILABLE.
-    await settled([...this.open], LINGER / 2);
+    await this.settled([...this.open], LINGER / 2);
     for (const call of this.open) call.stream?.session?.destroy();
   }
 
@@ -137,27 +127,53 @@ export class StreamStrategy extends ServerGrpc {
     grpcCall: GrpcCall,
     respond: sendUnaryData<unknown> | undefined,
   ): void {
-    const call = new Call(grpcCall, method.responseStream);
+    const call = new Call(grpcCall, method.responseStream, this.onClosed);
     this.open.add(call);
-    void call.closed.then(() => this.open.delete(call));
     const hookContext = { call, operationId: method.path };
-    this.runWithProcessingHooks(hookContext as never, async (runEndHook) => {
-      let result: unknown;
-      let error: unknown;
-      try {
-        if (this.refusal !== undefined) throw this.refusal;
-        const request = method.requestStream
-          ? this.inbound(call, grpcCall)
-          : (grpcCall as { request: unknown }).request;
-        result = await resultOf(await handler(request, call), call, grpcCall);
-        if (result === undefined && respond) {
-          throw new Error(`the handler of ${method.path} returned nothing`);
-        }
-      } catch (thrown) {
-        error = thrown ?? new Error('a handler threw nothing');
-      }
-      this.end(call, grpcCall, respond, result, error);
-      runEndHook();
+    // Neither Nest nor an async function waits here for the call's end: that would be a KiB of every idle one.
+    this.runWithProcessingHooks(hookContext as never, (runEndHook) => {
+      const answer = new Answer(call, grpcCall, respond, this.streamOptions.onEnd, runEndHook);
+      this.begin(handler, method, call, grpcCall).then(
+        (value) => answer.follow(value),
+        (thrown: unknown) => answer.error(thrown),
+      );
+      return Promise.resolve();
+    });
+  }
+
+  private async begin(
+    handler: MessageHandler,
+    method: Method,
+    call: Call,
+    grpcCall: GrpcCall,
+  ): Promise<unknown> {
+    if (this.refusal !== undefined) throw this.refusal;
+    const request = method.requestStream
+      ? this.inbound(call, grpcCall)
+      : (grpcCall as { request: unknown }).request;
+    return handler(request, call);
+  }
+
+  private readonly onClosed = (call: Call): void => {
+    this.open.delete(call);
+    for (const look of this.waiting) look(call);
+  };
+
+  /** Until the streams of these calls are gone, or so many milliseconds have passed. */
+  private async settled(calls: readonly Call[], timeout: number): Promise<void> {
+    const left = new Set(calls.filter((call) => this.open.has(call)));
+    if (left.size === 0) return;
+    await new Promise<void>((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        this.waiting.delete(look);
+        resolve();
+      };
+      const look = (gone: Call): void => {
+        if (left.delete(gone) && left.size === 0) end();
+      };
+      const timer = setTimeout(end, timeout);
+      this.waiting.add(look);
     });
   }
 
@@ -171,58 +187,4 @@ export class StreamStrategy extends ServerGrpc {
       signal,
     );
   }
-
-  private end(
-    call: Call,
-    grpcCall: GrpcCall,
-    respond: sendUnaryData<unknown> | undefined,
-    result: unknown,
-    error: unknown,
-  ): void {
-    // Where the transport ended the call, that is how it ended, whatever a filter makes of it.
-    const reason: unknown = call.signal.reason;
-    const ended = reason instanceof CallAborted ? reason : error;
-    const sent = ended === undefined ? undefined : statusOf(ended);
-    try {
-      if (!call.isClosed) {
-        if (respond) respond(sent ?? null, result);
-        else if (sent) grpcCall.emit('error', sent);
-        else grpcCall.end();
-      }
-    } finally {
-      call.finish();
-      this.streamOptions.onEnd?.({
-        call,
-        code: sent?.code ?? status.OK,
-        details: sent?.details ?? '',
-        error: ended,
-      });
-    }
-  }
-}
-
-/** Waits for what a handler gave to Nest: a message, or the end of its stream. */
-function resultOf(handled: unknown, call: Call, grpcCall: GrpcCall): Promise<unknown> {
-  if (!isObservable(handled))
-    return isStream(handled) ? pump(handled, call, grpcCall) : Promise.resolve(handled);
-  return new Promise((resolve, reject) => {
-    let result: unknown;
-    handled.subscribe({
-      next: (value) => {
-        if (value instanceof Streamed)
-          void pump(value.source, call, grpcCall).then(value.ended, value.failed);
-        else if (isStream(value)) result = pump(value, call, grpcCall);
-        else result = value;
-      },
-      error: reject,
-      complete: () => resolve(result),
-    });
-  });
-}
-
-async function settled(calls: readonly Call[], timeout: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeout)));
-  await Promise.race([Promise.all(calls.map(({ closed }) => closed)), late]);
-  clearTimeout(timer);
 }

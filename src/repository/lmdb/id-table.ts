@@ -35,16 +35,20 @@ export class IdTable {
     }
   }
 
-  /** To be called within a batch. */
-  put({ runs, ids }: Commit): void {
+  /**
+   * To be called within a batch.
+   *
+   * @param held the oldest position that retention has left. Until it comes to a commit, the ids stay as well: what
+   *   was stored together is removed together. Holes of a few pages, all over the file, are what makes LMDB slow.
+   */
+  put({ runs, ids }: Commit, held: Position): void {
     if (this.window.ids === 0) return;
     void this.db.put(positionKey(runs[0].first), record(runs[0].storedAt, ids));
-    if (++this.commits % FORGET_EVERY === 0) this.forget();
+    if (++this.commits % FORGET_EVERY === 0) this.forget(Math.min(held, this.recent.oldest));
   }
 
-  /** Removes a few records of which no id is remembered any more. */
-  private forget(): void {
-    const { oldest } = this.recent;
+  /** Removes a few records of which no id is needed any more. */
+  private forget(oldest: Position): void {
     let previous: Buffer | undefined;
     // A record ends where the next one begins.
     for (const key of this.db.getKeys({ limit: 2 * FORGET_EVERY })) {

@@ -120,10 +120,15 @@ export class LmdbRepository extends EmbeddedRepository {
     const stored = runs.reduce((sum, run) => sum + run.bytes.length, 0);
     this.refuseIfFull(stored);
     let bytes = this.heldBytes + stored;
-    await this.store.write(() => {
-      bytes -= this.store.retention.keepWithin(runs, this.clock.now(), bytes);
-      this.store.put(commit, bytes);
-    });
+    try {
+      await this.store.write(() => {
+        bytes -= this.store.retention.keepWithin(runs, this.clock.now(), bytes);
+        this.store.put(commit, bytes);
+      });
+    } catch (error) {
+      this.store.retention.chooseAnew();
+      throw error;
+    }
     this.heldBytes = bytes;
   }
 

@@ -4,52 +4,114 @@ import { framedId, framedIds } from '../deduplication.js';
 import type { RecentIds } from '../recent-ids.js';
 import { positionKey, readPositionKey, type RunKey } from './run-key.js';
 
+/** So many runs of a topic share a record: LMDB finds room for a few long records sooner than for many short ones. */
+const RUNS_OF_RECORD = 16;
+
+/** All of a key but the topic: 0, the first position, the last position and the time of the newest run. */
+const FIXED_BYTES = 1 + 6 + 6 + 6;
+/** Of each run in a record: its first position and its count. */
+const RUN_BYTES = 6 + 4;
+
 /**
  * The ids of events that retention removes while they are remembered: without them, such an event sent again
  * would be stored again, because its hash alone says nothing.
  */
 export class RemovedIds {
+  /** Up to where records were looked at, in the order of their keys. */
+  private lookedAt: Buffer | undefined;
+
   constructor(
-    /** By the first position, last position and time of each run: its topic and the ids of its events. */
+    /** Some runs of a topic: how many, where each starts and how many events it had; then their ids, framed. */
     private readonly db: Database<Buffer, Buffer>,
     private readonly recent: RecentIds,
   ) {}
 
-  /** Keeps the ids of a run that is removed, if need be. To be called within the batch that removes it. */
-  keep(topic: string, run: RunKey, now: number, events: () => Buffer): void {
-    if (!this.recent.isRemembered(run.last, run.storedAt, now)) return;
-    const name = Buffer.from(topic); // of 200 bytes at most
-    const value = Buffer.concat([Buffer.from([name.length]), name, framedIds(events())]);
-    void this.db.put(keyOf(run), value);
+  /**
+   * Keeps the ids of runs that are removed, of those that are remembered. To be called within the batch that
+   * removes them.
+   *
+   * @param runs in their order, and next to each other
+   * @param events the bytes of some of the runs, each good until the next is asked for
+   */
+  keep(
+    topic: string,
+    runs: readonly RunKey[],
+    now: number,
+    events: (start: number, end: number) => Iterable<Buffer>,
+  ): void {
+    let start = runs.findIndex(({ last, storedAt }) =>
+      this.recent.isRemembered(last, storedAt, now),
+    );
+    if (start < 0) return;
+    for (; start < runs.length; start += RUNS_OF_RECORD) {
+      const part = runs.slice(start, start + RUNS_OF_RECORD);
+      const key = keyOf(topic, part[0].first, part[part.length - 1]);
+      void this.db.put(key, record(part, events(start, start + RUNS_OF_RECORD)));
+    }
   }
 
-  /** Drops a few that are remembered no more. To be called within a batch, once: it sees what is committed. */
+  /** Looks at a few records, and drops those that are remembered no more. To be called within a batch. */
   forget(now: number, atMost: number): void {
-    for (const key of this.db.getKeys({ limit: atMost })) {
+    let seen = 0;
+    const range = { start: this.lookedAt, exclusiveStart: this.lookedAt !== undefined };
+    for (const key of this.db.getKeys({ ...range, limit: atMost })) {
+      seen++;
+      this.lookedAt = key;
       const { last, storedAt } = readKey(key);
-      if (this.recent.isRemembered(last, storedAt, now)) return;
-      void this.db.remove(key);
+      if (!this.recent.isRemembered(last, storedAt, now)) void this.db.remove(key);
     }
+    if (seen < atMost) this.lookedAt = undefined;
   }
 
   at(topic: string, position: Position): Buffer | undefined {
-    // The keys of earlier runs are before it, and those of later ones are not.
-    const range = { start: positionKey(position + 1), reverse: true, limit: 1 };
-    for (const { key, value } of this.db.getRange(range)) {
-      const { first, last } = readKey(key);
-      const ids = 1 + value[0];
-      if (last < position || value.toString('utf8', 1, ids) !== topic) return undefined;
-      return framedId(value.subarray(ids), position - first);
-    }
+    const upTo = { last: 0, storedAt: 0 };
+    const range = {
+      start: keyOf(topic, position + 1, upTo),
+      end: keyOf(topic, 0, upTo),
+      reverse: true,
+      limit: 1,
+    };
+    for (const { value } of this.db.getRange(range)) return idIn(value, position);
     return undefined;
   }
 }
 
-function keyOf({ first, last, storedAt }: RunKey): Buffer {
-  return Buffer.concat([first, last, storedAt].map(positionKey));
+function record(runs: readonly RunKey[], events: Iterable<Buffer>): Buffer {
+  const head = Buffer.allocUnsafe(1 + runs.length * RUN_BYTES);
+  head[0] = runs.length;
+  runs.forEach(({ first, count }, i) => {
+    head.writeUIntBE(first, 1 + i * RUN_BYTES, 6);
+    head.writeUInt32BE(count, 7 + i * RUN_BYTES);
+  });
+  const bytes = runs.reduce((sum, { size }) => sum + size, 0);
+  return Buffer.concat([head, framedIds(events, bytes)]);
 }
 
-function readKey(key: Buffer): Pick<RunKey, 'first' | 'last' | 'storedAt'> {
-  const [first, last, storedAt] = [0, 6, 12].map((at) => readPositionKey(key.subarray(at)));
-  return { first, last, storedAt };
+function idIn(value: Buffer, position: Position): Buffer | undefined {
+  const ids = value.subarray(1 + value[0] * RUN_BYTES);
+  let before = 0;
+  for (let i = 0; i < value[0]; i++) {
+    const first = value.readUIntBE(1 + i * RUN_BYTES, 6);
+    const count = value.readUInt32BE(7 + i * RUN_BYTES);
+    if (position < first) return undefined;
+    if (position < first + count) return framedId(ids, before + position - first);
+    before += count;
+  }
+  return undefined;
+}
+
+function keyOf(
+  topic: string,
+  first: Position,
+  { last, storedAt }: Pick<RunKey, 'last' | 'storedAt'>,
+): Buffer {
+  return Buffer.concat([Buffer.from(`${topic}\0`), ...[first, last, storedAt].map(positionKey)]);
+}
+
+function readKey(key: Buffer): Pick<RunKey, 'last' | 'storedAt'> {
+  const at = key.length - FIXED_BYTES + 1;
+  return {
+    last: readPositionKey(key.subarray(at + 6)),
+    storedAt: readPositionKey(key.subarray(at + 12)),
+  };
 }

@@ -22,16 +22,19 @@ export class RunTable {
     }
   }
 
-  /** The bytes of a run that is there, until the next read: they are not copied. */
-  bytesOf(topic: string, run: RunKey): Buffer {
-    const [key] = this.db.getKeys({ start: startKey(topic, run.first), limit: 1 });
-    return this.db.getBinaryFast(key)!;
+  /** The keys of a topic's runs that start up to a position, the oldest first. */
+  oldestKeys(topic: string, upTo: Position): Iterable<Buffer> {
+    return this.db.getKeys({ start: startKey(topic, 0), end: startKey(topic, upTo + 1) });
+  }
+
+  /** The bytes of runs that are there; each is good until the next is asked for, because it is not copied. */
+  *bytesOf(keys: readonly Buffer[]): Iterable<Buffer> {
+    for (const key of keys) yield this.db.getBinaryFast(key)!;
   }
 
   /** To be called within a batch. */
-  remove(topic: string, run: RunKey): void {
-    for (const key of this.db.getKeys({ start: startKey(topic, run.first), limit: 1 }))
-      void this.db.remove(key);
+  remove(key: Buffer): void {
+    void this.db.remove(key);
   }
 
   /** Events after a position and up to the head: what leaves here is a copy. */

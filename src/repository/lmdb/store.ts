@@ -81,7 +81,7 @@ export class Store {
       ? { position: newest.last, storedAt: newest.storedAt, wall: Date.now(), bytes: heldBytes }
       : { ...this.head(), bytes: heldBytes };
     this.runs.put(commit.runs);
-    if (newest) this.ids.put(commit);
+    if (newest) this.ids.put(commit, this.retention.oldestHeld);
     void this.meta.put('head', head);
   }
 
@@ -146,7 +146,7 @@ export function openStore(
     keyEncoding: 'binary',
   });
   const floors = root.openDB<Position, string>({ name: 'floors', encoding: 'json' });
-  const removed = root.openDB<Buffer, Buffer>({ name: 'removed', ...bytes });
+  const removed = root.openDB<Buffer, Buffer>({ name: 'removed-ids', ...bytes });
   const runTable = new RunTable(runs);
   const removedIds = new RemovedIds(removed, recent);
   return new Store(

@@ -1,12 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { getHeapSpaceStatistics } from 'node:v8';
-import { boundYoungGeneration } from '../../src/young-generation.js';
+import { tuneHeap } from '../../src/heap.js';
 import { answer } from '../support/child-main.js';
 
 export type HeapMethods = typeof methods;
 
 const methods = {
-  bound: boundYoungGeneration,
+  tune: tuneHeap,
 
   /** Makes objects of which many stay, as when streams open by the thousand; returns V8's young generation in MiB. */
   async grow(): Promise<number> {

@@ -1,0 +1,399 @@
+// How cost grows with what there is, and what a slow disk, a long way and an hour do: npm run bench:growth -- --help
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { type Call, Connection } from './client.ts';
+import { distant } from './distant.ts';
+import { cursorOf, EventMaker, message, readTime, timeOffset } from './events.ts';
+import { Service } from './service.ts';
+import { warmUp } from './warm-up.ts';
+
+const USAGE = `npm run bench:growth -- [options]
+  --only <text>     the experiments whose name has this in it
+  --minutes <n>     how long the soak runs (default: 60)
+  --quick           a tenth of everything: to see that it works`;
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string', default: '' },
+    minutes: { type: 'string', default: '60' },
+    quick: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+const SCALE = options.quick ? 0.1 : 1;
+const MIB = 2 ** 20;
+const BATCH = 256;
+
+/** Its name, and what says line by line what it found. */
+const experiments: Readonly<Record<string, () => AsyncIterable<string>>> = {
+  'a slow disk': slowDisk,
+  'a long way': longWay,
+  'a deep log': deepLog,
+  'a million topics': manyTopics,
+  '1,000 topics beside 10': topicsBeside,
+  '30,000 idle watches': idleWatches,
+  soak,
+};
+
+if (options.help) console.log(USAGE);
+else await main();
+
+async function main(): Promise<void> {
+  const chosen = Object.entries(experiments).filter(([name]) => name.includes(options.only));
+  if (chosen.length === 0) throw new Error(`no experiment has ${options.only} in its name`);
+  for (const [name, run] of chosen) {
+    console.log(name);
+    for await (const line of run()) console.log(`  ${line}`);
+  }
+}
+
+/** With 5 ms more for each flush, commits are fewer and larger. */
+async function* slowDisk(): AsyncIterable<string> {
+  const directory = mkdtempSync(join(tmpdir(), 'feed-bench-'));
+  const library = join(directory, 'slow-disk.so');
+  const source = fileURLToPath(new URL('slow-disk.c', import.meta.url));
+  execFileSync('gcc', ['-shared', '-fPIC', '-O1', '-o', library, source, '-ldl']);
+  try {
+    const rates: number[] = [];
+    for (const [what, settings] of [
+      ['the disk as it is', {}],
+      ['5 ms more for each commit', { LD_PRELOAD: library }],
+    ] as const) {
+      const rounds: number[] = [];
+      for (let round = 0; round < 3; round++)
+        rounds.push(await using(settings, (service) => uploaded(service, 8, 2_000_000 * SCALE)));
+      rates.push(rounds.toSorted((a, b) => a - b)[1]);
+      yield `8 uploads, ${what}: ${thousands(rates.at(-1)!)} events/s`;
+    }
+    yield `share kept: ${(rates[1] / rates[0]).toFixed(2)}`;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** One stream each way through 50 ms of round trip. */
+async function* longWay(): AsyncIterable<string> {
+  const service = await Service.start({});
+  const way = await distant(service.address, 25);
+  try {
+    await warmUp(service);
+    const events = Math.round(2_000_000 * SCALE);
+    const maker = new EventMaker('bench.far', 0);
+    const bytes = events * maker.make(1).length;
+    const connection = new Connection(way.address);
+    let start = performance.now();
+    await send(connection, maker, events);
+    yield `an upload: ${perSecond(bytes, start)} MB/s`;
+    start = performance.now();
+    const watch = (await connection.watch('bench.far', 'earliest')).read();
+    await watch.has(events);
+    yield `a watch: ${perSecond(bytes, start)} MB/s`;
+  } finally {
+    way.close();
+    await service.stop();
+  }
+}
+
+/** Starts, and watches that go on far from the head of a large log. */
+async function* deepLog(): AsyncIterable<string> {
+  let service = await Service.start({});
+  try {
+    await warmUp(service);
+    const connection = new Connection(service.address);
+    const live = (await connection.watch('bench.deep')).stream;
+    const first = new Promise<string>((resolve) =>
+      live.once('data', (bytes: Buffer) => resolve(cursorOf(bytes, 0))),
+    );
+    const events = Math.round(10_000_000 * SCALE);
+    const maker = new EventMaker('bench.deep', 0);
+    await send(connection, maker, 1);
+    const cursor = await first;
+    live.destroy();
+    for (let i = 0; i < 10; i++) await send(connection, maker, events / 10);
+    yield `${thousands(events)} events stored`;
+    for (const when of ['before a restart', 'after one']) {
+      const resumed = await firstEvents(service, 'bench.deep', [2, cursor]);
+      const last = await firstEvents(service, 'bench.deep', [5, events / 2]);
+      yield `the first event after a cursor ${thousands(events)} back, ${when}: ${resumed}; of the newest ${thousands(events / 2)}: ${last}`;
+      service = await service.restart();
+    }
+    const body = 16_000;
+    const large = new EventMaker('bench.large', 0, body);
+    const far = new Connection(service.address);
+    const target = Math.round(5 * 2 ** 30 * SCALE);
+    for (let sent = 0; sent < target; sent += body * 10_000) await send(far, large, 10_000, 16);
+    for (let i = 0; i < 3; i++) {
+      const start = performance.now();
+      service = await service.restart();
+      yield `stop and start with ${(service.logBytes() / 2 ** 30).toFixed(1)} GiB: ${(performance.now() - start).toFixed(0)} ms, of which start ${service.startMilliseconds.toFixed(0)} ms`;
+    }
+  } finally {
+    await service.stop();
+  }
+  const empty = await Service.start({});
+  yield `start with an empty log: ${empty.startMilliseconds.toFixed(0)} ms`;
+  await empty.stop();
+}
+
+/** The memory that topics take which nobody uses any more. */
+async function* manyTopics(): AsyncIterable<string> {
+  const service = await Service.start({});
+  try {
+    await warmUp(service);
+    const connection = new Connection(service.address);
+    const step = Math.round(250_000 * SCALE);
+    const before = service.memory()!;
+    for (let topics = 0; topics < 4 * step; topics += step) {
+      const start = performance.now();
+      const call = connection.call('UploadEvents');
+      for (let i = 0; i < step; i += 100) {
+        await call.write(
+          Buffer.concat(
+            Array.from({ length: 100 }, (_, j) =>
+              message([1, `id-${topics + i + j}`], [2, `bench.topic.${topics + i + j}`]),
+            ),
+          ),
+        );
+      }
+      await call.end();
+      const each = (1000 * (performance.now() - start)) / step;
+      await sleep(2_000);
+      yield `${thousands(topics + step)} topics: ${((service.memory()! - before) / 1024).toFixed(0)} MiB of memory more; ${each.toFixed(1)} us an event of a new topic`;
+    }
+  } finally {
+    await service.stop();
+  }
+}
+
+/** A delivery costs what it costs, in whichever topic. */
+async function* topicsBeside(): AsyncIterable<string> {
+  for (const rate of [10, 50]) {
+    const costs: number[] = [];
+    for (const [topics, watchers] of [
+      [10, 100],
+      [1_000, 1],
+    ]) {
+      const names = Array.from({ length: topics }, (_, i) => `bench.topics.${i}`);
+      const count = Math.round(20 * rate * SCALE);
+      const storing = await deliveryCost(names, 0, count, rate);
+      const all = await deliveryCost(names, watchers, count, rate);
+      const deliveries = count * topics * watchers;
+      costs.push((all - storing) / deliveries);
+      yield `${topics} topics with ${watchers} watchers each, ${rate} events/s a topic: ${costs.at(-1)!.toFixed(1)} us a delivery, and ${(storing / count / topics).toFixed(1)} us to store an event`;
+    }
+    yield `ratio: ${(costs[1] / costs[0]).toFixed(2)}`;
+  }
+}
+
+/** Microseconds of processor time. */
+function deliveryCost(
+  topics: readonly string[],
+  watchers: number,
+  count: number,
+  rate: number,
+): Promise<number> {
+  return using({}, async (service) => {
+    const connections = Array.from({ length: 10 }, () => new Connection(service.address));
+    const calls = await Promise.all(
+      topics.flatMap((topic, i) =>
+        Array.from({ length: watchers }, async (_, j) =>
+          (await connections[(i + j) % 10].watch(topic)).read(),
+        ),
+      ),
+    );
+    const before = service.cpu()!;
+    await pace(new Connection(service.address), topics, count, rate);
+    await Promise.all(calls.map((call) => call.has(count)));
+    return service.cpu()! - before;
+  });
+}
+
+/** That many stay open, and get what comes. */
+async function* idleWatches(): AsyncIterable<string> {
+  const service = await Service.start({});
+  try {
+    await warmUp(service);
+    const count = 30_000 * SCALE;
+    const before = service.memory()!;
+    const connections = Array.from({ length: 100 }, () => new Connection(service.address));
+    const start = performance.now();
+    const calls = await Promise.all(
+      Array.from({ length: count }, async (_, i) => {
+        const call = await connections[i % 100].watch(`bench.idle.${i % 100}`);
+        return call.read();
+      }),
+    );
+    const seconds = (performance.now() - start) / 1000;
+    await sleep(3_000);
+    const each = (service.memory()! - before) / count;
+    yield `${thousands(count)} watches on 100 connections in ${seconds.toFixed(1)} s, ${each.toFixed(1)} KiB each`;
+    const cpu = service.cpu()!;
+    await sleep(10_000);
+    yield `processor while nothing happens: ${((service.cpu()! - cpu) / 100_000).toFixed(1)}%`;
+    const sent = performance.now();
+    const sender = new Connection(service.address);
+    for (let i = 0; i < 100; i++) await send(sender, new EventMaker(`bench.idle.${i}`, 0), 1);
+    await Promise.all(calls.map((call) => call.has(1)));
+    yield `an event in each of 100 topics is with all after ${(performance.now() - sent).toFixed(0)} ms`;
+    for (const connection of connections) connection.close();
+    await sleep(5_000);
+    yield `once all are gone, memory is ${((service.memory()! - before) / 1024).toFixed(0)} MiB over what it was`;
+  } finally {
+    await service.stop();
+  }
+}
+
+/** Whether it is after an hour as it was after a few minutes. */
+async function* soak(): AsyncIterable<string> {
+  const service = await Service.start({ FEED_RETENTION_MAX_BYTES: '64MiB' });
+  try {
+    await warmUp(service);
+    const topic = 'bench.soak';
+    const minutes = Number(options.minutes);
+    const window = Math.max(1, Math.round(minutes / 6));
+    const at = timeOffset(topic);
+    let latencies: number[] = [];
+    const connections = Array.from({ length: 10 }, () => new Connection(service.address));
+    let delivered = 0;
+    const watchers = await Promise.all(
+      Array.from({ length: 50 }, async (_, i) => {
+        const call = await connections[i % 10].watch(topic);
+        return call.read((bytes, start) => {
+          // Of every hundredth, or an hour's would not fit.
+          if (delivered++ % 100 === 0)
+            latencies.push(performance.now() - readTime(bytes, start + at) / 1000);
+        });
+      }),
+    );
+    const over = new AbortController();
+    let opened = 0;
+    const comingAndGoing = (async () => {
+      while (!over.signal.aborted) {
+        const call = await connections[opened % 10].watch(
+          topic,
+          // Half of them have something to catch up with.
+          opened % 2 ? [5, 5_000] : undefined,
+        );
+        opened++;
+        call.read();
+        setTimeout(() => call.stream.close(8), 500 + 100 * (opened % 50));
+        await sleep(100);
+      }
+    })();
+    const uploading = pace(new Connection(service.address), [topic], 5_000 * 60 * minutes, 5_000);
+    const p99s: number[] = [];
+    for (let minute = window; minute <= minutes; minute += window) {
+      await sleep(window * 60_000);
+      const sorted = Float64Array.from(latencies).toSorted();
+      latencies = [];
+      p99s.push(sorted[Math.floor(0.99 * sorted.length)]);
+      yield `after ${minute} min: ${(service.memory()! / 1024).toFixed(0)} MiB, p99 ${p99s.at(-1)!.toFixed(1)} ms, p50 ${sorted[sorted.length >> 1].toFixed(1)} ms, ${opened} watches came, log ${(service.logBytes() / MIB).toFixed(0)} MiB`;
+    }
+    await uploading;
+    over.abort();
+    await comingAndGoing;
+    await Promise.all(watchers.map((call) => call.has(5_000 * 60 * minutes)));
+    yield `every watcher has all ${thousands(5_000 * 60 * minutes)}; p99 at the end / at the start: ${(p99s.at(-1)! / p99s[0]).toFixed(2)}`;
+  } finally {
+    await service.stop();
+  }
+}
+
+async function using<T>(
+  settings: Readonly<Record<string, string>>,
+  work: (service: Service) => Promise<T>,
+): Promise<T> {
+  const service = await Service.start(settings);
+  try {
+    await warmUp(service);
+    return await work(service);
+  } finally {
+    await service.stop();
+  }
+}
+
+/** Events a second. */
+async function uploaded(service: Service, streams: number, events: number): Promise<number> {
+  const connections = [new Connection(service.address), new Connection(service.address)];
+  const start = performance.now();
+  await Promise.all(
+    Array.from({ length: streams }, (_, i) =>
+      send(connections[i % 2], new EventMaker('bench.events', i * 1e10), events / streams),
+    ),
+  );
+  return (1000 * events) / (performance.now() - start);
+}
+
+async function send(
+  connection: Connection,
+  maker: EventMaker,
+  count: number,
+  batch = BATCH,
+): Promise<void> {
+  const call = connection.call('UploadEvents');
+  for (let left = count; left > 0; left -= batch)
+    await call.write(maker.make(Math.min(batch, left)));
+  await call.end();
+}
+
+/** Uploads to each topic at a rate. */
+async function pace(
+  connection: Connection,
+  topics: readonly string[],
+  count: number,
+  rate: number,
+): Promise<void> {
+  const makers = topics.map((topic) => new EventMaker(topic, 0));
+  const call = connection.call('UploadEvents');
+  const start = performance.now();
+  const sent = topics.map(() => 0);
+  while (sent.at(-1)! < count) {
+    const elapsed = (performance.now() - start) / 1000;
+    const batches: Buffer[] = [];
+    for (const [i, maker] of makers.entries()) {
+      // Spread over time, so that not all topics have their events at once.
+      const due = Math.min(count, Math.floor(elapsed * rate - i / topics.length));
+      if (due <= sent[i]) continue;
+      batches.push(maker.make(due - sent[i]));
+      sent[i] = due;
+    }
+    if (batches.length > 0) await call.write(Buffer.concat(batches));
+    await sleep(1);
+  }
+  await call.end();
+}
+
+/** How long a new watch waits for its first event: the first time, and the median of 21. */
+async function firstEvents(
+  service: Service,
+  topic: string,
+  start: readonly [number, string | number],
+): Promise<string> {
+  const connection = new Connection(service.address);
+  await connection.watch('bench.nothing');
+  const times: number[] = [];
+  for (let i = 0; i < 21; i++) {
+    const before = performance.now();
+    const call: Call = await connection.watch(topic, start);
+    await new Promise((resolve) => call.stream.once('data', resolve));
+    times.push(performance.now() - before);
+    call.stream.close(8);
+    await sleep(20);
+  }
+  connection.close();
+  return `${times[0].toFixed(1)} ms, then ${times.toSorted((a, b) => a - b)[10].toFixed(1)} ms`;
+}
+
+function perSecond(bytes: number, since: number): string {
+  return (bytes / 1000 / (performance.now() - since)).toFixed(1);
+}
+
+function thousands(count: number): string {
+  return Math.round(count).toLocaleString('en-US');
+}

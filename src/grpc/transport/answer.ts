@@ -1,0 +1,92 @@
+import { type sendUnaryData, status } from '@grpc/grpc-js';
+import { isObservable, type Observable, type Observer } from 'rxjs';
+import { type Call, CallAborted, type GrpcCall } from './call.js';
+import { pump } from './outbound.js';
+import { statusOf } from './status.js';
+import { bareStream, type Outcome, Streamed } from './streamed.js';
+
+export interface EndedCall {
+  readonly call: Call;
+  readonly code: status;
+  readonly details: string;
+  /** What the handler, an interceptor, a guard or a filter threw. */
+  readonly error?: unknown;
+}
+
+/** A call's answer on its way from Nest to the client: a message or a stream, and the status. */
+export class Answer implements Observer<unknown> {
+  private result: unknown;
+
+  constructor(
+    private readonly call: Call,
+    private readonly grpcCall: GrpcCall,
+    /** Where the answer is a message. */
+    private readonly respond: sendUnaryData<unknown> | undefined,
+    private readonly onEnd: ((ended: EndedCall) => void) | undefined,
+    private readonly runEndHook: () => void,
+  ) {}
+
+  /** Takes what the handler gave to Nest. */
+  follow(handled: unknown): void {
+    if (!isObservable(handled)) {
+      this.next(handled);
+      this.complete();
+      return;
+    }
+    const stream = bareStream(handled);
+    if (stream) this.pull(stream, handled);
+    else handled.subscribe(this);
+  }
+
+  next(value: unknown): void {
+    if (value instanceof Streamed) this.pull(value);
+    else this.result = value;
+  }
+
+  /** @param unheard what is still to be subscribed to */
+  private pull(stream: Streamed, unheard?: Observable<unknown>): void {
+    const end = (outcome: Outcome): void => {
+      stream.end(outcome);
+      unheard?.subscribe(this);
+    };
+    pump(stream.frames, this.call, this.grpcCall).then(
+      () => end({}),
+      (error: unknown) => end({ error }),
+    );
+  }
+
+  error(thrown: unknown): void {
+    this.end(thrown ?? new Error('a handler threw nothing'));
+  }
+
+  complete(): void {
+    const isMissing = this.result === undefined && this.respond !== undefined;
+    this.end(
+      isMissing ? new Error(`the handler of ${this.call.path} returned nothing`) : undefined,
+    );
+  }
+
+  private end(error: unknown): void {
+    const { call, grpcCall } = this;
+    // Where the transport ended the call, that is how it ended, whatever a filter makes of it.
+    const reason: unknown = call.signal.reason;
+    const ended = reason instanceof CallAborted ? reason : error;
+    const sent = ended === undefined ? undefined : statusOf(ended);
+    try {
+      if (!call.isClosed) {
+        if (this.respond) this.respond(sent ?? null, this.result);
+        else if (sent) grpcCall.emit('error', sent);
+        else grpcCall.end();
+      }
+    } finally {
+      call.finish();
+      this.onEnd?.({
+        call,
+        code: sent?.code ?? status.OK,
+        details: sent?.details ?? '',
+        error: ended,
+      });
+      this.runEndHook();
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import { Observable, type Subscriber } from 'rxjs';
+import type { Frames } from '../../wire/frames.js';
+
+/** How a stream ended: `error` is there if it failed. */
+export interface Outcome {
+  readonly error?: unknown;
+}
+
+/**
+ * A handler's stream on its way through Nest, where it is one value of an Observable that stays open while the
+ * transport pulls the stream, and ends as the stream ends. So interceptors see the end of the call and exception
+ * filters its errors, and neither is between its messages.
+ */
+export class Streamed extends Observable<Streamed> {
+  private subscriber: Subscriber<Streamed> | undefined;
+  private outcome: Outcome | undefined;
+
+  constructor(readonly frames: AsyncIterable<Frames>) {
+    super(begin);
+  }
+
+  /** Tells Nest that the stream ended, or what it ended with. */
+  end(outcome: Outcome): void {
+    this.outcome = outcome;
+    if (this.subscriber) settle(this.subscriber, outcome);
+  }
+
+  /** To be called by rxjs: with a subscriber that waits for the end, or comes after it. */
+  begin(subscriber: Subscriber<Streamed>): void {
+    if (this.outcome) {
+      settle(subscriber, this.outcome);
+    } else {
+      this.subscriber = subscriber;
+      subscriber.next(this);
+    }
+  }
+}
+
+/** One function for all: rxjs calls it on what is subscribed to. */
+function begin(this: Observable<Streamed>, subscriber: Subscriber<Streamed>): void {
+  (this as Streamed).begin(subscriber);
+}
+
+function settle(subscriber: Subscriber<Streamed>, outcome: Outcome): void {
+  if ('error' in outcome) subscriber.error(outcome.error);
+  else subscriber.complete();
+}
+
+/** What a handler returns that answers with a stream. */
+export const streamed = (frames: AsyncIterable<Frames>): Streamed => new Streamed(frames);
+
+/**
+ * The stream that Nest has put nothing but exception filters around. It can be pulled without a subscription, which
+ * only has to be there for its end: that saves 1 KiB of every open call. Interceptors have to be subscribed to, and
+ * cost 4 KiB.
+ */
+export function bareStream(handled: Observable<unknown>): Streamed | undefined {
+  return handled.source instanceof Streamed ? handled.source : undefined;
+}
