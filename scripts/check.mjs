@@ -36,6 +36,7 @@ const steps = [
     join(generated, 'proto', 'descriptors.binpb'),
     'proto/descriptors.binpb',
   ],
+  ['mutants can be put in', 'node', 'scripts/mutants.mjs', '--check'],
   ['build', 'nest', 'build'],
 ];
 

@@ -1,11 +1,18 @@
-// node scripts/mutants.mjs [part of a name]: puts one-line faults into a copy of the service, one at a time, and
-// runs the tests that should notice. A mutant that survives is a promise that no test holds.
+// node scripts/mutants.mjs [part of a name | --check]: puts one-line faults into a copy of the service, one at a time, and
+// runs the tests that should notice. A mutant that survives is a promise that no test holds. With --check it only
+// looks whether each can be put in.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mutants } from '../test/mutants/mutants.mjs';
 import { env, install, root } from './prepare.mjs';
+
+for (const { name, file, from } of mutants) {
+  if (readFileSync(join(root, file), 'utf8').split(from).length !== 2)
+    throw new Error(`${name}: ${file} does not have this once: ${from}`);
+}
+if (process.argv[2] === '--check') process.exit(0);
 
 install();
 const copy = mkdtempSync(join(tmpdir(), 'feed-mutants-'));
@@ -30,10 +37,6 @@ function run(command, args) {
 }
 
 const chosen = mutants.filter(({ name }) => name.includes(process.argv[2] ?? ''));
-for (const { name, file, from } of chosen) {
-  if (readFileSync(join(copy, file), 'utf8').split(from).length !== 2)
-    throw new Error(`${name}: ${file} does not have this once: ${from}`);
-}
 let survivors = 0;
 for (const { name, file, from, to, tests } of chosen) {
   const path = join(copy, file);

@@ -1,4 +1,4 @@
-import { PerformanceObserver } from 'node:perf_hooks';
+import { constants, type NodeGCPerformanceDetail, PerformanceObserver } from 'node:perf_hooks';
 import { getHeapSpaceStatistics, getHeapStatistics, setFlagsFromString } from 'node:v8';
 
 /** Bytes of V8's young generation, of which half is in use at a time. */
@@ -32,8 +32,14 @@ export function tuneHeap(): void {
     setFlagsFromString(`--heap-growing-percent=${isSmall ? 300 : 0}`); // 0: as V8 sees fit
   };
   letSmallGrow();
-  new PerformanceObserver(() => {
+  new PerformanceObserver((list) => {
     boundYoung();
-    letSmallGrow();
+    // Only then what is used is what is alive.
+    if (list.getEntries().some(isOfWholeHeap)) letSmallGrow();
   }).observe({ type: 'gc' });
+}
+
+function isOfWholeHeap(entry: { readonly entryType: string }): boolean {
+  const { kind } = (entry as unknown as { detail: NodeGCPerformanceDetail }).detail;
+  return kind === constants.NODE_PERFORMANCE_GC_MAJOR;
 }

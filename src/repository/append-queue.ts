@@ -63,7 +63,8 @@ export class AppendQueue {
   private queuedBytes = 0;
   private committing = false;
   private scheduled = false;
-  private anyway = false;
+  /** Who waits for a commit, whether there is something to store or not. */
+  private anyway: { resolve: () => void; reject: (error: AppendError) => void }[] = [];
   private lastCommit = 0;
   private closed: AppendError | undefined;
   private idle: (() => void) | undefined;
@@ -94,10 +95,12 @@ export class AppendQueue {
   }
 
   /** Makes a commit even if nothing is waiting: it may have something to remove. */
-  commitAnyway(): void {
-    if (this.closed) return;
-    this.anyway = true;
-    this.schedule();
+  commitAnyway(): Promise<void> {
+    if (this.closed) return Promise.reject(this.closed);
+    return new Promise((resolve, reject) => {
+      this.anyway.push({ resolve, reject });
+      this.schedule();
+    });
   }
 
   append(writer: QueueWriter, events: CheckedEvents): Promise<Appended> {
@@ -130,7 +133,7 @@ export class AppendQueue {
 
   private schedule(): void {
     if (this.scheduled || this.committing) return;
-    if (this.waiting.length === 0 && !this.anyway) return;
+    if (this.waiting.length === 0 && this.anyway.length === 0) return;
     this.scheduled = true;
     const since = performance.now() - this.lastCommit;
     // An immediate still gathers what other streams append in this turn of the event loop.
@@ -141,14 +144,19 @@ export class AppendQueue {
   private readonly commitWaiting = (): void => {
     this.scheduled = false;
     const group = this.takeGroup();
-    if (group.length === 0 && !this.anyway) {
+    const { anyway, closed } = this;
+    if (closed) {
+      for (const { reject } of anyway) reject(closed);
+      return;
+    }
+    if (group.length === 0 && anyway.length === 0) {
       this.settle();
       return;
     }
     this.committing = true;
-    this.anyway = false;
+    this.anyway = [];
     this.lastCommit = performance.now();
-    this.store(group).then(
+    this.store(group, anyway.length > 0).then(
       (runs) => {
         if (runs.length > 0) this.publish(runs);
         for (const pending of group) {
@@ -158,20 +166,22 @@ export class AppendQueue {
             duplicates: pending.duplicates,
           });
         }
+        for (const { resolve } of anyway) resolve();
         this.committed();
       },
       (cause: unknown) => {
         const error = cause instanceof AppendError ? cause : refusal(cause);
         for (const pending of group) this.fail(pending, error);
+        for (const { reject } of anyway) reject(error);
         this.committed();
       },
     );
   };
 
-  private async store(group: readonly Pending[]): Promise<readonly StoredRun[]> {
+  private async store(group: readonly Pending[], anyway: boolean): Promise<readonly StoredRun[]> {
     const commit = this.madeUp(group);
     // All of it may be in the log already.
-    if (commit.runs.length > 0 || group.length === 0) await this.commit(commit);
+    if (commit.runs.length > 0 || anyway) await this.commit(commit);
     return commit.runs;
   }
 

@@ -28,12 +28,14 @@ export abstract class EmbeddedRepository extends EventRepository {
   private readonly epochs: Epochs;
   private readonly sweep: NodeJS.Timeout;
   private durableHead: Position;
+  private headAtSweep: Position;
+  private removing = false;
   private listener: (topics: Iterable<string>) => void = () => {};
 
   protected constructor({ epochs, head, storedAt, clock, recent, tailBytes }: EmbeddedStart) {
     super();
     this.epochs = epochs;
-    this.durableHead = head;
+    this.headAtSweep = this.durableHead = head;
     this.clock = clock;
     this.tail = new Tail(head, tailBytes);
     this.queue = new AppendQueue(
@@ -46,16 +48,18 @@ export abstract class EmbeddedRepository extends EventRepository {
           : this.removedIdAt(topic, position),
       ),
     );
-    this.sweep = setInterval(() => {
-      if (this.isRetentionDue()) this.queue.commitAnyway();
-    }, RETENTION_INTERVAL).unref();
+    this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
   }
 
   /** Makes runs durable, all or none, and removes what is over the limits: also where there are no runs. */
   protected abstract commit(commit: Commit): Promise<void>;
 
-  /** Whether something is to be removed though nothing comes in. */
-  protected abstract isRetentionDue(): boolean;
+  /**
+   * Whether something is to be removed though nothing is stored.
+   *
+   * @param isIdle nothing has come in for a while
+   */
+  protected abstract isRetentionDue(isIdle: boolean): boolean;
 
   protected abstract floorOf(topic: string): Position;
 
@@ -98,6 +102,21 @@ export abstract class EmbeddedRepository extends EventRepository {
   override close(): Promise<void> {
     clearInterval(this.sweep);
     return this.queue.close();
+  }
+
+  /** Commits until nothing is over a limit: what comes in meanwhile shares them. */
+  private async removeDue(): Promise<void> {
+    if (this.removing) return;
+    this.removing = true;
+    const isIdle = this.headAtSweep === this.head;
+    this.headAtSweep = this.head;
+    try {
+      while (this.isRetentionDue(isIdle)) await this.queue.commitAnyway();
+    } catch {
+      // Uploads are told why commits fail; the next sweep tries again.
+    } finally {
+      this.removing = false;
+    }
   }
 
   private publish(runs: readonly StoredRun[]): void {

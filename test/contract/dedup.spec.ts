@@ -133,6 +133,18 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
 
   if (engine === 'memory') return;
 
+  it('knows after a restart as many ids as before it, however many events had none', async () => {
+    const before = await open();
+    await before.append('a');
+    for (let i = 0; i < 4; i++) {
+      const nameless = Array.from({ length: WINDOW.ids }, () => ({ topic: 't', id: '' }));
+      await before.log.openWriter().append(checked(...nameless));
+    }
+    await before.close();
+    const after = await open(before.directory);
+    expect((await after.append('a')).duplicates).toBe(1);
+  });
+
   it('knows what was stored before a restart, within the window', async () => {
     const before = await open();
     await before.append('a', 'b');

@@ -36,6 +36,10 @@ const engines: [string, Open][] = [
   ],
 ];
 
+interface Counted {
+  getKeysCount(): number;
+}
+
 /** The ids of a topic's events after its floor, which must be all that is held, in order. */
 async function held(log: EventRepository, topic: string): Promise<string[]> {
   const ids: string[] = [];
@@ -183,7 +187,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     }
     const { removed, store } = log as unknown as {
       removed?: unknown[];
-      store?: Record<'removedIds' | 'ids', { db: { getKeysCount(): number } }>;
+      store?: Record<'removedIds' | 'ids', { db: Counted }>;
     };
     expect(store?.removedIds.db.getKeysCount() ?? removed!.length).toBeLessThan(150);
     expect(store?.ids.db.getKeysCount() ?? 0).toBeLessThan(150);
@@ -237,6 +241,63 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     }
     expect(await bytesHeld()).toBeGreaterThan(0.95 * maxBytes);
     expect(removals).toBeLessThan(500);
+  });
+
+  it('keeps a note of a commit, and its ids, no longer than its events, whichever limit takes them', async () => {
+    const limits = { ...KEEP_ALL, topicMaxBytes: 10_000, maxBytes: 1e9 };
+    const dedup = { ids: 50, milliseconds: 60_000 };
+    for (const retention of [limits, { ...limits, maxBytes: 0 }]) {
+      const log = await openAt(temporaryDirectory(), retention, dedup);
+      onTestFinished(() => log.close());
+      const append = (topic: string, id: string) =>
+        log.openWriter().append(checked({ topic, id, body: 'x'.repeat(1_000) }));
+      // The oldest commit stays for ever, and holds up no other.
+      await append('small', 'a');
+      for (let i = 0; i < 1_000; i++) await append('big', String(i));
+      const { store } = log as unknown as {
+        store: { retention: { order: Counted }; ids: { db: Counted } };
+      };
+      expect(await held(log, 'small')).toEqual(['a']);
+      expect(store.retention.order.getKeysCount()).toBeLessThan(100);
+      expect(store.ids.db.getKeysCount()).toBeLessThan(300);
+    }
+  });
+
+  it('removes thousands of runs within seconds where nothing comes in any more', async () => {
+    const { log, append } = await open({ maxAge: 1_000 });
+    const topics = Array.from({ length: 2_000 }, (_, i) => ({ topic: `t${i}`, id: '' }));
+    for (let i = 0; i < 3; i++) await log.openWriter().append(checked(...topics));
+    const { last } = await append('last', 'a');
+    now += 1_100;
+    const start = performance.now();
+    while ((await log.floor('last')) < last.position && performance.now() - start < 10_000)
+      await new Promise((r) => setTimeout(r, 50));
+    expect(await log.floor('last')).toBe(last.position);
+    expect(await held(log, 't0')).toEqual([]);
+    expect(await held(log, 't1999')).toEqual([]);
+  });
+
+  it('makes large events wait until many small ones have made room for them', async () => {
+    const maxBytes = 16 * 2 ** 20;
+    const { log } = await open({ maxBytes });
+    // A run each, because each comes in alone.
+    const small = Array.from({ length: 5_000 }, (_, i) => ({
+      topic: `t${i}`,
+      id: '',
+      body: 'x'.repeat(2_800),
+    }));
+    for (let i = 0; i < small.length; i += 1_000)
+      await log.openWriter().append(checked(...small.slice(i, i + 1_000)));
+    const large = { topic: 'large', body: 'x'.repeat(2 ** 19) };
+    const { heldBytes } = log as unknown as { heldBytes: number };
+    expect(heldBytes).toBeGreaterThan(0.8 * maxBytes);
+    for (let i = 0; i < 40; i++) {
+      const four = Array.from({ length: 4 }, () => ({ ...large, id: '' }));
+      await log.openWriter().append(checked(...four));
+      // The slack, what is owed at most, and what came.
+      const most = maxBytes * (1 + 1 / 64) + 4 * 2 ** 20 + 4 * 2 ** 20;
+      expect((log as unknown as { heldBytes: number }).heldBytes).toBeLessThan(most);
+    }
   });
 
   it('holds its floors and sizes across a restart, and goes on from there', async () => {

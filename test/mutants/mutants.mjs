@@ -40,14 +40,14 @@ export const mutants = [
   {
     name: 'transport: writes without waiting for the client',
     file: `${transport}/outbound.ts`,
-    from: '    await write(bytes);',
-    to: '    void write(bytes);',
+    from: 'await (stream ? writeFrames(bytes, stream, call)',
+    to: 'void (stream ? writeFrames(bytes, stream, call)',
     tests: ['test/transport/outbound'],
   },
   {
     name: 'transport: a blocked write does not hear of the end of its call',
-    file: `${transport}/outbound.ts`,
-    from: "signal.addEventListener('abort', () => this.reject?.(signal.reason));",
+    file: `${transport}/call.ts`,
+    from: 'this.interrupted?.(this.signal.reason);',
     to: '',
     tests: ['test/transport/endings'],
   },
@@ -68,8 +68,8 @@ export const mutants = [
   {
     name: 'transport: aborts the signal of a call that ended well',
     file: `${transport}/call.ts`,
-    from: 'if (!this.finished) this.abortion',
-    to: 'this.abortion',
+    from: 'if (!this.finished) this.abortWith(this.whyClosed());',
+    to: 'this.abortWith(this.whyClosed());',
     tests: ['test/transport/endings'],
   },
   {
@@ -116,9 +116,9 @@ export const mutants = [
   },
   {
     name: 'transport: Nest does not hear how a stream ended',
-    file: `${transport}/streamed-result.ts`,
-    from: 'isStream(value) ? streamed(value) : of(value)',
-    to: 'of(value)',
+    file: `${transport}/answer.ts`,
+    from: 'stream.end(outcome);',
+    to: 'stream.end({});',
     tests: ['test/transport/nest'],
   },
   {
@@ -285,15 +285,15 @@ export const mutants = [
   {
     name: 'endings: calls stay in the list of open ones',
     file: `${transport}/stream-strategy.ts`,
-    from: 'void call.closed.then(() => this.open.delete(call));',
+    from: 'this.open.delete(call);',
     to: '',
     tests: ['test/faults', '-t', 'over 1 .* is killed|in memory'],
   },
   {
     name: 'endings: a drain waits for uploads longer than it may',
     file: `${transport}/stream-strategy.ts`,
-    from: 'await settled(finite, timeout);',
-    to: 'await settled(finite, 10 * timeout);',
+    from: 'await this.settled(finite, timeout);',
+    to: 'await this.settled(finite, 10 * timeout);',
     tests: ['test/faults', '-t', 'drain .* over 1 '],
   },
 ];

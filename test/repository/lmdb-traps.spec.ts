@@ -165,6 +165,25 @@ describe('trap: a full disk shows as EIO, and a second rejection ends the proces
     expect(ids(await readAll(again, 't'))).toEqual([...stored, 'yes']);
   });
 
+  it('on a full disk retention goes on, and makes room for writes', async (context) => {
+    const disk = mount(context, 40);
+    const directory = join(disk, 'data');
+    const log = startProcess();
+    await log.call('open', directory, true);
+    const outcomes: Outcome[] = [];
+    while (!outcomes.some((outcome) => 'refused' in outcome))
+      outcomes.push(await log.call('append', 'a', 't', [String(outcomes.length)], MIB));
+    await log.call('close');
+
+    // As the message says: another limit. The writer that comes at once and again does not keep it from its work.
+    await log.call('open', directory, true, { maxBytes: 4 * MIB });
+    let again: Outcome;
+    let tries = 0;
+    do again = await log.call('append', String(tries++), 't', ['more'], MIB);
+    while ('refused' in again && tries < 1_000);
+    expect(again).toHaveProperty('stored');
+  });
+
   const hasPrlimit = works('prlimit', '--version');
   const limitTo = (bytes: number) => ['prlimit', `--fsize=${bytes}:unlimited`];
   const unlimit = (log: LogProcess) =>

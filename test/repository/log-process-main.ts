@@ -1,5 +1,6 @@
 import { AppendError, type EventWriter } from '../../src/repository/event-repository.js';
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { formatCursor } from '../../src/wire/cursor.js';
 import { type Seen, readAll } from '../contract/reading.js';
 import { answer } from '../support/child-main.js';
@@ -13,8 +14,12 @@ let log: LmdbRepository;
 const writers = new Map<string, EventWriter>();
 
 const methods = {
-  async open(directory: string, fsync: boolean): Promise<void> {
-    log = await LmdbRepository.open({ directory, fsync });
+  async open(
+    directory: string,
+    fsync: boolean,
+    limits: Partial<RetentionLimits> = {},
+  ): Promise<void> {
+    log = await LmdbRepository.open({ directory, fsync, retention: { ...KEEP_ALL, ...limits } });
   },
 
   /** Resolves when they are stored, or refused. */

@@ -11,7 +11,7 @@ import {
 } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
 import { RpcException } from '@nestjs/microservices';
-import { finalize, type Observable, throwError } from 'rxjs';
+import { finalize, type Observable, throwError, timeout } from 'rxjs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test, vi } from 'vitest';
 import { Call, streamed, type Streamed } from '../../src/grpc/transport/index.js';
@@ -136,6 +136,44 @@ describe("Nest's enhancers work on all three methods", () => {
     seen.length = 0;
     await callAll(client);
     await until(() => seen.length === 6, 'three beginnings and three ends');
+  });
+
+  test('an interceptor that ends a call before its stream ends the stream as well', async () => {
+    class Impatient implements NestInterceptor {
+      intercept(_context: ExecutionContext, next: CallHandler): Observable<unknown> {
+        return next.handle().pipe(timeout(200));
+      }
+    }
+    let isOver = false;
+    const { client, ended } = await serve(
+      {
+        async *watch(_request, call) {
+          try {
+            for (;;) {
+              call.signal.throwIfAborted();
+              yield eventFrames({ id: 'a' });
+              await sleep(20);
+            }
+          } finally {
+            isOver = true;
+          }
+        },
+      },
+      { providers: [{ provide: APP_INTERCEPTOR, useClass: Impatient }] },
+    );
+    const call = client.Watch({ topic: 't' });
+    call.on('data', () => {});
+    expect((await failure(call)).code).toBe(status.INTERNAL);
+    await until(() => isOver, 'the end of the handler');
+    expect(ended).toHaveLength(1);
+  });
+
+  test('an answer that is no stream, where one is due, is INTERNAL and not the end of one', async () => {
+    for (const answer of [undefined, { id: 'a' }]) {
+      const { client, ended } = await serve({ watch: () => answer });
+      expect((await failure(client.Watch({ topic: 't' }))).code).toBe(status.INTERNAL);
+      expect(String(ended[0].error)).toContain('/feed.v1.FeedService/Watch');
+    }
   });
 
   test('trap: a stream is pulled without a subscription where there are no interceptors, with one where there are', async () => {

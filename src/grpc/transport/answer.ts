@@ -1,5 +1,5 @@
 import { type sendUnaryData, status } from '@grpc/grpc-js';
-import { isObservable, type Observable, type Observer } from 'rxjs';
+import { isObservable, type Observable, type Observer, type Subscription } from 'rxjs';
 import { type Call, CallAborted, type GrpcCall } from './call.js';
 import { pump } from './outbound.js';
 import { statusOf } from './status.js';
@@ -16,6 +16,10 @@ export interface EndedCall {
 /** A call's answer on its way from Nest to the client: a message or a stream, and the status. */
 export class Answer implements Observer<unknown> {
   private result: unknown;
+  private subscription: Subscription | undefined;
+  private hasPulled = false;
+  private isPulling = false;
+  private ended = false;
 
   constructor(
     private readonly call: Call,
@@ -35,19 +39,27 @@ export class Answer implements Observer<unknown> {
     }
     const stream = bareStream(handled);
     if (stream) this.pull(stream, handled);
-    else handled.subscribe(this);
+    else this.listen(handled);
   }
 
   next(value: unknown): void {
-    if (value instanceof Streamed) this.pull(value);
-    else this.result = value;
+    if (this.respond) this.result = value;
+    else if (value instanceof Streamed) this.pull(value);
+    else this.error(new Error(`the handler of ${this.call.path} did not answer with streamed()`));
+  }
+
+  private listen(handled: Observable<unknown>): void {
+    this.subscription = handled.subscribe(this);
+    if (this.ended) this.subscription.unsubscribe();
   }
 
   /** @param unheard what is still to be subscribed to */
   private pull(stream: Streamed, unheard?: Observable<unknown>): void {
+    this.hasPulled = this.isPulling = true;
     const end = (outcome: Outcome): void => {
+      this.isPulling = false;
       stream.end(outcome);
-      unheard?.subscribe(this);
+      if (unheard) this.listen(unheard);
     };
     pump(stream.frames, this.call, this.grpcCall).then(
       () => end({}),
@@ -60,13 +72,16 @@ export class Answer implements Observer<unknown> {
   }
 
   complete(): void {
-    const isMissing = this.result === undefined && this.respond !== undefined;
+    const isMissing = this.respond ? this.result === undefined : !this.hasPulled;
     this.end(
       isMissing ? new Error(`the handler of ${this.call.path} returned nothing`) : undefined,
     );
   }
 
   private end(error: unknown): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.subscription?.unsubscribe();
     const { call, grpcCall } = this;
     // Where the transport ended the call, that is how it ended, whatever a filter makes of it.
     const reason: unknown = call.signal.reason;
@@ -79,6 +94,8 @@ export class Answer implements Observer<unknown> {
         else grpcCall.end();
       }
     } finally {
+      // An interceptor may end the call before its stream: whoever makes the stream has to hear of it.
+      if (this.isPulling) call.abort(new Error('the call ended before its stream'));
       call.finish();
       this.onEnd?.({
         call,

@@ -70,9 +70,10 @@ export class Call {
     this.stream = http2StreamOf(grpcCall);
     this.session = this.stream?.session;
     const close = (): void => this.onClose();
+    this.stream?.on('error', ignore);
     if (!this.stream) grpcCall.once('cancelled', close);
     else if (this.isClosed) process.nextTick(close);
-    else this.stream.on('error', ignore).on('aborted', destroySoon).on('close', close);
+    else this.stream.on('aborted', destroySoon).on('close', close);
     this.startDeadline();
   }
 

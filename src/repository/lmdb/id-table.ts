@@ -10,6 +10,8 @@ const FORGET_EVERY = 32;
 /** The id hashes of each commit's events, so that a start knows the newest ids without reading the log. */
 export class IdTable {
   private commits = 0;
+  /** Up to where records were looked at, beyond the oldest that stay. */
+  private lookedAt: Buffer | undefined;
 
   constructor(
     private readonly db: Database<Buffer, Buffer>,
@@ -25,12 +27,12 @@ export class IdTable {
       const found = { first: readPositionKey(key), ...readRecord(value) };
       if (left <= 0 || found.storedAt < now - this.window.milliseconds) break;
       records.push(found);
-      left -= found.ids.length / 2;
+      left -= idCount(found.ids);
     }
     for (const { first, storedAt, ids } of records.toReversed()) {
       for (let i = 0; i < ids.length; i += 2) {
-        const hasId = ids[i] !== 0 || ids[i + 1] !== 0;
-        if (hasId) this.recent.add(ids[i], ids[i + 1], first + i / 2, storedAt);
+        if (ids[i] !== 0 || ids[i + 1] !== 0)
+          this.recent.add(ids[i], ids[i + 1], first + i / 2, storedAt);
       }
     }
   }
@@ -38,25 +40,46 @@ export class IdTable {
   /**
    * To be called within a batch.
    *
-   * @param held the oldest position that retention has left. Until it comes to a commit, the ids stay as well: what
-   *   was stored together is removed together. Holes of a few pages, all over the file, are what makes LMDB slow.
+   * @param mayHold whether events may be held of the commit that began at a position. While they are, its ids stay as
+   *   well: what was stored together is removed together. Holes of a few pages, all over the file, are what makes LMDB
+   *   slow.
    */
-  put({ runs, ids }: Commit, held: Position): void {
+  put({ runs, ids }: Commit, mayHold: (commit: Position) => boolean): void {
     if (this.window.ids === 0) return;
     void this.db.put(positionKey(runs[0].first), record(runs[0].storedAt, ids));
-    if (++this.commits % FORGET_EVERY === 0) this.forget(Math.min(held, this.recent.oldest));
+    if (++this.commits % FORGET_EVERY === 0) this.forget(mayHold);
   }
 
   /** Removes a few records of which no id is needed any more. */
-  private forget(oldest: Position): void {
-    let previous: Buffer | undefined;
+  private forget(mayHold: (commit: Position) => boolean): void {
+    const { oldest } = this.recent;
+    const atMost = 2 * FORGET_EVERY;
+    const isOver = (key: Buffer): boolean => !mayHold(readPositionKey(key));
     // A record ends where the next one begins.
-    for (const key of this.db.getKeys({ limit: 2 * FORGET_EVERY })) {
-      if (readPositionKey(key) > oldest) break;
+    let previous: Buffer | undefined;
+    for (const key of this.db.getKeys({ limit: atMost })) {
+      if (readPositionKey(key) > oldest || (previous && !isOver(previous))) break;
       if (previous) void this.db.remove(previous);
       previous = key;
     }
+    // The oldest may stay for ever, where topics have limits of their own: so some others, one after another.
+    const start = this.lookedAt ?? previous;
+    this.lookedAt = undefined;
+    let before: Buffer | undefined;
+    for (const key of this.db.getKeys({ start, limit: atMost })) {
+      if (readPositionKey(key) > oldest) return;
+      if (before && isOver(before)) void this.db.remove(before);
+      before = key;
+    }
+    this.lookedAt = before;
   }
+}
+
+/** Those that are remembered: not of events without an id of their own. */
+function idCount(ids: Uint32Array): number {
+  let count = 0;
+  for (let i = 0; i < ids.length; i += 2) if (ids[i] !== 0 || ids[i + 1] !== 0) count++;
+  return count;
 }
 
 /** The time of a commit, then the id hashes of its events, in order of position. */

@@ -29,6 +29,7 @@ const LOG = 'log';
 const TAIL_BYTES = 32 * 2 ** 20;
 /** Free disk below which writes are refused: what LMDB's own pages, logs and others still need. */
 const RESERVE_BYTES = 16 * 2 ** 20;
+const NOTHING: Commit = { runs: [], ids: [] };
 
 /**
  * The log in an LMDB file: a record per run of events, its key all that is known of the run, its value the
@@ -111,37 +112,45 @@ export class LmdbRepository extends EmbeddedRepository {
     return this.store.removedIds.at(topic, position);
   }
 
-  protected override isRetentionDue(): boolean {
-    return this.store.retention.isDue(this.clock.now(), this.heldBytes);
+  protected override isRetentionDue(isIdle: boolean): boolean {
+    return this.store.retention.isDue(this.clock.now(), this.heldBytes, isIdle);
   }
 
   protected override async commit(commit: Commit): Promise<void> {
-    const { runs } = commit;
-    const stored = runs.reduce((sum, run) => sum + run.bytes.length, 0);
-    this.refuseIfFull(stored);
+    const stored = commit.runs.reduce((sum, run) => sum + run.bytes.length, 0);
+    while (this.store.retention.isBehind) await this.write(NOTHING, 0);
+    const full = this.fullness(stored);
+    // What is over a limit goes all the same, and makes room for later.
+    if (!full || this.isRetentionDue(true))
+      await this.write(full ? NOTHING : commit, full ? 0 : stored);
+    if (full) throw full;
+  }
+
+  private async write(commit: Commit, stored: number): Promise<void> {
+    const { retention } = this.store;
     let bytes = this.heldBytes + stored;
     try {
       await this.store.write(() => {
-        bytes -= this.store.retention.keepWithin(runs, this.clock.now(), bytes);
+        bytes -= retention.keepWithin(commit.runs, this.clock.now(), bytes);
         this.store.put(commit, bytes);
       });
     } catch (error) {
-      this.store.retention.chooseAnew();
+      retention.forgetChoice();
       throw error;
     }
     this.heldBytes = bytes;
   }
 
   /** Before the write, because a write that finds the disk full fails as EIO and may hurt the store. */
-  private refuseIfFull(stored: number): void {
-    if (stored === 0) return; // retention makes room
+  private fullness(stored: number): AppendError | undefined {
+    if (stored === 0) return undefined; // retention makes room
     const { bavail, bsize } = statfsSync(this.location);
     const needed = stored + RESERVE_BYTES;
-    if (bavail * bsize >= needed) return;
+    if (bavail * bsize >= needed) return undefined;
     // Removed events leave room within the file, which never shrinks. Half of it, because it is in pieces.
     const room = Math.floor(bavail * bsize + this.store.freeBytes() / 2);
-    if (room >= needed) return;
-    throw new AppendError(
+    if (room >= needed) return undefined;
+    return new AppendError(
       'storage-full',
       `the disk of ${this.location} has room for ${room} bytes, and ${needed} are needed: ` +
         'make room, or let FEED_RETENTION_MAX_BYTES or FEED_RETENTION_MAX_AGE keep less',

@@ -3,7 +3,7 @@ import type { Position } from '../../wire/cursor.js';
 import type { StoredRun } from '../append-queue.js';
 import type { RetentionLimits } from '../retention.js';
 import type { RemovedIds } from './removed-ids.js';
-import { positionKey, readPositionKey, readRunKey } from './run-key.js';
+import { positionKey, readRunKey } from './run-key.js';
 import type { RunTable } from './run-table.js';
 
 /** What a commit stored, for the day it becomes too old: the topic and first position of each run. */
@@ -20,29 +20,24 @@ export interface CommitRecord {
 const SLACK_SHARE = 1 / 64;
 const MAX_SLACK_MILLISECONDS = 1_000;
 const MAX_SLACK_BYTES = 8 * 2 ** 20;
-/** So many runs are chosen for removal at a time. */
-const SWEEP_RUNS = 256;
-/**
- * A commit removes about twice as many bytes as it stores, or so many runs: never so much at a time that writers
- * notice, and always more than comes in.
- */
-const REMOVED_AT_ONCE = 8;
-const REMOVED_WHEN_IDLE = 64;
+/** A commit that stores removes twice as many bytes, and at least so many runs: always more than comes in. */
+const LEAST_RUNS = 8;
+/** No commit removes more runs, or looks at more for removal, so that nobody waits long for it. */
+const MOST_RUNS = 512;
+/** Where runs are so small that it removes less, and so many bytes are owed, commits wait until they are removed. */
+const MOST_OWED = 4 * 2 ** 20;
 
-/** Removes events from the old end of the log, a few with each commit, in the same transaction. */
+/** Removes events from the old end of the log, some with each commit, in the same transaction. */
 export class RetentionTable {
-  /**
-   * Up to it, and maybe a little further, nothing is held any more. Infinity where there is no limit for all topics
-   * together: then there is no such position.
-   */
-  oldestHeld: Position;
-
-  /** The oldest commit of which something is held, so that it is not read again for every commit. */
-  private front: CommitRecord | undefined;
+  /** The oldest commit that is noted, and which of its runs is the next to look at. */
+  private front: { key: Buffer; record: CommitRecord; next: number } | undefined;
   /** Chosen for removal: of each of these topics, all runs that start up to a position. */
   private due = new Map<string, Position>();
   /** The commits of which nothing will be held after that. */
   private emptied: Buffer[] = [];
+  /** Up to where commits were looked at for others of which nothing is held. */
+  private lookedAt: Buffer | undefined;
+  private owed = 0;
 
   constructor(
     /** Commits in the order of their positions. */
@@ -52,22 +47,39 @@ export class RetentionTable {
     private readonly runs: RunTable,
     private readonly removedIds: RemovedIds,
     private readonly limits: RetentionLimits,
-  ) {
-    this.oldestHeld = this.hasLimit ? 0 : Infinity;
-  }
+  ) {}
 
   floor(topic: string): Position {
     return this.floors.get(topic) ?? 0;
   }
 
-  /** Whether something is to be removed though nothing comes in. */
-  isDue(now: number, heldBytes: number): boolean {
-    return this.due.size > 0 || this.isFrontOver(now, heldBytes, 0);
+  /**
+   * Whether anything of the commit that began at a position may be held, and there is a limit that will come to it:
+   * with topic limits alone, a commit may stay for ever.
+   */
+  mayHold(commit: Position): boolean {
+    return this.hasLimit && this.order.doesExist(positionKey(commit));
+  }
+
+  /** Whether something is to be removed, though nothing is stored. */
+  isDue(now: number, heldBytes: number, isIdle: boolean): boolean {
+    return (
+      this.due.size > 0 ||
+      this.emptied.length > 0 ||
+      this.isFrontOver(now, heldBytes, isIdle ? 0 : SLACK_SHARE)
+    );
+  }
+
+  /** Whether the next commit is to wait for removals. */
+  get isBehind(): boolean {
+    return this.owed > MOST_OWED;
   }
 
   /**
    * Notes what a commit stores, and removes what is over the limits. To be called within its batch.
    *
+   * @param stored nothing, in a commit that is for removals only
+   * @param heldBytes of events, with these
    * @returns how many bytes of events were removed
    */
   keepWithin(stored: readonly StoredRun[], now: number, heldBytes: number): number {
@@ -76,51 +88,64 @@ export class RetentionTable {
       const runs = stored.map(({ topic, first }) => [topic, first] as const);
       void this.order.put(positionKey(stored[0].first), { storedAt: stored[0].storedAt, runs });
     }
-    if (this.due.size === 0 && this.isFrontOver(now, heldBytes, isIdle ? 0 : SLACK_SHARE))
-      this.chooseOldest(now, heldBytes);
+    const wanted = isIdle ? Infinity : 2 * bytesOf(stored);
+    const slackShare = isIdle ? 0 : SLACK_SHARE;
+    // What a commit removes can still be read within it: so all is chosen first, and nothing twice.
+    if (this.due.size === 0 && this.emptied.length === 0) {
+      if (this.isFrontOver(now, heldBytes, slackShare)) this.chooseOldest(now, heldBytes);
+    }
     if (this.limits.topicMaxBytes > 0) this.chooseOfTopics(stored);
-    if (this.due.size === 0 && this.emptied.length === 0) return 0;
-    return isIdle
-      ? this.removeSome(now, REMOVED_WHEN_IDLE, 0)
-      : this.removeSome(now, REMOVED_AT_ONCE, 2 * bytesOf(stored));
+    const removed = this.removeSome(now, wanted);
+    this.owed = this.isOverBytes(heldBytes - removed)
+      ? Math.max(0, this.owed + (isIdle ? 0 : wanted) - removed)
+      : 0;
+    return removed;
   }
 
-  /** To be called when a batch failed: what it was to remove is chosen anew. */
-  chooseAnew(): void {
+  /** To be called when a batch failed: what it was to remove is still there. */
+  forgetChoice(): void {
     this.front = undefined;
     this.due.clear();
     this.emptied = [];
   }
 
+  /** Of the oldest commits, as many as a commit may remove. */
   private chooseOldest(now: number, heldBytes: number): void {
-    this.front = undefined;
     let left = heldBytes;
-    let chosen = 0;
-    for (const { key, value } of this.order.getRange()) {
-      for (const [topic, first] of value.runs) {
-        if (chosen >= SWEEP_RUNS || !this.isOver(value, now, left, 0)) return;
+    let looks = 0;
+    for (let front = this.front; front; front = this.front = this.commitAfter(front.key)) {
+      const { key, record } = front;
+      for (; front.next < record.runs.length; front.next++) {
+        if (looks++ === MOST_RUNS || !this.isOver(record, now, left, 0)) return;
+        const [topic, first] = record.runs[front.next];
         const run = this.runs.oldest(topic, first);
-        // It may be gone already, with its topic's limit or with an earlier look at this record.
+        // It may be gone already, with its topic's limit.
         if (run?.first !== first) continue;
         this.choose(topic, first);
         left -= run.size;
-        chosen++;
       }
       this.emptied.push(key);
     }
   }
 
+  private commitAfter(key?: Buffer): typeof this.front {
+    const range = { start: key, exclusiveStart: key !== undefined, limit: 1 };
+    for (const found of this.order.getRange(range))
+      return { key: found.key, record: found.value, next: 0 };
+    return undefined;
+  }
+
   /** Of the topics that grow, because others need nothing removed. */
   private chooseOfTopics(stored: readonly StoredRun[]): void {
     const { topicMaxBytes } = this.limits;
-    const slack = Math.min(topicMaxBytes * SLACK_SHARE, MAX_SLACK_BYTES);
     for (const topic of new Set(stored.map((run) => run.topic))) {
       if (this.due.has(topic)) continue;
       const newest = this.runs.newest(topic);
       const oldest = this.runs.oldest(topic);
       if (!newest || !oldest) continue;
-      const excess = newest.offset + newest.size - topicMaxBytes;
-      if (excess - oldest.offset <= slack) continue;
+      const end = newest.offset + newest.size;
+      if (end - oldest.offset <= withSlack(topicMaxBytes, SLACK_SHARE)) continue;
+      const excess = end - topicMaxBytes;
       // The newest run stays, however large.
       const kept = this.runs.first(topic, newest.first, ({ offset }) => offset >= excess) ?? newest;
       this.choose(topic, kept.first - 1);
@@ -134,14 +159,14 @@ export class RetentionTable {
   /**
    * Topic by topic, because a topic's runs are next to each other.
    *
-   * @param leastRuns so many are removed at least, and
-   * @param leastBytes so many, of what is due
-   * @returns how many bytes of events were removed
+   * @param wanted how many bytes are to be removed, if so many are due
+   * @returns how many were
    */
-  private removeSome(now: number, leastRuns: number, leastBytes: number): number {
+  private removeSome(now: number, wanted: number): number {
     let removed = 0;
     let bytes = 0;
-    const isEnough = (): boolean => removed >= leastRuns && bytes >= leastBytes;
+    const isEnough = (): boolean =>
+      removed >= MOST_RUNS || (removed >= LEAST_RUNS && bytes >= wanted);
     for (const [topic, upTo] of this.due) {
       const keys: Buffer[] = [];
       for (const key of this.runs.oldestKeys(topic, upTo)) {
@@ -158,7 +183,10 @@ export class RetentionTable {
       for (const key of this.emptied) void this.order.remove(key);
       this.emptied = [];
     }
-    if (removed > 0) this.removedIds.forget(now, 2 * removed);
+    if (removed > 0) {
+      this.removedIds.forget(now, 2 * removed);
+      if (this.limits.topicMaxBytes > 0) this.forgetEmptied(2 * removed);
+    }
     return bytes;
   }
 
@@ -171,15 +199,39 @@ export class RetentionTable {
     void this.floors.put(topic, runs[runs.length - 1].last);
   }
 
+  /**
+   * Topic limits empty commits in any order, and the oldest may be held for ever: looks at a few of all, one after
+   * another and round again, so that there are never many more than hold something.
+   */
+  private forgetEmptied(atMost: number): void {
+    let looks = 0;
+    const range = { start: this.lookedAt, exclusiveStart: this.lookedAt !== undefined };
+    for (const { key, value } of this.order.getRange(range)) {
+      if (looks >= atMost) return;
+      this.lookedAt = key;
+      const isHeld = value.runs.some(([topic, first]) => {
+        looks++;
+        return this.runs.oldest(topic, first)?.first === first;
+      });
+      if (isHeld) continue;
+      void this.order.remove(key);
+      if (this.front?.key.equals(key)) this.front = undefined;
+    }
+    this.lookedAt = undefined;
+  }
+
   private isFrontOver(now: number, heldBytes: number, slackShare: number): boolean {
     if (!this.hasLimit) return false;
-    if (!this.front) {
-      for (const { key, value } of this.order.getRange({ limit: 1 })) {
-        this.front = value;
-        this.oldestHeld = readPositionKey(key);
-      }
-    }
-    return this.front !== undefined && this.isOver(this.front, now, heldBytes, slackShare);
+    this.front ??= this.commitAfter();
+    return this.front !== undefined && this.isOver(this.front.record, now, heldBytes, slackShare);
+  }
+
+  private isOverBytes(heldBytes: number): boolean {
+    const { maxBytes, topicMaxBytes } = this.limits;
+    return (
+      (maxBytes > 0 && heldBytes > withSlack(maxBytes, SLACK_SHARE)) ||
+      (topicMaxBytes > 0 && this.due.size > 0)
+    );
   }
 
   private get hasLimit(): boolean {
@@ -194,9 +246,15 @@ export class RetentionTable {
   ): boolean {
     const { maxAge, maxBytes } = this.limits;
     const age = maxAge + Math.min(maxAge * slackShare, MAX_SLACK_MILLISECONDS);
-    const bytes = maxBytes + Math.min(maxBytes * slackShare, MAX_SLACK_BYTES);
-    return (maxAge > 0 && storedAt < now - age) || (maxBytes > 0 && heldBytes > bytes);
+    return (
+      (maxAge > 0 && storedAt < now - age) ||
+      (maxBytes > 0 && heldBytes > withSlack(maxBytes, slackShare))
+    );
   }
+}
+
+function withSlack(bytes: number, share: number): number {
+  return bytes + Math.min(bytes * share, MAX_SLACK_BYTES);
 }
 
 function bytesOf(runs: readonly StoredRun[]): number {

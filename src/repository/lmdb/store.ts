@@ -81,7 +81,7 @@ export class Store {
       ? { position: newest.last, storedAt: newest.storedAt, wall: Date.now(), bytes: heldBytes }
       : { ...this.head(), bytes: heldBytes };
     this.runs.put(commit.runs);
-    if (newest) this.ids.put(commit, this.retention.oldestHeld);
+    if (newest) this.ids.put(commit, (first) => this.retention.mayHold(first));
     void this.meta.put('head', head);
   }
 
