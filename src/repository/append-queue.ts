@@ -24,10 +24,11 @@ export interface QueueStart {
 }
 
 /**
- * Commits start at least this far apart (milliseconds) under load, so that a commit's own cost is shared;
- * an append to an idle log does not wait for it.
+ * Commits start at least this far apart (milliseconds) under load, so that a commit's own cost, and that of waking
+ * every watch, is shared: at 5,000 events a second to 10 watches a delivery takes 4.8 us of processor and 3.0 ms,
+ * with 2 ms it takes 6.8 us and 2.2 ms. An append to an idle log does not wait for it.
  */
-const COMMIT_INTERVAL = 1;
+const COMMIT_INTERVAL = 4;
 /** Bytes of one writer, and of all, that may wait for a commit before writers are asked to wait. */
 const WRITER_BYTES = 1024 * 1024;
 const QUEUE_BYTES = 16 * 1024 * 1024;

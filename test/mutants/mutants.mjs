@@ -52,6 +52,13 @@ export const mutants = [
     tests: ['test/transport/endings'],
   },
   {
+    name: 'transport: bytes of a stream that is gone are taken for sent',
+    file: `${transport}/write-directly.ts`,
+    from: 'this.onOut(status === 0);',
+    to: 'this.onOut(true);',
+    tests: ['test/transport/grpc-js'],
+  },
+  {
     name: 'transport: leaves deadlines to grpc-js',
     file: `${transport}/call.ts`,
     from: 'if (deadline === Infinity) return;',

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createRequire } from 'node:module';
 import { Server } from '@grpc/grpc-js';
 import { describe, expect, test, vi } from 'vitest';
@@ -8,6 +9,7 @@ import { codec, failure, take, upload } from '../support/client.js';
 import { eventFrames, idsIn } from '../support/frames.js';
 import { RawClient } from '../support/raw-client.js';
 import { until } from '../support/wait.js';
+import { writeDirectly } from '../../src/grpc/transport/write-directly.js';
 import { type Handlers, serve } from './harness.js';
 
 describe('what the transport needs of grpc-js is where it was', () => {
@@ -48,6 +50,50 @@ describe('what the transport needs of grpc-js is where it was', () => {
       chat.write({ text: 'hello' });
     });
     expect(streams).toEqual(Array(3).fill('ServerHttp2Stream'));
+  });
+
+  test('what is written goes under the Writable of the stream, but for the first write of all, in order and whole', async () => {
+    const sizes = [10, 200_000, 1, 70_000, ...Array.from({ length: 20 }, (_, i) => i)];
+    const written: number[] = [];
+    const { client } = await serve({
+      async *watch(_request, { stream }) {
+        const writes = vi.spyOn(stream!, 'write');
+        for (const [i, size] of sizes.entries()) {
+          yield eventFrames({ id: String(i), body: 'x'.repeat(size) });
+          written.push(writes.mock.calls.length);
+        }
+      },
+    });
+    for (let i = 0; i < 2; i++) {
+      const events = await take(client, { topic: 't' }, sizes.length);
+      expect(events.map(({ body }) => body.length)).toEqual(sizes);
+    }
+    expect(written[sizes.length - 1]).toBeLessThanOrEqual(1);
+    expect(written.at(-1)).toBe(0);
+  });
+
+  test('a write that is under way when its stream goes is said not to be out', async () => {
+    const outs: boolean[] = [];
+    const { address, client } = await serve({
+      async *watch(request, { stream }) {
+        yield eventFrames({ id: 'a' });
+        if (codec.watchRequest.deserialize(request).topic === 'first') return;
+        const bytes = Buffer.alloc(1024 * 1024);
+        expect(writeDirectly(stream!, bytes, (isOut) => outs.push(isOut))).toBe(true);
+        await until(() => stream!.destroyed, 'the end of the stream');
+        expect(writeDirectly(stream!, bytes, () => expect.unreachable())).toBe(false);
+      },
+    });
+    await take(client, { topic: 'first' }, 1); // the first write of all shows the way
+    const raw = await RawClient.connect(address);
+    const call = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
+    call.stream.end();
+    await call.headers;
+    await sleep(100);
+    expect(outs).toEqual([]);
+    raw.close();
+    await until(() => outs.length === 1, 'the end of the write');
+    expect(outs).toEqual([false]);
   });
 
   test('the receive windows are raised, of a stream and of its connection (grpc-js: 64 KiB)', async () => {

@@ -1,6 +1,7 @@
 import type { ServerHttp2Stream } from 'node:http2';
 import { type Frames, messagesIn } from '../../wire/frames.js';
 import type { Call, GrpcCall } from './call.js';
+import { writeDirectly } from './write-directly.js';
 
 /**
  * Sends batches of frames, one at a time: a slow client holds one batch, whatever is behind it. Ends with
@@ -29,11 +30,12 @@ function writeFrames(bytes: Buffer, stream: ServerHttp2Stream, call: Call): Prom
   return new Promise((resolve, reject) => {
     call.interrupt = reject;
     if (call.signal.aborted) return;
-    stream.write(bytes, (error) => {
-      if (error) return; // the stream is gone: its close aborts the call, with the reason
+    const onOut = (isOut: boolean): void => {
+      if (!isOut) return; // the stream is gone: its close aborts the call, with the reason
       call.interrupt = undefined;
       resolve();
-    });
+    };
+    if (!writeDirectly(stream, bytes, onOut)) stream.write(bytes, (error) => onOut(!error));
   });
 }
 
