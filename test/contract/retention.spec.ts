@@ -246,18 +246,23 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
   it('keeps a note of a commit, and its ids, no longer than its events, whichever limit takes them', async () => {
     const limits = { ...KEEP_ALL, topicMaxBytes: 10_000, maxBytes: 1e9 };
     const dedup = { ids: 50, milliseconds: 60_000 };
-    for (const retention of [limits, { ...limits, maxBytes: 0 }]) {
+    for (const [retention, hasIds] of [
+      [limits, true],
+      [limits, false],
+      [{ ...limits, maxBytes: 0 }, true],
+    ] as const) {
       const log = await openAt(temporaryDirectory(), retention, dedup);
       onTestFinished(() => log.close());
       const append = (topic: string, id: string) =>
         log.openWriter().append(checked({ topic, id, body: 'x'.repeat(1_000) }));
       // The oldest commit stays for ever, and holds up no other.
       await append('small', 'a');
-      for (let i = 0; i < 1_000; i++) await append('big', String(i));
+      for (let i = 0; i < 1_000; i++) await append('big', hasIds ? String(i) : '');
       const { store } = log as unknown as {
         store: { retention: { order: Counted }; ids: { db: Counted } };
       };
       expect(await held(log, 'small')).toEqual(['a']);
+      expect((await held(log, 'big')).length).toBeLessThan(12);
       expect(store.retention.order.getKeysCount()).toBeLessThan(100);
       expect(store.ids.db.getKeysCount()).toBeLessThan(300);
     }

@@ -62,16 +62,12 @@ export class IdTable {
       if (previous) void this.db.remove(previous);
       previous = key;
     }
-    // The oldest may stay for ever, where topics have limits of their own: so some others, one after another.
-    const start = this.lookedAt ?? previous;
-    this.lookedAt = undefined;
-    let before: Buffer | undefined;
-    for (const key of this.db.getKeys({ start, limit: atMost })) {
-      if (readPositionKey(key) > oldest) return;
-      if (before && isOver(before)) void this.db.remove(before);
-      before = key;
-    }
-    this.lookedAt = before;
+    // The oldest may stay for ever, where topics have limits of their own: so some others, round and round.
+    const keys = [...this.db.getKeys({ start: this.lookedAt ?? previous, limit: atMost })];
+    const next = keys.findIndex((key) => readPositionKey(key) > oldest);
+    const end = next < 0 ? keys.length : next;
+    for (let i = 1; i < end; i++) if (isOver(keys[i - 1])) void this.db.remove(keys[i - 1]);
+    this.lookedAt = end < atMost ? undefined : keys[end - 1];
   }
 }
 
