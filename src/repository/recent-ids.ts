@@ -41,6 +41,8 @@ export class RecentIds {
   /** Entries ever added; entry n is in slot n % capacity. */
   private added = 0;
   private next = 0;
+  /** So many entries, of those ever added, are known to be too old. */
+  private expired = 0;
   private entries: Uint32Array;
   /** Of each bucket the slot of the newest entry, plus 1. */
   private newest: Uint32Array;
@@ -55,13 +57,18 @@ export class RecentIds {
 
   /** Whether events up to a position, stored at a time, may still be asked about. */
   isRemembered(last: Position, storedAt: number, now: number): boolean {
-    return last >= this.oldest && storedAt >= now - this.window.milliseconds;
+    return last >= this.oldest(now) && storedAt >= now - this.window.milliseconds;
   }
 
-  /** The position of the oldest entry; Infinity where there is none. */
-  get oldest(): Position {
-    if (this.added === 0) return Infinity;
-    return this.positionIn(this.added > this.capacity ? this.next : 0);
+  /** The position of the oldest entry within the window; Infinity where there is none. */
+  oldest(now: number): Position {
+    this.expired = Math.max(this.expired, this.added - this.capacity);
+    while (
+      this.expired < this.added &&
+      this.timeIn(this.expired % this.capacity) < now - this.window.milliseconds
+    )
+      this.expired++;
+    return this.expired < this.added ? this.positionIn(this.expired % this.capacity) : Infinity;
   }
 
   add(high: number, low: number, position: Position, storedAt: number): void {

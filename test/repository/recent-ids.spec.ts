@@ -56,7 +56,7 @@ describe('RecentIds', () => {
     const recent = new RecentIds({ ids: 0, milliseconds: 0 });
     recent.add(1, 2, 3, 4);
     expect(recent.find(1, 2, 4, () => true)).toBeUndefined();
-    expect(recent.oldest).toBe(Infinity);
+    expect(recent.oldest(4)).toBe(Infinity);
   });
 
   it('grows to a million ids and finds each', () => {
@@ -71,6 +71,20 @@ describe('RecentIds', () => {
       );
       expect(found).toBe(i < 200_000 ? undefined : i);
     }
-    expect(recent.oldest).toBe(200_000);
+    expect(recent.oldest(0)).toBe(200_000);
+  });
+
+  it('knows its oldest id, by number and by time', () => {
+    const recent = new RecentIds({ ids: 10, milliseconds: 100 });
+    const oldest = Array.from({ length: 30 }, (_, i) => {
+      recent.add(i, i, i, 20 * i);
+      return recent.oldest(20 * i);
+    });
+    expect(oldest).toEqual(Array.from({ length: 30 }, (_, i) => Math.max(0, i - 5)));
+    for (let i = 30; i < 60; i++) recent.add(i, i, i, 600); // more at a time than it has room for
+    expect(recent.oldest(600)).toBe(50);
+    expect(recent.oldest(701)).toBe(Infinity);
+    recent.add(60, 60, 60, 701);
+    expect(recent.oldest(701)).toBe(60);
   });
 });

@@ -47,12 +47,12 @@ export class IdTable {
   put({ runs, ids }: Commit, mayHold: (commit: Position) => boolean): void {
     if (this.window.ids === 0) return;
     void this.db.put(positionKey(runs[0].first), record(runs[0].storedAt, ids));
-    if (++this.commits % FORGET_EVERY === 0) this.forget(mayHold);
+    if (++this.commits % FORGET_EVERY === 0) this.forget(mayHold, runs[0].storedAt);
   }
 
   /** Removes a few records of which no id is needed any more. */
-  private forget(mayHold: (commit: Position) => boolean): void {
-    const { oldest } = this.recent;
+  private forget(mayHold: (commit: Position) => boolean, now: number): void {
+    const oldest = this.recent.oldest(now);
     const atMost = 2 * FORGET_EVERY;
     const isOver = (key: Buffer): boolean => !mayHold(readPositionKey(key));
     // A record ends where the next one begins.
