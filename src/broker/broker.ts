@@ -9,32 +9,22 @@ export abstract class Broker {
    */
   abstract ring(topics: Iterable<string>): void;
 
-  /** A watch's own bell; silence it when the watch ends. */
-  abstract subscribe(topic: string): Bell;
+  /** Until it unsubscribes, who follows a topic hears of new events; the same follower not twice. */
+  abstract subscribe(topic: string, follower: Follower): void;
+
+  abstract unsubscribe(topic: string, follower: Follower): void;
 
   /** Enters a room, which is there as long as it has members; leave it when the chat ends. */
   abstract join(room: string, member: RoomMember): RoomSeat;
 
-  /** Bells that are not silenced, and seats that are not left. */
+  /** Followers that have not unsubscribed, and seats that are not left. */
   abstract readonly subscriptions: number;
   abstract readonly seats: number;
 }
 
-export interface Bell {
-  /** Forgets rings heard so far. Before the log is read, so that a ring during the read is not missed. */
-  clear(): void;
-
-  /**
-   * Resolves when the bell has rung since clear(), or after some milliseconds (0: never).
-   *
-   * @returns whether it rang
-   */
-  wait(milliseconds: number): Promise<boolean>;
-
-  /** Rings this bell alone: its watch has another reason to look up. */
-  ring(): void;
-
-  silence(): void;
+export interface Follower {
+  /** Its topic may have new events. Called for thousands in a row, so it does its work at once and never throws. */
+  hearBell(): void;
 }
 
 export interface RoomMember {

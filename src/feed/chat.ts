@@ -8,7 +8,12 @@ import {
   echoes,
   framedMessage,
 } from '../wire/chat-message.js';
-import { type Frames, isFramingError, type ReceivedFrames } from '../wire/frames.js';
+import {
+  type Frames,
+  type FrameSource,
+  isFramingError,
+  type ReceivedFrames,
+} from '../wire/frames.js';
 import { topicProblem } from '../wire/topic.js';
 import { FeedError } from './errors.js';
 import { Outbox } from './outbox.js';
@@ -25,112 +30,70 @@ const SAY_AT_ONCE = 32;
 /** So many turns of the event loop a sender gives members that are behind; then they are too slow. */
 const PATIENCE_TURNS = 16;
 
+/** What is waiting for a client that sent a bad message is dropped if it does not take it for so long (milliseconds). */
+const FLUSH_TIME = 2_000;
+
 /** Talks with clients, and lets them talk in rooms. */
 @Injectable()
 export class Chats {
   /** Chats under way. */
   open = 0;
 
-  constructor(private readonly broker: Broker) {}
+  constructor(readonly broker: Broker) {}
 
   /**
    * Answers each message without a room with its echo, in order; the next messages are taken once the answers
-   * are. Those with a room go to the others there. Ends when the client has, and what it is to get is sent.
+   * are. Those with a room go to the others there. Ends when the client has, and what it is to get is sent; fails with a
+   * FeedError.
    *
    * @param abort ends the call even where its client does not read
-   * @throws FeedError
    */
-  async *chat(
-    stream: AsyncIterable<ReceivedFrames>,
-    signal: AbortSignal,
-    abort: (reason: FeedError) => void,
-  ): AsyncGenerator<Frames, void, void> {
-    this.open++;
-    const outbox = new Outbox();
-    const member = new Member(outbox, abort);
-    const seats = new Map<string, RoomSeat>();
-    const leave = (): void => {
-      for (const seat of seats.values()) seat.leave();
-      seats.clear();
-      outbox.end();
-    };
-    signal.addEventListener('abort', leave);
-    let failure: unknown;
-    try {
-      const receiving = this.receive(stream, outbox, member, seats)
-        .catch((error: unknown) => (failure = error))
-        .finally(leave);
-      for (let frames = await outbox.take(); frames; frames = await outbox.take()) yield frames;
-      await receiving;
-    } finally {
-      leave();
-      this.open--;
-    }
-    if (failure !== undefined) throw isBadMessage(failure) ? invalid(failure) : failure;
-  }
-
-  private async receive(
-    stream: AsyncIterable<ReceivedFrames>,
-    outbox: Outbox,
-    member: RoomMember,
-    seats: Map<string, RoomSeat>,
-  ): Promise<void> {
-    for await (const received of stream) {
-      const unanswered: ChatMessageView[] = [];
-      /** The rooms that heard something, of this batch. */
-      const spokenIn = new Set<RoomSeat>();
-      let said = 0;
-      try {
-        for (const message of chatMessagesIn(received)) {
-          if (message.room === '') {
-            unanswered.push(message);
-            continue;
-          }
-          const seat = seats.get(message.room) ?? this.join(message.room, member, seats);
-          if (message.textStart === message.textEnd) continue;
-          seat.say(framedMessage(message));
-          spokenIn.add(seat);
-          if (++said % SAY_AT_ONCE === 0) await patience(spokenIn);
-        }
-      } finally {
-        // Also before a bad message ends the chat.
-        if (unanswered.length > 0) outbox.put(echoes(unanswered));
-      }
-      if (said > 0) await patience(spokenIn);
-      if (unanswered.length > 0) await outbox.taken();
-    }
-  }
-
-  private join(room: string, member: RoomMember, seats: Map<string, RoomSeat>): RoomSeat {
-    const problem = topicProblem(room);
-    if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `room: ${problem}`);
-    if (seats.size === MAX_ROOMS) {
-      throw new FeedError(
-        'TOO_MANY_ROOMS',
-        `a chat is in at most ${MAX_ROOMS} rooms: open another one`,
-      );
-    }
-    const seat = this.broker.join(room, member);
-    seats.set(room, seat);
-    return seat;
+  chat(stream: AsyncIterable<ReceivedFrames>, abort: (reason: Error) => void): FrameSource {
+    return new Chat(this, stream, abort);
   }
 }
 
-/** Lets members that are merely busy take what they have; never waits for one that is stalled. */
-async function patience(spokenIn: ReadonlySet<RoomSeat>): Promise<void> {
-  for (let turn = 0; turn < PATIENCE_TURNS; turn++) {
-    await nextTurn();
-    let isBehind = false;
-    for (const seat of spokenIn) isBehind ||= seat.isOthersBehind;
-    if (!isBehind) return;
-  }
-}
+class Chat implements FrameSource, RoomMember {
+  private readonly outbox = new Outbox();
+  private readonly seats = new Map<string, RoomSeat>();
+  private isReceiving = true;
+  private isOpen = false;
+  private failure: Error | undefined;
+  private flushTimer: NodeJS.Timeout | undefined;
 
-class Member implements RoomMember {
   constructor(
-    private readonly outbox: Outbox,
-    private readonly abort: (reason: FeedError) => void,
+    private readonly chats: Chats,
+    private readonly stream: AsyncIterable<ReceivedFrames>,
+    private readonly abort: (reason: Error) => void,
   ) {}
+
+  open(onMore: () => void): void {
+    this.isOpen = true;
+    this.chats.open++;
+    this.outbox.onMore = onMore;
+    this.receive().then(
+      () => this.received(),
+      (error: Error) => this.received(isBadMessage(error) ? invalid(error) : error),
+    );
+  }
+
+  take(): Frames | undefined {
+    const frames = this.outbox.take();
+    if (!frames && this.isOver && this.failure !== undefined) throw this.failure;
+    return frames;
+  }
+
+  get isOver(): boolean {
+    return !this.isReceiving && this.outbox.isEmpty;
+  }
+
+  close(): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    clearTimeout(this.flushTimer);
+    this.leave();
+    this.chats.open--;
+  }
 
   get isBehind(): boolean {
     const { count, bytes } = this.outbox.heard;
@@ -149,6 +112,73 @@ class Member implements RoomMember {
       return;
     }
     this.outbox.hear(framed);
+  }
+
+  /** The client has ended, or what it sent can't be taken: what is waiting is still sent. */
+  private received(failure?: Error): void {
+    this.isReceiving = false;
+    this.failure = failure;
+    this.leave();
+    if (failure && this.isOpen) this.flushTimer = setTimeout(() => this.abort(failure), FLUSH_TIME);
+    this.outbox.onMore();
+  }
+
+  private leave(): void {
+    for (const seat of this.seats.values()) seat.leave();
+    this.seats.clear();
+    this.outbox.end();
+  }
+
+  private async receive(): Promise<void> {
+    const { outbox, seats } = this;
+    for await (const received of this.stream) {
+      const unanswered: ChatMessageView[] = [];
+      /** The rooms that heard something, of this batch. */
+      const spokenIn = new Set<RoomSeat>();
+      let said = 0;
+      try {
+        for (const message of chatMessagesIn(received)) {
+          if (message.room === '') {
+            unanswered.push(message);
+            continue;
+          }
+          const seat = seats.get(message.room) ?? this.join(message.room);
+          if (message.textStart === message.textEnd) continue;
+          seat.say(framedMessage(message));
+          spokenIn.add(seat);
+          if (++said % SAY_AT_ONCE === 0) await patience(spokenIn);
+        }
+      } finally {
+        // Also before a bad message ends the chat.
+        if (unanswered.length > 0) outbox.put(echoes(unanswered));
+      }
+      if (said > 0) await patience(spokenIn);
+      if (unanswered.length > 0) await outbox.taken();
+    }
+  }
+
+  private join(room: string): RoomSeat {
+    const problem = topicProblem(room);
+    if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `room: ${problem}`);
+    if (this.seats.size === MAX_ROOMS) {
+      throw new FeedError(
+        'TOO_MANY_ROOMS',
+        `a chat is in at most ${MAX_ROOMS} rooms: open another one`,
+      );
+    }
+    const seat = this.chats.broker.join(room, this);
+    this.seats.set(room, seat);
+    return seat;
+  }
+}
+
+/** Lets members that are merely busy take what they have; never waits for one that is stalled. */
+async function patience(spokenIn: ReadonlySet<RoomSeat>): Promise<void> {
+  for (let turn = 0; turn < PATIENCE_TURNS; turn++) {
+    await nextTurn();
+    let isBehind = false;
+    for (const seat of spokenIn) isBehind ||= seat.isOthersBehind;
+    if (!isBehind) return;
   }
 }
 

@@ -4,35 +4,40 @@ import type { Frames } from '../wire/frames.js';
 export class Outbox {
   /** Of what is waiting, that which came from others: its bounds are whose puts it to check. */
   heard = { count: 0, bytes: 0 };
+  /** Called when there is something to take. */
+  onMore: () => void = () => {};
 
   private parts: Buffer[] = [];
   private bytes = 0;
   private count = 0;
   private ended = false;
-  private taker: (() => void) | undefined;
+  private isWaking = false;
   private putter: (() => void) | undefined;
 
-  put({ bytes, count }: Frames): void {
-    if (this.ended) return;
-    this.parts.push(bytes);
-    this.bytes += bytes.length;
-    this.count += count;
-    this.taker?.();
+  put(frames: Frames): void {
+    this.add(frames);
+    this.onMore();
   }
 
-  /** Puts what another client said. */
+  /** Puts what another client said; what others say at the same time is taken with it. */
   hear(framed: Buffer): void {
     this.heard.count++;
     this.heard.bytes += framed.length;
-    this.put({ bytes: framed, count: 1 });
+    this.add({ bytes: framed, count: 1 });
+    if (this.isWaking) return;
+    this.isWaking = true;
+    queueMicrotask(() => {
+      this.isWaking = false;
+      this.onMore();
+    });
   }
 
-  /** All that is there, as soon as there is something; undefined at the end. */
-  async take(): Promise<Frames | undefined> {
-    if (this.count === 0 && !this.ended) {
-      await new Promise<void>((resolve) => (this.taker = resolve));
-      this.taker = undefined;
-    }
+  get isEmpty(): boolean {
+    return this.count === 0;
+  }
+
+  /** All that is there; undefined if there is nothing. */
+  take(): Frames | undefined {
     if (this.count === 0) return undefined;
     const { parts, bytes, count } = this;
     this.parts = [];
@@ -53,7 +58,13 @@ export class Outbox {
   /** Nothing more is put; what is there is still taken. */
   end(): void {
     this.ended = true;
-    this.taker?.();
     this.putter?.();
+  }
+
+  private add({ bytes, count }: Frames): void {
+    if (this.ended) return;
+    this.parts.push(bytes);
+    this.bytes += bytes.length;
+    this.count += count;
   }
 }

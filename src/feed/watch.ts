@@ -1,9 +1,10 @@
 import { Injectable } from '@nestjs/common';
-import { Broker } from '../broker/broker.js';
+import { Broker, type Follower } from '../broker/broker.js';
 import type { WatchRequest } from '../gen/feed/v1/feed.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
+import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
 import { boundsOf, expired, type WatchStart, watchStart } from './watch-start.js';
 
@@ -12,7 +13,7 @@ const BATCH_BYTES = 32 * 1024;
 
 export interface OpenWatch {
   readonly start: WatchStart;
-  readonly batches: AsyncGenerator<EventBatch, void, void>;
+  readonly batches: FrameSource;
 }
 
 /** Follows topics: read the log, send, and when there is no more, wait for the bell. */
@@ -22,63 +23,103 @@ export class Watches {
   open = 0;
 
   constructor(
-    private readonly repository: EventRepository,
-    private readonly broker: Broker,
+    readonly repository: EventRepository,
+    readonly broker: Broker,
   ) {}
 
   /**
-   * The batches never end by themselves: they throw what the signal was aborted with.
+   * The batches never end by themselves.
    *
    * @throws FeedError if the request can't be served
    */
-  async watch(request: WatchRequest, signal: AbortSignal): Promise<OpenWatch> {
+  async watch(request: WatchRequest): Promise<OpenWatch> {
     const start = await watchStart(this.repository, request);
-    return { start, batches: this.follow(request.topic, start, signal) };
+    return { start, batches: new Watch(this, request.topic, start) };
+  }
+}
+
+/** One watch: a position, and nothing else that grows. */
+class Watch implements FrameSource, Follower {
+  readonly isOver = false;
+  private position: Position;
+  private readonly heartbeat: number;
+  private onMore: (() => void) | undefined;
+  /** What take() gave is out only when it is asked again. */
+  private isSending = false;
+  private sentAt = 0;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly watches: Watches,
+    private readonly topic: string,
+    { after, heartbeat }: WatchStart,
+  ) {
+    this.position = after;
+    this.heartbeat = heartbeat;
   }
 
-  private async *follow(
-    topic: string,
-    { after, heartbeat }: WatchStart,
-    signal: AbortSignal,
-  ): AsyncGenerator<EventBatch, void, void> {
-    this.open++;
-    const bell = this.broker.subscribe(topic);
-    const lookUp = (): void => bell.ring();
-    signal.addEventListener('abort', lookUp);
+  open(onMore: () => void): void {
+    this.watches.open++;
+    this.onMore = onMore;
+    if (this.heartbeat > 0) this.sentAt = performance.now();
+    this.watches.broker.subscribe(this.topic, this);
+  }
+
+  hearBell(): void {
+    this.onMore?.();
+  }
+
+  take(): EventBatch | undefined | Promise<EventBatch | undefined> {
+    if (this.heartbeat > 0 && this.isSending) this.sentAt = performance.now();
+    this.isSending = false;
+    const { repository } = this.watches;
+    // Before the read: it is past no event of this topic that the read will not have found.
+    const { head } = repository;
+    if (this.position >= head) return this.found(undefined, head);
     try {
-      let position: Position = after;
-      let sentAt = performance.now();
-      for (;;) {
-        bell.clear();
-        signal.throwIfAborted();
-        // Before the read: it is past no event of this topic that the read will not have found.
-        const head = this.repository.head;
-        while (position < this.repository.head) {
-          const found = this.repository.read(topic, position, BATCH_BYTES);
-          const batch = found instanceof Promise ? await found : found;
-          if (!batch) break;
-          position = batch.last;
-          yield batch;
-          sentAt = performance.now();
-          signal.throwIfAborted();
-        }
-        if (head > position) position = head;
-        if (heartbeat > 0 && performance.now() - sentAt >= heartbeat) {
-          yield heartbeatEvent(topic, this.repository.cursorAt(position));
-          sentAt = performance.now();
-        }
-        // A ring may bring nothing: the heartbeat is counted from what was sent.
-        await bell.wait(heartbeat && Math.max(1, sentAt + heartbeat - performance.now()));
-      }
+      const found = repository.read(this.topic, this.position, BATCH_BYTES);
+      if (!(found instanceof Promise)) return this.found(found, head);
+      return found.then(
+        (batch) => this.found(batch, head),
+        (error: unknown) => this.failed(error),
+      );
     } catch (error) {
-      // Retention has overtaken a reader that is slower than it.
-      if (error instanceof EventsRemovedError)
-        throw expired(await boundsOf(this.repository, topic));
-      throw error;
-    } finally {
-      signal.removeEventListener('abort', lookUp);
-      bell.silence();
-      this.open--;
+      return this.failed(error);
     }
+  }
+
+  close(): void {
+    if (!this.onMore) return;
+    this.onMore = undefined;
+    clearTimeout(this.timer);
+    this.watches.broker.unsubscribe(this.topic, this);
+    this.watches.open--;
+  }
+
+  private found(batch: EventBatch | undefined, head: Position): EventBatch | undefined {
+    if (batch) {
+      this.position = batch.last;
+    } else {
+      if (head > this.position) this.position = head;
+      batch = this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;
+    }
+    this.isSending = batch !== undefined;
+    return batch;
+  }
+
+  private heartbeatIfDue(): EventBatch | undefined {
+    const left = this.sentAt + this.heartbeat - performance.now();
+    if (left <= 0)
+      return heartbeatEvent(this.topic, this.watches.repository.cursorAt(this.position));
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.onMore?.(), Math.max(1, left));
+    return undefined;
+  }
+
+  /** Retention may have overtaken a reader that is slower than it. */
+  private async failed(error: unknown): Promise<never> {
+    if (error instanceof EventsRemovedError)
+      throw expired(await boundsOf(this.watches.repository, this.topic));
+    throw error;
   }
 }

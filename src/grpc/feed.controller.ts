@@ -23,7 +23,7 @@ export class FeedController {
   async watch(message: Buffer, call: Call): Promise<Streamed> {
     const request = readWatchRequest(message);
     call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
-    const { start, batches } = await this.watches.watch(request, call.signal);
+    const { start, batches } = await this.watches.watch(request);
     call.sendHeaders({ 'feed-head': start.head, 'feed-earliest': start.earliest });
     return streamed(batches);
   }
@@ -39,6 +39,6 @@ export class FeedController {
 
   @GrpcStreamMethod('FeedService')
   chat(messages: AsyncIterable<ReceivedFrames>, call: Call): Streamed {
-    return streamed(this.chats.chat(messages, call.signal, (reason) => call.abort(reason)));
+    return streamed(this.chats.chat(messages, (reason) => call.abort(reason)));
   }
 }

@@ -15,6 +15,27 @@ export interface Frames {
   readonly count: number;
 }
 
+/**
+ * Frames that a reader pulls without a promise for each batch, which costs more than to send a small one. Another way
+ * to say AsyncIterable: to be opened once, and closed whatever ends the reading.
+ */
+export interface FrameSource {
+  /** Nothing is held before. @param onMore called when take() had nothing and may have something now */
+  open(onMore: () => void): void;
+
+  /**
+   * What is next, once the reader can do with it; undefined if there is nothing now. Throws, or rejects with, what the
+   * source failed with.
+   */
+  take(): Frames | undefined | Promise<Frames | undefined>;
+
+  /** Whether there will be nothing any more. */
+  readonly isOver: boolean;
+
+  /** Lets go of what open() took; what is asked for is not taken any more. */
+  close(): void | Promise<void>;
+}
+
 /** A frame whose announced length is over the limit; its bytes were not read. */
 export class MessageTooLargeError extends Error {
   constructor(

@@ -47,15 +47,15 @@ export const mutants = [
   {
     name: 'transport: a blocked write does not hear of the end of its call',
     file: `${transport}/call.ts`,
-    from: 'this.interrupted?.(this.signal.reason);',
+    from: 'this.onAbort?.();',
     to: '',
     tests: ['test/transport/endings'],
   },
   {
     name: 'transport: bytes of a stream that is gone are taken for sent',
     file: `${transport}/write-directly.ts`,
-    from: 'this.onOut(status === 0);',
-    to: 'this.onOut(true);',
+    from: 'this.onOut!(status === 0);',
+    to: 'this.onOut!(true);',
     tests: ['test/transport/grpc-js'],
   },
   {

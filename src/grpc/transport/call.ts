@@ -43,10 +43,11 @@ export class Call {
   /** Events and bytes that went through, in either direction. */
   events = 0;
   bytes = 0;
+  /** What sends its answer hears here of an abort, after the signal; an abort before is not told. */
+  onAbort: (() => void) | undefined;
 
   /** The HTTP/2 stream; undefined where grpc-js keeps it out of reach. */
   readonly stream: ServerHttp2Stream | undefined;
-  private interrupted: ((reason: unknown) => void) | undefined;
   private readonly session: Http2Session | undefined;
   private readonly abortion = new AbortController();
   /** Aborts when the client is gone, its deadline has passed, or the server drains. */
@@ -92,15 +93,9 @@ export class Call {
     this.resetLater();
   }
 
-  /** What waits for the client hears here of the abort: at once, if it was before. One at a time. */
-  set interrupt(interrupted: ((reason: unknown) => void) | undefined) {
-    this.interrupted = interrupted;
-    if (this.signal.aborted) interrupted?.(this.signal.reason);
-  }
-
   private abortWith(reason: Error): void {
     this.abortion.abort(reason);
-    this.interrupted?.(this.signal.reason);
+    this.onAbort?.();
   }
 
   /** To be called once the handler is done and its status sent: from now on nothing is aborted. */

@@ -1,53 +1,152 @@
-import type { ServerHttp2Stream } from 'node:http2';
-import { type Frames, messagesIn } from '../../wire/frames.js';
+import { type FrameSource, type Frames, messagesIn } from '../../wire/frames.js';
 import type { Call, GrpcCall } from './call.js';
 import { writeDirectly } from './write-directly.js';
 
 /**
- * Sends batches of frames, one at a time: a slow client holds one batch, whatever is behind it. Ends with
- * the source; throws what the source throws, or what the call's signal was aborted with.
+ * So many writes, and bytes of them, may be under way of which node is not asked to say when they are out; the next
+ * is. Where all are small, that is one in 16: with 1000 watches of 100 events a second, a delivery takes 5.4 us of
+ * processor instead of 6.6. What comes behind them is not written before they are out.
  */
-export async function pump(
-  source: AsyncIterable<Frames>,
-  call: Call,
-  grpcCall: GrpcCall,
-): Promise<void> {
-  call.sendHeaders();
-  const { stream } = call;
-  for await (const { bytes, count } of source) {
-    await (stream ? writeFrames(bytes, stream, call) : writeMessages(bytes, grpcCall, call));
-    call.events += count;
-    call.bytes += bytes.length;
-  }
-}
+const UNHEARD_WRITES = 15;
+const UNHEARD_BYTES = 8 * 1024;
 
 /**
- * Writes whole frames straight to the HTTP/2 stream, in one write and without a copy. grpc-js would take a
- * write, an allocation and a copy for each message (15 us; grpc-node 2899), and so do its own headers and
- * trailers, which it still sends: they queue on the same stream.
+ * Sends what a source has, one batch at a time: a slow client holds one batch, and a few small ones, whatever is behind
+ * it. Resolves at the end of the source; rejects with what the source failed with, or what the call's signal was
+ * aborted with. Either way the source is closed.
  */
-function writeFrames(bytes: Buffer, stream: ServerHttp2Stream, call: Call): Promise<void> {
+export function pump(source: FrameSource, call: Call, grpcCall: GrpcCall): Promise<void> {
   return new Promise((resolve, reject) => {
-    call.interrupt = reject;
-    if (call.signal.aborted) return;
-    const onOut = (isOut: boolean): void => {
-      if (!isOut) return; // the stream is gone: its close aborts the call, with the reason
-      call.interrupt = undefined;
-      resolve();
-    };
-    if (!writeDirectly(stream, bytes, onOut)) stream.write(bytes, (error) => onOut(!error));
+    call.sendHeaders();
+    new Pump(source, call, grpcCall, resolve, reject).start();
   });
 }
 
-/** The same through grpc-js: slower, and no private part of it is needed. */
-async function writeMessages(bytes: Buffer, grpcCall: GrpcCall, call: Call): Promise<void> {
-  for (const message of messagesIn(bytes)) {
-    await new Promise<void>((resolve, reject) => {
-      call.interrupt = reject; // a cancelled call never calls back
-      grpcCall.write(message, () => {
-        call.interrupt = undefined;
-        resolve();
-      });
-    });
+/** No promise and no closure for each batch: with 1000 watches of 100 events a second, they were a fifth of the cost. */
+class Pump {
+  /** Whose turn it is; 'send' while this is at it. */
+  private turn: 'source' | 'asked source' | 'client' | 'send' | 'nobody' = 'source';
+  private unheardWrites = 0;
+  private unheardBytes = 0;
+
+  constructor(
+    private readonly source: FrameSource,
+    private readonly call: Call,
+    private readonly grpcCall: GrpcCall,
+    private readonly resolve: () => void,
+    private readonly reject: (error: unknown) => void,
+  ) {}
+
+  start(): void {
+    const { call } = this;
+    if (call.signal.aborted) {
+      this.reject(call.signal.reason);
+      return;
+    }
+    // A source that was asked is waited for: it hears of the abort by itself, and may have to clean up.
+    call.onAbort = () => {
+      if (this.turn !== 'asked source') this.fail(call.signal.reason);
+    };
+    try {
+      this.source.open(this.send);
+    } catch (error) {
+      this.fail(error);
+    }
+    this.send();
+  }
+
+  /** Sends what there is, until there is nothing, or the client has to take it first. */
+  private readonly send = (): void => {
+    if (this.turn !== 'source') return;
+    this.turn = 'send';
+    try {
+      while (this.isSending) this.take(this.source.take());
+    } catch (error) {
+      this.fail(error);
+    }
+  };
+
+  private take(taken: ReturnType<FrameSource['take']>): void {
+    if (!this.isSending) return; // it was aborted meanwhile
+    if (taken instanceof Promise) {
+      this.turn = 'asked source';
+      taken.then(this.onTaken, this.fail);
+    } else if (taken) {
+      this.write(taken);
+    } else {
+      this.turn = 'source';
+      if (this.source.isOver) this.end(this.resolve);
+    }
+  }
+
+  private readonly onTaken = (taken: Frames | undefined): void => {
+    if (this.call.signal.aborted) {
+      this.fail(this.call.signal.reason);
+      return;
+    }
+    this.turn = 'send';
+    this.take(taken);
+    if (!this.isSending) return;
+    this.turn = 'source';
+    this.send();
+  };
+
+  private get isSending(): boolean {
+    return this.turn === 'send';
+  }
+
+  /**
+   * Writes whole frames straight to the HTTP/2 stream, in one write and without a copy. grpc-js would take a
+   * write, an allocation and a copy for each message (15 us; grpc-node 2899), and so do its own headers and
+   * trailers, which it still sends: they queue on the same stream.
+   */
+  private write({ bytes, count }: Frames): void {
+    const { call } = this;
+    call.events += count;
+    call.bytes += bytes.length;
+    const { stream } = call;
+    if (!stream) {
+      this.turn = 'client';
+      this.writeMessages(bytes);
+      return;
+    }
+    this.unheardWrites++;
+    this.unheardBytes += bytes.length;
+    const isUnheard = this.unheardWrites <= UNHEARD_WRITES && this.unheardBytes <= UNHEARD_BYTES;
+    if (isUnheard && writeDirectly(stream, bytes)) return;
+    this.unheardWrites = this.unheardBytes = 0;
+    this.turn = 'client';
+    if (!writeDirectly(stream, bytes, this.onOut))
+      stream.write(bytes, (error) => this.onOut(!error));
+  }
+
+  /** The same through grpc-js, a message at a time: slower, and no private part of it is needed. */
+  private writeMessages(bytes: Buffer): void {
+    const messages = messagesIn(bytes);
+    const writeNext = (): void => {
+      const { value: message } = messages.next();
+      if (message)
+        this.grpcCall.write(message, writeNext); // of a cancelled call, it never calls back
+      else this.onOut(true);
+    };
+    writeNext();
+  }
+
+  private readonly onOut = (isOut: boolean): void => {
+    // Where it is not, the stream is gone: its close aborts the call, with the reason.
+    if (!isOut || this.turn !== 'client') return;
+    this.turn = 'source';
+    this.send();
+  };
+
+  private readonly fail = (error: unknown): void => this.end(() => this.reject(error));
+
+  private end(settle: () => void): void {
+    if (this.turn === 'nobody') return;
+    this.turn = 'nobody';
+    this.call.onAbort = undefined;
+    const closing = this.source.close();
+    if (closing) closing.then(settle, settle);
+    else settle();
   }
 }

@@ -36,7 +36,7 @@ interface Method {
 /**
  * Nest's gRPC transport for streams of frames, pulled with backpressure: a handler marked
  * `@GrpcStreamMethod` gets (request or AsyncIterable<ReceivedFrames>, Call), and returns a message, or
- * streamed(AsyncIterable<Frames>). Guards, interceptors and exception filters apply once a call.
+ * streamed(AsyncIterable<Frames> or FrameSource). Guards, interceptors and exception filters apply once a call.
  *
  * Nest's own (ServerGrpc) reads ahead without bound, reorders behind async guards, never ends a handler that
  * consumes its stream, and does not take `@GrpcStreamMethod` for a single request.

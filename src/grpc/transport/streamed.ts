@@ -1,5 +1,5 @@
 import { Observable, type Subscriber } from 'rxjs';
-import type { Frames } from '../../wire/frames.js';
+import type { Frames, FrameSource } from '../../wire/frames.js';
 
 /** How a stream ended: `error` is there if it failed. */
 export interface Outcome {
@@ -15,7 +15,7 @@ export class Streamed extends Observable<Streamed> {
   private subscriber: Subscriber<Streamed> | undefined;
   private outcome: Outcome | undefined;
 
-  constructor(readonly frames: AsyncIterable<Frames>) {
+  constructor(readonly frames: FrameSource) {
     super(begin);
   }
 
@@ -47,7 +47,31 @@ function settle(subscriber: Subscriber<Streamed>, outcome: Outcome): void {
 }
 
 /** What a handler returns that answers with a stream. */
-export const streamed = (frames: AsyncIterable<Frames>): Streamed => new Streamed(frames);
+export function streamed(frames: FrameSource | AsyncIterable<Frames>): Streamed {
+  return new Streamed(Symbol.asyncIterator in frames ? new IterableSource(frames) : frames);
+}
+
+class IterableSource implements FrameSource {
+  isOver = false;
+  private iterator!: AsyncIterator<Frames>;
+
+  constructor(private readonly frames: AsyncIterable<Frames>) {}
+
+  open(): void {
+    this.iterator = this.frames[Symbol.asyncIterator]();
+  }
+
+  async take(): Promise<Frames | undefined> {
+    const { done, value } = await this.iterator.next();
+    if (!done) return value;
+    this.isOver = true;
+    return undefined;
+  }
+
+  async close(): Promise<void> {
+    if (!this.isOver) await this.iterator.return?.();
+  }
+}
 
 /**
  * The stream that Nest has put nothing but exception filters around. It can be pulled without a subscription, which

@@ -2,10 +2,10 @@ import type { ServerHttp2Stream } from 'node:http2';
 
 /** Node's request of one write: what oncomplete is called on, once the bytes are out or dropped. */
 interface WriteRequest {
-  oncomplete: (this: WriteRequest, status: number) => void;
+  oncomplete?: (this: WriteRequest, status: number) => void;
   /** Keeps the bytes alive. */
   buffer: Buffer;
-  onOut: (isOut: boolean) => void;
+  onOut?: (isOut: boolean) => void;
 }
 
 /** What is under a stream of node's http2. */
@@ -23,13 +23,14 @@ let Request: (new () => WriteRequest) | undefined;
  *
  * For streams of which nothing is written in any other way before this is out. Trailers may be: they come behind it.
  *
- * @param onOut told once the bytes are out, or that the stream was gone before
+ * @param onOut told once the bytes are out, or that the stream was gone before; a call from C++, which costs as much as
+ *   all else here, so that where it is not needed it should not be there
  * @returns whether it did: where node is not what it was, or the stream not open, it is left to stream.write()
  */
 export function writeDirectly(
   stream: ServerHttp2Stream,
   bytes: Buffer,
-  onOut: (isOut: boolean) => void,
+  onOut?: (isOut: boolean) => void,
 ): boolean {
   const handle = handleOf(stream);
   if (!handle?.writeBuffer || !stream.headersSent || stream.writableEnded || stream.destroyed)
@@ -39,14 +40,16 @@ export function writeDirectly(
     return false;
   }
   const request = new Request();
-  request.oncomplete = onComplete;
   request.buffer = bytes;
-  request.onOut = onOut;
+  if (onOut) {
+    request.oncomplete = onComplete;
+    request.onOut = onOut;
+  }
   return handle.writeBuffer(request, bytes) === 0;
 }
 
 function onComplete(this: WriteRequest, status: number): void {
-  this.onOut(status === 0);
+  this.onOut!(status === 0);
 }
 
 function handleOf(stream: ServerHttp2Stream): Handle | undefined {
