@@ -16,7 +16,7 @@ export interface OpenCounts {
   readonly watches: number;
   readonly uploads: number;
   readonly chats: number;
-  /** Bells that watches hold. */
+  /** Watches that hear the bell. */
   readonly subscriptions: number;
   /** Seats that chats hold in rooms: a chat in three rooms has three. */
   readonly members: number;

@@ -1,6 +1,6 @@
 import type { CheckedEvents, TopicEvents } from '../wire/check-events.js';
 import { MAX_POSITION, type Position, stampCursors } from '../wire/cursor.js';
-import type { Run } from '../wire/event-batch.js';
+import { type Run, RUN_BYTES } from '../wire/event-batch.js';
 import { allocate, concatenate } from '../wire/slab.js';
 import { Deduplication } from './deduplication.js';
 import type { Epochs } from './epochs.js';
@@ -34,8 +34,6 @@ const WRITER_BYTES = 1024 * 1024;
 const QUEUE_BYTES = 16 * 1024 * 1024;
 /** A commit takes what is waiting, up to about so many bytes. */
 const COMMIT_BYTES = 8 * 1024 * 1024;
-/** Smaller pieces of one topic in one commit become one run, up to about so many bytes. */
-export const RUN_BYTES = 32 * 1024;
 
 interface Pending {
   readonly writer: QueueWriter;
@@ -89,10 +87,12 @@ export class AppendQueue {
 
   /** Commits what is waiting, then refuses. */
   async close(): Promise<void> {
-    if (this.committing || this.waiting.length > 0) {
-      await new Promise<void>((resolve) => (this.idle = resolve));
-    }
-    this.closed = new AppendError('refused', 'the log is closed');
+    const close = (): void => void (this.closed = new AppendError('refused', 'the log is closed'));
+    if (!this.committing && this.waiting.length === 0) return close();
+    await new Promise<void>((resolve) => {
+      // At once: an append that came in before this function goes on would never be committed.
+      this.idle = () => resolve(close());
+    });
   }
 
   /** Makes a commit even if nothing is waiting: it may have something to remove. */
@@ -159,6 +159,7 @@ export class AppendQueue {
     this.lastCommit = performance.now();
     this.store(group, anyway.length > 0).then(
       (runs) => {
+        this.deduplication.end(true);
         if (runs.length > 0) this.publish(runs);
         for (const pending of group) {
           this.release(pending);
@@ -171,6 +172,7 @@ export class AppendQueue {
         this.committed();
       },
       (cause: unknown) => {
+        this.deduplication.end(false);
         const error = cause instanceof AppendError ? cause : refusal(cause);
         for (const pending of group) this.fail(pending, error);
         for (const { reject } of anyway) reject(error);

@@ -21,7 +21,7 @@ const fields = new FieldReader();
 /**
  * Leaves out events whose (topic, id) the log took within its window. Asked when a commit is made up, and
  * commits come one after another: so an id is known once its commit is durable, and the twin of an event in the
- * same commit is durable, or fails, with it. The ids of a failed commit point at positions that hold nothing.
+ * same commit is durable, or fails, with it.
  */
 export class Deduplication {
   private now = 0;
@@ -32,6 +32,7 @@ export class Deduplication {
   private events!: TopicEvents;
   private first = 0;
   private known: Set<number> | undefined;
+  private frames!: FrameWalk;
   private at = 0;
 
   constructor(
@@ -43,13 +44,20 @@ export class Deduplication {
   /** Begins a commit, at a time of the log's. */
   begin(now: number): void {
     this.now = now;
+    this.recent.mark();
+  }
+
+  /** @param isStored if not, its ids are not in the log, and must not push out of the window those that are */
+  end(isStored: boolean): void {
     this.taken = [];
+    if (!isStored) this.recent.rollBack();
   }
 
   /** @param first the position that the first kept event will have */
   keep(events: TopicEvents, first: Position): Kept {
     const { ids, count, topic } = events;
     this.events = events;
+    this.frames = new FrameWalk(events.bytes);
     this.first = first;
     this.known = undefined;
     let next = first;
@@ -79,11 +87,12 @@ export class Deduplication {
   private readonly isSame = (position: Position): boolean => {
     const taken = this.takenAt(position);
     const id = taken ? idOf(taken) : this.storedIdAt(this.events.topic, position);
-    return id?.equals(idOf(frameAt(this.events.bytes, this.at))) ?? false;
+    return id?.equals(idOf(this.frames.at(this.at))) ?? false;
   };
 
   /** An event of this commit. */
   private takenAt(position: Position): Buffer | undefined {
+    if (position < (this.taken[0]?.first ?? this.first)) return undefined;
     if (position >= this.first) {
       let index = 0;
       for (let left = position - this.first; ; index++) {
@@ -100,16 +109,28 @@ export class Deduplication {
   }
 }
 
-/** The id of a topic's event at a position, out of the log. */
-export function idAt(
-  log: { read(topic: string, after: Position, maxBytes: number): EventBatch | undefined },
-  topic: string,
-  position: Position,
-): Buffer | undefined {
-  const batch = log.read(topic, position - 1, 1);
-  // One run, so its positions are consecutive.
-  const isThere = batch && batch.last - batch.count + 1 === position;
-  return isThere ? idOf(frameAt(batch.bytes, 0)) : undefined;
+/** The ids of stored events. Who sends a stream again asks for one after the other: a run is read once for all. */
+export class StoredIds {
+  private run: { topic: string; first: Position; last: Position; frames: FrameWalk } | undefined;
+
+  constructor(
+    private readonly log: {
+      read(topic: string, after: Position, maxBytes: number): EventBatch | undefined;
+    },
+  ) {}
+
+  /** Of a topic's event at a position; undefined where there is none. */
+  at(topic: string, position: Position): Buffer | undefined {
+    let { run } = this;
+    if (run?.topic !== topic || position < run.first || position > run.last) {
+      const batch = this.log.read(topic, position - 1, 1);
+      // One run, so its positions are consecutive.
+      if (!batch || batch.last - batch.count + 1 !== position) return undefined;
+      const frames = new FrameWalk(batch.bytes);
+      this.run = run = { topic, first: position, last: batch.last, frames };
+    }
+    return idOf(run.frames.at(position - run.first));
+  }
 }
 
 /** Where framedIds() makes its answer. */
@@ -168,9 +189,22 @@ function without(
 }
 
 function frameAt(bytes: Buffer, index: number): Buffer {
-  let at = 0;
-  for (let i = 0; i < index; i++) at += FRAME_HEADER_BYTES + frameLength(bytes, at);
-  return frameStarting(bytes, at);
+  return new FrameWalk(bytes).at(index);
+}
+
+/** The frames of a buffer by their index: one step each where they are asked for in order. */
+class FrameWalk {
+  private index = 0;
+  private start = 0;
+
+  constructor(private readonly bytes: Buffer) {}
+
+  at(index: number): Buffer {
+    if (index < this.index) this.index = this.start = 0;
+    for (; this.index < index; this.index++)
+      this.start += FRAME_HEADER_BYTES + frameLength(this.bytes, this.start);
+    return frameStarting(this.bytes, this.start);
+  }
 }
 
 function frameStarting(bytes: Buffer, at: number): Buffer {

@@ -1,7 +1,7 @@
 import type { Cursor, Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import { AppendQueue, type Commit, type StoredRun } from './append-queue.js';
-import { Deduplication, idAt } from './deduplication.js';
+import { Deduplication, StoredIds } from './deduplication.js';
 import type { Epochs } from './epochs.js';
 import { type CursorPlace, EventRepository, type EventWriter } from './event-repository.js';
 import type { LogClock } from './log-clock.js';
@@ -38,13 +38,14 @@ export abstract class EmbeddedRepository extends EventRepository {
     this.headAtSweep = this.durableHead = head;
     this.clock = clock;
     this.tail = new Tail(head, tailBytes);
+    const storedIds = new StoredIds(this);
     this.queue = new AppendQueue(
       { epochs, head, storedAt, now: clock.now },
       (commit) => this.commit(commit),
       (runs) => this.publish(runs),
       new Deduplication(recent, (topic, position) =>
         position > this.floorOf(topic)
-          ? idAt(this, topic, position)
+          ? storedIds.at(topic, position)
           : this.removedIdAt(topic, position),
       ),
     );

@@ -22,6 +22,8 @@ const UPPER = 4;
 /** The slot of the entry before it in its chain, plus 1; 0 at the end. */
 const OLDER = 5;
 const WORDS = 6;
+/** Of what was overwritten: its entry, and the slot of its bucket's newest entry, plus 1. */
+const UNDO_WORDS = WORDS + 1;
 
 /** For warm(). */
 let links = new Uint32Array(1024);
@@ -46,6 +48,10 @@ export class RecentIds {
   private entries: Uint32Array;
   /** Of each bucket the slot of the newest entry, plus 1. */
   private newest: Uint32Array;
+  /** Since mark(): how many were added and too old before, and what was overwritten since. */
+  private marked = { added: 0, expired: 0 };
+  private overwritten = new Uint32Array(UNDO_WORDS * 1024);
+  private overwrites = 0;
   /** Keeps warm() from being compiled to nothing. */
   protected read = 0;
 
@@ -76,17 +82,43 @@ export class RecentIds {
     if (this.added === this.capacity && this.capacity < this.window.ids) this.grow();
     const { entries, newest, next: slot } = this;
     const at = WORDS * slot;
+    const bucket = low & (newest.length - 1);
+    const older = newest[bucket];
+    if (this.added >= this.capacity) this.keepOverwritten(at, older);
     entries[at + HIGH] = high;
     entries[at + LOW] = low;
     entries[at + POSITION] = position; // modulo 2^32, as is the time
     entries[at + TIME] = storedAt;
     entries[at + UPPER] = Math.floor(position / WORD) * HALF + Math.floor(storedAt / WORD);
-    const bucket = low & (newest.length - 1);
-    const older = newest[bucket];
     entries[at + OLDER] = older === slot + 1 ? 0 : older;
     newest[bucket] = slot + 1;
     this.added++;
     this.next = slot + 1 === this.capacity ? 0 : slot + 1;
+  }
+
+  /** From here on, rollBack() takes back what is added. */
+  mark(): void {
+    this.marked = { added: this.added, expired: this.expired };
+    this.overwrites = 0;
+  }
+
+  /** What was added since mark() was never there, nor did it push out anything. */
+  rollBack(): void {
+    while (this.added > this.marked.added) {
+      this.added--;
+      this.next = (this.next === 0 ? this.capacity : this.next) - 1;
+      const { entries, newest, next: slot } = this;
+      const at = WORDS * slot;
+      const bucket = entries[at + LOW] & (newest.length - 1);
+      if (this.overwrites === 0) {
+        newest[bucket] = entries[at + OLDER];
+      } else {
+        const kept = UNDO_WORDS * --this.overwrites;
+        entries.set(this.overwritten.subarray(kept, kept + WORDS), at);
+        newest[bucket] = this.overwritten[kept + WORDS];
+      }
+    }
+    this.expired = this.marked.expired;
   }
 
   /**
@@ -149,6 +181,17 @@ export class RecentIds {
   private timeIn(slot: number): number {
     const at = WORDS * slot;
     return (this.entries[at + UPPER] & (HALF - 1)) * WORD + this.entries[at + TIME];
+  }
+
+  private keepOverwritten(at: number, newest: number): void {
+    const kept = UNDO_WORDS * this.overwrites++;
+    if (kept === this.overwritten.length) {
+      const wider = new Uint32Array(2 * kept);
+      wider.set(this.overwritten);
+      this.overwritten = wider;
+    }
+    for (let i = 0; i < WORDS; i++) this.overwritten[kept + i] = this.entries[at + i];
+    this.overwritten[kept + WORDS] = newest;
   }
 
   /** Only while the ring has not wrapped, so that every entry keeps its slot. */

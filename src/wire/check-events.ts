@@ -7,13 +7,14 @@ import {
   type ReceivedFrames,
 } from './frames.js';
 import { IdHash } from './id-hash.js';
+import { RUN_BYTES } from './event-batch.js';
 import { BYTES, bytesField, FieldReader, VARINT } from './protobuf.js';
 import { allocate } from './slab.js';
 import { encodeTimestamp, MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from './timestamp.js';
 import { topicProblem } from './topic.js';
 import { isValidUtf8 } from './utf8.js';
 
-/** Checked events of one topic, framed as they will be stored, each with room for its cursor. */
+/** Checked events of one topic, framed as they will be stored, each with room for its cursor: what fits in a run. */
 export interface TopicEvents {
   readonly topic: string;
   readonly count: number;
@@ -22,7 +23,7 @@ export interface TopicEvents {
   readonly ids: Uint32Array;
 }
 
-/** Checked events as they came in on one stream, grouped by topic, in order within each. */
+/** Checked events as they came in on one stream, grouped by topic and run, in order within each topic. */
 export interface CheckedEvents {
   readonly topics: readonly TopicEvents[];
   readonly count: number;
@@ -46,6 +47,8 @@ const NOTHING = Buffer.alloc(0);
 /** An id that the server makes, as a field: tag, length, and the characters of a UUID. */
 const UUID_BYTES = 36;
 const ID_TAG = (ID << 3) | BYTES;
+/** What an event gets at the most: a time, an id, a cursor. */
+const ADDED_BYTES = 18 + 2 + UUID_BYTES + CURSOR_FIELD_BYTES;
 const GETS_TIME = 1;
 const GETS_ID = 2;
 
@@ -113,13 +116,13 @@ export class EventChecker {
           this.problem = { index: this.count + count, problem };
           break pieces;
         }
-        if (group < 0 || topics[group] !== this.topic) {
-          group = topics.indexOf(this.topic);
-          if (group < 0) {
-            group = topics.push(this.topic) - 1;
-            sizes.push(0);
-            counts.push(0);
-          }
+        // More than it will be, if it has a cursor.
+        const most = FRAME_HEADER_BYTES + (end - start) + ADDED_BYTES;
+        if (group < 0 || topics[group] !== this.topic) group = topics.lastIndexOf(this.topic);
+        if (group < 0 || (counts[group] > 0 && sizes[group] + most > RUN_BYTES)) {
+          group = topics.push(this.topic) - 1;
+          sizes.push(0);
+          counts.push(0);
         }
         const span = SPAN * count++;
         if (span === spans.length) spans = grown(spans);

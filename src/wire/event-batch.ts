@@ -7,6 +7,9 @@ export interface EventBatch extends Frames {
   readonly last: Position;
 }
 
+/** Events of one topic are stored in pieces of up to so many bytes, or of one event where that is larger. */
+export const RUN_BYTES = 32 * 1024;
+
 /** A stored batch whose events have consecutive positions from `first` on. */
 export interface Run extends EventBatch {
   readonly first: Position;

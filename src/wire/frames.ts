@@ -20,7 +20,11 @@ export interface Frames {
  * to say AsyncIterable: to be opened once, and closed whatever ends the reading.
  */
 export interface FrameSource {
-  /** Nothing is held before. @param onMore called when take() had nothing and may have something now */
+  /**
+   * Nothing is held before.
+   *
+   * @param onMore called when take() had nothing and may have something now; not from within take()
+   */
   open(onMore: () => void): void;
 
   /**

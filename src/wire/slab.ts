@@ -1,9 +1,9 @@
 /**
  * Memory for event bytes that live together: in the tail of the log they come and go in order, so small
  * ones share slabs. In node's own pool each would pin a slab full of short-lived buffers of others: 64 KiB
- * held for 200 bytes.
+ * held for 200 bytes. And no larger slabs, because a watch that nobody reads holds those of what it was sent.
  */
-const SLAB_BYTES = 256 * 1024;
+const SLAB_BYTES = 8 * 1024;
 const SHARED_BYTES = SLAB_BYTES / 8;
 
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);

@@ -84,6 +84,36 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect((await append('b', 'a')).duplicates).toBe(2);
   });
 
+  it('is not narrowed by events that the log refused', async () => {
+    class Failing extends MemoryRepository {
+      failing = false;
+      protected override commit(commit: Commit): Promise<void> {
+        return this.failing ? Promise.reject(new Error('no')) : super.commit(commit);
+      }
+    }
+    const log = new Failing({ dedup: WINDOW, clock: testClock(() => now) });
+    onTestFinished(() => log.close());
+    const append = (...ids: string[]) =>
+      log.openWriter().append(checked(...ids.map((id) => ({ id, topic: 't' }))));
+    const before = Array.from({ length: WINDOW.ids }, (_, i) => `before-${i}`);
+    await append(...before);
+    log.failing = true;
+    const refused = Array.from({ length: 2 * WINDOW.ids }, (_, i) => `refused-${i}`);
+    await expect(append(...refused)).rejects.toThrow('no');
+    log.failing = false;
+    expect((await append(...before, ...refused.slice(0, 10))).duplicates).toBe(WINDOW.ids);
+  });
+
+  it('reads a stored run once for all of its events that come again', async () => {
+    const { append, log } = await open();
+    const ids = Array.from({ length: 200 }, (_, i) => String(i));
+    await append(...ids);
+    const reads = vi.spyOn(log, 'read');
+    expect((await append(...ids)).duplicates).toBe(200);
+    expect(reads.mock.calls.length).toBeLessThanOrEqual(2);
+    expect((await append(...ids.toReversed())).duplicates).toBe(200);
+  });
+
   it('is by topic and id together', async () => {
     const { log } = await open();
     const writer = log.openWriter();

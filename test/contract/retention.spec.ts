@@ -216,6 +216,18 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
 
   if (engine === 'memory') return;
 
+  it('removes what is over a new limit of a topic that gets nothing any more, of every topic', async () => {
+    const before = await open({});
+    const topics = Array.from({ length: 100 }, (_, i) => `quiet.${i}`);
+    for (const topic of topics)
+      for (let i = 0; i < 5; i++) await before.append(topic, String(i), 1000);
+    await before.close();
+    const { log } = await open({ topicMaxBytes: 2_500 }, before.directory);
+    const floors = () => Promise.all(topics.map((topic) => log.floor(topic)));
+    await until(async () => !(await floors()).includes(0), 'the limit in every topic', 10_000);
+    for (const topic of topics) expect(await held(log, topic)).toEqual(['3', '4']);
+  });
+
   it('removes as much as comes in, whatever the sizes, and many runs of a topic together', async () => {
     const maxBytes = 2_000_000;
     const { log, append } = await open({ maxBytes });

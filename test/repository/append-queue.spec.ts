@@ -1,15 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import {
-  AppendQueue,
-  type QueueStart,
-  RUN_BYTES,
-  type StoredRun,
-} from '../../src/repository/append-queue.js';
+import { AppendQueue, type QueueStart, type StoredRun } from '../../src/repository/append-queue.js';
 import { Epochs } from '../../src/repository/epochs.js';
 import { AppendError, type EventWriter } from '../../src/repository/event-repository.js';
 import { formatCursor, MAX_POSITION } from '../../src/wire/cursor.js';
+import { RUN_BYTES } from '../../src/wire/event-batch.js';
 import { checked, eventsIn } from '../wire/events.js';
 
 const MIB = 2 ** 20;

@@ -12,6 +12,8 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it, type TestContext } from 'vitest';
+import { open as openLmdb } from 'lmdb';
+import { refuseDamaged } from '../../src/repository/lmdb/damage.js';
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
 import { parseCursor } from '../../src/wire/cursor.js';
 import { ids, readAll } from '../contract/reading.js';
@@ -372,4 +374,21 @@ describe('trap: a held read transaction grows the file', () => {
     writeFileSync(join(directory, 'log', 'data.mdb'), Buffer.alloc(gone.length));
     expect(changed()).toEqual([]);
   });
+});
+
+describe('trap: a page is as large as the operating system has it', () => {
+  it.each([4096, 16_384, 65_536])(
+    'a log of pages of %d bytes is not taken for a damaged one, and half of it is',
+    async (pageSize) => {
+      const path = newDirectory();
+      const log = openLmdb({ path, pageSize });
+      await log.put('a', Buffer.alloc(4 * MIB));
+      await log.put('b', 'so that both meta pages speak of it');
+      await log.close();
+      const file = join(path, 'data.mdb');
+      expect(() => refuseDamaged(file)).not.toThrow();
+      writeFileSync(file, readFileSync(file).subarray(0, 2 * MIB));
+      expect(() => refuseDamaged(file)).toThrow('is damaged');
+    },
+  );
 });

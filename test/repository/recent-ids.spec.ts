@@ -18,21 +18,42 @@ class Model {
       );
     return found?.position;
   }
+
+  oldest(now: number): number {
+    const held = this.entries.slice(-WINDOW.ids);
+    return held.find(({ at }) => at >= now - WINDOW.milliseconds)?.position ?? Infinity;
+  }
 }
 
 describe('RecentIds', () => {
-  it('remembers the newest ids within its window, and no others', () => {
-    const step = fc.record({ add: fc.tuple(fc.nat(3), fc.nat(12)), wait: fc.nat(120) });
+  it('remembers the newest ids within its window, and none that were rolled back', () => {
+    const id = fc.tuple(fc.nat(3), fc.nat(12));
+    const step = fc.record({
+      added: fc.array(id, { maxLength: 40 }),
+      isKept: fc.boolean(),
+      wait: fc.nat(120),
+    });
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
         const recent = new RecentIds(WINDOW);
         const model = new Model();
         let now = 1_000_000;
-        for (const [position, { add, wait }] of steps.entries()) {
+        let position = 0;
+        for (const { added, isKept, wait } of steps) {
           now += wait;
-          const [high, low] = add;
-          recent.add(high, low, position, now);
-          model.entries.push({ high, low, position, at: now });
+          const before = [...model.entries];
+          recent.mark();
+          for (const [high, low] of added) {
+            recent.add(high, low, ++position, now);
+            model.entries.push({ high, low, position, at: now });
+            expect(recent.find(high, low, now, () => true)).toBe(position);
+          }
+          if (!isKept) {
+            recent.oldest(now);
+            recent.rollBack();
+            model.entries = before;
+          }
+          expect(recent.oldest(now)).toBe(model.oldest(now));
           for (let h = 0; h <= 3; h++) {
             for (let l = 0; l <= 12; l++) {
               expect(recent.find(h, l, now, () => true)).toBe(model.find(h, l, now));

@@ -84,6 +84,27 @@ describe('a request stream', () => {
     release();
   });
 
+  test('is handed on in pieces, however much came while its handler was busy', async () => {
+    const sizes: number[] = [];
+    const { client } = await serve({
+      async upload(frames) {
+        let received = 0;
+        for await (const batch of frames) {
+          sizes.push(batch.pieces.reduce((sum, { length }) => sum + length, 0));
+          received += idsIn(batch).length;
+          if (sizes.length === 1) await sleep(300);
+        }
+        return { received };
+      },
+    });
+    const events = Array.from({ length: 2_000 }, (_, i) => ({
+      id: String(i),
+      body: 'x'.repeat(400),
+    }));
+    expect((await upload(client, events)).result?.received).toBe(2_000);
+    expect(Math.max(...sizes)).toBeLessThan(64 * 1024 + 16 * 1024);
+  });
+
   test('comes in batches: a turn of the event loop at a time, not a message', async () => {
     let batches = 0;
     const { address, ended } = await serve({

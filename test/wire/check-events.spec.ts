@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { RUN_BYTES } from '../../src/wire/event-batch.js';
 import { EventChecker } from '../../src/wire/check-events.js';
 import { stampCursors } from '../../src/wire/cursor.js';
 import {
@@ -327,13 +328,26 @@ describe('a batch', () => {
     expect(checker.problem).toBeUndefined();
   });
 
-  it('may have thousands of events', () => {
+  it('may have thousands of events, in pieces that are stored as one each', () => {
     const ids = Array.from({ length: 5_000 }, (_, i) => String(i));
     const { topics, count } = new EventChecker().check(
       received(...ids.map((id, i) => encodeEvent({ ...GOOD, id, at: i % 2 ? AT : null }))),
     );
     expect(count).toBe(5_000);
-    expect(eventsIn(topics[0].bytes).map(({ id }) => id)).toEqual(ids);
+    expect(topics.flatMap(({ bytes }) => eventsIn(bytes)).map(({ id }) => id)).toEqual(ids);
+    for (const { bytes } of topics.slice(0, -1)) {
+      expect(bytes.length).toBeLessThanOrEqual(RUN_BYTES);
+      expect(bytes.length).toBeGreaterThan(0.9 * RUN_BYTES);
+    }
+  });
+
+  it('has an event that is larger than a piece in one of its own', () => {
+    const bodies = ['a', 'x'.repeat(2 * RUN_BYTES), 'b', 'c'];
+    const { topics, lastTopic } = new EventChecker().check(
+      received(...bodies.map((body) => encodeEvent({ ...GOOD, body }))),
+    );
+    expect(topics.map(({ count }) => count)).toEqual([1, 1, 2]);
+    expect(lastTopic).toBe(2);
   });
 
   it('is taken up to its first bad event, counted over the whole upload', () => {

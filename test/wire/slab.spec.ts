@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { allocate, concatenate } from '../../src/wire/slab.js';
 
-const SLAB_BYTES = 256 * 1024;
+const SLAB_BYTES = 8 * 1024;
 
 describe('memory for events', () => {
   it('is never given out twice', () => {

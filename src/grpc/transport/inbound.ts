@@ -11,7 +11,7 @@ import {
 import { decompress } from './decompress.js';
 import { takeChunks } from './take-chunks.js';
 
-/** So much of a stream is read ahead of its handler; beyond it, HTTP/2's window fills up. */
+/** So much of a stream is asked for ahead of its handler, and handed on at a time; beyond it, HTTP/2's window fills up. */
 const READ_AHEAD_BYTES = 64 * 1024;
 
 type Piece = Buffer | { readonly compressed: Buffer };
@@ -146,10 +146,20 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
       this.bytes -= first.compressed.length;
       return this.decompressed(first.compressed);
     }
-    const compressed = this.pieces.findIndex((piece) => !Buffer.isBuffer(piece));
-    const pieces = this.pieces.splice(0, compressed < 0 ? Infinity : compressed) as Buffer[];
-    for (const piece of pieces) this.bytes -= piece.length;
-    return { done: false, value: { pieces } };
+    return { done: false, value: { pieces: this.takePlain() } };
+  }
+
+  /** Not all at once: a handler that was waited for may find a whole window of them. */
+  private takePlain(): Buffer[] {
+    let count = 0;
+    let bytes = 0;
+    for (const piece of this.pieces) {
+      if (!Buffer.isBuffer(piece) || bytes >= READ_AHEAD_BYTES) break;
+      bytes += piece.length;
+      count++;
+    }
+    this.bytes -= bytes;
+    return this.pieces.splice(0, count) as Buffer[];
   }
 
   /** Takes the whole frames of a chunk, and keeps the beginning of the next one. */

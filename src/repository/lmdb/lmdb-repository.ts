@@ -132,7 +132,7 @@ export class LmdbRepository extends EmbeddedRepository {
     try {
       await this.store.write(() => {
         bytes -= retention.keepWithin(commit.runs, this.clock.now(), bytes);
-        this.store.put(commit, bytes);
+        this.store.put(commit, bytes, this.clock.lag());
       });
     } catch (error) {
       retention.forgetChoice();

@@ -10,7 +10,7 @@ const RUNS_OF_RECORD = 16;
 /** All of a key but the topic: 0, the first position, the last position and the time of the newest run. */
 const FIXED_BYTES = 1 + 6 + 6 + 6;
 /** Of each run in a record: its first position and its count. */
-const RUN_BYTES = 6 + 4;
+const RUN_ENTRY_BYTES = 6 + 4;
 
 /**
  * The ids of events that retention removes while they are remembered: without them, such an event sent again
@@ -77,22 +77,22 @@ export class RemovedIds {
 }
 
 function record(runs: readonly RunKey[], events: Iterable<Buffer>): Buffer {
-  const head = Buffer.allocUnsafe(1 + runs.length * RUN_BYTES);
+  const head = Buffer.allocUnsafe(1 + runs.length * RUN_ENTRY_BYTES);
   head[0] = runs.length;
   runs.forEach(({ first, count }, i) => {
-    head.writeUIntBE(first, 1 + i * RUN_BYTES, 6);
-    head.writeUInt32BE(count, 7 + i * RUN_BYTES);
+    head.writeUIntBE(first, 1 + i * RUN_ENTRY_BYTES, 6);
+    head.writeUInt32BE(count, 7 + i * RUN_ENTRY_BYTES);
   });
   const bytes = runs.reduce((sum, { size }) => sum + size, 0);
   return Buffer.concat([head, framedIds(events, bytes)]);
 }
 
 function idIn(value: Buffer, position: Position): Buffer | undefined {
-  const ids = value.subarray(1 + value[0] * RUN_BYTES);
+  const ids = value.subarray(1 + value[0] * RUN_ENTRY_BYTES);
   let before = 0;
   for (let i = 0; i < value[0]; i++) {
-    const first = value.readUIntBE(1 + i * RUN_BYTES, 6);
-    const count = value.readUInt32BE(7 + i * RUN_BYTES);
+    const first = value.readUIntBE(1 + i * RUN_ENTRY_BYTES, 6);
+    const count = value.readUInt32BE(7 + i * RUN_ENTRY_BYTES);
     if (position < first) return undefined;
     if (position < first + count) return framedId(ids, before + position - first);
     before += count;

@@ -26,6 +26,8 @@ const LEAST_RUNS = 8;
 const MOST_RUNS = 512;
 /** Where runs are so small that it removes less, and so many bytes are owed, commits wait until they are removed. */
 const MOST_OWED = 4 * 2 ** 20;
+/** So many topics at a time are looked at that get nothing new: what they hold was stored under another limit. */
+const TOPICS_AT_ONCE = 64;
 
 /** Removes events from the old end of the log, some with each commit, in the same transaction. */
 export class RetentionTable {
@@ -37,6 +39,8 @@ export class RetentionTable {
   private emptied: Buffer[] = [];
   /** Up to where commits were looked at for others of which nothing is held. */
   private lookedAt: Buffer | undefined;
+  /** The topic that was looked at last, of those that get nothing new. */
+  private lookedAtTopic: string | undefined;
   private owed = 0;
 
   constructor(
@@ -63,6 +67,7 @@ export class RetentionTable {
 
   /** Whether something is to be removed, though nothing is stored. */
   isDue(now: number, heldBytes: number, isIdle: boolean): boolean {
+    if (isIdle && this.limits.topicMaxBytes > 0) this.chooseOfTopics(this.nextTopics(), 0);
     return (
       this.due.size > 0 ||
       this.emptied.length > 0 ||
@@ -94,7 +99,8 @@ export class RetentionTable {
     if (this.due.size === 0 && this.emptied.length === 0) {
       if (this.isFrontOver(now, heldBytes, slackShare)) this.chooseOldest(now, heldBytes);
     }
-    if (this.limits.topicMaxBytes > 0) this.chooseOfTopics(stored);
+    if (this.limits.topicMaxBytes > 0)
+      this.chooseOfTopics(new Set(stored.map((run) => run.topic)), SLACK_SHARE);
     const removed = this.removeSome(now, wanted);
     this.owed = this.isOverBytes(heldBytes - removed)
       ? Math.max(0, this.owed + (isIdle ? 0 : wanted) - removed)
@@ -135,20 +141,28 @@ export class RetentionTable {
     return undefined;
   }
 
-  /** Of the topics that grow, because others need nothing removed. */
-  private chooseOfTopics(stored: readonly StoredRun[]): void {
+  private chooseOfTopics(topics: Iterable<string>, slackShare: number): void {
     const { topicMaxBytes } = this.limits;
-    for (const topic of new Set(stored.map((run) => run.topic))) {
+    for (const topic of topics) {
       if (this.due.has(topic)) continue;
       const newest = this.runs.newest(topic);
       const oldest = this.runs.oldest(topic);
       if (!newest || !oldest) continue;
       const end = newest.offset + newest.size;
-      if (end - oldest.offset <= withSlack(topicMaxBytes, SLACK_SHARE)) continue;
+      if (end - oldest.offset <= withSlack(topicMaxBytes, slackShare)) continue;
       const excess = end - topicMaxBytes;
       // The newest run stays, however large.
       const kept = this.runs.first(topic, newest.first, ({ offset }) => offset >= excess) ?? newest;
       this.choose(topic, kept.first - 1);
+    }
+  }
+
+  /** Round and round, some at a time. */
+  private *nextTopics(): Iterable<string> {
+    for (let i = 0; i < TOPICS_AT_ONCE; i++) {
+      this.lookedAtTopic = this.runs.topicAfter(this.lookedAtTopic);
+      if (this.lookedAtTopic === undefined) return;
+      yield this.lookedAtTopic;
     }
   }
 

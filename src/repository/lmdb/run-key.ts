@@ -37,6 +37,15 @@ export function startKey(topic: string, first: Position): Buffer {
   return key;
 }
 
+/** Sorts after every run of the topic, and before those of the next. */
+export function afterTopicKey(topic: string): Buffer {
+  return Buffer.from(`${topic}\u0001`);
+}
+
+export function readTopic(key: Buffer): string {
+  return key.toString('utf8', 0, key.length - FIXED_BYTES);
+}
+
 export function readRunKey(key: Buffer): RunKey {
   const at = key.length - FIXED_BYTES + 1;
   const first = key.readUIntBE(at, 6);

@@ -3,7 +3,7 @@ import type { Position } from '../../wire/cursor.js';
 import { cutAfter, type EventBatch } from '../../wire/event-batch.js';
 import type { StoredRun } from '../append-queue.js';
 import { joined } from '../tail.js';
-import { readRunKey, runKey, type RunKey, startKey } from './run-key.js';
+import { afterTopicKey, readRunKey, readTopic, runKey, type RunKey, startKey } from './run-key.js';
 
 /** Each run of events as a record: what is known of it in the key, its bytes the value. */
 export class RunTable {
@@ -27,6 +27,13 @@ export class RunTable {
     return this.db.getKeys({ start: startKey(topic, 0), end: startKey(topic, upTo + 1) });
   }
 
+  /** The next topic that holds something, in the order of their bytes; the first one after undefined. */
+  topicAfter(topic: string | undefined): string | undefined {
+    const start = topic === undefined ? undefined : afterTopicKey(topic);
+    for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);
+    return undefined;
+  }
+
   /** The bytes of runs that are there; each is good until the next is asked for, because it is not copied. */
   *bytesOf(keys: readonly Buffer[]): Iterable<Buffer> {
     for (const key of keys) yield this.db.getBinaryFast(key)!;
@@ -48,6 +55,7 @@ export class RunTable {
         parts.push(cutAfter({ first, last, count, bytes: value }, after));
         bytes = parts[0].bytes.length;
       }
+      if (bytes >= maxBytes) return joined(parts);
     }
     const range = { start: startKey(topic, after + 1), end: startKey(topic, head + 1) };
     for (const { key, value } of this.db.getRange(range)) {

@@ -21,6 +21,8 @@ interface Head {
   readonly storedAt: number;
   /** When that was by the machine's clock; not in a log of an earlier version. */
   readonly wall?: number;
+  /** Of the log's clock. */
+  readonly lag?: number;
   /** Of the events held. */
   readonly bytes: number;
 }
@@ -75,10 +77,16 @@ export class Store {
   }
 
   /** To be called within a write. */
-  put(commit: Commit, heldBytes: number): void {
+  put(commit: Commit, heldBytes: number, lag: number): void {
     const newest = commit.runs.at(-1);
     const head: Head = newest
-      ? { position: newest.last, storedAt: newest.storedAt, wall: Date.now(), bytes: heldBytes }
+      ? {
+          position: newest.last,
+          storedAt: newest.storedAt,
+          wall: Date.now(),
+          lag,
+          bytes: heldBytes,
+        }
       : { ...this.head(), bytes: heldBytes };
     this.runs.put(commit.runs);
     if (newest) this.ids.put(commit, (first) => this.retention.mayHold(first));
