@@ -13,9 +13,10 @@ const WINDOW_BYTES = 4 * 1024 * 1024;
 export class Connection {
   private readonly session: ClientHttp2Session;
 
-  constructor(address: string) {
+  /** @param windowBytes of each stream: so much comes that is not read */
+  constructor(address: string, windowBytes = WINDOW_BYTES) {
     this.session = connect(`http://${address}`, {
-      settings: { initialWindowSize: WINDOW_BYTES },
+      settings: { initialWindowSize: windowBytes },
       maxSessionMemory: 1000, // MB: beyond the default of 10, node ends streams
     });
     this.session.once('connect', () => this.session.setLocalWindowSize(4 * WINDOW_BYTES));

@@ -20,6 +20,8 @@ interface Row {
   readonly p50: number | undefined;
   readonly p99: number | undefined;
   readonly memoryEach: number | undefined;
+  /** Of the rate of the workload it is compared with, where that was measured too. */
+  share?: number;
 }
 
 const { values: options } = parseArgs({
@@ -45,6 +47,8 @@ async function main(): Promise<void> {
       rounds.push(await measure(workload, options.quick ? 0.1 : 1));
     }
     rows.push(medians(rounds));
+    const other = rows.find(({ name }) => name === workload.comparedWith);
+    if (other) rows.at(-1)!.share = rows.at(-1)!.rate / other.rate;
     progress('');
     if (!options.json) print(rows.at(-1)!, i === 0);
   }
@@ -58,10 +62,14 @@ async function main(): Promise<void> {
   console.log(JSON.stringify({ machine, rows }, undefined, 2));
 }
 
-async function measure({ name, unit, settings = {}, run }: Workload, scale: number): Promise<Row> {
+async function measure(
+  { name, unit, settings = {}, prepare, run }: Workload,
+  scale: number,
+): Promise<Row> {
   const service = await Service.start(settings);
   try {
     await warmUp(service);
+    await prepare?.(service);
     const before = service.cpu();
     const { count, seconds, latencies, memoryEach } = await run(service, scale);
     const after = service.cpu();
@@ -103,7 +111,7 @@ function medians(rounds: readonly Row[]): Row {
 }
 
 function print(
-  { name, unit, rate, microseconds, p50, p99, memoryEach }: Row,
+  { name, unit, rate, microseconds, p50, p99, memoryEach, share }: Row,
   isFirst: boolean,
 ): void {
   const line = (...cells: readonly string[]): void =>
@@ -123,7 +131,7 @@ function print(
     number(p50, 1),
     number(p99, 1),
     number(memoryEach, 1),
-    unit,
+    share === undefined ? unit : `${unit}; ${share.toFixed(2)} of the rate without those`,
   );
 }
 

@@ -19,6 +19,10 @@ export interface Workload {
   /** What the counted are. */
   readonly unit: string;
   readonly settings?: Readonly<Record<string, string>>;
+  /** The workload of which this one is said to keep a share: its name. */
+  readonly comparedWith?: string;
+  /** What is not measured. */
+  readonly prepare?: (service: Service) => Promise<void>;
   /** @param scale 1, or less for a quick run */
   readonly run: (service: Service, scale: number) => Promise<Measured>;
 }
@@ -68,17 +72,22 @@ async function watches(
   count: number,
   connections: number,
   topicOf: (i: number) => string = () => TOPIC,
+  windowBytes?: number,
 ): Promise<Call[]> {
-  const all = Array.from({ length: connections }, () => new Connection(address));
+  const all = Array.from({ length: connections }, () => new Connection(address, windowBytes));
   return Promise.all(
     Array.from({ length: count }, (_, i) => all[i % connections].watch(topicOf(i))),
   );
 }
 
-function fanOut(watchers: number, events: number): Workload {
+function fanOut(watchers: number, events: number, stalled = 0): Workload {
   return {
-    name: `fan-out to ${watchers}, flat out`,
+    name: `fan-out to ${watchers}, ${stalled > 0 ? `beside ${stalled} stalled` : 'flat out'}`,
     unit: 'events delivered',
+    ...(stalled > 0 && {
+      comparedWith: fanOut(watchers, events).name,
+      prepare: ({ address }) => stall(address, stalled),
+    }),
     async run({ address }, scale) {
       const count = Math.round(events * scale);
       const calls = (await watches(address, watchers, Math.min(10, watchers))).map((call) =>
@@ -92,6 +101,16 @@ function fanOut(watchers: number, events: number): Workload {
       );
     },
   };
+}
+
+/** HTTP/2's smallest usual window: what is more waits in the service. */
+const STALLED_WINDOW_BYTES = 64 * 1024;
+
+/** Watches that nobody reads, each with all that its connection takes. */
+async function stall(address: string, count: number): Promise<void> {
+  await watches(address, count, 10, undefined, STALLED_WINDOW_BYTES);
+  await upload(new Connection(address), TOPIC, 10 * BATCH);
+  await sleep(2_000);
 }
 
 /** Events at a rate, and how long each takes to each watch. */
@@ -246,6 +265,7 @@ export const workloads: readonly Workload[] = [
   uploading(1),
   uploading(8),
   fanOut(10, 300_000),
+  fanOut(10, 300_000, 1_000),
   fanOut(1_000, 5_000),
   paced(10, 5_000),
   paced(1_000, 100),

@@ -1,5 +1,5 @@
 // node scripts/histories.mjs [count] [seed]: many random histories of uploads, watches, restarts and kills, each
-// checked against every promise (test/histories). 10,000 take about 20 minutes. A failure prints its seed.
+// checked against every promise (test/histories). 10,000 take about 25 minutes. A failure's name is what replays it.
 import { build, env, install, run } from './prepare.mjs';
 
 const AT_ONCE = 100;

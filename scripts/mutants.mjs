@@ -1,68 +1,85 @@
 // node scripts/mutants.mjs [part of a name | --check]: puts one-line faults into a copy of the service, one at a time, and
-// runs the tests that should notice. A mutant that survives is a promise that no test holds. With --check it only
-// looks whether each can be put in.
+// runs the tests that should notice, which must pass without it. A mutant that survives is a promise that no test
+// holds. With --check it only looks whether each can be put in.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { mutants } from '../test/mutants/mutants.mjs';
 import { env, install, root } from './prepare.mjs';
 
-for (const { name, file, from } of mutants) {
-  if (readFileSync(join(root, file), 'utf8').split(from).length !== 2)
-    throw new Error(`${name}: ${file} does not have this once: ${from}`);
+const unfit = mutants.filter(
+  ({ file, from }) => readFileSync(join(root, file), 'utf8').split(from).length !== 2,
+);
+if (unfit.length > 0) {
+  const places = unfit.map(
+    ({ name, file, from }) => `${name}: ${file} does not have this once: ${from}`,
+  );
+  throw new Error(places.join('\n'));
 }
 if (process.argv[2] === '--check') process.exit(0);
 
+const chosen = mutants.filter(({ name }) => name.includes(process.argv[2] ?? ''));
+if (chosen.length === 0) throw new Error(`no mutant has this in its name: ${process.argv[2]}`);
+
 install();
 const copy = mkdtempSync(join(tmpdir(), 'feed-mutants-'));
-for (const part of [
-  'src',
-  'test',
-  'proto',
-  'scripts',
-  'README.md',
-  'package.json',
-  'tsconfig.json',
-  'tsconfig.build.json',
-  'nest-cli.json',
-  'vitest.config.ts',
-]) {
-  cpSync(join(root, part), join(copy, part), { recursive: true });
-}
+process.on('exit', () => rmSync(copy, { recursive: true, force: true }));
+const NOT_COPIED = ['node_modules', 'dist', '.git', 'data', 'coverage'];
+cpSync(root, copy, {
+  recursive: true,
+  filter: (path) => !NOT_COPIED.includes(relative(root, path)),
+});
 symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
 
 function run(command, args) {
   return spawnSync(command, args, { cwd: copy, env, encoding: 'utf8', timeout: 300_000 });
 }
 
-const chosen = mutants.filter(({ name }) => name.includes(process.argv[2] ?? ''));
+/** Runs tests, on a build of what the copy is now where they start one. */
+function test(tests) {
+  if (tests.some((part) => /life|heap|faults|histories/.test(part))) {
+    const { status, stdout, stderr } = run('nest', ['build']);
+    if (status !== 0) throw new Error(`it does not compile: ${stdout}${stderr}`);
+  }
+  const args = ['run', '--bail=1', '--testTimeout=10000', '--no-color', ...tests];
+  const { status, stdout, stderr } = run('vitest', args);
+  const output = stdout + stderr;
+  // Of a file that can't be loaded there are none, and where nothing has the name they are all skipped.
+  const [, counts = ''] = /^ *Tests +(\d.*)$/m.exec(stdout) ?? [];
+  if (status !== null && counts === '') throw new Error(`no test can be run: ${output}`);
+  const [, red] = /FAIL +(.*)/.exec(output) ??
+    /(Unhandled.*|Error:.*)/.exec(output) ?? ['', 'no answer in time'];
+  return { isGreen: status === 0, counts, red };
+}
+
+const baselines = new Set();
+/** A test that is red, or is not there, catches nothing. */
+function expectGreen(tests) {
+  const list = tests.join(' ');
+  if (baselines.has(list)) return;
+  const { isGreen, counts, red } = test(tests);
+  if (!isGreen) throw new Error(`without a mutant, ${list} is not green: ${red}`);
+  if (!counts.includes('passed')) throw new Error(`${list}: no test was run: ${counts}`);
+  baselines.add(list);
+  process.stdout.write(`green     ${list}: ${counts}\n`);
+}
+
 let survivors = 0;
 for (const { name, file, from, to, tests } of chosen) {
+  expectGreen(tests);
   const path = join(copy, file);
   const original = readFileSync(path, 'utf8');
   writeFileSync(
     path,
     original.replace(from, () => to),
   );
-  const needsBuild = tests.some((test) => /life|faults/.test(test));
-  const built = needsBuild ? run('nest', ['build']) : { status: 0 };
-  if (built.status !== 0) throw new Error(`${name}: it does not compile: ${built.stderr}`);
-  const {
-    status,
-    stdout = '',
-    stderr = '',
-  } = run('vitest', ['run', '--bail=1', '--testTimeout=10000', '--no-color', ...tests]);
+  const { isGreen, red } = test(tests);
   writeFileSync(path, original);
-  const red =
-    /FAIL\s+(.*)/.exec(stdout)?.[1] ??
-    /(Unhandled|Error:.*)/.exec(stdout + stderr)?.[1] ??
-    'no answer in time';
   process.stdout.write(
-    status === 0 ? `SURVIVED  ${name}\n` : `caught    ${name}\n          by ${red}\n`,
+    isGreen ? `SURVIVED  ${name}\n` : `caught    ${name}\n          by ${red}\n`,
   );
-  if (status === 0) survivors++;
+  if (isGreen) survivors++;
 }
-rmSync(copy, { recursive: true, force: true });
 process.stdout.write(`${chosen.length - survivors} of ${chosen.length} caught\n`);
 process.exit(survivors === 0 ? 0 : 1);

@@ -25,9 +25,7 @@ const QUEUE_BYTES = 256 * 1024;
 /** A chat can be in so many rooms at a time. */
 const MAX_ROOMS = 16_384;
 
-/** After so many messages to rooms, a sender sees whether others keep up. */
-const SAY_AT_ONCE = 32;
-/** So many turns of the event loop a sender gives members that are behind; then they are too slow. */
+/** So many turns of the event loop senders give a member that is behind; then nobody waits until it takes something. */
 const PATIENCE_TURNS = 16;
 
 /** What is waiting for a client that sent a bad message is dropped if it does not take it for so long (milliseconds). */
@@ -38,8 +36,19 @@ const FLUSH_TIME = 2_000;
 export class Chats {
   /** Chats under way. */
   open = 0;
+  /** Turns of the event loop that senders have waited. */
+  turns = 0;
+  private turn: Promise<void> | undefined;
 
   constructor(readonly broker: Broker) {}
+
+  /** All who wait for it go on one after the other: each sees what those before it have said. */
+  nextTurn(): Promise<void> {
+    return (this.turn ??= nextTurn().then(() => {
+      this.turns++;
+      this.turn = undefined;
+    }));
+  }
 
   /**
    * Answers each message without a room with its echo, in order; the next messages are taken once the answers
@@ -58,6 +67,8 @@ class Chat implements FrameSource, RoomMember {
   private readonly seats = new Map<string, RoomSeat>();
   private isReceiving = true;
   private isOpen = false;
+  /** The turn in which it fell behind. */
+  private behindSince = 0;
   private failure: Error | undefined;
   private flushTimer: NodeJS.Timeout | undefined;
 
@@ -96,6 +107,10 @@ class Chat implements FrameSource, RoomMember {
   }
 
   get isBehind(): boolean {
+    return this.hasMuch && this.chats.turns - this.behindSince < PATIENCE_TURNS;
+  }
+
+  private get hasMuch(): boolean {
     const { count, bytes } = this.outbox.heard;
     return count > QUEUE_MESSAGES / 2 || bytes > QUEUE_BYTES / 2;
   }
@@ -111,6 +126,7 @@ class Chat implements FrameSource, RoomMember {
       );
       return;
     }
+    if (!this.hasMuch) this.behindSince = this.chats.turns;
     this.outbox.hear(framed);
   }
 
@@ -133,9 +149,6 @@ class Chat implements FrameSource, RoomMember {
     const { outbox, seats } = this;
     for await (const received of this.stream) {
       const unanswered: ChatMessageView[] = [];
-      /** The rooms that heard something, of this batch. */
-      const spokenIn = new Set<RoomSeat>();
-      let said = 0;
       try {
         for (const message of chatMessagesIn(received)) {
           if (message.room === '') {
@@ -144,15 +157,17 @@ class Chat implements FrameSource, RoomMember {
           }
           const seat = seats.get(message.room) ?? this.join(message.room);
           if (message.textStart === message.textEnd) continue;
+          // Many may speak in one turn, in which those who are merely busy can take nothing.
+          for (let turn = 0; turn < PATIENCE_TURNS && seat.isOthersBehind; turn++) {
+            await this.chats.nextTurn();
+            if (!this.isOpen) return;
+          }
           seat.say(framedMessage(message));
-          spokenIn.add(seat);
-          if (++said % SAY_AT_ONCE === 0) await patience(spokenIn);
         }
       } finally {
         // Also before a bad message ends the chat.
         if (unanswered.length > 0) outbox.put(echoes(unanswered));
       }
-      if (said > 0) await patience(spokenIn);
       if (unanswered.length > 0) await outbox.taken();
     }
   }
@@ -169,16 +184,6 @@ class Chat implements FrameSource, RoomMember {
     const seat = this.chats.broker.join(room, this);
     this.seats.set(room, seat);
     return seat;
-  }
-}
-
-/** Lets members that are merely busy take what they have; never waits for one that is stalled. */
-async function patience(spokenIn: ReadonlySet<RoomSeat>): Promise<void> {
-  for (let turn = 0; turn < PATIENCE_TURNS; turn++) {
-    await nextTurn();
-    let isBehind = false;
-    for (const seat of spokenIn) isBehind ||= seat.isOthersBehind;
-    if (!isBehind) return;
   }
 }
 

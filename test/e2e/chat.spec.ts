@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import type { ChatMessage } from '../../src/gen/feed/v1/feed.js';
 import { Broker } from '../../src/broker/broker.js';
 import { Chats } from '../../src/feed/chat.js';
+import { OpenWork } from '../../src/feed/open-work.js';
 import { frame } from '../../src/wire/frames.js';
 import { codec, connect, errorInfo, failure, type FeedClient } from '../support/client.js';
 import { RawClient } from '../support/raw-client.js';
@@ -172,6 +173,74 @@ describe('Chat rooms', () => {
     raw.close();
   });
 
+  test('twenty that speak in the same instant end nobody who reads', async () => {
+    const { client, grpcAddress, log, app } = await runService({ FEED_ENGINE: 'memory' });
+    const listener = await enter(client, 'lobby');
+    const raws = await Promise.all(
+      Array.from({ length: 20 }, () => RawClient.connect(grpcAddress)),
+    );
+    const speakers = raws.map((raw) => raw.open('Chat').drop());
+    for (const speaker of speakers) speaker.send(codec.chatMessage.serialize({ room: 'lobby' }));
+    await until(() => app.get(Broker).seats === 21, 'all members');
+    const message = frame(codec.chatMessage.serialize({ room: 'lobby', text: 'me first' }));
+    const messages = Buffer.concat(Array.from({ length: 32 }, () => message));
+    for (const { stream } of speakers) stream.write(messages);
+    await until(() => listener.heard.length === 20 * 32, 'all to be heard');
+    expect(log.filter(({ reason }) => reason === 'TOO_SLOW')).toEqual([]);
+    expect(app.get(Broker).seats).toBe(21);
+    listener.call.cancel();
+    for (const raw of raws) raw.close();
+  });
+
+  test('a slow member that reads on learns that it was TOO_SLOW, behind what it was sent; nobody waited for it', async () => {
+    const { client, grpcAddress, log, app } = await runService({ FEED_ENGINE: 'memory' });
+    const other = connect(grpcAddress);
+    const [speaker, listener, slow] = await Promise.all([
+      enter(client, 'lobby'),
+      enter(client, 'lobby'),
+      enter(other, 'lobby'),
+    ]);
+    slow.call.pause();
+    const said = Array.from({ length: 600 }, (_, i) => `${i} ${'x'.repeat(2000)}`);
+    for (const text of said) speaker.say(text);
+    await until(() => log.some(({ reason }) => reason === 'TOO_SLOW'), 'the end of the slow one');
+    expect(app.get(Broker).seats).toBe(2);
+    await until(() => listener.heard.length === said.length, 'the listener to hear all');
+    expect(listener.heard).toEqual(said);
+    slow.call.resume();
+    const { code, metadata } = await slow.ended;
+    expect(code).toBe(status.RESOURCE_EXHAUSTED);
+    expect(errorInfo(metadata)?.reason).toBe('TOO_SLOW');
+    expect(slow.heard.length).toBeLessThan(said.length);
+    expect(slow.heard).toEqual(said.slice(0, slow.heard.length));
+    for (const { call } of [speaker, listener]) call.cancel();
+    other.close();
+  });
+
+  test('who half-closes leaves every room at once, also while it reads nothing, and gets what was waiting once it reads', async () => {
+    const { client, grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
+    const other = connect(grpcAddress);
+    const [speaker, leaving] = [await enter(client, 'lobby'), await enter(other, 'lobby')];
+    leaving.call.write({ room: 'hall' });
+    await until(() => app.get(Broker).seats === 3, 'two rooms');
+    leaving.call.pause();
+    // More than the client's window takes, and less than is too much.
+    const said = Array.from({ length: 120 }, (_, i) => `${i} ${'x'.repeat(2000)}`);
+    for (const text of said) speaker.say(text);
+    speaker.call.write({ text: 'said?' });
+    await until(() => speaker.heard.length === 1, 'the echo');
+    leaving.call.end();
+    await until(() => app.get(Broker).seats === 1, 'the speaker alone');
+    speaker.say('too late');
+    speaker.call.write({ text: 'said?' });
+    await until(() => speaker.heard.length === 2, 'the second echo');
+    leaving.call.resume();
+    expect((await leaving.ended).code).toBe(status.OK);
+    expect(leaving.heard).toEqual(said);
+    speaker.call.cancel();
+    other.close();
+  });
+
   test('a bad room name ends the chat', async () => {
     const { client } = await runService({ FEED_ENGINE: 'memory' });
     const call = client.Chat();
@@ -181,19 +250,71 @@ describe('Chat rooms', () => {
     expect(errorInfo(error.metadata)?.reason).toBe('TOPIC_INVALID');
   });
 
-  test('a thousand members in one room, and ten thousand rooms', async () => {
-    const { client, app } = await runService({ FEED_ENGINE: 'memory' });
-    const members = await Promise.all(Array.from({ length: 1000 }, () => enter(client, 'lobby')));
-    for (let i = 0; i < 10; i++) members[0].say(String(i));
+  test('a thousand members hear two that speak at the same time in one order, each message once', async () => {
+    const { client, grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
+    const second = connect(grpcAddress);
+    const members = await Promise.all(
+      Array.from({ length: 1000 }, (_, i) => enter(i % 2 === 0 ? client : second, 'lobby')),
+    );
+    const [a, b, ...listeners] = members;
+    const said = (speaker: string) => Array.from({ length: 30 }, (_, i) => `${speaker}-${i}`);
+    for (let i = 0; i < 30; i++) {
+      a.say(said('a')[i]);
+      b.say(said('b')[i]);
+      if (i % 5 === 0) await sleep(1);
+    }
     await until(
-      () => members.slice(1).every(({ heard }) => heard.length === 10),
+      () => listeners.every(({ heard }) => heard.length >= 60) && a.heard.length >= 30,
       'all to hear all',
       20_000,
     );
-    const [traveller] = members;
-    for (let i = 0; i < 10_000; i++) traveller.call.write({ room: `room-${i}` });
-    await until(() => app.get(Broker).seats === 11_000, 'ten thousand rooms');
+    const [{ heard }] = listeners;
+    expect(heard.filter((text) => text.startsWith('a'))).toEqual(said('a'));
+    expect(heard.filter((text) => text.startsWith('b'))).toEqual(said('b'));
+    const order = heard.join();
+    expect(listeners.filter((one) => one.heard.join() !== order)).toEqual([]);
+    expect([a.heard, b.heard]).toEqual([said('b'), said('a')]);
     for (const { call } of members) call.cancel();
-    await until(() => app.get(Broker).seats === 0, 'empty rooms');
+    await until(() => app.get(Broker).seats === 0, 'an empty room');
+    second.close();
+  });
+
+  test('one of ten thousand rooms hears each message once, and leaves them all', async () => {
+    const { client, grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
+    const second = connect(grpcAddress);
+    const [a, b] = await Promise.all([enter(client, 'room-0'), enter(second, 'room-0')]);
+    const rooms = Array.from({ length: 10_000 }, (_, i) => `room-${i}`);
+    const members = (): number => app.get(OpenWork).counts.members;
+    for (const room of rooms) a.call.write({ room });
+    await until(() => members() === 10_001, 'the first in all rooms');
+    const whole: ChatMessage[] = [];
+    a.call.on('data', (message: ChatMessage) => whole.push(message));
+    for (const room of rooms) b.call.write({ room, text: `in ${room}` });
+    await until(() => whole.length >= 10_000, 'a message of each room', 20_000);
+    expect(members()).toBe(20_000);
+    for (const { call } of [a, b]) call.end();
+    expect((await Promise.all([a.ended, b.ended])).map(({ code }) => code)).toEqual([0, 0]);
+    expect(whole.map(({ room }) => room).toSorted()).toEqual(rooms.toSorted());
+    expect(whole.filter(({ room, text }) => text !== `in ${room}`)).toEqual([]);
+    expect(b.heard).toEqual([]);
+    expect(members()).toBe(0);
+    second.close();
+  });
+
+  test('who joins the 16,385th room is refused with TOO_MANY_ROOMS, and leaves the others', async () => {
+    const { client, app } = await runService({ FEED_ENGINE: 'memory' });
+    const { call, ended, heard } = await enter(client, 'room-0');
+    for (let i = 0; i < 16_384; i++) call.write({ room: `room-${i}` });
+    call.write({ text: 'all?' });
+    await until(() => heard.length === 1, 'the echo');
+    expect(app.get(Broker).seats).toBe(16_384);
+    call.write({ room: 'room-7', text: 'to nobody' }); // it is there already
+    call.write({ text: 'still?' });
+    await until(() => heard.length === 2, 'the second echo');
+    call.write({ room: 'one-more' });
+    const { code, metadata } = await ended;
+    expect(code).toBe(status.RESOURCE_EXHAUSTED);
+    expect(errorInfo(metadata)?.reason).toBe('TOO_MANY_ROOMS');
+    expect(app.get(Broker).seats).toBe(0);
   });
 });

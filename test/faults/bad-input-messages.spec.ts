@@ -1,5 +1,7 @@
-import { expect, test } from 'vitest';
-import { frame } from '../../src/wire/frames.js';
+import { describe, expect, test } from 'vitest';
+import { frame, messagesIn } from '../../src/wire/frames.js';
+import { codec, connect, take, upload } from '../support/client.js';
+import { until } from '../support/wait.js';
 import { bytesField, tag, varint, varintField } from '../wire/events.js';
 import {
   all,
@@ -60,6 +62,121 @@ test.each<[string, (good: Buffer) => Buffer, Each<string>]>([
 ])('a message %s', async (_what, message, expected) => {
   const raw = await rawClient(shared.address);
   expect(await askAll(raw, (method) => frame(message(GOOD[method])))).toEqual(expected);
+});
+
+describe('a field that is there twice', () => {
+  const good = bytesField(1, 't');
+  const CURSOR = 'CURSOR_INVALID';
+
+  // Each is refused for the one and served for the other: which of them comes last decides.
+  test.each<[string, Buffer, Buffer, string]>([
+    ['topic', bytesField(1, 'a b'), good, 'TOPIC_INVALID'],
+    ['after_cursor', join(good, bytesField(2, 'x')), bytesField(2, ''), CURSOR],
+    ['position', join(good, varintField(3, 99)), varintField(3, 1), 'START_INVALID'],
+    [
+      'since',
+      join(good, bytesField(4, varintField(1, -(2 ** 40)))),
+      bytesField(4, varintField(1, 5)),
+      'START_INVALID',
+    ],
+    [
+      'heartbeat',
+      join(good, bytesField(6, varintField(2, 5))),
+      bytesField(6, varintField(1, 5)),
+      'HEARTBEAT_INVALID',
+    ],
+    ['start', join(good, bytesField(2, 'x')), varintField(3, 1), CURSOR],
+    [
+      'start, the last of no events,',
+      join(good, varintField(3, 99)),
+      varintField(5, 0),
+      'START_INVALID',
+    ],
+  ])('counts as it was last: %s of a watch', async (_name, bad, well, reason) => {
+    const raw = await rawClient(shared.address);
+    expect(await ask(raw, 'Watch', frame(join(bad, well)))).toBe('served');
+    expect(await ask(raw, 'Watch', frame(join(good, well, bad)))).toBe(
+      `INVALID_ARGUMENT ${reason}`,
+    );
+  });
+
+  /** The ids of the first events that a watch of these fields gets. */
+  async function watched(count: number, ...fields: readonly Buffer[]): Promise<string[]> {
+    const raw = await rawClient(shared.address);
+    const { stream } = raw.open('Watch');
+    const chunks: Buffer[] = [];
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    stream.end(frame(join(...fields)));
+    const events = () =>
+      [...messagesIn(join(...chunks))].map((one) => codec.event.deserialize(one));
+    await until(() => events().length >= count, 'events');
+    return events().map(({ id }) => id);
+  }
+
+  test('counts as it was last: a watch gets the events of its last topic, from its last start on', async () => {
+    const client = connect(shared.address);
+    for (const topic of ['first', 'second'])
+      await upload(
+        client,
+        [1, 2, 3].map((i) => ({ id: `${topic}-${i}`, topic })),
+      );
+    const [one, two] = await take(client, { topic: 'second', position: 1 }, 2);
+    client.close();
+    const second = bytesField(1, 'second');
+    const earliest = varintField(3, 1);
+    const ids = ['second-1', 'second-2', 'second-3'];
+    expect(await watched(3, bytesField(1, 'first'), earliest, second)).toEqual(ids);
+    const after = [two, one].map(({ cursor }) => bytesField(2, cursor));
+    expect(await watched(2, second, ...after)).toEqual(ids.slice(1));
+    expect(await watched(1, second, ...after.toReversed())).toEqual(ids.slice(2));
+    expect(await watched(2, second, varintField(5, 3), varintField(5, 2))).toEqual(ids.slice(1));
+    expect(await watched(1, second, after[1], earliest, varintField(5, 1))).toEqual(ids.slice(2));
+    expect(await watched(3, second, varintField(5, 1), earliest)).toEqual(ids);
+  });
+
+  test('counts as it was last: from, text and room of a chat message', async () => {
+    const raw = await rawClient(shared.address);
+    const client = connect(shared.address);
+    const listener = client.Chat();
+    listener.on('error', () => {});
+    const heard: unknown[] = [];
+    listener.on('data', (message) => heard.push(message));
+    listener.write({ room: 'second' });
+    listener.write({ text: 'in?' });
+    await until(() => heard.length === 1, 'the echo');
+
+    const { stream } = raw.open('Chat');
+    const chunks: Buffer[] = [];
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    const twice = (number: number): Buffer =>
+      join(bytesField(number, 'first'), bytesField(number, 'second'));
+    stream.write(frame(join(twice(1), twice(2))));
+    stream.write(frame(join(twice(1), twice(2), twice(3))));
+    await until(() => heard.length === 2 && chunks.length > 0, 'both');
+    const texts = [...messagesIn(join(...chunks))].map((one) => codec.chatMessage.deserialize(one));
+    expect(texts.map(({ text }) => text)).toEqual(['echo: second']);
+    expect(heard[1]).toEqual({ from: 'second', text: 'second', room: 'second' });
+    listener.cancel();
+    client.close();
+  });
+
+  test.each<[string, Buffer, Buffer]>([
+    ['id', bytesField(1, 'a'), bytesField(2, 't')],
+    ['topic', bytesField(2, 't'), Buffer.alloc(0)],
+    ['body', bytesField(3, 'a'), bytesField(2, 't')],
+    ['at', bytesField(4, varintField(1, 5)), bytesField(2, 't')],
+    ['cursor', bytesField(5, 'a'), bytesField(2, 't')],
+  ])('is refused where the event is kept: %s', async (_name, field, others) => {
+    const raw = await rawClient(shared.address);
+    const bytes = join(
+      frame(join(field, others)),
+      frame(join(field, field, others)),
+      frame(join(field, others)),
+    );
+    expect(await ask(raw, 'UploadEvents', bytes)).toBe(
+      'INVALID_ARGUMENT EVENT_INVALID index=1 received=1',
+    );
+  });
 });
 
 const STRINGS: [Method, string, number][] = [

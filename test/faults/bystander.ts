@@ -12,6 +12,12 @@ import { until } from '../support/wait.js';
 const INTERVAL = 20;
 
 /**
+ * How long (milliseconds) an event may take to be stored and delivered, whatever others do at that time. What the machine
+ * gives to other processes does not count: these tests share it.
+ */
+const MAX_DELAY = 2_000;
+
+/**
  * How much anonymous memory may grow, at any moment: garbage that V8 has not collected yet is most of it, and has its
  * plateau near 330 MiB after 100,000 calls or more; the newest events in memory are 32 MiB, and what a connection may
  * have under way is 16 MiB. A row that would make the service hold what it should refuse is one of 1 GiB and more.
@@ -26,11 +32,15 @@ export class Bystander {
   result: UploadResult | undefined;
   uploaded = 0;
   peak = 0;
+  /** The longest that an event took since the last check, milliseconds. */
+  slowest = 0;
   readonly before: number | undefined;
 
   private readonly upload: ClientWritableStream<Partial<Event>>;
   private readonly watch: ClientReadableStream<Event>;
   private readonly timer: NodeJS.Timeout;
+  /** When each event was sent that was not seen yet. */
+  private readonly sentAt = new Map<string, number>();
 
   private constructor(
     readonly service: ServiceProcess,
@@ -38,7 +48,7 @@ export class Bystander {
     private readonly directory: string,
   ) {
     this.watch = client.Watch({ topic: 'bystander', position: 1 });
-    this.watch.on('data', ({ id }: Event) => this.seen.push(id));
+    this.watch.on('data', ({ id }: Event) => this.see(id));
     this.watch.on('error', (error) => (this.ended ??= error));
     this.watch.on('end', () => (this.ended ??= 'the watch ended'));
     this.upload = client.UploadEvents((error, result) => {
@@ -57,8 +67,36 @@ export class Bystander {
   }
 
   private tick(): void {
-    this.upload.write({ id: String(this.uploaded++), topic: 'bystander', body: 'hello' });
+    const id = String(this.uploaded++);
+    this.sentAt.set(id, this.now());
+    this.upload.write({ id, topic: 'bystander', body: 'hello' });
     this.peak = Math.max(this.peak, this.anonymousMemory() ?? 0);
+  }
+
+  private see(id: string): void {
+    this.seen.push(id);
+    this.slowest = Math.max(this.slowest, this.now() - (this.sentAt.get(id) ?? 0));
+    this.sentAt.delete(id);
+  }
+
+  /** Milliseconds, but for those in which the service would have run and had no processor. */
+  private now(): number {
+    return performance.now() - waitedForProcessor(this.service.process.pid!);
+  }
+
+  /** The most by which its memory grows while something is done, bytes; 0 where there is no /proc. */
+  async growth(work: () => Promise<void>): Promise<number> {
+    const start = this.anonymousMemory() ?? 0;
+    let peak = start;
+    const look = (): void => void (peak = Math.max(peak, this.anonymousMemory() ?? 0));
+    const timer = setInterval(look, INTERVAL);
+    try {
+      await work();
+      look();
+    } finally {
+      clearInterval(timer);
+    }
+    return peak - start;
   }
 
   /** Bytes, or undefined where there is no /proc. */
@@ -79,6 +117,9 @@ export class Bystander {
     await until(() => this.seen.length >= count || this.ended !== undefined, 'its events');
     expect(this.ended).toBeUndefined();
     expect(this.seen).toEqual(this.seen.map((_, i) => String(i)));
+    const { slowest } = this;
+    this.slowest = 0;
+    expect(slowest, 'the slowest of its events, ms').toBeLessThan(MAX_DELAY);
     if (this.before !== undefined) expect(this.peak - this.before).toBeLessThan(MAX_GROWTH);
     expect((await fetch(`http://${this.service.httpAddress}/readyz`)).status).toBe(200);
   }
@@ -99,6 +140,15 @@ export class Bystander {
       await this.service.kill('SIGKILL');
       rmSync(this.directory, { recursive: true, force: true });
     }
+  }
+}
+
+/** Milliseconds in all that a process's main thread has; 0 where the system does not say. */
+function waitedForProcessor(pid: number): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ')[1]) / 1e6;
+  } catch {
+    return 0;
   }
 }
 

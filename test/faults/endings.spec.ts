@@ -45,11 +45,12 @@ const OF_STREAMS = [
   'InboundFrames',
   'Streamed',
   'Answer',
-  'LocalBell',
+  'Pump',
+  'Watch',
+  'Chat',
   'EventChecker',
   'QueueWriter',
   'Outbox',
-  'Member',
   'Timeout',
 ];
 /** What the newest events, which are kept in memory, are made of. */
@@ -129,8 +130,9 @@ const cancelled = every('CANCELLED', { 'UploadEvents blocked': 'OK' });
 describe('streams of every kind and in every state end', { timeout: 120_000 }, () => {
   const endings: (() => void)[] = [];
   let served: Served;
-  let before: { heap: Map<string, number>; readers: object; sockets: number };
+  let before: { heap: Map<string, number>; readers: { places: number }; sockets: number };
 
+  const heapNow = () => heap(served.service.process.pid!, served.heapDirectory);
   const readersNow = () => readers(served.service.process.pid!, served.dataDirectory);
 
   /** Nothing is open, and from outside the service is as before any of the streams. */
@@ -148,12 +150,24 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
     await connected(served, 0, AT_ONCE);
     const pid = served.service.process.pid!;
     before = {
-      heap: await heap(pid, served.heapDirectory),
+      heap: await heapNow(),
       readers: await readersNow(),
       sockets: socketsOf(pid).size,
     };
+    // What can't be seen would never be missed.
+    expect(before.readers.places).toBeGreaterThan(0);
+    expect(before.sockets).toBeGreaterThan(0);
   });
   afterAll(() => endings.toReversed().forEach((end) => end()));
+
+  test('and are seen in memory until then', async () => {
+    const sets = await OpenSets.open(served, { streams: STREAMS, connections: 1 });
+    const open = await heapNow();
+    const more = (name: string): number => (open.get(name) ?? 0) - (before.heap.get(name) ?? 0);
+    expect(OF_STREAMS.filter((name) => more(name) <= 0)).toEqual([]);
+    await sets.kill();
+    await nothingIsLeft(every('CANCELLED'), sets);
+  });
 
   describe.each(CONNECTIONS)('over %i connections a set', (connections) => {
     const options = { streams: STREAMS, connections };
@@ -274,7 +288,7 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
 
   test('and leave nothing in memory', async () => {
     await sleep(LINGER); // the last ones may be waiting for a reader
-    const after = await heap(served.service.process.pid!, served.heapDirectory);
+    const after = await heapNow();
     const more = (name: string): number => (after.get(name) ?? 0) - (before.heap.get(name) ?? 0);
     expect(OF_STREAMS.filter((name) => more(name) > 0)).toEqual([]);
     const others = [...after.keys()].filter((name) => !OF_THE_LOG.includes(name));

@@ -1,14 +1,8 @@
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test, type TestContext } from 'vitest';
-import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { errorInfo, type FeedClient, upload, type Upload } from '../support/client.js';
-import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { useShim } from '../support/shim.js';
-import { until } from '../support/wait.js';
-
-const event = (id: string): Partial<Event> => ({ id, topic: 'orders' });
+import { event, idsIn, startHeld } from './held-disk.js';
 
 /** Writes events and does not end. */
 function uploadOpen(client: FeedClient, ids: readonly string[]): Promise<Upload> {
@@ -29,40 +23,8 @@ function received({ result, error }: Upload): number {
 describe('a signal while a commit waits for the disk', () => {
   const slowSync = useShim(new URL('../repository/slow-sync.c', import.meta.url));
 
-  /** A service whose next commit will wait for the disk. */
-  async function start(context: TestContext, drainTimeout: string) {
-    const settings = {
-      FEED_DATA_DIR: temporaryDirectory(),
-      FEED_DRAIN_TIMEOUT: drainTimeout,
-      LD_PRELOAD: slowSync(context),
-      SHIM_HOLD: join(temporaryDirectory(), 'hold'),
-    };
-    const service = await ServiceProcess.start(settings);
-    const client = service.connect();
-    expect((await upload(client, [event('before')])).result?.received).toBe(1);
-    writeFileSync(settings.SHIM_HOLD, '');
-    return {
-      service,
-      client,
-      waits: () => until(() => existsSync(`${settings.SHIM_HOLD}.reached`), 'a flush that waits'),
-      release: () => rmSync(settings.SHIM_HOLD),
-      restart: () => ServiceProcess.start(settings),
-    };
-  }
-
-  async function idsIn(service: ServiceProcess): Promise<string[]> {
-    const client = service.connect();
-    const marker = (await upload(client, [event('end')])).result!.lastCursor;
-    const ids: string[] = [];
-    for await (const { id, cursor } of client.Watch({
-      topic: 'orders',
-      position: 1,
-    }) as AsyncIterable<Event>) {
-      if (cursor === marker) break;
-      ids.push(id);
-    }
-    return ids;
-  }
+  const start = (context: TestContext, drainTimeout: string) =>
+    startHeld(slowSync(context), { FEED_DRAIN_TIMEOUT: drainTimeout });
 
   test.for([
     { when: 'within the drain timeout', drainTimeout: '2s', held: 300 },
@@ -71,7 +33,7 @@ describe('a signal while a commit waits for the disk', () => {
     'ends uploads with what is stored, and the process with 0, where the disk answers $when',
     async ({ drainTimeout, held }, context) => {
       const { service, client, waits, release, restart } = await start(context, drainTimeout);
-      const uploads = [{ ids: ['a0', 'a1'], outcome: upload(client, ['a0', 'a1'].map(event)) }];
+      const uploads = [{ ids: ['a0', 'a1'], outcome: upload(client, [event('a0'), event('a1')]) }];
       await waits();
       // Behind the commit that waits.
       uploads.push(

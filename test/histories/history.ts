@@ -20,6 +20,9 @@ export interface UploadRecord {
     | { readonly is: 'unknown' };
   /** Of the last event, where all are stored. */
   readonly lastCursor: string;
+  /** Between these times, milliseconds of the machine's clock. */
+  readonly begun: number;
+  readonly ended: number;
 }
 
 /** One call of Watch. */
@@ -38,6 +41,8 @@ export interface WatchRecord {
 export type WatchStart =
   | { readonly is: 'live' | 'earliest' }
   | { readonly is: 'after'; readonly cursor: string }
+  /** Milliseconds of the machine's clock. */
+  | { readonly is: 'since'; readonly time: number }
   | { readonly is: 'last'; readonly count: number };
 
 export interface Seen {

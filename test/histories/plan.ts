@@ -28,7 +28,11 @@ export interface UploadPlan {
 
 export interface WatcherPlan {
   readonly topic: number;
-  readonly start: 'live' | 'earliest' | 'last';
+  /** Begins so much later (milliseconds). */
+  readonly late: number;
+  /** Elsewhere: after a cursor of another topic, or of a heartbeat. */
+  readonly start: 'live' | 'earliest' | 'last' | 'since' | 'elsewhere';
+  /** So many of the last, or since so many tenths of a second ago. */
   readonly newest: number;
   readonly heartbeat: boolean;
   /** A pause (milliseconds) after each so many events that it reads. */
@@ -46,6 +50,8 @@ export interface Weather {
 
 export const TOPICS = 3;
 const topic = fc.integer({ min: 0, max: TOPICS - 1 });
+
+const away = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 2_000 }));
 
 const bodyBytes = fc.oneof(
   { weight: 20, arbitrary: fc.integer({ min: 0, max: 300 }) },
@@ -69,18 +75,13 @@ const producer: fc.Arbitrary<ProducerPlan> = fc.record({
 
 const watcher: fc.Arbitrary<WatcherPlan> = fc.record({
   topic,
-  start: fc.constantFrom('live', 'earliest', 'last'),
+  late: away,
+  start: fc.constantFrom('live', 'earliest', 'last', 'since', 'elsewhere'),
   newest: fc.integer({ min: 1, max: 30 }),
   heartbeat: fc.boolean(),
   burst: fc.integer({ min: 1, max: 50 }),
   pause: fc.integer({ min: 0, max: 40 }),
-  breaks: fc.array(
-    fc.record({
-      events: fc.integer({ min: 0, max: 30 }),
-      away: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 2_000 })),
-    }),
-    { maxLength: 6 },
-  ),
+  breaks: fc.array(fc.record({ events: fc.integer({ min: 0, max: 30 }), away }), { maxLength: 6 }),
 });
 
 const plan: fc.Arbitrary<Plan> = fc.record({
@@ -88,26 +89,28 @@ const plan: fc.Arbitrary<Plan> = fc.record({
   watchers: fc.array(watcher, { minLength: 1, maxLength: 4 }),
 });
 
-const weather: fc.Arbitrary<Weather> = fc.record({
-  settings: fc.constantFrom<Record<string, string>>(
-    {},
-    { FEED_RETENTION_TOPIC_MAX_BYTES: '4KiB' },
-    { FEED_RETENTION_MAX_BYTES: '256KiB' },
-    { FEED_RETENTION_MAX_AGE: '1s' },
-  ),
-  restarts: fc.array(
-    fc.record({
-      after: fc.integer({ min: 50, max: 1_500 }),
-      signal: fc.constantFrom('SIGKILL', 'SIGKILL', 'SIGTERM'),
-    }),
-    { maxLength: 4 },
-  ),
-});
+const SETTINGS: readonly Record<string, string>[] = [
+  {},
+  { FEED_RETENTION_TOPIC_MAX_BYTES: '4KiB' },
+  { FEED_RETENTION_MAX_BYTES: '256KiB' },
+  { FEED_RETENTION_MAX_AGE: '1s' },
+];
+
+const after = fc.integer({ min: 50, max: 1_500 });
+const kill = fc.record({ after, signal: fc.constant('SIGKILL' as const) });
+const restart = fc.record({ after, signal: fc.constantFrom('SIGKILL', 'SIGKILL', 'SIGTERM') });
+const atMost = (maxLength: number) => fc.array(restart, { maxLength });
+const withKill = fc.tuple(atMost(1), kill, atMost(1)).map((parts) => parts.flat());
 
 export function plans(seed: number, count: number): Plan[] {
   return fc.sample(fc.noBias(plan), { seed, numRuns: count });
 }
 
+/** Of two seeds in a row, one has a kill and a retention that overtakes watchers. */
 export function weatherOf(seed: number): Weather {
-  return fc.sample(fc.noBias(weather), { seed, numRuns: 1 })[0];
+  const restarts = seed % 2 === 0 ? atMost(4) : withKill;
+  return {
+    settings: SETTINGS[seed % SETTINGS.length],
+    restarts: fc.sample(fc.noBias(restarts), { seed, numRuns: 1 })[0],
+  };
 }

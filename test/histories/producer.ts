@@ -42,7 +42,8 @@ export async function upload(
   client: FeedClient,
   events: readonly Sent[],
   { burst, pause, ending }: Pick<UploadPlan, 'burst' | 'pause' | 'ending'>,
-): Promise<Pick<UploadRecord, 'events' | 'result' | 'lastCursor'>> {
+): Promise<Omit<UploadRecord, 'producer'>> {
+  const begun = Date.now();
   const answered = Promise.withResolvers<UploadRecord['result']>();
   let isOver = false;
   let lastCursor = '';
@@ -74,5 +75,5 @@ export async function upload(
   }
   call.end();
   const result = await answered.promise;
-  return { events: events.slice(0, sent), result, lastCursor };
+  return { events: events.slice(0, sent), result, lastCursor, begun, ended: Date.now() };
 }

@@ -1,14 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type History, positionOf, type UploadRecord, type WatchRecord } from './history.js';
+import {
+  type History,
+  positionOf,
+  type UploadRecord,
+  type WatchRecord,
+  type WatchStart,
+} from './history.js';
 import { type Plan, TOPICS, type WatcherPlan } from './plan.js';
 import { produce, upload } from './producer.js';
-import { LAST_READER } from './validators.js';
+import { LAST_READER, STEADY_READER } from './validators.js';
 import { follow } from './watcher.js';
 import type { World } from './world.js';
 
 /** Reads on, whatever happens: what it misses is what the server says is gone. */
 const STEADY: WatcherPlan = {
   topic: 0,
+  late: 0,
   start: 'earliest',
   newest: 0,
   heartbeat: true,
@@ -35,14 +42,38 @@ export async function run(
   const topics = Array.from({ length: TOPICS }, (_, i) => `${name}.${i}`);
   const client = () => world.client(name);
   const ends = new Map<string, number>();
-  const watching = [...plan.watchers, ...topics.map((_, topic) => ({ ...STEADY, topic }))].map(
-    (watcher, i) => followTopic(watcher, `${name} watcher ${i}`),
-  );
+  const readAll = (reader: string): Promise<void>[] =>
+    topics.map((_, topic) => followTopic({ ...STEADY, topic }, `${name} topic ${topic} ${reader}`));
+  const watching = [
+    ...plan.watchers.map((watcher, i) => followTopic(watcher, `${name} watcher ${i}`)),
+    ...readAll(STEADY_READER),
+  ];
 
   async function followTopic(watcher: WatcherPlan, called: string): Promise<void> {
     const topic = topics[watcher.topic];
     const isEnd = (cursor: string): boolean => positionOf(cursor) >= (ends.get(topic) ?? Infinity);
-    await follow(watcher, { watcher: called, topic }, client, (call) => watches.push(call), isEnd);
+    if (watcher.late > 0) await sleep(watcher.late);
+    const start = startOf(watcher, topic);
+    const names = { watcher: called, topic };
+    await follow(watcher, start, names, client, (call) => watches.push(call), isEnd);
+  }
+
+  function startOf({ start, newest }: WatcherPlan, topic: string): WatchStart {
+    if (start === 'last') return { is: 'last', count: newest };
+    if (start === 'since') return { is: 'since', time: Date.now() - 100 * newest };
+    if (start !== 'elsewhere') return { is: start };
+    const cursors = [
+      ...uploads
+        .filter(({ events, lastCursor }) => lastCursor && events.at(-1)?.topic !== topic)
+        .map(({ lastCursor }) => lastCursor),
+      ...watches.flatMap((watch) =>
+        watch.seen
+          .filter(({ id }) => id === '' || watch.topic !== topic)
+          .map(({ cursor }) => cursor),
+      ),
+    ];
+    if (cursors.length === 0) return { is: 'live' };
+    return { is: 'after', cursor: cursors[newest % cursors.length] };
   }
 
   await Promise.all(
@@ -66,11 +97,7 @@ export async function run(
   }
 
   await Promise.all(watching);
-  await Promise.all(
-    topics.map((_, topic) =>
-      followTopic({ ...STEADY, topic }, `${name} topic ${topic} ${LAST_READER}`),
-    ),
-  );
+  await Promise.all(readAll(LAST_READER));
   return { uploads, watches, retention };
 }
 

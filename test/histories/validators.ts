@@ -1,3 +1,4 @@
+import type { Position } from '../../src/wire/cursor.js';
 import {
   endOf,
   type History,
@@ -61,21 +62,24 @@ function unique(history: History): string[] {
     }
   }
   const sent = new Set<string>();
+  /** An unknown or failed one may have stored them before. */
+  const unsure = new Set<string>();
   let first = 0;
   for (const { events, result } of history.uploads) {
-    // What an unknown or failed one has stored, others found as duplicates: how many can't be told.
-    if (result.is !== 'stored') return breaches;
-    for (const { topic, id } of events) sent.add(`${topic} ${id}`);
-    first += result.received - result.duplicates;
+    for (const { topic, id } of events)
+      (result.is === 'stored' ? sent : unsure).add(`${topic} ${id}`);
+    if (result.is === 'stored') first += result.received - result.duplicates;
   }
-  if (first !== sent.size)
-    breaches.push(`of ${sent.size} different events, ${first} were said to be new`);
+  const least = [...sent].filter((event) => !unsure.has(event)).length;
+  if (first < least || first > sent.size)
+    breaches.push(`of ${least} to ${sent.size} different events, ${first} were said to be new`);
   return breaches;
 }
 
 /** A watch skips nothing between its start and the last that it got. */
 function complete(history: History): string[] {
   const known = knownEvents(history);
+  const times = timesOf(history);
   return history.watches.flatMap((watch) => {
     const start = watch.start.is === 'earliest' && !history.retention ? 0 : startOf(watch);
     const end = endOf(watch);
@@ -89,6 +93,7 @@ function complete(history: History): string[] {
       ...missing.map(({ id, position }) => `${watch.watcher} did not get ${id} at ${position}`),
       ...early.map(({ id }) => `${watch.watcher} got ${id}, which stands before its start`),
       ...newest(watch, known.get(watch.topic), history.retention),
+      ...since(watch, known.get(watch.topic), times, history.retention),
     ];
   });
 }
@@ -107,6 +112,31 @@ function newest(
   const begun = positionOf(first.cursor);
   if (begun === expected.position || (retention && begun > expected.position)) return [];
   return [`${watcher} asked for the last ${start.count} and began with ${first.id}`];
+}
+
+/** "Since" has what was stored from then on, and nothing from before. */
+function since(
+  watch: WatchRecord,
+  known: readonly Known[] = [],
+  times: ReadonlyMap<string, Times>,
+  retention: boolean,
+): string[] {
+  const { watcher, topic, start, seen } = watch;
+  if (start.is !== 'since') return [];
+  const got = new Set(seen.map(({ id }) => id));
+  const end = endOf(watch) ?? 0;
+  return known.flatMap(({ id, position }) => {
+    const { sent, acknowledged } = times.get(`${topic} ${id}`) ?? {
+      sent: 0,
+      acknowledged: Infinity,
+    };
+    const isLater = sent > start.time + CLOCK_MARGIN;
+    if (isLater && !got.has(id) && position <= end && !retention)
+      return [`${watcher} asked for what was stored since a time, and did not get ${id}`];
+    if (acknowledged < start.time - CLOCK_MARGIN && got.has(id))
+      return [`${watcher} got ${id}, which was stored before the time that it asked for`];
+    return [];
+  });
 }
 
 /** Going on after any cursor that was given out is never refused, but for what retention took. */
@@ -165,24 +195,35 @@ function durable(history: History): string[] {
       events.map(({ id }) => `${topic} ${id}`),
     ),
   );
-  // Where retention was faster than some watcher, what nobody saw may have been there.
-  const gaps = new Set(history.watches.filter(({ refusal }) => refusal).map(({ topic }) => topic));
+  const readings = new Map(
+    [...topicsOf(history)].map((topic) => [topic, steadyReading(history, topic)]),
+  );
   const resent = sentTwice(history);
-  return history.uploads.flatMap(({ producer, events, result }) => {
+  return history.uploads.flatMap(({ producer, events, result, lastCursor }) => {
     const breaches: string[] = [];
     const acknowledged = result.is === 'unknown' ? 0 : result.received;
     if (result.is === 'stored' && acknowledged !== events.length)
       breaches.push(
         `${producer} sent ${events.length} events, of which ${acknowledged} are stored`,
       );
+    const last = events.at(-1);
+    if (result.is === 'stored' && last) {
+      const { got, gone } = readings.get(last.topic)!;
+      const position = positionOf(lastCursor);
+      if (got.get(position) !== last.id && !gone.some((gap) => isIn(gap, position)))
+        breaches.push(
+          `${producer}: ${last.id} was acknowledged at ${position}, where it is not, nor said to be gone`,
+        );
+    }
     const ended = new Set<string>();
     events.forEach(({ topic, id }, i) => {
       const isThere = stored.has(`${topic} ${id}`);
-      if (i < acknowledged && !isThere && !gaps.has(topic))
+      // Where it is, or was, only the last one's cursor says.
+      if (i < acknowledged && !isThere && readings.get(topic)!.gone.length === 0)
         breaches.push(`${producer}: ${id} was acknowledged and is not there`);
       // Nobody watches to the end of what goes on, and what retention takes of it nobody has seen.
       if (i >= acknowledged && !(result.is === 'unknown' && history.retention)) {
-        if (result.is === 'failed' || (!isThere && !gaps.has(topic))) ended.add(topic);
+        if (result.is === 'failed' || !isThere) ended.add(topic);
         if (ended.has(topic) && isThere && !resent.has(`${topic} ${id}`))
           breaches.push(`${producer}: ${id} is there, beyond what is stored of its upload`);
       }
@@ -209,6 +250,9 @@ function neverEarly(history: History): string[] {
 /** Who reads a topic from its beginning when all is over has a name that ends so. */
 export const LAST_READER = 'last';
 
+/** Who reads a topic on and on from its beginning has a name that ends so. */
+export const STEADY_READER = 'steady';
+
 export const validators: Readonly<Record<string, Validator>> = {
   ordered,
   unique,
@@ -221,6 +265,58 @@ export const validators: Readonly<Record<string, Validator>> = {
 
 function between(events: readonly Known[] = [], after: number, until: number): Known[] {
   return events.filter(({ position }) => position > after && position <= until);
+}
+
+/** After one position, up to another. */
+type Gap = readonly [after: Position, until: Position];
+
+const isIn = ([after, until]: Gap, position: Position): boolean =>
+  position > after && position <= until;
+
+/** The events that a topic's steady reader got, and the gaps that it was told of. */
+function steadyReading(
+  { watches, retention }: History,
+  topic: string,
+): { got: Map<Position, string>; gone: Gap[] } {
+  const got = new Map<Position, string>();
+  const gone: Gap[] = [];
+  let end = 0;
+  for (const call of watches) {
+    if (call.topic !== topic || !call.watcher.endsWith(STEADY_READER)) continue;
+    const { start, headers, seen, refusal } = call;
+    if (start.is === 'earliest' && headers) gone.push([0, positionOf(headers.earliest)]);
+    for (const { cursor, id } of seen) if (id !== '') got.set(positionOf(cursor), id);
+    end = Math.max(end, endOf(call) ?? 0);
+    if (refusal?.earliest !== undefined) gone.push([end, positionOf(refusal.earliest)]);
+  }
+  return { got, gone: gone.filter(([after, until]) => retention && until > after) };
+}
+
+function topicsOf({ uploads }: History): Set<string> {
+  return new Set(uploads.flatMap(({ events }) => events.map(({ topic }) => topic)));
+}
+
+/** The log's time and a client's may differ by so much (milliseconds). */
+const CLOCK_MARGIN = 1_000;
+
+interface Times {
+  /** When it was first sent, and first acknowledged: it was stored in between. */
+  readonly sent: number;
+  readonly acknowledged: number;
+}
+
+function timesOf({ uploads }: History): Map<string, Times> {
+  const times = new Map<string, Times>();
+  for (const { events, result, begun, ended } of uploads)
+    for (const { topic, id } of events) {
+      const event = `${topic} ${id}`;
+      const { sent, acknowledged } = times.get(event) ?? { sent: begun, acknowledged: Infinity };
+      times.set(event, {
+        sent: Math.min(sent, begun),
+        acknowledged: Math.min(acknowledged, result.is === 'stored' ? ended : Infinity),
+      });
+    }
+  return times;
 }
 
 /** Topics with events that were sent and that no watch saw: not stored, or removed before. */

@@ -26,17 +26,17 @@ interface Until {
 /**
  * Watches as planned, call after call, each from where the one before stood; at last to the end.
  *
+ * @param start of the first call
  * @param isEnd whether a cursor is the last of the topic, or behind it
  */
 export async function follow(
   plan: WatcherPlan,
+  start: WatchStart,
   names: Names,
   client: () => Promise<FeedClient>,
   record: (call: WatchRecord) => void,
   isEnd: (cursor: string) => boolean,
 ): Promise<void> {
-  let start: WatchStart =
-    plan.start === 'last' ? { is: 'last', count: plan.newest } : { is: plan.start };
   const breaks = [...plan.breaks];
   for (;;) {
     const next = breaks.shift();
@@ -52,8 +52,9 @@ export async function follow(
 function nextStart({ start, headers, seen, refusal }: WatchRecord): WatchStart {
   if (refusal?.earliest !== undefined) return { is: 'after', cursor: refusal.earliest };
   if (seen.length > 0) return { is: 'after', cursor: seen.at(-1)!.cursor };
-  if (!headers || start.is === 'after' || start.is === 'last') return start;
-  return { is: 'after', cursor: start.is === 'live' ? headers.head : headers.earliest };
+  if (headers && start.is === 'live') return { is: 'after', cursor: headers.head };
+  if (headers && start.is === 'earliest') return { is: 'after', cursor: headers.earliest };
+  return start;
 }
 
 async function watch(
@@ -107,5 +108,9 @@ function requestOf(topic: string, start: WatchStart, heartbeat: boolean): Partia
   const request = { topic, ...(heartbeat && { heartbeat: { seconds: 1, nanos: 0 } }) };
   if (start.is === 'after') return { ...request, afterCursor: start.cursor };
   if (start.is === 'last') return { ...request, last: start.count };
+  if (start.is === 'since') {
+    const seconds = Math.floor(start.time / 1_000);
+    return { ...request, since: { seconds, nanos: (start.time - seconds * 1_000) * 1e6 } };
+  }
   return { ...request, position: start.is === 'earliest' ? 1 : 2 };
 }

@@ -6,6 +6,8 @@ import type { Weather } from './plan.js';
 /** A service that is restarted and killed while histories run on it. */
 export class World {
   restarts = 0;
+  /** So many of the restarts. */
+  kills = 0;
   private service: Promise<ServiceProcess>;
   private readonly clients = new Map<string, FeedClient>();
 
@@ -43,6 +45,7 @@ export class World {
     if (signal === 'SIGTERM' && code !== 0) reject(new Error(`the service ended with ${code}`));
     this.disconnect();
     this.restarts++;
+    if (signal === 'SIGKILL') this.kills++;
     ServiceProcess.start(this.settings).then(resolve, reject);
     await promise;
   }

@@ -97,11 +97,11 @@ describe('a request stream', () => {
         return { received };
       },
     });
-    const events = Array.from({ length: 2_000 }, (_, i) => ({
+    const large = Array.from({ length: 2_000 }, (_, i) => ({
       id: String(i),
       body: 'x'.repeat(400),
     }));
-    expect((await upload(client, events)).result?.received).toBe(2_000);
+    expect((await upload(client, large)).result?.received).toBe(2_000);
     expect(Math.max(...sizes)).toBeLessThan(64 * 1024 + 16 * 1024);
   });
 

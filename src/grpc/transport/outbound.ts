@@ -9,6 +9,8 @@ import { writeDirectly } from './write-directly.js';
  */
 const UNHEARD_WRITES = 15;
 const UNHEARD_BYTES = 8 * 1024;
+/** Node says of no bytes as well that they are out, behind all others. */
+const NO_BYTES = Buffer.alloc(0);
 
 /**
  * Sends what a source has, one batch at a time: a slow client holds one batch, and a few small ones, whatever is behind
@@ -72,7 +74,7 @@ class Pump {
         } else if (taken) {
           this.write(taken);
         } else {
-          if (this.source.isOver) this.end(this.resolve);
+          if (this.source.isOver) this.endOnceOut();
           return;
         }
       } catch (error) {
@@ -88,7 +90,7 @@ class Pump {
     }
     this.turn = 'source';
     if (taken) this.write(taken);
-    else if (this.source.isOver) this.end(this.resolve);
+    else if (this.source.isOver) this.endOnceOut();
     if (taken || this.isMore) this.send();
   };
 
@@ -103,6 +105,11 @@ class Pump {
     call.events += count;
     call.bytes += bytes.length;
     if (stream && this.isUnheard(bytes) && writeDirectly(stream, bytes)) return;
+    this.writeHeard(bytes);
+  }
+
+  private writeHeard(bytes: Buffer): void {
+    const { stream } = this.call;
     this.unheardWrites = this.unheardBytes = 0;
     this.unheardMemory = undefined;
     this.turn = 'client';
@@ -118,6 +125,12 @@ class Pump {
     if (buffer !== this.unheardMemory) this.unheardBytes += buffer.byteLength;
     this.unheardMemory = buffer;
     return this.unheardBytes <= UNHEARD_BYTES;
+  }
+
+  /** Writes that were not heard of may not be out, and behind them a status waits only so long for the client. */
+  private endOnceOut(): void {
+    if (this.unheardWrites === 0) this.end(this.resolve);
+    else this.writeHeard(NO_BYTES);
   }
 
   /** The same through grpc-js, a message at a time: slower, and no private part of it is needed. */

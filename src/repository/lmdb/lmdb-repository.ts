@@ -29,6 +29,8 @@ const LOG = 'log';
 const TAIL_BYTES = 32 * 2 ** 20;
 /** Free disk below which writes are refused: what LMDB's own pages, logs and others still need. */
 const RESERVE_BYTES = 16 * 2 ** 20;
+/** And below which nothing is removed either: what one removal writes, the ids of what it removes above all. */
+const REMOVAL_BYTES = 8 * 2 ** 20;
 const NOTHING: Commit = { runs: [], ids: [] };
 
 /**
@@ -117,9 +119,11 @@ export class LmdbRepository extends EmbeddedRepository {
   }
 
   protected override async commit(commit: Commit): Promise<void> {
-    const stored = commit.runs.reduce((sum, run) => sum + run.bytes.length, 0);
+    const stuck = this.fullness(REMOVAL_BYTES);
+    if (stuck) throw stuck;
     while (this.store.retention.isBehind) await this.write(NOTHING, 0);
-    const full = this.fullness(stored);
+    const stored = commit.runs.reduce((sum, run) => sum + run.bytes.length, 0);
+    const full = stored > 0 ? this.fullness(stored + RESERVE_BYTES) : undefined;
     // What is over a limit goes all the same, and makes room for later.
     if (!full || this.isRetentionDue(true))
       await this.write(full ? NOTHING : commit, full ? 0 : stored);
@@ -141,11 +145,9 @@ export class LmdbRepository extends EmbeddedRepository {
     this.heldBytes = bytes;
   }
 
-  /** Before the write, because a write that finds the disk full fails as EIO and may hurt the store. */
-  private fullness(stored: number): AppendError | undefined {
-    if (stored === 0) return undefined; // retention makes room
+  /** Before the write, because one that finds the disk full fails as EIO, and may hurt the store or end the process. */
+  private fullness(needed: number): AppendError | undefined {
     const { bavail, bsize } = statfsSync(this.location);
-    const needed = stored + RESERVE_BYTES;
     if (bavail * bsize >= needed) return undefined;
     // Removed events leave room within the file, which never shrinks. Half of it, because it is in pieces.
     const room = Math.floor(bavail * bsize + this.store.freeBytes() / 2);

@@ -1,0 +1,14 @@
+// node scripts/faults.mjs [part of a file's name]: the faults of test/faults, many more of each than `npm test` has: 1,000
+// streams in each of nine sets for each ending, of which it says how long each set took, 50 kills and 50 power cuts. What
+// is random in a power cut is repeated by FEED_TEST_SEED. Takes 4 GB of memory.
+import { build, env, install, run } from './prepare.mjs';
+
+install();
+build();
+Object.assign(env, {
+  FEED_TEST_STREAMS: '1000',
+  FEED_TEST_KILLS: '50',
+  FEED_TEST_POWER_CUTS: '50',
+});
+// One after another: they take what the machine has.
+run('vitest', ['run', '--no-file-parallelism', `test/faults/${process.argv[2] ?? ''}`]);

@@ -1,0 +1,73 @@
+import { once } from 'node:events';
+import { expect, test } from 'vitest';
+import { frame } from '../../src/wire/frames.js';
+import { codec } from '../support/client.js';
+import { encodeEvent } from '../wire/events.js';
+import { answerOf, ask, GOOD, rawClient, STREAMS_REFUSE } from './answer.js';
+import { withBystander } from './bystander.js';
+
+const shared = withBystander();
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** What V8 has not collected yet, and a call's own costs. */
+const GARBAGE = 64 * MIB;
+
+const EVENT = frame(encodeEvent({ topic: 'endless', body: 'x'.repeat(4_000) }));
+/** The newest events are kept in memory. */
+const KEPT = 32 * MIB;
+/** So many bytes, and for ten seconds. */
+const ENDLESS = 768 * MIB;
+
+test('1,000 calls that each announce 1 MiB and send 64 KiB of it hold no more than they sent', async () => {
+  const raw = await rawClient(shared.address);
+  const sent = frame(Buffer.alloc(MIB)).subarray(0, 64 * KIB);
+  const calls = Array.from({ length: 1_000 }, () => raw.open('UploadEvents'));
+  const grown = await shared.bystander.growth(async () => {
+    await Promise.all(
+      calls.map(({ stream }) => new Promise((resolve) => stream.write(sent, resolve))),
+    );
+    // What is answered came behind all that.
+    expect(await ask(raw, 'Chat', frame(GOOD.Chat))).toBe('OK');
+  });
+  expect(grown).toBeLessThan(calls.length * sent.length + GARBAGE);
+  for (const { stream } of calls) stream.end();
+  const answers = await Promise.all(calls.map(answerOf));
+  expect(new Set(answers)).toEqual(new Set([STREAMS_REFUSE.UploadEvents]));
+});
+
+test('300 calls that announce more than an event may have hold nothing of it, however much they send', async () => {
+  const raw = await rawClient(shared.address);
+  const sent = frame(Buffer.alloc(3 * MIB)).subarray(0, 2 * MIB);
+  const grown = await shared.bystander.growth(async () => {
+    const calls = Array.from({ length: 300 }, () => raw.open('UploadEvents'));
+    for (const { stream } of calls) stream.write(sent);
+    const answers = await Promise.all(calls.map(answerOf));
+    expect(new Set(answers)).toEqual(new Set([STREAMS_REFUSE.UploadEvents]));
+  });
+  expect(grown).toBeLessThan(2 * GARBAGE);
+});
+
+test('an upload that never ends takes no more memory for it, and is acknowledged when it ends', async () => {
+  const raw = await rawClient(shared.address);
+  const { stream } = raw.open('UploadEvents');
+  const answer: Buffer[] = [];
+  stream.on('data', (chunk: Buffer) => answer.push(chunk));
+  const events = Array.from({ length: 64 }, () => EVENT);
+  const bytes = Buffer.concat(events);
+  let sent = 0;
+  const flatOut = async (milliseconds: number, least: number): Promise<void> => {
+    const end = performance.now() + milliseconds;
+    while (performance.now() < end || sent * EVENT.length < least) {
+      sent += events.length;
+      if (!stream.write(bytes)) await once(stream, 'drain');
+    }
+  };
+  await flatOut(1_000, 2 * KEPT);
+  const grown = await shared.bystander.growth(() => flatOut(9_000, ENDLESS));
+  expect(grown).toBeLessThan(ENDLESS / 4);
+  stream.end();
+  await once(stream, 'close');
+  const result = codec.uploadResult.deserialize(Buffer.concat(answer).subarray(5));
+  expect(result).toMatchObject({ received: sent, duplicates: 0 });
+}, 60_000);

@@ -1,0 +1,173 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Event } from '../../src/gen/feed/v1/feed.js';
+import { errorInfo, type FeedClient, upload } from '../support/client.js';
+import { smallDisk } from '../support/disk.js';
+import { ServiceProcess } from '../support/service.js';
+import { until } from '../support/wait.js';
+
+const MIB = 2 ** 20;
+const BODY = 'x'.repeat(64 * 1024);
+const TOPICS = ['orders', 'invoices'] as const;
+
+type Topic = (typeof TOPICS)[number];
+type Stored = Record<Topic, string[]>;
+
+const events = (topic: string, from: number, count: number): Partial<Event>[] =>
+  Array.from({ length: count }, (_, i) => ({ topic, id: String(from + i), body: BODY }));
+
+/** Uploads 4 MiB at a time until it is refused; says what it was promised. */
+async function fill(client: FeedClient, topic: string): Promise<string[]> {
+  for (let from = 0; ; from += 64) {
+    const { result, error } = await upload(client, events(topic, from, 64));
+    if (result) continue;
+    expect(error).toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+    const info = errorInfo(error!.metadata)!;
+    expect(info.reason).toBe('STORAGE_FULL');
+    return Array.from({ length: from + Number(info.metadata.received) }, (_, i) => String(i));
+  }
+}
+
+/** By two producers at the same time. */
+async function fillAll(client: FeedClient): Promise<Stored> {
+  const [orders, invoices] = await Promise.all(TOPICS.map((topic) => fill(client, topic)));
+  return { orders, invoices };
+}
+
+/** What can be read of each topic, until a heartbeat says that this is all. */
+async function readAll(client: FeedClient): Promise<Stored> {
+  const read = async (topic: string): Promise<string[]> => {
+    const ids: string[] = [];
+    const watch = client.Watch({ topic, position: 1, heartbeat: { seconds: 1, nanos: 0 } });
+    for await (const { id } of watch as AsyncIterable<Event>) {
+      if (id === '') break;
+      ids.push(id);
+    }
+    return ids;
+  };
+  const [orders, invoices] = await Promise.all(TOPICS.map(read));
+  return { orders, invoices };
+}
+
+/** What watches are sent from now on. */
+function follow(client: FeedClient): Stored {
+  const seen: Stored = { orders: [], invoices: [] };
+  for (const topic of TOPICS) {
+    const watch = client.Watch({ topic });
+    watch.on('data', ({ id }: Event) => seen[topic].push(id));
+    watch.on('error', ({ details }: ServiceError) => seen[topic].push(details));
+  }
+  return seen;
+}
+
+/** What its probes say: HTTP's status, and gRPC's answer. */
+async function probes({ grpcAddress, httpAddress }: ServiceProcess): Promise<[number, Buffer]> {
+  const client = new Client(grpcAddress, credentials.createInsecure());
+  onTestFinished(() => client.close());
+  const bytes = (message: Buffer) => message;
+  const health = new Promise<Buffer>((resolve, reject) => {
+    const path = '/grpc.health.v1.Health/Check';
+    client.makeUnaryRequest(path, bytes, bytes, Buffer.alloc(0), (error, reply) =>
+      error ? reject(error) : resolve(reply!),
+    );
+  });
+  return [(await fetch(`http://${httpAddress}/readyz`)).status, await health];
+}
+
+/** Uploads 4 MiB more, which are taken. */
+async function more(client: FeedClient, stored: Stored, topic: Topic): Promise<void> {
+  const next = events(topic, stored[topic].length, 64);
+  const { result, error } = await upload(client, next);
+  if (!result) throw error!;
+  expect(result).toMatchObject({ received: 64, duplicates: 0 });
+  stored[topic].push(...next.map(({ id }) => id!));
+}
+
+/** A producer that tries again what it was refused. */
+async function untilTaken(client: FeedClient, stored: Stored): Promise<void> {
+  const next = events('orders', stored.orders.length, 64);
+  for (;;) {
+    const { result, error } = await upload(client, next);
+    if (result) break;
+    expect(errorInfo(error!.metadata)?.reason).toBe('STORAGE_FULL');
+    await sleep(50);
+  }
+  stored.orders.push(...next.map(({ id }) => id!));
+}
+
+/** Takes uploads again, of more than the whole disk, and keeps the newest 16 MiB. */
+async function goesOn(client: FeedClient, stored: Stored): Promise<void> {
+  await untilTaken(client, stored);
+  for (let mib = 0; mib < 128; mib += 8)
+    for (const topic of TOPICS) await more(client, stored, topic);
+  const held = await readAll(client);
+  for (const topic of TOPICS) expect(held[topic]).toEqual(stored[topic].slice(-held[topic].length));
+  const bytes = (held.orders.length + held.invoices.length) * BODY.length;
+  expect(bytes).toBeGreaterThan(12 * MIB);
+  expect(bytes).toBeLessThan(24 * MIB);
+}
+
+const READY = [200, Buffer.from([8, 1])]; // 1 is SERVING
+
+const counts = (stored: Stored) => String(TOPICS.map((topic) => stored[topic].length));
+
+describe('a full disk', { timeout: 60_000 }, () => {
+  test('refuses uploads with what is stored, and nothing else, until it has room', async (context) => {
+    const disk = smallDisk(context, 96);
+    const settings = { FEED_DATA_DIR: join(disk.directory, 'data') };
+    const service = await ServiceProcess.start(settings);
+    const client = service.connect();
+    const seen = follow(service.connect());
+    const stored = await fillAll(client);
+    expect(stored.orders.length + stored.invoices.length).toBeGreaterThan((48 * MIB) / BODY.length);
+
+    expect(await readAll(client)).toEqual(stored);
+    await until(() => counts(seen) === counts(stored), 'watches that have all');
+    expect(await probes(service)).toEqual(READY);
+    // What is stored already needs no room.
+    expect((await upload(client, events('orders', 0, 64))).result?.duplicates).toBe(64);
+
+    disk.grow(256);
+    for (const topic of TOPICS) await more(client, stored, topic);
+    await until(() => counts(seen) === counts(stored), 'watches that have all');
+    expect(seen).toEqual(stored);
+    expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+    expect(await readAll((await ServiceProcess.start(settings)).connect())).toEqual(stored);
+  });
+
+  test('takes uploads again by itself once retention is to keep less', async (context) => {
+    const disk = smallDisk(context, 96);
+    const settings = { FEED_DATA_DIR: join(disk.directory, 'data') };
+    const full = await ServiceProcess.start(settings);
+    const stored = await fillAll(full.connect());
+    expect(await full.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+
+    const service = await ServiceProcess.start({ ...settings, FEED_RETENTION_MAX_BYTES: '16MiB' });
+    const client = service.connect();
+    await goesOn(client, stored);
+  });
+
+  test('to its last byte hurts nothing, though retention is to remove; it goes on once there is room', async (context) => {
+    const disk = smallDisk(context, 96);
+    const settings = { FEED_DATA_DIR: join(disk.directory, 'data') };
+    const full = await ServiceProcess.start(settings);
+    const stored = await fillAll(full.connect());
+    await full.kill('SIGTERM');
+    disk.fill();
+    const service = await ServiceProcess.start({ ...settings, FEED_RETENTION_MAX_BYTES: '16MiB' });
+    const client = service.connect();
+    for (let i = 0; i < 3; i++) {
+      const { error } = await upload(client, events('orders', stored.orders.length, 64));
+      expect(errorInfo(error!.metadata)).toMatchObject({
+        reason: 'STORAGE_FULL',
+        metadata: { received: '0' },
+      });
+      // By when retention has tried as well.
+      expect(await readAll(client)).toEqual(stored);
+    }
+    disk.free();
+    await goesOn(client, stored);
+  });
+});

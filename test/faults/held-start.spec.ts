@@ -1,0 +1,35 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { upload } from '../support/client.js';
+import { ServiceProcess } from '../support/service.js';
+import { useShim } from '../support/shim.js';
+import { event, heldDisk, idsIn } from './held-disk.js';
+
+const slowSync = useShim(new URL('../repository/slow-sync.c', import.meta.url));
+
+test.for([
+  { log: 'a new log', stored: [] },
+  { log: 'a log with events', stored: ['a', 'b'] },
+])(
+  'SIGTERM while the start waits for the disk, of $log, ends the process with 0 once the disk answers, and the log can be opened',
+  async ({ stored }, context) => {
+    const disk = heldDisk(slowSync(context));
+    if (stored.length > 0) {
+      const before = await ServiceProcess.start(disk.settings);
+      await upload(
+        before.connect(),
+        stored.map((id) => event(id)),
+      );
+      await before.kill('SIGTERM');
+    }
+    disk.hold();
+    const service = ServiceProcess.spawn(disk.settings);
+    await disk.waits();
+    service.process.kill('SIGTERM');
+    await sleep(200);
+    disk.release();
+    const ended = await Promise.race([service.exited, sleep(2_000)]);
+    expect(ended).toEqual({ code: 0, signal: null });
+    expect(await idsIn(await ServiceProcess.start(disk.settings))).toEqual(stored);
+  },
+);

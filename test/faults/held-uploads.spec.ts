@@ -1,0 +1,153 @@
+import { constants } from 'node:http2';
+import { describe, expect, test, type TestContext } from 'vitest';
+import { frame } from '../../src/wire/frames.js';
+import { codec, upload, type Upload } from '../support/client.js';
+import type { RawCall, RawClient } from '../support/raw-client.js';
+import type { ServiceProcess } from '../support/service.js';
+import { useShim } from '../support/shim.js';
+import { until } from '../support/wait.js';
+import { answerOf, rawClient } from './answer.js';
+import { event, idsIn, startHeld } from './held-disk.js';
+import { ServiceLog } from './service-log.js';
+
+const slowSync = useShim(new URL('../repository/slow-sync.c', import.meta.url));
+
+const UPLOAD = '/feed.v1.FeedService/UploadEvents';
+/** The smallest, so that what has left the client has arrived but for so much. */
+const WINDOW = 64 * 1024;
+/** More than one upload may have waiting for a commit has arrived. */
+const BLOCKED = 1024 * 1024 + WINDOW;
+const BODY = 'x'.repeat(8_000);
+/** More than four times what may wait. */
+const IDS = Array.from({ length: 600 }, (_, i) => `live-${i}`);
+
+const start = async (context: TestContext, drainTimeout = '20s') => {
+  const held = await startHeld(slowSync(context), {
+    FEED_STREAM_WINDOW: '64KiB',
+    FEED_SESSION_WINDOW: '64KiB',
+    FEED_DRAIN_TIMEOUT: drainTimeout,
+    FEED_LOG_LEVEL: 'debug',
+    FEED_LOG_FORMAT: 'json',
+  });
+  return { ...held, log: new ServiceLog(held.service) };
+};
+
+/** An upload that has more to send than is taken, and goes on for as long as it may. */
+class LiveUpload {
+  private sent = 0;
+  private left = IDS.length;
+
+  private constructor(
+    readonly raw: RawClient,
+    readonly call: RawCall,
+  ) {}
+
+  static async begin(service: ServiceProcess, headers = {}): Promise<LiveUpload> {
+    const raw = await rawClient(service.grpcAddress);
+    const live = new LiveUpload(raw, raw.open('UploadEvents', headers).drop());
+    void live.send();
+    return live;
+  }
+
+  /** Waits until the service has as much of it as it takes, and has said that it is open. */
+  async blocked(log: ServiceLog): Promise<void> {
+    await until(() => this.sent > BLOCKED, 'an upload of more than 1 MiB');
+    await until(() => log.open.uploads === 1, 'an open upload');
+    expect(this.left).toBeGreaterThan(IDS.length / 2);
+  }
+
+  /** Waits until the service reads on, for whatever end. */
+  allSent(): Promise<void> {
+    return until(() => this.left === 0, 'an upload of which all is read');
+  }
+
+  private async send(): Promise<void> {
+    const { stream } = this.call;
+    for (const id of IDS) {
+      const framed = frame(codec.event.serialize(event(id, BODY)));
+      await new Promise((resolve) => stream.write(framed, resolve)); // called once it has left
+      this.sent += framed.length;
+      this.left--;
+    }
+  }
+}
+
+describe('a live upload that waits for room while a commit waits for the disk', () => {
+  test.for<{ ending: string; headers?: object; end?: (live: LiveUpload) => void; status: string }>([
+    {
+      ending: 'is cancelled',
+      end: ({ call }) => call.stream.close(constants.NGHTTP2_CANCEL),
+      status: 'CANCELLED',
+    },
+    {
+      ending: 'passes its deadline',
+      headers: { 'grpc-timeout': '4S' },
+      status: 'DEADLINE_EXCEEDED',
+    },
+    {
+      ending: 'loses its client',
+      end: ({ raw }) => raw.session.socket.destroy(),
+      status: 'CANCELLED',
+    },
+  ])(
+    'and $ending is not acknowledged, keeps a prefix, and is released once the disk answers',
+    async ({ headers, end, status }, context) => {
+      const { service, log, waits, release } = await start(context);
+      const live = await LiveUpload.begin(service, headers);
+      await waits();
+      await live.blocked(log);
+      end?.(live);
+      // A client that is still there is told at its deadline, not when the disk answers.
+      const trailers = await live.call.trailers;
+      expect(trailers?.['grpc-status']).toBe(end ? undefined : '4');
+      await live.call.closed;
+      release();
+      await until(() => log.open.uploads === 0, 'no open upload', 3_000);
+
+      const [ended] = log.ends.filter(({ method }) => method === UPLOAD).slice(1);
+      expect(ended).toMatchObject({ status });
+      const [before, ...stored] = await idsIn(service);
+      expect(before).toBe('before');
+      expect(stored.length * BODY.length).toBeGreaterThan(1_000_000);
+      expect(stored).toEqual(IDS.slice(0, ended.events));
+    },
+  );
+
+  test('and is drained ends with DRAINING and what is stored, and the process with 0', async (context) => {
+    const { service, log, waits, release, restart } = await start(context, '300ms');
+    const live = await LiveUpload.begin(service);
+    const answer = answerOf(live.call);
+    await waits();
+    await live.blocked(log);
+    service.process.kill('SIGTERM');
+    await live.allSent(); // and dropped: the drain's time is over
+    release();
+    const [, received] = /^UNAVAILABLE DRAINING received=(\d+)$/.exec(await answer) ?? [];
+    expect(await service.exited).toEqual({ code: 0, signal: null });
+    expect(log.open.uploads).toBe(0);
+    const [before, ...stored] = await idsIn(await restart());
+    expect(before).toBe('before');
+    expect(stored.length * BODY.length).toBeGreaterThan(1_000_000);
+    expect(stored).toEqual(IDS.slice(0, Number(received)));
+  });
+});
+
+test('the twin of an event in flight is not answered before it, is stored once, and has its cursor', async (context) => {
+  const { service, client, log, waits, release } = await start(context);
+  const answers: Upload[] = [];
+  const send = (of: typeof client) =>
+    upload(of, [event('a')]).then((answer) => void answers.push(answer));
+  const first = send(client);
+  await waits();
+  const second = send(service.connect());
+  await until(() => log.open.uploads === 2, 'both uploads');
+  expect(answers).toEqual([]);
+  release();
+  await Promise.all([first, second]);
+
+  const [one, other] = answers.map(({ result }) => result!);
+  expect([one, other]).toMatchObject([{ received: 1 }, { received: 1 }]);
+  expect(one.duplicates + other.duplicates).toBe(1);
+  expect(other.lastCursor).toBe(one.lastCursor);
+  expect(await idsIn(service)).toEqual(['before', 'a']);
+});

@@ -1,0 +1,153 @@
+import { constants } from 'node:http2';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Metadata, status } from '@grpc/grpc-js';
+import { expect, onTestFinished, test } from 'vitest';
+import { LINGER } from '../../src/grpc/transport/call.js';
+import { parseCursor } from '../../src/wire/cursor.js';
+import { codec, errorInfo, upload } from '../support/client.js';
+import { type RawCall, RawClient } from '../support/raw-client.js';
+import { ServiceProcess, temporaryDirectory } from '../support/service.js';
+import { until } from '../support/wait.js';
+import { decodeChat, encodeChat, eventsIn, framed, unframed } from '../wire/events.js';
+import { counted, NOTHING, type Observed } from './open-sets.js';
+import { ServiceLog } from './service-log.js';
+
+/** How long what is waiting may wait after a bad message (milliseconds). */
+const FLUSH_TIME = 2_000;
+/** On a busy machine; the service says what is open once a second. */
+const AT_ONCE = 2_000;
+/** Of a stream, in bytes. */
+const WINDOW = 16_384;
+
+async function start(settings: Record<string, string> = {}): Promise<Observed> {
+  const service = await ServiceProcess.start({
+    FEED_DATA_DIR: temporaryDirectory(),
+    FEED_LOG_LEVEL: 'debug',
+    FEED_LOG_FORMAT: 'json',
+    ...settings,
+  });
+  return { service, log: new ServiceLog(service) };
+}
+
+const positionOf = (cursor: string): number => parseCursor(cursor)!.position;
+
+/** A call of a client that reads nothing yet, and has room for so much. */
+async function open({ service }: Observed, method: string, window = WINDOW): Promise<RawCall> {
+  const raw = await RawClient.connect(service.grpcAddress, { initialWindowSize: window });
+  onTestFinished(() => raw.close());
+  return raw.open(method);
+}
+
+/** Reads a chunk, and waits before the next one. */
+function readSlowly({ stream }: RawCall, pause: number): Buffer[] {
+  const chunks: Buffer[] = [];
+  stream.on('data', (chunk: Buffer) => {
+    chunks.push(chunk);
+    stream.pause();
+    setTimeout(() => stream.resume(), pause);
+  });
+  return chunks;
+}
+
+/** A chat in a room, whose client has no room for the rest of an answer. */
+async function blockedChat(observed: Observed): Promise<RawCall> {
+  const chat = await open(observed, 'Chat');
+  chat.send(encodeChat({ room: 'lobby' })).send(encodeChat({ text: 'x'.repeat(64 * 1024) }));
+  await until(() => chat.stream.state.localWindowSize === 0, 'a window that is used up');
+  return chat;
+}
+
+test.each([
+  { what: 'what is no message', bad: Buffer.from([0xff]), reason: 'MESSAGE_INVALID' },
+  { what: 'a bad room name', bad: encodeChat({ room: 'a b' }), reason: 'TOPIC_INVALID' },
+])(
+  'a chat that nobody reads and that gets $what leaves its room at once, is over 2 s later, and reset after 2 s more',
+  async ({ bad, reason }) => {
+    const observed = await start();
+    const chat = await blockedChat(observed);
+    await counted(observed, { ...NOTHING, chats: 1, members: 1 }, AT_ONCE);
+    const sent = performance.now();
+    chat.stream.write(framed(encodeChat({ text: 'waits for the answer before it' }), bad));
+    await counted(observed, { ...NOTHING, chats: 1 }, AT_ONCE);
+    await counted(observed, NOTHING, FLUSH_TIME + AT_ONCE);
+    expect(observed.log.ends).toMatchObject([{ status: 'INVALID_ARGUMENT', reason }]);
+    await chat.closed;
+    expect(performance.now() - sent).toBeLessThan(FLUSH_TIME + LINGER + AT_ONCE);
+    expect(chat.stream.rstCode).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  },
+);
+
+test('a half-closed chat whose client reads slowly gets all that was waiting, then OK', async () => {
+  const observed = await start();
+  const chat = await blockedChat(observed);
+  const speaker = await open(observed, 'Chat');
+  const texts = Array.from({ length: 200 }, (_, i) => String(i).padEnd(1_000, '.'));
+  for (const text of texts) speaker.send(encodeChat({ room: 'lobby', text }));
+  speaker.send(encodeChat({ text: 'answered once all is said' }));
+  await new Promise((resolve) => speaker.stream.once('data', resolve));
+
+  chat.stream.end();
+  await counted(observed, { ...NOTHING, chats: 2, members: 1 }, AT_ONCE);
+  speaker.send(encodeChat({ room: 'lobby', text: 'too late' }));
+  const begun = performance.now();
+  const chunks = readSlowly(chat, 500);
+  expect((await chat.trailers)?.['grpc-status']).toBe('0');
+  await chat.closed; // and all is read
+  // Longer than a stream may wait for a client that does not read.
+  expect(performance.now() - begun).toBeGreaterThan(FLUSH_TIME + LINGER);
+  const [echo, ...heard] = unframed(Buffer.concat(chunks)).map(decodeChat);
+  expect(echo.from).toBe('server');
+  expect(heard.map(({ text }) => text)).toEqual(texts);
+});
+
+test('a half-closed chat whose client reads later gets the little that was waiting, then OK', async () => {
+  const observed = await start();
+  const first = await open(observed, 'Chat'); // a process learns from its first answer how to send directly
+  first.send(encodeChat({ text: 'hello' }));
+  await new Promise((resolve) => first.stream.once('data', resolve));
+  const chat = await open(observed, 'Chat', 1_000);
+  const texts = Array.from({ length: 50 }, (_, i) => String(i).padEnd(100, '.'));
+  chat.stream.end(framed(...texts.map((text) => encodeChat({ text }))));
+  await until(() => chat.stream.state.localWindowSize === 0, 'a window that is used up');
+  await sleep(LINGER + 1_000);
+  const chunks = readSlowly(chat, 0);
+  expect((await chat.trailers)?.['grpc-status']).toBe('0');
+  await chat.closed;
+  const answers = unframed(Buffer.concat(chunks)).map(decodeChat);
+  expect(answers.map(({ text }) => text)).toEqual(texts.map((text) => `echo: ${text}`));
+});
+
+test('a watch in full flow that retention overtakes is told so, without a gap before, and released', async () => {
+  const observed = await start({ FEED_RETENTION_MAX_BYTES: '1MiB' });
+  const client = observed.service.connect();
+  let next = 0;
+  const more = (): Promise<unknown> =>
+    upload(
+      client,
+      Array.from({ length: 64 }, () => ({
+        topic: 'orders',
+        id: String(next++),
+        body: 'x'.repeat(2 ** 16),
+      })),
+    );
+  await more();
+  const idle = await open(observed, 'Watch');
+  idle.stream.end(framed(codec.watchRequest.serialize({ topic: 'quiet' })));
+  const watch = await open(observed, 'Watch');
+  watch.stream.end(framed(codec.watchRequest.serialize({ topic: 'orders', position: 1 })));
+  const chunks = readSlowly(watch, 5);
+  const end: { trailers?: Awaited<typeof watch.trailers> } = {};
+  void watch.trailers.then((trailers) => (end.trailers = trailers));
+  for (let i = 0; i < 64 && !end.trailers; i++) await more();
+
+  expect(end.trailers?.['grpc-status']).toBe(String(status.OUT_OF_RANGE));
+  await watch.closed; // and all is read
+  const { reason, metadata } = errorInfo(Metadata.fromHttp2Headers(end.trailers!))!;
+  expect(reason).toBe('CURSOR_EXPIRED');
+  const seen = eventsIn(Buffer.concat(chunks));
+  const ids = seen.map(({ id }) => Number(id));
+  expect(ids.length).toBeGreaterThan(0);
+  expect(ids).toEqual(ids.map((_, i) => ids[0] + i));
+  expect(positionOf(metadata.earliest)).toBeGreaterThan(positionOf(seen.at(-1)!.cursor));
+  await counted(observed, { ...NOTHING, watches: 1, subscriptions: 1 }, AT_ONCE); // the idle one
+});
