@@ -88,13 +88,13 @@ export class RetentionTable {
    * @returns how many bytes of events were removed
    */
   keepWithin(stored: readonly StoredRun[], now: number, heldBytes: number): number {
-    const isIdle = stored.length === 0;
-    if (!isIdle) {
+    const isStoring = stored.length > 0;
+    if (isStoring) {
       const runs = stored.map(({ topic, first }) => [topic, first] as const);
       void this.order.put(positionKey(stored[0].first), { storedAt: stored[0].storedAt, runs });
     }
-    const wanted = isIdle ? Infinity : 2 * bytesOf(stored);
-    const slackShare = isIdle ? 0 : SLACK_SHARE;
+    const wanted = isStoring ? 2 * bytesOf(stored) : Infinity;
+    const slackShare = isStoring ? SLACK_SHARE : 0;
     // What a commit removes can still be read within it: so all is chosen first, and nothing twice.
     if (this.due.size === 0 && this.emptied.length === 0) {
       if (this.isFrontOver(now, heldBytes, slackShare)) this.chooseOldest(now, heldBytes);
@@ -103,7 +103,7 @@ export class RetentionTable {
       this.chooseOfTopics(new Set(stored.map((run) => run.topic)), SLACK_SHARE);
     const removed = this.removeSome(now, wanted);
     this.owed = this.isOverBytes(heldBytes - removed)
-      ? Math.max(0, this.owed + (isIdle ? 0 : wanted) - removed)
+      ? Math.max(0, this.owed + (isStoring ? wanted : 0) - removed)
       : 0;
     return removed;
   }
