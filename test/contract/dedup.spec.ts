@@ -21,6 +21,22 @@ const engines: [string, (directory: string) => EventRepository | Promise<EventRe
   ['memory', () => new MemoryRepository({ dedup: WINDOW, clock: testClock(() => now) })],
 ];
 
+class Failing extends MemoryRepository {
+  failing = false;
+  protected override commit(commit: Commit): Promise<void> {
+    return this.failing ? Promise.reject(new Error('no')) : super.commit(commit);
+  }
+}
+
+/** A log whose commits fail when the test says so. */
+function openFailing() {
+  const log = new Failing({ dedup: WINDOW, clock: testClock(() => now) });
+  onTestFinished(() => log.close());
+  const append = (...ids: string[]) =>
+    log.openWriter().append(checked(...ids.map((id) => ({ id, topic: 't' }))));
+  return { log, append };
+}
+
 describe.each(engines)('deduplication (%s)', (engine, openAt) => {
   async function open(directory = temporaryDirectory()) {
     now = Math.max(now, 1_000_000);
@@ -68,16 +84,8 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
   });
 
   it('does not know the id of an event whose commit failed', async () => {
-    class Failing extends MemoryRepository {
-      failing = true;
-      protected override commit(commit: Commit): Promise<void> {
-        return this.failing ? Promise.reject(new Error('no')) : super.commit(commit);
-      }
-    }
-    const log = new Failing({ dedup: WINDOW, clock: testClock(() => now) });
-    onTestFinished(() => log.close());
-    const append = (...ids: string[]) =>
-      log.openWriter().append(checked(...ids.map((id) => ({ id, topic: 't' }))));
+    const { log, append } = openFailing();
+    log.failing = true;
     await expect(append('a', 'b', 'a')).rejects.toThrow('no');
     log.failing = false;
     expect((await append('b', 'a')).duplicates).toBe(0);
@@ -85,16 +93,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
   });
 
   it('is not narrowed by events that the log refused', async () => {
-    class Failing extends MemoryRepository {
-      failing = false;
-      protected override commit(commit: Commit): Promise<void> {
-        return this.failing ? Promise.reject(new Error('no')) : super.commit(commit);
-      }
-    }
-    const log = new Failing({ dedup: WINDOW, clock: testClock(() => now) });
-    onTestFinished(() => log.close());
-    const append = (...ids: string[]) =>
-      log.openWriter().append(checked(...ids.map((id) => ({ id, topic: 't' }))));
+    const { log, append } = openFailing();
     const before = Array.from({ length: WINDOW.ids }, (_, i) => `before-${i}`);
     await append(...before);
     log.failing = true;
