@@ -248,11 +248,18 @@ export const mutants = [
     tests: ['test/contract/retention'],
   },
   {
-    name: 'log: a start forgets that the clock was ahead',
+    name: 'log: what was stored while the clock was ahead is not found since then',
     file: 'src/repository/log-clock.ts',
-    from: 'wall = storedAt, lag = 0 }',
-    to: 'wall = storedAt }, lag = 0',
+    from: 'Math.max(0, Date.now() - now(), lag)',
+    to: 'Math.max(0, Date.now() - now())',
     tests: ['test/repository/log-clock'],
+  },
+  {
+    name: 'log: forgets at a restart that the clock was ahead',
+    file: 'src/repository/lmdb/store.ts',
+    from: '          lag,\n',
+    to: '',
+    tests: ['test/contract/lmdb'],
   },
   {
     name: 'log: a run as large as its append',
