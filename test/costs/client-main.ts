@@ -29,6 +29,11 @@ const methods = {
     await call.end();
   },
 
+  /** Each in an upload of its own, one after the other. */
+  async uploadEach(topic: string, events: number): Promise<void> {
+    for (let i = 0; i < events; i++) await methods.upload(topic, 1, 1);
+  },
+
   /** Resolves when each watch has all its events. */
   async delivered(): Promise<void> {
     await read;

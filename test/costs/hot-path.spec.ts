@@ -63,4 +63,31 @@ describe('the hot path', () => {
       allocated: 30,
     });
   });
+
+  test('of an event that comes alone has a write and few objects for each watch, and no promise', async () => {
+    const watches = 200;
+    const events = 100;
+    const { grpcAddress } = await runService();
+    await client.call('connect', grpcAddress);
+    await client.call('upload', 'warm.up', EVENTS, 200);
+    const alone = await costOf(() => client.call('uploadEach', 'alone', events));
+    const all = await costOf(async () => {
+      await client.call('watch', 'costs', watches, events);
+      await client.call('uploadEach', 'costs', events);
+      await client.call('delivered');
+    });
+    const opening = await costOf(async () => {
+      await client.call('watch', 'opened', watches, 0);
+    });
+    const delivering = {
+      writes: all.writes - alone.writes - opening.writes,
+      copied: all.copied - alone.copied - opening.copied,
+      allocated: all.allocated - alone.allocated - opening.allocated,
+    };
+    expectWithin('an event delivered alone', per(events * watches, delivering), {
+      writes: 1.1,
+      copied: EVENT_BYTES / 10,
+      allocated: 400,
+    });
+  });
 });
