@@ -56,6 +56,7 @@ for (const seed of groups)
 
 // What does not happen in any of many histories is not tested by them.
 test.skipIf(groups.length < 2)('and everything happened in some of them', () => {
+  console.log('in all:', happened);
   expect(Object.entries(happened).filter(([, times]) => times === 0)).toEqual([]);
 });
 

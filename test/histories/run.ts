@@ -53,27 +53,30 @@ export async function run(
     const topic = topics[watcher.topic];
     const isEnd = (cursor: string): boolean => positionOf(cursor) >= (ends.get(topic) ?? Infinity);
     if (watcher.late > 0) await sleep(watcher.late);
-    const start = startOf(watcher, topic);
+    const start = await startOf(watcher, topic);
     const names = { watcher: called, topic };
     await follow(watcher, start, names, client, (call) => watches.push(call), isEnd);
   }
 
-  function startOf({ start, newest }: WatcherPlan, topic: string): WatchStart {
+  async function startOf({ start, newest }: WatcherPlan, topic: string): Promise<WatchStart> {
     if (start === 'last') return { is: 'last', count: newest };
     if (start === 'since') return { is: 'since', time: Date.now() - 100 * newest };
     if (start !== 'elsewhere') return { is: start };
-    const cursors = [
-      ...uploads
-        .filter(({ events, lastCursor }) => lastCursor && events.at(-1)?.topic !== topic)
-        .map(({ lastCursor }) => lastCursor),
-      ...watches.flatMap((watch) =>
-        watch.seen
-          .filter(({ id }) => id === '' || watch.topic !== topic)
-          .map(({ cursor }) => cursor),
-      ),
-    ];
-    if (cursors.length === 0) return { is: 'live' };
-    return { is: 'after', cursor: cursors[newest % cursors.length] };
+    for (;;) {
+      const cursors = cursorsFromElsewhere(topic);
+      if (cursors.length > 0) return { is: 'after', cursor: cursors[newest % cursors.length] };
+      await sleep(20); // none before a first upload is stored, and the ends of all topics are at last
+    }
+  }
+
+  function cursorsFromElsewhere(topic: string): string[] {
+    const stored = uploads.filter(
+      ({ events, lastCursor }) => lastCursor && events.at(-1)?.topic !== topic,
+    );
+    const seen = watches.flatMap((watch) =>
+      watch.seen.filter(({ id }) => id === '' || watch.topic !== topic),
+    );
+    return [...stored.map(({ lastCursor }) => lastCursor), ...seen.map(({ cursor }) => cursor)];
   }
 
   await Promise.all(
