@@ -16,8 +16,8 @@ export interface UploadRecord {
   readonly result:
     | { readonly is: 'stored'; readonly received: number; readonly duplicates: number }
     | { readonly is: 'failed'; readonly received: number; readonly reason: string }
-    /** Cancelled, or broken: any prefix may be stored. */
-    | { readonly is: 'unknown' };
+    /** Cancelled, or broken: any prefix may be stored. The code is gRPC's. */
+    | { readonly is: 'unknown'; readonly code: number };
   /** Of the last event, where all are stored. */
   readonly lastCursor: string;
   /** Between these times, milliseconds of the machine's clock. */

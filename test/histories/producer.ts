@@ -59,7 +59,7 @@ export async function upload(
     const info = errorInfo(error.metadata);
     answered.resolve(
       info?.metadata.received === undefined
-        ? { is: 'unknown' }
+        ? { is: 'unknown', code: error.code }
         : { is: 'failed', received: Number(info.metadata.received), reason: info.reason },
     );
   });

@@ -1,3 +1,4 @@
+import { status } from '@grpc/grpc-js';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type History,
@@ -96,8 +97,10 @@ export async function run(
       const call = await upload(await client(), events, { burst: 1, pause: 0, ending: 'finish' });
       uploads.push({ producer: `${name} end`, ...call });
       if (call.result.is === 'stored') return positionOf(call.lastCursor);
-      // An answer that this busy process did not read within 2 s is lost: as any producer, it asks again.
-      if (call.result.is !== 'unknown' || attempts === 5)
+      // The server gives up an answer that is not read within 2 s, and this process may be that busy: as any
+      // producer, it asks again.
+      const isReset = call.result.is === 'unknown' && call.result.code === status.RESOURCE_EXHAUSTED;
+      if (!isReset || attempts === 5)
         throw new Error(`the last upload failed: ${JSON.stringify(call)}`);
     }
   }

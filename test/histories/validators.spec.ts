@@ -209,7 +209,7 @@ test.each<[promise: string, what: string, history: History]>([
   [
     'durable',
     'a hole in what is stored of a broken upload',
-    { ...uploading(uploaded('p', 'axb', { is: 'unknown' })), retention: false },
+    { ...uploading(uploaded('p', 'axb', { is: 'unknown', code: 1 })), retention: false },
   ],
   [
     'neverEarly',
