@@ -139,27 +139,22 @@ let scratch = Buffer.allocUnsafe(64 * 1024);
 /**
  * The ids of framed events, framed themselves: what is kept of events that are removed. The answer is good until
  * the next is asked for.
- *
- * @param parts one after the other; each is read before the next is asked for
- * @param bytes of all parts
  */
-export function framedIds(parts: Iterable<Buffer>, bytes: number): Buffer {
-  if (scratch.length < bytes) scratch = Buffer.allocUnsafe(bytes); // an id is shorter than its event
+export function framedIds(events: Buffer): Buffer {
+  if (scratch.length < events.length) scratch = Buffer.allocUnsafe(events.length); // an id is shorter than its event
   let end = 0;
-  for (const events of parts) {
-    for (let at = 0; at < events.length;) {
-      const start = at + FRAME_HEADER_BYTES;
-      at = start + frameLength(events, at);
-      fields.read(events, start, at);
-      let length = 0;
-      while (fields.next()) {
-        if (fields.field !== ID) continue;
-        length = events.copy(scratch, end + FRAME_HEADER_BYTES, fields.start, fields.end);
-        break;
-      }
-      writeFrameHeader(scratch, end, length);
-      end += FRAME_HEADER_BYTES + length;
+  for (let at = 0; at < events.length;) {
+    const start = at + FRAME_HEADER_BYTES;
+    at = start + frameLength(events, at);
+    fields.read(events, start, at);
+    let length = 0;
+    while (fields.next()) {
+      if (fields.field !== ID) continue;
+      length = events.copy(scratch, end + FRAME_HEADER_BYTES, fields.start, fields.end);
+      break;
     }
+    writeFrameHeader(scratch, end, length);
+    end += FRAME_HEADER_BYTES + length;
   }
   return scratch.subarray(0, end);
 }

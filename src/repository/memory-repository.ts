@@ -106,7 +106,7 @@ export class MemoryRepository extends EmbeddedRepository {
   }
 
   private remove(run: StoredRun): void {
-    this.removed.push({ ...run, bytes: Buffer.from(framedIds([run.bytes], run.bytes.length)) });
+    this.removed.push({ ...run, bytes: Buffer.from(framedIds(run.bytes)) });
     this.tail.remove(run);
     this.floors.set(run.topic, run.last);
   }

@@ -1,7 +1,10 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { open as openLmdb } from 'lmdb';
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { positionKey, readRunKey } from '../../src/repository/lmdb/run-key.js';
+import { KEEP_ALL } from '../../src/repository/retention.js';
 import { type Cursor, parseCursor } from '../../src/wire/cursor.js';
 import { LogProcess } from '../repository/log-process.js';
 import { checked } from '../wire/events.js';
@@ -220,12 +223,53 @@ describe('lmdb', () => {
     expect([log.locate(lost), log.locate(fresh)]).toEqual(['other-epoch', 'in-log']);
   });
 
+  it('a log of an earlier version, whose runs are whole, is read, goes on, and is cut by retention', async () => {
+    const directory = newDirectory();
+    const before = await open(directory, true);
+    const bodies = [10, 9_000, 30_000, 4_000].map((size, i) => String(i).repeat(size));
+    const writer = before.openWriter();
+    for (const [i, body] of bodies.entries())
+      await writer.append(checked({ topic: 't', id: `old${i}`, body }));
+    await close(before);
+    await makeRunsWhole(join(directory, 'log'));
+
+    const again = await open(directory, true);
+    expect((await readAll(again, 't')).map(({ body }) => body)).toEqual(bodies);
+    await again.openWriter().append(checked({ topic: 't', id: 'new', body: bodies[2] }));
+    await close(again);
+
+    const retention = { ...KEEP_ALL, maxBytes: 65_000 };
+    const limited = await LmdbRepository.open({ directory, fsync: true, retention });
+    opened.add(limited);
+    await limited.openWriter().append(checked({ topic: 't', id: 'newer', body: bodies[2] }));
+    const floor = await limited.floor('t');
+    expect(ids(await readAll(limited, 't', floor))).toEqual(['old3', 'new', 'newer']);
+  });
+
   it('refuses a log of a format that it does not know', async () => {
     const directory = newDirectory();
-    const { open: openLmdb } = await import('lmdb');
     const root = openLmdb({ path: join(directory, 'log'), maxDbs: 8 });
-    await root.openDB({ name: 'meta', encoding: 'json' }).put('format', 2);
+    await root.openDB({ name: 'meta', encoding: 'json' }).put('format', 3);
     await root.close();
-    await expect(LmdbRepository.open({ directory, fsync: true })).rejects.toThrow(/format 2/);
+    await expect(LmdbRepository.open({ directory, fsync: true })).rejects.toThrow(/format 3/);
   });
 });
+
+/** Makes a log what an earlier version would have written. */
+async function makeRunsWhole(path: string): Promise<void> {
+  const root = openLmdb({ path, maxDbs: 8 });
+  const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const;
+  const runs = root.openDB<Buffer, Buffer>({ name: 'runs', ...bytes });
+  const pieces = root.openDB<Buffer, Buffer>({ name: 'pieces', ...bytes });
+  const meta = root.openDB<number, string>({ name: 'meta', encoding: 'json' });
+  const all = [...pieces.getRange({})];
+  expect(all.length).toBeGreaterThan(5);
+  for (const { key, value } of [...runs.getRange({})]) {
+    const first = positionKey(readRunKey(key).first);
+    const rest = all.filter((piece) => piece.key.subarray(0, first.length).equals(first));
+    await runs.put(key, Buffer.concat([value, ...rest.map((piece) => piece.value)]));
+  }
+  for (const { key } of all) await pieces.remove(key);
+  await meta.put('format', 1);
+  await root.close();
+}

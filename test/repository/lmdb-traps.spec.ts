@@ -15,9 +15,11 @@ import { afterEach, describe, expect, it, type TestContext } from 'vitest';
 import { open as openLmdb } from 'lmdb';
 import { refuseDamaged } from '../../src/repository/lmdb/damage.js';
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { KEEP_ALL } from '../../src/repository/retention.js';
 import { parseCursor } from '../../src/wire/cursor.js';
 import { ids, readAll } from '../contract/reading.js';
 import { temporaryDirectory } from '../contract/temporary.js';
+import { holesOf } from '../support/lmdb-holes.js';
 import { skip, useShim, works } from '../support/shim.js';
 import { checked } from '../wire/events.js';
 import { LogProcess, type LogProcessOptions } from './log-process.js';
@@ -391,4 +393,30 @@ describe('trap: a page is as large as the operating system has it', () => {
       expect(() => refuseDamaged(file)).toThrow('is damaged');
     },
   );
+});
+
+describe('trap: each commit goes through all holes of the file', () => {
+  it('what is removed leaves few of them, whatever the sizes, and what comes in fits them', async () => {
+    const directory = newDirectory();
+    const log = await LmdbRepository.open({
+      directory,
+      fsync: false,
+      dedup: { ids: 2_000, milliseconds: 60_000 },
+      retention: { ...KEEP_ALL, maxBytes: 64 * MIB },
+    });
+    endings.push(() => log.close());
+    const writer = log.openWriter();
+    for (let commit = 0; commit < 2_000; commit++) {
+      const events = Array.from({ length: 8 }, (_, topic) => ({
+        topic: `t${topic}`,
+        id: `${commit} ${topic}`,
+        body: 'x'.repeat(2_000 + ((commit * 53 + topic * 2_917) % 28_001)),
+      }));
+      await writer.append(checked(...events));
+    }
+    const holes = holesOf(join(directory, 'log', 'data.mdb'));
+    // Where runs lay in one piece each, there were more than a thousand, ever more, and as much free again.
+    expect(holes.length).toBeLessThan(500);
+    expect(holes.reduce((sum, pages) => sum + pages, 0) * 4096).toBeLessThan(4 * MIB);
+  });
 });

@@ -3,15 +3,17 @@ import type { Position } from '../../wire/cursor.js';
 import type { Commit } from '../append-queue.js';
 import type { DedupWindow, RecentIds } from '../recent-ids.js';
 import { positionKey, readPositionKey } from './run-key.js';
+import { PAGE_VALUE_BYTES } from './run-table.js';
 
-/** So many commits pass between looks for records to remove. */
+/** So many records are put between looks for some to remove. */
 const FORGET_EVERY = 32;
+/** A record fits on a page of LMDB: its time, and so many ids. */
+const IDS_OF_RECORD = (PAGE_VALUE_BYTES - 8) / 8;
 
-/** The id hashes of each commit's events, so that a start knows the newest ids without reading the log. */
+/** The id hashes of the events, by the commit, so that a start knows the newest ids without reading the log. */
 export class IdTable {
-  private commits = 0;
-  /** Up to where records were looked at, beyond the oldest that stay. */
-  private lookedAt: Buffer | undefined;
+  /** Put since records were looked at for removal. */
+  private records = 0;
 
   constructor(
     private readonly db: Database<Buffer, Buffer>,
@@ -37,37 +39,31 @@ export class IdTable {
     }
   }
 
-  /**
-   * To be called within a batch.
-   *
-   * @param mayHold whether events may be held of the commit that began at a position. While they are, its ids stay as
-   *   well: what was stored together is removed together. Holes of a few pages, all over the file, are what makes LMDB
-   *   slow.
-   */
-  put({ runs, ids }: Commit, mayHold: (commit: Position) => boolean): void {
-    if (this.window.ids === 0) return;
-    void this.db.put(positionKey(runs[0].first), record(runs[0].storedAt, ids));
-    if (++this.commits % FORGET_EVERY === 0) this.forget(mayHold, runs[0].storedAt);
+  /** To be called within a batch. */
+  put({ runs, ids }: Commit): void {
+    if (this.window.ids === 0 || runs.length === 0) return;
+    const { first, storedAt } = runs[0];
+    const all = joined(ids);
+    for (let at = 0; at < all.length; at += 2 * IDS_OF_RECORD) {
+      const part = all.subarray(at, at + 2 * IDS_OF_RECORD);
+      void this.db.put(positionKey(first + at / 2), record(storedAt, part));
+      this.records++;
+    }
+    if (this.records >= FORGET_EVERY) this.forget(storedAt);
   }
 
-  /** Removes a few records of which no id is needed any more. */
-  private forget(mayHold: (commit: Position) => boolean, now: number): void {
+  /** Removes records of which no id is needed any more: more than were put. */
+  private forget(now: number): void {
     const oldest = this.recent.oldest(now);
-    const atMost = 2 * FORGET_EVERY;
-    const isOver = (key: Buffer): boolean => !mayHold(readPositionKey(key));
+    const limit = 2 * this.records;
+    this.records = 0;
     // A record ends where the next one begins.
     let previous: Buffer | undefined;
-    for (const key of this.db.getKeys({ limit: atMost })) {
-      if (readPositionKey(key) > oldest || (previous && !isOver(previous))) break;
+    for (const key of this.db.getKeys({ limit })) {
+      if (readPositionKey(key) > oldest) break;
       if (previous) void this.db.remove(previous);
       previous = key;
     }
-    // The oldest may stay for ever, where topics have limits of their own: so some others, round and round.
-    const keys = [...this.db.getKeys({ start: this.lookedAt ?? previous, limit: atMost })];
-    const next = keys.findIndex((key) => readPositionKey(key) > oldest);
-    const end = next < 0 ? keys.length : next;
-    for (let i = 1; i < end; i++) if (isOver(keys[i - 1])) void this.db.remove(keys[i - 1]);
-    this.lookedAt = end < atMost ? undefined : keys[end - 1];
   }
 }
 
@@ -78,14 +74,23 @@ function idCount(ids: Uint32Array): number {
   return count;
 }
 
-/** The time of a commit, then the id hashes of its events, in order of position. */
-function record(storedAt: number, ids: readonly Uint32Array[]): Buffer {
-  const bytes = Buffer.allocUnsafe(8 + ids.reduce((sum, part) => sum + part.byteLength, 0));
+/** The time of a commit, then the id hashes of some of its events, in order of position. */
+function record(storedAt: number, ids: Uint32Array): Buffer {
+  const bytes = Buffer.allocUnsafe(8 + ids.byteLength);
   bytes.writeDoubleLE(storedAt, 0);
-  let at = 8;
-  for (const part of ids)
-    at += Buffer.from(part.buffer, part.byteOffset, part.byteLength).copy(bytes, at);
+  Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength).copy(bytes, 8);
   return bytes;
+}
+
+function joined(parts: readonly Uint32Array[]): Uint32Array {
+  if (parts.length === 1) return parts[0];
+  const all = new Uint32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 function readRecord(bytes: Buffer): { storedAt: number; ids: Uint32Array } {

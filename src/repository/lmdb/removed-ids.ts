@@ -4,9 +4,6 @@ import { framedId, framedIds } from '../deduplication.js';
 import type { RecentIds } from '../recent-ids.js';
 import { positionKey, readPositionKey, type RunKey } from './run-key.js';
 
-/** So many runs of a topic share a record: LMDB finds room for a few long records sooner than for many short ones. */
-const RUNS_OF_RECORD = 16;
-
 /** All of a key but the topic: 0, the first position, the last position and the time of the newest run. */
 const FIXED_BYTES = 1 + 6 + 6 + 6;
 /** Of each run in a record: its first position and its count. */
@@ -31,23 +28,19 @@ export class RemovedIds {
    * removes them.
    *
    * @param runs in their order, and next to each other
-   * @param events the bytes of some of the runs, each good until the next is asked for
+   * @param bytesOf the events of one of the runs, good until the next are asked for
    */
   keep(
     topic: string,
     runs: readonly RunKey[],
     now: number,
-    events: (start: number, end: number) => Iterable<Buffer>,
+    bytesOf: (run: number) => Buffer,
   ): void {
-    let start = runs.findIndex(({ last, storedAt }) =>
-      this.recent.isRemembered(last, storedAt, now),
-    );
-    if (start < 0) return;
-    for (; start < runs.length; start += RUNS_OF_RECORD) {
-      const part = runs.slice(start, start + RUNS_OF_RECORD);
-      const key = keyOf(topic, part[0].first, part[part.length - 1]);
-      void this.db.put(key, record(part, events(start, start + RUNS_OF_RECORD)));
-    }
+    runs.forEach((run, i) => {
+      if (!this.recent.isRemembered(run.last, run.storedAt, now)) return;
+      // A record a run, which nearly always fits on one page of LMDB (run-table.ts).
+      void this.db.put(keyOf(topic, run.first, run), record(run, bytesOf(i)));
+    });
   }
 
   /** Looks at a few records, and drops those that are remembered no more. To be called within a batch. */
@@ -76,15 +69,12 @@ export class RemovedIds {
   }
 }
 
-function record(runs: readonly RunKey[], events: Iterable<Buffer>): Buffer {
-  const head = Buffer.allocUnsafe(1 + runs.length * RUN_ENTRY_BYTES);
-  head[0] = runs.length;
-  runs.forEach(({ first, count }, i) => {
-    head.writeUIntBE(first, 1 + i * RUN_ENTRY_BYTES, 6);
-    head.writeUInt32BE(count, 7 + i * RUN_ENTRY_BYTES);
-  });
-  const bytes = runs.reduce((sum, { size }) => sum + size, 0);
-  return Buffer.concat([head, framedIds(events, bytes)]);
+function record({ first, count }: RunKey, events: Buffer): Buffer {
+  const head = Buffer.allocUnsafe(1 + RUN_ENTRY_BYTES);
+  head[0] = 1;
+  head.writeUIntBE(first, 1, 6);
+  head.writeUInt32BE(count, 7);
+  return Buffer.concat([head, framedIds(events)]);
 }
 
 function idIn(value: Buffer, position: Position): Buffer | undefined {

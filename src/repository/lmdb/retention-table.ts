@@ -6,7 +6,7 @@ import type { RemovedIds } from './removed-ids.js';
 import { positionKey, readRunKey } from './run-key.js';
 import type { RunTable } from './run-table.js';
 
-/** What a commit stored, for the day it becomes too old: the topic and first position of each run. */
+/** Some of what a commit stored, for the day it becomes too old: the topic and first position of each run. */
 export interface CommitRecord {
   readonly storedAt: number;
   readonly runs: readonly (readonly [topic: string, first: Position])[];
@@ -20,10 +20,18 @@ export interface CommitRecord {
 const SLACK_SHARE = 1 / 64;
 const MAX_SLACK_MILLISECONDS = 1_000;
 const MAX_SLACK_BYTES = 8 * 2 ** 20;
-/** A commit that stores removes twice as many bytes, and at least so many runs: always more than comes in. */
-const LEAST_RUNS = 8;
+/** A record fits on a page of LMDB (run-table.ts), but for very long topics. */
+const RUNS_OF_RECORD = 64;
 /** No commit removes more runs, or looks at more for removal, so that nobody waits long for it. */
 const MOST_RUNS = 512;
+/** What one commit removes: from so many topics, because each costs pages of its own, and so many bytes. */
+interface Enough {
+  readonly topics: number;
+  readonly bytes: number;
+}
+/** For a commit that stores, or twice as much as it stores: always more than comes in. */
+const ENOUGH: Enough = { topics: 64, bytes: 2 ** 20 };
+const EVERYTHING: Enough = { topics: Infinity, bytes: Infinity };
 /** Where runs are so small that it removes less, and so many bytes are owed, commits wait until they are removed. */
 const MOST_OWED = 4 * 2 ** 20;
 /** So many topics at a time are looked at that get nothing new: what they hold was stored under another limit. */
@@ -57,14 +65,6 @@ export class RetentionTable {
     return this.floors.get(topic) ?? 0;
   }
 
-  /**
-   * Whether anything of the commit that began at a position may be held, and there is a limit that will come to it:
-   * with topic limits alone, a commit may stay for ever.
-   */
-  mayHold(commit: Position): boolean {
-    return this.hasLimit && this.order.doesExist(positionKey(commit));
-  }
-
   /** Whether something is to be removed, though nothing is stored. */
   isDue(now: number, heldBytes: number, isIdle: boolean): boolean {
     if (isIdle && this.limits.topicMaxBytes > 0) this.chooseOfTopics(this.nextTopics(), 0);
@@ -89,21 +89,29 @@ export class RetentionTable {
    */
   keepWithin(stored: readonly StoredRun[], now: number, heldBytes: number): number {
     const isStoring = stored.length > 0;
-    if (isStoring) {
-      const runs = stored.map(({ topic, first }) => [topic, first] as const);
-      void this.order.put(positionKey(stored[0].first), { storedAt: stored[0].storedAt, runs });
+    for (let i = 0; i < stored.length; i += RUNS_OF_RECORD) {
+      const part = stored.slice(i, i + RUNS_OF_RECORD);
+      const runs = part.map(({ topic, first }) => [topic, first] as const);
+      void this.order.put(positionKey(part[0].first), { storedAt: part[0].storedAt, runs });
     }
-    const wanted = isStoring ? 2 * bytesOf(stored) : Infinity;
+    const storedBytes = bytesOf(stored);
+    const topics = new Set(stored.map((run) => run.topic));
+    const enough: Enough = isStoring
+      ? {
+          topics: Math.max(ENOUGH.topics, 2 * topics.size),
+          bytes: Math.max(ENOUGH.bytes, 2 * storedBytes),
+        }
+      : EVERYTHING;
     const slackShare = isStoring ? SLACK_SHARE : 0;
     // What a commit removes can still be read within it: so all is chosen first, and nothing twice.
     if (this.due.size === 0 && this.emptied.length === 0) {
-      if (this.isFrontOver(now, heldBytes, slackShare)) this.chooseOldest(now, heldBytes);
+      if (this.isFrontOver(now, heldBytes, slackShare))
+        this.chooseOldest(now, heldBytes, enough.bytes);
     }
-    if (this.limits.topicMaxBytes > 0)
-      this.chooseOfTopics(new Set(stored.map((run) => run.topic)), SLACK_SHARE);
-    const removed = this.removeSome(now, wanted);
+    if (this.limits.topicMaxBytes > 0) this.chooseOfTopics(topics, SLACK_SHARE);
+    const removed = this.removeSome(now, enough);
     this.owed = this.isOverBytes(heldBytes - removed)
-      ? Math.max(0, this.owed + (isStoring ? wanted : 0) - removed)
+      ? Math.max(0, this.owed + 2 * storedBytes - removed)
       : 0;
     return removed;
   }
@@ -115,11 +123,12 @@ export class RetentionTable {
     this.emptied = [];
   }
 
-  /** Of the oldest commits, as many as a commit may remove. */
-  private chooseOldest(now: number, heldBytes: number): void {
+  /** Of the oldest commits, about as much as a commit may remove. */
+  private chooseOldest(now: number, heldBytes: number, enoughBytes: number): void {
     let left = heldBytes;
     let looks = 0;
     for (let front = this.front; front; front = this.front = this.commitAfter(front.key)) {
+      if (heldBytes - left >= enoughBytes) return;
       const { key, record } = front;
       for (; front.next < record.runs.length; front.next++) {
         if (looks++ === MOST_RUNS || !this.isOver(record, now, left, 0)) return;
@@ -173,15 +182,15 @@ export class RetentionTable {
   /**
    * Topic by topic, because a topic's runs are next to each other.
    *
-   * @param wanted how many bytes are to be removed, if so many are due
-   * @returns how many were
+   * @returns how many bytes were removed
    */
-  private removeSome(now: number, wanted: number): number {
+  private removeSome(now: number, enough: Enough): number {
+    let topics = 0;
     let removed = 0;
     let bytes = 0;
-    const isEnough = (): boolean =>
-      removed >= MOST_RUNS || (removed >= LEAST_RUNS && bytes >= wanted);
+    const isEnough = (): boolean => removed >= MOST_RUNS || bytes >= enough.bytes;
     for (const [topic, upTo] of this.due) {
+      if (topics++ === enough.topics) break;
       const keys: Buffer[] = [];
       for (const key of this.runs.oldestKeys(topic, upTo)) {
         if (isEnough()) break;
@@ -206,9 +215,7 @@ export class RetentionTable {
 
   private removeRuns(topic: string, keys: readonly Buffer[], now: number): void {
     const runs = keys.map(readRunKey);
-    this.removedIds.keep(topic, runs, now, (start, end) =>
-      this.runs.bytesOf(keys.slice(start, end)),
-    );
+    this.removedIds.keep(topic, runs, now, (run) => this.runs.bytesOf(keys[run]));
     for (const key of keys) this.runs.remove(key);
     void this.floors.put(topic, runs[runs.length - 1].last);
   }

@@ -61,6 +61,14 @@ export function readRunKey(key: Buffer): RunKey {
   };
 }
 
+/** The key of what is not with the record of the run that starts at a position: its pieces, counted from 0. */
+export function pieceKey(first: Position, piece: number): Buffer {
+  const key = Buffer.allocUnsafe(8);
+  key.writeUIntBE(first, 0, 6);
+  key.writeUInt16BE(piece, 6);
+  return key;
+}
+
 /** The key of what belongs to a commit: the position of its first event; big-endian, so that they sort. */
 export function positionKey(position: Position): Buffer {
   const key = Buffer.allocUnsafe(6);

@@ -3,22 +3,44 @@ import type { Position } from '../../wire/cursor.js';
 import { cutAfter, type EventBatch } from '../../wire/event-batch.js';
 import type { StoredRun } from '../append-queue.js';
 import { joined } from '../tail.js';
-import { afterTopicKey, readRunKey, readTopic, runKey, type RunKey, startKey } from './run-key.js';
+import {
+  afterTopicKey,
+  pieceKey,
+  readRunKey,
+  readTopic,
+  runKey,
+  type RunKey,
+  startKey,
+} from './run-key.js';
 
-/** Each run of events as a record: what is known of it in the key, its bytes the value. */
+/**
+ * What LMDB has room for on one page. Of values that need several pages side by side, of many sizes, the removed ones
+ * leave holes that fit no other, ever more of them, and LMDB goes through all holes with each commit
+ * (docs/performance.md, "Retention"): a hole of one page fits all.
+ */
+export const PAGE_VALUE_BYTES = 4_072;
+
+/** Each run of events as a record: what is known of it in the key, its bytes the value, the rest of them in pieces. */
 export class RunTable {
   /** Where each topic of the commit that is being made goes on: its records can't be read yet. */
   private readonly ends = new Map<string, { ordinal: number; offset: number }>();
 
-  constructor(private readonly db: Database<Buffer, Buffer>) {}
+  constructor(
+    private readonly db: Database<Buffer, Buffer>,
+    /** What of a run's bytes is not with its record: not in a log of an earlier version. */
+    private readonly pieces: Database<Buffer, Buffer>,
+  ) {}
 
   /** To be called within one batch. */
   put(runs: readonly StoredRun[]): void {
     this.ends.clear();
     for (const run of runs) {
-      const { ordinal, offset } = this.ends.get(run.topic) ?? this.endOf(run.topic);
-      this.ends.set(run.topic, { ordinal: ordinal + run.count, offset: offset + run.bytes.length });
-      void this.db.put(runKey(run, ordinal, offset), run.bytes);
+      const { topic, first, count, bytes } = run;
+      const { ordinal, offset } = this.ends.get(topic) ?? this.endOf(topic);
+      this.ends.set(topic, { ordinal: ordinal + count, offset: offset + bytes.length });
+      const [head, ...rest] = piecesOf(bytes);
+      void this.db.put(runKey(run, ordinal, offset), head);
+      for (const [i, piece] of rest.entries()) void this.pieces.put(pieceKey(first, i), piece);
     }
   }
 
@@ -34,14 +56,17 @@ export class RunTable {
     return undefined;
   }
 
-  /** The bytes of runs that are there; each is good until the next is asked for, because it is not copied. */
-  *bytesOf(keys: readonly Buffer[]): Iterable<Buffer> {
-    for (const key of keys) yield this.db.getBinaryFast(key)!;
+  /** The bytes of a run that is there; good until the next are asked for. */
+  bytesOf(key: Buffer): Buffer {
+    return this.whole(readRunKey(key), this.db.getBinaryFast(key)!);
   }
 
   /** To be called within a batch. */
   remove(key: Buffer): void {
     void this.db.remove(key);
+    const { first, size } = readRunKey(key);
+    for (let i = 0; (i + 1) * PAGE_VALUE_BYTES < size; i++)
+      void this.pieces.remove(pieceKey(first, i));
   }
 
   /** Events after a position and up to the head: what leaves here is a copy. */
@@ -52,17 +77,18 @@ export class RunTable {
     if (holding && holding.last > after) {
       const { first, last, count } = holding;
       for (const { value } of this.db.getRange({ start: startKey(topic, first), limit: 1 })) {
-        parts.push(cutAfter({ first, last, count, bytes: value }, after));
+        const run = { first, last, count, bytes: this.whole(holding, value) };
+        parts.push(cutAfter(run, after));
         bytes = parts[0].bytes.length;
       }
       if (bytes >= maxBytes) return joined(parts);
     }
     const range = { start: startKey(topic, after + 1), end: startKey(topic, head + 1) };
     for (const { key, value } of this.db.getRange(range)) {
-      if (parts.length > 0 && bytes + value.length > maxBytes) break;
-      const { last, count } = readRunKey(key);
-      parts.push({ bytes: value, count, last });
-      bytes += value.length;
+      const run = readRunKey(key);
+      if (parts.length > 0 && bytes + run.size > maxBytes) break;
+      parts.push({ bytes: this.whole(run, value), count: run.count, last: run.last });
+      bytes += run.size;
     }
     return parts.length === 0 ? undefined : joined(parts);
   }
@@ -104,12 +130,33 @@ export class RunTable {
     return found;
   }
 
+  /** All bytes of a run, of which a record has some. */
+  private whole({ first, size }: RunKey, head: Buffer): Buffer {
+    if (head.length === size) return head;
+    const bytes = Buffer.allocUnsafe(size);
+    let at = head.copy(bytes, 0, 0, head.length);
+    for (let i = 0; at < size; i++) {
+      const piece = this.pieces.getBinaryFast(pieceKey(first, i));
+      if (!piece) throw new Error(`the log lacks a piece of the events at position ${first}`);
+      // LMDB reads into one buffer for all: it is longer than what it says.
+      at += piece.copy(bytes, at, 0, piece.length);
+    }
+    return bytes;
+  }
+
   private endOf(topic: string): { ordinal: number; offset: number } {
     const newest = this.newest(topic);
     return newest
       ? { ordinal: newest.ordinal + newest.count, offset: newest.offset + newest.size }
       : { ordinal: 0, offset: 0 };
   }
+}
+
+function piecesOf(bytes: Buffer): Buffer[] {
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += PAGE_VALUE_BYTES)
+    pieces.push(bytes.subarray(at, at + PAGE_VALUE_BYTES));
+  return pieces;
 }
 
 /** Beyond every position. */

@@ -11,7 +11,9 @@ import { RemovedIds } from './removed-ids.js';
 import { type CommitRecord, RetentionTable } from './retention-table.js';
 import { RunTable } from './run-table.js';
 
-const FORMAT = 1;
+const FORMAT = 2;
+/** Its runs have no pieces; what it gets now has. */
+const FORMAT_OF_WHOLE_RUNS = 1;
 /** Address space, not memory or disk: the log grows to it without a remap, and beyond it with one. */
 const MAP_BYTES = 64 * 2 ** 30;
 
@@ -64,7 +66,7 @@ export class Store {
    */
   async beginEpoch(head: Position): Promise<Epochs> {
     const format = this.meta.get('format') ?? FORMAT;
-    if (format !== FORMAT) {
+    if (format !== FORMAT && format !== FORMAT_OF_WHOLE_RUNS) {
       throw new Error(`the log has format ${JSON.stringify(format)}; this version reads ${FORMAT}`);
     }
     const known = (this.meta.get('epochs') as EpochStart[] | undefined) ?? [];
@@ -89,7 +91,7 @@ export class Store {
         }
       : { ...this.head(), bytes: heldBytes };
     this.runs.put(commit.runs);
-    if (newest) this.ids.put(commit, (first) => this.retention.mayHold(first));
+    this.ids.put(commit);
     void this.meta.put('head', head);
   }
 
@@ -147,6 +149,7 @@ export function openStore(
   const meta = root.openDB<unknown, string>({ name: 'meta', encoding: 'json' });
   const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const;
   const runs = root.openDB<Buffer, Buffer>({ name: 'runs', ...bytes });
+  const pieces = root.openDB<Buffer, Buffer>({ name: 'pieces', ...bytes });
   const ids = root.openDB<Buffer, Buffer>({ name: 'ids', ...bytes });
   const order = root.openDB<CommitRecord, Buffer>({
     name: 'order',
@@ -155,7 +158,7 @@ export function openStore(
   });
   const floors = root.openDB<Position, string>({ name: 'floors', encoding: 'json' });
   const removed = root.openDB<Buffer, Buffer>({ name: 'removed-ids', ...bytes });
-  const runTable = new RunTable(runs);
+  const runTable = new RunTable(runs, pieces);
   const removedIds = new RemovedIds(removed, recent);
   return new Store(
     path,
@@ -165,7 +168,7 @@ export function openStore(
     new RetentionTable(order, floors, runTable, removedIds, limits),
     removedIds,
     meta,
-    [meta, runs, ids, order, floors, removed],
+    [meta, runs, pieces, ids, order, floors, removed],
   );
 }
 
