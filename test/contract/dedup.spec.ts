@@ -189,6 +189,17 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect(await later.stored()).toEqual(['a', 'b', 'c', 'd', 'a']);
   });
 
+  it('knows after a restart every id of a large commit', async () => {
+    const before = await open();
+    const many = Array.from({ length: WINDOW.ids }, (_, i) => `many${i}`);
+    const { last } = await before.append(...many);
+    await before.close();
+    const after = await open(before.directory);
+    for (const id of [0, 500, 700, WINDOW.ids - 1].map((i) => many[i]))
+      expect((await after.append(id)).duplicates).toBe(1);
+    expect((await after.append(many[WINDOW.ids - 1])).last.position).toBe(last.position);
+  });
+
   it('does not keep what it no longer needs', async () => {
     const { append, log } = await open();
     for (let i = 0; i < 400; i++)

@@ -99,7 +99,8 @@ export async function run(
       if (call.result.is === 'stored') return positionOf(call.lastCursor);
       // The server gives up an answer that is not read within 2 s, and this process may be that busy: as any
       // producer, it asks again.
-      const isReset = call.result.is === 'unknown' && call.result.code === status.RESOURCE_EXHAUSTED;
+      const isReset =
+        call.result.is === 'unknown' && call.result.code === status.RESOURCE_EXHAUSTED;
       if (!isReset || attempts === 5)
         throw new Error(`the last upload failed: ${JSON.stringify(call)}`);
     }

@@ -215,7 +215,7 @@ export const mutants = [
   {
     name: 'dedup: forgets what retention removes',
     file: 'src/repository/lmdb/removed-ids.ts',
-    from: 'if (start < 0) return;',
+    from: 'if (!this.recent.isRemembered(run.last, run.storedAt, now)) return;',
     to: 'return;',
     tests: ['test/contract/retention'],
   },
@@ -246,6 +246,27 @@ export const mutants = [
     from: 'if (isIdle && this.limits.topicMaxBytes > 0)',
     to: 'if (isIdle && this.limits.topicMaxBytes < 0)',
     tests: ['test/contract/retention'],
+  },
+  {
+    name: 'log: runs lie in one piece each, and leave holes that fit no other',
+    file: 'src/repository/lmdb/run-table.ts',
+    from: 'for (let at = 0; at < bytes.length; at += PAGE_VALUE_BYTES)\n    pieces.push(bytes.subarray(at, at + PAGE_VALUE_BYTES));',
+    to: 'pieces.push(bytes);',
+    tests: ['test/repository/lmdb-traps'],
+  },
+  {
+    name: 'log: a removed run leaves its pieces',
+    file: 'src/repository/lmdb/run-table.ts',
+    from: 'void this.pieces.remove(pieceKey(first, i));',
+    to: 'void pieceKey(first, i);',
+    tests: ['test/repository/lmdb-traps', 'test/contract/retention'],
+  },
+  {
+    name: 'log: the ids of a large commit are of its first events',
+    file: 'src/repository/lmdb/id-table.ts',
+    from: 'first + at / 2',
+    to: 'first + at',
+    tests: ['test/contract'],
   },
   {
     name: 'log: what was stored while the clock was ahead is not found since then',
