@@ -25,11 +25,14 @@ export function loadContract(): PackageDefinition {
   );
 }
 
+/** Loaded once: it takes tens of milliseconds of each start. */
+export const contract = loadContract();
+
 const asIs = (bytes: Buffer): Buffer => bytes;
 
 /** Requests and streams of events and chat messages stay bytes: src/wire checks and makes them, in batches. */
-export function keepAsBytes(contract: PackageDefinition): void {
-  for (const method of Object.values(contract[SERVICE]) as MethodDefinition<object, object>[]) {
+export function keepAsBytes(loaded: PackageDefinition): void {
+  for (const method of Object.values(loaded[SERVICE]) as MethodDefinition<object, object>[]) {
     method.requestDeserialize = asIs;
     if (method.responseStream) method.responseSerialize = asIs as never;
   }

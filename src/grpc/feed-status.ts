@@ -1,7 +1,7 @@
 import { Metadata, status } from '@grpc/grpc-js';
 import type { MessageTypeDefinition } from '@grpc/proto-loader';
 import type { FeedError, Reason } from '../feed/errors.js';
-import { loadContract, PACKAGE } from './contract.js';
+import { contract, PACKAGE } from './contract.js';
 
 /** The status of each reason: the contract's error table. */
 const STATUS: Record<Reason, status> = {
@@ -23,7 +23,6 @@ const STATUS: Record<Reason, status> = {
   DRAINING: status.UNAVAILABLE,
 };
 
-const contract = loadContract();
 type MessageType = MessageTypeDefinition<object, object>;
 const Status = contract['google.rpc.Status'] as MessageType;
 const ErrorInfo = contract['google.rpc.ErrorInfo'] as MessageType;

@@ -8,7 +8,7 @@ import { FeedModule } from '../feed/feed.module.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
 import { logEnd } from './call-log.js';
-import { keepAsBytes, loadContract, PACKAGE, SERVICE } from './contract.js';
+import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { FeedController } from './feed.controller.js';
 import { feedStatus } from './feed-status.js';
 import { createReflection } from './reflection.js';
@@ -19,7 +19,6 @@ const KEEPALIVE_TIME = 30_000;
 const KEEPALIVE_TIMEOUT = 10_000;
 
 function createStrategy(config: Config, log: Logger, health: HealthImplementation): StreamStrategy {
-  const contract = loadContract();
   return new StreamStrategy({
     grpc: {
       package: PACKAGE,

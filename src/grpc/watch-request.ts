@@ -3,9 +3,9 @@ import { FeedError } from '../feed/errors.js';
 import type { WatchRequest } from '../gen/feed/v1/feed.js';
 import { FieldReader } from '../wire/protobuf.js';
 import { watchRequestProblem } from '../wire/watch-request.js';
-import { loadContract } from './contract.js';
+import { contract } from './contract.js';
 
-const codec = loadContract()['feed.v1.WatchRequest'] as MessageTypeDefinition<object, WatchRequest>;
+const codec = contract['feed.v1.WatchRequest'] as MessageTypeDefinition<object, WatchRequest>;
 
 /** The fields of the oneof, by their numbers. */
 const STARTS = { 2: 'afterCursor', 3: 'position', 4: 'since', 5: 'last' } as const;
