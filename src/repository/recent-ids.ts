@@ -96,6 +96,15 @@ export class RecentIds {
     this.next = slot + 1 === this.capacity ? 0 : slot + 1;
   }
 
+  /** Makes room for so many entries where there is none yet: growing to it takes as long as filling it. */
+  reserve(count: number): void {
+    if (this.added > 0) return;
+    while (this.capacity < Math.min(count, this.window.ids))
+      this.capacity = Math.min(2 * this.capacity, this.window.ids);
+    this.entries = new Uint32Array(WORDS * this.capacity);
+    this.newest = buckets(this.capacity);
+  }
+
   /** From here on, rollBack() takes back what is added. */
   mark(): void {
     this.marked = { added: this.added, expired: this.expired };

@@ -31,6 +31,7 @@ export class IdTable {
       records.push(found);
       left -= idCount(found.ids);
     }
+    this.recent.reserve(this.window.ids - left);
     for (const { first, storedAt, ids } of records.toReversed()) {
       for (let i = 0; i < ids.length; i += 2) {
         if (ids[i] !== 0 || ids[i + 1] !== 0)
