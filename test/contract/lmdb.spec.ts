@@ -264,7 +264,8 @@ async function makeRunsWhole(path: string): Promise<void> {
   const meta = root.openDB<number, string>({ name: 'meta', encoding: 'json' });
   const all = [...pieces.getRange({})];
   expect(all.length).toBeGreaterThan(5);
-  for (const { key, value } of [...runs.getRange({})]) {
+  const heads = [...runs.getRange({})];
+  for (const { key, value } of heads) {
     const first = positionKey(readRunKey(key).first);
     const rest = all.filter((piece) => piece.key.subarray(0, first.length).equals(first));
     await runs.put(key, Buffer.concat([value, ...rest.map((piece) => piece.value)]));

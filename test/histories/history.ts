@@ -1,3 +1,4 @@
+import type { status } from '@grpc/grpc-js';
 import { parseCursor, type Position } from '../../src/wire/cursor.js';
 
 /** What producers and watchers of some topics did and saw: plain data, in the words of the contract. */
@@ -17,7 +18,7 @@ export interface UploadRecord {
     | { readonly is: 'stored'; readonly received: number; readonly duplicates: number }
     | { readonly is: 'failed'; readonly received: number; readonly reason: string }
     /** Cancelled, or broken: any prefix may be stored. The code is gRPC's. */
-    | { readonly is: 'unknown'; readonly code: number };
+    | { readonly is: 'unknown'; readonly code: status };
   /** Of the last event, where all are stored. */
   readonly lastCursor: string;
   /** Between these times, milliseconds of the machine's clock. */

@@ -1,3 +1,4 @@
+import { status } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import { epochOf, formatCursor } from '../../src/wire/cursor.js';
 import type { History, Seen, UploadRecord, WatchRecord } from './history.js';
@@ -209,7 +210,10 @@ test.each<[promise: string, what: string, history: History]>([
   [
     'durable',
     'a hole in what is stored of a broken upload',
-    { ...uploading(uploaded('p', 'axb', { is: 'unknown', code: 1 })), retention: false },
+    {
+      ...uploading(uploaded('p', 'axb', { is: 'unknown', code: status.CANCELLED })),
+      retention: false,
+    },
   ],
   [
     'neverEarly',
