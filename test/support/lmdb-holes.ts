@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 
 // Where things are in an LMDB file of lmdb-js: mdb.c, struct MDB_page, MDB_meta, MDB_node.
-const META = { freeRoot: 88, lastPage: 144, transaction: 152 };
+const META = { pageBytes: 48, freeRoot: 88, transaction: 152 };
 const PAGE = { flags: 18, lower: 20, nodes: 24 };
 const BRANCH = 1;
 const ON_OTHER_PAGES = 1;
@@ -9,7 +9,7 @@ const ON_OTHER_PAGES = 1;
 /** The stretches of pages of an LMDB file that hold nothing, as of its last commit: how many pages each. */
 export function holesOf(path: string): number[] {
   const file = readFileSync(path);
-  const pageBytes = file.readUInt32LE(48);
+  const pageBytes = file.readUInt32LE(META.pageBytes);
   const number = (at: number): number => Number(file.readBigInt64LE(at));
   const metas = [0, pageBytes];
   const meta = metas.reduce((a, b) =>

@@ -18,7 +18,10 @@ export class RemovedIds {
   private lookedAt: Buffer | undefined;
 
   constructor(
-    /** Some runs of a topic: how many, where each starts and how many events it had; then their ids, framed. */
+    /**
+     * A run of a topic, or some in a log of an earlier version: how many, where each starts and how many events it had;
+     * then their ids, framed.
+     */
     private readonly db: Database<Buffer, Buffer>,
     private readonly recent: RecentIds,
   ) {}
@@ -27,7 +30,6 @@ export class RemovedIds {
    * Keeps the ids of runs that are removed, of those that are remembered. To be called within the batch that
    * removes them.
    *
-   * @param runs in their order, and next to each other
    * @param bytesOf the events of one of the runs, good until the next are asked for
    */
   keep(

@@ -67,7 +67,9 @@ export class Store {
   async beginEpoch(head: Position): Promise<Epochs> {
     const format = this.meta.get('format') ?? FORMAT;
     if (format !== FORMAT && format !== FORMAT_OF_WHOLE_RUNS) {
-      throw new Error(`the log has format ${JSON.stringify(format)}; this version reads ${FORMAT}`);
+      throw new Error(
+        `the log has format ${JSON.stringify(format)}; this version reads up to ${FORMAT}`,
+      );
     }
     const known = (this.meta.get('epochs') as EpochStart[] | undefined) ?? [];
     const epochs = new Epochs(known).begun(head);
