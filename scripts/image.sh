@@ -113,8 +113,8 @@ podman image unmount "$IMAGE" >/dev/null
 
 # No network but its own loopback, where the client joins it: so no port of this machine is used. Low limits,
 # because podman's own are higher than some machines allow their root to set.
-start() {
-  podman run --detach --name feed --network none --volume feed:/data \
+start() { # options of podman run
+  podman run "$@" --detach --name feed --network none --volume feed:/data \
     --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges \
     --ulimit nofile=4096:4096 --ulimit nproc=1024:1024 "$IMAGE" >"$work/log" 2>&1 ||
     fail 'the container did not start' "$work/log"
@@ -188,8 +188,12 @@ put
 is 'process 1' 'node dist/main.js ' "$(podman exec feed cat /proc/1/cmdline | tr '\0' ' ')"
 get 'the event watched'
 stop
-start
+start --env NODE_DEBUG_NATIVE=COMPILE_CACHE
 get 'the event watched after a restart on the same volume'
+podman logs feed >"$work/log" 2>&1
+compiled=$(grep -c 'V8 code cache for .* was accepted' "$work/log" || true)
+[ "$compiled" -gt 1000 ] || fail "only $compiled modules came compiled with the image" "$work/log"
+say "ok: $compiled modules came compiled with the image"
 stop
 # While it starts: process 1 gets no signal that it does not handle yet.
 start

@@ -25,7 +25,7 @@ export async function run(signals: { drain: () => void }): Promise<void> {
     process.stderr.write(`Feed can't start with these settings:\n${error.message}\n`);
     process.exit(EXIT_CONFIG);
   }
-  const processLog = createLog(config);
+  const processLog = await createLog(config);
   tuneHeap();
   try {
     const { app } = await startService(config, processLog.log);

@@ -402,6 +402,20 @@ export const mutants = [
     tests: ['test/e2e/chat', '-t', 'a member that does not read'],
   },
   {
+    name: 'rooms: a chat speaks on after its end',
+    file: 'src/feed/chat.ts',
+    from: 'if (!this.isOpen) return;\n          }\n          seat.say',
+    to: '}\n          seat.say',
+    tests: ['test/feed/chat'],
+  },
+  {
+    name: 'log: closes a moment after the last commit',
+    file: 'src/repository/append-queue.ts',
+    from: 'this.idle = () => resolve(close());',
+    to: 'this.idle = () => resolve(void Promise.resolve().then(close));',
+    tests: ['test/repository/append-queue', '-t', 'close'],
+  },
+  {
     name: 'rooms: a half-closed chat stays',
     file: 'src/feed/chat.ts',
     from: 'this.leave();\n    if (failure && this.isOpen)',

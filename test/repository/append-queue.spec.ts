@@ -446,6 +446,29 @@ describe('close', () => {
     expect(idsOf(store.published)).toEqual(['1', '2']);
   });
 
+  it('leaves nobody without an answer who appends while it ends', async () => {
+    const store = new Store();
+    const writer = store.queue.openWriter();
+    const append = (id: string) => writer.append(checked({ id, topic: 't', body: '' }));
+    const first = append('first');
+    const closed = store.queue.close();
+    // Each a turn of the microtasks later than the one before: some come before the log is closed, some after.
+    const late = first.then(async () => {
+      const answers: Promise<unknown>[] = [];
+      for (let i = 0; i < 10; i++) {
+        answers.push(append(String(i)));
+        await Promise.resolve();
+      }
+      return Promise.allSettled(answers);
+    });
+    await store.begins();
+    store.manual = false;
+    await store.finish();
+    await closed;
+    const stored = (await late).filter(({ status }) => status === 'fulfilled').length;
+    expect(store.published).toHaveLength(1 + stored);
+  });
+
   it('is done when the last commit fails, too', async () => {
     const store = new Store();
     const outcome = Promise.allSettled([store.append(store.queue.openWriter(), '1')]);

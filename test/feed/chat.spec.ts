@@ -1,0 +1,48 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { LocalBroker } from '../../src/broker/local-broker.js';
+import { Chats } from '../../src/feed/chat.js';
+import { decodeChat, encodeChat, received, unframed } from '../wire/events.js';
+
+// What falls into single turns of the event loop, which no client can time; the rest of chats is test/e2e's.
+
+const broker = new LocalBroker();
+const chats = new Chats(broker);
+
+afterEach(() => broker.onApplicationShutdown());
+
+describe('a chat that ends while it waits for a room', () => {
+  it('says nothing more there, and joins no other room', async () => {
+    let fall = 0;
+    const member = chats.chat(sent([{ room: 'r' }]), () => fall++);
+    member.open(() => {});
+    await turns(1);
+
+    // Beyond half of what a member may have waiting, speakers wait for it.
+    const said = Array.from({ length: 200 }, (_, i) => ({ room: 'r', text: String(i) }));
+    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), () => fall++);
+    speaker.open(() => {});
+    await turns(2);
+    expect(broker.seats).toBe(2);
+    await speaker.close();
+    await turns(40);
+
+    const { bytes } = (await member.take())!;
+    const heard = unframed(bytes).map((message) => decodeChat(message).text);
+    expect(heard.length).toBeGreaterThan(100);
+    expect(heard).toEqual(said.slice(0, heard.length).map(({ text }) => text));
+    expect(heard.length).toBeLessThan(said.length);
+    expect(broker.seats).toBe(1);
+    await member.close();
+    expect([broker.seats, chats.open, fall]).toEqual([0, 0, 0]);
+  });
+});
+
+/** Messages that came in together, from a client that stays. */
+async function* sent(messages: readonly Parameters<typeof encodeChat>[0][]) {
+  yield received(...messages.map(encodeChat));
+  await new Promise(() => {});
+}
+
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise(setImmediate);
+}
