@@ -130,6 +130,7 @@ config:
   retentionMaxAge: 168h
   retentionMaxBytes: 7GiB
   retentionTopicMaxBytes: 1GiB
+  quotaBytes: 0B
   streamWindow: 2MiB
   sessionWindow: 32MiB
   logLevel: debug

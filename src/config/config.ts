@@ -28,6 +28,8 @@ export const SETTINGS = z.object({
   FEED_RETENTION_MAX_BYTES: size('0B', '100000GiB').prefault('0B'),
   /** The same for the events of each topic. */
   FEED_RETENTION_TOPIC_MAX_BYTES: size('0B', '100000GiB').prefault('0B'),
+  /** Uploads that would take all that is held over it are refused, and nothing is removed; 0B: no limit. */
+  FEED_QUOTA_BYTES: size('0B', '100000GiB').prefault('0B'),
   /** How much of one upload or chat may be under way towards the server: HTTP/2's stream window. */
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
   /** The same for all streams of one connection: HTTP/2's session window. */
@@ -63,6 +65,7 @@ export interface Config {
     readonly maxAge: number;
     readonly maxBytes: number;
     readonly topicMaxBytes: number;
+    readonly quotaBytes: number;
   };
   readonly streamWindow: number;
   readonly sessionWindow: number;
@@ -122,6 +125,15 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
       'FEED_STREAM_WINDOW is larger than FEED_SESSION_WINDOW, which holds all streams of a connection',
     );
   }
+  if (
+    parsed.success &&
+    parsed.data.FEED_QUOTA_BYTES > 0 &&
+    parsed.data.FEED_RETENTION_MAX_BYTES > 0
+  ) {
+    problems.push(
+      'FEED_QUOTA_BYTES refuses uploads where FEED_RETENTION_MAX_BYTES removes the oldest events: set one of them',
+    );
+  }
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems.join('\n'));
 
   const settings = parsed.data;
@@ -138,6 +150,7 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
       maxAge: settings.FEED_RETENTION_MAX_AGE,
       maxBytes: settings.FEED_RETENTION_MAX_BYTES,
       topicMaxBytes: settings.FEED_RETENTION_TOPIC_MAX_BYTES,
+      quotaBytes: settings.FEED_QUOTA_BYTES,
     },
     streamWindow: settings.FEED_STREAM_WINDOW,
     sessionWindow: settings.FEED_SESSION_WINDOW,

@@ -7,7 +7,7 @@ import { Epochs } from './epochs.js';
 import { type Durability, EventsRemovedError } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from './recent-ids.js';
-import { KEEP_ALL, type RetentionLimits } from './retention.js';
+import { KEEP_ALL, overQuota, type RetentionLimits } from './retention.js';
 
 export interface MemoryOptions {
   readonly dedup?: DedupWindow;
@@ -87,6 +87,9 @@ export class MemoryRepository extends EmbeddedRepository {
   /** What is stored is added when it is published: what is removed here makes room for it. */
   protected override commit({ runs }: Commit): Promise<void> {
     while (this.isRetentionDue()) this.remove(this.tail.oldest!);
+    const stored = runs.reduce((sum, run) => sum + run.bytes.length, 0);
+    const full = overQuota(this.retention, this.tail.bytes, stored);
+    if (full) return Promise.reject(full);
     const { topicMaxBytes } = this.retention;
     for (const topic of topicMaxBytes > 0 ? new Set(runs.map((run) => run.topic)) : []) {
       const held = this.tail.runs(topic);

@@ -35,7 +35,7 @@ describe('without any setting', () => {
       maxEventBytes: 1024 * 1024,
       dedupWindow: 120_000,
       dedupIds: 1_000_000,
-      retention: { maxAge: 0, maxBytes: 0, topicMaxBytes: 0 },
+      retention: { maxAge: 0, maxBytes: 0, topicMaxBytes: 0, quotaBytes: 0 },
       streamWindow: 1024 * 1024,
       sessionWindow: 16 * 1024 * 1024,
       drainDelay: 0,
@@ -68,6 +68,7 @@ describe('settings', () => {
           FEED_RETENTION_MAX_AGE: '168h',
           FEED_RETENTION_MAX_BYTES: '20GiB',
           FEED_RETENTION_TOPIC_MAX_BYTES: '1GiB',
+          FEED_QUOTA_BYTES: '0B',
           FEED_STREAM_WINDOW: '64KiB',
           FEED_SESSION_WINDOW: '256MiB',
           FEED_DRAIN_DELAY: '1500ms',
@@ -86,7 +87,12 @@ describe('settings', () => {
       maxEventBytes: 2_000_000,
       dedupWindow: 600_000,
       dedupIds: 5_000,
-      retention: { maxAge: 604_800_000, maxBytes: 20 * 2 ** 30, topicMaxBytes: 2 ** 30 },
+      retention: {
+        maxAge: 604_800_000,
+        maxBytes: 20 * 2 ** 30,
+        topicMaxBytes: 2 ** 30,
+        quotaBytes: 0,
+      },
       streamWindow: 64 * 1024,
       sessionWindow: 256 * 1024 * 1024,
       drainDelay: 1_500,
@@ -100,6 +106,15 @@ describe('settings', () => {
     const config = readConfig({}, false);
     expect(() => Object.assign(config, { dataDir: '/elsewhere' })).toThrow(TypeError);
     expect(config.dataDir).toBe('./data');
+  });
+
+  it('refuse what is over a limit, or remove it: not both', () => {
+    const quota = { FEED_QUOTA_BYTES: '7GiB' };
+    expect(readConfig(quota, false).retention.quotaBytes).toBe(7 * 2 ** 30);
+    expect(problemOf({ ...quota, FEED_RETENTION_TOPIC_MAX_BYTES: '1GiB' })).toBe('');
+    expect(problemOf({ ...quota, FEED_RETENTION_MAX_BYTES: '7GiB' })).toMatch(
+      /FEED_QUOTA_BYTES.*FEED_RETENTION_MAX_BYTES/,
+    );
   });
 
   it('of memory keep nothing on disk, and do not pretend to', () => {
@@ -145,6 +160,7 @@ describe('a value that cannot be used', () => {
     FEED_RETENTION_MAX_AGE: ['', '7d', '-1h'],
     FEED_RETENTION_MAX_BYTES: ['', '1TB', '0', '-1GiB'],
     FEED_RETENTION_TOPIC_MAX_BYTES: ['', 'all'],
+    FEED_QUOTA_BYTES: ['', '1TB', '0'],
     FEED_STREAM_WINDOW: ['', '0KiB', '63KiB', '65MiB', '64'],
     FEED_SESSION_WINDOW: ['', '63KiB', '257MiB', '1GiB'],
     FEED_DRAIN_DELAY: ['', '0', '10', '-1s', '11m', '1h', '1.5s', '5 s', '1KiB', 's', '1sec'],

@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { errorInfo, type FeedClient, upload } from '../support/client.js';
 import { smallDisk } from '../support/disk.js';
-import { ServiceProcess } from '../support/service.js';
+import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { until } from '../support/wait.js';
 
 const MIB = 2 ** 20;
@@ -169,5 +169,39 @@ describe('a full disk', { timeout: 60_000 }, () => {
     }
     disk.free();
     await goesOn(client, stored);
+  });
+});
+
+describe('a quota', () => {
+  test.each(['lmdb', 'memory'])('refuses as a full disk does (%s)', async (engine) => {
+    const settings = {
+      FEED_ENGINE: engine,
+      FEED_DATA_DIR: temporaryDirectory(),
+      FEED_QUOTA_BYTES: '16MiB',
+    };
+    let service = await ServiceProcess.start(settings);
+    let client = service.connect();
+    const stored = await fillAll(client);
+    const bytes = (stored.orders.length + stored.invoices.length) * BODY.length;
+    expect(bytes).toBeGreaterThan(7 * MIB);
+    expect(bytes).toBeLessThan(16 * MIB);
+    expect(await readAll(client)).toEqual(stored);
+    expect(await probes(service)).toEqual(READY);
+    expect((await upload(client, events('orders', 0, 64))).result?.duplicates).toBe(64);
+    if (engine === 'memory') return;
+
+    // What was there before a restart counts.
+    const restart = async (age: Record<string, string>): Promise<void> => {
+      await service.kill('SIGTERM');
+      service = await ServiceProcess.start({ ...settings, ...age });
+      client = service.connect();
+    };
+    await restart({});
+    const { error } = await upload(client, events('orders', stored.orders.length, 64));
+    expect(errorInfo(error!.metadata)?.reason).toBe('STORAGE_FULL');
+    expect(error!.details).toContain('FEED_QUOTA_BYTES');
+    // Events are taken again once those have become too old.
+    await restart({ FEED_RETENTION_MAX_AGE: '2s' });
+    await untilTaken(client, stored);
   });
 });

@@ -409,6 +409,13 @@ export const mutants = [
     tests: ['test/feed/chat'],
   },
   {
+    name: 'quota: forgets what is held',
+    file: 'src/repository/lmdb/lmdb-repository.ts',
+    from: 'overQuota(this.limits, this.heldBytes, stored)',
+    to: 'overQuota(this.limits, 0, stored)',
+    tests: ['test/faults/full-disk', '-t', 'a quota'],
+  },
+  {
     name: 'log: closes a moment after the last commit',
     file: 'src/repository/append-queue.ts',
     from: 'this.idle = () => resolve(close());',

@@ -7,7 +7,7 @@ import { EmbeddedRepository, type EmbeddedStart } from '../embedded-repository.j
 import { AppendError, type Durability, EventsRemovedError } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from '../recent-ids.js';
-import { KEEP_ALL, type RetentionLimits } from '../retention.js';
+import { KEEP_ALL, overQuota, type RetentionLimits } from '../retention.js';
 import { refuseDamaged } from './damage.js';
 import { takeDirectory } from './directory-lock.js';
 import { makeNewLog } from './new-log.js';
@@ -40,6 +40,8 @@ const NOTHING: Commit = { runs: [], ids: [] };
 export class LmdbRepository extends EmbeddedRepository {
   override readonly durability: Durability;
 
+  private readonly limits: RetentionLimits;
+
   private constructor(
     override readonly location: string,
     options: LmdbOptions,
@@ -50,6 +52,7 @@ export class LmdbRepository extends EmbeddedRepository {
   ) {
     super(start);
     this.durability = options.fsync ? 'fsync' : 'memory';
+    this.limits = options.retention ?? KEEP_ALL;
   }
 
   static async open(options: LmdbOptions): Promise<LmdbRepository> {
@@ -123,7 +126,9 @@ export class LmdbRepository extends EmbeddedRepository {
     if (stuck) throw stuck;
     while (this.store.retention.isBehind) await this.write(NOTHING, 0);
     const stored = commit.runs.reduce((sum, run) => sum + run.bytes.length, 0);
-    const full = stored > 0 ? this.fullness(stored + RESERVE_BYTES) : undefined;
+    const full =
+      overQuota(this.limits, this.heldBytes, stored) ??
+      (stored > 0 ? this.fullness(stored + RESERVE_BYTES) : undefined);
     // What is over a limit goes all the same, and makes room for later.
     if (!full || this.isRetentionDue(true))
       await this.write(full ? NOTHING : commit, full ? 0 : stored);
