@@ -14,6 +14,11 @@ export interface StoredRun extends Run {
   readonly storedAt: number;
 }
 
+/** Of all their events, framed. */
+export function bytesOf(runs: readonly StoredRun[]): number {
+  return runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
+}
+
 /** Where a new queue goes on. */
 export interface QueueStart {
   readonly epochs: Epochs;

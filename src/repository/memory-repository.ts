@@ -1,6 +1,6 @@
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import type { Commit, StoredRun } from './append-queue.js';
+import { bytesOf, type Commit, type StoredRun } from './append-queue.js';
 import { framedId, framedIds } from './deduplication.js';
 import { EmbeddedRepository } from './embedded-repository.js';
 import { Epochs } from './epochs.js';
@@ -87,13 +87,10 @@ export class MemoryRepository extends EmbeddedRepository {
   /** What is stored is added when it is published: what is removed here makes room for it. */
   protected override commit({ runs }: Commit): Promise<void> {
     while (this.isRetentionDue()) this.remove(this.tail.oldest!);
-    const stored = runs.reduce((sum, run) => sum + run.bytes.length, 0);
-    const full = overQuota(this.retention, this.tail.bytes, stored);
-    if (full) return Promise.reject(full);
     const { topicMaxBytes } = this.retention;
     for (const topic of topicMaxBytes > 0 ? new Set(runs.map((run) => run.topic)) : []) {
       const held = this.tail.runs(topic);
-      let bytes = held.reduce((sum, run) => sum + run.bytes.length, 0);
+      let bytes = bytesOf(held);
       // The newest run stays, however large.
       for (const run of held.slice(0, -1)) {
         if (bytes <= topicMaxBytes) break;
@@ -105,7 +102,8 @@ export class MemoryRepository extends EmbeddedRepository {
       this.recent.isRemembered(last, storedAt, this.clock.now());
     const [oldest] = this.removed;
     if (oldest && !isRemembered(oldest)) this.removed = this.removed.filter(isRemembered);
-    return Promise.resolve();
+    const full = overQuota(this.retention, this.tail.bytes, bytesOf(runs));
+    return full ? Promise.reject(full) : Promise.resolve();
   }
 
   private remove(run: StoredRun): void {

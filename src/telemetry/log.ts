@@ -24,7 +24,7 @@ export interface ProcessLog {
 /** The process's log, to standard output. */
 export async function createLog({ logLevel, logFormat }: Config): Promise<ProcessLog> {
   if (logFormat === 'pretty') {
-    const { default: pretty } = await import('pino-pretty'); // where it is of use: it takes 10 ms of each start
+    const { default: pretty } = await import('pino-pretty'); // here, because it takes 5 to 10 ms of a start
     const stream = pretty({
       sync: true,
       ignore: 'pid,hostname,context',

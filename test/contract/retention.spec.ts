@@ -136,6 +136,14 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(await held(log, 'huge')).toEqual(['only']);
   });
 
+  it('makes room under a quota for what it removes of a topic', async () => {
+    const { log, append } = await open({ topicMaxBytes: 4_000, quotaBytes: 7_000 });
+    for (let i = 0; i < 10; i++) await append('t', String(i), 2_900);
+    expect((await held(log, 't')).at(-1)).toBe('9');
+    await expect(append('u', 'large', 7_000)).rejects.toMatchObject({ reason: 'storage-full' });
+    expect(await held(log, 'u')).toEqual([]);
+  });
+
   it('goes on removing by age where topics have lost theirs before', async () => {
     const { log, append } = await open({ maxAge: 1_000, topicMaxBytes: 3_000 });
     // Of 'big' all old ones go with its own limit, long before they are too old; so whole commits hold nothing.

@@ -12,14 +12,14 @@ afterEach(() => broker.onApplicationShutdown());
 
 describe('a chat that ends while it waits for a room', () => {
   it('says nothing more there, and joins no other room', async () => {
-    let fall = 0;
-    const member = chats.chat(sent([{ room: 'r' }]), () => fall++);
+    let aborted = 0;
+    const member = chats.chat(sent([{ room: 'r' }]), () => aborted++);
     member.open(() => {});
     await turns(1);
 
     // Beyond half of what a member may have waiting, speakers wait for it.
     const said = Array.from({ length: 200 }, (_, i) => ({ room: 'r', text: String(i) }));
-    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), () => fall++);
+    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), () => aborted++);
     speaker.open(() => {});
     await turns(2);
     expect(broker.seats).toBe(2);
@@ -33,7 +33,7 @@ describe('a chat that ends while it waits for a room', () => {
     expect(heard.length).toBeLessThan(said.length);
     expect(broker.seats).toBe(1);
     await member.close();
-    expect([broker.seats, chats.open, fall]).toEqual([0, 0, 0]);
+    expect([broker.seats, chats.open, aborted]).toEqual([0, 0, 0]);
   });
 });
 

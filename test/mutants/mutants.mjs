@@ -411,8 +411,8 @@ export const mutants = [
   {
     name: 'quota: forgets what is held',
     file: 'src/repository/lmdb/lmdb-repository.ts',
-    from: 'overQuota(this.limits, this.heldBytes, stored)',
-    to: 'overQuota(this.limits, 0, stored)',
+    from: 'overQuota(this.store.retention.limits, this.heldBytes, stored)',
+    to: 'overQuota(this.store.retention.limits, 0, stored)',
     tests: ['test/faults/full-disk', '-t', 'a quota'],
   },
   {

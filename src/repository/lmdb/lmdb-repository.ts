@@ -2,7 +2,7 @@ import { statfsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
-import type { Commit } from '../append-queue.js';
+import { bytesOf, type Commit } from '../append-queue.js';
 import { EmbeddedRepository, type EmbeddedStart } from '../embedded-repository.js';
 import { AppendError, type Durability, EventsRemovedError } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
@@ -40,8 +40,6 @@ const NOTHING: Commit = { runs: [], ids: [] };
 export class LmdbRepository extends EmbeddedRepository {
   override readonly durability: Durability;
 
-  private readonly limits: RetentionLimits;
-
   private constructor(
     override readonly location: string,
     options: LmdbOptions,
@@ -52,7 +50,6 @@ export class LmdbRepository extends EmbeddedRepository {
   ) {
     super(start);
     this.durability = options.fsync ? 'fsync' : 'memory';
-    this.limits = options.retention ?? KEEP_ALL;
   }
 
   static async open(options: LmdbOptions): Promise<LmdbRepository> {
@@ -125,14 +122,23 @@ export class LmdbRepository extends EmbeddedRepository {
     const stuck = this.fullness(REMOVAL_BYTES);
     if (stuck) throw stuck;
     while (this.store.retention.isBehind) await this.write(NOTHING, 0);
-    const stored = commit.runs.reduce((sum, run) => sum + run.bytes.length, 0);
-    const full =
-      overQuota(this.limits, this.heldBytes, stored) ??
-      (stored > 0 ? this.fullness(stored + RESERVE_BYTES) : undefined);
-    // What is over a limit goes all the same, and makes room for later.
-    if (!full || this.isRetentionDue(true))
-      await this.write(full ? NOTHING : commit, full ? 0 : stored);
+    const stored = bytesOf(commit.runs);
+    let full = this.refusal(stored);
+    // What is over a limit goes all the same, and may make room enough.
+    if (full && this.isRetentionDue(true)) {
+      await this.write(NOTHING, 0);
+      full = this.refusal(stored);
+    }
     if (full) throw full;
+    await this.write(commit, stored);
+  }
+
+  private refusal(stored: number): AppendError | undefined {
+    if (stored === 0) return undefined;
+    return (
+      overQuota(this.store.retention.limits, this.heldBytes, stored) ??
+      this.fullness(stored + RESERVE_BYTES)
+    );
   }
 
   private async write(commit: Commit, stored: number): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Database } from 'lmdb';
 import type { Position } from '../../wire/cursor.js';
-import type { StoredRun } from '../append-queue.js';
+import { bytesOf, type StoredRun } from '../append-queue.js';
 import type { RetentionLimits } from '../retention.js';
 import type { RemovedIds } from './removed-ids.js';
 import { positionKey, readRunKey } from './run-key.js';
@@ -58,7 +58,7 @@ export class RetentionTable {
     private readonly floors: Database<Position, string>,
     private readonly runs: RunTable,
     private readonly removedIds: RemovedIds,
-    private readonly limits: RetentionLimits,
+    readonly limits: RetentionLimits,
   ) {}
 
   floor(topic: string): Position {
@@ -276,8 +276,4 @@ export class RetentionTable {
 
 function withSlack(bytes: number, share: number): number {
   return bytes + Math.min(bytes * share, MAX_SLACK_BYTES);
-}
-
-function bytesOf(runs: readonly StoredRun[]): number {
-  return runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
 }
