@@ -4,7 +4,6 @@ import { endAtOnce } from './end-at-once.js';
 import { OpenWork } from './feed/open-work.js';
 import { startService } from './service.js';
 import { createLog, type ProcessLog } from './telemetry/log.js';
-import { tuneHeap } from './heap.js';
 
 const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
 
@@ -26,7 +25,6 @@ export async function run(signals: { drain: () => void }): Promise<void> {
     process.exit(EXIT_CONFIG);
   }
   const processLog = await createLog(config);
-  tuneHeap();
   try {
     const { app } = await startService(config, processLog.log);
     signals.drain = () => void shutDown(app, config, processLog);

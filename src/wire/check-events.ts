@@ -43,7 +43,8 @@ const ID = 1;
 const TOPIC = 2;
 const AT = 4;
 const NAMES = ['', 'id', 'topic', 'body', 'at', 'cursor'];
-const NOTHING = Buffer.alloc(0);
+const NOTHING: Buffer = Buffer.alloc(0);
+const NO_IDS = new Uint32Array(0);
 /** An id that the server makes, as a field: tag, length, and the characters of a UUID. */
 const UUID_BYTES = 36;
 const ID_TAG = (ID << 3) | BYTES;
@@ -57,6 +58,40 @@ const GETS_ID = 2;
 const SPAN = 7;
 let spans = new Int32Array(SPAN * 1024);
 const sources: Buffer[] = [];
+
+/** Events of one topic that go into one run, as they are gathered. */
+class Group implements TopicEvents {
+  count = 0;
+  /** What `bytes` will take. */
+  size = 0;
+  bytes = NOTHING;
+  ids = NO_IDS;
+  private end = 0;
+  private written = 0;
+
+  constructor(readonly topic: string) {}
+
+  /** To be called once the size is known, and before write(). */
+  allocate(): void {
+    this.bytes = allocate(this.size);
+    this.ids = new Uint32Array(2 * this.count);
+  }
+
+  /** Writes the next event, of which spans has a note from `span` on. */
+  write(span: number, time: Buffer): void {
+    this.ids[this.written++] = spans[span + 4];
+    this.ids[this.written++] = spans[span + 5];
+    this.end = writeEvent(
+      this.bytes,
+      this.end,
+      sources[spans[span]],
+      spans[span + 1],
+      spans[span + 2],
+      spans[span + 6] & GETS_TIME ? time : NOTHING,
+      (spans[span + 6] & GETS_ID) !== 0,
+    );
+  }
+}
 
 /**
  * Checks the events of one upload and makes the bytes that are stored and sent: one pass over each
@@ -86,19 +121,18 @@ export class EventChecker {
   private rebuild = false;
   private lacksTime = false;
   private lacksId = false;
+  /** What events without a time get: all that come at once the same. */
+  private time = NOTHING;
 
   constructor(private readonly maxEvents = Infinity) {}
 
   /** Takes events up to the first bad one, which it notes in `problem`, or up to the last it may take. */
   check(received: ReceivedFrames): CheckedEvents {
-    const topics: string[] = [];
-    const sizes: number[] = [];
-    const counts: number[] = [];
+    const groups: Group[] = [];
     let group = -1;
     let count = 0;
     sources.length = 0;
-    // All that come at the same time have the same time.
-    let time: Buffer | undefined;
+    this.time = NOTHING;
 
     pieces: for (const piece of received.pieces) {
       const source = sources.push(piece) - 1;
@@ -118,77 +152,61 @@ export class EventChecker {
         }
         // More than it will be, if it has a cursor.
         const most = FRAME_HEADER_BYTES + (end - start) + ADDED_BYTES;
-        if (group < 0 || topics[group] !== this.topic) group = topics.lastIndexOf(this.topic);
-        if (group < 0 || (counts[group] > 0 && sizes[group] + most > RUN_BYTES)) {
-          group = topics.push(this.topic) - 1;
-          sizes.push(0);
-          counts.push(0);
-        }
-        const span = SPAN * count++;
-        if (span === spans.length) spans = grown(spans);
-        if (this.rebuild) {
-          const rebuilt = this.rebuilt(piece, start, end);
-          spans[span] = sources.push(rebuilt) - 1;
-          spans[span + 1] = 0;
-          spans[span + 2] = rebuilt.length;
-        } else {
-          spans[span] = source;
-          spans[span + 1] = start;
-          spans[span + 2] = end;
-        }
-        spans[span + 3] = group;
-        this.hashId(piece);
-        spans[span + 4] = this.hash.high;
-        spans[span + 5] = this.hash.low;
-        sizes[group] +=
-          FRAME_HEADER_BYTES + (spans[span + 2] - spans[span + 1]) + CURSOR_FIELD_BYTES;
-        spans[span + 6] = 0;
-        if (this.lacksTime) {
-          time ??= bytesField(AT, encodeTimestamp(Date.now()));
-          spans[span + 6] |= GETS_TIME;
-          sizes[group] += time.length;
-        }
-        if (this.lacksId) {
-          spans[span + 6] |= GETS_ID;
-          sizes[group] += 2 + UUID_BYTES;
-        }
-        counts[group]++;
+        if (group < 0 || groups[group].topic !== this.topic) group = lastOf(groups, this.topic);
+        if (group < 0 || (groups[group].count > 0 && groups[group].size + most > RUN_BYTES))
+          group = groups.push(new Group(this.topic)) - 1;
+        groups[group].count++;
+        groups[group].size += this.note(SPAN * count++, group, source, start, end);
       }
     }
 
-    const buffers = sizes.map(allocate);
-    const ids = counts.map((events) => new Uint32Array(2 * events));
-    const offsets = sizes.map(() => 0);
-    const written = sizes.map(() => 0);
-    for (let i = 0; i < count; i++) {
-      const span = SPAN * i;
-      group = spans[span + 3];
-      const id = 2 * written[group]++;
-      ids[group][id] = spans[span + 4];
-      ids[group][id + 1] = spans[span + 5];
-      offsets[group] = writeEvent(
-        buffers[group],
-        offsets[group],
-        sources[spans[span]],
-        spans[span + 1],
-        spans[span + 2],
-        spans[span + 6] & GETS_TIME ? time! : NOTHING,
-        (spans[span + 6] & GETS_ID) !== 0,
-      );
+    let bytes = 0;
+    for (const each of groups) {
+      each.allocate();
+      bytes += each.size;
     }
+    for (let span = 0; span < SPAN * count; span += SPAN)
+      groups[spans[span + 3]].write(span, this.time);
     sources.length = 0;
     this.count += count;
     return {
-      topics: topics.map((topic, i) => ({
-        topic,
-        count: counts[i],
-        bytes: buffers[i],
-        ids: ids[i],
-      })),
+      topics: groups,
       count,
-      bytes: sizes.reduce((sum, size) => sum + size, 0),
-      lastTopic: group,
+      bytes,
+      lastTopic: count > 0 ? spans[SPAN * (count - 1) + 3] : -1,
     };
+  }
+
+  /** Notes in spans what write() will need of the event in hand; returns what that will take. */
+  private note(span: number, group: number, source: number, start: number, end: number): number {
+    if (span + SPAN > spans.length) spans = grown(spans);
+    const piece = sources[source];
+    if (this.rebuild) {
+      const rebuilt = this.rebuilt(piece, start, end);
+      source = sources.push(rebuilt) - 1;
+      start = 0;
+      end = rebuilt.length;
+    }
+    this.hashId(piece);
+    spans[span] = source;
+    spans[span + 1] = start;
+    spans[span + 2] = end;
+    spans[span + 3] = group;
+    spans[span + 4] = this.hash.high;
+    spans[span + 5] = this.hash.low;
+    let size = FRAME_HEADER_BYTES + (end - start) + CURSOR_FIELD_BYTES;
+    let gets = 0;
+    if (this.lacksTime) {
+      if (this.time === NOTHING) this.time = bytesField(AT, encodeTimestamp(Date.now()));
+      gets |= GETS_TIME;
+      size += this.time.length;
+    }
+    if (this.lacksId) {
+      gets |= GETS_ID;
+      size += 2 + UUID_BYTES;
+    }
+    spans[span + 6] = gets;
+    return size;
   }
 
   /** Returns what is wrong with the event; otherwise sets `topic` and what it needs. */
@@ -242,8 +260,11 @@ export class EventChecker {
     const known = this.topicBytes;
     let i = 0;
     if (length === known.length) while (i < length && source[start + i] === known[i]) i++;
-    if (i === length && length > 0) return undefined;
+    return i === length && length > 0 ? undefined : this.takeOtherTopic(source);
+  }
 
+  private takeOtherTopic(source: Buffer): string | undefined {
+    const start = this.topicStart;
     if (!isValidUtf8(source, start, this.topicEnd)) return 'topic is not valid UTF-8';
     const topic = source.toString('utf8', start, this.topicEnd);
     const problem = topicProblem(topic);
@@ -329,6 +350,12 @@ function writeEvent(
   }
   reserveCursor(target, at);
   return at + CURSOR_FIELD_BYTES;
+}
+
+function lastOf(groups: readonly Group[], topic: string): number {
+  let i = groups.length - 1;
+  while (i >= 0 && groups[i].topic !== topic) i--;
+  return i;
 }
 
 function grown(full: Int32Array): typeof spans {

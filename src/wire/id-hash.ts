@@ -1,6 +1,7 @@
 /**
- * A 64-bit hash of (topic, id), in two halves. It is kept on disk: another function is another format. Not a
- * defence against who makes collisions: who finds one by hash looks at the id itself.
+ * A 64-bit hash of (topic, id), in two halves of 32 bits, with a sign: V8 keeps a field of more than 31 bits in another
+ * way, and compiles what uses it again. It is kept on disk: another function is another format. Not a defence against
+ * who makes collisions: who finds one by hash looks at the id itself.
  */
 export class IdHash {
   high = 0;
@@ -13,8 +14,8 @@ export class IdHash {
   }
 
   reset(): void {
-    this.high = 0x811c9dc5;
-    this.low = 0x9747b28c;
+    this.high = 0x811c9dc5 | 0;
+    this.low = 0x9747b28c | 0;
   }
 
   /** FNV-1a in one half, a multiplication by another odd number in the other. */
@@ -34,8 +35,7 @@ export class IdHash {
   finish(): void {
     let low = this.low ^ (this.high >>> 7);
     low = Math.imul(low ^ (low >>> 16), 0x85ebca6b);
-    this.low = (low ^ (low >>> 13)) >>> 0;
-    this.high >>>= 0;
+    this.low = low ^ (low >>> 13);
     if (this.high === 0 && this.low === 0) this.low = 1;
   }
 }

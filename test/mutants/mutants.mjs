@@ -285,8 +285,8 @@ export const mutants = [
   {
     name: 'log: a run as large as its append',
     file: 'src/wire/check-events.ts',
-    from: '(counts[group] > 0 && sizes[group] + most > RUN_BYTES)',
-    to: '(counts[group] < 0 && sizes[group] + most > RUN_BYTES)',
+    from: '(groups[group].count > 0 && groups[group].size + most > RUN_BYTES)',
+    to: '(groups[group].count < 0 && groups[group].size + most > RUN_BYTES)',
     tests: ['test/wire/check-events'],
   },
   {

@@ -9,7 +9,7 @@ import {
   type ReceivedFrames,
 } from '../../wire/frames.js';
 import { decompress } from './decompress.js';
-import { takeChunks } from './take-chunks.js';
+import { type ChunkTaker, takeChunks } from './take-chunks.js';
 
 /** So much of a stream is asked for ahead of its handler, and handed on at a time; beyond it, HTTP/2's window fills up. */
 const READ_AHEAD_BYTES = 64 * 1024;
@@ -25,7 +25,7 @@ type Piece = Buffer | { readonly compressed: Buffer };
  * Ends when the client half-closes, which is not a commit: a client that cancels may half-close first
  * (grpc-node 2583). Rejects with what the signal was aborted with.
  */
-export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
+export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, ChunkTaker {
   private pieces: Piece[] = [];
   private bytes = 0;
   /** The beginning of a frame, in parts, and how many bytes are known to be needed. */
@@ -54,7 +54,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
   ) {
     stream.removeAllListeners('data');
     stream.removeAllListeners('end');
-    this.askForMore = takeChunks(stream, (chunk) => this.onData(chunk));
+    this.askForMore = takeChunks(stream, this);
     stream.on('end', () => this.onEnd());
     stream.pause();
     signal.addEventListener('abort', () => this.end(signal.reason));
@@ -81,7 +81,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
   }
 
   /** @returns whether more may come */
-  private onData(chunk: Buffer): boolean {
+  takeChunk(chunk: Buffer): boolean {
     if (this.ended) return true;
     this.split(chunk);
     if (this.bytes >= READ_AHEAD_BYTES) {
@@ -159,7 +159,9 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames> {
       count++;
     }
     this.bytes -= bytes;
-    return this.pieces.splice(0, count) as Buffer[];
+    const taken = this.pieces;
+    this.pieces = taken.splice(count);
+    return taken as Buffer[];
   }
 
   /** Takes the whole frames of a chunk, and keeps the beginning of the next one. */
