@@ -111,6 +111,8 @@ export class EventChecker {
   private topic = '';
   private readonly topicHash = new IdHash();
   private readonly hash = new IdHash();
+  /** What events without a time get: all that come at once the same. */
+  private time = NOTHING;
 
   // Of the event in hand:
   private seen = 0;
@@ -121,8 +123,6 @@ export class EventChecker {
   private rebuild = false;
   private lacksTime = false;
   private lacksId = false;
-  /** What events without a time get: all that come at once the same. */
-  private time = NOTHING;
 
   constructor(private readonly maxEvents = Infinity) {}
 
@@ -169,12 +169,7 @@ export class EventChecker {
       groups[spans[span + 3]].write(span, this.time);
     sources.length = 0;
     this.count += count;
-    return {
-      topics: groups,
-      count,
-      bytes,
-      lastTopic: count > 0 ? spans[SPAN * (count - 1) + 3] : -1,
-    };
+    return { topics: groups, count, bytes, lastTopic: group };
   }
 
   /** Notes in spans what write() will need of the event in hand; returns what that will take. */

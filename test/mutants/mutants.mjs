@@ -346,6 +346,13 @@ export const mutants = [
     tests: ['test/e2e/upload'],
   },
   {
+    name: 'process: V8 is not set up before the service is loaded',
+    file: 'src/main.ts',
+    from: 'tuneHeap();\n',
+    to: '',
+    tests: ['test/process/heap', '-t', 'first work'],
+  },
+  {
     name: 'upload: makes no id',
     file: 'src/wire/check-events.ts',
     from: 'this.lacksId = (this.seen & (1 << ID)) === 0 && !this.rebuild;',
