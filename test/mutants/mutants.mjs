@@ -346,10 +346,10 @@ export const mutants = [
     tests: ['test/e2e/upload'],
   },
   {
-    name: 'process: V8 is not set up before the service is loaded',
+    name: 'process: V8 is set up only once the service is loaded',
     file: 'src/main.ts',
     from: 'tuneHeap();\n',
-    to: '',
+    to: 'setTimeout(tuneHeap, 2_000);\n',
     tests: ['test/process/heap', '-t', 'first work'],
   },
   {
