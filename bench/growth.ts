@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Call, Connection } from './client.ts';
-import { distant } from './distant.ts';
 import { cursorOf, EventMaker, message, readTime, timeOffset } from './events.ts';
+import { Link } from './link.ts';
 import { Service } from './service.ts';
 import { warmUp } from './warm-up.ts';
 
@@ -80,13 +80,13 @@ async function* slowDisk(): AsyncIterable<string> {
 /** One stream each way through 50 ms of round trip. */
 async function* longWay(): AsyncIterable<string> {
   const service = await Service.start({});
-  const way = await distant(service.address, 25);
+  const link = await Link.to(service.address, { delay: 25 });
   try {
     await warmUp(service);
     const events = Math.round(2_000_000 * SCALE);
     const maker = new EventMaker('bench.far', 0);
     const bytes = events * maker.make(1).length;
-    const connection = new Connection(way.address);
+    const connection = new Connection(link.address);
     let start = performance.now();
     await send(connection, maker, events);
     yield `an upload: ${perSecond(bytes, start)} MB/s`;
@@ -95,7 +95,7 @@ async function* longWay(): AsyncIterable<string> {
     await watch.has(events);
     yield `a watch: ${perSecond(bytes, start)} MB/s`;
   } finally {
-    way.close();
+    link.close();
     await service.stop();
   }
 }

@@ -34,6 +34,10 @@ export const SETTINGS = z.object({
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
   /** The same for all streams of one connection: HTTP/2's session window. */
   FEED_SESSION_WINDOW: size('64KiB', '256MiB').prefault('16MiB'),
+  /** After this long a silence, a client is asked for a sign of life: HTTP/2's PING. */
+  FEED_KEEPALIVE_TIME: duration('100ms', '1h').prefault('30s'),
+  /** A client that stays silent for this much longer is taken for gone. */
+  FEED_KEEPALIVE_TIMEOUT: duration('100ms', '1h').prefault('10s'),
   /** After SIGTERM: how long to go on serving while not ready, so that load balancers notice. */
   FEED_DRAIN_DELAY: duration('0s', '10m').prefault('0s'),
   /** After that: how long uploads may take to finish. */
@@ -69,6 +73,9 @@ export interface Config {
   };
   readonly streamWindow: number;
   readonly sessionWindow: number;
+  /** Milliseconds. */
+  readonly keepaliveTime: number;
+  readonly keepaliveTimeout: number;
   readonly drainDelay: number;
   readonly drainTimeout: number;
   readonly logLevel: string;
@@ -154,6 +161,8 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     },
     streamWindow: settings.FEED_STREAM_WINDOW,
     sessionWindow: settings.FEED_SESSION_WINDOW,
+    keepaliveTime: settings.FEED_KEEPALIVE_TIME,
+    keepaliveTimeout: settings.FEED_KEEPALIVE_TIMEOUT,
     drainDelay: settings.FEED_DRAIN_DELAY,
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
     logLevel: settings.FEED_LOG_LEVEL,

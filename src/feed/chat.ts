@@ -28,8 +28,13 @@ const MAX_ROOMS = 16_384;
 /** So many turns of the event loop senders give a member that is behind; then nobody waits until it takes something. */
 const PATIENCE_TURNS = 16;
 
-/** What is waiting for a client that sent a bad message is dropped if it does not take it for so long (milliseconds). */
-const FLUSH_TIME = 2_000;
+/** The call that a chat answers, as far as a chat ends it. */
+export interface ChatCall {
+  /** Ends the call now, even where its client does not read. */
+  abort(reason: Error): void;
+  /** Ends the call once its client does not read what it was sent. */
+  abortOnceUnread(reason: Error): void;
+}
 
 /** Talks with clients, and lets them talk in rooms. */
 @Injectable()
@@ -54,11 +59,9 @@ export class Chats {
    * Answers each message without a room with its echo, in order; the next messages are taken once the answers
    * are. Those with a room go to the others there. Ends when the client has, and what it is to get is sent; fails with a
    * FeedError.
-   *
-   * @param abort ends the call even where its client does not read
    */
-  chat(stream: AsyncIterable<ReceivedFrames>, abort: (reason: Error) => void): FrameSource {
-    return new Chat(this, stream, abort);
+  chat(stream: AsyncIterable<ReceivedFrames>, call: ChatCall): FrameSource {
+    return new Chat(this, stream, call);
   }
 }
 
@@ -70,12 +73,11 @@ class Chat implements FrameSource, RoomMember {
   /** The turn in which it fell behind. */
   private behindSince = 0;
   private failure: Error | undefined;
-  private flushTimer: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly chats: Chats,
     private readonly stream: AsyncIterable<ReceivedFrames>,
-    private readonly abort: (reason: Error) => void,
+    private readonly call: ChatCall,
   ) {}
 
   open(onMore: () => void): void {
@@ -101,7 +103,6 @@ class Chat implements FrameSource, RoomMember {
   close(): void {
     if (!this.isOpen) return;
     this.isOpen = false;
-    clearTimeout(this.flushTimer);
     this.leave();
     this.chats.open--;
   }
@@ -118,7 +119,7 @@ class Chat implements FrameSource, RoomMember {
   hear(framed: Buffer): void {
     const { count, bytes } = this.outbox.heard;
     if (count >= QUEUE_MESSAGES || (count > 0 && bytes + framed.length > QUEUE_BYTES)) {
-      this.abort(
+      this.call.abort(
         new FeedError(
           'TOO_SLOW',
           `this chat had ${count} messages of its rooms waiting: read faster, or join again`,
@@ -135,7 +136,7 @@ class Chat implements FrameSource, RoomMember {
     this.isReceiving = false;
     this.failure = failure;
     this.leave();
-    if (failure && this.isOpen) this.flushTimer = setTimeout(() => this.abort(failure), FLUSH_TIME);
+    if (failure && this.isOpen) this.call.abortOnceUnread(failure);
     this.outbox.onMore();
   }
 

@@ -39,6 +39,6 @@ export class FeedController {
 
   @GrpcStreamMethod('FeedService')
   chat(messages: AsyncIterable<ReceivedFrames>, call: Call): Streamed {
-    return streamed(this.chats.chat(messages, (reason) => call.abort(reason)));
+    return streamed(this.chats.chat(messages, call));
   }
 }

@@ -14,10 +14,6 @@ import { feedStatus } from './feed-status.js';
 import { createReflection } from './reflection.js';
 import { StreamStrategy } from './transport/index.js';
 
-/** A client whose network died is gone after both. */
-const KEEPALIVE_TIME = 30_000;
-const KEEPALIVE_TIMEOUT = 10_000;
-
 function createStrategy(config: Config, log: Logger, health: HealthImplementation): StreamStrategy {
   return new StreamStrategy({
     grpc: {
@@ -30,11 +26,8 @@ function createStrategy(config: Config, log: Logger, health: HealthImplementatio
         createReflection().addToServer(server);
       },
     },
-    server: {
-      'grpc.keepalive_time_ms': KEEPALIVE_TIME,
-      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT,
-    },
     windows: { stream: config.streamWindow, session: config.sessionWindow },
+    keepalive: { time: config.keepaliveTime, timeout: config.keepaliveTimeout },
     maxMessageBytes: config.maxEventBytes,
     onEnd: (ended) => logEnd(log, ended),
   });

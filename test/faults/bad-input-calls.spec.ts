@@ -134,6 +134,33 @@ describe('headers', () => {
 
   test.each<[string, Record<string, string | undefined>, Each<string>]>([
     ['a content type of json', { 'content-type': 'application/json' }, all('HTTP 415')],
+    ['a content type of grpc-web', { 'content-type': 'application/grpc-web' }, all('HTTP 415')],
+    [
+      'a content type of grpc-web with protobuf',
+      { 'content-type': 'application/grpc-web+proto' },
+      all('HTTP 415'),
+    ],
+    [
+      'a content type of gRPC with json',
+      { 'content-type': 'application/grpc+json' },
+      all('HTTP 415'),
+    ],
+    [
+      'a content type that only begins as gRPC',
+      { 'content-type': 'application/grpcfoo' },
+      all('HTTP 415'),
+    ],
+    ['a content type with protobuf', { 'content-type': 'application/grpc+proto' }, SERVED],
+    [
+      'a content type with a parameter',
+      { 'content-type': 'application/grpc; charset=utf-8' },
+      SERVED,
+    ],
+    [
+      'a content type with protobuf and a parameter',
+      { 'content-type': 'application/grpc+proto ;x=y' },
+      SERVED,
+    ],
     ['no content type', { 'content-type': undefined }, all('HTTP 415')],
     // Node ends a GET's request at its headers, so there is no message.
     ['the HTTP method GET', { ':method': 'GET' }, { ...SERVED, Watch: 'UNIMPLEMENTED' }],

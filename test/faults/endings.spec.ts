@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { LINGER } from '../../src/grpc/transport/call.js';
+import { Link } from '../../bench/link.ts';
+import { LINGER } from '../../src/grpc/transport/unread.js';
 import { connect, upload } from '../support/client.js';
 import { RawClient } from '../support/raw-client.js';
 import { ServiceProcess } from '../support/service.js';
@@ -11,7 +12,6 @@ import { until } from '../support/wait.js';
 import { encodeChat } from '../wire/events.js';
 import { connected, counted, NOTHING, type Observed, OpenSets } from './open-sets.js';
 import { heap, readers, socketsOf } from './outside.js';
-import { Proxy } from './proxy.js';
 import { ServiceLog } from './service-log.js';
 import { BLOCKED_ROOM, FULL_TOPIC, type SetName, SETS } from './stream-sets.js';
 
@@ -263,21 +263,21 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
     { timeout: CUT + 60_000 },
     async () => {
       const [one, many] = await Promise.all(
-        CONNECTIONS.map(() => Proxy.to(served.service.grpcAddress)),
+        CONNECTIONS.map(() => Link.to(served.service.grpcAddress)),
       );
-      onTestFinished(() => [one, many].forEach((proxy) => proxy.close()));
+      onTestFinished(() => [one, many].forEach((link) => link.close()));
       const [few] = CONNECTIONS;
-      const all = [await OpenSets.open(served, { streams: STREAMS, connections: few, proxy: one })];
+      const all = [await OpenSets.open(served, { streams: STREAMS, connections: few, link: one })];
       all.push(
         await OpenSets.open(
           served,
-          { streams: STREAMS, connections: CONNECTIONS[1], proxy: many },
+          { streams: STREAMS, connections: CONNECTIONS[1], link: many },
           { streams: STREAMS },
         ),
       );
       await Promise.all(all.map((sets) => sets.blockUploads()));
       const start = Date.now();
-      for (const proxy of [one, many]) proxy.cut();
+      for (const link of [one, many]) link.cut();
       // What others had said when the cut came may be too much for who hears no more, and retention goes on.
       const orElse = {
         'Chat in full flow': 'RESOURCE_EXHAUSTED TOO_SLOW',

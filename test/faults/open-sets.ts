@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { expect, onTestFinished } from 'vitest';
+import type { Link } from '../../bench/link.ts';
 import { Child } from '../support/child.js';
 import type { ServiceProcess } from '../support/service.js';
 import { until } from '../support/wait.js';
 import { connections } from './outside.js';
-import type { Proxy } from './proxy.js';
 import type { CallEnd, ServiceLog } from './service-log.js';
 import { type Act, type OpenOptions, type SetName, SETS } from './stream-sets.js';
 import type { Methods } from './streams-main.js';
@@ -20,7 +20,7 @@ export interface Observed {
   readonly log: ServiceLog;
 }
 
-export type OpenSetsOptions = Omit<OpenOptions, 'address'> & { readonly proxy?: Proxy };
+export type OpenSetsOptions = Omit<OpenOptions, 'address'> & { readonly link?: Link };
 
 /** How the service says that streams ended, and how many did so. */
 type Ends = Record<string, Record<string, number>>;
@@ -136,10 +136,10 @@ export class OpenSets {
   }
 
   private async openAll(): Promise<void> {
-    const { proxy, ...options } = this.options;
-    const address = proxy?.address ?? this.observed.service.grpcAddress;
+    const { link, ...options } = this.options;
+    const address = link?.address ?? this.observed.service.grpcAddress;
     for (const [name, ports] of await this.client.call('open', { ...options, address })) {
-      for (const port of ports) this.setAt.set(`127.0.0.1:${proxy?.portSeen(port) ?? port}`, name);
+      for (const port of ports) this.setAt.set(`127.0.0.1:${link?.portSeen(port) ?? port}`, name);
     }
   }
 

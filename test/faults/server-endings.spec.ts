@@ -2,7 +2,7 @@ import { constants } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata, status } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
-import { LINGER } from '../../src/grpc/transport/call.js';
+import { LINGER } from '../../src/grpc/transport/unread.js';
 import { parseCursor } from '../../src/wire/cursor.js';
 import { codec, errorInfo, upload } from '../support/client.js';
 import { type RawCall, RawClient } from '../support/raw-client.js';

@@ -13,13 +13,19 @@ afterEach(() => broker.onApplicationShutdown());
 describe('a chat that ends while it waits for a room', () => {
   it('says nothing more there, and joins no other room', async () => {
     let aborted = 0;
-    const member = chats.chat(sent([{ room: 'r' }]), () => aborted++);
+    const member = chats.chat(sent([{ room: 'r' }]), {
+      abort: () => aborted++,
+      abortOnceUnread: () => aborted++,
+    });
     member.open(() => {});
     await turns(1);
 
     // Beyond half of what a member may have waiting, speakers wait for it.
     const said = Array.from({ length: 200 }, (_, i) => ({ room: 'r', text: String(i) }));
-    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), () => aborted++);
+    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), {
+      abort: () => aborted++,
+      abortOnceUnread: () => aborted++,
+    });
     speaker.open(() => {});
     await turns(2);
     expect(broker.seats).toBe(2);

@@ -47,16 +47,37 @@ export const mutants = [
   {
     name: 'transport: writes without waiting for the client',
     file: `${transport}/outbound.ts`,
-    from: 'this.isUnheard(bytes) && writeDirectly(stream, bytes)',
-    to: '(this.isUnheard(bytes) || bytes) && writeDirectly(stream, bytes)',
+    from: "this.turn = 'client';",
+    to: '',
     tests: ['test/transport/outbound'],
   },
   {
-    name: 'transport: writes little without ever waiting for the client',
-    file: `${transport}/outbound.ts`,
-    from: 'if (++this.unheardWrites > UNHEARD_WRITES) return false;',
-    to: 'if (++this.unheardWrites > 0 * UNHEARD_WRITES && buffer.byteLength <= UNHEARD_BYTES) return true;',
-    tests: ['test/transport/outbound'],
+    name: "transport: streams starve others of the connection's window",
+    file: `${transport}/connection.ts`,
+    from: 'return this.windowLeft <= 0;',
+    to: 'return false;',
+    tests: ['test/faults/slow-links', '-t', 'beside 10 replays.*windows of 65535'],
+  },
+  {
+    name: 'transport: puts megabytes on a slow link',
+    file: `${transport}/connection.ts`,
+    from: 'private maxInFlight = LEAST_IN_FLIGHT;',
+    to: 'private maxInFlight = MOST_IN_FLIGHT;',
+    tests: ['test/faults/slow-links', '-t', 'replays over 100 KB/s goes on, with windows of 8 MiB'],
+  },
+  {
+    name: 'transport: a client whose network died stays',
+    file: `${transport}/connection.ts`,
+    from: 'session.destroy();',
+    to: '',
+    tests: ['test/faults/slow-links', '-t', 'network dies'],
+  },
+  {
+    name: "transport: serves grpc-web's content type",
+    file: `${transport}/http2.ts`,
+    from: "if (!CONTENT_TYPE.test(headers['content-type'] ?? ''))",
+    to: 'if (CONTENT_TYPE.source === stream.constructor.name)',
+    tests: ['test/faults/bad-input-calls'],
   },
   {
     name: 'transport: a blocked write does not hear of the end of its call',
@@ -64,13 +85,6 @@ export const mutants = [
     from: 'this.onAbort?.();',
     to: '',
     tests: ['test/transport/endings'],
-  },
-  {
-    name: 'transport: bytes of a stream that is gone are taken for sent',
-    file: `${transport}/write-directly.ts`,
-    from: 'this.onOut!(status === 0);',
-    to: 'this.onOut!(true);',
-    tests: ['test/transport/grpc-js'],
   },
   {
     name: 'transport: leaves deadlines to grpc-js',
@@ -81,9 +95,9 @@ export const mutants = [
   },
   {
     name: 'transport: never resets a stream that nobody reads',
-    file: `${transport}/call.ts`,
-    from: 'if (!this.stream || this.linger) return;',
-    to: 'if (this.stream || this.linger) return;',
+    file: `${transport}/unread.ts`,
+    from: 'if (unread === LOOKS) onUnread();',
+    to: '',
     tests: ['test/transport/endings', 'test/transport/inbound'],
   },
   {
@@ -444,13 +458,6 @@ export const mutants = [
     tests: ['test/e2e/life', '-t', 'second signal'],
   },
   {
-    name: 'endings: does not look whether the client is still there',
-    file: 'src/grpc/grpc.module.ts',
-    from: "'grpc.keepalive_time_ms': KEEPALIVE_TIME,",
-    to: "'grpc.keepalive_time_ms': 100 * KEEPALIVE_TIME,",
-    tests: ['test/faults/endings', '-t', 'network is cut'],
-  },
-  {
     name: 'endings: a watch hears of its end with the slow poll',
     file: `${transport}/outbound.ts`,
     from: "if (this.turn !== 'asked source') this.fail(call.signal.reason);",
@@ -480,9 +487,9 @@ export const mutants = [
   },
   {
     name: 'endings: streams that nobody reads are not reset',
-    file: `${transport}/call.ts`,
-    from: 'if (!this.stream || this.linger) return;',
-    to: 'if (this.stream || this.linger) return;',
+    file: `${transport}/unread.ts`,
+    from: 'if (unread === LOOKS) onUnread();',
+    to: '',
     tests: ['test/faults/endings', '-t', 'over 1 .* deadline'],
   },
   {

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { FeedError } from '../../src/feed/errors.js';
 import { feedStatus } from '../../src/grpc/feed-status.js';
 import type { Call } from '../../src/grpc/transport/index.js';
-import { LINGER } from '../../src/grpc/transport/call.js';
+import { LINGER } from '../../src/grpc/transport/unread.js';
 import type { Frames } from '../../src/wire/frames.js';
 import { codec, errorInfo, failure, take, upload } from '../support/client.js';
 import { eventFrames } from '../support/frames.js';

@@ -14,6 +14,7 @@ import { StatusFilter } from '../../src/grpc/status.filter.js';
 import {
   type Call,
   type EndedCall,
+  type Keepalive,
   streamed,
   StreamStrategy,
 } from '../../src/grpc/transport/index.js';
@@ -65,6 +66,7 @@ export interface Served {
 
 export interface ServeOptions extends ModuleMetadata {
   readonly server?: ServerOptions;
+  readonly keepalive?: Keepalive;
   readonly maxMessageBytes?: number;
 }
 
@@ -73,7 +75,13 @@ export interface ServeOptions extends ModuleMetadata {
  * gRPC server instead, to see which tests it fails.
  */
 export async function serve(handlers: Handlers, options: ServeOptions = {}): Promise<Served> {
-  const { server = {}, maxMessageBytes = 1024 * 1024, providers = [], ...metadata } = options;
+  const {
+    server = {},
+    keepalive = { time: 30_000, timeout: 10_000 },
+    maxMessageBytes = 1024 * 1024,
+    providers = [],
+    ...metadata
+  } = options;
   const ended: EndedCall[] = [];
   const grpc = {
     package: PACKAGE,
@@ -85,6 +93,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     grpc,
     server,
     windows: { stream: 1024 * 1024, session: 16 * 1024 * 1024 },
+    keepalive,
     maxMessageBytes,
     onEnd: (end) => ended.push(end),
   });

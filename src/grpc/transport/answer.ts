@@ -61,7 +61,7 @@ export class Answer implements Observer<unknown> {
       stream.end(outcome);
       if (unheard) this.listen(unheard);
     };
-    pump(stream.frames, this.call, this.grpcCall).then(
+    pump(stream.frames, this.call).then(
       () => end({}),
       (error: unknown) => end({ error }),
     );

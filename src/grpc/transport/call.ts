@@ -1,11 +1,12 @@
-import { constants, type Http2Session, type ServerHttp2Stream } from 'node:http2';
+import { constants, type ServerHttp2Stream } from 'node:http2';
 import {
   Metadata,
   type ServerDuplexStream,
   type ServerWritableStream,
   status,
 } from '@grpc/grpc-js';
-import { http2StreamOf } from './http2.js';
+import type { Connection } from './connection.js';
+import { whenUnread } from './unread.js';
 
 export type GrpcCall =
   ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
@@ -26,9 +27,6 @@ const deadlineExceeded = (): CallAborted =>
 /** How early (milliseconds) a client's own clock may end a call at its deadline. */
 const DEADLINE_MARGIN = 20;
 
-/** Once a call is over for its handler, its stream may wait so long (milliseconds) for the client. */
-export const LINGER = 2_000;
-
 /**
  * One call, as handlers see it: the second argument of every handler. Its signal aborts for whatever ends
  * the call from outside; the handler's own end does not abort it.
@@ -43,23 +41,27 @@ export class Call {
   /** Events and bytes that went through, in either direction. */
   events = 0;
   bytes = 0;
+  /** Writes of its stream that the kernel has taken. */
+  writesOut = 0;
   /** What sends its answer hears here of an abort, after the signal; an abort before is not told. */
   onAbort: (() => void) | undefined;
 
-  /** The HTTP/2 stream; undefined where grpc-js keeps it out of reach. */
-  readonly stream: ServerHttp2Stream | undefined;
-  private readonly session: Http2Session | undefined;
   private readonly abortion = new AbortController();
   /** Aborts when the client is gone, its deadline has passed, or the server drains. */
   readonly signal = this.abortion.signal;
 
   private deadlineTimer: NodeJS.Timeout | undefined;
-  private linger: NodeJS.Timeout | undefined;
+  private stopLooking: (() => void) | undefined;
   private headersSent = false;
   private finished = false;
+  /** Aborted or finished: what is left is for the client to take. */
+  private isOver = false;
 
   constructor(
     private readonly grpcCall: GrpcCall,
+    /** The HTTP/2 stream under it. */
+    readonly stream: ServerHttp2Stream,
+    readonly connection: Connection,
     /** Does not end by itself: its response is a stream. */
     readonly endless: boolean,
     /** Called once the HTTP/2 stream is gone. */
@@ -68,13 +70,10 @@ export class Call {
     this.path = grpcCall.getPath();
     this.metadata = grpcCall.metadata;
     this.peer = grpcCall.getPeer();
-    this.stream = http2StreamOf(grpcCall);
-    this.session = this.stream?.session;
     const close = (): void => this.onClose();
-    this.stream?.on('error', ignore);
-    if (!this.stream) grpcCall.once('cancelled', close);
-    else if (this.isClosed) process.nextTick(close);
-    else this.stream.on('aborted', destroySoon).on('close', close);
+    stream.on('error', ignore);
+    if (this.isClosed) process.nextTick(close);
+    else stream.on('aborted', destroySoon).on('close', close);
     this.startDeadline();
   }
 
@@ -90,7 +89,12 @@ export class Call {
   abort(reason: Error): void {
     if (this.finished) return;
     this.abortWith(reason);
-    this.resetLater();
+    this.resetOnceUnread();
+  }
+
+  /** Aborts once the client does not read what it was sent, unless the call ends before. */
+  abortOnceUnread(reason: Error): void {
+    if (!this.isOver) this.look(() => this.abort(reason));
   }
 
   private abortWith(reason: Error): void {
@@ -102,23 +106,26 @@ export class Call {
   finish(): void {
     this.finished = true;
     clearTimeout(this.deadlineTimer);
-    if (!this.isClosed) this.resetLater();
+    if (!this.isClosed) this.resetOnceUnread();
   }
 
   get isClosed(): boolean {
-    return this.stream ? this.stream.closed || this.stream.destroyed : this.grpcCall.cancelled;
+    return this.stream.closed || this.stream.destroyed;
   }
 
   private onClose(): void {
-    clearTimeout(this.linger);
+    this.stopLooking?.();
     clearTimeout(this.deadlineTimer);
     if (!this.finished) this.abortWith(this.whyClosed());
     this.onClosed(this);
   }
 
   private whyClosed(): CallAborted {
-    if (this.session?.destroyed)
-      return new CallAborted(status.CANCELLED, "the client's connection is gone");
+    const { endedBecause, isGone } = this.connection;
+    if (isGone) {
+      const why = endedBecause ?? "the client's connection is gone";
+      return new CallAborted(status.CANCELLED, why);
+    }
     // A client whose deadline passes cancels at that very time.
     if (Date.now() > Number(this.grpcCall.getDeadline()) - DEADLINE_MARGIN)
       return deadlineExceeded();
@@ -139,12 +146,18 @@ export class Call {
   }
 
   /**
-   * A status that waits behind unread data, or a handler that does not end, waits only so long. The client gets
+   * A status may wait behind data that the client does not read, or the handler may not end. The client gets
    * RESOURCE_EXHAUSTED then; a reset with CANCEL would reach it as CANCELLED, as if that were its own doing.
    */
-  private resetLater(): void {
-    if (!this.stream || this.linger) return;
-    this.linger = setTimeout(() => this.stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM), LINGER);
+  private resetOnceUnread(): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    this.look(() => this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM));
+  }
+
+  private look(onUnread: () => void): void {
+    this.stopLooking?.();
+    this.stopLooking = whenUnread(this, onUnread);
   }
 }
 

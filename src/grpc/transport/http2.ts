@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import type {
   Http2Server,
   IncomingHttpHeaders,
@@ -5,6 +6,7 @@ import type {
   ServerHttp2Stream,
 } from 'node:http2';
 import { logVerbosity, Server, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
+import type { Connections } from './connection.js';
 
 /**
  * Where this transport reaches under grpc-js, to node's http2. test/transport/grpc-js.spec.ts fails when a new
@@ -37,10 +39,17 @@ const RESET_BURST = 100_000;
 const RESET_RATE = 10_000;
 
 /**
- * A server with raised receive windows: grpc-js leaves them at 64 KiB, which is 3 MB/s at 20 ms, and takes
- * `grpc-node.flow_control_window` on clients only (grpc-node PR 3058).
+ * A server of grpc-js on HTTP/2 sessions as this transport needs them. Its receive windows are raised: grpc-js leaves
+ * them at 64 KiB, which is 3 MB/s at 20 ms, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
+ * 3058).
+ *
+ * @throws an error that names the version if grpc-js is not built as expected
  */
-export function createServer(options: ServerOptions, windows: Windows): Server {
+export function createServer(
+  options: ServerOptions,
+  windows: Windows,
+  connections: Connections,
+): Server {
   // It writes to standard error, beside the log; what it has to say comes as errors as well.
   setLogVerbosity(logVerbosity.NONE);
   const server = new Server(options);
@@ -48,34 +57,36 @@ export function createServer(options: ServerOptions, windows: Windows): Server {
     commonServerOptions?: { settings?: object };
     createHttp2Server?: (credentials: unknown) => Http2Server;
   };
-  if (internals.commonServerOptions) {
-    Object.assign(internals.commonServerOptions, {
-      settings: { ...internals.commonServerOptions.settings, initialWindowSize: windows.stream },
-      streamResetBurst: RESET_BURST,
-      streamResetRate: RESET_RATE,
+  const { commonServerOptions, createHttp2Server } = internals;
+  if (!commonServerOptions || !createHttp2Server) throw unknownGrpcJs('its HTTP/2 server');
+  Object.assign(commonServerOptions, {
+    settings: { ...commonServerOptions.settings, initialWindowSize: windows.stream },
+    streamResetBurst: RESET_BURST,
+    streamResetRate: RESET_RATE,
+  });
+  internals.createHttp2Server = (credentials) => {
+    const http2Server = createHttp2Server.call(server, credentials);
+    http2Server.on('session', (session: ServerHttp2Session) => {
+      session.setLocalWindowSize(windows.session);
+      connections.add(session);
     });
-  }
-  const create = internals.createHttp2Server;
-  if (create) {
-    internals.createHttp2Server = (credentials) => {
-      const http2Server = create.call(server, credentials);
-      http2Server.on('session', (session: ServerHttp2Session) =>
-        session.setLocalWindowSize(windows.session),
-      );
-      http2Server.prependListener(
-        'stream',
-        (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
-          if (!isUsable(headers['grpc-timeout'])) delete headers['grpc-timeout'];
-          const encoding = headers['grpc-encoding'];
-          if (typeof encoding === 'string' && encoding !== 'identity')
-            encodings.set(stream, encoding);
-        },
-      );
-      return http2Server;
-    };
-  }
+    http2Server.prependListener('stream', prepareStream);
+    return http2Server;
+  };
   return server;
 }
+
+/** Makes grpc-js do right with a stream's headers, of which it takes some for what they are not. */
+function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+  if (!isUsable(headers['grpc-timeout'])) delete headers['grpc-timeout'];
+  // It serves every type that begins with application/grpc, grpc-web's too, and answers 415 where there is none.
+  if (!CONTENT_TYPE.test(headers['content-type'] ?? '')) delete headers['content-type'];
+  const encoding = headers['grpc-encoding'];
+  if (typeof encoding === 'string' && encoding !== 'identity') encodings.set(stream, encoding);
+}
+
+/** Of gRPC over HTTP/2 with protobuf; parameters may follow. */
+const CONTENT_TYPE = /^application\/grpc(\+proto)?[ \t]*(;|$)/;
 
 /** Whether grpc-js does right with it: it answers a malformed one while the handler goes on. */
 function isUsable(timeout: unknown): boolean {
@@ -91,17 +102,30 @@ export function encodingOf(stream: ServerHttp2Stream): string {
   return encodings.get(stream) ?? 'identity';
 }
 
-/** The HTTP/2 stream under a call of grpc-js; undefined where it is not where it was. */
-export function http2StreamOf(call: object): ServerHttp2Stream | undefined {
+/**
+ * The HTTP/2 stream under a call of grpc-js.
+ *
+ * @throws an error that names the version if it is not where it was
+ */
+export function http2StreamOf(call: object): ServerHttp2Stream {
   let layer = (call as { call?: Layer }).call;
   while (layer?.nextCall) layer = layer.nextCall; // server interceptors
   const stream = layer?.stream;
-  return typeof stream?.respond === 'function' && typeof stream.close === 'function'
-    ? stream
-    : undefined;
+  if (typeof stream?.respond !== 'function' || typeof stream.close !== 'function')
+    throw unknownGrpcJs('the HTTP/2 stream of a call');
+  return stream;
 }
 
 interface Layer {
   nextCall?: Layer;
   stream?: ServerHttp2Stream;
+}
+
+function unknownGrpcJs(what: string): Error {
+  const { version } = createRequire(import.meta.url)('@grpc/grpc-js/package.json') as {
+    version: string;
+  };
+  return new Error(
+    `@grpc/grpc-js ${version} has ${what} in another place than the version of package.json: install that one (npm install)`,
+  );
 }

@@ -1,5 +1,4 @@
 import type { ServerHttp2Stream } from 'node:http2';
-import type { ServerDuplexStream } from '@grpc/grpc-js';
 import {
   frame,
   FRAME_HEADER_BYTES,
@@ -214,24 +213,4 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     const message = await decompress(framed, this.encoding, this.maxMessageBytes);
     return { done: false, value: { pieces: [frame(message)] } };
   }
-}
-
-/** The same by grpc-js's own reading, a message at a time: slower, and no private part of it is needed. */
-export async function* inboundMessages(
-  call: ServerDuplexStream<Buffer, unknown>,
-  signal: AbortSignal,
-): AsyncGenerator<ReceivedFrames, void, void> {
-  try {
-    // Leaving a plain `for await (call)` destroys the call, and its reply hangs.
-    for await (const message of call.iterator({
-      destroyOnReturn: false,
-    }) as AsyncIterable<Buffer>) {
-      signal.throwIfAborted();
-      yield { pieces: [frame(message)] };
-    }
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  }
-  signal.throwIfAborted();
 }

@@ -2,7 +2,6 @@ import {
   type sendUnaryData,
   type Server,
   ServerCredentials,
-  type ServerDuplexStream,
   type ServerOptions,
 } from '@grpc/grpc-js';
 import {
@@ -12,15 +11,18 @@ import {
   ServerGrpc,
 } from '@nestjs/microservices';
 import { Answer, type EndedCall } from './answer.js';
-import { Call, type GrpcCall, LINGER } from './call.js';
-import { createServer, encodingOf, type Windows } from './http2.js';
-import { InboundFrames, inboundMessages } from './inbound.js';
+import { Call, type GrpcCall } from './call.js';
+import { Connections, type Keepalive } from './connection.js';
+import { createServer, encodingOf, http2StreamOf, type Windows } from './http2.js';
+import { InboundFrames } from './inbound.js';
+import { LINGER } from './unread.js';
 
 export interface StreamStrategyOptions {
   /** As for Nest's own gRPC transport. */
   readonly grpc: GrpcOptions['options'] & { url: string };
-  readonly server: ServerOptions;
+  readonly server?: ServerOptions;
   readonly windows: Windows;
+  readonly keepalive: Keepalive;
   /** The largest message of a request stream, bytes; its length is refused before its bytes are read. */
   readonly maxMessageBytes: number;
   /** Called once for every call of a handler, when it has ended. */
@@ -48,8 +50,11 @@ export class StreamStrategy extends ServerGrpc {
   /** What calls get from now on, if any. */
   private refusal: unknown;
 
+  private readonly connections: Connections;
+
   constructor(private readonly streamOptions: StreamStrategyOptions) {
     super(streamOptions.grpc);
+    this.connections = new Connections(streamOptions.keepalive);
   }
 
   /** Where it listens, once it does. */
@@ -61,6 +66,7 @@ export class StreamStrategy extends ServerGrpc {
       // Channelz keeps a record of every call for a debugging service that is not offered.
       { 'grpc.enable_channelz': 0, 'grpc.max_receive_message_length': maxMessageBytes, ...options },
       windows,
+      this.connections,
     );
     const credentials = grpc.credentials ?? ServerCredentials.createInsecure();
     this.port = await new Promise<number>((resolve, reject) => {
@@ -118,7 +124,7 @@ export class StreamStrategy extends ServerGrpc {
     for (const call of this.open) call.abort(reason);
     // Before they are reset, which clients would take for CANCELLED: a lost connection is UNAVAILABLE.
     await this.settled([...this.open], LINGER / 2);
-    for (const call of this.open) call.stream?.session?.destroy();
+    for (const call of this.open) call.stream.session?.destroy();
   }
 
   private serve(
@@ -127,7 +133,11 @@ export class StreamStrategy extends ServerGrpc {
     grpcCall: GrpcCall,
     respond: sendUnaryData<unknown> | undefined,
   ): void {
-    const call = new Call(grpcCall, method.responseStream, this.onClosed);
+    const stream = http2StreamOf(grpcCall);
+    const connection = this.connections.of(stream);
+    // The connection went between its last frame and now: there is nobody to answer.
+    if (!connection) return;
+    const call = new Call(grpcCall, stream, connection, method.responseStream, this.onClosed);
     this.open.add(call);
     const hookContext = { call, operationId: method.path };
     // Neither Nest nor an async function waits here for the call's end: that would be a KiB of every idle one.
@@ -149,7 +159,7 @@ export class StreamStrategy extends ServerGrpc {
   ): Promise<unknown> {
     if (this.refusal !== undefined) throw this.refusal;
     const request = method.requestStream
-      ? this.inbound(call, grpcCall)
+      ? this.inbound(call)
       : (grpcCall as { request: unknown }).request;
     return handler(request, call);
   }
@@ -177,9 +187,7 @@ export class StreamStrategy extends ServerGrpc {
     });
   }
 
-  private inbound(call: Call, grpcCall: GrpcCall): unknown {
-    const { stream, signal } = call;
-    if (!stream) return inboundMessages(grpcCall as ServerDuplexStream<Buffer, unknown>, signal);
+  private inbound({ stream, signal }: Call): InboundFrames {
     return new InboundFrames(
       stream,
       encodingOf(stream),
