@@ -9,9 +9,9 @@ import { until } from '../support/wait.js';
 import { encodeChat, encodeEvent, eventsIn } from '../wire/events.js';
 
 /** How long a watch is read over a slow link, in seconds; the faults script takes ten minutes. */
-const WATCH_SECONDS = Number(process.env.FEED_TEST_SLOW_SECONDS ?? 15);
+const WATCH_SECONDS = Number(process.env.FEED_TEST_SLOW_SECONDS ?? 8);
 /** How often an upload is made beside replays. */
-const UPLOADS = Number(process.env.FEED_TEST_SLOW_UPLOADS ?? 3);
+const UPLOADS = Number(process.env.FEED_TEST_SLOW_UPLOADS ?? 2);
 const MIB = 2 ** 20;
 
 /** Shorter than what a service, a kernel and a link together can hold takes to pass a slow link. */
@@ -101,7 +101,7 @@ test(
     const link = await slowLink(service, { bytesPerSecond: 100_000 });
     const raw = await connectOver(link, 8 * MIB);
     const read = watch(raw, 'live', true);
-    const events = 60;
+    const events = 30;
     for (let i = 0; i < events; i++) {
       const { error } = await upload(client, [
         { topic: 'live', id: String(i), body: 'x'.repeat(32 * 1024) },

@@ -20,10 +20,10 @@ export interface Writer {
  */
 const LEAST_IN_FLIGHT = 128 * 1024;
 const MOST_IN_FLIGHT = 4 * 2 ** 20;
-/** A PING whose answer takes longer than this (milliseconds) stands behind more than its link can take. */
-const SLOW_ANSWER = 2_000;
-/** A link whose PINGs are answered within this (milliseconds) can take more. */
-const FAST_ANSWER = 500;
+/** A PING that waits longer than this (milliseconds) on its way stands behind more than its link can take. */
+const LONG_WAIT = 2_000;
+/** A link on which PINGs wait less than this (milliseconds) can take more. */
+const SHORT_WAIT = 500;
 /** Node does not say when a client opens its connection's window: writers that wait for it ask this often (milliseconds). */
 const ASK_INTERVAL = 20;
 
@@ -51,6 +51,8 @@ export class Connection {
   private written = 0;
   private pinged = 0;
   private answered = 0;
+  /** The shortest that an answer took, milliseconds. */
+  private roundTrip = Infinity;
   private waiting: Writer[] = [];
 
   /** At least this much of the connection's window is left for writes, bytes. */
@@ -59,6 +61,9 @@ export class Connection {
   private pendingBytes = 0;
   private round = 0;
   private isAsking = false;
+  /** They are called back when the next PING of pingForAskers() is answered. */
+  private askers: (() => void)[] = [];
+  private isPinging = false;
 
   private received = 0;
   private receivedAt = performance.now();
@@ -119,9 +124,11 @@ export class Connection {
     const isSent = this.ping(() => {
       this.answered = upTo;
       const took = performance.now() - sentAt;
-      if (took > SLOW_ANSWER) {
+      this.roundTrip = Math.min(this.roundTrip, took);
+      const waited = took - this.roundTrip;
+      if (waited > LONG_WAIT) {
         this.maxInFlight = Math.max(LEAST_IN_FLIGHT, this.maxInFlight / 2);
-      } else if (took < FAST_ANSWER && inFlight >= this.maxInFlight / 2) {
+      } else if (waited < SHORT_WAIT && inFlight >= this.maxInFlight / 2) {
         this.maxInFlight = Math.min(MOST_IN_FLIGHT, this.maxInFlight * 2);
       }
       this.resumeWriters();
@@ -138,41 +145,46 @@ export class Connection {
   /** Sees within a round trip what of the connection's window is taken by writes that wait for another one. */
   private askForWindow(): void {
     this.isAsking = true;
-    const isSent = this.ping(() => {
+    this.onAnswer(() => {
       if (this.window > 0) {
         this.round++;
         this.pendingBytes = 0;
       }
       this.resumeWriters();
-      askAgain();
-    });
-    const askAgain = (): void => {
       if (this.waiting.length > 0 && !this.isGone)
         setTimeout(() => this.askForWindow(), ASK_INTERVAL);
       else this.isAsking = false;
-    };
-    if (!isSent) askAgain();
+    });
   }
 
   private resumeWriters(): void {
-    const { waiting } = this;
-    this.waiting = [];
-    for (const [i, writer] of waiting.entries()) {
-      if (this.isFull) {
-        this.waiting = [...waiting.slice(i), ...this.waiting];
-        return;
-      }
-      writer.resume();
-    }
+    while (this.waiting.length > 0 && !this.isFull) this.waiting.shift()!.resume();
   }
 
   /**
-   * Sends a PING, ahead of the data that waits for a window.
-   *
-   * @param onAnswer called once the client has answered, which it does after it has read all that was sent before
-   * @returns false if it can't be sent: the connection is ending, or has ten under way
+   * Calls back once the client has answered a PING that is sent from now on: then it has read all that was sent before.
+   * Those who ask while one is under way share the next. On a connection that is ending, where node sends no PING, it
+   * calls back at once.
    */
-  ping(onAnswer: () => void): boolean {
+  onAnswer(callback: () => void): void {
+    this.askers.push(callback);
+    if (!this.isPinging) this.pingForAskers();
+  }
+
+  private pingForAskers(): void {
+    const { askers } = this;
+    this.askers = [];
+    this.isPinging = true;
+    const answer = (): void => {
+      this.isPinging = false;
+      for (const callback of askers) callback();
+      if (this.askers.length > 0 && !this.isPinging) this.pingForAskers();
+    };
+    if (!this.ping(answer)) answer();
+  }
+
+  /** @returns false if it can't be sent: the connection is ending, or has ten under way */
+  private ping(onAnswer: () => void): boolean {
     if (this.session.destroyed || this.session.closed) return false;
     this.pings++;
     return this.session.ping((error) => {

@@ -23,7 +23,7 @@ interface Leftover {
  *
  * Each look is a PING, which overtakes the stream's data where that has no window, and nothing else. So when the answer
  * is there, the data has gone out before it, or could not: for want of the stream's own window, if the connection's is
- * open.
+ * open. A connection that is ending can't be asked: there it is time that counts.
  *
  * @returns what stops the looking; it does not call back after that
  */
@@ -36,8 +36,7 @@ export function whenUnread(call: Leftover, onUnread: () => void): () => void {
   let timer = setTimeout(ask, LINGER / LOOKS);
 
   function ask(): void {
-    // A connection that is ending can't be asked: there it is time that counts.
-    if (!connection.ping(look)) look();
+    connection.onAnswer(look);
   }
 
   function look(): void {
