@@ -38,6 +38,13 @@ export class RawClient {
     );
   }
 
+  /** Resolves once the server has seen all that was sent until now: it answers a ping behind that. */
+  async pinged(): Promise<void> {
+    await new Promise<void>((resolve, reject) =>
+      this.session.ping((error) => (error ? reject(error) : resolve())),
+    );
+  }
+
   close(): void {
     this.session.destroy();
   }
@@ -49,9 +56,11 @@ export class RawCall {
   readonly trailers: Promise<IncomingHttpHeaders | undefined>;
 
   readonly closed: Promise<void>;
+  private hasHeaders = false;
 
   constructor(readonly stream: ClientHttp2Stream) {
     stream.on('error', () => {});
+    stream.once('response', () => (this.hasHeaders = true));
     this.closed = new Promise((resolve) => stream.once('close', resolve));
     this.headers = new Promise((resolve) => stream.once('response', resolve));
     this.trailers = new Promise((resolve) => {
@@ -61,6 +70,11 @@ export class RawCall {
       stream.once('trailers', resolve);
       stream.once('close', () => resolve(undefined));
     });
+  }
+
+  /** Whether the client's window is used up. Before an answer, node says that it is 0 at times. */
+  get isFull(): boolean {
+    return this.hasHeaders && this.stream.state.localWindowSize === 0;
   }
 
   send(message: Uint8Array): this {

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import { onTestFinished } from 'vitest';
 import { readConfig } from '../../src/config/config.js';
 import { type Service, startService } from '../../src/service.js';
 import { connect, type FeedClient } from './client.js';
+import { until, within } from './wait.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -51,21 +53,36 @@ export async function runService(settings: Record<string, string> = {}): Promise
 }
 
 /** Is told what to do at the end; a test's own end where nobody says otherwise. */
-export type AtEnd = (end: () => void) => void;
+export type AtEnd = (end: () => void | Promise<void>) => void;
+
+/** How long (milliseconds) a service may take to start, and to end, on a busy machine. */
+const START_TIMEOUT = 30_000;
+const END_TIMEOUT = 40_000;
+
+interface Exit {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
 
 /** The built service in a process of its own. */
 export class ServiceProcess {
   readonly output: string[] = [];
   grpcAddress = '';
   httpAddress = '';
-  readonly exited: Promise<{ code: number | null; signal: string | null }>;
+  /** Resolves once the process has ended and all that it wrote is in `output`. */
+  readonly exited: Promise<Exit>;
+  private hasExited = false;
 
   private constructor(readonly process: ChildProcess) {
     for (const stream of [process.stdout!, process.stderr!]) {
       stream.setEncoding('utf8').on('data', (text: string) => this.output.push(text));
     }
+    // At "exit", the pipes may still hold its last lines (node's documentation of child_process, "close").
     this.exited = new Promise((resolve) =>
-      process.on('exit', (code, signal) => resolve({ code, signal })),
+      process.on('close', (code, signal) => {
+        this.hasExited = true;
+        resolve({ code, signal });
+      }),
     );
   }
 
@@ -98,7 +115,7 @@ export class ServiceProcess {
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    atEnd(() => void child.kill('SIGKILL'));
+    atEnd(() => killed(child));
     return new ServiceProcess(child);
   }
 
@@ -110,25 +127,30 @@ export class ServiceProcess {
   }
 
   async ready(): Promise<void> {
-    const listening = /listens on ([\d.:]+)/g;
-    for (;;) {
-      const addresses = [...this.output.join('').matchAll(listening)].map(([, address]) => address);
-      if (addresses.length === 2) {
-        [this.grpcAddress, this.httpAddress] = addresses;
-        return;
-      }
-      const ended = await Promise.race([
-        this.exited,
-        new Promise<undefined>((resolve) => setTimeout(resolve, 20, undefined)),
-      ]);
-      if (ended)
-        throw new Error(`the service ended: ${JSON.stringify(ended)}\n${this.output.join('')}`);
-    }
+    const output = (): string => this.output.join('');
+    // What follows an address shows that all of it has come.
+    const addresses = (): string[] =>
+      [...output().matchAll(/listens on ([\d.:]+)[^\d.:]/g)].map(([, address]) => address);
+    await until(
+      () => this.hasExited || addresses().length === 2,
+      () => `a service that listens; it has written: ${output()}`,
+      START_TIMEOUT,
+    );
+    if (this.hasExited)
+      throw new Error(`the service ended: ${JSON.stringify(await this.exited)}\n${output()}`);
+    [this.grpcAddress, this.httpAddress] = addresses();
   }
 
-  kill(signal: NodeJS.Signals): Promise<{ code: number | null; signal: string | null }> {
+  /** Sends a signal, and waits for the end of the process. */
+  async kill(signal: NodeJS.Signals): Promise<Exit> {
     this.process.kill(signal);
-    return this.exited;
+    return this.ended();
+  }
+
+  /** Waits for the end of the process, for as long as a drain of the default length may take. */
+  ended(timeout = END_TIMEOUT): Promise<Exit> {
+    const what = () => `the end of the service; it has written: ${this.output.join('')}`;
+    return within(this.exited, what, timeout);
   }
 
   connect(): FeedClient {
@@ -136,4 +158,12 @@ export class ServiceProcess {
     onTestFinished(() => client.close());
     return client;
   }
+}
+
+/** Kills a process, and waits until it is gone, so that it writes no more to a directory that is removed next. */
+async function killed(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, 'exit');
+  child.kill('SIGKILL');
+  await gone;
 }
