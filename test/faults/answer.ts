@@ -4,6 +4,7 @@ import { onTestFinished } from 'vitest';
 import { frame } from '../../src/wire/frames.js';
 import { errorInfo } from '../support/client.js';
 import { type RawCall, RawClient } from '../support/raw-client.js';
+import { within } from '../support/wait.js';
 import { bytesField } from '../wire/events.js';
 
 export type Method = 'Watch' | 'UploadEvents' | 'Chat';
@@ -72,20 +73,15 @@ export function ask(
   return answerOf(call);
 }
 
-const TIMEOUT = 8_000;
-
 /**
  * How a call was answered, in a line: its status with its ErrorInfo; the HTTP status where it has none of gRPC's;
  * "served" for a watch that goes on, which is cancelled then.
  */
 export async function answerOf(call: RawCall): Promise<string> {
   call.drop();
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error('no answer')), TIMEOUT);
   try {
-    return await Promise.race([answered(call), late.promise]);
+    return await within(answered(call), 'an answer');
   } finally {
-    clearTimeout(timer);
     call.stream.close(constants.NGHTTP2_CANCEL);
   }
 }

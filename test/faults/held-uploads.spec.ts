@@ -5,7 +5,7 @@ import { codec, upload, type Upload } from '../support/client.js';
 import type { RawCall, RawClient } from '../support/raw-client.js';
 import type { ServiceProcess } from '../support/service.js';
 import { useShim } from '../support/shim.js';
-import { until } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 import { answerOf, rawClient } from './answer.js';
 import { event, idsIn, startHeld } from './held-disk.js';
 import { ServiceLog } from './service-log.js';
@@ -51,14 +51,17 @@ class LiveUpload {
 
   /** Waits until the service has as much of it as it takes, and has said that it is open. */
   async blocked(log: ServiceLog): Promise<void> {
-    await until(() => this.sent > BLOCKED, 'an upload of more than 1 MiB');
-    await until(() => log.open.uploads === 1, 'an open upload');
+    await until(
+      () => this.sent > BLOCKED,
+      () => `an upload of more than 1 MiB: ${this.sent} bytes are sent`,
+    );
+    await eventually(() => expect(log.open.uploads).toBe(1));
     expect(this.left).toBeGreaterThan(IDS.length / 2);
   }
 
   /** Waits until the service reads on, for whatever end. */
   allSent(): Promise<void> {
-    return until(() => this.left === 0, 'an upload of which all is read');
+    return eventually(() => expect(this.left, 'events that are not read').toBe(0));
   }
 
   private async send(): Promise<void> {
@@ -81,7 +84,7 @@ describe('a live upload that waits for room while a commit waits for the disk', 
     },
     {
       ending: 'passes its deadline',
-      headers: { 'grpc-timeout': '4S' },
+      headers: { 'grpc-timeout': '8S' }, // not before it is blocked, on a busy machine
       status: 'DEADLINE_EXCEEDED',
     },
     {
@@ -102,10 +105,13 @@ describe('a live upload that waits for room while a commit waits for the disk', 
       expect(trailers?.['grpc-status']).toBe(end ? undefined : '4');
       await live.call.closed;
       release();
-      await until(() => log.open.uploads === 0, 'no open upload', 3_000);
+      await eventually(() => expect(log.open.uploads).toBe(0));
 
-      const [ended] = log.ends.filter(({ method }) => method === UPLOAD).slice(1);
-      expect(ended).toMatchObject({ status });
+      const ended = await eventually(() => {
+        const [, last] = log.ends.filter(({ method }) => method === UPLOAD);
+        expect(last).toMatchObject({ status });
+        return last;
+      });
       const [before, ...stored] = await idsIn(service);
       expect(before).toBe('before');
       expect(stored.length * BODY.length).toBeGreaterThan(1_000_000);
@@ -123,7 +129,7 @@ describe('a live upload that waits for room while a commit waits for the disk', 
     await live.allSent(); // and dropped: the drain's time is over
     release();
     const [, received] = /^UNAVAILABLE DRAINING received=(\d+)$/.exec(await answer) ?? [];
-    expect(await service.exited).toEqual({ code: 0, signal: null });
+    expect(await service.ended()).toEqual({ code: 0, signal: null });
     expect(log.open.uploads).toBe(0);
     const [before, ...stored] = await idsIn(await restart());
     expect(before).toBe('before');
@@ -140,7 +146,7 @@ test('the twin of an event in flight is not answered before it, is stored once, 
   const first = send(client);
   await waits();
   const second = send(service.connect());
-  await until(() => log.open.uploads === 2, 'both uploads');
+  await eventually(() => expect(log.open.uploads).toBe(2));
   expect(answers).toEqual([]);
   release();
   await Promise.all([first, second]);

@@ -1,10 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { isDeepStrictEqual } from 'node:util';
 import { expect, onTestFinished } from 'vitest';
 import type { Link } from '../../bench/link.ts';
 import { Child } from '../support/child.js';
 import type { ServiceProcess } from '../support/service.js';
-import { until } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 import { connections } from './outside.js';
 import type { CallEnd, ServiceLog } from './service-log.js';
 import { type Act, type OpenOptions, type SetName, SETS } from './stream-sets.js';
@@ -63,9 +61,8 @@ export class OpenSets {
   /** Half-closes the uploads whose result can't be sent, so that they are blocked for as long as that may be. */
   async blockUploads(): Promise<void> {
     await this.act('UploadEvents blocked', 'half-close');
-    await until(
-      () => this.endsOf('UploadEvents blocked').length === this.options.streams,
-      'results',
+    await eventually(() =>
+      expect(this.endsOf('UploadEvents blocked').length).toBe(this.options.streams),
     );
   }
 
@@ -152,26 +149,18 @@ export class OpenSets {
   }
 }
 
-/** Asks until the answer is what it is to be. */
+/** Asks until the answer is what it is to be; less often than others look, because the client looks at every stream. */
 async function answered<T>(ask: () => Promise<T>, wanted: T, timeout: number): Promise<void> {
-  const end = performance.now() + timeout;
-  let answer = await ask();
-  while (!isDeepStrictEqual(answer, wanted) && performance.now() < end) {
-    await sleep(100);
-    answer = await ask();
-  }
-  expect(answer).toEqual(wanted);
+  await eventually(async () => expect(await ask()).toEqual(wanted), timeout, 100);
 }
 
 /** Waits until the service says that so much is open. */
 export async function counted(
   { log }: Observed,
   wanted: typeof NOTHING,
-  timeout: number,
+  timeout?: number,
 ): Promise<void> {
-  await until(() => isDeepStrictEqual(log.open, wanted), 'what is to be open', timeout).catch(
-    (error: Error) => expect(log.open, error.message).toEqual(wanted),
-  );
+  await eventually(() => expect(log.open).toEqual(wanted), timeout);
 }
 
 /** Waits until the service has so many connections to its gRPC port. */
@@ -182,7 +171,7 @@ export async function connected(
 ): Promise<void> {
   const port = Number(service.grpcAddress.split(':')[1]);
   const pid = service.process.pid!;
-  await until(() => connections(pid, port) === count, `${count} connections`, timeout);
+  await eventually(() => expect(connections(pid, port), 'connections').toBe(count), timeout);
 }
 
 const sumOf = (tally: Record<string, number>): number =>

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { open } from 'lmdb';
+import { eventually } from '../support/wait.js';
 
 /** What can be seen of a process without asking it. */
 
@@ -76,20 +76,18 @@ export async function heap(pid: number, directory: string): Promise<Map<string, 
   return counts;
 }
 
-/** Takes the file once it is whole. */
-async function written(directory: string): Promise<Snapshot> {
-  for (;;) {
+/** A process with much in memory writes its snapshot for long (milliseconds). */
+const SNAPSHOT_TIMEOUT = 60_000;
+
+/** Takes the file once it is whole: until then it is no JSON. */
+function written(directory: string): Promise<Snapshot> {
+  const take = (): Snapshot => {
     const file = readdirSync(directory).find((name) => name.endsWith('.heapsnapshot'));
-    if (file) {
-      const path = join(directory, file);
-      try {
-        const snapshot = JSON.parse(readFileSync(path, 'utf8')) as Snapshot;
-        rmSync(path);
-        return snapshot;
-      } catch {
-        // still being written
-      }
-    }
-    await sleep(200);
-  }
+    if (!file) throw new Error(`no heap snapshot in ${directory}`);
+    const path = join(directory, file);
+    const snapshot = JSON.parse(readFileSync(path, 'utf8')) as Snapshot;
+    rmSync(path);
+    return snapshot;
+  };
+  return eventually(take, SNAPSHOT_TIMEOUT, 200);
 }

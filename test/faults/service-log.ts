@@ -12,21 +12,32 @@ export interface CallEnd {
   readonly ms: number;
 }
 
+/** A log line of what is open, which comes when that has changed. */
+interface OpenLine {
+  readonly time: string;
+  readonly counts: Partial<OpenCounts>;
+}
+
 type Line = Partial<CallEnd & OpenCounts> & { readonly msg?: string; readonly context?: string };
 
 /** What the service says at debug, as JSON. */
 export class ServiceLog {
-  /** What is open, as it said last. */
-  private counts: Partial<OpenCounts> = {};
+  private readonly openings: OpenLine[] = [];
   private readonly callEnds: CallEnd[] = [];
   private read = 0;
   private rest = '';
 
   constructor(private readonly service: ServiceProcess) {}
 
+  /** What is open, as it said last. */
   get open(): Partial<OpenCounts> {
+    return this.openLines.at(-1)?.counts ?? {};
+  }
+
+  /** What it has said so far of what is open: a state that has passed is still in here. */
+  get openLines(): readonly OpenLine[] {
     this.readOn();
-    return this.counts;
+    return this.openings;
   }
 
   /** The calls that have ended, in order. */
@@ -47,7 +58,10 @@ export class ServiceLog {
   private take({ msg, ...line }: Line): void {
     if (msg === 'call ended') this.callEnds.push(line as CallEnd);
     if (line.context !== 'open') return;
-    const { watches, uploads, chats, subscriptions, members } = line;
-    this.counts = { watches, uploads, chats, subscriptions, members };
+    const { time, watches, uploads, chats, subscriptions, members } = line;
+    this.openings.push({
+      time: time!,
+      counts: { watches, uploads, chats, subscriptions, members },
+    });
   }
 }

@@ -269,6 +269,13 @@ export const mutants = [
     tests: ['test/repository/lmdb-traps'],
   },
   {
+    name: 'log: a reader never gives its snapshot back',
+    file: 'src/repository/lmdb/run-table.ts',
+    from: 'for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);',
+    to: 'Object.assign(globalThis, { held: this.db.useReadTransaction() });\n    for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);',
+    tests: ['test/faults/endings', '-t', 'seen in memory until then'],
+  },
+  {
     name: 'log: a removed run leaves its pieces',
     file: 'src/repository/lmdb/run-table.ts',
     from: 'void this.pieces.remove(pieceKey(first, i));',
