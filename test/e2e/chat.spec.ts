@@ -9,7 +9,7 @@ import { frame } from '../../src/wire/frames.js';
 import { codec, connect, errorInfo, failure, type FeedClient } from '../support/client.js';
 import { RawClient } from '../support/raw-client.js';
 import { runService } from '../support/service.js';
-import { until } from '../support/wait.js';
+import { until, within } from '../support/wait.js';
 
 describe('Chat', () => {
   test('answers each message with its echo, in order, and ends when the client half-closes', async () => {
@@ -68,8 +68,8 @@ describe('Chat rooms', () => {
     const call = raw.open('Chat'); // never reads
     const message = codec.chatMessage.serialize({ text: 'x'.repeat(50_000) });
     for (let i = 0; i < 20; i++) call.send(message);
-    await until(() => app.get(Chats).open === 1, 'the chat');
-    await sleep(300);
+    await until(() => call.isFull, 'answers that wait');
+    expect(app.get(Chats).open).toBe(1);
     call.stream.close(0);
     await until(() => app.get(Chats).open === 0, 'its end');
     raw.close();
@@ -86,6 +86,7 @@ describe('Chat rooms', () => {
       Buffer.concat([good, good, frame(codec.chatMessage.serialize({ room: 'a b', text: 'c' }))]),
     );
     expect((await call.trailers)?.['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
+    await call.closed; // and all is read
     expect(answered).toBe(2 * 22);
     raw.close();
   });
@@ -102,7 +103,7 @@ describe('Chat rooms', () => {
     a.say('hello');
     expect(await whole).toEqual({ from: 'me', text: 'hello', room: 'lobby' });
     await until(() => c.heard.length === 1, 'c to hear');
-    await sleep(50);
+    await sleep(50); // for what nobody should hear
     expect([a.heard, b.heard, c.heard, other.heard]).toEqual([[], ['hello'], ['hello'], []]);
     for (const { call } of [a, b, c, other]) call.cancel();
   });
@@ -139,10 +140,10 @@ describe('Chat rooms', () => {
     await until(() => b.heard.length === 1, 'the first');
     b.call.end();
     expect((await b.ended).code).toBe(status.OK);
-    a.say('two');
-    await sleep(50);
-    expect(b.heard).toEqual(['one']);
     expect(app.get(Broker).seats).toBe(1);
+    a.say('two');
+    await sleep(50); // for what it should not hear
+    expect(b.heard).toEqual(['one']);
     a.call.cancel();
     await until(() => app.get(Broker).seats === 0, 'an empty room');
   });
@@ -160,13 +161,16 @@ describe('Chat rooms', () => {
         await new Promise((resolve) => speaker.call.once('drain', resolve));
       }
     }
-    await until(() => listener.heard.length === 2000, 'the listener to hear all');
+    await until(
+      () => listener.heard.length === 2000,
+      () => `the listener to hear all: it has heard ${listener.heard.length}`,
+    );
     await until(
       () => log.some(({ reason }) => reason === 'TOO_SLOW'),
       'the end of the stalled one',
     );
     expect(app.get(Broker).seats).toBe(2);
-    await stalled.closed;
+    await within(stalled.closed, 'a reset');
     expect(stalled.stream.rstCode).toBe(11); // ENHANCE_YOUR_CALM, which clients take for RESOURCE_EXHAUSTED
     speaker.call.cancel();
     listener.call.cancel();
@@ -264,9 +268,11 @@ describe('Chat rooms', () => {
       if (i % 5 === 0) await sleep(1);
     }
     await until(
-      () => listeners.every(({ heard }) => heard.length >= 60) && a.heard.length >= 30,
+      () =>
+        listeners.every(({ heard }) => heard.length >= 60) &&
+        [a, b].every(({ heard }) => heard.length >= 30),
       'all to hear all',
-      20_000,
+      40_000,
     );
     const [{ heard }] = listeners;
     expect(heard.filter((text) => text.startsWith('a'))).toEqual(said('a'));
@@ -290,14 +296,18 @@ describe('Chat rooms', () => {
     const whole: ChatMessage[] = [];
     a.call.on('data', (message: ChatMessage) => whole.push(message));
     for (const room of rooms) b.call.write({ room, text: `in ${room}` });
-    await until(() => whole.length >= 10_000, 'a message of each room', 20_000);
+    await until(
+      () => whole.length >= 10_000,
+      () => `a message of each room: there are ${whole.length}`,
+      40_000,
+    );
     expect(members()).toBe(20_000);
     for (const { call } of [a, b]) call.end();
     expect((await Promise.all([a.ended, b.ended])).map(({ code }) => code)).toEqual([0, 0]);
+    expect(members()).toBe(0);
     expect(whole.map(({ room }) => room).toSorted()).toEqual(rooms.toSorted());
     expect(whole.filter(({ room, text }) => text !== `in ${room}`)).toEqual([]);
     expect(b.heard).toEqual([]);
-    expect(members()).toBe(0);
     second.close();
   });
 

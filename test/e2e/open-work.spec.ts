@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { OpenWork } from '../../src/feed/open-work.js';
 import { runService } from '../support/service.js';
-import { until } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 
 const NOTHING = { watches: 0, uploads: 0, chats: 0, subscriptions: 0, members: 0 };
 
@@ -21,11 +21,11 @@ test('what is open is counted, and said at debug when it has changed', async () 
   for (const room of ['x', 'y']) chat.write({ room });
   for (const call of [...watches, chat]) call.on('error', () => {});
   const all = { watches: 3, uploads: 1, chats: 1, subscriptions: 3, members: 2 };
-  await until(() => JSON.stringify(work.counts) === JSON.stringify(all), 'all to be open');
+  await eventually(() => expect(work.counts).toEqual(all));
   await until(() => said().some(({ watches: open }) => open === 3), 'a line');
 
   for (const call of [...watches, uploading, chat]) call.cancel();
-  await until(() => JSON.stringify(work.counts) === JSON.stringify(NOTHING), 'all to be closed');
+  await eventually(() => expect(work.counts).toEqual(NOTHING));
   await app.close();
   expect(said().at(-1)).toEqual({ watches: 0, chats: 0 });
 });

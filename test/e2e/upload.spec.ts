@@ -1,5 +1,4 @@
 import { status } from '@grpc/grpc-js';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
@@ -143,7 +142,7 @@ describe.each([
     const call = client.UploadEvents((error) => answered.resolve(error ?? undefined));
     call.write(event('a'));
     call.write(event('b'));
-    await sleep(100);
+    await take(client, { topic: 'orders', position: 1 }, 2);
     await app.close();
     const error = await answered.promise;
     expect(error?.code).toBe(status.UNAVAILABLE);

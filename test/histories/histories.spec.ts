@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { temporaryDirectory } from '../support/service.js';
+import { within } from '../support/wait.js';
 import { type History, watchers } from './history.js';
 import { plans, weatherOf } from './plan.js';
-import { run, within } from './run.js';
+import { run } from './run.js';
 import { validators } from './validators.js';
 import { World } from './world.js';
 
@@ -13,7 +14,8 @@ import { World } from './world.js';
 const AT_ONCE = Number(process.env.FEED_TEST_AT_ONCE ?? 40);
 const COUNT = Number(process.env.FEED_TEST_HISTORIES ?? 2 * AT_ONCE);
 const SEED = Number(process.env.FEED_TEST_SEED ?? Math.floor(Math.random() * 1e9));
-const PATIENCE_SECONDS = 60;
+/** How long (milliseconds) a history may take: one that does not end has a watch that waits for what never comes. */
+const PATIENCE = 60_000;
 
 const groups = Array.from({ length: Math.ceil(COUNT / AT_ONCE) }, (_, i) => SEED + i);
 
@@ -31,7 +33,7 @@ const happened = {
 for (const seed of groups)
   test(
     `random histories keep every promise through restarts and kills (${replay(seed)})`,
-    { timeout: 3 * PATIENCE_SECONDS * 1_000 },
+    { timeout: 3 * PATIENCE },
     async () => {
       const weather = weatherOf(seed);
       const world = new World({
@@ -43,7 +45,7 @@ for (const seed of groups)
       const calm = world.weather(weather);
       const retention = Object.keys(weather.settings).length > 0;
       const running = plans(seed, AT_ONCE).map((plan, i) =>
-        within(PATIENCE_SECONDS, `history ${i}`, run(plan, `h${i}`, world, calm, retention)),
+        within(run(plan, `h${i}`, world, calm, retention), `the end of history ${i}`, PATIENCE),
       );
       const histories = await Promise.all(running);
       expect(await world.end()).toEqual({ code: 0, signal: null });

@@ -110,17 +110,3 @@ export async function run(
   await Promise.all(readAll(LAST_READER));
   return { uploads, watches, retention };
 }
-
-/** Fails when a history does not end: a watch that waits for what never comes. */
-export async function within<T>(seconds: number, what: string, work: Promise<T>): Promise<T> {
-  const late = new AbortController();
-  const timeout = sleep(seconds * 1_000, undefined, { signal: late.signal }).then(() => {
-    throw new Error(`${what}: not over after ${seconds} s`);
-  });
-  timeout.catch(() => {});
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    late.abort();
-  }
-}

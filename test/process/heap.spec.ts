@@ -52,8 +52,7 @@ async function collections(events: number, untuned: boolean): Promise<number> {
   onTestFinished(() => client.kill());
   await client.call('connect', service.grpcAddress);
   await client.call('upload', 'heap', events, 200);
-  service.process.kill('SIGTERM');
-  await service.exited;
+  await service.kill('SIGTERM');
   return Number(/collections: (\d+)/.exec(service.output.join(''))![1]);
 }
 

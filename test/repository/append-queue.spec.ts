@@ -342,16 +342,12 @@ describe('a commit', () => {
     ]);
   });
 
-  it(
-    'is refused, and ends nothing, when the log has no positions left',
-    { timeout: 2_000 },
-    async () => {
-      const store = new Store({ head: MAX_POSITION - 1 });
-      store.manual = false;
-      await store.append(store.queue.openWriter(), 'last');
-      await expect(store.append(store.queue.openWriter(), 'too many')).rejects.toThrow(AppendError);
-    },
-  );
+  it('is refused, and ends nothing, when the log has no positions left', async () => {
+    const store = new Store({ head: MAX_POSITION - 1 });
+    store.manual = false;
+    await store.append(store.queue.openWriter(), 'last');
+    await expect(store.append(store.queue.openWriter(), 'too many')).rejects.toThrow(AppendError);
+  });
 });
 
 describe('room', () => {

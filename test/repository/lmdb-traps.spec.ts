@@ -21,6 +21,7 @@ import { ids, readAll } from '../contract/reading.js';
 import { temporaryDirectory } from '../contract/temporary.js';
 import { holesOf } from '../support/lmdb-holes.js';
 import { skip, useShim, works } from '../support/shim.js';
+import { until } from '../support/wait.js';
 import { checked } from '../wire/events.js';
 import { LogProcess, type LogProcessOptions } from './log-process.js';
 import type { Outcome } from './log-process-main.js';
@@ -72,7 +73,7 @@ describe('trap: a record is readable before it is durable', () => {
       await log.call('append', writer, 't', [`${writer}${i}`]);
       settled.push(`${writer}${i}`);
     });
-    while (!existsSync(`${hold}.reached`)) await sleep(1);
+    await until(() => existsSync(`${hold}.reached`), 'a flush that waits');
     for (let i = 0; i < 50; i++) {
       const seen = await log.call('look', 't');
       expect([seen.head, ...ids(seen.events)]).toEqual([head, 'before']);

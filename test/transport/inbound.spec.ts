@@ -119,21 +119,22 @@ describe('a request stream', () => {
     });
     const raw = await RawClient.connect(address);
     const call = raw.open('UploadEvents').drop();
-    await sleep(50);
+    await raw.pinged();
     for (const event of events(100)) call.send(codec.event.serialize(event)); // a DATA frame each
     call.stream.end();
     expect((await call.trailers)?.['grpc-status']).toBe('0');
-    expect(ended).toHaveLength(1);
+    await until(() => ended.length === 1, 'the end of the call');
     expect(batches).toBe(1);
     raw.close();
   });
 
   test('that is cancelled does not end like a complete one (grpc-node 2583)', async () => {
     const outcome = Promise.withResolvers<unknown>();
+    let taken = 0;
     const { client, ended } = await serve({
       upload: async (frames) => {
         try {
-          for await (const received of frames) idsIn(received);
+          for await (const received of frames) taken += idsIn(received).length;
           await sleep(50); // grpc-js half-closes first, and resets a little later
           outcome.resolve('complete');
         } catch (error) {
@@ -145,7 +146,7 @@ describe('a request stream', () => {
     const call = client.UploadEvents(() => {});
     call.on('error', () => {});
     call.write({ id: 'a' });
-    await sleep(50);
+    await until(() => taken === 1, 'an open upload');
     call.cancel();
     await outcome.promise;
     await until(() => ended.length === 1, 'the end of the call');
@@ -168,7 +169,7 @@ describe('a request stream', () => {
     });
     const raw = await RawClient.connect(address);
     const call = raw.open('UploadEvents').send(codec.event.serialize({ id: 'a' }));
-    await sleep(50);
+    await raw.pinged();
     call.stream.destroy(); // a reset alone: close() would half-close first
     expect(await outcome.promise).toMatchObject({ code: status.CANCELLED });
     await until(() => ended.length === 1, 'the end of the call');

@@ -18,7 +18,7 @@ import { Call, streamed, type Streamed } from '../../src/grpc/transport/index.js
 import type { Frames } from '../../src/wire/frames.js';
 import { type FeedClient, failure, take, upload } from '../support/client.js';
 import { eventFrames, idsIn } from '../support/frames.js';
-import { until } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 import { type Handlers, serve } from './harness.js';
 
 /** Each method doing a little. */
@@ -132,7 +132,7 @@ describe("Nest's enhancers work on all three methods", () => {
     expect(seen).toHaveLength(1); // not ended while it streams
     call.cancel();
     await until(() => ended.length === 1, 'the end of the watch');
-    expect(seen).toHaveLength(2);
+    await eventually(() => expect(seen).toHaveLength(2));
     seen.length = 0;
     await callAll(client);
     await until(() => seen.length === 6, 'three beginnings and three ends');
@@ -165,14 +165,16 @@ describe("Nest's enhancers work on all three methods", () => {
     call.on('data', () => {});
     expect((await failure(call)).code).toBe(status.INTERNAL);
     await until(() => isOver, 'the end of the handler');
-    expect(ended).toHaveLength(1);
+    await eventually(() => expect(ended).toHaveLength(1));
   });
 
   test('an answer that is no stream, where one is due, is INTERNAL and not the end of one', async () => {
     for (const answer of [undefined, { id: 'a' }]) {
       const { client, ended } = await serve({ watch: () => answer });
       expect((await failure(client.Watch({ topic: 't' }))).code).toBe(status.INTERNAL);
-      expect(String(ended[0].error)).toContain('/feed.v1.FeedService/Watch');
+      await eventually(() =>
+        expect(String(ended[0]?.error)).toContain('/feed.v1.FeedService/Watch'),
+      );
     }
   });
 
@@ -202,7 +204,7 @@ describe("Nest's enhancers work on all three methods", () => {
       expect(subscriptions).toBe(whileOpen);
       call.cancel();
       await until(() => ended.length === 1, 'the end of the watch');
-      expect(subscriptions).toBe(1);
+      await eventually(() => expect(subscriptions).toBe(1));
     }
   });
 

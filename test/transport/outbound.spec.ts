@@ -5,7 +5,7 @@ import type { Frames } from '../../src/wire/frames.js';
 import { codec, take } from '../support/client.js';
 import { eventFrames } from '../support/frames.js';
 import { RawClient } from '../support/raw-client.js';
-import { until } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 import { serve } from './harness.js';
 
 /** Endless batches of about `bytes`, and how many were asked for. */
@@ -43,11 +43,10 @@ describe('a response stream', () => {
     const { state, batches } = source(30_000);
     const { address } = await serve({ watch: batches });
     const raw = await RawClient.connect(address);
-    raw
-      .open('Watch')
-      .send(codec.watchRequest.serialize({ topic: 't' }))
-      .stream.end();
-    await sleep(500);
+    const call = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
+    call.stream.end();
+    await until(() => call.isFull, 'a window that is used up');
+    await sleep(500); // for more to be asked for
     // The client's window of 64 KiB, what node's client reads ahead, and one batch being written.
     expect(state.batches).toBeLessThan(12);
     const stalled = state.batches;
