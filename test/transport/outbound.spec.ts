@@ -73,7 +73,7 @@ describe('a response stream', () => {
     const call = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
     call.stream.end();
     await call.headers;
-    await until(() => batches === 1, 'the first small batch');
+    await eventually(() => expect(batches).toBe(1));
     await sleep(300); // long enough for a second one to be taken, if it were
     expect(batches).toBe(1);
     raw.close();
