@@ -1,5 +1,5 @@
 import {
-  destination,
+  type DestinationStream,
   type Logger as PinoInstance,
   type LoggerOptions,
   pino,
@@ -8,47 +8,50 @@ import {
 import { Logger, PinoLogger } from 'nestjs-pino';
 import { type DynamicModule, Global, type LoggerService, Module } from '@nestjs/common';
 import type { Config } from '../config/config.js';
+import { type DroppedLines, openOutput } from './output.js';
 
-/** So many characters of the log may wait for who reads it; beyond that, lines are dropped. */
-const MAX_WAITING = 16 * 1024 * 1024;
+const STANDARD_OUTPUT = 1;
 
-/** How long (milliseconds) the last lines wait for who reads the log, when the process ends. */
+/** How long (milliseconds) the last lines may take to be written, when the process ends. */
 const LAST_LINES = 1_000;
 
 export interface ProcessLog {
   readonly log: PinoInstance;
-  /** Logs no more. Resolves when what was logged is written; with false, when nobody reads it. */
+  /** Resolves when what was logged is written, or can't be; with false, when a thread hangs in writing it. */
   readonly end: () => Promise<boolean>;
 }
 
 /** The process's log, to standard output. */
 export async function createLog({ logLevel, logFormat }: Config): Promise<ProcessLog> {
-  if (logFormat === 'pretty') {
-    const { default: pretty } = await import('pino-pretty'); // here, because it takes 5 to 10 ms of a start
-    const stream = pretty({
-      sync: true,
-      ignore: 'pid,hostname,context',
-      translateTime: 'SYS:HH:MM:ss.l',
-      singleLine: true,
-    });
-    return { log: pino({ level: logLevel }, stream), end: () => Promise.resolve(true) };
-  }
-  const options: LoggerOptions = {
-    level: logLevel,
-    base: undefined,
-    timestamp: stdTimeFunctions.isoTime,
-    formatters: { level: (level) => ({ level }) },
+  const reportDropped = ({ dropped, code }: DroppedLines): void => {
+    const isUnread = code === undefined || code === 'EAGAIN';
+    const why = isUnread ? 'was not read' : `could not be written (${code})`;
+    log.error({ dropped, code }, `lines of the log were dropped here: standard output ${why}`);
   };
-  // Written by a thread: a synchronous write to a pipe that is full puts the whole process to sleep, 100 ms at a
-  // time (sonic-boom, EAGAIN).
-  const output = destination({ sync: false, maxLength: MAX_WAITING });
-  const end = (): Promise<boolean> =>
-    new Promise((resolve) => {
-      setTimeout(resolve, LAST_LINES, false);
-      output.once('close', () => resolve(true)); // standard output itself stays open
-      output.end();
-    });
-  return { log: pino(options, output), end };
+  const output = openOutput(STANDARD_OUTPUT, reportDropped);
+  const log =
+    logFormat === 'pretty'
+      ? pino({ level: logLevel }, await prettyLines(output.write))
+      : pino(jsonLines(logLevel), output);
+  return { log, end: () => output.end(LAST_LINES) };
+}
+
+const jsonLines = (level: string): LoggerOptions => ({
+  level,
+  base: undefined,
+  timestamp: stdTimeFunctions.isoTime,
+  formatters: { level: (label) => ({ level: label }) },
+});
+
+/** Lines for people, made of pino's. */
+async function prettyLines(write: (line: string) => void): Promise<DestinationStream> {
+  const { prettyFactory } = await import('pino-pretty'); // here, because it takes 5 to 10 ms of a start
+  const pretty = prettyFactory({
+    ignore: 'pid,hostname,context',
+    translateTime: 'SYS:HH:MM:ss.l',
+    singleLine: true,
+  });
+  return { write: (line) => write(pretty(line)) };
 }
 
 /** Nest's token for the process's log. */
@@ -84,8 +87,14 @@ export function nestLogger(log: PinoInstance): LoggerService {
       if (typeof context === 'string' && FRAMEWORK.has(context)) logger.debug(message, ...rest);
       else logger[level](message, ...rest);
     };
+  const error = quiet('error');
   return Object.assign(Object.create(logger) as Logger, {
     log: quiet('log'),
-    error: quiet('error'),
+    error: (message: unknown, ...rest: unknown[]): void => {
+      // Nest's shutdown hooks call error(error, stack) without a context, and nestjs-pino takes the last argument for one.
+      const isStack = message instanceof Error && rest.length === 1 && rest[0] === message.stack;
+      if (isStack) error(message, undefined);
+      else error(message, ...rest);
+    },
   });
 }

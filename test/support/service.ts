@@ -100,6 +100,11 @@ export class ServiceProcess {
     );
   }
 
+  /** Starts it by a command of its own, such as one that sets limits or has its output go elsewhere. */
+  static shell(command: string, settings: Record<string, string>): ServiceProcess {
+    return ServiceProcess.run(['sh', '-c', command], settings);
+  }
+
   private static run(
     [program, ...args]: readonly string[],
     settings: Record<string, string>,
@@ -126,8 +131,8 @@ export class ServiceProcess {
     return service;
   }
 
-  async ready(): Promise<void> {
-    const output = (): string => this.output.join('');
+  /** @param output what it has logged, where that is not its output */
+  async ready(output = (): string => this.output.join('')): Promise<void> {
     // What follows an address shows that all of it has come.
     const addresses = (): string[] =>
       [...output().matchAll(/listens on ([\d.:]+)[^\d.:]/g)].map(([, address]) => address);

@@ -1,0 +1,129 @@
+import { write, writeSync } from 'node:fs';
+
+/** The most characters of lines that wait to be written. */
+const MAX_WAITING = 16 * 1024 * 1024;
+/** Once lines were dropped, new ones are taken when no more than this many characters wait. */
+const ENOUGH_ROOM = MAX_WAITING / 2;
+/** The most characters of one write, unless a single line has more. */
+const MAX_WRITE = 64 * 1024;
+/** A write that failed is tried again after this many milliseconds. */
+const RETRY = 100;
+/** The same where a pipe was full: 64 KiB in this time are 6 MB/s. */
+const RETRY_FULL_PIPE = 10;
+/** A write that has not returned so many milliseconds after the end's timeout is taken to hang. */
+const HANGS = 100;
+
+export interface DroppedLines {
+  readonly dropped: number;
+  /** The error code of the writes that failed; EAGAIN or undefined where nobody read. */
+  readonly code: string | undefined;
+}
+
+export interface Output {
+  /** Takes a line, with its line break. Never throws and never waits. */
+  readonly write: (line: string) => void;
+  /**
+   * Resolves once every line is written, or after `timeout` milliseconds.
+   *
+   * @returns false where a thread hangs in a write: exit() would wait for that thread
+   */
+  readonly end: (timeout: number) => Promise<boolean>;
+}
+
+/**
+ * Writes lines to a file descriptor that may be slow, full, unread or broken, and costs nobody anything but lines.
+ *
+ * A thread makes the writes, one at a time: a terminal that is held by Ctrl-S, or a pipe that nobody reads, stops that
+ * thread and not the process. A write that fails is tried again until it works, whatever the error is: a full disk (ENOSPC,
+ * EDQUOT), a disk that does not answer for a moment (EIO), a named pipe whose reader starts again (EPIPE), a full pipe
+ * that is non-blocking, as node makes it for process.stdout (EAGAIN). Until then the lines wait; those beyond
+ * MAX_WAITING are dropped.
+ *
+ * @param onRoom is told of dropped lines when lines are taken again, so that it may write a line where they would be
+ */
+export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): Output {
+  /** Lines, joined up to MAX_WRITE characters. */
+  const waiting: string[] = [];
+  let waitingLength = 0;
+  /** The bytes of the write that is in flight or is to be tried again; undefined only while no line waits. */
+  let chunk: Buffer | undefined;
+  let isInFlight = false;
+  let dropped = 0;
+  let code: string | undefined;
+  let isOver = false;
+  let onOver = (): void => {};
+
+  const writeChunk = (): void => {
+    isInFlight = true;
+    write(fd, chunk!, (error, bytes) => {
+      isInFlight = false;
+      if (isOver) {
+        onOver();
+        return;
+      }
+      if (error) {
+        code = error.code;
+        setTimeout(writeChunk, code === 'EAGAIN' ? RETRY_FULL_PIPE : RETRY);
+        return;
+      }
+      reportDropped();
+      chunk = bytes < chunk!.length ? chunk!.subarray(bytes) : nextChunk();
+      if (chunk) writeChunk();
+      else onOver();
+    });
+  };
+
+  const reportDropped = (): void => {
+    if (waitingLength > ENOUGH_ROOM) return;
+    const lines = { dropped, code };
+    dropped = 0;
+    code = undefined;
+    if (lines.dropped > 0) onRoom(lines);
+  };
+
+  const nextChunk = (): Buffer | undefined => {
+    const text = waiting.shift();
+    if (text === undefined) return undefined;
+    waitingLength -= text.length;
+    return Buffer.from(text);
+  };
+
+  // After an uncaught exception the last lines may say why. exit() waits for the thread, and so for the write in flight.
+  process.once('exit', () => {
+    if (!isInFlight) return;
+    try {
+      for (const text of waiting) writeSync(fd, text);
+    } catch {
+      // They can't be written.
+    }
+  });
+
+  return {
+    write: (line) => {
+      if (dropped > 0 || waitingLength + line.length > MAX_WAITING) {
+        dropped++;
+        return;
+      }
+      const last = waiting.length - 1;
+      if (last >= 0 && waiting[last].length + line.length <= MAX_WRITE) waiting[last] += line;
+      else waiting.push(line);
+      waitingLength += line.length;
+      if (chunk) return;
+      chunk = nextChunk();
+      writeChunk();
+    },
+    end: (timeout) =>
+      new Promise((resolve) => {
+        if (!chunk) {
+          resolve(true);
+          return;
+        }
+        onOver = () => resolve(true);
+        setTimeout(() => {
+          isOver = true;
+          if (!isInFlight) onOver();
+          else setTimeout(resolve, HANGS, false);
+        }, timeout);
+      }),
+  };
+}

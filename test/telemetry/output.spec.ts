@@ -1,0 +1,110 @@
+import { spawnSync } from 'node:child_process';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, onTestFinished, test, type TestContext } from 'vitest';
+import { type DroppedLines, openOutput } from '../../src/telemetry/output.js';
+import { smallDisk } from '../support/disk.js';
+import { until } from '../support/wait.js';
+
+const LINE_LENGTH = 1000;
+/** More lines of LINE_LENGTH than may wait. */
+const TOO_MANY = 20 * 1024;
+
+const line = (i: number): string => `${`${i} `.padEnd(LINE_LENGTH - 1, 'x')}\n`;
+
+/** An output to a file on a disk of 64 MiB, which is full. */
+function fullOutput(context: TestContext) {
+  const disk = smallDisk(context, 64);
+  const path = join(disk.directory, 'log');
+  const fd = openSync(path, 'a');
+  onTestFinished(() => closeSync(fd));
+  disk.fill();
+  const reports: DroppedLines[] = [];
+  const output = openOutput(fd, (lines) => {
+    reports.push(lines);
+    output.write('REPORT\n');
+  });
+  return { disk, output, reports, lines: () => readFileSync(path, 'utf8').split('\n') };
+}
+
+const numbers = (lines: readonly string[]): number[] => lines.map((text) => parseInt(text));
+const range = (from: number, to: number): number[] =>
+  Array.from({ length: to - from }, (_, i) => from + i);
+
+test('lines wait while the disk is full, and all are written, in order, when it has room', async (context) => {
+  const { disk, output, reports, lines } = fullOutput(context);
+  for (let i = 0; i < 1000; i++) output.write(line(i));
+  disk.free();
+  await until(() => lines().length === 1001, 'every line');
+  expect(numbers(lines().slice(0, -1))).toEqual(range(0, 1000));
+  expect(reports).toEqual([]);
+});
+
+test('a line that the end of the disk has cut is whole when there is room', async (context) => {
+  const { disk, output, lines } = fullOutput(context);
+  const others = join(disk.directory, 'others');
+  writeFileSync(others, readFileSync(others).subarray(10_000));
+  for (let i = 0; i < 100; i++) output.write(line(i));
+  await until(() => lines().join('\n').length % LINE_LENGTH !== 0, 'a line that was cut');
+  disk.free();
+  await until(() => lines().length === 101, 'every line');
+  expect(lines().slice(0, -1)).toEqual(range(0, 100).map((i) => line(i).slice(0, -1)));
+});
+
+test('lines beyond 16 Mi characters are dropped, counted, and reported where they would be', async (context) => {
+  const { disk, output, reports, lines } = fullOutput(context);
+  for (let i = 0; i < TOO_MANY; i++) output.write(line(i));
+  disk.free();
+  await until(() => reports.length > 0, 'the report');
+  output.write(line(TOO_MANY));
+  expect(await output.end(10_000)).toBe(true);
+
+  const [{ dropped, code }] = reports;
+  expect(reports).toHaveLength(1);
+  expect(code).toBe('ENOSPC');
+  const kept = TOO_MANY - dropped;
+  expect(kept * LINE_LENGTH).toBeGreaterThan(15 * 2 ** 20);
+  expect(kept * LINE_LENGTH).toBeLessThan(17 * 2 ** 20);
+  const written = lines();
+  expect(written.indexOf('REPORT')).toBe(kept);
+  expect(numbers(written.slice(0, kept))).toEqual(range(0, kept));
+  expect(numbers(written.slice(kept + 1, -1))).toEqual([TOO_MANY]);
+});
+
+test('the end waits for lines that can be written, and not for ever', async (context) => {
+  const { disk, output, lines } = fullOutput(context);
+  const other = fullOutput(context);
+  output.write('one\n');
+  other.output.write('one\n');
+  expect(await other.output.end(300)).toBe(true);
+  disk.free();
+  expect(await output.end(10_000)).toBe(true);
+  expect(await output.end(10_000)).toBe(true);
+  expect(lines()).toEqual(['one', '']);
+});
+
+test('a line of any length is dropped or written whole', async (context) => {
+  const { disk, output, reports, lines } = fullOutput(context);
+  output.write('one\n');
+  output.write(`${'x'.repeat(17 * 2 ** 20)}\n`);
+  disk.free();
+  await until(() => reports.length > 0, 'the report');
+  output.write(line(2));
+  expect(await output.end(10_000)).toBe(true);
+  expect(lines().map((text) => text.split(' ')[0])).toEqual(['one', 'REPORT', '2', '']);
+  expect(reports).toEqual([{ dropped: 1, code: 'ENOSPC' }]);
+});
+
+test('the last lines before an uncaught exception are written', () => {
+  const main = `
+    import { openOutput } from './dist/telemetry/output.js';
+    const output = openOutput(1, () => {});
+    for (const line of ['one', 'two', 'three']) output.write(line + '\\n');
+    throw new Error('uncaught');
+  `;
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', main], {
+    encoding: 'utf8',
+  });
+  expect(stderr).toContain('uncaught');
+  expect(stdout).toBe('one\ntwo\nthree\n');
+});
