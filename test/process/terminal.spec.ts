@@ -1,0 +1,76 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, onTestFinished, test, type TestContext } from 'vitest';
+import { upload } from '../support/client.js';
+import { ServiceProcess, temporaryDirectory } from '../support/service.js';
+import { skip, works } from '../support/shim.js';
+import { until } from '../support/wait.js';
+
+const read = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return ''; // It is not there yet, or no longer.
+  }
+};
+
+/** The processes that have this in their environment. */
+const processesWith = (variable: string): number[] =>
+  readdirSync('/proc')
+    .filter((name) => read(`/proc/${name}/environ`).split('\0').includes(variable))
+    .map(Number);
+
+const isRunning = (pid: number): boolean => read(`/proc/${pid}/stat`) !== '';
+
+/**
+ * Runs a shell's command line on a terminal of its own, beside a witness that ends when the terminal is closed.
+ *
+ * @returns the service, once it is ready; `close` closes the terminal and resolves once the witness has its SIGHUP
+ */
+async function onTerminal(context: TestContext, command: string) {
+  if (!works('script', '--version')) skip(context, 'there is no script(1) to make a terminal');
+  const directory = temporaryDirectory();
+  const log = join(directory, 'log');
+  const data = join(directory, 'data');
+  const witness = join(directory, 'witness');
+  const service = ServiceProcess.shell('exec script -qec "$COMMAND" /dev/null', {
+    COMMAND: `sleep 1000 & echo $! >${witness}; ${command}`,
+    SHELL: '/bin/sh',
+    LOG: log,
+    FEED_DATA_DIR: data,
+  });
+  const all = () => processesWith(`FEED_DATA_DIR=${data}`);
+  onTestFinished(() => all().forEach((pid) => process.kill(pid, 'SIGKILL')));
+  await service.ready(() => service.output.join('') + read(log));
+  const close = async (): Promise<void> => {
+    const pid = Number(read(witness));
+    expect(isRunning(pid)).toBe(true);
+    await service.kill('SIGKILL');
+    await until(() => !isRunning(pid), 'SIGHUP');
+  };
+  return { service, close, all };
+}
+
+const NODE = 'node_modules/.bin/node dist/main.js';
+
+test.each(['nohup npm start >$LOG 2>&1 & wait', `nohup ${NODE} >$LOG 2>&1 </dev/null & wait`])(
+  'goes on when the terminal that it was started from is closed: %s',
+  async (command, context) => {
+    const { service, close, all } = await onTerminal(context, command);
+    await close();
+    const client = service.connect();
+    expect((await upload(client, [{ topic: 'orders', body: 'a' }])).result?.received).toBe(1);
+    expect((await fetch(`http://${service.httpAddress}/readyz`)).status).toBe(200);
+    for (const pid of all()) process.kill(pid, 'SIGTERM');
+    await until(() => all().length === 0, 'the end after SIGTERM');
+  },
+);
+
+test.each(['npm start', `${NODE} >$LOG 2>&1`])(
+  'drains when its terminal is closed: %s',
+  async (command, context) => {
+    const { close, all } = await onTerminal(context, command);
+    await close();
+    await until(() => all().length === 0, 'the end after SIGHUP');
+  },
+);
