@@ -2,7 +2,7 @@
 // the machine's own node may be older than the project's, which is one of its dependencies.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -14,11 +14,59 @@ export const node = join(binaries, 'node');
 export const env = { ...process.env, PATH: `${binaries}:${process.env.PATH}` };
 
 /** Runs a program to its end; ends this process if it fails. */
-export function run(command, args) {
-  const { status, error } = spawnSync(command, args, { cwd: root, env, stdio: 'inherit' });
-  if (error) throw error;
+export function run(command, args, environment = env) {
+  const { status, error } = spawnSync(command, args, {
+    cwd: root,
+    env: environment,
+    stdio: 'inherit',
+  });
+  if (error) end(`${command} can't be run: ${error.message}`);
   if (status !== 0) process.exit(status ?? 1);
 }
+
+function end(problem) {
+  process.stderr.write(`${problem}\n`);
+  process.exit(1);
+}
+
+/**
+ * Settings of npm that decide what is installed, whatever the environment (NODE_ENV) or a user's npmrc say. From where it
+ * comes and how it gets here (registry, proxy, offline, min-release-age) stays theirs.
+ */
+const COMPLETE = {
+  include: ['dev', 'optional', 'peer'],
+  'ignore-scripts': false,
+  'bin-links': true,
+  'dry-run': false,
+  'package-lock': true,
+  'package-lock-only': false,
+  'install-strategy': 'hoisted',
+  'legacy-peer-deps': false,
+  'engine-strict': false, // The machine's own node only installs.
+  global: false,
+  location: 'project',
+  save: false,
+  fund: false,
+  audit: false,
+  loglevel: 'error',
+};
+
+/** Runs npm with COMPLETE: as arguments, and as environment for the npm that the install script of `node` runs. */
+function npm(command) {
+  const args = [command];
+  const environment = { ...env };
+  for (const [key, value] of Object.entries(COMPLETE)) {
+    const values = [value].flat();
+    args.push(...values.map((one) => `--${key}=${one}`));
+    environment[`npm_config_${key.replaceAll('-', '_')}`] = values.join('\n\n'); // npm's form of a list
+  }
+  run('npm', args, environment);
+}
+
+/** What the project's commands run. */
+const PROGRAMS = ['node', 'nest', 'vitest', 'tsc', 'prettier', 'oxlint', 'depcruise', 'buf'];
+/** What the service needs that is built or downloaded by an install script, or comes for this platform alone. */
+const NATIVE = ['lmdb', 'fs-native-extensions'];
 
 /** Installs the dependencies of package-lock.json, unless they are installed. */
 export function install() {
@@ -26,11 +74,42 @@ export function install() {
   const wanted = createHash('sha256')
     .update(readFileSync(join(root, 'package-lock.json')))
     .digest('hex');
-  if (existsSync(done) && readFileSync(done, 'utf8') === wanted) return;
+  const isDone = existsSync(done) && readFileSync(done, 'utf8') === wanted;
+  if (isDone && missingPrograms().length === 0) return;
   process.stdout.write('Installing dependencies (once) ...\n');
+  rmSync(done, { force: true });
   // Not `npm ci`: it refuses a lock file that lacks some platforms' binaries, which npm adds here as needed.
-  run('npm', ['install', '--no-save', '--no-fund', '--no-audit', '--loglevel=error']);
+  npm('install');
+  // npm leaves packages alone that are there already, though their scripts were not run or their programs not linked.
+  if (missing().length > 0) npm('rebuild');
+  const problems = missing();
+  if (problems.length > 0)
+    end(
+      `After npm install, ${problems.join(', and ')}. Remove node_modules and try again; \`npm install --loglevel=verbose\` says more.`,
+    );
   writeFileSync(done, wanted);
+}
+
+function missingPrograms() {
+  return PROGRAMS.filter((name) => !existsSync(join(binaries, name))).map(
+    (name) => `node_modules/.bin/${name} is missing`,
+  );
+}
+
+/** What is missing for the project's commands to run, in words. */
+function missing() {
+  const programs = missingPrograms();
+  if (programs.length > 0) return programs;
+  return NATIVE.flatMap((name) => {
+    const { status, error, stderr } = spawnSync(node, ['--eval', `require('${name}')`], {
+      cwd: root,
+      env,
+      encoding: 'utf8',
+    });
+    if (status === 0) return [];
+    const why = error?.message ?? /^\w*Error: .*/m.exec(stderr)?.[0] ?? `it ended with ${status}`;
+    return [`node_modules/.bin/node can't load ${name} (${why})`];
+  });
 }
 
 /** Builds dist/ unless it is newer than all that it is made of. */
