@@ -45,17 +45,25 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
   /** Lines, joined up to MAX_WRITE characters. */
   const waiting: string[] = [];
   let waitingLength = 0;
-  /** The bytes of the write that is in flight or is to be tried again; undefined only while no line waits. */
+  /** The bytes of the write that is in flight or is to be tried again. */
   let chunk: Buffer | undefined;
   let isInFlight = false;
+  /** True from the first line that waits until all are written. */
+  let isBusy = false;
   let dropped = 0;
   let code: string | undefined;
   let isOver = false;
   let onOver = (): void => {};
 
-  const writeChunk = (): void => {
+  const writeNext = (): void => {
+    chunk ??= nextChunk();
+    if (!chunk) {
+      isBusy = false;
+      onOver();
+      return;
+    }
     isInFlight = true;
-    write(fd, chunk!, (error, bytes) => {
+    write(fd, chunk, (error, bytes) => {
       isInFlight = false;
       if (isOver) {
         onOver();
@@ -63,14 +71,20 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
       }
       if (error) {
         code = error.code;
-        setTimeout(writeChunk, code === 'EAGAIN' ? RETRY_FULL_PIPE : RETRY);
+        setTimeout(writeNext, code === 'EAGAIN' ? RETRY_FULL_PIPE : RETRY);
         return;
       }
+      chunk = bytes < chunk!.length ? chunk!.subarray(bytes) : undefined;
       reportDropped();
-      chunk = bytes < chunk!.length ? chunk!.subarray(bytes) : nextChunk();
-      if (chunk) writeChunk();
-      else onOver();
+      writeNext();
     });
+  };
+
+  const nextChunk = (): Buffer | undefined => {
+    const text = waiting.shift();
+    if (text === undefined) return undefined;
+    waitingLength -= text.length;
+    return Buffer.from(text);
   };
 
   const reportDropped = (): void => {
@@ -81,17 +95,10 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
     if (lines.dropped > 0) onRoom(lines);
   };
 
-  const nextChunk = (): Buffer | undefined => {
-    const text = waiting.shift();
-    if (text === undefined) return undefined;
-    waitingLength -= text.length;
-    return Buffer.from(text);
-  };
-
-  // After an uncaught exception the last lines may say why. exit() waits for the thread, and so for the write in flight.
+  // After an uncaught exception the last lines may say why. exit() itself waits for a write that is in flight.
   process.once('exit', () => {
-    if (!isInFlight) return;
     try {
+      if (chunk && !isInFlight) writeSync(fd, chunk);
       for (const text of waiting) writeSync(fd, text);
     } catch {
       // They can't be written.
@@ -108,13 +115,13 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
       if (last >= 0 && waiting[last].length + line.length <= MAX_WRITE) waiting[last] += line;
       else waiting.push(line);
       waitingLength += line.length;
-      if (chunk) return;
-      chunk = nextChunk();
-      writeChunk();
+      if (isBusy) return;
+      isBusy = true;
+      setImmediate(writeNext); // with all lines of this turn
     },
     end: (timeout) =>
       new Promise((resolve) => {
-        if (!chunk) {
+        if (!isBusy) {
           resolve(true);
           return;
         }

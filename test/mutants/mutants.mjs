@@ -460,8 +460,8 @@ export const mutants = [
   {
     name: 'life: ignores a second signal',
     file: 'src/main.ts',
-    from: 'endAtOnce(1);',
-    to: 'if (signalled < 0) endAtOnce(1);',
+    from: '} else if (performance.now() - signalled > SAME_SIGNAL) {',
+    to: '} else if (performance.now() < signalled - SAME_SIGNAL) {',
     tests: ['test/e2e/life', '-t', 'second signal'],
   },
   {
@@ -516,7 +516,7 @@ export const mutants = [
   {
     name: 'output: gives up after a write that failed',
     file: 'src/telemetry/output.ts',
-    from: "setTimeout(writeChunk, code === 'EAGAIN' ? RETRY_FULL_PIPE : RETRY);",
+    from: "setTimeout(writeNext, code === 'EAGAIN' ? RETRY_FULL_PIPE : RETRY);",
     to: '',
     tests: ['test/telemetry/output'],
   },
@@ -537,8 +537,8 @@ export const mutants = [
   {
     name: 'output: loses the end of a line that was cut',
     file: 'src/telemetry/output.ts',
-    from: 'bytes < chunk!.length ? chunk!.subarray(bytes) : nextChunk()',
-    to: 'nextChunk()',
+    from: 'bytes < chunk!.length ? chunk!.subarray(bytes) : undefined',
+    to: 'undefined',
     tests: ['test/telemetry/output'],
   },
   {
@@ -566,7 +566,7 @@ export const mutants = [
     name: 'process: ends with the terminal that nohup has given it files for',
     file: 'src/main.ts',
     from: "if (signal === 'SIGHUP' && ignoresHangup) return;",
-    to: '',
+    to: "if (signal === 'SIGHUP' && ignoresHangup && signalled < 0) return;",
     tests: ['test/process/terminal', '-t', 'goes on .* nohup node_modules'],
   },
   {

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { Methods, Reply } from './child-main.js';
 
 /** The node that runs the tests, with the sources as they are. */
-const NODE_ARGUMENTS = [
+export const NODE_ARGUMENTS = [
   '--experimental-transform-types',
   '--disable-warning=ExperimentalWarning',
   '--import',

@@ -1,8 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, type TestContext } from 'vitest';
 import { type DroppedLines, openOutput } from '../../src/telemetry/output.js';
+import { NODE_ARGUMENTS } from '../support/child.js';
 import { smallDisk } from '../support/disk.js';
 import { until } from '../support/wait.js';
 
@@ -17,6 +19,11 @@ function fullOutput(context: TestContext) {
   const disk = smallDisk(context, 64);
   const path = join(disk.directory, 'log');
   const fd = openSync(path, 'a');
+  /** Resolves when what was written before has failed. */
+  const failing = async (): Promise<void> => {
+    for (let i = 0; i < 3; i++)
+      await expect(appendFile(path, 'x')).rejects.toMatchObject({ code: 'ENOSPC' });
+  };
   onTestFinished(() => closeSync(fd));
   disk.fill();
   const reports: DroppedLines[] = [];
@@ -24,7 +31,7 @@ function fullOutput(context: TestContext) {
     reports.push(lines);
     output.write('REPORT\n');
   });
-  return { disk, output, reports, lines: () => readFileSync(path, 'utf8').split('\n') };
+  return { disk, output, reports, failing, lines: () => readFileSync(path, 'utf8').split('\n') };
 }
 
 const numbers = (lines: readonly string[]): number[] => lines.map((text) => parseInt(text));
@@ -52,8 +59,9 @@ test('a line that the end of the disk has cut is whole when there is room', asyn
 });
 
 test('lines beyond 16 Mi characters are dropped, counted, and reported where they would be', async (context) => {
-  const { disk, output, reports, lines } = fullOutput(context);
+  const { disk, output, reports, failing, lines } = fullOutput(context);
   for (let i = 0; i < TOO_MANY; i++) output.write(line(i));
+  await failing();
   disk.free();
   await until(() => reports.length > 0, 'the report');
   output.write(line(TOO_MANY));
@@ -84,8 +92,9 @@ test('the end waits for lines that can be written, and not for ever', async (con
 });
 
 test('a line of any length is dropped or written whole', async (context) => {
-  const { disk, output, reports, lines } = fullOutput(context);
+  const { disk, output, reports, failing, lines } = fullOutput(context);
   output.write('one\n');
+  await failing();
   output.write(`${'x'.repeat(17 * 2 ** 20)}\n`);
   disk.free();
   await until(() => reports.length > 0, 'the report');
@@ -96,15 +105,15 @@ test('a line of any length is dropped or written whole', async (context) => {
 });
 
 test('the last lines before an uncaught exception are written', () => {
+  const source = new URL('../../src/telemetry/output.ts', import.meta.url);
   const main = `
-    import { openOutput } from './dist/telemetry/output.js';
+    import { openOutput } from '${source}';
     const output = openOutput(1, () => {});
     for (const line of ['one', 'two', 'three']) output.write(line + '\\n');
     throw new Error('uncaught');
   `;
-  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', main], {
-    encoding: 'utf8',
-  });
+  const args = [...NODE_ARGUMENTS, '--input-type=module', '--eval', main];
+  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   expect(stderr).toContain('uncaught');
   expect(stdout).toBe('one\ntwo\nthree\n');
 });
