@@ -5,9 +5,11 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Logger as PinoInstance } from 'pino';
 import { AppModule } from './app.module.js';
 import type { Address, Config } from './config/config.js';
+import { connectionLimits } from './config/descriptors.js';
 import { Readiness } from './feed/readiness.js';
 import { StreamStrategy } from './grpc/transport/index.js';
 import { nestLogger } from './telemetry/log.js';
+import { logRefused, warnOfFewDescriptors } from './telemetry/refused.js';
 import { EventRepository } from './repository/event-repository.js';
 
 export interface Service {
@@ -31,6 +33,10 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
   await listening('gRPC', 'FEED_GRPC_ADDRESS', config.grpcAddress, () =>
     app.startAllMicroservices(),
   );
+  const limits = connectionLimits();
+  const httpServer = app.getHttpServer();
+  httpServer.maxConnections = limits.http;
+  httpServer.on('drop', logRefused(log, 'HTTP', limits.http, limits));
   const { host, port } = config.httpAddress;
   const http = await listening('HTTP', 'FEED_HTTP_ADDRESS', config.httpAddress, () =>
     app.listen(port, host),
@@ -42,6 +48,7 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
     grpcAddress: `${config.grpcAddress.text.replace(/:\d+$/, '')}:${strategy.port}`,
     httpAddress: `${config.httpAddress.text.replace(/:\d+$/, '')}:${(http.address() as AddressInfo).port}`,
   };
+  warnOfFewDescriptors(log, limits);
   const { location, durability } = app.get(EventRepository);
   log.info(`gRPC listens on ${service.grpcAddress}`);
   log.info(`HTTP listens on ${service.httpAddress}`);

@@ -3,10 +3,12 @@ import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONFIG, type Config } from '../config/config.js';
+import { connectionLimits } from '../config/descriptors.js';
 import { draining } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
+import { logRefused } from '../telemetry/refused.js';
 import { logEnd } from './call-log.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { FeedController } from './feed.controller.js';
@@ -15,6 +17,7 @@ import { createReflection } from './reflection.js';
 import { StreamStrategy } from './transport/index.js';
 
 function createStrategy(config: Config, log: Logger, health: HealthImplementation): StreamStrategy {
+  const limits = connectionLimits();
   return new StreamStrategy({
     grpc: {
       package: PACKAGE,
@@ -28,6 +31,7 @@ function createStrategy(config: Config, log: Logger, health: HealthImplementatio
     },
     windows: { stream: config.streamWindow, session: config.sessionWindow },
     keepalive: { time: config.keepaliveTime, timeout: config.keepaliveTimeout },
+    connectionLimit: { max: limits.grpc, onRefused: logRefused(log, 'gRPC', limits.grpc, limits) },
     maxMessageBytes: config.maxEventBytes,
     onEnd: (ended) => logEnd(log, ended),
   });

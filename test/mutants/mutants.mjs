@@ -576,4 +576,18 @@ export const mutants = [
     to: 'hasTerminal()',
     tests: ['test/process/terminal', '-t', 'drains'],
   },
+  {
+    name: 'descriptors: takes gRPC connections without bound',
+    file: `${transport}/http2.ts`,
+    from: 'each.maxConnections = max;',
+    to: 'each.maxConnections = 1000 * max;',
+    tests: ['test/faults/descriptors', '-t', 'beyond its limit'],
+  },
+  {
+    name: 'descriptors: says each refusal',
+    file: 'src/telemetry/refused.ts',
+    from: 'if (performance.now() < next) return;',
+    to: '',
+    tests: ['test/faults/descriptors', '-t', 'beyond its limit'],
+  },
 ];

@@ -53,7 +53,7 @@ async function onTerminal(context: TestContext, command: string) {
 
 const NODE = 'node_modules/.bin/node dist/main.js';
 
-test.each(['nohup npm start >$LOG 2>&1 & wait', `nohup ${NODE} >$LOG 2>&1 </dev/null & wait`])(
+test.for(['nohup npm start >$LOG 2>&1 & wait', `nohup ${NODE} >$LOG 2>&1 </dev/null & wait`])(
   'goes on when the terminal that it was started from is closed: %s',
   async (command, context) => {
     const { service, close, all } = await onTerminal(context, command);
@@ -66,7 +66,7 @@ test.each(['nohup npm start >$LOG 2>&1 & wait', `nohup ${NODE} >$LOG 2>&1 </dev/
   },
 );
 
-test.each(['npm start', `${NODE} >$LOG 2>&1`])(
+test.for(['npm start', `${NODE} >$LOG 2>&1`])(
   'drains when its terminal is closed: %s',
   async (command, context) => {
     const { close, all } = await onTerminal(context, command);

@@ -20,6 +20,13 @@ export interface Windows {
   readonly session: number;
 }
 
+export interface ConnectionLimit {
+  /** How many may be open; one more is closed at once. */
+  readonly max: number;
+  /** Called for each that is closed at once. */
+  readonly onRefused: () => void;
+}
+
 /** grpc-js clamps with `| 0` (SC:444), so a longer deadline has passed at once: 2^31 ms are 24.8 days. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 const TIMEOUT_UNITS: Record<string, number> = {
@@ -49,6 +56,7 @@ export function createServer(
   options: ServerOptions,
   windows: Windows,
   connections: Connections,
+  limit?: ConnectionLimit,
 ): Server {
   // It writes to standard error, beside the log; what it has to say comes as errors as well.
   setLogVerbosity(logVerbosity.NONE);
@@ -64,12 +72,18 @@ export function createServer(
     streamResetBurst: RESET_BURST,
     streamResetRate: RESET_RATE,
   });
+  const http2Servers: Http2Server[] = []; // one for each address that the host's name stands for
   internals.createHttp2Server = (credentials) => {
     const http2Server = createHttp2Server.call(server, credentials);
     http2Server.on('session', (session: ServerHttp2Session) => {
       session.setLocalWindowSize(windows.session);
       connections.add(session);
     });
+    if (limit) {
+      http2Servers.push(http2Server.on('drop', limit.onRefused));
+      const max = Math.ceil(limit.max / http2Servers.length);
+      for (const each of http2Servers) each.maxConnections = max;
+    }
     http2Server.prependListener('stream', prepareStream);
     return http2Server;
   };

@@ -13,7 +13,13 @@ import {
 import { Answer, type EndedCall } from './answer.js';
 import { Call, type GrpcCall } from './call.js';
 import { Connections, type Keepalive } from './connection.js';
-import { createServer, encodingOf, http2StreamOf, type Windows } from './http2.js';
+import {
+  type ConnectionLimit,
+  createServer,
+  encodingOf,
+  http2StreamOf,
+  type Windows,
+} from './http2.js';
 import { InboundFrames } from './inbound.js';
 import { LINGER } from './unread.js';
 
@@ -23,6 +29,7 @@ export interface StreamStrategyOptions {
   readonly server?: ServerOptions;
   readonly windows: Windows;
   readonly keepalive: Keepalive;
+  readonly connectionLimit?: ConnectionLimit;
   /** The largest message of a request stream, bytes; its length is refused before its bytes are read. */
   readonly maxMessageBytes: number;
   /** Called once for every call of a handler, when it has ended. */
@@ -61,12 +68,13 @@ export class StreamStrategy extends ServerGrpc {
   port = 0;
 
   override async createClient(): Promise<Server> {
-    const { server: options, windows, grpc, maxMessageBytes } = this.streamOptions;
+    const { server: options, windows, connectionLimit, grpc, maxMessageBytes } = this.streamOptions;
     const server = createServer(
       // Channelz keeps a record of every call for a debugging service that is not offered.
       { 'grpc.enable_channelz': 0, 'grpc.max_receive_message_length': maxMessageBytes, ...options },
       windows,
       this.connections,
+      connectionLimit,
     );
     const credentials = grpc.credentials ?? ServerCredentials.createInsecure();
     this.port = await new Promise<number>((resolve, reject) => {
