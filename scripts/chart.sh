@@ -114,6 +114,19 @@ digest=sha256:$(printf '%064d' 0)
 render 'a registry and a digest' --set image.registry=registry.example.com,image.digest="$digest"
 has 'image by digest' "image: \"registry.example.com/feed@$digest\""
 
+for repository in localhost:5000/feed 127.0.0.1:5000/team/feed '[::1]:5000/feed' \
+  registry.example.com/team/feed Registry.example.com:443/feed ghcr.io/a-team/feed_x; do
+  render "the repository $repository" --set image.repository="$repository"
+  has 'image' "image: \"$repository:$version\""
+done
+render 'a registry with a port' --set image.registry=localhost:5000,image.tag=1.2.3
+has 'image' 'image: "localhost:5000/feed:1.2.3"'
+render 'a registry with a port and a path' --set image.registry=localhost:5000/team
+has 'image' "image: \"localhost:5000/team/feed:$version\""
+digest512=sha512:$(printf '%0128d' 0)
+render 'a repository with a port, and a digest' --set image.repository=localhost:5000/feed,image.digest="$digest512"
+has 'image by digest' "image: \"localhost:5000/feed@$digest512\""
+
 render 'drain values' --set drain.preStopSeconds=5,drain.delaySeconds=7,drain.timeoutSeconds=60
 has 'grace period 5 + 7 + 60 + 15' 'terminationGracePeriodSeconds: 87'
 has 'drain delay' 'name: FEED_DRAIN_DELAY' 'value: "7s"'
@@ -170,6 +183,12 @@ refuses 'a string for a number' timeoutSeconds --set-string drain.timeoutSeconds
 refuses 'a duration for a number' delaySeconds --set drain.delaySeconds=5s
 refuses 'a size without a unit' maxEventBytes --set-string config.maxEventBytes=1048576
 refuses 'a digest that is none' digest --set image.digest=latest
+refuses 'a tag in the repository' repository --set image.repository=localhost:5000/feed:1.2.3
+refuses 'a digest in the repository' repository --set image.repository=feed@"$digest"
+refuses 'a repository in capitals' repository --set image.repository=Feed
+refuses 'a repository that is a URL' repository --set image.repository=https://localhost:5000/feed
+refuses 'a registry that is a URL' registry --set image.registry=https://localhost:5000
+refuses 'two registries' repository --set image.registry=example.com,image.repository=localhost:5000/feed
 refuses 'a drain timeout that the grace period would not know of' FEED_DRAIN_TIMEOUT \
   --set 'extraEnv[0].name=FEED_DRAIN_TIMEOUT,extraEnv[0].value=5m'
 
