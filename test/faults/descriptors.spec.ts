@@ -25,10 +25,10 @@ async function fill(address: string, refusals: number): Promise<() => void> {
   const sockets: Socket[] = [];
   const close = () => sockets.forEach((socket) => socket.destroy());
   onTestFinished(close);
-  let refused = 0;
-  while (refused < refusals) {
+  const refused = new Set<Socket>();
+  while (refused.size < refusals) {
     const socket = connect(Number(port), host).on('error', () => {});
-    socket.on('close', () => refused++).resume();
+    socket.on('close', () => refused.add(socket)).resume();
     sockets.push(socket);
     await once(socket, 'connect');
     expect(sockets.length).toBeLessThan(LIMIT + refusals);

@@ -105,7 +105,7 @@ test('a line of any length is dropped or written whole', async (context) => {
 });
 
 test('the last lines before an uncaught exception are written', () => {
-  const source = new URL('../../src/telemetry/output.ts', import.meta.url);
+  const source = new URL('../../src/telemetry/output.ts', import.meta.url).href;
   const main = `
     import { openOutput } from '${source}';
     const output = openOutput(1, () => {});
