@@ -2,6 +2,7 @@ import type { INestApplication } from '@nestjs/common';
 import { type Config, ConfigError, readConfig } from './config/config.js';
 import { endAtOnce } from './end-at-once.js';
 import { OpenWork } from './feed/open-work.js';
+import { EventRepository } from './repository/event-repository.js';
 import { startService } from './service.js';
 import { createLog, type ProcessLog } from './telemetry/log.js';
 
@@ -47,7 +48,11 @@ async function shutDown(
   const wait = uploads > 0 ? ` up to ${drainTimeout} ms for ${uploads} uploads` : '';
   log.info(`draining${wait}; a second signal ends at once`);
   let code = 0;
-  const closed = app.close().catch((error: unknown) => {
+  const close = async (): Promise<void> => {
+    await app.close();
+    await app.get(EventRepository).close();
+  };
+  const closed = close().catch((error: unknown) => {
     log.fatal(error, 'the shutdown failed');
     code = 1;
   });

@@ -1,17 +1,19 @@
 import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
+import type { Logger } from 'pino';
 import { Broker } from '../broker/broker.js';
 import { LocalBroker } from '../broker/local-broker.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { EventRepository } from '../repository/event-repository.js';
 import { LmdbRepository } from '../repository/lmdb/lmdb-repository.js';
 import { MemoryRepository } from '../repository/memory-repository.js';
+import { LOG } from '../telemetry/log.js';
 import { Chats } from './chat.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
 import { Uploads } from './upload.js';
 import { Watches } from './watch.js';
 
-function openRepository(config: Config): EventRepository | Promise<EventRepository> {
+function openRepository(config: Config, log: Logger): EventRepository | Promise<EventRepository> {
   const dedup = { ids: config.dedupIds, milliseconds: config.dedupWindow };
   return config.engine === 'memory'
     ? new MemoryRepository({ dedup, retention: config.retention })
@@ -20,13 +22,14 @@ function openRepository(config: Config): EventRepository | Promise<EventReposito
         fsync: config.durability === 'fsync',
         dedup,
         retention: config.retention,
+        notices: log,
       });
 }
 
 /** The use cases, whatever the transport, on the log and the bell. */
 @Module({
   providers: [
-    { provide: EventRepository, useFactory: openRepository, inject: [CONFIG] },
+    { provide: EventRepository, useFactory: openRepository, inject: [CONFIG, LOG] },
     { provide: Broker, useClass: LocalBroker },
     Watches,
     Uploads,
@@ -44,8 +47,8 @@ export class FeedModule implements OnApplicationShutdown {
     repository.onDurable((topics) => broker.ring(topics));
   }
 
-  /** After both doors are closed. */
-  onApplicationShutdown(): Promise<void> {
-    return this.repository.close();
+  /** After both doors are closed. Nest logs what a hook throws, and drops it: run.ts asks for it again. */
+  async onApplicationShutdown(): Promise<void> {
+    await this.repository.close().catch(() => {});
   }
 }

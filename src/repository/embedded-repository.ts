@@ -30,6 +30,7 @@ export abstract class EmbeddedRepository extends EventRepository {
   private durableHead: Position;
   private headAtSweep: Position;
   private removing = false;
+  private closing: Promise<void> | undefined;
   private listener: (topics: Iterable<string>) => void = () => {};
 
   protected constructor({ epochs, head, storedAt, clock, recent, tailBytes }: EmbeddedStart) {
@@ -61,6 +62,11 @@ export abstract class EmbeddedRepository extends EventRepository {
    * @param isIdle nothing has come in for a while
    */
   protected abstract isRetentionDue(isIdle: boolean): boolean;
+
+  /** After the last commit. */
+  protected closeStore(): Promise<void> {
+    return Promise.resolve();
+  }
 
   protected abstract floorOf(topic: string): Position;
 
@@ -101,8 +107,14 @@ export abstract class EmbeddedRepository extends EventRepository {
   }
 
   override close(): Promise<void> {
+    this.closing ??= this.end();
+    return this.closing;
+  }
+
+  private async end(): Promise<void> {
     clearInterval(this.sweep);
-    return this.queue.close();
+    await this.queue.close();
+    await this.closeStore();
   }
 
   /** Commits until nothing is over a limit: what comes in meanwhile shares them. */

@@ -67,7 +67,10 @@ export abstract class EventRepository {
   /** Calls `listener` with the topics of each commit once their events can be read. */
   abstract onDurable(listener: (topics: Iterable<string>) => void): void;
 
-  /** Flushes and closes the store. Appends that are not durable by then fail. */
+  /**
+   * Flushes and closes the store. Appends that are not durable by then fail. Called again, it settles as the first
+   * time.
+   */
   abstract close(): Promise<void>;
 }
 

@@ -64,6 +64,12 @@ interface Exit {
   readonly signal: string | null;
 }
 
+/** Who runs the service: a user, as a member of one group only. */
+export interface User {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** The built service in a process of its own. */
 export class ServiceProcess {
   readonly output: string[] = [];
@@ -92,11 +98,12 @@ export class ServiceProcess {
   }
 
   /** Starts it and does not wait for anything. */
-  static spawn(settings: Record<string, string>, atEnd?: AtEnd): ServiceProcess {
+  static spawn(settings: Record<string, string>, atEnd?: AtEnd, user?: User): ServiceProcess {
     return ServiceProcess.run(
       [join(root, 'node_modules', '.bin', 'node'), 'dist/main.js'],
       settings,
       atEnd,
+      user,
     );
   }
 
@@ -109,6 +116,7 @@ export class ServiceProcess {
     [program, ...args]: readonly string[],
     settings: Record<string, string>,
     atEnd: AtEnd = onTestFinished,
+    user?: User,
   ): ServiceProcess {
     const child = spawn(program, args, {
       cwd: root,
@@ -119,6 +127,7 @@ export class ServiceProcess {
         ...settings,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
+      ...user,
     });
     atEnd(() => killed(child));
     return new ServiceProcess(child);

@@ -1,65 +1,63 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { LogFile } from './log-file.js';
+import { type Meta, newestMeta } from './lmdb-file.js';
 
-const META_BYTES = 4096;
-// Within a meta page: a header of 24 bytes, then struct MDB_meta of lmdb's mdb.c.
-const MAGIC = 0xbeefc0de;
-const MAGIC_AT = 24;
-/** LMDB's pages are as large as the operating system's: 16 KiB on some. */
-const PAGE_BYTES_AT = 48;
-const LAST_PAGE_AT = 144;
+/** A log is not what LMDB wrote. The message ends a sentence; DamagedLogError has the whole. */
+export class DamageError extends Error {}
+
+/** Where a log says what it does that takes long. */
+export interface Notices {
+  info(message: string): void;
+  error(message: string): void;
+}
+
 /** The file may be a little shorter than its last page: that may have been given back before it was written. */
 const SLACK_BYTES = 2 ** 20;
+/** Others run, and a signal is heard, after each such time (milliseconds). */
+const SLICE = 20;
+/** A check that takes longer than this (milliseconds) says how far it is, and again after each such time. */
+const NOTICE_INTERVAL = 5_000;
+
+/** Puts a cause and what to do around what was found. */
+export function damaged(path: string, { message }: Error): Error {
+  return new Error(
+    `the log ${path} is damaged (${message}): restore it from a copy that was made while it was closed, or ` +
+      'from a snapshot of its volume, or move it away to start anew',
+  );
+}
 
 /**
- * Refuses an LMDB file that is cut short or none at all: LMDB maps it and would end the process by a signal,
- * without a word. It finds what a broken copy leaves, not every damage.
+ * What a log's meta page says, of a file that is as long as that needs.
+ *
+ * @throws DamageError for what is cut short, or no LMDB file
  */
-export function refuseDamaged(path: string): void {
-  let file: number;
-  try {
-    file = openSync(path, 'r');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return; // a new log
-    throw error;
-  }
-  try {
-    const { size } = fstatSync(file);
-    if (size === 0) return; // a new log, of which nothing was written
-    const problem = problemOf(file, size);
-    if (problem) {
-      throw new Error(
-        `the log ${path} is damaged (${problem}): restore it from a copy, or move it away to start anew`,
-      );
+export function checkedMeta({ descriptor, stats }: LogFile): Meta {
+  const meta = newestMeta(descriptor);
+  if (typeof meta === 'string') throw new DamageError(meta);
+  const needed = (meta.lastPage + 1) * meta.pageBytes;
+  if (Number(stats.size) < needed - SLACK_BYTES)
+    throw new DamageError(`it has ${stats.size} bytes of ${needed}`);
+  return meta;
+}
+
+/** Runs a check to its end, some of it in each turn of the event loop; it yields which share of it is done. */
+export async function runCheck(
+  what: string,
+  check: Iterable<number>,
+  notices: Notices,
+): Promise<void> {
+  const start = performance.now();
+  let turn = start;
+  let said = start;
+  for (const done of check) {
+    const now = performance.now();
+    if (now - said >= NOTICE_INTERVAL) {
+      said = now;
+      notices.info(`${what}: ${Math.floor(100 * done)}%`);
     }
-  } finally {
-    closeSync(file);
+    if (now - turn < SLICE) continue;
+    await nextTurn();
+    turn = performance.now();
   }
-}
-
-function problemOf(file: number, size: number): string | undefined {
-  const first = metaAt(file, 0);
-  if (!first) return `it has only ${size} bytes`;
-  if (!isMeta(first)) return 'it is not an LMDB file';
-  const pageBytes = first.readUInt32LE(PAGE_BYTES_AT);
-  const second = metaAt(file, pageBytes);
-  if (!second) return `it has only ${size} bytes`;
-  if (!isMeta(second)) return 'it is not an LMDB file';
-  // A crash may leave the newer meta page behind what it speaks of; LMDB then goes on from the older.
-  const lastPage = Math.min(lastPageOf(first), lastPageOf(second));
-  const needed = (lastPage + 1) * pageBytes;
-  if (size < needed - SLACK_BYTES) return `it has ${size} bytes of ${needed}`;
-  return undefined;
-}
-
-function metaAt(file: number, position: number): Buffer | undefined {
-  const meta = Buffer.alloc(META_BYTES);
-  return readSync(file, meta, 0, META_BYTES, position) < META_BYTES ? undefined : meta;
-}
-
-function isMeta(page: Buffer): boolean {
-  return page.readUInt32LE(MAGIC_AT) === MAGIC;
-}
-
-function lastPageOf(meta: Buffer): number {
-  return Number(meta.readBigUInt64LE(LAST_PAGE_AT));
+  if (said > start) notices.info(`${what}: done in ${Math.round(performance.now() - start)} ms`);
 }

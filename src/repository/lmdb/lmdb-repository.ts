@@ -1,17 +1,23 @@
 import { statfsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
 import { bytesOf, type Commit } from '../append-queue.js';
 import { EmbeddedRepository, type EmbeddedStart } from '../embedded-repository.js';
+import type { Epochs } from '../epochs.js';
 import { AppendError, type Durability, EventsRemovedError } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from '../recent-ids.js';
 import { KEEP_ALL, overQuota, type RetentionLimits } from '../retention.js';
-import { refuseDamaged } from './damage.js';
+import { refuseUnusableDirectory, refuseUnusableFile, shareWithGroup } from './access.js';
+import { checkedMeta, damaged, type Notices, runCheck } from './damage.js';
 import { takeDirectory } from './directory-lock.js';
+import { isKnown, NOTE, noteKnown } from './known-file.js';
+import { LogFile } from './log-file.js';
 import { makeNewLog } from './new-log.js';
+import { checkRuns } from './run-check.js';
 import { openStore, type Store } from './store.js';
+import { TreeCheck } from './tree-check.js';
 
 export interface LmdbOptions {
   readonly directory: string;
@@ -21,7 +27,11 @@ export interface LmdbOptions {
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
   readonly clock?: LogClock;
+  /** Is told of what people should know. */
+  readonly notices?: Notices;
 }
+
+const NO_NOTICES: Notices = { info: () => {}, error: () => {} };
 
 /** The log's own directory, within the data directory. */
 const LOG = 'log';
@@ -40,9 +50,16 @@ const NOTHING: Commit = { runs: [], ids: [] };
 export class LmdbRepository extends EmbeddedRepository {
   override readonly durability: Durability;
 
+  private readonly notices: Notices;
+  /** Its last commit was refused, because the log's file is not at its path. */
+  private isAstray = false;
+  /** Set when that was found after a commit was written: this process and the file now differ, until a restart. */
+  private isLost = false;
+
   private constructor(
     override readonly location: string,
     options: LmdbOptions,
+    private readonly file: LogFile,
     private readonly store: Store,
     start: EmbeddedStart,
     private heldBytes: number,
@@ -50,29 +67,40 @@ export class LmdbRepository extends EmbeddedRepository {
   ) {
     super(start);
     this.durability = options.fsync ? 'fsync' : 'memory';
+    this.notices = options.notices ?? NO_NOTICES;
   }
 
   static async open(options: LmdbOptions): Promise<LmdbRepository> {
     const location = resolve(options.directory);
+    const path = join(location, LOG);
+    const { fsync, dedup = NO_DEDUP, retention = KEEP_ALL, notices = NO_NOTICES } = options;
+    const recent = new RecentIds(dedup);
     const unlock = takeDirectory(location);
+    let file: LogFile | undefined;
     let store: Store | undefined;
     try {
-      refuseDamaged(join(location, LOG, 'data.mdb'));
-      const { dedup = NO_DEDUP, retention = KEEP_ALL } = options;
-      const recent = new RecentIds(dedup);
-      const open = (path: string): Store =>
-        openStore(path, options.fsync, dedup, recent, retention);
+      refuseUnusableDirectory(path);
+      const open = (at: string): Store => openStore(at, fsync, dedup, recent, retention);
       await makeNewLog(location, LOG, open);
-      store = open(join(location, LOG));
+      refuseUnusableFile(join(path, 'lock.mdb'));
+      file = LogFile.open(join(path, 'data.mdb'), location);
+      const isChecked = await checkFile(path, file, notices);
+      store = open(path);
+      const epochsBefore = store.epochs();
       const head = store.head();
+      if (isChecked) await checkEvents(file, store, epochsBefore, notices);
       const { position, storedAt, bytes } = head;
       const clock = options.clock ?? logClock(head);
       store.ids.recall(clock.now());
       const epochs = await store.beginEpoch(position);
+      noteKnown(path, file, fsync);
+      const names = ['data.mdb', 'lock.mdb', NOTE].map((name) => join(path, name));
+      shareWithGroup(location, [join(location, 'lock'), path, ...names]);
       const start = { epochs, head: position, storedAt, clock, recent, tailBytes: TAIL_BYTES };
-      return new LmdbRepository(location, options, store, start, bytes, unlock);
+      return new LmdbRepository(location, options, file, store, start, bytes, unlock);
     } catch (error) {
       await store?.close();
+      file?.close();
       unlock();
       throw error;
     }
@@ -100,10 +128,17 @@ export class LmdbRepository extends EmbeddedRepository {
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 
-  override async close(): Promise<void> {
-    await super.close();
-    await this.store.close();
-    this.unlock();
+  protected override async closeStore(): Promise<void> {
+    try {
+      await this.store.close();
+      // Where each commit is not flushed, LMDB leaves it to the operating system; an orderly end does not.
+      await this.file.flush();
+      if (!this.file.isAtItsPath()) throw new Error(astray(this.file.path));
+      noteKnown(dirname(this.file.path), this.file, true);
+    } finally {
+      this.file.close();
+      this.unlock();
+    }
   }
 
   protected override floorOf(topic: string): Position {
@@ -119,6 +154,7 @@ export class LmdbRepository extends EmbeddedRepository {
   }
 
   protected override async commit(commit: Commit): Promise<void> {
+    this.refuseAstray();
     const stuck = this.fullness(REMOVAL_BYTES);
     if (stuck) throw stuck;
     while (this.store.retention.isBehind) await this.write(NOTHING, 0);
@@ -149,11 +185,24 @@ export class LmdbRepository extends EmbeddedRepository {
         bytes -= retention.keepWithin(commit.runs, this.clock.now(), bytes);
         this.store.put(commit, bytes, this.clock.lag());
       });
+      this.isLost = !this.file.isAtItsPath();
+      if (this.isLost) this.refuseAstray();
     } catch (error) {
       retention.forgetChoice();
       throw error;
     }
     this.heldBytes = bytes;
+  }
+
+  /** Refuses what would be written to a file that the next process does not find. */
+  private refuseAstray(): void {
+    const isAstray = this.isLost || !this.file.isAtItsPath();
+    const isNew = isAstray && !this.isAstray;
+    this.isAstray = isAstray;
+    if (!isAstray) return;
+    const message = astray(this.file.path) + (this.isLost ? RESTART : '');
+    if (isNew) this.notices.error(message);
+    throw new AppendError('refused', message);
   }
 
   /** Before the write, because one that finds the disk full fails as EIO, and may hurt the store or end the process. */
@@ -170,3 +219,45 @@ export class LmdbRepository extends EmbeddedRepository {
     );
   }
 }
+
+/**
+ * Checks a log's file before LMDB maps it.
+ *
+ * @returns whether all of it was checked
+ */
+async function checkFile(directory: string, file: LogFile, notices: Notices): Promise<boolean> {
+  try {
+    const meta = checkedMeta(file);
+    if (isKnown(directory, file, meta)) return false;
+    const check = new TreeCheck(file.descriptor, Number(file.stats.size), meta).run();
+    await runCheck(`checking ${file.path}, which may be a copy`, check, notices);
+    return true;
+  } catch (error) {
+    throw damaged(file.path, error as Error);
+  }
+}
+
+async function checkEvents(
+  file: LogFile,
+  store: Store,
+  epochs: Epochs,
+  notices: Notices,
+): Promise<void> {
+  const floorOf = (topic: string): Position => store.retention.floor(topic);
+  try {
+    const check = checkRuns(store.runs, epochs, store.head(), floorOf);
+    await runCheck(`checking the events of ${file.path}`, check, notices);
+  } catch (error) {
+    throw damaged(file.path, error as Error);
+  }
+}
+
+function astray(path: string): string {
+  return (
+    `${path} is no longer the log's file: it was removed, renamed or replaced while it was open. Nothing is stored ` +
+    'until it is back; a restart goes on with what is at that path then'
+  );
+}
+
+const RESTART =
+  '. It was found when something was being stored, so it needs that restart in any case';

@@ -1,4 +1,5 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Store } from './store.js';
 
@@ -12,16 +13,25 @@ export async function makeNewLog(
   open: (path: string) => Store,
 ): Promise<void> {
   const path = join(directory, name);
-  const file = statSync(join(path, 'data.mdb'), { throwIfNoEntry: false });
-  if (file && file.size > 0) return;
+  if (existsSync(join(path, 'data.mdb'))) return;
   const unfinished = join(directory, `new-${name}`);
   rmSync(unfinished, { recursive: true, force: true });
   await open(unfinished).close();
+  await flush(join(unfinished, 'data.mdb'));
   syncDirectory(unfinished);
   // Of a log whose file was moved away.
   rmSync(path, { recursive: true, force: true });
   renameSync(unfinished, path);
   syncDirectory(directory);
+}
+
+async function flush(path: string): Promise<void> {
+  const file = await openFile(path, 'r+');
+  try {
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
 }
 
 /** Makes the names in a directory survive a power cut. */

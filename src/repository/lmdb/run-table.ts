@@ -3,6 +3,7 @@ import type { Position } from '../../wire/cursor.js';
 import { cutAfter, type EventBatch } from '../../wire/event-batch.js';
 import type { StoredRun } from '../append-queue.js';
 import { joined } from '../tail.js';
+import { DamageError } from './damage.js';
 import {
   afterTopicKey,
   pieceKey,
@@ -54,6 +55,24 @@ export class RunTable {
     const start = topic === undefined ? undefined : afterTopicKey(topic);
     for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);
     return undefined;
+  }
+
+  /** Runs in the order of their keys, from the first or after one; each value is good until the next is asked for. */
+  *after(
+    key: Buffer | undefined,
+    limit: number,
+  ): Iterable<{ key: Buffer; run: RunKey; value: Buffer; pieceCount: number }> {
+    const range = { start: key, exclusiveStart: key !== undefined, limit };
+    for (const { key, value } of this.db.getRange(range)) {
+      const run = readRunKey(key);
+      const pieceCount = Math.ceil((run.size - value.length) / PAGE_VALUE_BYTES);
+      yield { key, run, value: this.whole(run, value), pieceCount };
+    }
+  }
+
+  /** How many pieces there are of all runs. */
+  get pieceCount(): number {
+    return (this.pieces.getStats() as { entryCount: number }).entryCount;
   }
 
   /** The bytes of a run that is there; good until the next are asked for. */
@@ -137,7 +156,7 @@ export class RunTable {
     let at = head.copy(bytes, 0, 0, head.length);
     for (let i = 0; at < size; i++) {
       const piece = this.pieces.getBinaryFast(pieceKey(first, i));
-      if (!piece) throw new Error(`the log lacks a piece of the events at position ${first}`);
+      if (!piece) throw new DamageError(`a piece of the events at position ${first} is missing`);
       // LMDB reads into one buffer for all: it is longer than what it says.
       at += piece.copy(bytes, at, 0, piece.length);
     }

@@ -1,5 +1,3 @@
-import { open as openFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import type { Position } from '../../wire/cursor.js';
 import type { Commit } from '../append-queue.js';
@@ -46,7 +44,6 @@ interface CommitFailure extends Error {
 /** The LMDB file and the tables in it. */
 export class Store {
   constructor(
-    private readonly path: string,
     private readonly root: RootDatabase,
     readonly runs: RunTable,
     readonly ids: IdTable,
@@ -65,19 +62,23 @@ export class Store {
    * a crash without fsync has lost, and either may have given out positions after the head.
    */
   async beginEpoch(head: Position): Promise<Epochs> {
+    const epochs = this.epochs().begun(head);
+    await this.write(() => {
+      void this.meta.put('format', FORMAT);
+      void this.meta.put('epochs', epochs.starts);
+    });
+    return epochs;
+  }
+
+  /** Those of earlier openings. Throws if this version does not know how the log is written. */
+  epochs(): Epochs {
     const format = this.meta.get('format') ?? FORMAT;
     if (format !== FORMAT && format !== FORMAT_OF_WHOLE_RUNS) {
       throw new Error(
         `the log has format ${JSON.stringify(format)}; this version reads up to ${FORMAT}`,
       );
     }
-    const known = (this.meta.get('epochs') as EpochStart[] | undefined) ?? [];
-    const epochs = new Epochs(known).begun(head);
-    await this.write(() => {
-      void this.meta.put('format', FORMAT);
-      void this.meta.put('epochs', epochs.starts);
-    });
-    return epochs;
+    return new Epochs((this.meta.get('epochs') as EpochStart[] | undefined) ?? []);
   }
 
   /** To be called within a write. */
@@ -106,15 +107,9 @@ export class Store {
     }
   }
 
+  /** Where each commit is not flushed, what was written is not either. */
   async close(): Promise<void> {
     await this.root.close();
-    // LMDB leaves it to the operating system, where each commit is not flushed; an orderly end does not.
-    const file = await openFile(join(this.path, 'data.mdb'), 'r+');
-    try {
-      await file.datasync();
-    } finally {
-      await file.close();
-    }
   }
 
   /** Bytes of the file that hold nothing. */
@@ -163,7 +158,6 @@ export function openStore(
   const runTable = new RunTable(runs, pieces);
   const removedIds = new RemovedIds(removed, recent);
   return new Store(
-    path,
     root,
     runTable,
     new IdTable(ids, dedup, recent),

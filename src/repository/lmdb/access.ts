@@ -1,0 +1,102 @@
+import {
+  accessSync,
+  chmodSync,
+  closeSync,
+  constants,
+  lstatSync,
+  openSync,
+  statSync,
+} from 'node:fs';
+
+const { O_RDWR, O_NOFOLLOW, R_OK, W_OK, X_OK } = constants;
+
+/** An error of the file system, told so that who reads it knows what to change. */
+export function accessError(path: string, cause: unknown): Error {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  return new Error(`can't use ${path}: ${reasonOf(path, code) ?? message}`, { cause });
+}
+
+function reasonOf(path: string, code: string | undefined): string | undefined {
+  switch (code) {
+    case 'EACCES':
+    case 'EPERM':
+      return (
+        `${ownerOf(path)}this process, of uid ${process.geteuid?.()} and groups ` +
+        `${process.getgroups?.().join(', ')}, may not read and write it. Give it to that user (chown), or to ` +
+        'one of its groups and make it writable for that (chgrp, chmod g+rwX)'
+      );
+    case 'EROFS':
+      return 'its file system is mounted read-only: mount it writable';
+    case 'EISDIR':
+      return `${path} is a directory, and must be a file`;
+    case 'ELOOP':
+      return symbolicLink(path);
+    default:
+      return undefined;
+  }
+}
+
+function ownerOf(path: string): string {
+  try {
+    const { uid, gid, mode } = statSync(path);
+    const octal = (mode & 0o7777).toString(8).padStart(4, '0');
+    return `it is of uid ${uid}, gid ${gid} and mode ${octal}, and `;
+  } catch {
+    return ''; // it may not even be looked at, or is not there yet
+  }
+}
+
+/** Free disk is looked at, and the lock is taken, where the link is and not where it leads. */
+function symbolicLink(path: string): string {
+  return `${path} is a symbolic link: put what it leads to in its place, or set FEED_DATA_DIR to where that is`;
+}
+
+/**
+ * Opens a file for reading and writing as LMDB will: it ends the process by a signal where it may not.
+ *
+ * @returns undefined if there is none
+ * @throws an error that says what to do
+ */
+export function openFile(path: string): number | undefined {
+  try {
+    return openSync(path, O_RDWR | O_NOFOLLOW);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw accessError(path, error);
+  }
+}
+
+/** Throws an error that says what to do, if a file is there and LMDB could not open it. */
+export function refuseUnusableFile(path: string): void {
+  const file = openFile(path);
+  if (file !== undefined) closeSync(file);
+}
+
+/** The same for a directory. */
+export function refuseUnusableDirectory(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (!found) return;
+  if (found.isSymbolicLink()) throw new Error(symbolicLink(path));
+  if (!found.isDirectory()) throw new Error(`${path} is no directory: move it away`);
+  try {
+    accessSync(path, R_OK | W_OK | X_OK);
+  } catch (error) {
+    throw accessError(path, error);
+  }
+}
+
+/**
+ * Lets a directory's group use what this process owns in it, if that group may write the directory: another user of
+ * the group may run the next process, as where Kubernetes' fsGroup stays and runAsUser changes.
+ */
+export function shareWithGroup(directory: string, paths: readonly string[]): void {
+  const GROUP_WRITE = 0o020;
+  if ((statSync(directory).mode & GROUP_WRITE) === 0) return;
+  for (const path of paths) {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (!found || found.uid !== process.geteuid?.()) continue;
+    const mode = found.mode & 0o7777;
+    const shared = mode | ((mode & 0o700) >>> 3);
+    if (shared !== mode) chmodSync(path, shared);
+  }
+}

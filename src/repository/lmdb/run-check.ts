@@ -1,0 +1,69 @@
+import { type Position, stampCursors } from '../../wire/cursor.js';
+import { FRAME_HEADER_BYTES, frameLength } from '../../wire/frames.js';
+import type { Epochs } from '../epochs.js';
+import { DamageError } from './damage.js';
+import { readTopic, type RunKey } from './run-key.js';
+import type { RunTable } from './run-table.js';
+
+/** So many runs are read before others run. */
+const RUNS_AT_ONCE = 64;
+
+/**
+ * Reads all events of a log whose trees are whole, and throws where they are not what the log says elsewhere: what is
+ * of another moment can be in its place, and a page can be torn in its midst.
+ *
+ * It yields which share of the bytes it has seen.
+ */
+export function* checkRuns(
+  runs: RunTable,
+  epochs: Epochs,
+  head: { readonly position: Position; readonly bytes: number },
+  floorOf: (topic: string) => Position,
+): Generator<number> {
+  let bytes = 0;
+  let pieces = 0;
+  let before: (RunKey & { topic: string }) | undefined;
+  let last: Buffer | undefined;
+  for (;;) {
+    let isEnd = true;
+    for (const { key, run, value, pieceCount } of runs.after(last, RUNS_AT_ONCE)) {
+      isEnd = false;
+      last = key;
+      const topic = readTopic(key);
+      if (before?.topic === topic) {
+        const { ordinal, count, offset, size } = before;
+        const isNext = run.ordinal === ordinal + count && run.offset === offset + size;
+        if (!isNext || run.first <= before.last)
+          throw new DamageError(`events are missing before position ${run.first}`);
+      } else if (run.first <= floorOf(topic)) {
+        throw new DamageError(`events at position ${run.first} were removed`);
+      }
+      if (run.last > head.position)
+        throw new DamageError(`it ends at position ${head.position}, and has ${run.last}`);
+      checkEvents(run, value, epochs.cursorAt(run.first).epoch);
+      before = { ...run, topic };
+      bytes += run.size;
+      pieces += pieceCount;
+    }
+    if (isEnd) break;
+    yield head.bytes > 0 ? Math.min(1, bytes / head.bytes) : 1;
+  }
+  if (bytes !== head.bytes)
+    throw new DamageError(
+      `it says that it holds ${head.bytes} bytes of events, and holds ${bytes}`,
+    );
+  if (pieces !== runs.pieceCount)
+    throw new DamageError('it has pieces of events that belong to none');
+}
+
+/** Whole frames, as many as there are to be, each with its cursor. */
+function checkEvents({ first, count, size }: RunKey, bytes: Buffer, epoch: string): void {
+  let events = 0;
+  let at = 0;
+  for (; at + FRAME_HEADER_BYTES <= size && events < count; events++)
+    at += FRAME_HEADER_BYTES + frameLength(bytes, at);
+  const stamped = Buffer.from(bytes);
+  if (events === count && at === size) stampCursors(stamped, epoch, first);
+  if (events !== count || at !== size || bytes.length !== size || !stamped.equals(bytes))
+    throw new DamageError(`the events at position ${first} are not whole`);
+}
