@@ -20,11 +20,14 @@ import { afterAll, describe, expect, onTestFinished, test, type TestContext } fr
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { errorInfo, type FeedClient, take, upload } from '../support/client.js';
 import { ServiceProcess, temporaryDirectory, type User } from '../support/service.js';
-import { skip, works } from '../support/shim.js';
+import { skip, useShim, works } from '../support/shim.js';
+import { heldDisk } from './held-disk.js';
 
 /** Two users who have nothing of what root has, and a group. */
 const SOMEBODY: User = { uid: 65_534, gid: 65_533 };
 const SOMEBODY_ELSE: User = { uid: 65_532, gid: 65_533 };
+
+const slowSync = useShim(new URL('../repository/slow-sync.c', import.meta.url));
 
 const event = (id: string): Partial<Event> => ({ id, topic: 'orders' });
 
@@ -317,6 +320,28 @@ describe('a log whose file is taken away while it runs', () => {
       expect(await readFromStart(again.connect(), 2)).toEqual(['stored', 'after']);
     },
   );
+
+  test('renamed while a commit waits for the disk: that is not acknowledged, and nothing is until a restart', async (context) => {
+    const disk = heldDisk(slowSync(context));
+    const files = filesOf(disk.settings.FEED_DATA_DIR);
+    const service = await ServiceProcess.start(disk.settings);
+    const client = service.connect();
+    disk.hold();
+    const uploading = upload(client, [event('while')]);
+    await disk.waits();
+    renameSync(files.data, aside(files.data));
+    disk.release();
+    expect((await uploading).error?.details).toContain(`${files.data} is no longer the log's file`);
+    renameSync(aside(files.data), files.data);
+    expect((await upload(client, [event('then')])).error?.details).toContain(
+      'it needs that restart',
+    );
+    expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+    const again = (await ServiceProcess.start(disk.settings)).connect();
+    expect((await upload(again, [event('after')])).error).toBeUndefined();
+    // As after a crash, what was being stored may be there, and here it is.
+    expect(await readFromStart(again, 2)).toEqual(['while', 'after']);
+  });
 
   test('a second process is refused though the lock was removed, or the log has another name', async () => {
     const files = await stoppedLog();

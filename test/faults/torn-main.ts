@@ -1,0 +1,86 @@
+import { createHash } from 'node:crypto';
+import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { KEEP_ALL } from '../../src/repository/retention.js';
+import { readAll } from '../contract/reading.js';
+import { answer } from '../support/child-main.js';
+import { checked } from '../wire/events.js';
+
+/** What a log holds, as far as whoever reads it can tell. */
+export interface Contents {
+  readonly head: number;
+  readonly floors: readonly number[];
+  /** Of all events of each topic, with their cursors and bodies. */
+  readonly digests: readonly string[];
+}
+
+export type Methods = typeof methods;
+
+/** So few bytes that a log of any size removes some when more comes in. */
+const LITTLE = { ...KEEP_ALL, maxBytes: 40_000 };
+const dedup = { ids: 1_000, milliseconds: 3_600_000 };
+
+async function contentsOf(log: LmdbRepository, topics: readonly string[]): Promise<Contents> {
+  const floors: number[] = [];
+  const digests: string[] = [];
+  for (const topic of topics) {
+    const floor = await log.floor(topic);
+    floors.push(floor);
+    const hash = createHash('sha256');
+    for (const { id, cursor, body } of await readAll(log, topic, floor))
+      hash.update(JSON.stringify([id, cursor, body]));
+    digests.push(hash.digest('hex'));
+  }
+  return { head: log.head, floors, digests };
+}
+
+const methods = {
+  /** Reads all of a log. */
+  async read(directory: string, topics: readonly string[]): Promise<Contents> {
+    const log = await LmdbRepository.open({ directory, fsync: false, dedup });
+    const contents = await contentsOf(log, topics);
+    await log.close();
+    return contents;
+  },
+
+  /**
+   * Opens a log that may be torn, reads it, makes it remove and store as much as it can, and reads it again.
+   *
+   * @returns what it held at first, or why it was refused
+   */
+  async open(
+    directory: string,
+    topics: readonly string[],
+    resent: readonly string[],
+  ): Promise<{ refused: string } | (Contents & { duplicates: number })> {
+    let log: LmdbRepository;
+    try {
+      log = await LmdbRepository.open({ directory, fsync: false, dedup });
+    } catch (error) {
+      return { refused: (error as Error).message };
+    }
+    const contents = await contentsOf(log, topics);
+    const writer = log.openWriter();
+    const events = resent.map((id) => ({ topic: topics[0], id }));
+    const { duplicates } = await writer.append(checked(...events));
+    await log.close();
+
+    const limited = await LmdbRepository.open({
+      directory,
+      fsync: false,
+      dedup,
+      retention: LITTLE,
+    });
+    const again = limited.openWriter();
+    for (let i = 0; i < 40; i++)
+      await again.append(
+        checked(...topics.map((topic) => ({ topic, body: 'new'.repeat(1 + 57 * i) }))),
+      );
+    await limited.close();
+    const last = await LmdbRepository.open({ directory, fsync: false, dedup });
+    await contentsOf(last, topics);
+    await last.close();
+    return { ...contents, duplicates };
+  },
+};
+
+answer(methods);
