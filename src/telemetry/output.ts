@@ -10,8 +10,8 @@ const MAX_WRITE = 64 * 1024;
 const RETRY = 100;
 /** The same where a pipe was full: 64 KiB in this time are 6 MB/s. */
 const RETRY_FULL_PIPE = 10;
-/** A write that has not returned so many milliseconds after the end's timeout is taken to hang. */
-const HANGS = 100;
+/** A last write that has not returned this many milliseconds after the end's timeout hangs. */
+const HANGS = 3 * RETRY;
 
 export interface DroppedLines {
   readonly dropped: number;
@@ -127,9 +127,8 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
         }
         onOver = () => resolve(true);
         setTimeout(() => {
-          isOver = true;
-          if (!isInFlight) onOver();
-          else setTimeout(resolve, HANGS, false);
+          isOver = true; // The write in flight, or its next try, is the last.
+          setTimeout(resolve, HANGS, false);
         }, timeout);
       }),
   };

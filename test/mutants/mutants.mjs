@@ -542,10 +542,10 @@ export const mutants = [
     tests: ['test/telemetry/output'],
   },
   {
-    name: 'output: the end waits for ever',
+    name: 'output: takes a write that fails for one that hangs',
     file: 'src/telemetry/output.ts',
-    from: 'if (!isInFlight) onOver();',
-    to: '',
+    from: 'isOver = true; //',
+    to: 'void isOver; //',
     tests: ['test/telemetry/output'],
   },
   {
@@ -573,7 +573,7 @@ export const mutants = [
     name: 'process: outlives a terminal that it uses',
     file: 'src/terminal.ts',
     from: 'STANDARD_STREAMS.every(isFile) && hasTerminal()',
-    to: 'hasTerminal()',
+    to: 'STANDARD_STREAMS.some(isFile) && hasTerminal()',
     tests: ['test/process/terminal', '-t', 'drains'],
   },
   {
@@ -587,7 +587,7 @@ export const mutants = [
     name: 'descriptors: says each refusal',
     file: 'src/telemetry/refused.ts',
     from: 'if (performance.now() < next) return;',
-    to: '',
+    to: 'if (performance.now() < next - SAY_INTERVAL) return;',
     tests: ['test/faults/descriptors', '-t', 'beyond its limit'],
   },
   {
