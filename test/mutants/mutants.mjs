@@ -634,7 +634,7 @@ export const mutants = [
   },
   {
     name: 'lmdb: takes any log for the one that was open last',
-    file: 'src/repository/lmdb/lmdb-repository.ts',
+    file: 'src/repository/lmdb/log-check.ts',
     from: 'if (isKnown(directory, file, meta)) return false;',
     to: 'if (isKnown(directory, file, meta) || meta) return false;',
     tests: ['test/repository/known-file'],

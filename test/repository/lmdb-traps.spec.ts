@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it, type TestContext } from 'vitest';
 import { open as openLmdb } from 'lmdb';
-import { checkedMeta } from '../../src/repository/lmdb/damage.js';
+import { checkedMeta } from '../../src/repository/lmdb/log-check.js';
 import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
 import { LogFile } from '../../src/repository/lmdb/log-file.js';
 import { TreeCheck } from '../../src/repository/lmdb/tree-check.js';

@@ -4,20 +4,18 @@ import type { Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
 import { bytesOf, type Commit } from '../append-queue.js';
 import { EmbeddedRepository, type EmbeddedStart } from '../embedded-repository.js';
-import type { Epochs } from '../epochs.js';
 import { AppendError, type Durability, EventsRemovedError } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from '../recent-ids.js';
 import { KEEP_ALL, overQuota, type RetentionLimits } from '../retention.js';
 import { refuseUnusableDirectory, refuseUnusableFile, shareWithGroup } from './access.js';
-import { checkedMeta, damaged, type Notices, runCheck } from './damage.js';
+import type { Notices } from './damage.js';
 import { takeDirectory } from './directory-lock.js';
-import { isKnown, NOTE, noteKnown } from './known-file.js';
+import { NOTE, noteKnown } from './known-file.js';
+import { checkEvents, checkFile } from './log-check.js';
 import { LogFile } from './log-file.js';
 import { makeNewLog } from './new-log.js';
-import { checkRuns } from './run-check.js';
 import { openStore, type Store } from './store.js';
-import { TreeCheck } from './tree-check.js';
 
 export interface LmdbOptions {
   readonly directory: string;
@@ -217,38 +215,6 @@ export class LmdbRepository extends EmbeddedRepository {
       `the disk of ${this.location} has room for ${room} bytes, and ${needed} are needed: ` +
         'make room, or let FEED_RETENTION_MAX_BYTES or FEED_RETENTION_MAX_AGE keep less',
     );
-  }
-}
-
-/**
- * Checks a log's file before LMDB maps it.
- *
- * @returns whether all of it was checked
- */
-async function checkFile(directory: string, file: LogFile, notices: Notices): Promise<boolean> {
-  try {
-    const meta = checkedMeta(file);
-    if (isKnown(directory, file, meta)) return false;
-    const check = new TreeCheck(file.descriptor, Number(file.stats.size), meta).run();
-    await runCheck(`checking ${file.path}, which may be a copy`, check, notices);
-    return true;
-  } catch (error) {
-    throw damaged(file.path, error as Error);
-  }
-}
-
-async function checkEvents(
-  file: LogFile,
-  store: Store,
-  epochs: Epochs,
-  notices: Notices,
-): Promise<void> {
-  const floorOf = (topic: string): Position => store.retention.floor(topic);
-  try {
-    const check = checkRuns(store.runs, epochs, store.head(), floorOf);
-    await runCheck(`checking the events of ${file.path}`, check, notices);
-  } catch (error) {
-    throw damaged(file.path, error as Error);
   }
 }
 

@@ -59,10 +59,10 @@ export class RunTable {
 
   /** Runs in the order of their keys, from the first or after one; each value is good until the next is asked for. */
   *after(
-    key: Buffer | undefined,
+    start: Buffer | undefined,
     limit: number,
   ): Iterable<{ key: Buffer; run: RunKey; value: Buffer; pieceCount: number }> {
-    const range = { start: key, exclusiveStart: key !== undefined, limit };
+    const range = { start, exclusiveStart: start !== undefined, limit };
     for (const { key, value } of this.db.getRange(range)) {
       const run = readRunKey(key);
       const pieceCount = Math.ceil((run.size - value.length) / PAGE_VALUE_BYTES);

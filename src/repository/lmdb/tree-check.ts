@@ -76,7 +76,7 @@ export class TreeCheck {
 
   *run(): Generator<number> {
     const { main, free, transaction } = this.meta;
-    yield* this.tree(main, transaction, Buffer.compare, (page, node, value) =>
+    yield* this.tree(main, transaction, compareBytes, (page, node, value) =>
       this.namedTree(page, node, value),
     );
     // The free tree's flags are those of the environment.
@@ -239,8 +239,8 @@ export class TreeCheck {
     if (nodeFlags(page, node) !== NodeFlag.tree) return;
     if (valueBytes(page, node) !== TREE_BYTES)
       throw new DamageError('the record of a tree is none');
-    yield* this.tree(readTree(page, value), pageTransaction(page), Buffer.compare, (_, inner) => {
-      if (nodeFlags(_, inner) & ~NodeFlag.overflow)
+    yield* this.tree(readTree(page, value), pageTransaction(page), compareBytes, (leaf, inner) => {
+      if (nodeFlags(leaf, inner) & ~NodeFlag.overflow)
         throw new DamageError('a value is a tree of its own');
       return [];
     });
@@ -287,6 +287,8 @@ function storedValueBytes(page: Buffer, node: number): number {
     ? OVERFLOW_REFERENCE_BYTES
     : valueBytes(page, node);
 }
+
+const compareBytes: Compare = (a, b) => a.compare(b);
 
 /** The keys of the free tree are transactions. */
 function compareNumbers(a: Buffer, b: Buffer): number {
