@@ -54,6 +54,21 @@ export async function eventually<T>(
   return result!.value;
 }
 
+/**
+ * Waits until a number stands still, and returns it: where there is a bound, it stands still below that. One pause would
+ * see little on a busy machine, on which what has no bound comes slowly as well.
+ */
+export async function standstill(look: () => number): Promise<number> {
+  let last = look();
+  for (let stills = 0; stills < 3;) {
+    await sleep(200);
+    const next = look();
+    stills = next === last ? stills + 1 : 0;
+    last = next;
+  }
+  return last;
+}
+
 /** Waits for some work. Fails where it is not over after `timeout` milliseconds. */
 export async function within<T>(
   work: Promise<T>,
