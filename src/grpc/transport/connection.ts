@@ -145,7 +145,11 @@ export class Connection {
   /** Sees within a round trip what of the connection's window is taken by writes that wait for another one. */
   private askForWindow(): void {
     this.isAsking = true;
+    const upTo = this.written;
     this.onAnswer(() => {
+      // No PING of mark() may be under way: when this was written, a quarter of what may be in flight was more.
+      this.answered = Math.max(this.answered, upTo);
+      this.pinged = Math.max(this.pinged, upTo);
       if (this.window > 0) {
         this.round++;
         this.pendingBytes = 0;
