@@ -20,13 +20,20 @@ const PART_TIME = 20;
 export class Link {
   private readonly sockets = new Set<Socket>();
   private readonly portOf = new Map<number, number>();
+  private readonly server: Server;
+  private readonly target: { host: string; port: number };
+  private readonly options: LinkOptions;
   private isCut = false;
 
+  // Node runs this file as it is, and takes no parameter properties.
   private constructor(
-    private readonly server: Server,
-    private readonly target: { host: string; port: number },
-    private readonly options: LinkOptions,
+    server: Server,
+    target: { host: string; port: number },
+    options: LinkOptions,
   ) {
+    this.server = server;
+    this.target = target;
+    this.options = options;
     server.on('connection', (socket) => this.forward(socket));
   }
 
