@@ -3,9 +3,11 @@ import { getHeapSpaceStatistics, getHeapStatistics, setFlagsFromString } from 'n
 
 /** Bytes of V8's young generation, of which half is in use at a time. */
 const MAX_YOUNG_BYTES = 32 * 2 ** 20;
-/** Heap and buffers together grow by so many bytes before all of it is collected, while less than SMALL_BYTES is alive. */
+/**
+ * Heap and buffers together grow by so many bytes before all of it is collected, or by half of what is alive in the heap,
+ * where that is more: a collection costs what the heap takes, and next to nothing for its buffers.
+ */
 const GROWTH_BYTES = 80 * 2 ** 20;
-const SMALL_BYTES = 192 * 2 ** 20;
 /** About what is alive once the service is loaded: V8's first limit is made with what was there before. */
 const LOADED_BYTES = 16 * 2 ** 20;
 
@@ -34,7 +36,9 @@ export function tuneHeap(): void {
   const letGrow = (): void => {
     const { used_heap_size, external_memory } = getHeapStatistics();
     const alive = Math.max(used_heap_size + external_memory, LOADED_BYTES);
-    const percent = alive < SMALL_BYTES ? Math.round((100 * GROWTH_BYTES) / alive) : 0; // 0: as V8 sees fit
+    const growth = Math.max(GROWTH_BYTES, used_heap_size / 2);
+    // 0 would be: as V8 sees fit, which is 200 MiB for 300 that are alive.
+    const percent = Math.max(1, Math.round((100 * growth) / alive));
     setFlagsFromString(`--heap-growing-percent=${percent}`);
   };
   setFlagsFromString('--external-memory-accounted-in-global-limit');
