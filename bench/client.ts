@@ -50,6 +50,11 @@ export class Connection {
     return call;
   }
 
+  /** Resolves when the connection is gone, whoever ended it. */
+  async closed(): Promise<void> {
+    if (!this.session.closed) await new Promise((resolve) => this.session.once('close', resolve));
+  }
+
   close(): void {
     this.session.destroy();
   }

@@ -38,6 +38,7 @@ const experiments: Readonly<Record<string, () => AsyncIterable<string>>> = {
   'a million topics': manyTopics,
   '1,000 topics beside 10': topicsBeside,
   '30,000 idle watches': idleWatches,
+  'the most memory': mostMemory,
   soak,
 };
 
@@ -278,6 +279,120 @@ async function* idleWatches(): AsyncIterable<string> {
   } finally {
     await service.stop();
   }
+}
+
+/** README's sum of what a process takes at most, MiB, for the default settings and so many clients. */
+function mostMiB(clients: {
+  watches: number;
+  chats: number;
+  uploads: number;
+  connections: number;
+}): number {
+  const { watches, chats, uploads, connections } = clients;
+  const ids = (28 * 1_000_000) / MIB;
+  const receive = 256;
+  return 400 + ids + receive + (watches + chats + uploads + connections) / 16;
+}
+
+/**
+ * All that takes memory at the same time: a full table of ids, watches that nobody reads far behind the head, chats that
+ * read nothing on more connections than may fill theirs, and uploads and readers at full speed.
+ */
+async function* mostMemory(): AsyncIterable<string> {
+  const service = await Service.start({});
+  const over = new AbortController();
+  let most = 0;
+  const looking = setInterval(() => (most = Math.max(most, service.memory()!)), 50);
+  try {
+    await warmUp(service);
+    yield `after the start: ${(service.memory()! / 1024).toFixed(0)} MiB`;
+    const events = 1_200_000 * SCALE;
+    await uploadAll(service, 8, 'bench.most', events);
+    yield `with ${thousands(events)} ids and events stored: ${(service.memory()! / 1024).toFixed(0)} MiB, at most ${(most / 1024).toFixed(0)}`;
+    const clients = { watches: 1_000 * SCALE, chats: 2_000 * SCALE, uploads: 8, connections: 64 };
+    for (let i = 0; i < 20; i++) {
+      const connection = new Connection(service.address, 65_535);
+      // Nobody listens to its data.
+      for (let j = 0; j < clients.watches / 20; j++)
+        await connection.watch('bench.most', 'earliest');
+    }
+    yield `with ${thousands(clients.watches)} watches that nobody reads: ${(service.memory()! / 1024).toFixed(0)} MiB, at most ${(most / 1024).toFixed(0)}`;
+    let ended = 0;
+    const unread = Array.from({ length: 32 }, async () => {
+      while (!over.signal.aborted) {
+        await unreadChats(service, clients.chats / 32, over.signal);
+        ended++;
+      }
+    });
+    const flowing = [
+      uploadUntil(service, clients.uploads, over.signal),
+      ...Array.from({ length: 10 }, () => readUntil(service, 'bench.most', events, over.signal)),
+    ];
+    for (let part = 1; part <= 4; part++) {
+      await sleep(45_000 * SCALE);
+      yield `and ${thousands(clients.chats)} chats that nobody reads on 32 connections, 8 uploads and 10 readers, after ${(45 * part * SCALE).toFixed(0)} s: ${(service.memory()! / 1024).toFixed(0)} MiB, at most ${(most / 1024).toFixed(0)}; ${ended} connections were ended`;
+    }
+    over.abort();
+    await Promise.all([...unread, ...flowing]);
+    yield `the sum that README states: ${mostMiB(clients).toFixed(0)} MiB; measured at most: ${(most / 1024).toFixed(0)} MiB`;
+  } finally {
+    clearInterval(looking);
+    over.abort();
+    await service.stop();
+  }
+}
+
+/** Chats on one connection that send without end and read nothing, until the service ends it or it is over. */
+async function unreadChats(service: Service, count: number, over: AbortSignal): Promise<void> {
+  const connection = new Connection(service.address, 0);
+  const messages = Buffer.alloc(MIB, message([2, 'hello']));
+  const closed = connection.closed();
+  for (let i = 0; i < count; i++) connection.call('Chat').stream.write(messages);
+  const stop = (): void => connection.close();
+  over.addEventListener('abort', stop);
+  await closed;
+  over.removeEventListener('abort', stop);
+  await sleep(1_000);
+}
+
+async function uploadAll(
+  service: Service,
+  streams: number,
+  topic: string,
+  events: number,
+): Promise<void> {
+  const connection = new Connection(service.address);
+  await Promise.all(
+    Array.from({ length: streams }, (_, i) =>
+      send(connection, new EventMaker(topic, i * 1e10), events / streams),
+    ),
+  );
+}
+
+async function uploadUntil(service: Service, streams: number, over: AbortSignal): Promise<void> {
+  const connection = new Connection(service.address);
+  await Promise.all(
+    Array.from({ length: streams }, async (_, i) => {
+      const maker = new EventMaker('bench.flow', i * 1e10, 1_000);
+      while (!over.aborted) await send(connection, maker, 10_000);
+    }),
+  );
+  connection.close();
+}
+
+async function readUntil(
+  service: Service,
+  topic: string,
+  events: number,
+  over: AbortSignal,
+): Promise<void> {
+  const connection = new Connection(service.address);
+  while (!over.aborted) {
+    const call = (await connection.watch(topic, 'earliest')).read();
+    await call.has(events);
+    call.stream.close(8);
+  }
+  connection.close();
 }
 
 /** Whether it is after an hour as it was after a few minutes. */

@@ -146,6 +146,7 @@ config:
   quotaBytes: 0B
   streamWindow: 2MiB
   sessionWindow: 32MiB
+  receiveBytes: 512MiB
   logLevel: debug
   logFormat: json
 extraEnv:

@@ -32,8 +32,10 @@ export const SETTINGS = z.object({
   FEED_QUOTA_BYTES: size('0B', '100000GiB').prefault('0B'),
   /** How much of one upload or chat may be under way towards the server: HTTP/2's stream window. */
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
-  /** The same for all streams of one connection: HTTP/2's session window. */
-  FEED_SESSION_WINDOW: size('64KiB', '256MiB').prefault('16MiB'),
+  /** So much may be under way or not yet taken of all uploads and chats of one connection; half of it is HTTP/2's session window. */
+  FEED_SESSION_WINDOW: size('128KiB', '256MiB').prefault('16MiB'),
+  /** What all connections together have sent and was not yet taken takes at most so much; the largest is ended for more. */
+  FEED_RECEIVE_BYTES: size('1MiB', '64GiB').prefault('256MiB'),
   /** After this long a silence, a client is asked for a sign of life: HTTP/2's PING. */
   FEED_KEEPALIVE_TIME: duration('100ms', '1h').prefault('30s'),
   /** A client that stays silent for this much longer is taken for gone. */
@@ -73,6 +75,7 @@ export interface Config {
   };
   readonly streamWindow: number;
   readonly sessionWindow: number;
+  readonly receiveBytes: number;
   /** Milliseconds. */
   readonly keepaliveTime: number;
   readonly keepaliveTimeout: number;
@@ -132,6 +135,11 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
       'FEED_STREAM_WINDOW is larger than FEED_SESSION_WINDOW, which holds all streams of a connection',
     );
   }
+  if (parsed.success && parsed.data.FEED_SESSION_WINDOW > parsed.data.FEED_RECEIVE_BYTES) {
+    problems.push(
+      'FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES, which holds what all connections send',
+    );
+  }
   if (
     parsed.success &&
     parsed.data.FEED_QUOTA_BYTES > 0 &&
@@ -161,6 +169,7 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     },
     streamWindow: settings.FEED_STREAM_WINDOW,
     sessionWindow: settings.FEED_SESSION_WINDOW,
+    receiveBytes: settings.FEED_RECEIVE_BYTES,
     keepaliveTime: settings.FEED_KEEPALIVE_TIME,
     keepaliveTimeout: settings.FEED_KEEPALIVE_TIMEOUT,
     drainDelay: settings.FEED_DRAIN_DELAY,

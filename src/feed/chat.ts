@@ -25,6 +25,13 @@ const QUEUE_BYTES = 256 * 1024;
 /** A chat can be in so many rooms at a time. */
 const MAX_ROOMS = 16_384;
 
+/**
+ * So many bytes of messages are answered at a time, each counted with what a view of it and its answer cost beside its
+ * text: a client that does not read holds one such batch waiting and one being written.
+ */
+const ECHO_BYTES = 16 * 1024;
+const ECHO_COST = 64;
+
 /** So many turns of the event loop senders give a member that is behind; then nobody waits until it takes something. */
 const PATIENCE_TURNS = 16;
 
@@ -150,10 +157,17 @@ class Chat implements FrameSource, RoomMember {
     const { outbox, seats } = this;
     for await (const received of this.stream) {
       const unanswered: ChatMessageView[] = [];
+      let bytes = 0;
       try {
         for (const message of chatMessagesIn(received)) {
           if (message.room === '') {
             unanswered.push(message);
+            bytes += message.end - message.start + ECHO_COST;
+            if (bytes < ECHO_BYTES) continue;
+            outbox.put(echoes(unanswered));
+            unanswered.length = bytes = 0;
+            await outbox.taken();
+            if (!this.isOpen) return;
             continue;
           }
           const seat = seats.get(message.room) ?? this.join(message.room);

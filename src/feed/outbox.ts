@@ -1,29 +1,37 @@
 import type { Frames } from '../wire/frames.js';
 
+/** So many bytes are taken at a time, or one message: a client that does not read holds one such batch. */
+const BATCH_BYTES = 32 * 1024;
+
+interface Part extends Frames {
+  /** It came from another client. */
+  readonly isHeard: boolean;
+}
+
 /** What one client is to be sent next, gathered while it takes what it was sent before. */
 export class Outbox {
   /** Of what is waiting, that which came from others: its bounds are whose puts it to check. */
-  heard = { count: 0, bytes: 0 };
+  readonly heard = { count: 0, bytes: 0 };
   /** Called when there is something to take. */
   onMore: () => void = () => {};
 
-  private parts: Buffer[] = [];
-  private bytes = 0;
-  private count = 0;
+  private readonly parts: Part[] = [];
   private ended = false;
   private isWaking = false;
   private putter: (() => void) | undefined;
 
   put(frames: Frames): void {
-    this.add(frames);
+    if (this.ended) return;
+    this.parts.push({ ...frames, isHeard: false });
     this.onMore();
   }
 
   /** Puts what another client said; what others say at the same time is taken with it. */
   hear(framed: Buffer): void {
+    if (this.ended) return;
     this.heard.count++;
     this.heard.bytes += framed.length;
-    this.add({ bytes: framed, count: 1 });
+    this.parts.push({ bytes: framed, count: 1, isHeard: true });
     if (this.isWaking) return;
     this.isWaking = true;
     queueMicrotask(() => {
@@ -33,24 +41,45 @@ export class Outbox {
   }
 
   get isEmpty(): boolean {
-    return this.count === 0;
+    return this.parts.length === 0;
   }
 
-  /** All that is there; undefined if there is nothing. */
+  /** The next batch; undefined if there is nothing. */
   take(): Frames | undefined {
-    if (this.count === 0) return undefined;
-    const { parts, bytes, count } = this;
-    this.parts = [];
-    this.bytes = 0;
-    this.count = 0;
-    this.heard = { count: 0, bytes: 0 };
-    this.putter?.();
-    return { bytes: parts.length === 1 ? parts[0] : Buffer.concat(parts, bytes), count };
+    if (this.isEmpty) return undefined;
+    const taken = this.parts.splice(0, this.nextParts());
+    let bytes = 0;
+    let count = 0;
+    for (const part of taken) {
+      bytes += part.bytes.length;
+      count += part.count;
+      if (part.isHeard) {
+        this.heard.count--;
+        this.heard.bytes -= part.bytes.length;
+      }
+    }
+    if (taken.some(({ isHeard }) => !isHeard)) this.putter?.();
+    if (taken.length === 1) return { bytes: taken[0].bytes, count };
+    // Not from node's pool, of which a client that does not read would hold 64 KiB.
+    const whole = Buffer.allocUnsafeSlow(bytes);
+    let at = 0;
+    for (const part of taken) at += part.bytes.copy(whole, at);
+    return { bytes: whole, count };
   }
 
-  /** Resolves when all is taken: for who puts and is not to run ahead. */
+  /** How many parts the next batch has. */
+  private nextParts(): number {
+    let bytes = 0;
+    for (const [i, part] of this.parts.entries()) {
+      bytes += part.bytes.length;
+      if (i > 0 && bytes > BATCH_BYTES) return i;
+    }
+    return this.parts.length;
+  }
+
+  /** Resolves when what was put is taken: for who puts and is not to run ahead. */
   async taken(): Promise<void> {
-    if (this.count === 0 || this.ended) return;
+    if (this.ended || this.parts.every(({ isHeard }) => isHeard)) return;
     await new Promise<void>((resolve) => (this.putter = resolve));
     this.putter = undefined;
   }
@@ -59,12 +88,5 @@ export class Outbox {
   end(): void {
     this.ended = true;
     this.putter?.();
-  }
-
-  private add({ bytes, count }: Frames): void {
-    if (this.ended) return;
-    this.parts.push(bytes);
-    this.bytes += bytes.length;
-    this.count += count;
   }
 }

@@ -29,7 +29,8 @@ function createStrategy(config: Config, log: Logger, health: HealthImplementatio
         createReflection().addToServer(server);
       },
     },
-    windows: { stream: config.streamWindow, session: config.sessionWindow },
+    streamWindow: config.streamWindow,
+    inbound: { connection: config.sessionWindow, total: config.receiveBytes },
     keepalive: { time: config.keepaliveTime, timeout: config.keepaliveTimeout },
     connectionLimit: { max: limits.grpc, onRefused: logRefused(log, 'gRPC', limits.grpc, limits) },
     maxMessageBytes: config.maxEventBytes,

@@ -79,9 +79,12 @@ export function frameLength(source: Buffer, offset: number): number {
   );
 }
 
-/** One message in a frame of its own. */
+/**
+ * One message in a frame and memory of its own: as a part of node's pool it would keep 64 KiB, for as long as its client
+ * does not read it.
+ */
 export function frame(message: Uint8Array): Buffer {
-  const framed = Buffer.allocUnsafe(FRAME_HEADER_BYTES + message.length);
+  const framed = Buffer.allocUnsafeSlow(FRAME_HEADER_BYTES + message.length);
   writeFrameHeader(framed, 0, message.length);
   framed.set(message, FRAME_HEADER_BYTES);
   return framed;

@@ -38,6 +38,7 @@ describe('without any setting', () => {
       retention: { maxAge: 0, maxBytes: 0, topicMaxBytes: 0, quotaBytes: 0 },
       streamWindow: 1024 * 1024,
       sessionWindow: 16 * 1024 * 1024,
+      receiveBytes: 256 * 1024 * 1024,
       keepaliveTime: 30_000,
       keepaliveTimeout: 10_000,
       drainDelay: 0,
@@ -73,6 +74,7 @@ describe('settings', () => {
           FEED_QUOTA_BYTES: '0B',
           FEED_STREAM_WINDOW: '64KiB',
           FEED_SESSION_WINDOW: '256MiB',
+          FEED_RECEIVE_BYTES: '64GiB',
           FEED_KEEPALIVE_TIME: '700ms',
           FEED_KEEPALIVE_TIMEOUT: '1h',
           FEED_DRAIN_DELAY: '1500ms',
@@ -99,6 +101,7 @@ describe('settings', () => {
       },
       streamWindow: 64 * 1024,
       sessionWindow: 256 * 1024 * 1024,
+      receiveBytes: 64 * 2 ** 30,
       keepaliveTime: 700,
       keepaliveTimeout: 3_600_000,
       drainDelay: 1_500,
@@ -120,6 +123,19 @@ describe('settings', () => {
     expect(problemOf({ ...quota, FEED_RETENTION_TOPIC_MAX_BYTES: '1GiB' })).toBe('');
     expect(problemOf({ ...quota, FEED_RETENTION_MAX_BYTES: '7GiB' })).toMatch(
       /FEED_QUOTA_BYTES.*FEED_RETENTION_MAX_BYTES/,
+    );
+  });
+
+  it('of a part are no larger than those of the whole', () => {
+    const session = { FEED_SESSION_WINDOW: '2MiB' };
+    expect(problemOf({ ...session, FEED_STREAM_WINDOW: '2MiB', FEED_RECEIVE_BYTES: '2MiB' })).toBe(
+      '',
+    );
+    expect(problemOf({ ...session, FEED_STREAM_WINDOW: '3MiB' })).toMatch(
+      /FEED_STREAM_WINDOW is larger than FEED_SESSION_WINDOW/,
+    );
+    expect(problemOf({ ...session, FEED_RECEIVE_BYTES: '1MiB' })).toMatch(
+      /FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES/,
     );
   });
 
@@ -168,7 +184,8 @@ describe('a value that cannot be used', () => {
     FEED_RETENTION_TOPIC_MAX_BYTES: ['', 'all'],
     FEED_QUOTA_BYTES: ['', '1TB', '0'],
     FEED_STREAM_WINDOW: ['', '0KiB', '63KiB', '65MiB', '64'],
-    FEED_SESSION_WINDOW: ['', '63KiB', '257MiB', '1GiB'],
+    FEED_SESSION_WINDOW: ['', '127KiB', '257MiB', '1GiB'],
+    FEED_RECEIVE_BYTES: ['', '1023KiB', '65GiB', '256'],
     FEED_KEEPALIVE_TIME: ['', '30', '0s', '99ms', '2h'],
     FEED_KEEPALIVE_TIMEOUT: ['', '10', '0s', '99ms', '2h'],
     FEED_DRAIN_DELAY: ['', '0', '10', '-1s', '11m', '1h', '1.5s', '5 s', '1KiB', 's', '1sec'],

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { once } from 'node:events';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, type TestContext } from 'vitest';
+import { frame } from '../../src/wire/frames.js';
 import { codec, take, upload } from '../support/client.js';
 import { RawClient } from '../support/raw-client.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
@@ -77,11 +78,14 @@ function anonymousMemory({ process: { pid } }: ServiceProcess): number {
   return Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
 }
 
+function needsProc(context: TestContext): void {
+  if (existsSync('/proc/self/status')) return;
+  console.warn('skipped: there is no /proc to see memory in');
+  context.skip();
+}
+
 test('a thousand watches that nobody reads delay none, take little memory, and get everything once they read', async (context) => {
-  if (!existsSync('/proc/self/status')) {
-    console.warn('skipped: there is no /proc to see memory in');
-    context.skip();
-  }
+  needsProc(context);
   const service = await ServiceProcess.start({
     FEED_DATA_DIR: temporaryDirectory(),
   });
@@ -147,4 +151,38 @@ test('a thousand watches that nobody reads delay none, take little memory, and g
   expect(new Set(quiet.map(({ digest }) => digest))).toEqual(new Set([reference.digest]));
   await until(() => busy.every(({ bytes }) => bytes === healthy[0].bytes), 'the rest', 40_000);
   expect(new Set(busy.map(({ digest }) => digest))).toEqual(new Set([healthy[0].digest]));
+}, 240_000);
+
+test('a thousand watches that nobody reads take little memory also far behind all that is in memory', async (context) => {
+  needsProc(context);
+  const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
+  const batch = Buffer.concat(
+    Array.from({ length: 1_000 }, () =>
+      frame(codec.event.serialize({ topic: 'deep', body: 'x'.repeat(150) })),
+    ),
+  );
+  const [uploader, reader] = await connections(service, 2);
+  const readers = Array.from({ length: 4 }, () => new Watch(reader, 'deep').read());
+  let least = 0;
+  /** 100,000 events, 24 MB as they are stored, of which each reader gets all. */
+  async function flow(): Promise<void> {
+    const call = uploader.open('UploadEvents').drop();
+    for (let i = 0; i < 100; i++) if (!call.stream.write(batch)) await once(call.stream, 'drain');
+    call.stream.end();
+    expect((await call.trailers)?.['grpc-status']).toBe('0');
+    least += 100 * batch.length;
+    await until(() => readers.every(({ bytes }) => bytes >= least), 'all of it', 60_000);
+  }
+  for (let i = 0; i < 6; i++) await flow();
+  const before = anonymousMemory(service);
+  // Each has a window of its own, and the connection's is open: so each holds the batch that it can't send.
+  const stalled = (await connections(service, CONNECTIONS)).flatMap((connection) => {
+    connection.session.setLocalWindowSize(256 * 1024 * 1024);
+    return Array.from({ length: STALLED / CONNECTIONS }, () => new Watch(connection, 'deep'));
+  });
+  await Promise.all(stalled.map((watch) => watch.started()));
+  for (let i = 0; i < 3; i++) await flow();
+  const grown = anonymousMemory(service) - before;
+  console.log(`far behind: ${(grown / STALLED).toFixed(1)} KiB for each stalled watch`);
+  expect(grown).toBeLessThanOrEqual(KIB_EACH * STALLED);
 }, 240_000);

@@ -5,8 +5,8 @@ export const mutants = [
   {
     name: 'transport: reads ahead of a slow handler without bound',
     file: `${transport}/inbound.ts`,
-    from: 'if (this.bytes >= READ_AHEAD_BYTES) {\n      this.stopped = true;',
-    to: 'if (this.bytes >= READ_AHEAD_BYTES) {\n      this.stopped = false;',
+    from: '>= READ_AHEAD_BYTES) {\n      this.stopped = true;',
+    to: '>= READ_AHEAD_BYTES) {\n      this.stopped = false;',
     tests: ['test/transport/inbound'],
   },
   {
@@ -26,7 +26,7 @@ export const mutants = [
   {
     name: 'transport: drops a truncated last message',
     file: `${transport}/inbound.ts`,
-    from: 'if (this.partial.length > 0) this.error = new MessageTruncatedError();',
+    from: 'if (this.blockBytes > this.wholeBytes) this.error ??= new MessageTruncatedError();',
     to: '',
     tests: ['test/transport/inbound'],
   },
@@ -40,8 +40,8 @@ export const mutants = [
   {
     name: 'transport: does not decompress',
     file: `${transport}/inbound.ts`,
-    from: 'if (chunk[at] !== 0) {',
-    to: 'if (chunk[at] === 77) {',
+    from: 'if (this.block[this.wholeBytes] !== 0) this.hasCompressed = true;',
+    to: '',
     tests: ['test/transport/inbound'],
   },
   {
@@ -123,9 +123,9 @@ export const mutants = [
   },
   {
     name: 'transport: windows of 64 KiB',
-    file: `${transport}/http2.ts`,
-    from: 'session.setLocalWindowSize(windows.session)',
-    to: 'void session',
+    file: `${transport}/inbound-budget.ts`,
+    from: 'session.setLocalWindowSize(this.window);\n  }\n\n  private get',
+    to: '}\n\n  private get',
     tests: ['test/transport/grpc-js'],
   },
   {
@@ -313,9 +313,51 @@ export const mutants = [
   {
     name: 'transport: hands on a whole window at a time',
     file: `${transport}/inbound.ts`,
-    from: 'if (!Buffer.isBuffer(piece) || bytes >= READ_AHEAD_BYTES) break;',
-    to: 'if (!Buffer.isBuffer(piece)) break;',
-    tests: ['test/transport/inbound'],
+    from: 'if (this.wholeBytes >= READ_AHEAD_BYTES) this.seal();',
+    to: '',
+    tests: ['test/transport/inbound.spec'],
+  },
+  {
+    name: 'budget: gives the window of a full connection back',
+    file: `${transport}/inbound-budget.ts`,
+    from: 'if (!this.isShut && this.whole > this.limit / 2) this.shut();',
+    to: '',
+    tests: ['test/transport/inbound-budget'],
+  },
+  {
+    name: 'budget: leaves a client without any window',
+    file: `${transport}/inbound-budget.ts`,
+    from: 'session.setLocalWindowSize(this.window + this.opened);',
+    to: '',
+    tests: ['test/transport/inbound-budget'],
+  },
+  {
+    name: 'budget: unfinished messages close the window',
+    file: `${transport}/inbound.ts`,
+    from: 'this.budget.arrived(chunk.length);',
+    to: 'this.budget.arrived(chunk.length);\n    this.budget.finished(chunk.length);',
+    tests: ['test/transport/inbound-budget'],
+  },
+  {
+    name: 'budget: leaves a connection open on which nothing can move',
+    file: `${transport}/connection.ts`,
+    from: 'if (connection.stuckFor(now) < time + timeout) continue;',
+    to: 'continue;',
+    tests: ['test/transport/inbound-budget'],
+  },
+  {
+    name: 'budget: ends a connection that waits for a handler',
+    file: `${transport}/connection.ts`,
+    from: 'if (!this.calls.waitForClient(connection)) continue;',
+    to: '',
+    tests: ['test/transport/inbound-budget'],
+  },
+  {
+    name: 'budget: bounds no total',
+    file: `${transport}/inbound-budget.ts`,
+    from: 'if (this.held <= this.limit || this.isExceeded) return;',
+    to: 'if (this.isExceeded || !this.isExceeded) return;',
+    tests: ['test/transport/inbound-budget'],
   },
   {
     name: 'cursor: resumes from any epoch',

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
@@ -43,6 +44,25 @@ export class RawClient {
     await new Promise<void>((resolve, reject) =>
       this.session.ping((error) => (error ? reject(error) : resolve())),
     );
+  }
+
+  /**
+   * Resolves once it can send no more of what was written: three answers in a row came although nothing went out between
+   * them. The server has read all that went out, and asked for no more.
+   */
+  async sentAll(): Promise<void> {
+    let sent = -1;
+    for (let same = 0; same < 3; same++) {
+      await new Promise<void>((resolve, reject) => {
+        this.session.once('close', () => reject(new Error('the connection was closed')));
+        this.session.ping((error) => (error ? reject(error) : resolve()));
+      });
+      await sleep(50);
+      // A PING and what node writes with it are small.
+      const { bytesWritten } = this.session.socket;
+      if (bytesWritten - sent > 1_000) same = 0;
+      sent = bytesWritten;
+    }
   }
 
   close(): void {

@@ -18,6 +18,7 @@ import {
   streamed,
   StreamStrategy,
 } from '../../src/grpc/transport/index.js';
+import type { InboundLimits } from '../../src/grpc/transport/inbound-budget.js';
 import type { Frames, ReceivedFrames } from '../../src/wire/frames.js';
 import { connect, type FeedClient } from '../support/client.js';
 
@@ -67,6 +68,7 @@ export interface Served {
 export interface ServeOptions extends ModuleMetadata {
   readonly server?: ServerOptions;
   readonly keepalive?: Keepalive;
+  readonly inbound?: InboundLimits;
   readonly maxMessageBytes?: number;
 }
 
@@ -78,6 +80,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
   const {
     server = {},
     keepalive = { time: 30_000, timeout: 10_000 },
+    inbound = { connection: 16 * 1024 * 1024, total: 256 * 1024 * 1024 },
     maxMessageBytes = 1024 * 1024,
     providers = [],
     ...metadata
@@ -92,7 +95,8 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
   const strategy = new StreamStrategy({
     grpc,
     server,
-    windows: { stream: 1024 * 1024, session: 16 * 1024 * 1024 },
+    streamWindow: 1024 * 1024,
+    inbound,
     keepalive,
     maxMessageBytes,
     onEnd: (end) => ended.push(end),

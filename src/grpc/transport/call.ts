@@ -14,7 +14,7 @@ export type GrpcCall =
 /** Why the transport aborted a call; a gRPC status of that code. */
 export class CallAborted extends Error {
   constructor(
-    readonly code: status.CANCELLED | status.DEADLINE_EXCEEDED,
+    readonly code: status.CANCELLED | status.DEADLINE_EXCEEDED | status.RESOURCE_EXHAUSTED,
     message: string,
   ) {
     super(message);
@@ -95,6 +95,12 @@ export class Call {
   /** Aborts once the client does not read what it was sent, unless the call ends before. */
   abortOnceUnread(reason: Error): void {
     if (!this.isOver) this.look(() => this.abort(reason));
+  }
+
+  /** Aborts, and resets the stream at once: its client has been seen not to read. */
+  abortUnread(reason: Error): void {
+    this.abort(reason);
+    this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
   private abortWith(reason: Error): void {

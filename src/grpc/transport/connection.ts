@@ -1,4 +1,5 @@
-import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import { InboundBudget, type InboundLimits, TotalBudget } from './inbound-budget.js';
 
 /** When a connection whose client no longer sends anything is given up, in milliseconds. */
 export interface Keepalive {
@@ -26,6 +27,8 @@ const LONG_WAIT = 2_000;
 const SHORT_WAIT = 500;
 /** Node does not say when a client opens its connection's window: writers that wait for it ask this often (milliseconds). */
 const ASK_INTERVAL = 20;
+/** How long (milliseconds) a client may take to read why its connection is ended, before it is closed. */
+const FAREWELL = 500;
 
 /**
  * One HTTP/2 connection: which of its streams may write, and whether its client lives.
@@ -69,10 +72,21 @@ export class Connection {
   private receivedAt = performance.now();
   private pings = 0;
 
+  /** What its request streams have received. */
+  readonly inbound: InboundBudget;
+  /** Writes that have gone out and batches that handlers have finished with, in all; and when that last changed. */
+  private writesOut = 0;
+  private moves = 0;
+  private movedAt = performance.now();
+
   constructor(
     private readonly session: ServerHttp2Session,
     private readonly keepalive: Keepalive,
-  ) {}
+    limit: number,
+    total: TotalBudget,
+  ) {
+    this.inbound = new InboundBudget(session, limit, total);
+  }
 
   /**
    * True while nothing more should be written before the client has taken what was. Never after GOAWAY, when node
@@ -113,6 +127,7 @@ export class Connection {
 
   /** A write of wrote() has gone out, or never will: its stream is gone. */
   wentOut(bytes: number, round: number): void {
+    this.writesOut++;
     if (round === this.round) this.pendingBytes -= bytes;
     if (this.waiting.length > 0) this.resumeWriters();
   }
@@ -197,6 +212,25 @@ export class Connection {
     });
   }
 
+  /** For how long (milliseconds) its client could send no more, no handler took anything and no write went out. */
+  stuckFor(now: number): number {
+    const moves = this.writesOut + this.inbound.releases;
+    if (moves !== this.moves || !this.inbound.isShut || this.endedBecause !== undefined) {
+      this.moves = moves;
+      this.movedAt = now;
+    }
+    return now - this.movedAt;
+  }
+
+  /** Tells the client why, and closes the connection once it may have read that. */
+  end(why: string): void {
+    const { session } = this;
+    if (session.destroyed) return;
+    const { lastProcStreamID } = session.state;
+    session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM, lastProcStreamID, Buffer.from(why));
+    setTimeout(() => session.destroy(), FAREWELL);
+  }
+
   /** Ends the connection if its client was silent for too long, and asks it for an answer before. */
   checkLife(now: number): void {
     const { session, keepalive } = this;
@@ -217,15 +251,32 @@ export class Connection {
   }
 }
 
+/** The calls of a connection, for what concerns all of them. */
+export interface ConnectionCalls {
+  /** True if one of them has an answer that its client does not read. */
+  waitForClient(connection: Connection): boolean;
+  /** Ends all of them now, with RESOURCE_EXHAUSTED. */
+  abort(connection: Connection, why: string): void;
+}
+
 /** The connections of one server, all looked at by one timer. */
 export class Connections {
   private readonly all = new Map<object, Connection>();
   private timer: NodeJS.Timeout | undefined;
+  private readonly total: TotalBudget;
 
-  constructor(private readonly keepalive: Keepalive) {}
+  constructor(
+    private readonly keepalive: Keepalive,
+    private readonly limits: InboundLimits,
+    /** Ends the calls of a connection that has to be ended, if they are as it says. */
+    private readonly calls: ConnectionCalls,
+  ) {
+    this.total = new TotalBudget(limits.total, () => this.endLargest());
+  }
 
   add(session: ServerHttp2Session): void {
-    const connection = new Connection(session, this.keepalive);
+    const { keepalive, limits, total } = this;
+    const connection = new Connection(session, keepalive, limits.connection, total);
     this.all.set(session, connection);
     session.once('close', () => this.remove(session));
     const { time, timeout } = this.keepalive;
@@ -246,6 +297,38 @@ export class Connections {
 
   private checkLives(): void {
     const now = performance.now();
-    for (const connection of this.all.values()) connection.checkLife(now);
+    const { time, timeout } = this.keepalive;
+    for (const connection of this.all.values()) {
+      connection.checkLife(now);
+      if (connection.stuckFor(now) < time + timeout) continue;
+      // Else it is the store that does not take what was sent.
+      if (!this.calls.waitForClient(connection)) continue;
+      this.end(
+        connection,
+        `nothing has moved on this connection for ${((time + timeout) / 1000).toFixed(1)} s: its messages fill what ` +
+          'FEED_SESSION_WINDOW lets a connection send ahead, and their answers are not read. Read while you send',
+      );
+    }
+  }
+
+  /** Ends the connections that hold most, until the others hold no more than all may. */
+  private endLargest(): void {
+    const open = [...this.all.values()].filter(({ endedBecause }) => endedBecause === undefined);
+    let held = open.reduce((sum, { inbound }) => sum + inbound.held, 0);
+    for (const connection of open.toSorted((a, b) => b.inbound.held - a.inbound.held)) {
+      if (held <= this.total.limit) return;
+      held -= connection.inbound.held;
+      this.end(
+        connection,
+        `this connection holds most (${connection.inbound.held} bytes) of what was sent and not yet taken, which is ` +
+          `over FEED_RECEIVE_BYTES (${this.total.limit}) in all: send less at a time, or try again later`,
+      );
+    }
+  }
+
+  private end(connection: Connection, why: string): void {
+    connection.endedBecause = why;
+    this.calls.abort(connection, why);
+    connection.end(why);
   }
 }

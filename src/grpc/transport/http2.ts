@@ -13,13 +13,6 @@ import type { Connections } from './connection.js';
  * version moves what is relied on.
  */
 
-export interface Windows {
-  /** HTTP/2 receive window of each stream, bytes. */
-  readonly stream: number;
-  /** HTTP/2 receive window of each connection, bytes. */
-  readonly session: number;
-}
-
 export interface ConnectionLimit {
   /** How many may be open; one more is closed at once. */
   readonly max: number;
@@ -46,7 +39,7 @@ const RESET_BURST = 100_000;
 const RESET_RATE = 10_000;
 
 /**
- * A server of grpc-js on HTTP/2 sessions as this transport needs them. Its receive windows are raised: grpc-js leaves
+ * A server of grpc-js on HTTP/2 sessions as this transport needs them. The receive windows of streams are raised: grpc-js leaves
  * them at 64 KiB, which is 3 MB/s at 20 ms, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
  * 3058).
  *
@@ -54,7 +47,7 @@ const RESET_RATE = 10_000;
  */
 export function createServer(
   options: ServerOptions,
-  windows: Windows,
+  streamWindow: number,
   connections: Connections,
   limit?: ConnectionLimit,
 ): Server {
@@ -68,7 +61,7 @@ export function createServer(
   const { commonServerOptions, createHttp2Server } = internals;
   if (!commonServerOptions || !createHttp2Server) throw unknownGrpcJs('its HTTP/2 server');
   Object.assign(commonServerOptions, {
-    settings: { ...commonServerOptions.settings, initialWindowSize: windows.stream },
+    settings: { ...commonServerOptions.settings, initialWindowSize: streamWindow },
     streamResetBurst: RESET_BURST,
     streamResetRate: RESET_RATE,
   });
@@ -76,7 +69,6 @@ export function createServer(
   internals.createHttp2Server = (credentials) => {
     const http2Server = createHttp2Server.call(server, credentials);
     http2Server.on('session', (session: ServerHttp2Session) => {
-      session.setLocalWindowSize(windows.session);
       connections.add(session);
     });
     if (limit) {

@@ -3,6 +3,7 @@ import {
   type Server,
   ServerCredentials,
   type ServerOptions,
+  status,
 } from '@grpc/grpc-js';
 import {
   GrpcMethodStreamingType,
@@ -11,15 +12,10 @@ import {
   ServerGrpc,
 } from '@nestjs/microservices';
 import { Answer, type EndedCall } from './answer.js';
-import { Call, type GrpcCall } from './call.js';
-import { Connections, type Keepalive } from './connection.js';
-import {
-  type ConnectionLimit,
-  createServer,
-  encodingOf,
-  http2StreamOf,
-  type Windows,
-} from './http2.js';
+import { Call, CallAborted, type GrpcCall } from './call.js';
+import { type Connection, Connections, type Keepalive } from './connection.js';
+import { type ConnectionLimit, createServer, encodingOf, http2StreamOf } from './http2.js';
+import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
 import { LINGER } from './unread.js';
 
@@ -27,7 +23,9 @@ export interface StreamStrategyOptions {
   /** As for Nest's own gRPC transport. */
   readonly grpc: GrpcOptions['options'] & { url: string };
   readonly server?: ServerOptions;
-  readonly windows: Windows;
+  /** HTTP/2 receive window of each stream, bytes. */
+  readonly streamWindow: number;
+  readonly inbound: InboundLimits;
   readonly keepalive: Keepalive;
   readonly connectionLimit?: ConnectionLimit;
   /** The largest message of a request stream, bytes; its length is refused before its bytes are read. */
@@ -35,6 +33,9 @@ export interface StreamStrategyOptions {
   /** Called once for every call of a handler, when it has ended. */
   readonly onEnd?: (ended: EndedCall) => void;
 }
+
+/** The largest request that is a single message, bytes: nothing bounds how many begin to arrive. */
+const MAX_REQUEST_BYTES = 64 * 1024;
 
 interface Method {
   readonly path: string;
@@ -61,18 +62,35 @@ export class StreamStrategy extends ServerGrpc {
 
   constructor(private readonly streamOptions: StreamStrategyOptions) {
     super(streamOptions.grpc);
-    this.connections = new Connections(streamOptions.keepalive);
+    this.connections = new Connections(streamOptions.keepalive, streamOptions.inbound, {
+      waitForClient: (connection) =>
+        this.callsOf(connection).some(({ stream }) => stream.writableLength > 0),
+      abort: (connection, why) => {
+        for (const call of this.callsOf(connection))
+          call.abortUnread(new CallAborted(status.RESOURCE_EXHAUSTED, why));
+      },
+    });
   }
 
   /** Where it listens, once it does. */
   port = 0;
 
   override async createClient(): Promise<Server> {
-    const { server: options, windows, connectionLimit, grpc, maxMessageBytes } = this.streamOptions;
+    const {
+      server: options,
+      streamWindow,
+      connectionLimit,
+      grpc,
+      maxMessageBytes,
+    } = this.streamOptions;
     const server = createServer(
       // Channelz keeps a record of every call for a debugging service that is not offered.
-      { 'grpc.enable_channelz': 0, 'grpc.max_receive_message_length': maxMessageBytes, ...options },
-      windows,
+      {
+        'grpc.enable_channelz': 0,
+        'grpc.max_receive_message_length': Math.min(maxMessageBytes, MAX_REQUEST_BYTES),
+        ...options,
+      },
+      streamWindow,
       this.connections,
       connectionLimit,
     );
@@ -195,12 +213,17 @@ export class StreamStrategy extends ServerGrpc {
     });
   }
 
-  private inbound({ stream, signal }: Call): InboundFrames {
+  private callsOf(connection: Connection): Call[] {
+    return [...this.open].filter((call) => call.connection === connection);
+  }
+
+  private inbound({ stream, signal, connection }: Call): InboundFrames {
     return new InboundFrames(
       stream,
       encodingOf(stream),
       this.streamOptions.maxMessageBytes,
       signal,
+      connection.inbound,
     );
   }
 }

@@ -152,7 +152,7 @@ export class RunTable {
   /** All bytes of a run, of which a record has some. */
   private whole({ first, size }: RunKey, head: Buffer): Buffer {
     if (head.length === size) return head;
-    const bytes = Buffer.allocUnsafe(size);
+    const bytes = Buffer.allocUnsafeSlow(size); // of node's pool, a watch that nobody reads would keep 64 KiB
     let at = head.copy(bytes, 0, 0, head.length);
     for (let i = 0; at < size; i++) {
       const piece = this.pieces.getBinaryFast(pieceKey(first, i));

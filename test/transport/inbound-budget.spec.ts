@@ -1,0 +1,168 @@
+import { constants } from 'node:http2';
+import { status } from '@grpc/grpc-js';
+import { describe, expect, test } from 'vitest';
+import { frame, type ReceivedFrames } from '../../src/wire/frames.js';
+import { codec } from '../support/client.js';
+import { idsIn } from '../support/frames.js';
+import { RawClient } from '../support/raw-client.js';
+import { until } from '../support/wait.js';
+import { serve } from './harness.js';
+
+const KIB = 1024;
+const LIMIT = 256 * KIB;
+const INBOUND = { connection: LIMIT, total: 64 * LIMIT };
+
+const message = (bytes: number) =>
+  frame(codec.event.serialize({ id: 'x', body: 'x'.repeat(bytes) }));
+
+/** A handler that takes nothing until it is told to, and then all; counts messages. */
+function gate() {
+  const opened = Promise.withResolvers<void>();
+  const state = { received: 0, open: () => opened.resolve() };
+  const upload = async (frames: AsyncIterable<ReceivedFrames>) => {
+    await opened.promise;
+    let received = 0;
+    for await (const batch of frames) {
+      received += idsIn(batch).length;
+      state.received += idsIn(batch).length;
+    }
+    return { received };
+  };
+  return { state, upload };
+}
+
+/** Bytes of calls' messages that have left the client, give or take what node buffers. */
+const sentBy = (raw: RawClient): number => raw.session.socket.bytesWritten;
+
+describe('what handlers have not taken of one connection', () => {
+  test.each([
+    ['large', 4, 400],
+    ['small', 20, 90],
+  ])(
+    'is bounded however many streams it has, and goes on when it is taken: %s messages',
+    async (_, kib, count) => {
+      const streams = 20;
+      const { state, upload } = gate();
+      const { address } = await serve({ upload }, { inbound: INBOUND });
+      const raw = await RawClient.connect(address);
+      const bytes = message(kib * KIB);
+      const calls = Array.from({ length: streams }, () => raw.open('UploadEvents').drop());
+      for (let i = 0; i < count; i++) for (const call of calls) call.stream.write(bytes);
+      for (const call of calls) call.stream.end();
+      await raw.sentAll();
+      // Node's own window per stream is 1 MiB: all would have been sent. The bound, and a frame of each stream.
+      expect(sentBy(raw)).toBeLessThan(LIMIT + streams * (16 * KIB + 1_000));
+      state.open();
+      await until(() => state.received === streams * count, 'all messages', 30_000);
+      for (const call of calls) expect((await call.trailers)?.['grpc-status']).toBe('0');
+      // The window is as it was: as much can be sent again.
+      const again = raw.open('UploadEvents').drop();
+      for (let i = 0; i < count; i++) again.stream.write(bytes);
+      again.stream.end();
+      expect((await again.trailers)?.['grpc-status']).toBe('0');
+      raw.close();
+    },
+    60_000,
+  );
+
+  test('does not keep messages from being finished, of which many have begun', async () => {
+    const { state, upload } = gate();
+    state.open();
+    const { address } = await serve({ upload }, { inbound: INBOUND });
+    const raw = await RawClient.connect(address);
+    const calls = Array.from({ length: 20 }, () => raw.open('UploadEvents').drop());
+    const bytes = message(100 * KIB);
+    const half = bytes.length / 2;
+    for (const { stream } of calls) stream.write(bytes.subarray(0, half));
+    await raw.sentAll();
+    for (const { stream } of calls) stream.end(bytes.subarray(half));
+    for (const call of calls) expect((await call.trailers)?.['grpc-status']).toBe('0');
+    expect(state.received).toBe(20);
+    raw.close();
+  });
+});
+
+describe('a connection on which nothing can move', () => {
+  /** Answers each message with more than it is, and takes the next one when that is taken. */
+  async function* chat(frames: AsyncIterable<ReceivedFrames>) {
+    for await (const { pieces } of frames)
+      for (const piece of pieces) yield { bytes: Buffer.concat([piece, piece]), count: 2 };
+  }
+
+  test('for want of a client that reads is ended with a reason; one that waits for a handler is not', async () => {
+    const { state, upload } = gate();
+    const { address, ended } = await serve(
+      { chat, upload },
+      { inbound: INBOUND, keepalive: { time: 300, timeout: 300 } },
+    );
+    const waiting = await RawClient.connect(address);
+    const uploads = Array.from({ length: 20 }, () => waiting.open('UploadEvents').drop());
+    for (const { stream } of uploads) for (let i = 0; i < 10; i++) stream.write(message(8 * KIB));
+    await waiting.sentAll();
+
+    const unread = await RawClient.connect(address);
+    let farewell = '';
+    unread.session.on('goaway', (code, _last, data?: Buffer) => {
+      if (data) farewell = `${code} ${data.toString()}`;
+    });
+    const closed = new Promise((resolve) => unread.session.once('close', resolve));
+    const calls = Array.from({ length: 20 }, () => unread.open('Chat'));
+    for (const { stream } of calls) for (let i = 0; i < 20; i++) stream.write(message(30 * KIB));
+    await Promise.all(calls.map((call) => call.closed));
+    expect(new Set(calls.map(({ stream }) => stream.rstCode))).toEqual(
+      new Set([constants.NGHTTP2_ENHANCE_YOUR_CALM]),
+    );
+    await closed;
+    expect(farewell).toMatch(
+      /^11 nothing has moved on this connection for 0\.6 s: .*FEED_SESSION_WINDOW/,
+    );
+    await until(() => ended.length === calls.length, 'the ends of the calls');
+    for (const { code, details } of ended) {
+      expect(code).toBe(status.RESOURCE_EXHAUSTED);
+      expect(details).toMatch(/^nothing has moved on this connection/);
+    }
+
+    for (const { stream } of uploads) stream.end();
+    state.open();
+    for (const call of uploads) expect((await call.trailers)?.['grpc-status']).toBe('0');
+    expect(state.received).toBe(200);
+    waiting.close();
+  }, 30_000);
+});
+
+describe('what handlers have not taken of all connections', () => {
+  test('is bounded: the connection that holds most is ended with a reason, the others go on', async () => {
+    const { state, upload } = gate();
+    const { address, ended } = await serve(
+      { upload },
+      { inbound: { connection: LIMIT, total: LIMIT } },
+    );
+    const small = await RawClient.connect(address);
+    const kept = small.open('UploadEvents').drop();
+    kept.stream.write(message(16 * KIB));
+    await small.sentAll();
+    const large = await Promise.all(Array.from({ length: 4 }, () => RawClient.connect(address)));
+    const farewells: string[] = [];
+    for (const { session } of large)
+      session.on('goaway', (code, _last, data?: Buffer) => {
+        if (data) farewells.push(`${code} ${data.toString()}`);
+      });
+    const calls = large.map((raw) => raw.open('UploadEvents').drop());
+    for (const { stream } of calls) for (let i = 0; i < 10; i++) stream.write(message(16 * KIB));
+    // 4 x 160 KiB were to be sent, and one connection with 160 KiB fits beside the small one.
+    await until(() => farewells.length === 3, 'the ends of three connections');
+    for (const farewell of farewells)
+      expect(farewell).toMatch(/^11 this connection holds most \(\d+ bytes\).*FEED_RECEIVE_BYTES/);
+
+    state.open();
+    await until(() => ended.length === 3, 'the ends of their calls');
+    expect(ended.map(({ code }) => code)).toEqual(Array(3).fill(status.RESOURCE_EXHAUSTED));
+    kept.stream.end();
+    expect((await kept.trailers)?.['grpc-status']).toBe('0');
+    const left = calls.find(({ stream }) => !stream.closed)!;
+    left.stream.end();
+    expect((await left.trailers)?.['grpc-status']).toBe('0');
+    expect(state.received).toBe(11);
+    for (const raw of [small, ...large]) raw.close();
+  });
+});
