@@ -42,7 +42,7 @@ function test(tests) {
     const { status, stdout, stderr } = run('nest', ['build']);
     if (status !== 0) throw new Error(`it does not compile: ${stdout}${stderr}`);
   }
-  const args = ['run', '--bail=1', '--testTimeout=20000', '--no-color', ...tests];
+  const args = ['run', '--bail=1', '--no-color', ...tests];
   const { status, stdout, stderr } = run('vitest', args);
   const output = stdout + stderr;
   // Of a file that can't be loaded there are none, and where nothing has the name they are all skipped.

@@ -30,7 +30,7 @@ describe('the process', () => {
 
   test('does not start with a bad setting, and names it', async () => {
     const service = ServiceProcess.spawn({ FEED_ENGINE: 'postgres', FEED_MAX_EVENT_BYTE: '1' });
-    expect(await service.exited).toEqual({ code: 78, signal: null });
+    expect(await service.ended()).toEqual({ code: 78, signal: null });
     const output = service.output.join('');
     expect(output).toContain('FEED_ENGINE=postgres');
     expect(output).toContain('FEED_MAX_EVENT_BYTE is not a setting');
@@ -40,13 +40,13 @@ describe('the process', () => {
     const directory = temporaryDirectory();
     const first = await ServiceProcess.start({ FEED_DATA_DIR: directory });
     const second = ServiceProcess.spawn({ FEED_DATA_DIR: directory });
-    expect(await second.exited).toEqual({ code: 1, signal: null });
+    expect(await second.ended()).toEqual({ code: 1, signal: null });
     expect(second.output.join('')).toContain('another process uses the data directory');
     const third = ServiceProcess.spawn({
       FEED_DATA_DIR: temporaryDirectory(),
       FEED_GRPC_ADDRESS: first.grpcAddress,
     });
-    expect(await third.exited).toEqual({ code: 1, signal: null });
+    expect(await third.ended()).toEqual({ code: 1, signal: null });
     expect(third.output.join('')).toMatch(/gRPC can't listen on .*EADDRINUSE.*FEED_GRPC_ADDRESS/);
   });
 
@@ -88,7 +88,7 @@ describe('the process', () => {
       const file = join(directory, 'log', 'data.mdb');
       writeFileSync(file, damage(readFileSync(file)));
       const after = ServiceProcess.spawn(settings);
-      expect(await after.exited).toEqual({ code: 1, signal: null });
+      expect(await after.ended()).toEqual({ code: 1, signal: null });
       expect(after.output.join('')).toContain('is damaged');
     }
   });
