@@ -2,7 +2,15 @@
 // runs the tests that should notice, which must pass without it. A mutant that survives is a promise that no test
 // holds. With --check it only looks whether each can be put in.
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { mutants } from '../test/mutants/mutants.mjs';
@@ -24,6 +32,8 @@ if (chosen.length === 0) throw new Error(`no mutant has this in its name: ${proc
 
 install();
 const copy = mkdtempSync(join(tmpdir(), 'feed-mutants-'));
+// Some tests start the service as another user.
+chmodSync(copy, 0o755);
 process.on('exit', () => rmSync(copy, { recursive: true, force: true }));
 const NOT_COPIED = ['node_modules', 'dist', '.git', 'data', 'coverage'];
 cpSync(root, copy, {

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, onTestFinished, test, type TestContext } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { errorInfo, type FeedClient, take, upload } from '../support/client.js';
@@ -41,8 +42,12 @@ const filesOf = (directory: string) => ({
 });
 type Files = ReturnType<typeof filesOf>;
 
-function onlyRoot(context: TestContext): void {
+/** Skips a test where this process can't start the service as another user. */
+function needsOtherUsers(context: TestContext): void {
   if (process.getuid!() !== 0) skip(context, 'only root may start a process as another user');
+  const cwd = fileURLToPath(new URL('../..', import.meta.url));
+  const { status } = spawnSync(process.execPath, ['--version'], { cwd, ...SOMEBODY });
+  if (status !== 0) skip(context, `another user may not enter ${cwd}`);
 }
 
 /** A log of one event, made once. */
@@ -120,7 +125,7 @@ describe('a start is refused with the path, the user and what to do, never ended
   }
 
   test.for(foreign)('$what', async ({ path, make }, context) => {
-    onlyRoot(context);
+    needsOtherUsers(context);
     const files = await stoppedLog();
     give(files, SOMEBODY);
     make(files);
@@ -199,7 +204,7 @@ describe('a start is refused with the path, the user and what to do, never ended
 });
 
 test('a directory that a group may write: any user of the group can go on with the log', async (context) => {
-  onlyRoot(context);
+  needsOtherUsers(context);
   const directory = temporaryDirectory();
   chownSync(directory, 0, SOMEBODY.gid);
   chmodSync(directory, 0o2775);
@@ -217,7 +222,7 @@ test('a directory that a group may write: any user of the group can go on with t
 });
 
 test('files that an earlier version made for their owner only are given to the group by their owner', async (context) => {
-  onlyRoot(context);
+  needsOtherUsers(context);
   const files = await stoppedLog();
   give(files, SOMEBODY);
   chmodSync(files.directory, 0o2775);

@@ -636,7 +636,7 @@ export const mutants = [
     name: 'lmdb: opens a lock.mdb that it may not write',
     file: 'src/repository/lmdb/lmdb-repository.ts',
     from: "refuseUnusableFile(join(path, 'lock.mdb'));",
-    to: '',
+    to: 'void refuseUnusableFile;',
     tests: ['test/faults/foreign-files', '-t', 'lock.mdb of another user'],
   },
   {
