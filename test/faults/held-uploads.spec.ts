@@ -24,7 +24,7 @@ const IDS = Array.from({ length: 600 }, (_, i) => `live-${i}`);
 const start = async (context: TestContext, drainTimeout = '20s') => {
   const held = await startHeld(slowSync(context), {
     FEED_STREAM_WINDOW: '64KiB',
-    FEED_SESSION_WINDOW: '64KiB',
+    FEED_SESSION_WINDOW: '128KiB',
     FEED_DRAIN_TIMEOUT: drainTimeout,
     FEED_LOG_LEVEL: 'debug',
     FEED_LOG_FORMAT: 'json',

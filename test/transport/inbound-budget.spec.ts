@@ -93,7 +93,7 @@ describe('a connection on which nothing can move', () => {
     const { state, upload } = gate();
     const { address, ended } = await serve(
       { chat, upload },
-      { inbound: INBOUND, keepalive: { time: 300, timeout: 300 } },
+      { inbound: INBOUND, keepalive: { time: 1_500, timeout: 1_000 } },
     );
     const waiting = await RawClient.connect(address);
     const uploads = Array.from({ length: 20 }, () => waiting.open('UploadEvents').drop());
@@ -114,7 +114,7 @@ describe('a connection on which nothing can move', () => {
     );
     await closed;
     expect(farewell).toMatch(
-      /^11 nothing has moved on this connection for 0\.6 s: .*FEED_SESSION_WINDOW/,
+      /^11 nothing has moved on this connection for 2\.5 s: .*FEED_SESSION_WINDOW/,
     );
     await until(() => ended.length === calls.length, 'the ends of the calls');
     for (const { code, details } of ended) {
