@@ -23,6 +23,8 @@ export class Link {
   private readonly server: Server;
   private readonly target: { host: string; port: number };
   private readonly options: LinkOptions;
+  /** In each direction, of each connection: it may change. */
+  bytesPerSecond: number;
   private isCut = false;
 
   // Node runs this file as it is, and takes no parameter properties.
@@ -34,6 +36,7 @@ export class Link {
     this.server = server;
     this.target = target;
     this.options = options;
+    this.bytesPerSecond = options.bytesPerSecond ?? Infinity;
     server.on('connection', (socket) => this.forward(socket));
   }
 
@@ -75,9 +78,8 @@ export class Link {
   }
 
   private carry(from: Socket, to: Socket): void {
-    const { bytesPerSecond = Infinity, delay = 0 } = this.options;
-    const { bufferBytes = bytesPerSecond === Infinity ? NO_LIMIT : 32 * 1024 } = this.options;
-    const partBytes = Math.ceil((bytesPerSecond * PART_TIME) / 1000);
+    const { delay = 0 } = this.options;
+    const { bufferBytes = this.bytesPerSecond === Infinity ? NO_LIMIT : 32 * 1024 } = this.options;
     const parts: Buffer[] = [];
     let heldBytes = 0;
     let freeAt = 0;
@@ -91,6 +93,8 @@ export class Link {
     this.sockets.add(from);
     from.on('data', (bytes: Buffer) => {
       const now = performance.now();
+      const { bytesPerSecond } = this;
+      const partBytes = Math.ceil((bytesPerSecond * PART_TIME) / 1000);
       for (let at = 0; at < bytes.length; at += partBytes) {
         const part = bytes.subarray(at, Math.min(bytes.length, at + partBytes));
         parts.push(part);

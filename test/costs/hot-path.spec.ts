@@ -87,7 +87,7 @@ describe('the hot path', () => {
     expectWithin('an event delivered alone', per(events * watches, delivering), {
       writes: 1.1,
       copied: EVENT_BYTES / 10,
-      allocated: 400,
+      allocated: 1_000,
     });
   });
 });

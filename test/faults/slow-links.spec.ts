@@ -187,3 +187,42 @@ test('a client whose network dies is gone after FEED_KEEPALIVE_TIME and FEED_KEE
   await until(() => output().includes('call ended'), 'the end of the call', 20_000);
   expect(output()).toMatch(/nothing came from it for 1\.\d s/);
 });
+
+test('a client that answers is not taken for dead because the service stood still', async () => {
+  const service = await start({
+    FEED_KEEPALIVE_TIME: '700ms',
+    FEED_KEEPALIVE_TIMEOUT: '300ms',
+    FEED_LOG_FORMAT: 'json',
+  });
+  const client = service.connect();
+  const call = client.Watch({ topic: 'quiet' });
+  call.on('error', () => {});
+  await new Promise((resolve) => call.on('metadata', resolve));
+  for (let i = 0; i < 3; i++) {
+    service.process.kill('SIGSTOP');
+    await sleep(1_500);
+    service.process.kill('SIGCONT');
+    await sleep(1_500); // longer than both
+  }
+  expect(service.output.join('')).not.toContain('call ended');
+});
+
+test(
+  'watches go on over a link that is fast, then slow, then fast',
+  { timeout: 90_000 },
+  async () => {
+    const service = await start();
+    await fill(service, 'big', 24);
+    const link = await slowLink(service, { delay: 5, bufferBytes: 64 * 1024 });
+    link.bytesPerSecond = 20_000_000;
+    const raw = await connectOver(link, 8 * MIB);
+    const reads = Array.from({ length: 10 }, () => watch(raw, 'big'));
+    const received = (): number => reads.reduce((sum, { bytes }) => sum + bytes, 0);
+    await until(() => received() > 20 * MIB, 'the first events', 30_000);
+    link.bytesPerSecond = 300_000;
+    const before = received();
+    await until(() => received() > before + 3 * MIB, 'events over the slow link', 30_000);
+    link.bytesPerSecond = 20_000_000;
+    await until(() => reads.every(({ bytes }) => bytes > 24 * MIB), 'all events', 60_000);
+  },
+);

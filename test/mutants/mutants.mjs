@@ -53,14 +53,14 @@ export const mutants = [
   },
   {
     name: "transport: streams starve others of the connection's window",
-    file: `${transport}/connection.ts`,
+    file: `${transport}/send-limit.ts`,
     from: 'return this.windowLeft <= 0;',
     to: 'return false;',
     tests: ['test/faults/slow-links', '-t', 'beside 10 replays.*windows of 65535'],
   },
   {
     name: 'transport: puts megabytes on a slow link',
-    file: `${transport}/connection.ts`,
+    file: `${transport}/send-limit.ts`,
     from: 'private maxInFlight = LEAST_IN_FLIGHT;',
     to: 'private maxInFlight = MOST_IN_FLIGHT;',
     tests: ['test/faults/slow-links', '-t', 'replays over 100 KB/s goes on, with windows of 8 MiB'],
@@ -71,6 +71,13 @@ export const mutants = [
     from: 'session.destroy();',
     to: '',
     tests: ['test/faults/slow-links', '-t', 'network dies'],
+  },
+  {
+    name: 'transport: takes a client for dead that was not asked',
+    file: `${transport}/connection.ts`,
+    from: 'if (silence < keepalive.time) return;',
+    to: 'if (silence < keepalive.time) return;\n      if (silence > keepalive.time + keepalive.timeout) session.destroy();',
+    tests: ['test/faults/slow-links', '-t', 'stood still'],
   },
   {
     name: "transport: serves grpc-web's content type",
@@ -96,8 +103,8 @@ export const mutants = [
   {
     name: 'transport: never resets a stream that nobody reads',
     file: `${transport}/unread.ts`,
-    from: 'if (unread === LOOKS) onUnread();',
-    to: '',
+    from: 'if (unread === CHECKS) giveUp();',
+    to: 'if (unread === -1) giveUp();',
     tests: ['test/transport/endings', 'test/transport/inbound'],
   },
   {
@@ -340,14 +347,14 @@ export const mutants = [
   },
   {
     name: 'budget: leaves a connection open on which nothing can move',
-    file: `${transport}/connection.ts`,
+    file: `${transport}/connections.ts`,
     from: 'if (connection.stuckFor(now) < time + timeout) continue;',
     to: 'continue;',
     tests: ['test/transport/inbound-budget'],
   },
   {
     name: 'budget: ends a connection that waits for a handler',
-    file: `${transport}/connection.ts`,
+    file: `${transport}/connections.ts`,
     from: 'if (!this.calls.waitForClient(connection)) continue;',
     to: '',
     tests: ['test/transport/inbound-budget'],
@@ -537,8 +544,8 @@ export const mutants = [
   {
     name: 'endings: streams that nobody reads are not reset',
     file: `${transport}/unread.ts`,
-    from: 'if (unread === LOOKS) onUnread();',
-    to: '',
+    from: 'if (unread === CHECKS) giveUp();',
+    to: 'if (unread === -1) giveUp();',
     tests: ['test/faults/endings', '-t', 'over 1 .* deadline'],
   },
   {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Server } from '@grpc/grpc-js';
 import { describe, expect, test, vi } from 'vitest';
-import { Connections } from '../../src/grpc/transport/connection.js';
+import { Connections } from '../../src/grpc/transport/connections.js';
 import { createServer, http2StreamOf } from '../../src/grpc/transport/http2.js';
 import type { Call } from '../../src/grpc/transport/index.js';
 import { take, upload } from '../support/client.js';

@@ -42,8 +42,8 @@ export class Call {
   events = 0;
   bytes = 0;
   /** Writes of its stream that the kernel has taken. */
-  writesOut = 0;
-  /** What sends its answer hears here of an abort, after the signal; an abort before is not told. */
+  writesDone = 0;
+  /** Set by the pump. It is called after the signal aborts, but not for an abort that came before it was set. */
   onAbort: (() => void) | undefined;
 
   private readonly abortion = new AbortController();
@@ -51,10 +51,10 @@ export class Call {
   readonly signal = this.abortion.signal;
 
   private deadlineTimer: NodeJS.Timeout | undefined;
-  private stopLooking: (() => void) | undefined;
+  private stopChecks: (() => void) | undefined;
   private headersSent = false;
   private finished = false;
-  /** Aborted or finished: what is left is for the client to take. */
+  /** True once the call was aborted or finished. Its stream may still hold data that the client has not taken. */
   private isOver = false;
 
   constructor(
@@ -94,7 +94,7 @@ export class Call {
 
   /** Aborts once the client does not read what it was sent, unless the call ends before. */
   abortOnceUnread(reason: Error): void {
-    if (!this.isOver) this.look(() => this.abort(reason));
+    if (!this.isOver) this.check(() => this.abort(reason));
   }
 
   /** Aborts, and resets the stream at once: its client has been seen not to read. */
@@ -112,7 +112,7 @@ export class Call {
   finish(): void {
     this.finished = true;
     clearTimeout(this.deadlineTimer);
-    if (!this.isClosed) this.resetOnceUnread();
+    this.resetOnceUnread();
   }
 
   get isClosed(): boolean {
@@ -120,7 +120,7 @@ export class Call {
   }
 
   private onClose(): void {
-    this.stopLooking?.();
+    this.stopChecks?.();
     clearTimeout(this.deadlineTimer);
     if (!this.finished) this.abortWith(this.whyClosed());
     this.onClosed(this);
@@ -156,14 +156,14 @@ export class Call {
    * RESOURCE_EXHAUSTED then; a reset with CANCEL would reach it as CANCELLED, as if that were its own doing.
    */
   private resetOnceUnread(): void {
-    if (this.isOver) return;
+    if (this.isOver || this.isClosed) return;
     this.isOver = true;
-    this.look(() => this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM));
+    this.check(() => this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM));
   }
 
-  private look(onUnread: () => void): void {
-    this.stopLooking?.();
-    this.stopLooking = whenUnread(this, onUnread);
+  private check(onUnread: () => void): void {
+    this.stopChecks?.();
+    this.stopChecks = whenUnread(this, onUnread);
   }
 }
 

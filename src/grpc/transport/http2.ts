@@ -6,7 +6,7 @@ import type {
   ServerHttp2Stream,
 } from 'node:http2';
 import { logVerbosity, Server, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
-import type { Connections } from './connection.js';
+import type { Connections } from './connections.js';
 
 /**
  * Where this transport reaches under grpc-js, to node's http2. test/transport/grpc-js.spec.ts fails when a new
@@ -20,7 +20,7 @@ export interface ConnectionLimit {
   readonly onRefused: () => void;
 }
 
-/** grpc-js clamps with `| 0` (SC:444), so a longer deadline has passed at once: 2^31 ms are 24.8 days. */
+/** grpc-js clamps with `| 0` (its server-interceptors.js), so a longer deadline has passed at once: 2^31 ms are 24.8 days. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 const TIMEOUT_UNITS: Record<string, number> = {
   H: 3_600_000,
@@ -82,7 +82,10 @@ export function createServer(
   return server;
 }
 
-/** Makes grpc-js do right with a stream's headers, of which it takes some for what they are not. */
+/**
+ * Removes headers that grpc-js misreads (a malformed grpc-timeout, a content-type that only begins with
+ * application/grpc), and notes grpc-encoding.
+ */
 function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
   if (!isUsable(headers['grpc-timeout'])) delete headers['grpc-timeout'];
   // It serves every type that begins with application/grpc, grpc-web's too, and answers 415 where there is none.
@@ -91,7 +94,7 @@ function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders):
   if (typeof encoding === 'string' && encoding !== 'identity') encodings.set(stream, encoding);
 }
 
-/** Of gRPC over HTTP/2 with protobuf; parameters may follow. */
+/** The content types of gRPC with protobuf; parameters may follow. */
 const CONTENT_TYPE = /^application\/grpc(\+proto)?[ \t]*(;|$)/;
 
 /** Whether grpc-js does right with it: it answers a malformed one while the handler goes on. */

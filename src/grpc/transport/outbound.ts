@@ -7,7 +7,7 @@ const PART_BYTES = 64 * 1024;
 /**
  * Sends what a source has, one batch at a time: a slow client holds one batch, whatever is behind it. Resolves at
  * the end of the source; rejects with what the source failed with, or what the call's signal was aborted with.
- * Either way the source is closed.
+ * Either way a source that was opened is closed.
  */
 export function pump(source: FrameSource, call: Call): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -73,7 +73,7 @@ class Pump {
   private readonly send = (): void => {
     if (this.turn === 'asked source') this.isMore = true;
     while (this.turn === 'source') {
-      if (this.call.connection.isFull) {
+      if (this.call.connection.outbound.isFull()) {
         this.waitForConnection();
         return;
       }
@@ -125,25 +125,26 @@ class Pump {
     // grpc-js has ended the stream, at its deadline: the abort is to come.
     if (stream.writableEnded) return;
     this.writingBytes = part.length;
-    this.round = connection.wrote(part.length);
+    this.round = connection.outbound.writeBegins(part.length);
     stream.write(part, this.onOut);
   }
 
   private readonly onOut = (error: Error | null | undefined): void => {
     const { call, unsent } = this;
-    call.connection.wentOut(this.writingBytes, this.round);
+    call.connection.writeDone(this.writingBytes, this.round);
     // With an error, the stream is gone: its close aborts the call, with the reason.
-    if (error || this.turn !== 'client') return;
-    call.writesOut++;
+    if (error) return;
+    call.writesDone++;
+    if (this.turn !== 'client') return;
     this.turn = 'source';
     if (!unsent) this.send();
-    else if (call.connection.isFull) this.waitForConnection();
+    else if (call.connection.outbound.isFull()) this.waitForConnection();
     else this.writePart(unsent);
   };
 
   private waitForConnection(): void {
     this.turn = 'connection';
-    this.call.connection.wait(this);
+    this.call.connection.outbound.waitForRoom(this);
   }
 
   private readonly fail = (error: unknown): void => this.end(() => this.reject(error));
@@ -152,6 +153,7 @@ class Pump {
     if (this.turn === 'nobody') return;
     this.turn = 'nobody';
     this.unsent = undefined;
+    this.call.connection.outbound.stopWaiting(this);
     this.call.onAbort = undefined;
     const closing = this.source.close();
     if (closing) closing.then(settle, settle);

@@ -13,7 +13,8 @@ import {
 } from '@nestjs/microservices';
 import { Answer, type EndedCall } from './answer.js';
 import { Call, CallAborted, type GrpcCall } from './call.js';
-import { type Connection, Connections, type Keepalive } from './connection.js';
+import type { Connection, Keepalive } from './connection.js';
+import { Connections } from './connections.js';
 import { type ConnectionLimit, createServer, encodingOf, http2StreamOf } from './http2.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';

@@ -1,56 +1,64 @@
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Connection } from './connection.js';
 
-/** How long (milliseconds) a client may leave what is left of a call unread, while its connection moves. */
+/** A client that takes nothing of a stream for this long (milliseconds), while its connection moves, does not read it. */
 export const LINGER = 2_000;
-/** A call is looked at so often in that time. */
-const LOOKS = 2;
-/** Looks (a second apart) at a call whose connection has no window left for any stream, before it counts all the same. */
-const MOST_LOOKS = 60;
+/** The stream is checked so often in that time, and must have made no progress at any check. */
+const CHECKS = 2;
+/** After this long (milliseconds) without progress, it counts as unread even if its connection did not move. */
+const MOST_LINGER = 60_000;
 
-/** A call of which something is left for its client. */
-interface Leftover {
+/** A call whose client should take what is left of its stream. */
+interface LingeringCall {
   readonly connection: Connection;
   readonly stream: ServerHttp2Stream;
-  /** Writes of its stream that the kernel has taken. */
-  readonly writesOut: number;
+  /** Writes of its stream that the kernel has taken, in all. */
+  readonly writesDone: number;
 }
 
 /**
- * Calls back once the client does not read what is left of a call: its stream's window has stayed closed for LINGER
- * while the connection moved. Time alone would not tell such a client from one on a slow link, whose connection is busy
- * with other streams.
+ * Calls back once the client does not read what is left of a call's stream. Time alone would not tell such a client from
+ * one on a slow link, whose connection is busy with other streams.
  *
- * Each look is a PING, which overtakes the stream's data where that has no window, and nothing else. So when the answer
- * is there, the data has gone out before it, or could not: for want of the stream's own window, if the connection's is
+ * Each check is a PING, which overtakes the stream's data where that has no window, and nothing else. So when the answer
+ * is there, the data was sent before it, or could not be: for want of the stream's own window, if the connection's is
  * open. A connection that is ending can't be asked: there it is time that counts.
  *
- * @returns what stops the looking; it does not call back after that
+ * @returns what stops the checks; it does not call back after that
  */
-export function whenUnread(call: Leftover, onUnread: () => void): () => void {
+export function whenUnread(call: LingeringCall, onUnread: () => void): () => void {
   const { connection, stream } = call;
   let unread = 0;
-  let looks = 0;
-  let { writesOut } = call;
+  let { writesDone } = call;
   let isStopped = false;
-  let timer = setTimeout(ask, LINGER / LOOKS);
+  const interval = LINGER / CHECKS;
+  const ask = (): void => connection.pings.ask(check);
+  let timer = setTimeout(ask, interval);
+  const latest = setTimeout(giveUp, MOST_LINGER);
 
-  function ask(): void {
-    connection.onAnswer(look);
-  }
-
-  function look(): void {
+  function check(): void {
     if (isStopped) return;
-    looks++;
-    if (call.writesOut !== writesOut) unread = 0;
-    else if (connection.window > 0 || stream.writableFinished || looks > MOST_LOOKS) unread++;
-    ({ writesOut } = call);
-    if (unread === LOOKS) onUnread();
-    else timer = setTimeout(ask, LINGER / LOOKS);
+    if (call.writesDone !== writesDone) {
+      unread = 0;
+      latest.refresh();
+    } else if (connection.outbound.window > 0 || stream.writableFinished) {
+      unread++;
+    }
+    ({ writesDone } = call);
+    if (unread === CHECKS) giveUp();
+    else timer = setTimeout(ask, interval);
   }
 
-  return () => {
+  function giveUp(): void {
+    stop();
+    onUnread();
+  }
+
+  function stop(): void {
     isStopped = true;
     clearTimeout(timer);
-  };
+    clearTimeout(latest);
+  }
+
+  return stop;
 }

@@ -1,0 +1,85 @@
+import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import { Connection, type Keepalive } from './connection.js';
+import { type InboundLimits, TotalBudget } from './inbound-budget.js';
+
+/** The calls of a connection, for what concerns all of them. */
+export interface ConnectionCalls {
+  /** True if one of them has an answer that its client does not read. */
+  waitForClient(connection: Connection): boolean;
+  /** Ends all of them now, with RESOURCE_EXHAUSTED. */
+  abort(connection: Connection, why: string): void;
+}
+
+/** The connections of one server, all looked at by one timer. */
+export class Connections {
+  private readonly all = new Map<object, Connection>();
+  private timer: NodeJS.Timeout | undefined;
+  private readonly total: TotalBudget;
+
+  constructor(
+    private readonly keepalive: Keepalive,
+    private readonly limits: InboundLimits,
+    /** Ends the calls of a connection that has to be ended, if they are as it says. */
+    private readonly calls: ConnectionCalls,
+  ) {
+    this.total = new TotalBudget(limits.total, () => this.endLargest());
+  }
+
+  add(session: ServerHttp2Session): void {
+    const { keepalive, limits, total } = this;
+    const connection = new Connection(session, keepalive, limits.connection, total);
+    this.all.set(session, connection);
+    session.once('close', () => this.remove(session));
+    const { time, timeout } = this.keepalive;
+    this.timer ??= setInterval(() => this.checkLives(), Math.min(time, timeout) / 8).unref();
+  }
+
+  /** The connection of a stream that is open. */
+  of(stream: ServerHttp2Stream): Connection | undefined {
+    return stream.session && this.all.get(stream.session);
+  }
+
+  private remove(session: ServerHttp2Session): void {
+    this.all.delete(session);
+    if (this.all.size > 0) return;
+    clearInterval(this.timer);
+    this.timer = undefined;
+  }
+
+  private checkLives(): void {
+    const now = performance.now();
+    const { time, timeout } = this.keepalive;
+    for (const connection of this.all.values()) {
+      connection.checkLife(now);
+      if (connection.stuckFor(now) < time + timeout) continue;
+      // Else it is the store that does not take what was sent.
+      if (!this.calls.waitForClient(connection)) continue;
+      this.end(
+        connection,
+        `nothing has moved on this connection for ${((time + timeout) / 1000).toFixed(1)} s: its messages fill what ` +
+          'FEED_SESSION_WINDOW lets a connection send ahead, and their answers are not read. Read while you send',
+      );
+    }
+  }
+
+  /** Ends the connections that hold most, until the others hold no more than all may. */
+  private endLargest(): void {
+    const open = [...this.all.values()].filter(({ endedBecause }) => endedBecause === undefined);
+    let held = open.reduce((sum, { inbound }) => sum + inbound.held, 0);
+    for (const connection of open.toSorted((a, b) => b.inbound.held - a.inbound.held)) {
+      if (held <= this.total.limit) return;
+      held -= connection.inbound.held;
+      this.end(
+        connection,
+        `this connection holds most (${connection.inbound.held} bytes) of what was sent and not yet taken, which is ` +
+          `over FEED_RECEIVE_BYTES (${this.total.limit}) in all: send less at a time, or try again later`,
+      );
+    }
+  }
+
+  private end(connection: Connection, why: string): void {
+    connection.endedBecause = why;
+    this.calls.abort(connection, why);
+    connection.end(why);
+  }
+}
