@@ -1,17 +1,17 @@
-import { write, writeSync } from 'node:fs';
+import { write, writeFileSync } from 'node:fs';
 
-/** The most characters of lines that wait to be written. */
+/** The most characters of lines that wait. A line that comes while none waits or is being written may have more. */
 const MAX_WAITING = 16 * 1024 * 1024;
-/** Once lines were dropped, new ones are taken when no more than this many characters wait. */
-const ENOUGH_ROOM = MAX_WAITING / 2;
+/** After lines were dropped, new lines are taken again once no more than this many characters wait. */
+const RESUME_BELOW = MAX_WAITING / 2;
 /** The most characters of one write, unless a single line has more. */
 const MAX_WRITE = 64 * 1024;
 /** A write that failed is tried again after this many milliseconds. */
 const RETRY = 100;
 /** The same where a pipe was full: 64 KiB in this time are 6 MB/s. */
 const RETRY_FULL_PIPE = 10;
-/** A last write that has not returned this many milliseconds after the end's timeout hangs. */
-const HANGS = 3 * RETRY;
+/** If the last write has not returned this long (ms) after end()'s timeout, its thread is taken to hang. */
+const HANG_TIMEOUT = 3 * RETRY;
 
 export interface DroppedLines {
   readonly dropped: number;
@@ -23,7 +23,8 @@ export interface Output {
   /** Takes a line, with its line break. Never throws and never waits. */
   readonly write: (line: string) => void;
   /**
-   * Resolves once every line is written, or after `timeout` milliseconds.
+   * Resolves once every line is written, or else after `timeout` milliseconds, or up to 300 ms later if a write is in flight
+   * then. Lines that still wait are lost, because nobody knows how long their reader would take.
    *
    * @returns false where a thread hangs in a write: exit() would wait for that thread
    */
@@ -65,18 +66,16 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
     isInFlight = true;
     write(fd, chunk, (error, bytes) => {
       isInFlight = false;
+      if (error) code = error.code;
+      else chunk = bytes < chunk!.length ? chunk!.subarray(bytes) : undefined;
       if (isOver) {
         onOver();
-        return;
-      }
-      if (error) {
-        code = error.code;
+      } else if (error) {
         setTimeout(writeNext, code === 'EAGAIN' ? RETRY_FULL_PIPE : RETRY);
-        return;
+      } else {
+        reportDropped();
+        writeNext();
       }
-      chunk = bytes < chunk!.length ? chunk!.subarray(bytes) : undefined;
-      reportDropped();
-      writeNext();
     });
   };
 
@@ -88,18 +87,21 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
   };
 
   const reportDropped = (): void => {
-    if (waitingLength > ENOUGH_ROOM) return;
+    if (waitingLength > RESUME_BELOW) return;
     const lines = { dropped, code };
     dropped = 0;
     code = undefined;
     if (lines.dropped > 0) onRoom(lines);
   };
 
-  // After an uncaught exception the last lines may say why. exit() itself waits for a write that is in flight.
+  // After an uncaught exception the last lines may say why. exit() itself waits for a write that is in flight. Once end()
+  // has given up, another write here could wait for a reader for ever.
   process.once('exit', () => {
+    if (isOver) return;
     try {
-      if (chunk && !isInFlight) writeSync(fd, chunk);
-      for (const text of waiting) writeSync(fd, text);
+      // writeFileSync() goes on after a short write, which writeSync() does not.
+      if (chunk && !isInFlight) writeFileSync(fd, chunk);
+      writeFileSync(fd, Buffer.from(waiting.join('')));
     } catch {
       // They can't be written.
     }
@@ -107,7 +109,7 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
 
   return {
     write: (line) => {
-      if (dropped > 0 || waitingLength + line.length > MAX_WAITING) {
+      if (dropped > 0 || (isBusy && waitingLength + line.length > MAX_WAITING)) {
         dropped++;
         return;
       }
@@ -127,8 +129,9 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
         }
         onOver = () => resolve(true);
         setTimeout(() => {
-          isOver = true; // The write in flight, or its next try, is the last.
-          setTimeout(resolve, HANGS, false);
+          isOver = true; // The write in flight is the last.
+          if (isInFlight) setTimeout(resolve, HANG_TIMEOUT, false);
+          else resolve(true); // It failed and waits for its next try: no thread hangs.
         }, timeout);
       }),
   };

@@ -1,7 +1,8 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test, type TestContext } from 'vitest';
 import { type DroppedLines, openOutput } from '../../src/telemetry/output.js';
 import { NODE_ARGUMENTS } from '../support/child.js';
@@ -11,6 +12,9 @@ import { until } from '../support/wait.js';
 const LINE_LENGTH = 1000;
 /** More lines of LINE_LENGTH than may wait. */
 const TOO_MANY = 20 * 1024;
+
+/** Lines of LINE_LENGTH of which a reader of 64 KiB each 20 ms takes more than a second. */
+const LATE_LINES = 8 * 1024;
 
 const line = (i: number): string => `${`${i} `.padEnd(LINE_LENGTH - 1, 'x')}\n`;
 
@@ -104,15 +108,48 @@ test('a line of any length is dropped or written whole', async (context) => {
   expect(reports).toEqual([{ dropped: 1, code: 'ENOSPC' }]);
 });
 
-test('the last lines before an uncaught exception are written', () => {
+test('a line of any length is written while no other waits', async (context) => {
+  const { disk, output, reports, lines } = fullOutput(context);
+  disk.free();
+  output.write(`${'x'.repeat(17 * 2 ** 20)}\n`);
+  await until(() => lines().length === 2, 'the long line');
+  output.write(line(2));
+  expect(await output.end(10_000)).toBe(true);
+  expect(lines().map((text) => text.length)).toEqual([17 * 2 ** 20, LINE_LENGTH - 1, 0]);
+  expect(reports).toEqual([]);
+});
+
+/** The arguments of a node that runs `main` with an `output` to its standard output. */
+const withOutput = (main: string): string[] => {
   const source = new URL('../../src/telemetry/output.ts', import.meta.url).href;
-  const main = `
-    import { openOutput } from '${source}';
-    const output = openOutput(1, () => {});
+  const start = `import { openOutput } from '${source}'; const output = openOutput(1, () => {});`;
+  return [...NODE_ARGUMENTS, '--input-type=module', '--eval', start + main];
+};
+
+test('an end that a slow reader makes late writes no line twice', async () => {
+  const args = withOutput(`
+    for (let i = 0; i < ${LATE_LINES}; i++) output.write(String(i).padEnd(${LINE_LENGTH - 1}) + '\\n');
+    await output.end(200);
+    process.exit();
+  `);
+  // The shell's pipe blocks, as one that node makes does not.
+  const reader = spawn('sh', ['-c', '"$0" "$@" | cat', process.execPath, ...args]);
+  let text = '';
+  for await (const chunk of reader.stdout) {
+    text += String(chunk);
+    await sleep(20);
+  }
+  const written = numbers(text.split('\n').slice(0, -1));
+  expect(written).toEqual(range(0, written.length));
+  expect(written.length).toBeGreaterThan(0);
+  expect(written.length).toBeLessThan(LATE_LINES);
+});
+
+test('the last lines before an uncaught exception are written', () => {
+  const args = withOutput(`
     for (const line of ['one', 'two', 'three']) output.write(line + '\\n');
     throw new Error('uncaught');
-  `;
-  const args = [...NODE_ARGUMENTS, '--input-type=module', '--eval', main];
+  `);
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   expect(stderr).toContain('uncaught');
   expect(stdout).toBe('one\ntwo\nthree\n');
