@@ -65,21 +65,39 @@ export function createServer(
     streamResetBurst: RESET_BURST,
     streamResetRate: RESET_RATE,
   });
-  const http2Servers: Http2Server[] = []; // one for each address that the host's name stands for
+  const limitConnections = limit && sharedLimit(limit);
   internals.createHttp2Server = (credentials) => {
     const http2Server = createHttp2Server.call(server, credentials);
     http2Server.on('session', (session: ServerHttp2Session) => {
       connections.add(session);
     });
-    if (limit) {
-      http2Servers.push(http2Server.on('drop', limit.onRefused));
-      const max = Math.ceil(limit.max / http2Servers.length);
-      for (const each of http2Servers) each.maxConnections = max;
-    }
+    limitConnections?.(http2Server);
     http2Server.prependListener('stream', prepareStream);
     return http2Server;
   };
   return server;
+}
+
+/**
+ * Returns a function to call with each HTTP/2 server, before it listens; the limit is for all their connections together.
+ * grpc-js makes one server for each address that the host's name stands for. One that can't listen has no connections.
+ */
+function sharedLimit({ max, onRefused }: ConnectionLimit): (server: Http2Server) => void {
+  const open = new Map<Http2Server, number>();
+  let total = 0;
+  const count = (server: Http2Server, change: number): void => {
+    total += change;
+    open.set(server, (open.get(server) ?? 0) + change);
+    for (const [each, own] of open) each.maxConnections = max - (total - own);
+  };
+  return (server) => {
+    count(server, 0);
+    server.on('drop', onRefused);
+    server.on('connection', (socket) => {
+      count(server, 1);
+      socket.once('close', () => count(server, -1));
+    });
+  };
 }
 
 /**
