@@ -5,7 +5,7 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Logger as PinoInstance } from 'pino';
 import { AppModule } from './app.module.js';
 import type { Address, Config } from './config/config.js';
-import { connectionLimits } from './config/descriptors.js';
+import { CONNECTION_LIMITS, type ConnectionLimits } from './config/descriptors.js';
 import { Readiness } from './feed/readiness.js';
 import { StreamStrategy } from './grpc/transport/index.js';
 import { nestLogger } from './telemetry/log.js';
@@ -33,7 +33,7 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
   await listening('gRPC', 'FEED_GRPC_ADDRESS', config.grpcAddress, () =>
     app.startAllMicroservices(),
   );
-  const limits = connectionLimits();
+  const limits = app.get<ConnectionLimits>(CONNECTION_LIMITS);
   const httpServer = app.getHttpServer();
   httpServer.maxConnections = limits.http;
   httpServer.on('drop', logRefused(log, 'HTTP', limits.http, limits));

@@ -1,15 +1,19 @@
 import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { CONFIG, type Config } from './config.js';
+import { CONNECTION_LIMITS, connectionLimits } from './descriptors.js';
 
-/** Gives every module the process's settings, as CONFIG. */
+/** Gives every module the process's settings, as CONFIG, and the limits that the kernel sets it, as CONNECTION_LIMITS. */
 @Global()
 @Module({})
 export class ConfigModule {
   static of(config: Config): DynamicModule {
     return {
       module: ConfigModule,
-      providers: [{ provide: CONFIG, useValue: config }],
-      exports: [CONFIG],
+      providers: [
+        { provide: CONFIG, useValue: config },
+        { provide: CONNECTION_LIMITS, useFactory: () => connectionLimits() },
+      ],
+      exports: [CONFIG, CONNECTION_LIMITS],
     };
   }
 }

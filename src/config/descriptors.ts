@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 
-/** Of the process itself: its log's files, event loop and doors have about 30 open at rest. */
+/** Descriptors kept for the event log's files, the event loop and the listening sockets; about 30 are open at rest. */
 const OWN_DESCRIPTORS = 64;
 
-/** One of so many connections may be to the HTTP port. */
+/** One in eight connections is kept for the HTTP port. */
 const HTTP_SHARE = 8;
 
 export interface ConnectionLimits {
@@ -13,6 +13,9 @@ export interface ConnectionLimits {
   readonly grpc: number;
   readonly http: number;
 }
+
+/** Nest's token for the process's ConnectionLimits. */
+export const CONNECTION_LIMITS = Symbol('ConnectionLimits');
 
 /**
  * Shares out the descriptors of this process, of which each connection takes one, so that none of its parts ever gets EMFILE.

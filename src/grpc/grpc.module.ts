@@ -3,7 +3,7 @@ import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONFIG, type Config } from '../config/config.js';
-import { connectionLimits } from '../config/descriptors.js';
+import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
 import { draining } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { Readiness } from '../feed/readiness.js';
@@ -16,8 +16,12 @@ import { feedStatus } from './feed-status.js';
 import { createReflection } from './reflection.js';
 import { StreamStrategy } from './transport/index.js';
 
-function createStrategy(config: Config, log: Logger, health: HealthImplementation): StreamStrategy {
-  const limits = connectionLimits();
+function createStrategy(
+  config: Config,
+  limits: ConnectionLimits,
+  log: Logger,
+  health: HealthImplementation,
+): StreamStrategy {
   return new StreamStrategy({
     grpc: {
       package: PACKAGE,
@@ -47,7 +51,7 @@ function createStrategy(config: Config, log: Logger, health: HealthImplementatio
     {
       provide: StreamStrategy,
       useFactory: createStrategy,
-      inject: [CONFIG, LOG, HealthImplementation],
+      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation],
     },
   ],
   exports: [StreamStrategy],
