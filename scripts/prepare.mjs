@@ -30,8 +30,8 @@ function end(problem) {
 }
 
 /**
- * Settings of npm that decide what is installed, whatever the environment (NODE_ENV) or a user's npmrc say. From where it
- * comes and how it gets here (registry, proxy, offline, min-release-age) stays theirs.
+ * Settings of npm that decide what is installed, whatever the environment (NODE_ENV) or a user's npmrc say. The user's registry,
+ * proxy, offline and min-release-age settings still apply.
  */
 const COMPLETE = {
   include: ['dev', 'optional', 'peer'],

@@ -15,22 +15,33 @@ if (outlivesTerminal()) {
 }
 
 /**
- * Runs a program, passes signals on to it, and ends with its exit code. It decides when it ends. A terminal signals it
- * as well, and the service takes twice the same for once.
+ * Runs a program, passes signals on to it, and ends with its exit code. The child decides when to exit. From a terminal it
+ * gets each signal twice (kernel and this process) and ignores the repeat.
+ *
+ * @param detached runs it in a process group of its own, and passes signals on to the whole group: while the child waits
+ *   for npm or nest, it can't do so itself, and the signal would end the child alone
  */
 function follow(command, args, signals, detached = false) {
   const child = spawn(command, args, { cwd: root, env, stdio: 'inherit', detached });
-  for (const signal of signals) process.on(signal, () => child.kill(signal));
+  child.on('error', (error) => {
+    process.stderr.write(`${command} can't be run: ${error.message}\n`);
+    process.exit(1);
+  });
+  for (const signal of signals)
+    process.on(signal, () => process.kill(detached ? -child.pid : child.pid, signal));
   child.on('exit', (code, signal) => {
     if (signal) process.stderr.write(`The service was ended by ${signal}.\n`);
     process.exit(signal ? 1 : code);
   });
 }
 
-/** True where nohup has started this from a terminal, as in src/terminal.ts, which is not built yet. */
+/**
+ * The same as in src/terminal.ts, which says why. It is here again because this script runs before anything is built, and
+ * on a node that can't load TypeScript; and the service has no scripts/ in its image.
+ */
 function outlivesTerminal() {
   const nothing = statSync('/dev/null').rdev;
-  const isFile = (stat) => stat.isFile() || stat.rdev === nothing;
+  const isFile = (stat) => stat.isFile() || (stat.isCharacterDevice() && stat.rdev === nothing);
   if (![0, 1, 2].every((fd) => isFile(fstatSync(fd)))) return false;
   try {
     closeSync(openSync('/dev/tty', 'r'));

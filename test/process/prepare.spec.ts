@@ -1,43 +1,26 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { temporaryDirectory } from '../support/service.js';
+import { checkout, pack } from './checkout.js';
 
-const PREPARE = fileURLToPath(new URL('../../scripts/prepare.mjs', import.meta.url));
-
-/** A checkout that depends on `dependencies`, whose install by `npm start` said that it was complete. */
-function checkout(dependencies: Record<string, string>) {
-  const root = temporaryDirectory();
-  for (const name of ['scripts', 'node_modules', 'cache']) mkdirSync(join(root, name));
-  copyFileSync(PREPARE, join(root, 'scripts', 'prepare.mjs'));
-  const packageJson = { name: 'feed', version: '0.1.0', dependencies };
-  const lock = { ...packageJson, lockfileVersion: 3, packages: { '': packageJson } };
-  writeFileSync(join(root, 'package.json'), JSON.stringify(packageJson));
-  writeFileSync(join(root, 'package-lock.json'), JSON.stringify(lock));
+/** A checkout whose install by `npm start` said that it was complete. */
+function installed(fields: object) {
+  const { root, lock, env } = checkout(fields);
   const marker = join(root, 'node_modules', '.installed');
-  writeFileSync(marker, createHash('sha256').update(JSON.stringify(lock)).digest('hex'));
-  const install = () =>
+  writeFileSync(marker, createHash('sha256').update(lock).digest('hex'));
+  const install = (settings: Record<string, string> = {}) =>
     spawnSync(
       process.execPath,
       ['--eval', "import('./scripts/prepare.mjs').then(({ install }) => install())"],
-      {
-        cwd: root,
-        encoding: 'utf8',
-        env: {
-          PATH: process.env.PATH,
-          npm_config_cache: join(root, 'cache'),
-          npm_config_offline: 'true',
-        },
-      },
+      { cwd: root, encoding: 'utf8', env: { ...env, ...settings } },
     );
-  return { marker, install };
+  return { root, marker, install };
 }
 
 test('an install that npm took for complete, but is not, is said in a sentence and tried again', () => {
-  const { marker, install } = checkout({});
+  const { marker, install } = installed({});
   for (let i = 0; i < 2; i++) {
     const { status, stdout, stderr } = install();
     expect(status).toBe(1);
@@ -50,10 +33,59 @@ test('an install that npm took for complete, but is not, is said in a sentence a
 });
 
 test('an install that npm gave up is not taken for complete', () => {
-  const { marker, install } = checkout({ prettier: '3.10.1' });
+  const { marker, install } = installed({ dependencies: { prettier: '3.10.1' } });
   const { status, stderr } = install();
   expect(status).toBe(1);
   expect(stderr).toContain('ENOTCACHED');
   expect(stderr).not.toContain('prepare.mjs');
   expect(existsSync(marker)).toBe(false);
+});
+
+const PROGRAMS = ['node', 'nest', 'vitest', 'tsc', 'prettier', 'oxlint', 'depcruise', 'buf'];
+
+/** Settings of npm by which it leaves something out. */
+const LEAVES_OUT = `
+  omit[]=dev
+  omit[]=optional
+  ignore-scripts=true
+  bin-links=false
+  package-lock-only=true
+  global=true
+`;
+
+/** A checkout whose packages have what prepare.mjs looks for: programs, an install script, one that is optional. */
+function complete() {
+  const made = installed({
+    dependencies: { lmdb: 'file:lmdb.tgz' },
+    optionalDependencies: { 'fs-native-extensions': 'file:fs-native-extensions.tgz' },
+    devDependencies: { programs: 'file:programs.tgz' },
+    allowScripts: { lmdb: true },
+  });
+  const { root } = made;
+  const script = `require('node:fs').writeFileSync('index.js', '')`;
+  pack(root, 'lmdb', {
+    fields: { scripts: { install: `node install.cjs` } },
+    files: { 'install.cjs': script },
+  });
+  pack(root, 'fs-native-extensions', { files: { 'index.js': '' } });
+  pack(root, 'programs', {
+    fields: { bin: Object.fromEntries(PROGRAMS.map((name) => [name, 'program'])) },
+    files: { program: `#!/bin/sh\nexec ${process.execPath} "$@"\n` },
+  });
+  writeFileSync(join(root, 'user.npmrc'), LEAVES_OUT);
+  return made;
+}
+
+test('an install is complete whatever NODE_ENV and the settings of npm leave out', () => {
+  const { root, marker, install } = complete();
+  const { status, stderr } = install({
+    NODE_ENV: 'production',
+    npm_config_userconfig: join(root, 'user.npmrc'),
+    npm_config_prefix: join(root, 'global'),
+    npm_config_dry_run: 'true',
+    npm_config_install_strategy: 'linked',
+  });
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  expect(existsSync(marker)).toBe(true);
 });
