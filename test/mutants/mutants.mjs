@@ -572,9 +572,23 @@ export const mutants = [
   {
     name: 'output: keeps lines without bound',
     file: 'src/telemetry/output.ts',
-    from: 'dropped > 0 || waitingLength + line.length > MAX_WAITING',
-    to: 'dropped > 0 || waitingLength + line.length > 100 * MAX_WAITING',
+    from: '(isBusy && waitingLength + line.length > MAX_WAITING)',
+    to: '(isBusy && waitingLength + line.length > 100 * MAX_WAITING)',
     tests: ['test/telemetry/output'],
+  },
+  {
+    name: 'output: drops a long line that nothing is in front of',
+    file: 'src/telemetry/output.ts',
+    from: '(isBusy && waitingLength + line.length > MAX_WAITING)',
+    to: 'waitingLength + line.length > MAX_WAITING',
+    tests: ['test/telemetry/output'],
+  },
+  {
+    name: 'output: goes on writing at the exit, after its end has given up',
+    file: 'src/telemetry/output.ts',
+    from: 'if (isOver) return;',
+    to: '',
+    tests: ['test/telemetry/output', '-t', 'slow reader'],
   },
   {
     name: 'output: does not say that lines were dropped',
@@ -593,8 +607,8 @@ export const mutants = [
   {
     name: 'output: takes a write that fails for one that hangs',
     file: 'src/telemetry/output.ts',
-    from: 'isOver = true; //',
-    to: 'void isOver; //',
+    from: 'else resolve(true); //',
+    to: 'else resolve(false); //',
     tests: ['test/telemetry/output'],
   },
   {
@@ -628,16 +642,37 @@ export const mutants = [
   {
     name: 'descriptors: takes gRPC connections without bound',
     file: `${transport}/http2.ts`,
-    from: 'each.maxConnections = max;',
-    to: 'each.maxConnections = 1000 * max;',
+    from: 'each.maxConnections = max - (total - own);',
+    to: 'each.maxConnections = 1000 * max - (total - own);',
     tests: ['test/faults/descriptors', '-t', 'beyond its limit'],
+  },
+  {
+    name: 'descriptors: each address of a host has the limit for itself',
+    file: `${transport}/http2.ts`,
+    from: 'each.maxConnections = max - (total - own);',
+    to: 'each.maxConnections = max - 0 * (total - own);',
+    tests: ['test/transport/connection-limit'],
   },
   {
     name: 'descriptors: says each refusal',
     file: 'src/telemetry/refused.ts',
-    from: 'if (performance.now() < next) return;',
-    to: 'if (performance.now() < next - SAY_INTERVAL) return;',
+    from: 'if (!isQuiet) report();',
+    to: 'report();',
     tests: ['test/faults/descriptors', '-t', 'beyond its limit'],
+  },
+  {
+    name: 'descriptors: does not log the last refusals of a minute',
+    file: 'src/telemetry/refused.ts',
+    from: 'if (refused > 0) report();',
+    to: '',
+    tests: ['test/telemetry/refused'],
+  },
+  {
+    name: 'npm start: leaves out what npm is told to leave out',
+    file: 'scripts/prepare.mjs',
+    from: "include: ['dev', 'optional', 'peer'],",
+    to: '',
+    tests: ['test/process/prepare'],
   },
   {
     name: 'lmdb: opens a lock.mdb that it may not write',
