@@ -657,7 +657,7 @@ export const mutants = [
     name: 'descriptors: says each refusal',
     file: 'src/telemetry/refused.ts',
     from: 'if (!isQuiet) report();',
-    to: 'report();',
+    to: 'if (!isQuiet || refused > 0) report();',
     tests: ['test/faults/descriptors', '-t', 'beyond its limit'],
   },
   {
