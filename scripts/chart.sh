@@ -97,7 +97,7 @@ has 'not root' 'runAsNonRoot: true' 'runAsUser: 65532'
 has 'volume writable for the image user' 'fsGroup: 65532'
 has 'seccomp' 'seccompProfile:' 'type: RuntimeDefault'
 has 'no privileges' 'allowPrivilegeEscalation: false' 'capabilities:' 'drop:' 'ALL' 'readOnlyRootFilesystem: true'
-has 'startup probe' 'startupProbe:' 'httpGet:' 'path: /healthz' 'port: http'
+has 'startup probe, for an hour' 'startupProbe:' 'httpGet:' 'path: /healthz' 'port: http' 'periodSeconds: 2' 'failureThreshold: 1800'
 has 'liveness probe' 'livenessProbe:' 'httpGet:' 'path: /healthz' 'port: http'
 has 'readiness probe' 'readinessProbe:' 'grpc:' 'port: 50051' 'service: feed.v1.FeedService'
 has 'HTTP/2 without TLS on the Service' 'targetPort: grpc' 'appProtocol: kubernetes.io/h2c'
@@ -127,6 +127,9 @@ digest512=sha512:$(printf '%0128d' 0)
 render 'a repository with a port, and a digest' --set image.repository=localhost:5000/feed,image.digest="$digest512"
 has 'image by digest' "image: \"localhost:5000/feed@$digest512\""
 
+render 'a startup value' --set startup.timeoutSeconds=86401
+has 'a longer startup probe' 'periodSeconds: 2' 'failureThreshold: 43201'
+
 render 'drain values' --set drain.preStopSeconds=5,drain.delaySeconds=7,drain.timeoutSeconds=60
 has 'grace period 5 + 7 + 60 + 15' 'terminationGracePeriodSeconds: 87'
 has 'drain delay' 'name: FEED_DRAIN_DELAY' 'value: "7s"'
@@ -147,6 +150,8 @@ config:
   streamWindow: 2MiB
   sessionWindow: 32MiB
   receiveBytes: 512MiB
+  keepaliveTime: 45s
+  keepaliveTimeout: 15s
   logLevel: debug
   logFormat: json
 extraEnv:
@@ -181,6 +186,7 @@ fi
 refuses 'a number of replicas' replicas --set replicas=2
 refuses 'an unknown setting' retention --set config.retention=1h
 refuses 'a string for a number' timeoutSeconds --set-string drain.timeoutSeconds=20
+refuses 'a start that may take no time' timeoutSeconds --set startup.timeoutSeconds=0
 refuses 'a duration for a number' delaySeconds --set drain.delaySeconds=5s
 refuses 'a size without a unit' maxEventBytes --set-string config.maxEventBytes=1048576
 refuses 'a digest that is none' digest --set image.digest=latest
