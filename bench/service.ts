@@ -98,6 +98,13 @@ export class Service {
     return Service.start(this.settings, this.directory);
   }
 
+  /** The same, after the note of known-file.ts was removed: the start reads all of the log, as of a copy. */
+  async restartAsCopy(): Promise<Service> {
+    await this.end();
+    rmSync(join(this.directory, 'log', 'opened'));
+    return Service.start(this.settings, this.directory);
+  }
+
   /** Of the file on disk. */
   logBytes(): number {
     return statSync(join(this.directory, 'log', 'data.mdb')).blocks * 512;

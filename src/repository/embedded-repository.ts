@@ -63,7 +63,7 @@ export abstract class EmbeddedRepository extends EventRepository {
    */
   protected abstract isRetentionDue(isIdle: boolean): boolean;
 
-  /** After the last commit. */
+  /** Called once, after the last commit: the engine flushes and releases its files. */
   protected closeStore(): Promise<void> {
     return Promise.resolve();
   }

@@ -172,6 +172,16 @@ describe('a start is refused with the path, the user and what to do, never ended
       ),
     },
     {
+      what: 'data.mdb is a symbolic link that leads nowhere',
+      says: /data\.mdb is a symbolic link/,
+      make: (files) => (rmSync(files.data), symlinkSync(elsewhere(files), files.data)),
+    },
+    {
+      what: 'data.mdb was renamed within log',
+      says: /log has no data\.mdb, but other files: data\.mdb-aside/,
+      make: ({ data }) => renameSync(data, `${data}-aside`),
+    },
+    {
       what: 'data.mdb is empty',
       says: /data\.mdb is damaged \(it has only 0 bytes\)/,
       make: ({ data }) => writeFileSync(data, ''),
@@ -188,6 +198,19 @@ describe('a start is refused with the path, the user and what to do, never ended
       signal: null,
       output: expect.stringMatching(says) as string,
     });
+  });
+
+  test('a directory that may not be made: the one above that is there is named', async (context) => {
+    needsOtherUsers(context);
+    const above = temporaryDirectory();
+    chmodSync(above, 0o755);
+    const settings = { FEED_DATA_DIR: join(above, 'missing', 'data') };
+    const service = ServiceProcess.spawn(settings, undefined, SOMEBODY);
+    const ended = await service.exited;
+    const output = service.output.join('');
+    expect({ ...ended, output }).toMatchObject({ code: 1, signal: null });
+    expect(output).toContain(`can't use ${above}: it is of uid 0`);
+    expect(output).toContain('mode 0755');
   });
 
   test('a file system that is mounted read-only', async (context) => {
@@ -275,6 +298,17 @@ describe('a log whose file is taken away while it runs', () => {
         },
       },
       {
+        what: 'log/ replaced by a symbolic link to itself',
+        take: ({ log }) => {
+          renameSync(log, aside(log));
+          symlinkSync(log, log);
+        },
+        putBack: ({ log }) => {
+          rmSync(log);
+          renameSync(aside(log), log);
+        },
+      },
+      {
         what: 'the data directory renamed',
         take: ({ directory }) => renameSync(directory, aside(directory)),
         putBack: ({ directory }) => renameSync(aside(directory), directory),
@@ -339,7 +373,7 @@ describe('a log whose file is taken away while it runs', () => {
     expect((await uploading).error?.details).toContain(`${files.data} is no longer the log's file`);
     renameSync(aside(files.data), files.data);
     expect((await upload(client, [event('then')])).error?.details).toContain(
-      'it needs that restart',
+      'writing resumes only after a restart',
     );
     expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
     const again = (await ServiceProcess.start(disk.settings)).connect();

@@ -7,13 +7,27 @@ import {
   openSync,
   statSync,
 } from 'node:fs';
+import { dirname } from 'node:path';
 
 const { O_RDWR, O_NOFOLLOW, R_OK, W_OK, X_OK } = constants;
 
-/** An error of the file system, told so that who reads it knows what to change. */
+/** Makes of an error of the file system one that says what to change. */
 export function accessError(path: string, cause: unknown): Error {
   const { code, message } = cause as NodeJS.ErrnoException;
-  return new Error(`can't use ${path}: ${reasonOf(path, code) ?? message}`, { cause });
+  // What is not there belongs to nobody: the directory that it can't be made in does.
+  const at = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? nearest(path) : path;
+  return new Error(`can't use ${at}: ${reasonOf(at, code) ?? message}`, { cause });
+}
+
+/** Returns a path, or the closest one above it of which this process can see that it is there. */
+function nearest(path: string): string {
+  const above = dirname(path);
+  try {
+    lstatSync(path);
+    return path;
+  } catch {
+    return above === path ? path : nearest(above);
+  }
 }
 
 function reasonOf(path: string, code: string | undefined): string | undefined {
@@ -42,17 +56,17 @@ function ownerOf(path: string): string {
     const octal = (mode & 0o7777).toString(8).padStart(4, '0');
     return `it is of uid ${uid}, gid ${gid} and mode ${octal}, and `;
   } catch {
-    return ''; // it may not even be looked at, or is not there yet
+    return ''; // it is gone meanwhile, or is a link that leads nowhere
   }
 }
 
-/** Free disk is looked at, and the lock is taken, where the link is and not where it leads. */
+/** Links are refused because free disk is measured, and the lock is taken, where the link is and not where it leads. */
 function symbolicLink(path: string): string {
   return `${path} is a symbolic link: put what it leads to in its place, or set FEED_DATA_DIR to where that is`;
 }
 
 /**
- * Opens a file for reading and writing as LMDB will: it ends the process by a signal where it may not.
+ * Opens a file for reading and writing, as LMDB will. If LMDB itself may not, it ends the process by a signal.
  *
  * @returns undefined if there is none
  * @throws an error that says what to do
@@ -66,13 +80,13 @@ export function openFile(path: string): number | undefined {
   }
 }
 
-/** Throws an error that says what to do, if a file is there and LMDB could not open it. */
+/** Throws an error that says what to do, if a file exists and LMDB could not open it. */
 export function refuseUnusableFile(path: string): void {
   const file = openFile(path);
   if (file !== undefined) closeSync(file);
 }
 
-/** The same for a directory. */
+/** Throws an error that says what to do, if a directory exists and LMDB could not use it. */
 export function refuseUnusableDirectory(path: string): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (!found) return;

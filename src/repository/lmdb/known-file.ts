@@ -1,49 +1,83 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { accessError } from './access.js';
 import type { Meta } from './lmdb-file.js';
 import type { LogFile } from './log-file.js';
+import { syncDirectory } from './new-log.js';
 
-/** The name of the note beside a log's file that it was whole when it was opened last. */
+/** The note beside a log's file which says that the file was whole, and which file that was. */
 export const NOTE = 'opened';
+/** An empty file beside it. The note holds its ctime, which no program can set, so a copy of both does not match. */
+export const MARK = 'opened-mark';
 
 interface Note {
-  /** Which file that was: a copy is another. */
+  /** The file's inode and birth time. */
   readonly file: string;
-  /** The machine's start since which it is written without being flushed. */
+  /** The ctime of the mark. */
+  readonly mark: string;
+  /** The ctime of the log's file when it was closed; absent while it is open. */
+  readonly closed?: string;
+  /** The machine's start during which the log is written without being flushed. */
   readonly unflushedSince?: string;
 }
 
+/** closed: the log is flushed and closed. flushing, unflushed: it is open, and each commit is flushed or none is. */
+export type LogState = 'closed' | 'flushing' | 'unflushed';
+
 /**
- * Whether a file is the one that this version opened last, and what it became by that alone: then LMDB itself has
- * seen to it that it is whole, also where the process was killed. It is not, or there is no telling, when it
- * - is another file, such as a copy: then its inode or the time at which that was made differs;
- * - was written over in place, such as by a copy that is put back: LMDB notes the last transaction in lock.mdb, too;
- * - was not flushed, and the machine has been started since.
+ * True if this is the same file (inode and birth time) that the last start opened, nothing was copied over it or its
+ * note, its newest transaction is the one in lock.mdb, and it was flushed or the machine has not restarted since.
+ * Otherwise the file may be a copy, and all of it is checked.
+ *
+ * A copy over data.mdb and lock.mdb alone, after the process was killed, is not noticed: while a log is open its ctime
+ * changes with each commit.
  */
 export function isKnown(directory: string, file: LogFile, meta: Meta): boolean {
   const note = readNote(directory);
-  if (note?.file !== identity(file)) return false;
+  if (note?.file !== identity(file) || note.mark !== markTime(directory)) return false;
+  if (note.closed !== undefined && note.closed !== String(file.stats.ctimeNs)) return false;
   if (note.unflushedSince !== undefined && note.unflushedSince !== bootId()) return false;
-  const noted = notedTransaction(directory);
+  const lastTransaction = transactionOfLock(directory);
   // LMDB writes the meta page first.
-  return noted === meta.transaction || noted === meta.transaction - 1;
+  return lastTransaction === meta.transaction || lastTransaction === meta.transaction - 1;
 }
 
-/**
- * Notes that a log is whole. Where that can't be written, the next start checks it again.
- *
- * @param flushed each commit is, or the log is closed
- */
-export function noteKnown(directory: string, file: LogFile, flushed: boolean): void {
-  const note: Note = { file: identity(file), ...(flushed ? {} : { unflushedSince: bootId() }) };
-  const text = JSON.stringify(note);
+/** Removes the note, so that what is written from now on is not covered by it, even after a power cut. */
+export function removeNote(directory: string): void {
+  const path = join(directory, NOTE);
   try {
-    if (JSON.stringify(readNote(directory)) === text) return;
-    const unfinished = join(directory, `${NOTE}.new`);
-    writeFileSync(unfinished, text);
+    rmSync(path, { force: true });
+    syncDirectory(directory);
+  } catch (error) {
+    throw accessError(path, error);
+  }
+}
+
+/** Notes that a log is whole. If the note can't be written, the next start checks the log again. */
+export function writeNote(directory: string, file: LogFile, state: LogState): void {
+  const unfinished = join(directory, `${NOTE}.new`);
+  try {
+    // Once made, the mark is never touched again.
+    if (markTime(directory) === undefined) closeSync(openSync(join(directory, MARK), 'a'));
+    const note: Partial<Note> = {
+      file: identity(file),
+      mark: markTime(directory),
+      ...(state === 'closed' ? { closed: String(file.ctime()) } : {}),
+      ...(state === 'unflushed' ? { unflushedSince: bootId() } : {}),
+    };
+    writeFileSync(unfinished, JSON.stringify(note), { flush: true });
     renameSync(unfinished, join(directory, NOTE));
+    syncDirectory(directory);
   } catch {
-    // As said above.
+    // A full disk, for one. The note that is there, if any, was written for a state that promises less.
   }
 }
 
@@ -55,12 +89,19 @@ function readNote(directory: string): Note | undefined {
   }
 }
 
-/** Not the device: its number changes with the machine or the mount. */
+function markTime(directory: string): string | undefined {
+  return statSync(join(directory, MARK), {
+    bigint: true,
+    throwIfNoEntry: false,
+  })?.ctimeNs.toString();
+}
+
+/** The device is left out: its number changes with the machine or the mount. */
 function identity({ stats }: LogFile): string {
   return `${stats.ino} ${stats.birthtimeNs}`;
 }
 
-/** What Linux calls one start of the machine; where there is none, no start is the same as another. */
+/** Linux's id of the machine's current start. Without one, each call returns another id. */
 function bootId(): string {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -69,8 +110,8 @@ function bootId(): string {
   }
 }
 
-/** In lock.mdb: struct MDB_txbody of mdb.c. The memory of all processes that have it open, and kept without any. */
-function notedTransaction(directory: string): number | undefined {
+/** LMDB keeps the number of its last transaction in lock.mdb, a file mapped into memory: struct MDB_txbody of mdb.c. */
+function transactionOfLock(directory: string): number | undefined {
   try {
     return Number(readFileSync(join(directory, 'lock.mdb')).readBigUInt64LE(8));
   } catch {

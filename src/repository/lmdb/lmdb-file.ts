@@ -1,4 +1,5 @@
 import { readSync } from 'node:fs';
+import { DamageError } from './damage.js';
 
 // The layout of an LMDB file as lmdb 3.5.6 writes it on a little-endian machine with 64 bits: mdb.c, struct
 // MDB_page_header, MDB_meta, MDB_db, MDB_node and MDB_ovpage. It differs from LMDB 0.9's (which lacks a page's
@@ -74,29 +75,34 @@ export function readTree(bytes: Buffer, at: number): Tree {
   };
 }
 
-/** The meta page that LMDB goes on from; a sentence's end where the file has none. */
-export function newestMeta(file: number): Meta | string {
+/**
+ * Returns the meta page that LMDB goes on from.
+ *
+ * @throws DamageError if the file has none
+ */
+export function newestMeta(file: number): Meta {
   const first = metaAt(file, 0);
-  if (typeof first === 'string') return first;
   const second = metaAt(file, first.pageBytes);
-  if (typeof second === 'string') return second;
-  if (second.pageBytes !== first.pageBytes) return 'its meta pages contradict each other';
+  if (second.pageBytes !== first.pageBytes)
+    throw new DamageError('its meta pages contradict each other');
   return first.transaction >= second.transaction ? first : second;
 }
 
-function metaAt(file: number, position: number): Meta | string {
+function metaAt(file: number, position: number): Meta {
   const page = Buffer.alloc(PAGE_HEADER_BYTES + 144);
   const read = readSync(file, page, 0, page.length, position);
-  if (read < page.length) return `it has only ${position + read} bytes`;
+  if (read < page.length) throw new DamageError(`it has only ${position + read} bytes`);
   if (page.readUInt32LE(24) !== MAGIC || (pageFlags(page) & PageFlag.meta) === 0)
-    return position === 0 ? 'it is not an LMDB file' : 'its second meta page is none';
+    throw new DamageError(
+      position === 0 ? 'it is not an LMDB file' : 'its second meta page is none',
+    );
   const version = page.readUInt32LE(28) & 0xffff;
   if (version !== DATA_VERSION)
-    return `it has version ${version} of LMDB's format, not ${DATA_VERSION}`;
+    throw new DamageError(`it has version ${version} of LMDB's format, not ${DATA_VERSION}`);
   const pageBytes = page.readUInt32LE(48);
   // As LMDB allows them; each a power of two.
   if (pageBytes < 256 || pageBytes > 65_536 || (pageBytes & (pageBytes - 1)) !== 0)
-    return `its pages have ${pageBytes} bytes`;
+    throw new DamageError(`its pages have ${pageBytes} bytes`);
   return {
     pageBytes,
     free: readTree(page, 48),

@@ -9,9 +9,9 @@ import { type LogClock, logClock } from '../log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from '../recent-ids.js';
 import { KEEP_ALL, overQuota, type RetentionLimits } from '../retention.js';
 import { refuseUnusableDirectory, refuseUnusableFile, shareWithGroup } from './access.js';
-import type { Notices } from './damage.js';
+import type { Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
-import { NOTE, noteKnown } from './known-file.js';
+import { MARK, NOTE, removeNote, writeNote } from './known-file.js';
 import { checkEvents, checkFile } from './log-check.js';
 import { LogFile } from './log-file.js';
 import { makeNewLog } from './new-log.js';
@@ -25,7 +25,7 @@ export interface LmdbOptions {
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
   readonly clock?: LogClock;
-  /** Is told of what people should know. */
+  /** Receives messages for the operator. */
   readonly notices?: Notices;
 }
 
@@ -33,6 +33,8 @@ const NO_NOTICES: Notices = { info: () => {}, error: () => {} };
 
 /** The log's own directory, within the data directory. */
 const LOG = 'log';
+/** The files that may be in it beside data.mdb. */
+const OTHER_FILES = ['lock.mdb', NOTE, `${NOTE}.new`, MARK];
 /** Bytes of the newest events that are kept in memory for all watchers together. */
 const TAIL_BYTES = 32 * 2 ** 20;
 /** Free disk below which writes are refused: what LMDB's own pages, logs and others still need. */
@@ -49,10 +51,10 @@ export class LmdbRepository extends EmbeddedRepository {
   override readonly durability: Durability;
 
   private readonly notices: Notices;
-  /** Its last commit was refused, because the log's file is not at its path. */
-  private isAstray = false;
-  /** Set when that was found after a commit was written: this process and the file now differ, until a restart. */
-  private isLost = false;
+  /** The last commit was refused, because the log's file is not at its path. */
+  private isFileMissing = false;
+  /** The file disappeared while a commit was being written: this process and the file may differ until a restart. */
+  private needsRestart = false;
 
   private constructor(
     override readonly location: string,
@@ -79,25 +81,29 @@ export class LmdbRepository extends EmbeddedRepository {
     try {
       refuseUnusableDirectory(path);
       const open = (at: string): Store => openStore(at, fsync, dedup, recent, retention);
-      await makeNewLog(location, LOG, open);
+      await makeNewLog(location, LOG, OTHER_FILES, open);
       refuseUnusableFile(join(path, 'lock.mdb'));
       file = LogFile.open(join(path, 'data.mdb'), location);
       const isChecked = await checkFile(path, file, notices);
+      // Opening a log of an earlier format writes to it.
+      removeNote(path);
       store = open(path);
       const epochsBefore = store.epochs();
       const head = store.head();
       if (isChecked) await checkEvents(file, store, epochsBefore, notices);
+      // From the first commit on, the note must say whether commits are flushed.
+      writeNote(path, file, fsync ? 'flushing' : 'unflushed');
+      const names = ['data.mdb', 'lock.mdb', NOTE].map((name) => join(path, name));
+      shareWithGroup(location, [join(location, 'lock'), path, ...names]);
       const { position, storedAt, bytes } = head;
       const clock = options.clock ?? logClock(head);
       store.ids.recall(clock.now());
       const epochs = await store.beginEpoch(position);
-      noteKnown(path, file, fsync);
-      const names = ['data.mdb', 'lock.mdb', NOTE].map((name) => join(path, name));
-      shareWithGroup(location, [join(location, 'lock'), path, ...names]);
       const start = { epochs, head: position, storedAt, clock, recent, tailBytes: TAIL_BYTES };
       return new LmdbRepository(location, options, file, store, start, bytes, unlock);
     } catch (error) {
-      await store?.close();
+      // The first error is the cause of any that follow.
+      await store?.close().catch(() => {});
       file?.close();
       unlock();
       throw error;
@@ -131,8 +137,8 @@ export class LmdbRepository extends EmbeddedRepository {
       await this.store.close();
       // Where each commit is not flushed, LMDB leaves it to the operating system; an orderly end does not.
       await this.file.flush();
-      if (!this.file.isAtItsPath()) throw new Error(astray(this.file.path));
-      noteKnown(dirname(this.file.path), this.file, true);
+      if (!this.file.isAtItsPath()) throw new Error(missing(this.file.path));
+      writeNote(dirname(this.file.path), this.file, 'closed');
     } finally {
       this.file.close();
       this.unlock();
@@ -152,7 +158,7 @@ export class LmdbRepository extends EmbeddedRepository {
   }
 
   protected override async commit(commit: Commit): Promise<void> {
-    this.refuseAstray();
+    this.refuseMissingFile();
     const stuck = this.fullness(REMOVAL_BYTES);
     if (stuck) throw stuck;
     while (this.store.retention.isBehind) await this.write(NOTHING, 0);
@@ -183,8 +189,8 @@ export class LmdbRepository extends EmbeddedRepository {
         bytes -= retention.keepWithin(commit.runs, this.clock.now(), bytes);
         this.store.put(commit, bytes, this.clock.lag());
       });
-      this.isLost = !this.file.isAtItsPath();
-      if (this.isLost) this.refuseAstray();
+      this.needsRestart = !this.file.isAtItsPath();
+      if (this.needsRestart) this.refuseMissingFile();
     } catch (error) {
       retention.forgetChoice();
       throw error;
@@ -192,13 +198,13 @@ export class LmdbRepository extends EmbeddedRepository {
     this.heldBytes = bytes;
   }
 
-  /** Refuses what would be written to a file that the next process does not find. */
-  private refuseAstray(): void {
-    const isAstray = this.isLost || !this.file.isAtItsPath();
-    const isNew = isAstray && !this.isAstray;
-    this.isAstray = isAstray;
-    if (!isAstray) return;
-    const message = astray(this.file.path) + (this.isLost ? RESTART : '');
+  /** Throws if the next process would not find the file that a commit is written to, and reports that once. */
+  private refuseMissingFile(): void {
+    const isMissing = this.needsRestart || !this.file.isAtItsPath();
+    const isNew = isMissing && !this.isFileMissing;
+    this.isFileMissing = isMissing;
+    if (!isMissing) return;
+    const message = missing(this.file.path) + (this.needsRestart ? RESTART : '');
     if (isNew) this.notices.error(message);
     throw new AppendError('refused', message);
   }
@@ -218,7 +224,7 @@ export class LmdbRepository extends EmbeddedRepository {
   }
 }
 
-function astray(path: string): string {
+function missing(path: string): string {
   return (
     `${path} is no longer the log's file: it was removed, renamed or replaced while it was open. Nothing is stored ` +
     'until it is back; a restart goes on with what is at that path then'
@@ -226,4 +232,5 @@ function astray(path: string): string {
 }
 
 const RESTART =
-  '. It was found when something was being stored, so it needs that restart in any case';
+  '. The file disappeared while a commit was being written, so writing resumes only after a restart, even if the file ' +
+  'is put back.';

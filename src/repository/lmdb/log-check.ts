@@ -1,6 +1,7 @@
 import type { Position } from '../../wire/cursor.js';
 import type { Epochs } from '../epochs.js';
-import { DamageError, damaged, type Notices, runCheck } from './damage.js';
+import { type Notices, runCheck } from './check-progress.js';
+import { checkError, DamageError } from './damage.js';
 import { isKnown } from './known-file.js';
 import { type Meta, newestMeta } from './lmdb-file.js';
 import type { LogFile } from './log-file.js';
@@ -8,13 +9,13 @@ import { checkRuns } from './run-check.js';
 import type { Store } from './store.js';
 import { TreeCheck } from './tree-check.js';
 
-/** The file may be a little shorter than its last page: that may have been given back before it was written. */
+/** The file may end a little before its last page, because LMDB may free that page before it was ever written. */
 const SLACK_BYTES = 2 ** 20;
 
 /**
  * Checks a log's file before LMDB maps it.
  *
- * @returns whether all of it was checked
+ * @returns true if all of it was checked, false if it is known to be whole
  */
 export async function checkFile(
   directory: string,
@@ -28,7 +29,7 @@ export async function checkFile(
     await runCheck(`checking ${file.path}, which may be a copy`, check, notices);
     return true;
   } catch (error) {
-    throw damaged(file.path, error as Error);
+    throw checkError(file.path, error);
   }
 }
 
@@ -44,18 +45,17 @@ export async function checkEvents(
     const check = checkRuns(store.runs, epochs, store.head(), floorOf);
     await runCheck(`checking the events of ${file.path}`, check, notices);
   } catch (error) {
-    throw damaged(file.path, error as Error);
+    throw checkError(file.path, error);
   }
 }
 
 /**
- * What a log's meta page says, of a file that is as long as that needs.
+ * Returns the newest meta page of a log's file.
  *
- * @throws DamageError for what is cut short, or no LMDB file
+ * @throws DamageError if the file is no LMDB file, or is too short for what the meta page says
  */
 export function checkedMeta({ descriptor, stats }: LogFile): Meta {
   const meta = newestMeta(descriptor);
-  if (typeof meta === 'string') throw new DamageError(meta);
   const needed = (meta.lastPage + 1) * meta.pageBytes;
   if (Number(stats.size) < needed - SLACK_BYTES)
     throw new DamageError(`it has ${stats.size} bytes of ${needed}`);

@@ -1,4 +1,4 @@
-import { type BigIntStats, closeSync, fdatasync, fstatSync, statSync } from 'node:fs';
+import { type BigIntStats, closeSync, fdatasync, fstatSync, lstatSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { openFile } from './access.js';
 import { takeFile } from './directory-lock.js';
@@ -24,12 +24,22 @@ export class LogFile {
   }
 
   /**
-   * Whether its path still leads to it: what is written to a file that was removed is gone with the process, and what
-   * is written to one that was renamed is not found by the next.
+   * True if the file can be found at its path: what is written to a file that was removed is gone with the process, and
+   * what is written to one that was renamed is not found by the next.
    */
   isAtItsPath(): boolean {
-    const found = statSync(this.path, { bigint: true, throwIfNoEntry: false });
-    return found !== undefined && found.ino === this.stats.ino && found.dev === this.stats.dev;
+    try {
+      const { ino, dev } = lstatSync(this.path, { bigint: true });
+      return ino === this.stats.ino && dev === this.stats.dev;
+    } catch {
+      // ENOENT, or ELOOP, EACCES and the like: the next start would not find it either.
+      return false;
+    }
+  }
+
+  /** The time of the file's last change, in ns. */
+  ctime(): bigint {
+    return fstatSync(this.descriptor, { bigint: true }).ctimeNs;
   }
 
   /** Makes all that was written to it survive a power cut. */

@@ -1,4 +1,12 @@
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Store } from './store.js';
@@ -10,19 +18,33 @@ import type { Store } from './store.js';
 export async function makeNewLog(
   directory: string,
   name: string,
+  ownFiles: readonly string[],
   open: (path: string) => Store,
 ): Promise<void> {
   const path = join(directory, name);
-  if (existsSync(join(path, 'data.mdb'))) return;
+  // Not existsSync, which follows links: one that leads to a disk that is not mounted yet is no missing log.
+  if (lstatSync(join(path, 'data.mdb'), { throwIfNoEntry: false })) return;
+  refuseForeignFiles(path, ownFiles);
   const unfinished = join(directory, `new-${name}`);
   rmSync(unfinished, { recursive: true, force: true });
   await open(unfinished).close();
   await flush(join(unfinished, 'data.mdb'));
   syncDirectory(unfinished);
-  // Of a log whose file was moved away.
+  // A log whose file was moved away leaves its other files.
   rmSync(path, { recursive: true, force: true });
   renameSync(unfinished, path);
   syncDirectory(directory);
+}
+
+/** Throws if something is in a directory that this service did not make, such as the log's file under another name. */
+function refuseForeignFiles(path: string, ownFiles: readonly string[]): void {
+  if (!lstatSync(path, { throwIfNoEntry: false })) return;
+  const others = readdirSync(path).filter((name) => !ownFiles.includes(name));
+  if (others.length > 0)
+    throw new Error(
+      `${path} has no data.mdb, but other files: ${others.join(', ')}. Give the log's file its name back, or move ` +
+        'all of them away to start anew',
+    );
 }
 
 async function flush(path: string): Promise<void> {

@@ -5,14 +5,15 @@ import { DamageError } from './damage.js';
 import { readTopic, type RunKey } from './run-key.js';
 import type { RunTable } from './run-table.js';
 
-/** So many runs are read before others run. */
+/** The number of runs that are read between two yields. */
 const RUNS_AT_ONCE = 64;
 
 /**
- * Reads all events of a log whose trees are whole, and throws where they are not what the log says elsewhere: what is
- * of another moment can be in its place, and a page can be torn in its midst.
+ * Reads all events of a log whose trees are whole, and throws where they are not what the log says elsewhere. A page of
+ * an older copy can look valid where it is, and half a page can be old. So this compares runs with the counts, positions
+ * and cursors stored elsewhere.
  *
- * It yields which share of the bytes it has seen.
+ * It yields the share of the bytes that it has read.
  */
 export function* checkRuns(
   runs: RunTable,
@@ -56,7 +57,7 @@ export function* checkRuns(
     throw new DamageError('it has pieces of events that belong to none');
 }
 
-/** Whole frames, as many as there are to be, each with its cursor. */
+/** Throws if a run's bytes are not as many whole frames as its key says, each with its own cursor. */
 function checkEvents({ first, count, size }: RunKey, bytes: Buffer, epoch: string): void {
   let events = 0;
   let at = 0;
@@ -64,6 +65,6 @@ function checkEvents({ first, count, size }: RunKey, bytes: Buffer, epoch: strin
     at += FRAME_HEADER_BYTES + frameLength(bytes, at);
   const stamped = Buffer.from(bytes);
   if (events === count && at === size) stampCursors(stamped, epoch, first);
-  if (events !== count || at !== size || bytes.length !== size || !stamped.equals(bytes))
+  if (events !== count || at !== size || !stamped.equals(bytes))
     throw new DamageError(`the events at position ${first} are not whole`);
 }

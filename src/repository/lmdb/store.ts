@@ -107,7 +107,7 @@ export class Store {
     }
   }
 
-  /** Where each commit is not flushed, what was written is not either. */
+  /** Closes LMDB. Without fsync this does not flush: the caller must. */
   async close(): Promise<void> {
     await this.root.close();
   }

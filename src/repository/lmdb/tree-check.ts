@@ -25,10 +25,10 @@ import {
 } from './lmdb-file.js';
 import { PageReader } from './page-reader.js';
 
-/** What a page that is reached must be within: of the page above. */
+/** Bounds that a child page must keep, taken from its parent. */
 interface Above {
   readonly transaction: number;
-  /** The lowest key that may be in it, and the first that may not; undefined: no bound. */
+  /** The lowest key allowed in the page, and the first key above it that is not; undefined: no bound. */
   readonly from: Buffer | undefined;
   readonly to: Buffer | undefined;
 }
