@@ -14,9 +14,7 @@ const { O_RDWR, O_NOFOLLOW, R_OK, W_OK, X_OK } = constants;
 /** Makes of an error of the file system one that says what to change. */
 export function accessError(path: string, cause: unknown): Error {
   const { code, message } = cause as NodeJS.ErrnoException;
-  // What is not there belongs to nobody: the directory that it can't be made in does.
-  const at = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? nearest(path) : path;
-  return new Error(`can't use ${at}: ${reasonOf(at, code) ?? message}`, { cause });
+  return new Error(`can't use ${path}: ${reasonOf(path, code) ?? message}`, { cause });
 }
 
 /** Returns a path, or the closest one above it of which this process can see that it is there. */
@@ -34,11 +32,7 @@ function reasonOf(path: string, code: string | undefined): string | undefined {
   switch (code) {
     case 'EACCES':
     case 'EPERM':
-      return (
-        `${ownerOf(path)}this process, of uid ${process.geteuid?.()} and groups ` +
-        `${process.getgroups?.().join(', ')}, may not read and write it. Give it to that user (chown), or to ` +
-        'one of its groups and make it writable for that (chgrp, chmod g+rwX)'
-      );
+      return notAllowed(path);
     case 'EROFS':
       return 'its file system is mounted read-only: mount it writable';
     case 'EISDIR':
@@ -50,14 +44,19 @@ function reasonOf(path: string, code: string | undefined): string | undefined {
   }
 }
 
+function notAllowed(path: string): string {
+  const at = nearest(path);
+  const who = `this process, of uid ${process.geteuid?.()} and groups ${process.getgroups?.().join(', ')}`;
+  const give =
+    'it to that user (chown), or to one of its groups and make it writable for that (chgrp, chmod g+rwX)';
+  return at === path
+    ? `it is ${ownerOf(at)}, and ${who}, may not read and write it. Give ${give}`
+    : `${at} is ${ownerOf(at)}, and ${who}, may not make or find it there. Make it, and give ${give}`;
+}
+
 function ownerOf(path: string): string {
-  try {
-    const { uid, gid, mode } = statSync(path);
-    const octal = (mode & 0o7777).toString(8).padStart(4, '0');
-    return `it is of uid ${uid}, gid ${gid} and mode ${octal}, and `;
-  } catch {
-    return ''; // it is gone meanwhile, or is a link that leads nowhere
-  }
+  const { uid, gid, mode } = lstatSync(path);
+  return `of uid ${uid}, gid ${gid} and mode ${(mode & 0o7777).toString(8).padStart(4, '0')}`;
 }
 
 /** Links are refused because free disk is measured, and the lock is taken, where the link is and not where it leads. */
