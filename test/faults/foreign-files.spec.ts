@@ -172,7 +172,7 @@ describe('a start is refused with the path, the user and what to do, never ended
       ),
     },
     {
-      what: 'data.mdb is a symbolic link that leads nowhere',
+      what: 'data.mdb is a link that leads nowhere',
       says: /data\.mdb is a symbolic link/,
       make: (files) => (rmSync(files.data), symlinkSync(elsewhere(files), files.data)),
     },
