@@ -152,8 +152,7 @@ export class Call {
   }
 
   /**
-   * A status may wait behind data that the client does not read, or the handler may not end. The client gets
-   * RESOURCE_EXHAUSTED then; a reset with CANCEL would reach it as CANCELLED, as if that were its own doing.
+   * A status may wait behind data that the client does not read. The client gets RESOURCE_EXHAUSTED then; a reset with CANCEL would reach it as CANCELLED, as if that were its own doing.
    */
   private resetOnceUnread(): void {
     if (this.isOver || this.isClosed) return;

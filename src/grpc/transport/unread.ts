@@ -38,10 +38,12 @@ export function whenUnread(call: LingeringCall, onUnread: () => void): () => voi
 
   function check(): void {
     if (isStopped) return;
+    // Else it is the handler that has not answered yet, such as an upload whose disk is slow.
+    const isAnswered = stream.writableLength > 0 || stream.writableEnded;
     if (call.writesDone !== writesDone) {
       unread = 0;
       latest.refresh();
-    } else if (connection.outbound.window > 0 || stream.writableFinished) {
+    } else if (isAnswered && (connection.outbound.window > 0 || stream.writableFinished)) {
       unread++;
     }
     ({ writesDone } = call);
