@@ -63,9 +63,9 @@ function npm(command) {
   run('npm', args, environment);
 }
 
-/** What the project's commands run. */
+/** The programs that the project's commands run. */
 const PROGRAMS = ['node', 'nest', 'vitest', 'tsc', 'prettier', 'oxlint', 'depcruise', 'buf'];
-/** What the service needs that is built or downloaded by an install script, or comes for this platform alone. */
+/** Packages of the service that an install script builds or downloads, or that come for this platform alone. */
 const NATIVE = ['lmdb', 'fs-native-extensions'];
 
 /** Installs the dependencies of package-lock.json, unless they are installed. */
@@ -96,7 +96,7 @@ function missingPrograms() {
   );
 }
 
-/** What is missing for the project's commands to run, in words. */
+/** Returns a sentence that names the missing parts which the project's commands need. */
 function missing() {
   const programs = missingPrograms();
   if (programs.length > 0) return programs;

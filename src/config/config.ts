@@ -34,7 +34,7 @@ export const SETTINGS = z.object({
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
   /** So much may be under way or not yet taken of all uploads and chats of one connection; half of it is HTTP/2's session window. */
   FEED_SESSION_WINDOW: size('128KiB', '256MiB').prefault('16MiB'),
-  /** What all connections together have sent and was not yet taken takes at most so much; the largest is ended for more. */
+  /** The most bytes that all connections together may have sent and no handler has taken. Over it, the largest is ended. */
   FEED_RECEIVE_BYTES: size('1MiB', '64GiB').prefault('256MiB'),
   /** After this long a silence, a client is asked for a sign of life: HTTP/2's PING. */
   FEED_KEEPALIVE_TIME: duration('100ms', '1h').prefault('30s'),

@@ -1,6 +1,6 @@
 import type { Frames } from '../wire/frames.js';
 
-/** So many bytes are taken at a time, or one message: a client that does not read holds one such batch. */
+/** The most bytes of one batch, unless a single message has more. A client that does not read holds one batch. */
 const BATCH_BYTES = 32 * 1024;
 
 interface Part extends Frames {

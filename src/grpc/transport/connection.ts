@@ -25,7 +25,7 @@ export class Connection {
   readonly pings: Pings;
   /** When its response streams may write. */
   readonly outbound: SendLimit;
-  /** What its request streams have received. */
+  /** Bounds the bytes that its request streams have received. */
   readonly inbound: InboundBudget;
 
   private received = 0;

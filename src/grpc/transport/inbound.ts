@@ -13,7 +13,7 @@ import { type ChunkTaker, takeChunks } from './take-chunks.js';
 
 /** So much of a stream is asked for ahead of its handler, and handed on at a time; beyond it, HTTP/2's window fills up. */
 const READ_AHEAD_BYTES = 64 * 1024;
-/** So many chunks wait to be copied at most: each is an object of node's, and a client may send a byte in each. */
+/** The most chunks that wait to be copied. Each is an object of node's, and a client may send one byte in each. */
 const MOST_CHUNKS = 256;
 
 const NOTHING: Buffer = Buffer.alloc(0);
@@ -40,10 +40,10 @@ type Next = IteratorResult<ReceivedFrames>;
  * (grpc-node 2583). Rejects with what the signal was aborted with.
  */
 export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, ChunkTaker {
-  /** What arrived in this turn of the event loop. */
+  /** Chunks that arrived in this turn of the event loop. */
   private chunks: Buffer[] = [];
   private chunkBytes = 0;
-  /** What arrived before, blockBytes of it: whole frames, wholeBytes of them, and the beginning of the next one. */
+  /** Bytes that arrived before. The first wholeBytes are whole frames; up to blockBytes follows the start of the next one. */
   private block = NOTHING;
   private blockBytes = 0;
   private wholeBytes = 0;
@@ -53,7 +53,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   /** Whole frames that arrived before those of the block, and their bytes. */
   private pieces: Piece[] = [];
   private pieceBytes = 0;
-  /** What the handler works on: bytes that are released when it asks for more. */
+  /** Bytes of the batch that the handler works on. They are released when it asks for more. */
   private handedBytes = 0;
   private isLeft = false;
 
@@ -229,7 +229,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   }
 
   private grow(bytes: number): void {
-    // What comes a little at a time would be copied again and again: twice as much then, but no more than is to come.
+    // A message that comes a little at a time would be copied again and again. So the block doubles, up to the message's end.
     const toCome = Math.max(READ_AHEAD_BYTES, this.wholeBytes + this.unfinishedBytes);
     const room = this.blockBytes === 0 ? bytes : Math.min(2 * this.block.length, toCome);
     const block = Buffer.allocUnsafeSlow(Math.max(bytes, room));
