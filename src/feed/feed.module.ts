@@ -3,9 +3,10 @@ import type { Logger } from 'pino';
 import { Broker } from '../broker/broker.js';
 import { LocalBroker } from '../broker/local-broker.js';
 import { CONFIG, type Config } from '../config/config.js';
+import { EventLog } from '../repository/event-log.js';
 import { EventRepository } from '../repository/event-repository.js';
-import { LmdbRepository } from '../repository/lmdb/lmdb-repository.js';
-import { MemoryRepository } from '../repository/memory-repository.js';
+import { openLmdbLog } from '../repository/lmdb/lmdb-engine.js';
+import { MemoryEngine } from '../repository/memory/memory-engine.js';
 import { LOG } from '../telemetry/log.js';
 import { Chats } from './chat.js';
 import { OpenWork } from './open-work.js';
@@ -15,13 +16,14 @@ import { Watches } from './watch.js';
 
 function openRepository(config: Config, log: Logger): EventRepository | Promise<EventRepository> {
   const dedup = { ids: config.dedupIds, milliseconds: config.dedupWindow };
-  return config.engine === 'memory'
-    ? new MemoryRepository({ dedup, retention: config.retention })
-    : LmdbRepository.open({
+  const { engine, retention } = config;
+  return engine === 'memory'
+    ? new EventLog(new MemoryEngine(), { dedup, retention })
+    : openLmdbLog({
         directory: config.dataDir,
         fsync: config.durability === 'fsync',
         dedup,
-        retention: config.retention,
+        retention,
         notices: log,
       });
 }

@@ -1,23 +1,13 @@
 import type { CheckedEvents, TopicEvents } from '../wire/check-events.js';
 import { MAX_POSITION, type Position, stampCursors } from '../wire/cursor.js';
-import { type Run, RUN_BYTES } from '../wire/event-batch.js';
+import { RUN_BYTES } from '../wire/event-batch.js';
 import { allocate, concatenate } from '../wire/slab.js';
+import type { Commit } from './commit.js';
 import { Deduplication } from './deduplication.js';
 import type { Epochs } from './epochs.js';
-import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { AppendError, type Appended, type EventWriter } from './event-repository.js';
-
-/** What is stored as one: consecutive events of one topic, from one commit. */
-export interface StoredRun extends Run {
-  readonly topic: string;
-  /** Milliseconds of the server's clock; never before an earlier run's. */
-  readonly storedAt: number;
-}
-
-/** Of all their events, framed. */
-export function bytesOf(runs: readonly StoredRun[]): number {
-  return runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
-}
+import { NO_DEDUP, RecentIds } from './recent-ids.js';
+import type { StoredRun } from './stored-run.js';
 
 /** Where a new queue goes on. */
 export interface QueueStart {
@@ -29,9 +19,8 @@ export interface QueueStart {
 }
 
 /**
- * Commits start at least this far apart (milliseconds) under load, so that a commit's own cost, and that of waking
- * every watch, is shared: at 5,000 events a second to 10 watches a delivery takes 4.8 us of processor and 3.0 ms,
- * with 2 ms it takes 6.8 us and 2.2 ms. An append to an idle log does not wait for it.
+ * Commits start at least this far apart (milliseconds) under load, so that many events share a commit's own cost and
+ * that of waking every watch (docs/performance.md, COMMITROW). An append to an idle log does not wait for it.
  */
 const COMMIT_INTERVAL = 4;
 /** Bytes of one writer, and of all, that may wait for a commit before writers are asked to wait. */
@@ -49,12 +38,6 @@ interface Pending {
   duplicates: number;
 }
 
-/** What one commit stores: runs at consecutive positions, and the id hash of each of their events. */
-export interface Commit {
-  readonly runs: readonly StoredRun[];
-  readonly ids: readonly Uint32Array[];
-}
-
 /**
  * The one queue that every append of an embedded log goes through: what arrives during a commit is the
  * next commit. It gives out positions, stamps cursors, and publishes in append order.
@@ -67,8 +50,8 @@ export class AppendQueue {
   private queuedBytes = 0;
   private committing = false;
   private scheduled = false;
-  /** Who waits for a commit, whether there is something to store or not. */
-  private anyway: { resolve: () => void; reject: (error: AppendError) => void }[] = [];
+  /** Who waits for the next commit though it may have nothing to store. */
+  private commitRequests: { resolve: () => void; reject: (error: AppendError) => void }[] = [];
   private lastCommit = 0;
   private closed: AppendError | undefined;
   private idle: (() => void) | undefined;
@@ -100,11 +83,11 @@ export class AppendQueue {
     });
   }
 
-  /** Makes a commit even if nothing is waiting: it may have something to remove. */
-  commitAnyway(): Promise<void> {
+  /** Makes a commit even if nothing is waiting: it may have something to remove. Resolves when it is durable. */
+  requestCommit(): Promise<void> {
     if (this.closed) return Promise.reject(this.closed);
     return new Promise((resolve, reject) => {
-      this.anyway.push({ resolve, reject });
+      this.commitRequests.push({ resolve, reject });
       this.schedule();
     });
   }
@@ -139,7 +122,7 @@ export class AppendQueue {
 
   private schedule(): void {
     if (this.scheduled || this.committing) return;
-    if (this.waiting.length === 0 && this.anyway.length === 0) return;
+    if (this.waiting.length === 0 && this.commitRequests.length === 0) return;
     this.scheduled = true;
     const since = performance.now() - this.lastCommit;
     // An immediate still gathers what other streams append in this turn of the event loop.
@@ -147,51 +130,45 @@ export class AppendQueue {
     else setTimeout(this.commitWaiting, COMMIT_INTERVAL - since);
   }
 
-  private readonly commitWaiting = (): void => {
+  private readonly commitWaiting = async (): Promise<void> => {
     this.scheduled = false;
     const group = this.takeGroup();
-    const { anyway, closed } = this;
-    if (closed) {
-      for (const { reject } of anyway) reject(closed);
+    const requests = this.commitRequests;
+    if (this.closed) {
+      for (const { reject } of requests) reject(this.closed);
       return;
     }
-    if (group.length === 0 && anyway.length === 0) {
+    if (group.length === 0 && requests.length === 0) {
       this.settle();
       return;
     }
     this.committing = true;
-    this.anyway = [];
+    this.commitRequests = [];
     this.lastCommit = performance.now();
-    this.store(group, anyway.length > 0).then(
-      (runs) => {
-        this.deduplication.end(true);
-        if (runs.length > 0) this.publish(runs);
-        for (const pending of group) {
-          this.release(pending);
-          pending.resolve({
-            last: this.start.epochs.cursorAt(pending.last),
-            duplicates: pending.duplicates,
-          });
-        }
-        for (const { resolve } of anyway) resolve();
-        this.committed();
-      },
-      (cause: unknown) => {
-        this.deduplication.end(false);
-        const error = cause instanceof AppendError ? cause : refusal(cause);
-        for (const pending of group) this.fail(pending, error);
-        for (const { reject } of anyway) reject(error);
-        this.committed();
-      },
-    );
+    let runs: readonly StoredRun[];
+    try {
+      const commit = this.buildCommit(group);
+      runs = commit.runs;
+      // All of it may be in the log already.
+      if (runs.length > 0 || requests.length > 0) await this.commit(commit);
+    } catch (cause) {
+      this.deduplication.end(false);
+      const error = cause instanceof AppendError ? cause : refusal(cause);
+      for (const pending of group) this.fail(pending, error);
+      for (const { reject } of requests) reject(error);
+      this.committed();
+      return;
+    }
+    this.deduplication.end(true);
+    if (runs.length > 0) this.publish(runs);
+    for (const pending of group) {
+      this.release(pending);
+      const last = this.start.epochs.cursorAt(pending.last);
+      pending.resolve({ last, duplicates: pending.duplicates });
+    }
+    for (const { resolve } of requests) resolve();
+    this.committed();
   };
-
-  private async store(group: readonly Pending[], anyway: boolean): Promise<readonly StoredRun[]> {
-    const commit = this.madeUp(group);
-    // All of it may be in the log already.
-    if (commit.runs.length > 0 || anyway) await this.commit(commit);
-    return commit.runs;
-  }
 
   private committed(): void {
     this.committing = false;
@@ -237,7 +214,7 @@ export class AppendQueue {
   }
 
   /** Gives out positions topic by topic, so that each run's are consecutive. */
-  private madeUp(group: readonly Pending[]): Commit {
+  private buildCommit(group: readonly Pending[]): Commit {
     const storedAt = Math.max(this.storedAt, this.start.now());
     this.storedAt = storedAt;
     this.deduplication.begin(storedAt);
@@ -262,14 +239,7 @@ export class AppendQueue {
         if (this.position > MAX_POSITION) throw new Error('the log has no positions left');
         const all = buffers.length === 1 ? buffers[0] : concatenate(buffers, allocate(bytes));
         stampCursors(all, this.start.epochs.current, first);
-        runs.push({
-          topic,
-          first,
-          last: this.position,
-          count,
-          bytes: all,
-          storedAt,
-        });
+        runs.push({ topic, first, last: this.position, count, bytes: all, storedAt });
         buffers = [];
         bytes = 0;
         count = 0;

@@ -1,9 +1,9 @@
 import type { TopicEvents } from '../wire/check-events.js';
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import { FRAME_HEADER_BYTES, frameLength, writeFrameHeader } from '../wire/frames.js';
-import { FieldReader } from '../wire/protobuf.js';
 import { allocate, concatenate } from '../wire/slab.js';
+import { FrameWalk, frameStarting } from './frame-walk.js';
+import { idOf } from './framed-ids.js';
 import type { RecentIds } from './recent-ids.js';
 
 /** Events of one topic in one commit, less those that are in the log already. */
@@ -14,9 +14,6 @@ export interface Kept {
   /** Where the last one is, or was before. */
   readonly last: Position;
 }
-
-const ID = 1;
-const fields = new FieldReader();
 
 /**
  * Leaves out events whose (topic, id) the log took within its window. Asked when a commit is made up, and
@@ -133,37 +130,6 @@ export class StoredIds {
   }
 }
 
-/** Where framedIds() makes its answer. */
-let scratch = Buffer.allocUnsafe(64 * 1024);
-
-/**
- * The ids of framed events, framed themselves: what is kept of events that are removed. The answer is good until
- * the next is asked for.
- */
-export function framedIds(events: Buffer): Buffer {
-  if (scratch.length < events.length) scratch = Buffer.allocUnsafe(events.length); // an id is shorter than its event
-  let end = 0;
-  for (let at = 0; at < events.length;) {
-    const start = at + FRAME_HEADER_BYTES;
-    at = start + frameLength(events, at);
-    fields.read(events, start, at);
-    let length = 0;
-    while (fields.next()) {
-      if (fields.field !== ID) continue;
-      length = events.copy(scratch, end + FRAME_HEADER_BYTES, fields.start, fields.end);
-      break;
-    }
-    writeFrameHeader(scratch, end, length);
-    end += FRAME_HEADER_BYTES + length;
-  }
-  return scratch.subarray(0, end);
-}
-
-/** One of framedIds(). */
-export function framedId(ids: Buffer, index: number): Buffer {
-  return frameAt(ids, index).subarray(FRAME_HEADER_BYTES);
-}
-
 /** The events but for those left out. */
 function without(
   { topic, bytes, ids, count }: TopicEvents,
@@ -185,29 +151,4 @@ function without(
 
 function frameAt(bytes: Buffer, index: number): Buffer {
   return new FrameWalk(bytes).at(index);
-}
-
-/** The frames of a buffer by their index: one step each where they are asked for in order. */
-class FrameWalk {
-  private index = 0;
-  private start = 0;
-
-  constructor(private readonly bytes: Buffer) {}
-
-  at(index: number): Buffer {
-    if (index < this.index) this.index = this.start = 0;
-    for (; this.index < index; this.index++)
-      this.start += FRAME_HEADER_BYTES + frameLength(this.bytes, this.start);
-    return frameStarting(this.bytes, this.start);
-  }
-}
-
-function frameStarting(bytes: Buffer, at: number): Buffer {
-  return bytes.subarray(at, at + FRAME_HEADER_BYTES + frameLength(bytes, at));
-}
-
-function idOf(framed: Buffer): Buffer {
-  fields.read(framed, FRAME_HEADER_BYTES, framed.length);
-  while (fields.next()) if (fields.field === ID) return framed.subarray(fields.start, fields.end);
-  return framed.subarray(0, 0);
 }

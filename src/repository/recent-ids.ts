@@ -9,6 +9,28 @@ export interface DedupWindow {
 /** Nothing is remembered. */
 export const NO_DEDUP: DedupWindow = { ids: 0, milliseconds: 0 };
 
+/** Nobody asks any more for the id of an event before this position, or stored before this time. */
+export interface DedupHorizon {
+  /** Infinity if nothing is remembered. */
+  readonly position: Position;
+  readonly storedAt: number;
+}
+
+/** Returns false if no event of a run is asked about any more. */
+export function isRemembered(
+  { last, storedAt }: { readonly last: Position; readonly storedAt: number },
+  horizon: DedupHorizon,
+): boolean {
+  return last >= horizon.position && storedAt >= horizon.storedAt;
+}
+
+/** The id hashes of events at consecutive positions, in two halves each; 0 and 0 where the server made the id. */
+export interface CommitIds {
+  readonly first: Position;
+  readonly storedAt: number;
+  readonly ids: Uint32Array;
+}
+
 const FIRST_CAPACITY = 16 * 1024;
 
 // An entry, in 32-bit words. All of it in one place, because where ids are a million, each look into another array
@@ -61,9 +83,25 @@ export class RecentIds {
     this.newest = buckets(this.capacity);
   }
 
-  /** Whether events up to a position, stored at a time, may still be asked about. */
-  isRemembered(last: Position, storedAt: number, now: number): boolean {
-    return last >= this.oldest(now) && storedAt >= now - this.window.milliseconds;
+  /** Remembers, in an empty one, what was stored before a start. @param newestFirst read only as far as the window goes */
+  recall(newestFirst: Iterable<CommitIds>, now: number): void {
+    const recalled: CommitIds[] = [];
+    let count = 0;
+    for (const part of newestFirst) {
+      if (count >= this.window.ids || part.storedAt < now - this.window.milliseconds) break;
+      recalled.push(part);
+      count += idCount(part.ids);
+    }
+    this.reserve(count);
+    for (const { first, storedAt, ids } of recalled.toReversed()) {
+      for (let i = 0; i < ids.length; i += 2) {
+        if (ids[i] !== 0 || ids[i + 1] !== 0) this.add(ids[i], ids[i + 1], first + i / 2, storedAt);
+      }
+    }
+  }
+
+  horizon(now: number): DedupHorizon {
+    return { position: this.oldest(now), storedAt: now - this.window.milliseconds };
   }
 
   /** The position of the oldest entry within the window; Infinity where there is none. */
@@ -96,9 +134,8 @@ export class RecentIds {
     this.next = slot + 1 === this.capacity ? 0 : slot + 1;
   }
 
-  /** Makes room for so many entries where there is none yet: growing to it takes as long as filling it. */
-  reserve(count: number): void {
-    if (this.added > 0) return;
+  /** Makes room for so many entries while there are none: growing to it takes as long as filling it. */
+  private reserve(count: number): void {
     while (this.capacity < Math.min(count, this.window.ids))
       this.capacity = Math.min(2 * this.capacity, this.window.ids);
     this.entries = new Uint32Array(WORDS * this.capacity);
@@ -217,6 +254,13 @@ export class RecentIds {
       this.newest[bucket] = slot + 1;
     }
   }
+}
+
+/** How many events have an id of their own. */
+function idCount(ids: Uint32Array): number {
+  let count = 0;
+  for (let i = 0; i < ids.length; i += 2) if (ids[i] !== 0 || ids[i + 1] !== 0) count++;
+  return count;
 }
 
 /** As many as entries, or up to twice as many; a power of two. */

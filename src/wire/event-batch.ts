@@ -1,5 +1,6 @@
 import type { Position } from './cursor.js';
 import { FRAME_HEADER_BYTES, frameLength, type Frames } from './frames.js';
+import { concatenate } from './slab.js';
 
 /** Events of one topic as they are stored and sent: framed, each with its cursor. */
 export interface EventBatch extends Frames {
@@ -21,4 +22,18 @@ export function cutAfter(run: Run, position: Position): EventBatch {
   let at = 0;
   for (let i = 0; i < skipped; i++) at += FRAME_HEADER_BYTES + frameLength(run.bytes, at);
   return { bytes: run.bytes.subarray(at), count: run.count - skipped, last: run.last };
+}
+
+/** Makes one batch of consecutive ones of a topic. */
+export function joined(parts: readonly EventBatch[]): EventBatch {
+  if (parts.length === 1) return parts[0];
+  return {
+    bytes: concatenate(
+      parts.map((part) => part.bytes),
+      // Not a slab's (slab.ts): what is left of one in the tail would keep all of it once this was sent and dropped.
+      Buffer.allocUnsafeSlow(parts.reduce((sum, part) => sum + part.bytes.length, 0)),
+    ),
+    count: parts.reduce((sum, part) => sum + part.count, 0),
+    last: parts[parts.length - 1].last,
+  };
 }

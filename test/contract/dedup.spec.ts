@@ -1,8 +1,9 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { Commit } from '../../src/repository/append-queue.js';
+import type { EngineCommit } from '../../src/repository/engine.js';
+import { EventLog } from '../../src/repository/event-log.js';
 import type { EventRepository } from '../../src/repository/event-repository.js';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
-import { MemoryRepository } from '../../src/repository/memory-repository.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
+import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { IdHash } from '../../src/wire/id-hash.js';
 import { checked } from '../wire/events.js';
 import { temporaryDirectory } from '../support/service.js';
@@ -16,25 +17,29 @@ const engines: [string, (directory: string) => EventRepository | Promise<EventRe
   [
     'lmdb',
     (directory) =>
-      LmdbRepository.open({ directory, fsync: true, dedup: WINDOW, clock: testClock(() => now) }),
+      openLmdbLog({ directory, fsync: true, dedup: WINDOW, clock: testClock(() => now) }),
   ],
-  ['memory', () => new MemoryRepository({ dedup: WINDOW, clock: testClock(() => now) })],
+  [
+    'memory',
+    () => new EventLog(new MemoryEngine(), { dedup: WINDOW, clock: testClock(() => now) }),
+  ],
 ];
 
-class Failing extends MemoryRepository {
+class FailingEngine extends MemoryEngine {
   failing = false;
-  protected override commit(commit: Commit): Promise<void> {
+  override commit(commit: EngineCommit): Promise<void> {
     return this.failing ? Promise.reject(new Error('no')) : super.commit(commit);
   }
 }
 
 /** A log whose commits fail when the test says so. */
 function openFailing() {
-  const log = new Failing({ dedup: WINDOW, clock: testClock(() => now) });
+  const engine = new FailingEngine();
+  const log = new EventLog(engine, { dedup: WINDOW, clock: testClock(() => now) });
   onTestFinished(() => log.close());
   const append = (...ids: string[]) =>
     log.openWriter().append(checked(...ids.map((id) => ({ id, topic: 't' }))));
-  return { log, append };
+  return { engine, append };
 }
 
 describe.each(engines)('deduplication (%s)', (engine, openAt) => {
@@ -84,22 +89,22 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
   });
 
   it('does not know the id of an event whose commit failed', async () => {
-    const { log, append } = openFailing();
-    log.failing = true;
+    const { engine: disk, append } = openFailing();
+    disk.failing = true;
     await expect(append('a', 'b', 'a')).rejects.toThrow('no');
-    log.failing = false;
+    disk.failing = false;
     expect((await append('b', 'a')).duplicates).toBe(0);
     expect((await append('b', 'a')).duplicates).toBe(2);
   });
 
   it('is not narrowed by events that the log refused', async () => {
-    const { log, append } = openFailing();
+    const { engine: disk, append } = openFailing();
     const before = Array.from({ length: WINDOW.ids }, (_, i) => `before-${i}`);
     await append(...before);
-    log.failing = true;
+    disk.failing = true;
     const refused = Array.from({ length: 2 * WINDOW.ids }, (_, i) => `refused-${i}`);
     await expect(append(...refused)).rejects.toThrow('no');
-    log.failing = false;
+    disk.failing = false;
     expect((await append(...before, ...refused.slice(0, 10))).duplicates).toBe(WINDOW.ids);
   });
 
@@ -204,7 +209,9 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     const { append, log } = await open();
     for (let i = 0; i < 400; i++)
       await append(...Array.from({ length: 10 }, (_, k) => `${i}-${k}`));
-    const { store } = log as unknown as { store: { ids: { db: { getKeysCount(): number } } } };
-    expect(store.ids.db.getKeysCount()).toBeLessThan(200); // of 10 ids each, for 1,000 remembered
+    const { engine } = log as unknown as {
+      engine: { store: { ids: { db: { getKeysCount(): number } } } };
+    };
+    expect(engine.store.ids.db.getKeysCount()).toBeLessThan(200); // of 10 ids each, for 1,000 remembered
   });
 });

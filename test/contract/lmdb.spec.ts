@@ -2,7 +2,8 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { open as openLmdb } from 'lmdb';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import type { EventLog } from '../../src/repository/event-log.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { positionKey, readRunKey } from '../../src/repository/lmdb/run-key.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
 import { type Cursor, parseCursor } from '../../src/wire/cursor.js';
@@ -26,7 +27,7 @@ vi.mock('node:fs', async (importOriginal) => {
 for (const fsync of [true, false]) {
   eventRepositoryContract(
     `lmdb ${fsync ? 'with fsync' : 'without fsync'}`,
-    (directory) => LmdbRepository.open({ directory, fsync, clock: testClock(() => Date.now()) }),
+    (directory) => openLmdbLog({ directory, fsync, clock: testClock(() => Date.now()) }),
     {
       reopens: true,
       failWrites: () => {
@@ -39,14 +40,14 @@ for (const fsync of [true, false]) {
 
 describe('lmdb', () => {
   const endings: (() => Promise<unknown> | void)[] = [];
-  const opened = new Set<LmdbRepository>();
+  const opened = new Set<EventLog>();
 
-  async function open(directory: string, fsync: boolean): Promise<LmdbRepository> {
-    const log = await LmdbRepository.open({ directory, fsync });
+  async function open(directory: string, fsync: boolean): Promise<EventLog> {
+    const log = await openLmdbLog({ directory, fsync });
     opened.add(log);
     return log;
   }
-  async function close(log: LmdbRepository): Promise<void> {
+  async function close(log: EventLog): Promise<void> {
     opened.delete(log);
     await log.close();
   }
@@ -64,7 +65,7 @@ describe('lmdb', () => {
   it('remembers at a restart by how much the clock was ahead of the log', async () => {
     const directory = newDirectory();
     const clock = { ...testClock(() => Date.now()), lag: () => 3_600_000 };
-    const before = await LmdbRepository.open({ directory, fsync: false, clock });
+    const before = await openLmdbLog({ directory, fsync: false, clock });
     const begun = Date.now();
     const { last } = await before.openWriter().append(checked({ topic: 't' }));
     await before.close();
@@ -205,7 +206,7 @@ describe('lmdb', () => {
     const directory = newDirectory();
     const file = join(directory, 'log', 'data.mdb');
     const backup = join(newDirectory(), 'backup');
-    const append = async (log: LmdbRepository, id: string) =>
+    const append = async (log: EventLog, id: string) =>
       (await log.openWriter().append(checked({ topic: 't', id }))).last;
     let log = await open(directory, true);
     const kept = await append(log, 'kept');
@@ -240,7 +241,7 @@ describe('lmdb', () => {
     await close(again);
 
     const retention = { ...KEEP_ALL, maxBytes: 65_000 };
-    const limited = await LmdbRepository.open({ directory, fsync: true, retention });
+    const limited = await openLmdbLog({ directory, fsync: true, retention });
     opened.add(limited);
     await limited.openWriter().append(checked({ topic: 't', id: 'newer', body: bodies[2] }));
     const floor = await limited.floor('t');
@@ -252,7 +253,7 @@ describe('lmdb', () => {
     const root = openLmdb({ path: join(directory, 'log'), maxDbs: 8 });
     await root.openDB({ name: 'meta', encoding: 'json' }).put('format', 3);
     await root.close();
-    await expect(LmdbRepository.open({ directory, fsync: true })).rejects.toThrow(/format 3/);
+    await expect(openLmdbLog({ directory, fsync: true })).rejects.toThrow(/format 3/);
   });
 });
 

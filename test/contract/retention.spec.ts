@@ -1,8 +1,9 @@
 import * as fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type EventRepository, EventsRemovedError } from '../../src/repository/event-repository.js';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
-import { MemoryRepository } from '../../src/repository/memory-repository.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
+import { EventLog } from '../../src/repository/event-log.js';
+import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import type { DedupWindow } from '../../src/repository/recent-ids.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { checked, eventsIn } from '../wire/events.js';
@@ -21,7 +22,7 @@ const engines: [string, Open][] = [
   [
     'lmdb',
     (directory, retention, dedup) =>
-      LmdbRepository.open({
+      openLmdbLog({
         directory,
         fsync: false,
         retention,
@@ -32,13 +33,16 @@ const engines: [string, Open][] = [
   [
     'memory',
     (_directory, retention, dedup) =>
-      new MemoryRepository({ retention, dedup, clock: testClock(() => now) }),
+      new EventLog(new MemoryEngine(), { retention, dedup, clock: testClock(() => now) }),
   ],
 ];
 
 interface Counted {
   getKeysCount(): number;
 }
+
+/** What a log keeps its runs in. */
+const engineOf = (log: EventRepository) => (log as unknown as { engine: unknown }).engine;
 
 /** The ids of a topic's events after its floor, which must be all that is held, in order. */
 async function held(log: EventRepository, topic: string): Promise<string[]> {
@@ -190,7 +194,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
       await log.openWriter().append(checked({ topic: `t${i % 7}`, id: String(i) }));
       now += 500;
     }
-    const { removed, store } = log as unknown as {
+    const { removed, store } = engineOf(log) as {
       removed?: unknown[];
       store?: Record<'removedIds' | 'ids', { db: Counted }>;
     };
@@ -278,12 +282,10 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
         await append('big', hasIds ? String(i) : '');
         now += 10;
       }
-      const { store } = log as unknown as {
-        store: { retention: { order: Counted }; ids: { db: Counted } };
-      };
+      const { store } = engineOf(log) as { store: Record<'commits' | 'ids', { db: Counted }> };
       expect(await held(log, 'small')).toEqual(['a']);
       expect((await held(log, 'big')).length).toBeLessThan(12);
-      expect(store.retention.order.getKeysCount()).toBeLessThan(100);
+      expect(store.commits.db.getKeysCount()).toBeLessThan(100);
       expect(store.ids.db.getKeysCount()).toBeLessThan(300);
     }
   });
@@ -311,14 +313,14 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     for (let i = 0; i < small.length; i += 1_000)
       await log.openWriter().append(checked(...small.slice(i, i + 1_000)));
     const large = { topic: 'large', body: 'x'.repeat(2 ** 19) };
-    const { heldBytes } = log as unknown as { heldBytes: number };
-    expect(heldBytes).toBeGreaterThan(0.8 * maxBytes);
+    const engine = engineOf(log) as { heldBytes: number };
+    expect(engine.heldBytes).toBeGreaterThan(0.8 * maxBytes);
     for (let i = 0; i < 40; i++) {
       const four = Array.from({ length: 4 }, () => ({ ...large, id: '' }));
       await log.openWriter().append(checked(...four));
       // The slack, what is owed at most, and what came.
       const most = maxBytes * (1 + 1 / 64) + 4 * 2 ** 20 + 4 * 2 ** 20;
-      expect((log as unknown as { heldBytes: number }).heldBytes).toBeLessThan(most);
+      expect(engine.heldBytes).toBeLessThan(most);
     }
   });
 

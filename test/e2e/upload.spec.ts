@@ -4,9 +4,10 @@ import { describe, expect, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, take, upload } from '../support/client.js';
 import { Uploads } from '../../src/feed/upload.js';
-import type { Commit } from '../../src/repository/append-queue.js';
+import type { EngineCommit } from '../../src/repository/engine.js';
+import { EventLog } from '../../src/repository/event-log.js';
 import { AppendError } from '../../src/repository/event-repository.js';
-import { MemoryRepository } from '../../src/repository/memory-repository.js';
+import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { eventFrames } from '../support/frames.js';
 import { RawClient } from '../support/raw-client.js';
 import { runService } from '../support/service.js';
@@ -180,7 +181,7 @@ test('a corrupt compressed message ends an upload like any bad event, after thos
 });
 
 test('an upload ends at the most events that its result can count, and says how many are stored', async () => {
-  const repository = new MemoryRepository();
+  const repository = new EventLog(new MemoryEngine());
   async function* frames() {
     yield {
       pieces: [eventFrames(...Array.from({ length: 10 }, (_, i) => event(String(i)))).bytes],
@@ -198,14 +199,14 @@ test.each<['refused' | 'storage-full', string]>([
   ['refused', 'INSERT_FAILED'],
   ['storage-full', 'STORAGE_FULL'],
 ])('a store that says %s ends an upload with %s', async (reason, expected) => {
-  class Failing extends MemoryRepository {
-    protected override commit(commit: Commit): Promise<void> {
+  class FailingEngine extends MemoryEngine {
+    override commit(commit: EngineCommit): Promise<void> {
       if (commit.runs.some((run) => run.first > 2))
         return Promise.reject(new AppendError(reason, 'no'));
       return super.commit(commit);
     }
   }
-  const repository = new Failing();
+  const repository = new EventLog(new FailingEngine());
   const more = Promise.withResolvers<void>();
   async function* frames() {
     yield { pieces: [eventFrames(event('a'), event('b')).bytes] };

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
 import { Child } from '../support/child.js';
 import { randomFrom } from '../support/random.js';
@@ -32,7 +32,7 @@ interface Moment {
 /** A log that grows, is cut by retention, and is copied between commits. */
 async function moments(random: Random, child: Child<Methods>): Promise<Moment[]> {
   const directory = temporaryDirectory();
-  const log = await LmdbRepository.open({
+  const log = await openLmdbLog({
     directory,
     fsync: false,
     dedup: { ids: 1_000, milliseconds: 3_600_000 },

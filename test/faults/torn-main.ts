@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import type { EventLog } from '../../src/repository/event-log.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
 import { readAll } from '../contract/reading.js';
 import { answer } from '../support/child-main.js';
@@ -19,7 +20,7 @@ export type Methods = typeof methods;
 const LITTLE = { ...KEEP_ALL, maxBytes: 40_000 };
 const dedup = { ids: 1_000, milliseconds: 3_600_000 };
 
-async function contentsOf(log: LmdbRepository, topics: readonly string[]): Promise<Contents> {
+async function contentsOf(log: EventLog, topics: readonly string[]): Promise<Contents> {
   const floors: number[] = [];
   const digests: string[] = [];
   for (const topic of topics) {
@@ -36,7 +37,7 @@ async function contentsOf(log: LmdbRepository, topics: readonly string[]): Promi
 const methods = {
   /** Reads all of a log. */
   async read(directory: string, topics: readonly string[]): Promise<Contents> {
-    const log = await LmdbRepository.open({ directory, fsync: false, dedup });
+    const log = await openLmdbLog({ directory, fsync: false, dedup });
     const contents = await contentsOf(log, topics);
     await log.close();
     return contents;
@@ -52,9 +53,9 @@ const methods = {
     topics: readonly string[],
     resent: readonly string[],
   ): Promise<{ refused: string } | (Contents & { duplicates: number })> {
-    let log: LmdbRepository;
+    let log: EventLog;
     try {
-      log = await LmdbRepository.open({ directory, fsync: false, dedup });
+      log = await openLmdbLog({ directory, fsync: false, dedup });
     } catch (error) {
       return { refused: (error as Error).message };
     }
@@ -64,7 +65,7 @@ const methods = {
     const { duplicates } = await writer.append(checked(...events));
     await log.close();
 
-    const limited = await LmdbRepository.open({
+    const limited = await openLmdbLog({
       directory,
       fsync: false,
       dedup,
@@ -76,7 +77,7 @@ const methods = {
         checked(...topics.map((topic) => ({ topic, body: 'new'.repeat(1 + 57 * i) }))),
       );
     await limited.close();
-    const last = await LmdbRepository.open({ directory, fsync: false, dedup });
+    const last = await openLmdbLog({ directory, fsync: false, dedup });
     await contentsOf(last, topics);
     await last.close();
     return { ...contents, duplicates };

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { AppendQueue, type QueueStart, type StoredRun } from '../../src/repository/append-queue.js';
+import { AppendQueue, type QueueStart } from '../../src/repository/append-queue.js';
 import { Epochs } from '../../src/repository/epochs.js';
 import { AppendError, type EventWriter } from '../../src/repository/event-repository.js';
+import { bytesOf, type StoredRun } from '../../src/repository/stored-run.js';
 import { formatCursor, MAX_POSITION } from '../../src/wire/cursor.js';
 import { RUN_BYTES } from '../../src/wire/event-batch.js';
 import { checked, eventsIn } from '../wire/events.js';
@@ -87,8 +88,6 @@ class Store {
 
 const idsOf = (runs: readonly StoredRun[]) =>
   runs.flatMap(({ bytes }) => eventsIn(bytes).map(({ id }) => id));
-const bytesOf = (runs: readonly StoredRun[]) =>
-  runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
 
 /** Whether it is settled by now, without waiting for anything that is not at hand. */
 async function isSettled(promise: Promise<unknown>): Promise<boolean> {

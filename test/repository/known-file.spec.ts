@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { ids, readAll } from '../contract/reading.js';
 import { temporaryDirectory } from '../contract/temporary.js';
 import { LogProcess } from './log-process.js';
@@ -61,7 +61,7 @@ function damage(directory: string): void {
 }
 
 async function open(directory: string, fsync = true): Promise<string[]> {
-  const log = await LmdbRepository.open({ directory, fsync });
+  const log = await openLmdbLog({ directory, fsync });
   try {
     return ids(await readAll(log, 't'));
   } finally {

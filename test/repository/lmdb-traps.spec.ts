@@ -14,7 +14,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it, type TestContext } from 'vitest';
 import { open as openLmdb } from 'lmdb';
 import { checkedMeta } from '../../src/repository/lmdb/log-check.js';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import type { EventLog } from '../../src/repository/event-log.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { LogFile } from '../../src/repository/lmdb/log-file.js';
 import { TreeCheck } from '../../src/repository/lmdb/tree-check.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
@@ -59,7 +60,7 @@ describe('trap: a record is readable before it is durable', () => {
 
   it('nothing is seen, and head does not move, until the flush is over', async (context) => {
     const directory = newDirectory();
-    const before = await LmdbRepository.open({ directory, fsync: true });
+    const before = await openLmdbLog({ directory, fsync: true });
     await before.openWriter().append(checked({ topic: 't', id: 'before' }));
     await before.close();
 
@@ -85,7 +86,7 @@ describe('trap: a record is readable before it is durable', () => {
     // Nor is it in the file for those who look there: a copy, or the process after a crash.
     const copy = join(newDirectory(), 'copy');
     cpSync(directory, copy, { recursive: true });
-    const copied = await LmdbRepository.open({ directory: copy, fsync: true });
+    const copied = await openLmdbLog({ directory: copy, fsync: true });
     expect(ids(await readAll(copied, 't'))).toEqual(['before']);
     await copied.close();
 
@@ -167,7 +168,7 @@ describe('trap: a full disk shows as EIO, and a second rejection ends the proces
     expect(await log.call('append', 'd', 't', ['yes'])).toHaveProperty('stored');
     await log.call('close');
 
-    const again = await LmdbRepository.open({ directory, fsync: true });
+    const again = await openLmdbLog({ directory, fsync: true });
     endings.push(() => again.close());
     expect(ids(await readAll(again, 't'))).toEqual([...stored, 'yes']);
   });
@@ -231,7 +232,7 @@ describe('trap: a full disk shows as EIO, and a second rejection ends the proces
       expect(ids(events)).toEqual([...stored, 'yes']);
       await log.call('close');
 
-      const again = await LmdbRepository.open({ directory, fsync });
+      const again = await openLmdbLog({ directory, fsync });
       endings.push(() => again.close());
       const reread = await readAll(again, 't');
       expect(reread.map(({ cursor }) => cursor)).toEqual(events.map(({ cursor }) => cursor));
@@ -282,23 +283,23 @@ describe('trap: two processes open one directory without complaint', () => {
     await first.kill();
     await second.call('open', directory, true);
     expect(ids((await second.call('look', 't')).events)).toEqual(['1']);
-    await expect(LmdbRepository.open({ directory, fsync: true })).rejects.toThrow(REFUSED);
+    await expect(openLmdbLog({ directory, fsync: true })).rejects.toThrow(REFUSED);
   });
 
   it('a second log in one process is refused, until the first is closed', async () => {
     const directory = newDirectory();
-    const first = await LmdbRepository.open({ directory, fsync: true });
-    await expect(LmdbRepository.open({ directory, fsync: true })).rejects.toThrow(REFUSED);
+    const first = await openLmdbLog({ directory, fsync: true });
+    await expect(openLmdbLog({ directory, fsync: true })).rejects.toThrow(REFUSED);
     // Another name for it makes no difference; nor does it that the second was refused and went away.
     await expect(
-      LmdbRepository.open({
+      openLmdbLog({
         directory: join(directory, '..', directory.split('/').at(-1)!),
         fsync: true,
       }),
     ).rejects.toThrow(REFUSED);
     await first.openWriter().append(checked({ topic: 't', id: '1' }));
     await first.close();
-    const second = await LmdbRepository.open({ directory, fsync: true });
+    const second = await openLmdbLog({ directory, fsync: true });
     expect(ids(await readAll(second, 't'))).toEqual(['1']);
     await second.close();
   });
@@ -308,15 +309,15 @@ describe('trap: a held read transaction grows the file', () => {
   const APPENDS = 400;
 
   /** The size of the file after appends, with something done between them. */
-  async function grownTo(between: (log: LmdbRepository) => unknown): Promise<number> {
+  async function grownTo(between: (log: EventLog) => unknown): Promise<number> {
     const directory = newDirectory();
-    let log = await LmdbRepository.open({ directory, fsync: false });
+    let log = await openLmdbLog({ directory, fsync: false });
     for (let i = 0; i < 20; i++)
       await log.openWriter().append(checked({ topic: 't' }, { topic: 'u' }));
     await log.close();
 
     // Nothing is in the tail now: reads from the start go to the file.
-    log = await LmdbRepository.open({ directory, fsync: false });
+    log = await openLmdbLog({ directory, fsync: false });
     const writer = log.openWriter();
     for (let i = 0; i < APPENDS; i++) {
       const append = writer.append(checked({ topic: 't', body: 'x'.repeat(100) }));
@@ -342,7 +343,7 @@ describe('trap: a held read transaction grows the file', () => {
 
   it('what was read is a copy: nothing that happens later changes it, not even closing the log', async () => {
     const directory = newDirectory();
-    let log = await LmdbRepository.open({ directory, fsync: false });
+    let log = await openLmdbLog({ directory, fsync: false });
     const sizes = [0, 100, 1_000, 5_000, 40_000, 300_000, 3 * MIB];
     for (const size of sizes) {
       const body = 'x'.repeat(size);
@@ -350,7 +351,7 @@ describe('trap: a held read transaction grows the file', () => {
     }
     await log.close();
 
-    log = await LmdbRepository.open({ directory, fsync: false });
+    log = await openLmdbLog({ directory, fsync: false });
     const read = (after: number, maxBytes: number) => {
       const { bytes } = log.read('t', after, maxBytes)!;
       return { after, maxBytes, bytes, snapshot: Buffer.from(bytes) };
@@ -414,7 +415,7 @@ describe('trap: a page is as large as the operating system has it', () => {
 describe('trap: each commit goes through all holes of the file', () => {
   it('what is removed leaves few of them, whatever the sizes, and what comes in fits them', async () => {
     const directory = newDirectory();
-    const log = await LmdbRepository.open({
+    const log = await openLmdbLog({
       directory,
       fsync: false,
       dedup: { ids: 2_000, milliseconds: 60_000 },

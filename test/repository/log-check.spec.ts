@@ -1,14 +1,14 @@
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { checkFile } from '../../src/repository/lmdb/log-check.js';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { LogFile } from '../../src/repository/lmdb/log-file.js';
 import { temporaryDirectory } from '../contract/temporary.js';
 
 it('an error of the file system is not told as damage, and names the file', async () => {
   const { path: directory, remove } = temporaryDirectory();
   onTestFinished(remove);
-  await (await LmdbRepository.open({ directory, fsync: false })).close();
+  await (await openLmdbLog({ directory, fsync: false })).close();
   const path = join(directory, 'log', 'data.mdb');
   const file = LogFile.open(path, directory);
   // Every read of it fails, with EBADF.

@@ -1,5 +1,6 @@
 import { AppendError, type EventWriter } from '../../src/repository/event-repository.js';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import type { EventLog } from '../../src/repository/event-log.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { formatCursor } from '../../src/wire/cursor.js';
 import { type Seen, readAll } from '../contract/reading.js';
@@ -10,7 +11,7 @@ export type Outcome = { stored: string } | { refused: AppendError['reason']; mes
 
 export type Methods = typeof methods;
 
-let log: LmdbRepository;
+let log: EventLog;
 const writers = new Map<string, EventWriter>();
 
 const methods = {
@@ -19,7 +20,7 @@ const methods = {
     fsync: boolean,
     limits: Partial<RetentionLimits> = {},
   ): Promise<void> {
-    log = await LmdbRepository.open({ directory, fsync, retention: { ...KEEP_ALL, ...limits } });
+    log = await openLmdbLog({ directory, fsync, retention: { ...KEEP_ALL, ...limits } });
   },
 
   /** Resolves when they are stored, or refused. */

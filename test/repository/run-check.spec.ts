@@ -2,7 +2,8 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Database, open as openLmdb } from 'lmdb';
 import { afterEach, describe, expect, it } from 'vitest';
-import { LmdbRepository } from '../../src/repository/lmdb/lmdb-repository.js';
+import type { EventLog } from '../../src/repository/event-log.js';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { pieceKey, readRunKey, readTopic } from '../../src/repository/lmdb/run-key.js';
 import { ids, readAll } from '../contract/reading.js';
 import { temporaryDirectory } from '../contract/temporary.js';
@@ -22,7 +23,7 @@ interface Tables {
 async function changedLog(change: (tables: Tables) => unknown): Promise<string> {
   const { path: directory, remove } = temporaryDirectory();
   endings.push(remove);
-  const log = await LmdbRepository.open({ directory, fsync: false });
+  const log = await openLmdbLog({ directory, fsync: false });
   const writer = log.openWriter();
   for (const [topic, id, size] of [
     ['t', 'a', 10],
@@ -48,8 +49,7 @@ async function changedLog(change: (tables: Tables) => unknown): Promise<string> 
   return directory;
 }
 
-const open = (directory: string): Promise<LmdbRepository> =>
-  LmdbRepository.open({ directory, fsync: false });
+const open = (directory: string): Promise<EventLog> => openLmdbLog({ directory, fsync: false });
 
 /** The key of a topic's i-th run. */
 function runOf({ runs }: Tables, topic: string, i: number): Buffer {

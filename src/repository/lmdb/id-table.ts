@@ -1,7 +1,7 @@
 import type { Database } from 'lmdb';
 import type { Position } from '../../wire/cursor.js';
-import type { Commit } from '../append-queue.js';
-import type { DedupWindow, RecentIds } from '../recent-ids.js';
+import type { EngineCommit } from '../engine.js';
+import type { CommitIds } from '../recent-ids.js';
 import { positionKey, readPositionKey } from './run-key.js';
 import { PAGE_VALUE_BYTES } from './run-table.js';
 
@@ -15,34 +15,16 @@ export class IdTable {
   /** Put since records were looked at for removal. */
   private records = 0;
 
-  constructor(
-    private readonly db: Database<Buffer, Buffer>,
-    private readonly window: DedupWindow,
-    private readonly recent: RecentIds,
-  ) {}
+  constructor(private readonly db: Database<Buffer, Buffer>) {}
 
-  /** Remembers the newest ids, by a time of the log's. */
-  recall(now: number): void {
-    const records: { first: Position; storedAt: number; ids: Uint32Array }[] = [];
-    let left = this.window.ids;
-    for (const { key, value } of this.db.getRange({ reverse: true })) {
-      const found = { first: readPositionKey(key), ...readRecord(value) };
-      if (left <= 0 || found.storedAt < now - this.window.milliseconds) break;
-      records.push(found);
-      left -= idCount(found.ids);
-    }
-    this.recent.reserve(this.window.ids - left);
-    for (const { first, storedAt, ids } of records.toReversed()) {
-      for (let i = 0; i < ids.length; i += 2) {
-        if (ids[i] !== 0 || ids[i + 1] !== 0)
-          this.recent.add(ids[i], ids[i + 1], first + i / 2, storedAt);
-      }
-    }
+  *newestFirst(): Iterable<CommitIds> {
+    for (const { key, value } of this.db.getRange({ reverse: true }))
+      yield { first: readPositionKey(key), ...readRecord(value) };
   }
 
-  /** To be called within a batch. */
-  put({ runs, ids }: Commit): void {
-    if (this.window.ids === 0 || runs.length === 0) return;
+  /** Call within a batch. */
+  put({ runs, ids, horizon }: EngineCommit): void {
+    if (ids.length === 0) return;
     const { first, storedAt } = runs[0];
     const all = joined(ids);
     for (let at = 0; at < all.length; at += 2 * IDS_OF_RECORD) {
@@ -50,29 +32,21 @@ export class IdTable {
       void this.db.put(positionKey(first + at / 2), record(storedAt, part));
       this.records++;
     }
-    if (this.records >= FORGET_EVERY) this.forget(storedAt);
+    if (this.records >= FORGET_EVERY) this.forget(horizon.position);
   }
 
-  /** Removes records of which no id is needed any more: more than were put. */
-  private forget(now: number): void {
-    const oldest = this.recent.oldest(now);
+  /** Removes records of events before a position: more than were put since the last time. */
+  private forget(position: Position): void {
     const limit = 2 * this.records;
     this.records = 0;
     // A record ends where the next one begins.
     let previous: Buffer | undefined;
     for (const key of this.db.getKeys({ limit })) {
-      if (readPositionKey(key) > oldest) break;
+      if (readPositionKey(key) > position) break;
       if (previous) void this.db.remove(previous);
       previous = key;
     }
   }
-}
-
-/** Those that are remembered: not of events without an id of their own. */
-function idCount(ids: Uint32Array): number {
-  let count = 0;
-  for (let i = 0; i < ids.length; i += 2) if (ids[i] !== 0 || ids[i + 1] !== 0) count++;
-  return count;
 }
 
 /** The time of a commit, then the id hashes of some of its events, in order of position. */

@@ -40,7 +40,7 @@ export async function checkEvents(
   epochs: Epochs,
   notices: Notices,
 ): Promise<void> {
-  const floorOf = (topic: string): Position => store.retention.floor(topic);
+  const floorOf = (topic: string): Position => store.floor(topic);
   try {
     const check = checkRuns(store.runs, epochs, store.head(), floorOf);
     await runCheck(`checking the events of ${file.path}`, check, notices);

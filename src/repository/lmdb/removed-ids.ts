@@ -1,8 +1,9 @@
 import type { Database } from 'lmdb';
 import type { Position } from '../../wire/cursor.js';
-import { framedId, framedIds } from '../deduplication.js';
-import type { RecentIds } from '../recent-ids.js';
-import { positionKey, readPositionKey, type RunKey } from './run-key.js';
+import { framedId, framedIds } from '../framed-ids.js';
+import { type DedupHorizon, isRemembered } from '../recent-ids.js';
+import type { HeldRun } from '../stored-run.js';
+import { positionKey, readPositionKey } from './run-key.js';
 
 /** All of a key but the topic: 0, the first position, the last position and the time of the newest run. */
 const FIXED_BYTES = 1 + 6 + 6 + 6;
@@ -23,37 +24,21 @@ export class RemovedIds {
      * then their ids, framed.
      */
     private readonly db: Database<Buffer, Buffer>,
-    private readonly recent: RecentIds,
   ) {}
 
-  /**
-   * Keeps the ids of runs that are removed, of those that are remembered. To be called within the batch that
-   * removes them.
-   *
-   * @param bytesOf the events of one of the runs, good until the next are asked for
-   */
-  keep(
-    topic: string,
-    runs: readonly RunKey[],
-    now: number,
-    bytesOf: (run: number) => Buffer,
-  ): void {
-    runs.forEach((run, i) => {
-      if (!this.recent.isRemembered(run.last, run.storedAt, now)) return;
-      // A record a run, which nearly always fits on one page of LMDB (run-table.ts).
-      void this.db.put(keyOf(topic, run.first, run), record(run, bytesOf(i)));
-    });
+  /** Keeps the ids of a run: a record, which nearly always fits on one page of LMDB (run-table.ts). Call within a batch. */
+  put(topic: string, run: HeldRun, events: Buffer): void {
+    void this.db.put(keyOf(topic, run.first, run), record(run, events));
   }
 
-  /** Looks at a few records, and drops those that are remembered no more. To be called within a batch. */
-  forget(now: number, atMost: number): void {
+  /** Looks at a few records, round and round, and drops those beyond the horizon. Call within a batch. */
+  forget(horizon: DedupHorizon, atMost: number): void {
     let seen = 0;
     const range = { start: this.lookedAt, exclusiveStart: this.lookedAt !== undefined };
     for (const key of this.db.getKeys({ ...range, limit: atMost })) {
       seen++;
       this.lookedAt = key;
-      const { last, storedAt } = readKey(key);
-      if (!this.recent.isRemembered(last, storedAt, now)) void this.db.remove(key);
+      if (!isRemembered(readKey(key), horizon)) void this.db.remove(key);
     }
     if (seen < atMost) this.lookedAt = undefined;
   }
@@ -71,7 +56,7 @@ export class RemovedIds {
   }
 }
 
-function record({ first, count }: RunKey, events: Buffer): Buffer {
+function record({ first, count }: HeldRun, events: Buffer): Buffer {
   const head = Buffer.allocUnsafe(1 + RUN_ENTRY_BYTES);
   head[0] = 1;
   head.writeUIntBE(first, 1, 6);
@@ -95,12 +80,12 @@ function idIn(value: Buffer, position: Position): Buffer | undefined {
 function keyOf(
   topic: string,
   first: Position,
-  { last, storedAt }: Pick<RunKey, 'last' | 'storedAt'>,
+  { last, storedAt }: Pick<HeldRun, 'last' | 'storedAt'>,
 ): Buffer {
   return Buffer.concat([Buffer.from(`${topic}\0`), ...[first, last, storedAt].map(positionKey)]);
 }
 
-function readKey(key: Buffer): Pick<RunKey, 'last' | 'storedAt'> {
+function readKey(key: Buffer): Pick<HeldRun, 'last' | 'storedAt'> {
   const at = key.length - FIXED_BYTES + 1;
   return {
     last: readPositionKey(key.subarray(at + 6)),

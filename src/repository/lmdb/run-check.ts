@@ -1,8 +1,9 @@
 import { type Position, stampCursors } from '../../wire/cursor.js';
 import { FRAME_HEADER_BYTES, frameLength } from '../../wire/frames.js';
 import type { Epochs } from '../epochs.js';
+import type { HeldRun } from '../stored-run.js';
 import { DamageError } from './damage.js';
-import { readTopic, type RunKey } from './run-key.js';
+import { readTopic } from './run-key.js';
 import type { RunTable } from './run-table.js';
 
 /** The number of runs that are read between two yields. */
@@ -23,7 +24,7 @@ export function* checkRuns(
 ): Generator<number> {
   let bytes = 0;
   let pieces = 0;
-  let before: (RunKey & { topic: string }) | undefined;
+  let before: (HeldRun & { topic: string }) | undefined;
   let last: Buffer | undefined;
   for (;;) {
     let isEnd = true;
@@ -58,7 +59,7 @@ export function* checkRuns(
 }
 
 /** Throws if a run's bytes are not as many whole frames as its key says, each with its own cursor. */
-function checkEvents({ first, count, size }: RunKey, bytes: Buffer, epoch: string): void {
+function checkEvents({ first, count, size }: HeldRun, bytes: Buffer, epoch: string): void {
   let events = 0;
   let at = 0;
   for (; at + FRAME_HEADER_BYTES <= size && events < count; events++)

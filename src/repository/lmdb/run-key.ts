@@ -1,30 +1,18 @@
-import type { Position } from '../../wire/cursor.js';
-import type { StoredRun } from '../append-queue.js';
-
-/** All that is known of a stored run but its bytes, which are the record's value. */
-export interface RunKey {
-  readonly first: Position;
-  readonly last: Position;
-  readonly count: number;
-  readonly storedAt: number;
-  readonly size: number;
-  /** How many events, and bytes of them, the topic had stored before this run. */
-  readonly ordinal: number;
-  readonly offset: number;
-}
+import { MAX_POSITION, type Position } from '../../wire/cursor.js';
+import type { HeldRun } from '../stored-run.js';
 
 // topic, 0, first (6 bytes), count (4), storedAt (6), size (4), ordinal (6), offset (6); big-endian, so that a
 // topic's runs sort by position. No topic has a 0 in it.
 const FIXED_BYTES = 1 + 6 + 4 + 6 + 4 + 6 + 6;
 
-export function runKey(run: StoredRun, ordinal: number, offset: number): Buffer {
-  const key = startKey(run.topic, run.first);
+export function runKey(topic: string, run: HeldRun): Buffer {
+  const key = startKey(topic, run.first);
   const at = key.length - 26;
   key.writeUInt32BE(run.count, at);
   key.writeUIntBE(run.storedAt, at + 4, 6);
-  key.writeUInt32BE(run.bytes.length, at + 10);
-  key.writeUIntBE(ordinal, at + 14, 6);
-  key.writeUIntBE(offset, at + 20, 6);
+  key.writeUInt32BE(run.size, at + 10);
+  key.writeUIntBE(run.ordinal, at + 14, 6);
+  key.writeUIntBE(run.offset, at + 20, 6);
   return key;
 }
 
@@ -42,11 +30,16 @@ export function afterTopicKey(topic: string): Buffer {
   return Buffer.from(`${topic}\u0001`);
 }
 
+/** Sorts after every run of the topic that starts at or before a position, and before all others. */
+export function afterRunKey(topic: string, position: Position): Buffer {
+  return position < MAX_POSITION ? startKey(topic, position + 1) : afterTopicKey(topic);
+}
+
 export function readTopic(key: Buffer): string {
   return key.toString('utf8', 0, key.length - FIXED_BYTES);
 }
 
-export function readRunKey(key: Buffer): RunKey {
+export function readRunKey(key: Buffer): HeldRun {
   const at = key.length - FIXED_BYTES + 1;
   const first = key.readUIntBE(at, 6);
   const count = key.readUInt32BE(at + 6);

@@ -1,16 +1,16 @@
 import type { Database } from 'lmdb';
-import type { Position } from '../../wire/cursor.js';
-import { cutAfter, type EventBatch } from '../../wire/event-batch.js';
-import type { StoredRun } from '../append-queue.js';
-import { joined } from '../tail.js';
+import { MAX_POSITION, type Position } from '../../wire/cursor.js';
+import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
+import type { RunIndex } from '../engine.js';
+import { type HeldRun, heldRun, type StoredRun } from '../stored-run.js';
 import { DamageError } from './damage.js';
 import {
+  afterRunKey,
   afterTopicKey,
   pieceKey,
   readRunKey,
   readTopic,
   runKey,
-  type RunKey,
   startKey,
 } from './run-key.js';
 
@@ -22,9 +22,9 @@ import {
 export const PAGE_VALUE_BYTES = 4_072;
 
 /** Each run of events as a record: what is known of it in the key, its bytes the value, the rest of them in pieces. */
-export class RunTable {
-  /** Where each topic of the commit that is being made goes on: its records can't be read yet. */
-  private readonly ends = new Map<string, { ordinal: number; offset: number }>();
+export class RunTable implements RunIndex {
+  /** The newest run of each topic in the commit that is being made: its records can't be read yet. */
+  private readonly newestPut = new Map<string, HeldRun>();
 
   constructor(
     private readonly db: Database<Buffer, Buffer>,
@@ -32,36 +32,37 @@ export class RunTable {
     private readonly pieces: Database<Buffer, Buffer>,
   ) {}
 
-  /** To be called within one batch. */
+  /** Call within one batch. */
   put(runs: readonly StoredRun[]): void {
-    this.ends.clear();
+    this.newestPut.clear();
     for (const run of runs) {
-      const { topic, first, count, bytes } = run;
-      const { ordinal, offset } = this.ends.get(topic) ?? this.endOf(topic);
-      this.ends.set(topic, { ordinal: ordinal + count, offset: offset + bytes.length });
+      const { topic, first, bytes } = run;
+      const held = heldRun(run, this.newestPut.get(topic) ?? this.newest(topic, MAX_POSITION));
+      this.newestPut.set(topic, held);
       const [head, ...rest] = piecesOf(bytes);
-      void this.db.put(runKey(run, ordinal, offset), head);
+      void this.db.put(runKey(topic, held), head);
       for (const [i, piece] of rest.entries()) void this.pieces.put(pieceKey(first, i), piece);
     }
   }
 
-  /** The keys of a topic's runs that start up to a position, the oldest first. */
-  oldestKeys(topic: string, upTo: Position): Iterable<Buffer> {
-    return this.db.getKeys({ start: startKey(topic, 0), end: startKey(topic, upTo + 1) });
+  *upTo(topic: string, position: Position): Iterable<HeldRun> {
+    for (const key of this.db.getKeys({
+      start: startKey(topic, 0),
+      end: afterRunKey(topic, position),
+    }))
+      yield readRunKey(key);
   }
 
-  /** The next topic that holds something, in the order of their bytes; the first one after undefined. */
-  topicAfter(topic: string | undefined): string | undefined {
-    const start = topic === undefined ? undefined : afterTopicKey(topic);
-    for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);
-    return undefined;
+  *topics(after: string | undefined): Iterable<string> {
+    for (let topic = this.topicAfter(after); topic !== undefined; topic = this.topicAfter(topic))
+      yield topic;
   }
 
   /** Runs in the order of their keys, from the first or after one; each value is good until the next is asked for. */
   *after(
     start: Buffer | undefined,
     limit: number,
-  ): Iterable<{ key: Buffer; run: RunKey; value: Buffer; pieceCount: number }> {
+  ): Iterable<{ key: Buffer; run: HeldRun; value: Buffer; pieceCount: number }> {
     const range = { start, exclusiveStart: start !== undefined, limit };
     for (const { key, value } of this.db.getRange(range)) {
       const run = readRunKey(key);
@@ -75,21 +76,21 @@ export class RunTable {
     return (this.pieces.getStats() as { entryCount: number }).entryCount;
   }
 
-  /** The bytes of a run that is there; good until the next are asked for. */
-  bytesOf(key: Buffer): Buffer {
-    return this.whole(readRunKey(key), this.db.getBinaryFast(key)!);
+  /** Returns the bytes of a run that is held; good until the next call. */
+  bytesOf(topic: string, run: HeldRun): Buffer {
+    return this.whole(run, this.db.getBinaryFast(runKey(topic, run))!);
   }
 
-  /** To be called within a batch. */
-  remove(key: Buffer): void {
-    void this.db.remove(key);
-    const { first, size } = readRunKey(key);
+  /** Call within a batch. */
+  remove(topic: string, run: HeldRun): void {
+    const { first, size } = run;
+    void this.db.remove(runKey(topic, run));
     for (let i = 0; (i + 1) * PAGE_VALUE_BYTES < size; i++)
       void this.pieces.remove(pieceKey(first, i));
   }
 
-  /** Events after a position and up to the head: what leaves here is a copy. */
-  read(topic: string, after: Position, head: Position, maxBytes: number): EventBatch | undefined {
+  /** What leaves here is a copy. */
+  read(topic: string, after: Position, upTo: Position, maxBytes: number): EventBatch | undefined {
     const parts: EventBatch[] = [];
     let bytes = 0;
     const holding = this.newest(topic, after);
@@ -102,7 +103,7 @@ export class RunTable {
       }
       if (bytes >= maxBytes) return joined(parts);
     }
-    const range = { start: startKey(topic, after + 1), end: startKey(topic, head + 1) };
+    const range = { start: startKey(topic, after + 1), end: afterRunKey(topic, upTo) };
     for (const { key, value } of this.db.getRange(range)) {
       const run = readRunKey(key);
       if (parts.length > 0 && bytes + run.size > maxBytes) break;
@@ -112,10 +113,9 @@ export class RunTable {
     return parts.length === 0 ? undefined : joined(parts);
   }
 
-  /** The newest run of a topic that starts at or before a position. */
-  newest(topic: string, position: Position = MAX_START): RunKey | undefined {
+  newest(topic: string, upTo: Position): HeldRun | undefined {
     const range = {
-      start: startKey(topic, position + 1),
+      start: afterRunKey(topic, upTo),
       end: startKey(topic, 0),
       reverse: true,
       limit: 1,
@@ -124,33 +124,14 @@ export class RunTable {
     return undefined;
   }
 
-  /** The oldest run of a topic that starts at or after a position. */
-  oldest(topic: string, position: Position = 0): RunKey | undefined {
-    const range = { start: startKey(topic, position), end: startKey(topic, MAX_START), limit: 1 };
+  oldest(topic: string, from: Position): HeldRun | undefined {
+    const range = { start: startKey(topic, from), end: afterTopicKey(topic), limit: 1 };
     for (const key of this.db.getKeys(range)) return readRunKey(key);
     return undefined;
   }
 
-  /** The oldest run of a topic, up to a position, for which something holds that from some run on holds for all. */
-  first(topic: string, upTo: Position, holds: (run: RunKey) => boolean): RunKey | undefined {
-    let found: RunKey | undefined;
-    let low = 0;
-    let high = upTo;
-    while (low <= high) {
-      const middle = Math.floor((low + high) / 2);
-      const run = this.oldest(topic, middle);
-      if (run && run.first <= upTo && !holds(run)) {
-        low = run.last + 1;
-      } else {
-        if (run && run.first <= upTo) found = run;
-        high = middle - 1;
-      }
-    }
-    return found;
-  }
-
   /** All bytes of a run, of which a record has some. */
-  private whole({ first, size }: RunKey, head: Buffer): Buffer {
+  private whole({ first, size }: HeldRun, head: Buffer): Buffer {
     if (head.length === size) return head;
     const bytes = Buffer.allocUnsafeSlow(size); // of node's pool, a watch that nobody reads would keep 64 KiB
     let at = head.copy(bytes, 0, 0, head.length);
@@ -163,11 +144,10 @@ export class RunTable {
     return bytes;
   }
 
-  private endOf(topic: string): { ordinal: number; offset: number } {
-    const newest = this.newest(topic);
-    return newest
-      ? { ordinal: newest.ordinal + newest.count, offset: newest.offset + newest.size }
-      : { ordinal: 0, offset: 0 };
+  private topicAfter(topic: string | undefined): string | undefined {
+    const start = topic === undefined ? undefined : afterTopicKey(topic);
+    for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);
+    return undefined;
   }
 }
 
@@ -177,6 +157,3 @@ function piecesOf(bytes: Buffer): Buffer[] {
     pieces.push(bytes.subarray(at, at + PAGE_VALUE_BYTES));
   return pieces;
 }
-
-/** Beyond every position. */
-const MAX_START = 2 ** 48 - 2;

@@ -1,12 +1,12 @@
 import { type Database, open, type RootDatabase } from 'lmdb';
 import type { Position } from '../../wire/cursor.js';
-import type { Commit } from '../append-queue.js';
+import type { CommitRecord, EngineCommit, Removal } from '../engine.js';
 import { type EpochStart, Epochs } from '../epochs.js';
-import type { DedupWindow, RecentIds } from '../recent-ids.js';
-import type { RetentionLimits } from '../retention.js';
+import type { LastStored } from '../log-clock.js';
+import { type DedupHorizon, isRemembered } from '../recent-ids.js';
+import { CommitTable } from './commit-table.js';
 import { IdTable } from './id-table.js';
 import { RemovedIds } from './removed-ids.js';
-import { type CommitRecord, RetentionTable } from './retention-table.js';
 import { RunTable } from './run-table.js';
 
 const FORMAT = 2;
@@ -15,15 +15,10 @@ const FORMAT_OF_WHOLE_RUNS = 1;
 /** Address space, not memory or disk: the log grows to it without a remap, and beyond it with one. */
 const MAP_BYTES = 64 * 2 ** 30;
 
-/** Up to where the log goes, as of its last commit. */
-interface Head {
+/** How the log stood after its last commit; a log of an earlier version has no `wall` and no `lag`. */
+interface Head extends LastStored {
   readonly position: Position;
-  readonly storedAt: number;
-  /** When that was by the machine's clock; not in a log of an earlier version. */
-  readonly wall?: number;
-  /** Of the log's clock. */
-  readonly lag?: number;
-  /** Of the events held. */
+  /** The size of all events held. */
   readonly bytes: number;
 }
 
@@ -43,15 +38,51 @@ interface CommitFailure extends Error {
 
 /** The LMDB file and the tables in it. */
 export class Store {
-  constructor(
-    private readonly root: RootDatabase,
-    readonly runs: RunTable,
-    readonly ids: IdTable,
-    readonly retention: RetentionTable,
-    readonly removedIds: RemovedIds,
-    private readonly meta: Database<unknown, string>,
-    private readonly databases: readonly Database[],
-  ) {}
+  readonly runs: RunTable;
+  readonly commits: CommitTable;
+  readonly ids: IdTable;
+  readonly removedIds: RemovedIds;
+
+  private readonly root: RootDatabase;
+  private readonly meta: Database<unknown, string>;
+  /** The position of the newest removed event, for each topic that lost any. */
+  private readonly floors: Database<Position, string>;
+  private readonly databases: readonly Database[];
+
+  constructor(path: string, fsync: boolean) {
+    const root = open({
+      path,
+      mapSize: MAP_BYTES,
+      maxDbs: 8,
+      noSync: !fsync,
+      // With lmdb's default, a commit is readable before it is durable, promises of one are fulfilled out of
+      // order, and a copied file may be read from a page that was never flushed.
+      overlappingSync: false,
+      // A batch a commit. With batches a turn of the event loop, a failed commit rejects promises that nobody
+      // holds, and ends the process.
+      eventTurnBatching: false,
+    });
+    const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const;
+    const meta = root.openDB<unknown, string>({ name: 'meta', encoding: 'json' });
+    const runs = root.openDB<Buffer, Buffer>({ name: 'runs', ...bytes });
+    const pieces = root.openDB<Buffer, Buffer>({ name: 'pieces', ...bytes });
+    const ids = root.openDB<Buffer, Buffer>({ name: 'ids', ...bytes });
+    const order = root.openDB<Omit<CommitRecord, 'first'>, Buffer>({
+      name: 'order',
+      encoding: 'json',
+      keyEncoding: 'binary',
+    });
+    const floors = root.openDB<Position, string>({ name: 'floors', encoding: 'json' });
+    const removed = root.openDB<Buffer, Buffer>({ name: 'removed-ids', ...bytes });
+    this.root = root;
+    this.meta = meta;
+    this.floors = floors;
+    this.databases = [meta, runs, pieces, ids, order, floors, removed];
+    this.runs = new RunTable(runs, pieces);
+    this.commits = new CommitTable(order);
+    this.ids = new IdTable(ids);
+    this.removedIds = new RemovedIds(removed);
+  }
 
   head(): Head {
     return (this.meta.get('head') as Head | undefined) ?? { position: 0, storedAt: 0, bytes: 0 };
@@ -81,9 +112,18 @@ export class Store {
     return new Epochs((this.meta.get('epochs') as EpochStart[] | undefined) ?? []);
   }
 
-  /** To be called within a write. */
-  put(commit: Commit, heldBytes: number, lag: number): void {
-    const newest = commit.runs.at(-1);
+  floor(topic: string): Position {
+    return this.floors.get(topic) ?? 0;
+  }
+
+  /** Call within a write. */
+  put(commit: EngineCommit, heldBytes: number): void {
+    const { runs, removal, horizon, lag } = commit;
+    this.remove(removal, horizon);
+    this.runs.put(runs);
+    this.commits.put(runs);
+    this.ids.put(commit);
+    const newest = runs.at(-1);
     const head: Head = newest
       ? {
           position: newest.last,
@@ -93,8 +133,6 @@ export class Store {
           bytes: heldBytes,
         }
       : { ...this.head(), bytes: heldBytes };
-    this.runs.put(commit.runs);
-    this.ids.put(commit);
     void this.meta.put('head', head);
   }
 
@@ -122,50 +160,22 @@ export class Store {
     );
     return stats[0].pageSize * Math.max(0, stats[0].lastPageNumber + 1 - used);
   }
-}
 
-export function openStore(
-  path: string,
-  fsync: boolean,
-  dedup: DedupWindow,
-  recent: RecentIds,
-  limits: RetentionLimits,
-): Store {
-  const root = open({
-    path,
-    mapSize: MAP_BYTES,
-    maxDbs: 8,
-    noSync: !fsync,
-    // With lmdb's default, a commit is readable before it is durable, promises of one are fulfilled out of
-    // order, and a copied file may be read from a page that was never flushed.
-    overlappingSync: false,
-    // A batch a commit. With batches a turn of the event loop, a failed commit rejects promises that nobody
-    // holds, and ends the process.
-    eventTurnBatching: false,
-  });
-  const meta = root.openDB<unknown, string>({ name: 'meta', encoding: 'json' });
-  const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const;
-  const runs = root.openDB<Buffer, Buffer>({ name: 'runs', ...bytes });
-  const pieces = root.openDB<Buffer, Buffer>({ name: 'pieces', ...bytes });
-  const ids = root.openDB<Buffer, Buffer>({ name: 'ids', ...bytes });
-  const order = root.openDB<CommitRecord, Buffer>({
-    name: 'order',
-    encoding: 'json',
-    keyEncoding: 'binary',
-  });
-  const floors = root.openDB<Position, string>({ name: 'floors', encoding: 'json' });
-  const removed = root.openDB<Buffer, Buffer>({ name: 'removed-ids', ...bytes });
-  const runTable = new RunTable(runs, pieces);
-  const removedIds = new RemovedIds(removed, recent);
-  return new Store(
-    root,
-    runTable,
-    new IdTable(ids, dedup, recent),
-    new RetentionTable(order, floors, runTable, removedIds, limits),
-    removedIds,
-    meta,
-    [meta, runs, pieces, ids, order, floors, removed],
-  );
+  private remove({ runs, commits }: Removal, horizon: DedupHorizon): void {
+    let count = 0;
+    for (const [topic, gone] of runs) {
+      for (const run of gone) {
+        if (isRemembered(run, horizon))
+          this.removedIds.put(topic, run, this.runs.bytesOf(topic, run));
+        this.runs.remove(topic, run);
+      }
+      void this.floors.put(topic, gone[gone.length - 1].last);
+      count += gone.length;
+    }
+    for (const first of commits) this.commits.remove(first);
+    // More than were put.
+    if (count > 0) this.removedIds.forget(horizon, 2 * count);
+  }
 }
 
 async function reasonOf(error: CommitFailure): Promise<Error> {

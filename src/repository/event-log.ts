@@ -1,0 +1,204 @@
+import type { Cursor, Position } from '../wire/cursor.js';
+import type { EventBatch } from '../wire/event-batch.js';
+import { AppendQueue } from './append-queue.js';
+import { type Commit, NOTHING_TO_STORE } from './commit.js';
+import { Deduplication, StoredIds } from './deduplication.js';
+import type { Engine } from './engine.js';
+import {
+  type AppendError,
+  type CursorPlace,
+  type Durability,
+  EventRepository,
+  EventsRemovedError,
+  type EventWriter,
+} from './event-repository.js';
+import { type LogClock, logClock } from './log-clock.js';
+import { type DedupWindow, NO_DEDUP, RecentIds } from './recent-ids.js';
+import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
+import { bytesOf, firstWhere } from './stored-run.js';
+import { Tail } from './tail.js';
+
+export interface LogOptions {
+  /** Which ids are remembered, to leave out events that come twice. */
+  readonly dedup?: DedupWindow;
+  readonly retention?: RetentionLimits;
+  readonly clock?: LogClock;
+}
+
+/** Bytes of the newest events that are kept in memory for all watchers together. */
+const TAIL_BYTES = 32 * 2 ** 20;
+
+/**
+ * A log that has one writer, this process: its promises, made of what an engine stores. Appends go through a queue into
+ * commits (append-queue.ts), each of which also removes what retention chose (retention.ts). Reads come from the tail,
+ * or from the engine where they are older.
+ */
+export class EventLog extends EventRepository {
+  override readonly durability: Durability;
+  override readonly location: string;
+
+  private readonly clock: LogClock;
+  private readonly recent: RecentIds;
+  private readonly retention: Retention;
+  private readonly tail: Tail;
+  private readonly queue: AppendQueue;
+  private readonly sweep: NodeJS.Timeout;
+  private durableHead: Position;
+  private headAtSweep: Position;
+  private isRemoving = false;
+  private closing: Promise<void> | undefined;
+  private listener: (topics: Iterable<string>) => void = () => {};
+
+  constructor(
+    private readonly engine: Engine,
+    { dedup = NO_DEDUP, retention = KEEP_ALL, clock = logClock(engine.start) }: LogOptions = {},
+  ) {
+    super();
+    const { epochs, head, storedAt } = engine.start;
+    this.durability = engine.durability;
+    this.location = engine.location;
+    this.clock = clock;
+    this.headAtSweep = this.durableHead = head;
+    this.recent = new RecentIds(dedup);
+    this.recent.recall(engine.newestIds(), clock.now());
+    this.retention = new Retention(retention, engine);
+    this.tail = new Tail(head, TAIL_BYTES);
+    const storedIds = new StoredIds(this);
+    this.queue = new AppendQueue(
+      { epochs, head, storedAt, now: clock.now },
+      (commit) => this.commit(dedup.ids === 0 ? { runs: commit.runs, ids: [] } : commit),
+      (runs) => this.publish(runs),
+      new Deduplication(this.recent, (topic, position) =>
+        position > engine.floor(topic)
+          ? storedIds.at(topic, position)
+          : engine.removedId(topic, position),
+      ),
+    );
+    this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
+  }
+
+  override get head(): Position {
+    return this.durableHead;
+  }
+
+  override cursorAt(position: Position): Cursor {
+    return this.engine.start.epochs.cursorAt(position);
+  }
+
+  override locate(cursor: Cursor): CursorPlace {
+    return this.engine.start.epochs.locate(cursor, this.head);
+  }
+
+  override openWriter(): EventWriter {
+    return this.queue.openWriter();
+  }
+
+  override read(topic: string, after: Position, maxBytes: number): EventBatch | undefined {
+    if (after >= this.tail.horizon) return this.tail.read(topic, after, maxBytes);
+    if (after < this.engine.floor(topic)) throw new EventsRemovedError();
+    return this.engine.runs.read(topic, after, this.head, maxBytes);
+  }
+
+  override floor(topic: string): Promise<Position> {
+    return Promise.resolve(this.engine.floor(topic));
+  }
+
+  override positionBefore(topic: string, since: number): Promise<Position | undefined> {
+    const storedSince = this.clock.since(since);
+    const run = firstWhere(
+      this.engine.runs,
+      topic,
+      this.head,
+      ({ storedAt }) => storedAt >= storedSince,
+    );
+    return Promise.resolve(run && run.first - 1);
+  }
+
+  override positionBeforeLast(topic: string, count: number): Promise<Position> {
+    const newest = this.engine.runs.newest(topic, this.head);
+    if (!newest) return this.floor(topic);
+    // The ordinal of the first event wanted; before the oldest held, the oldest is found.
+    const wanted = newest.ordinal + newest.count - count;
+    const run =
+      firstWhere(
+        this.engine.runs,
+        topic,
+        this.head,
+        (held) => held.ordinal + held.count > wanted,
+      ) ?? newest;
+    return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
+  }
+
+  override onDurable(listener: (topics: Iterable<string>) => void): void {
+    this.listener = listener;
+  }
+
+  override close(): Promise<void> {
+    this.closing ??= this.end();
+    return this.closing;
+  }
+
+  private async end(): Promise<void> {
+    clearInterval(this.sweep);
+    await this.queue.close();
+    await this.engine.close();
+  }
+
+  /** Stores a commit, all of it or nothing, and removes what is over the limits. */
+  private async commit(commit: Commit): Promise<void> {
+    const stuck = this.engine.refusal(0);
+    if (stuck) throw stuck;
+    while (this.retention.isBehind) await this.write(NOTHING_TO_STORE);
+    const bytes = bytesOf(commit.runs);
+    if (this.refusal(bytes)) {
+      // What is over a limit goes all the same, and may make room enough.
+      this.retention.chooseFromQuietTopics();
+      if (this.retention.isDue(this.clock.now(), true)) await this.write(NOTHING_TO_STORE);
+      const full = this.refusal(bytes);
+      if (full) throw full;
+    }
+    await this.write(commit);
+  }
+
+  private refusal(bytes: number): AppendError | undefined {
+    if (bytes === 0) return undefined;
+    return this.retention.refusal(bytes) ?? this.engine.refusal(bytes);
+  }
+
+  private async write({ runs, ids }: Commit): Promise<void> {
+    const now = this.clock.now();
+    const removal = this.retention.plan(runs, now);
+    const horizon = this.recent.horizon(now);
+    await this.engine.commit({ runs, ids, removal, horizon, lag: this.clock.lag() });
+    this.retention.confirm(removal);
+  }
+
+  private publish(runs: Commit['runs']): void {
+    const topics = new Set<string>();
+    for (const run of runs) {
+      this.tail.add(run);
+      topics.add(run.topic);
+    }
+    this.durableHead = runs[runs.length - 1].last;
+    this.listener(topics);
+  }
+
+  /** Commits until nothing is over a limit: what comes in meanwhile shares these commits. */
+  private async removeDue(): Promise<void> {
+    if (this.isRemoving) return;
+    this.isRemoving = true;
+    const isIdle = this.headAtSweep === this.head;
+    this.headAtSweep = this.head;
+    try {
+      for (;;) {
+        if (isIdle) this.retention.chooseFromQuietTopics();
+        if (!this.retention.isDue(this.clock.now(), isIdle)) break;
+        await this.queue.requestCommit();
+      }
+    } catch {
+      // Uploads are told why commits fail; the next sweep tries again.
+    } finally {
+      this.isRemoving = false;
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import type { Database } from 'lmdb';
+import type { Position } from '../../wire/cursor.js';
+import type { CommitIndex, CommitRecord } from '../engine.js';
+import type { StoredRun } from '../stored-run.js';
+import { positionKey, readPositionKey } from './run-key.js';
+
+/** A record of more runs does not fit on a page of LMDB (run-table.ts); very long topics take more all the same. */
+const RUNS_OF_RECORD = 64;
+
+/** The commit index: a record for each 64 runs of a commit. */
+export class CommitTable implements CommitIndex {
+  constructor(private readonly db: Database<Omit<CommitRecord, 'first'>, Buffer>) {}
+
+  *after(first: Position | undefined): Iterable<CommitRecord> {
+    const start = first === undefined ? undefined : positionKey(first);
+    for (const { key, value } of this.db.getRange({ start, exclusiveStart: start !== undefined }))
+      yield { first: readPositionKey(key), ...value };
+  }
+
+  /** Call within a batch. */
+  put(stored: readonly StoredRun[]): void {
+    for (let i = 0; i < stored.length; i += RUNS_OF_RECORD) {
+      const part = stored.slice(i, i + RUNS_OF_RECORD);
+      const [{ first, storedAt }] = part;
+      const runs = part.map((run) => [run.topic, run.first] as const);
+      void this.db.put(positionKey(first), { storedAt, runs });
+    }
+  }
+
+  /** Call within a batch. */
+  remove(first: Position): void {
+    void this.db.remove(positionKey(first));
+  }
+}

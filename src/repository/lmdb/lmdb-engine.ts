@@ -1,0 +1,176 @@
+import { statfsSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import type { Position } from '../../wire/cursor.js';
+import type { CommitIndex, Engine, EngineCommit, EngineStart, RunIndex } from '../engine.js';
+import { EventLog, type LogOptions } from '../event-log.js';
+import { AppendError, type Durability } from '../event-repository.js';
+import type { CommitIds } from '../recent-ids.js';
+import { bytesOf } from '../stored-run.js';
+import { refuseUnusableDirectory, refuseUnusableFile, shareWithGroup } from './access.js';
+import type { Notices } from './check-progress.js';
+import { takeDirectory } from './directory-lock.js';
+import { MARK, NOTE, removeNote, writeNote } from './known-file.js';
+import { checkEvents, checkFile } from './log-check.js';
+import { LogFile } from './log-file.js';
+import { makeNewLog } from './new-log.js';
+import { Store } from './store.js';
+
+export interface LmdbOptions {
+  readonly directory: string;
+  /** false: the operating system writes when it likes; a crash of the machine loses events. */
+  readonly fsync: boolean;
+  /** Receives messages for the operator. */
+  readonly notices?: Notices;
+}
+
+const NO_NOTICES: Notices = { info: () => {}, error: () => {} };
+
+/** The log's own directory, within the data directory. */
+const LOG = 'log';
+/** The files that may be in it beside data.mdb. */
+const OTHER_FILES = ['lock.mdb', NOTE, `${NOTE}.new`, MARK];
+/** Free disk below which writes are refused: what LMDB's own pages, logs and others still need. */
+const RESERVE_BYTES = 16 * 2 ** 20;
+/** And below which nothing is removed either: what one removal writes, the ids of what it removes above all. */
+const REMOVAL_BYTES = 8 * 2 ** 20;
+
+/** Opens the log of a data directory. */
+export async function openLmdbLog(options: LmdbOptions & LogOptions): Promise<EventLog> {
+  return new EventLog(await LmdbEngine.open(options), options);
+}
+
+/**
+ * The runs of a log in an LMDB file: a record for each, its key all that is known of the run, its value the frames as
+ * they are sent.
+ */
+export class LmdbEngine implements Engine {
+  readonly durability: Durability;
+  readonly runs: RunIndex;
+  readonly commits: CommitIndex;
+
+  /** The last commit was refused, because the log's file is not at its path. */
+  private isFileMissing = false;
+  /** The file disappeared while a commit was being written: this process and the file may differ until a restart. */
+  private needsRestart = false;
+
+  private constructor(
+    readonly location: string,
+    fsync: boolean,
+    private readonly file: LogFile,
+    private readonly store: Store,
+    readonly start: EngineStart,
+    public heldBytes: number,
+    private readonly notices: Notices,
+    private readonly unlock: () => void,
+  ) {
+    this.durability = fsync ? 'fsync' : 'memory';
+    this.runs = store.runs;
+    this.commits = store.commits;
+  }
+
+  static async open({ directory, fsync, notices = NO_NOTICES }: LmdbOptions): Promise<LmdbEngine> {
+    const location = resolve(directory);
+    const path = join(location, LOG);
+    const unlock = takeDirectory(location);
+    let file: LogFile | undefined;
+    let store: Store | undefined;
+    try {
+      refuseUnusableDirectory(path);
+      await makeNewLog(location, LOG, OTHER_FILES, (at) => new Store(at, fsync));
+      refuseUnusableFile(join(path, 'lock.mdb'));
+      file = LogFile.open(join(path, 'data.mdb'), location);
+      const isChecked = await checkFile(path, file, notices);
+      // Opening a log of an earlier format writes to it.
+      removeNote(path);
+      store = new Store(path, fsync);
+      const epochsBefore = store.epochs();
+      const head = store.head();
+      if (isChecked) await checkEvents(file, store, epochsBefore, notices);
+      // From the first commit on, the note must say whether commits are flushed.
+      writeNote(path, file, fsync ? 'flushing' : 'unflushed');
+      const names = ['data.mdb', 'lock.mdb', NOTE].map((name) => join(path, name));
+      shareWithGroup(location, [join(location, 'lock'), path, ...names]);
+      const epochs = await store.beginEpoch(head.position);
+      const start: EngineStart = { ...head, epochs, head: head.position };
+      return new LmdbEngine(location, fsync, file, store, start, head.bytes, notices, unlock);
+    } catch (error) {
+      // The first error is the cause of any that follow.
+      await store?.close().catch(() => {});
+      file?.close();
+      unlock();
+      throw error;
+    }
+  }
+
+  async commit(commit: EngineCommit): Promise<void> {
+    this.refuseMissingFile();
+    let bytes = this.heldBytes + bytesOf(commit.runs);
+    for (const runs of commit.removal.runs.values()) for (const { size } of runs) bytes -= size;
+    await this.store.write(() => this.store.put(commit, bytes));
+    this.needsRestart = !this.file.isAtItsPath();
+    if (this.needsRestart) this.refuseMissingFile();
+    this.heldBytes = bytes;
+  }
+
+  /** Before the write, because one that finds the disk full fails as EIO, and may hurt the store or end the process. */
+  refusal(bytes: number): AppendError | undefined {
+    const needed = bytes === 0 ? REMOVAL_BYTES : bytes + RESERVE_BYTES;
+    const { bavail, bsize } = statfsSync(this.location);
+    if (bavail * bsize >= needed) return undefined;
+    // Removed events leave room within the file, which never shrinks. Half of it, because it is in pieces.
+    const room = Math.floor(bavail * bsize + this.store.freeBytes() / 2);
+    if (room >= needed) return undefined;
+    return new AppendError(
+      'storage-full',
+      `the disk of ${this.location} has room for ${room} bytes, and ${needed} are needed: ` +
+        'make room, or let FEED_RETENTION_MAX_BYTES or FEED_RETENTION_MAX_AGE keep less',
+    );
+  }
+
+  floor(topic: string): Position {
+    return this.store.floor(topic);
+  }
+
+  removedId(topic: string, position: Position): Buffer | undefined {
+    return this.store.removedIds.at(topic, position);
+  }
+
+  newestIds(): Iterable<CommitIds> {
+    return this.store.ids.newestFirst();
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.store.close();
+      // Where each commit is not flushed, LMDB leaves it to the operating system; an orderly end does not.
+      await this.file.flush();
+      if (!this.file.isAtItsPath()) throw new Error(missing(this.file.path));
+      writeNote(dirname(this.file.path), this.file, 'closed');
+    } finally {
+      this.file.close();
+      this.unlock();
+    }
+  }
+
+  /** Throws if the next process would not find the file that a commit is written to, and reports that once. */
+  private refuseMissingFile(): void {
+    const isMissing = this.needsRestart || !this.file.isAtItsPath();
+    const isNew = isMissing && !this.isFileMissing;
+    this.isFileMissing = isMissing;
+    if (!isMissing) return;
+    const message = missing(this.file.path) + (this.needsRestart ? RESTART : '');
+    if (isNew) this.notices.error(message);
+    throw new AppendError('refused', message);
+  }
+}
+
+function missing(path: string): string {
+  return (
+    `${path} is no longer the log's file: it was removed, renamed or replaced while it was open. Nothing is stored ` +
+    'until it is back; a restart goes on with what is at that path then'
+  );
+}
+
+const RESTART =
+  '. The file disappeared while a commit was being written, so writing resumes only after a restart, even if the file ' +
+  'is put back.';

@@ -1,0 +1,81 @@
+import type { Position } from '../../wire/cursor.js';
+import type { CommitIndex, CommitRecord, Engine, EngineCommit, EngineStart } from '../engine.js';
+import { Epochs } from '../epochs.js';
+import type { Durability } from '../event-repository.js';
+import { framedId, framedIds } from '../framed-ids.js';
+import { type DedupHorizon, isRemembered } from '../recent-ids.js';
+import { bytesOf, type HeldRun } from '../stored-run.js';
+import { MemoryRuns } from './memory-runs.js';
+
+/** A removed run: the ids of its events, framed. */
+interface RemovedRun extends HeldRun {
+  readonly topic: string;
+  readonly ids: Buffer;
+}
+
+/** A log in memory, for tests and trials: gone, and a new epoch, with every restart. */
+export class MemoryEngine implements Engine {
+  readonly durability: Durability = 'memory';
+  readonly location = 'memory, lost at the end of the process';
+  readonly start: EngineStart = { epochs: new Epochs([]).begun(0), head: 0, storedAt: 0 };
+  heldBytes = 0;
+  readonly runs = new MemoryRuns();
+  readonly commits: CommitIndex = { after: (first) => this.recordsAfter(first) };
+
+  private readonly floors = new Map<string, Position>();
+  private readonly records = new Map<Position, CommitRecord>();
+  /** Removed runs of which an id may still be asked for. */
+  private removed: RemovedRun[] = [];
+
+  commit({ runs, removal, horizon }: EngineCommit): Promise<void> {
+    for (const first of removal.commits) this.records.delete(first);
+    for (const [topic, gone] of removal.runs) this.remove(topic, gone, horizon);
+    if (this.removed.length > 0 && !isRemembered(this.removed[0], horizon))
+      this.removed = this.removed.filter((run) => isRemembered(run, horizon));
+    for (const run of runs) this.runs.add(run);
+    this.heldBytes += bytesOf(runs);
+    if (runs.length > 0) {
+      const [{ first, storedAt }] = runs;
+      const places = runs.map((run) => [run.topic, run.first] as const);
+      this.records.set(first, { first, storedAt, runs: places });
+    }
+    return Promise.resolve();
+  }
+
+  refusal(): undefined {
+    return undefined;
+  }
+
+  floor(topic: string): Position {
+    return this.floors.get(topic) ?? 0;
+  }
+
+  removedId(topic: string, position: Position): Buffer | undefined {
+    const run = this.removed.find(
+      (one) => one.topic === topic && one.first <= position && position <= one.last,
+    );
+    return run && framedId(run.ids, position - run.first);
+  }
+
+  newestIds(): [] {
+    return [];
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  private remove(topic: string, runs: readonly HeldRun[], horizon: DedupHorizon): void {
+    for (const run of runs) {
+      const { bytes } = this.runs.removeOldest(topic);
+      this.heldBytes -= bytes.length;
+      if (isRemembered(run, horizon))
+        this.removed.push({ ...run, topic, ids: Buffer.from(framedIds(bytes)) });
+    }
+    this.floors.set(topic, runs[runs.length - 1].last);
+  }
+
+  private *recordsAfter(after: Position = 0): Iterable<CommitRecord> {
+    for (const record of this.records.values()) if (record.first > after) yield record;
+  }
+}
