@@ -49,13 +49,20 @@ const all = seen([1, 'a'], [2, 'b'], [4, 'c'], [5, 'd'], [6, '']);
 const readToTheEnd = watched('last', earliest, all);
 const readOnAndOn = watched('steady', earliest, all);
 
-/** Two producers' four events, who reads them all, one watcher with a break and a heartbeat, another with a gap that was declared. */
+/**
+ * Two producers' four events, who reads them all, one watcher with a break and a heartbeat, another with a gap that was
+ * declared, and one that was overtaken before its first event.
+ */
 const good: History = {
   retention: true,
   uploads: [uploaded('p', 'ab'), uploaded('q', 'cd')],
   watches: [
     watched('w', { is: 'live' }, seen([4, 'c'], [4, ''])),
     watched('w', after(4), seen([5, 'd'], [6, ''])),
+    watched('u', { is: 'last', count: 2 }, [], {
+      refusal: { reason: 'CURSOR_EXPIRED', earliest: cursor(4) },
+    }),
+    watched('u', after(4), seen([5, 'd'], [6, ''])),
     watched('v', { is: 'last', count: 2 }, seen([1, 'a']), {
       refusal: { reason: 'CURSOR_EXPIRED', earliest: cursor(4) },
     }),

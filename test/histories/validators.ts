@@ -154,13 +154,15 @@ function gapHonest(history: History): string[] {
   const unseen = unseenTopics(history, known);
   return watchers(history).flatMap((calls) => {
     const [{ watcher, topic }] = calls;
-    const begin = calls.map(startOf).find((start) => start !== undefined);
-    if (begin === undefined) return [];
+    // Where a call began that retention overtook before its first event is not known.
+    const firstCall = calls.findIndex((call) => startOf(call) !== undefined);
+    if (firstCall < 0) return [];
+    const begin = startOf(calls[firstCall])!;
     const breaches: string[] = [];
     const got = new Set<number>();
     const gone = new Set<number>();
     let end = begin;
-    for (const call of calls) {
+    for (const call of calls.slice(firstCall)) {
       for (const { cursor } of call.seen) got.add(positionOf(cursor));
       end = Math.max(end, endOf(call) ?? 0);
       if (call.refusal?.earliest === undefined) continue;
