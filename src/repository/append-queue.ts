@@ -20,10 +20,10 @@ export interface QueueStart {
 
 /**
  * Commits start at least this far apart (milliseconds) under load, so that many events share a commit's own cost and
- * that of waking every watch (docs/performance.md, COMMITROW). An append to an idle log does not wait for it.
+ * that of waking every watch (docs/performance.md, "Group commit"). An append to an idle log does not wait for it.
  */
 const COMMIT_INTERVAL = 4;
-/** Bytes of one writer, and of all, that may wait for a commit before writers are asked to wait. */
+/** Writers are asked to wait while so many bytes of one writer, or of all, wait for a commit. */
 const WRITER_BYTES = 1024 * 1024;
 const QUEUE_BYTES = 16 * 1024 * 1024;
 /** A commit takes what is waiting, up to about so many bytes. */
@@ -36,6 +36,11 @@ interface Pending {
   readonly reject: (error: AppendError) => void;
   last: Position;
   duplicates: number;
+}
+
+interface CommitRequest {
+  readonly resolve: () => void;
+  readonly reject: (error: AppendError) => void;
 }
 
 /**
@@ -51,7 +56,7 @@ export class AppendQueue {
   private committing = false;
   private scheduled = false;
   /** Who waits for the next commit though it may have nothing to store. */
-  private commitRequests: { resolve: () => void; reject: (error: AppendError) => void }[] = [];
+  private commitRequests: CommitRequest[] = [];
   private lastCommit = 0;
   private closed: AppendError | undefined;
   private idle: (() => void) | undefined;
@@ -130,7 +135,7 @@ export class AppendQueue {
     else setTimeout(this.commitWaiting, COMMIT_INTERVAL - since);
   }
 
-  private readonly commitWaiting = async (): Promise<void> => {
+  private readonly commitWaiting = (): void => {
     this.scheduled = false;
     const group = this.takeGroup();
     const requests = this.commitRequests;
@@ -145,6 +150,13 @@ export class AppendQueue {
     this.committing = true;
     this.commitRequests = [];
     this.lastCommit = performance.now();
+    void this.commitGroup(group, requests);
+  };
+
+  private async commitGroup(
+    group: readonly Pending[],
+    requests: readonly CommitRequest[],
+  ): Promise<void> {
     let runs: readonly StoredRun[];
     try {
       const commit = this.buildCommit(group);
@@ -168,7 +180,7 @@ export class AppendQueue {
     }
     for (const { resolve } of requests) resolve();
     this.committed();
-  };
+  }
 
   private committed(): void {
     this.committing = false;

@@ -11,21 +11,21 @@ export interface Kept {
   readonly events: TopicEvents;
   /** How many were left out. */
   readonly duplicates: number;
-  /** Where the last one is, or was before. */
+  /** The position of the last event, or of its earlier twin. */
   readonly last: Position;
 }
 
 /**
- * Leaves out events whose (topic, id) the log took within its window. Asked when a commit is made up, and
- * commits come one after another: so an id is known once its commit is durable, and the twin of an event in the
- * same commit is durable, or fails, with it.
+ * Leaves out events whose (topic, id) the log stored within its window. The queue calls it while it builds a commit, and
+ * builds the next one only when that is durable or has failed: so an id counts as stored once its commit is durable, and
+ * of twins within one commit both are durable or neither.
  */
 export class Deduplication {
   private now = 0;
-  /** What this commit has taken of earlier appends, to look at for twins. */
+  /** The events of this commit that came in earlier appends, among which twins are looked for. */
   private taken: { topic: string; first: Position; events: TopicEvents }[] = [];
-  // The append in hand: its events, where its first kept one will be, which are known already, and the one
-  // that isSame() is asked about.
+  // Of the call of keep() that is running: its events, the position of the first one kept, the indexes of those that
+  // are duplicates, and the index of the one that isSame() compares.
   private events!: TopicEvents;
   private first = 0;
   private known: Set<number> | undefined;
@@ -59,7 +59,7 @@ export class Deduplication {
     this.known = undefined;
     let next = first;
     let last = first;
-    this.recent.warm(ids);
+    this.recent.prefetch(ids);
     for (let i = 0; i < count; i++) {
       const high = ids[2 * i];
       const low = ids[2 * i + 1];
@@ -106,7 +106,10 @@ export class Deduplication {
   }
 }
 
-/** The ids of stored events. Who sends a stream again asks for one after the other: a run is read once for all. */
+/**
+ * Finds the ids of stored events. A producer that sends a stream again has them looked up one after another, so the last
+ * run read is kept.
+ */
 export class StoredIds {
   private run: { topic: string; first: Position; last: Position; frames: FrameWalk } | undefined;
 
@@ -116,7 +119,7 @@ export class StoredIds {
     },
   ) {}
 
-  /** Of a topic's event at a position; undefined where there is none. */
+  /** Returns the id of a topic's event at a position; undefined if there is none. */
   at(topic: string, position: Position): Buffer | undefined {
     let { run } = this;
     if (run?.topic !== topic || position < run.first || position > run.last) {

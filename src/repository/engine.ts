@@ -33,8 +33,8 @@ export interface Engine {
    * Makes what a commit stores durable, and removes what it removes: all of it or none. Keeps the bytes it is given,
    * which nobody changes.
    *
-   * Rejects with an AppendError if the commit was not made and the reason is known, or with the store's own error. The
-   * log may then go on with another commit at the same positions.
+   * Rejects if the commit was not made: with an AppendError that says what to do, or with the store's own error. The next
+   * commit's positions go on after those of this one.
    */
   commit(commit: EngineCommit): Promise<void>;
 

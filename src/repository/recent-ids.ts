@@ -33,8 +33,8 @@ export interface CommitIds {
 
 const FIRST_CAPACITY = 16 * 1024;
 
-// An entry, in 32-bit words. All of it in one place, because where ids are a million, each look into another array
-// is a miss of the processor's caches: find() and add() of a new id take 0.35 us instead of 0.47.
+// An entry, in 32-bit words. All of it is in one place, because with a million ids each look into another array misses
+// the processor's caches (docs/performance.md, "Id hashes").
 const HIGH = 0;
 const LOW = 1;
 const POSITION = 2;
@@ -47,35 +47,35 @@ const WORDS = 6;
 /** Of what was overwritten: its entry, and the slot of its bucket's newest entry, plus 1. */
 const UNDO_WORDS = WORDS + 1;
 
-/** For warm(). */
+/** What prefetch() reads of the buckets; one array serves all, because it never waits. */
 let links = new Uint32Array(1024);
 
 const WORD = 2 ** 32;
 const HALF = 2 ** 16;
 
 /**
- * The ids of the newest events, as 64-bit hashes with the positions where the events are: 28 bytes an id. A
- * hash only points at an event that may have the id; who asks must look at it.
+ * The ids of the newest events, as 64-bit hashes with the positions of the events: 28 bytes an id. A hash only points at
+ * an event that may have the id; the caller of find() compares the ids themselves.
  *
- * A ring in the order of positions, and for each bucket a chain from its newest entry to older ones. What the
- * ring overwrites is not taken out of its chain: a chain ends where the next entry is not older.
+ * The entries are a ring in the order of positions, and each bucket has a chain from its newest entry to older ones. An
+ * entry that the ring overwrites stays in its chain: the chain ends where the next entry is not older.
  */
 export class RecentIds {
   private capacity: number;
   /** Entries ever added; entry n is in slot n % capacity. */
   private added = 0;
   private next = 0;
-  /** So many entries, of those ever added, are known to be too old. */
+  /** How many of the entries ever added are known to be too old. */
   private expired = 0;
   private entries: Uint32Array;
-  /** Of each bucket the slot of the newest entry, plus 1. */
+  /** For each bucket the slot of its newest entry, plus 1; 0 if it has none. */
   private newest: Uint32Array;
-  /** Since mark(): how many were added and too old before, and what was overwritten since. */
+  /** `added` and `expired` as they were at mark(); `overwritten` has the entries that were overwritten since. */
   private marked = { added: 0, expired: 0 };
   private overwritten = new Uint32Array(UNDO_WORDS * 1024);
   private overwrites = 0;
-  /** Keeps warm() from being compiled to nothing. */
-  protected read = 0;
+  /** What prefetch() read: V8 would leave out loads of which nothing comes. */
+  protected prefetched = 0;
 
   constructor(private readonly window: DedupWindow) {
     this.capacity = Math.min(FIRST_CAPACITY, window.ids);
@@ -83,7 +83,11 @@ export class RecentIds {
     this.newest = buckets(this.capacity);
   }
 
-  /** Remembers, in an empty one, what was stored before a start. @param newestFirst read only as far as the window goes */
+  /**
+   * Adds what was stored before a start. Nothing was added yet.
+   *
+   * @param newestFirst is read no further than the window goes
+   */
   recall(newestFirst: Iterable<CommitIds>, now: number): void {
     const recalled: CommitIds[] = [];
     let count = 0;
@@ -142,13 +146,13 @@ export class RecentIds {
     this.newest = buckets(this.capacity);
   }
 
-  /** From here on, rollBack() takes back what is added. */
+  /** Begins what rollBack() takes back. */
   mark(): void {
     this.marked = { added: this.added, expired: this.expired };
     this.overwrites = 0;
   }
 
-  /** What was added since mark() was never there, nor did it push out anything. */
+  /** Takes back what was added since mark(), and brings back what that pushed out. */
   rollBack(): void {
     while (this.added > this.marked.added) {
       this.added--;
@@ -168,12 +172,12 @@ export class RecentIds {
   }
 
   /**
-   * Reads what find() of each of these hashes will read first, so that the processor waits for memory once for
-   * many of them: 0.23 us each instead of 0.35. It changes nothing.
+   * Reads what find() of each of these hashes will read first: independent loads, which the processor waits for together
+   * and not one after another (docs/performance.md, "Id hashes"). It changes no answer.
    *
    * @param hashes high and low half of each, one after another
    */
-  warm(hashes: Uint32Array): void {
+  prefetch(hashes: Uint32Array): void {
     const { entries, newest } = this;
     const last = newest.length - 1;
     if (links.length < hashes.length / 2) links = new Uint32Array(hashes.length);
@@ -183,7 +187,7 @@ export class RecentIds {
       const link = links[i];
       if (link > 0) read ^= entries[WORDS * (link - 1) + LOW];
     }
-    this.read = read;
+    this.prefetched = read;
   }
 
   /**

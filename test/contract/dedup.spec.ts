@@ -209,9 +209,9 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     const { append, log } = await open();
     for (let i = 0; i < 400; i++)
       await append(...Array.from({ length: 10 }, (_, k) => `${i}-${k}`));
-    const { engine } = log as unknown as {
-      engine: { store: { ids: { db: { getKeysCount(): number } } } };
-    };
-    expect(engine.store.ids.db.getKeysCount()).toBeLessThan(200); // of 10 ids each, for 1,000 remembered
+    const { store } = (
+      log as unknown as { engine: { store: { ids: { db: { getKeysCount(): number } } } } }
+    ).engine;
+    expect(store.ids.db.getKeysCount()).toBeLessThan(200); // of 10 ids each, for 1,000 remembered
   });
 });
