@@ -285,7 +285,7 @@ async function* idleWatches(): AsyncIterable<string> {
   }
 }
 
-/** README's sum of what a process takes at most, MiB, for the default settings and so many clients. */
+/** The sum, in docs/operations.md, of what a process takes at most, MiB, for the default settings and so many clients. */
 function mostMiB(clients: {
   watches: number;
   chats: number;
@@ -339,7 +339,7 @@ async function* mostMemory(): AsyncIterable<string> {
     }
     over.abort();
     await Promise.all([...unread, ...flowing]);
-    yield `the sum that README states: ${mostMiB(clients).toFixed(0)} MiB; measured at most: ${(most / 1024).toFixed(0)} MiB`;
+    yield `the stated sum: ${mostMiB(clients).toFixed(0)} MiB; measured at most: ${(most / 1024).toFixed(0)} MiB`;
   } finally {
     clearInterval(looking);
     over.abort();
