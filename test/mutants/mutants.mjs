@@ -68,8 +68,8 @@ export const mutants = [
   {
     name: 'transport: a client whose network died stays',
     file: `${transport}/connection.ts`,
-    from: 'session.destroy();',
-    to: '',
+    from: 'for ${(silence / 1000).toFixed(1)} s`;\n      session.destroy();',
+    to: 'for ${(silence / 1000).toFixed(1)} s`;',
     tests: ['test/faults/slow-links', '-t', 'network dies'],
   },
   {
@@ -173,9 +173,16 @@ export const mutants = [
   {
     name: 'transport: takes calls while draining',
     file: `${transport}/stream-strategy.ts`,
-    from: 'for (const call of this.open) call.abort(reason);',
+    from: 'if (this.refusal !== undefined) throw this.refusal;',
     to: '',
-    tests: ['test/transport/endings'],
+    tests: ['test/process/drain'],
+  },
+  {
+    name: 'process: a drain leaves watches without their reason',
+    file: 'src/process/drain.ts',
+    from: 'for (const call of calls) call.abort(reason);',
+    to: '',
+    tests: ['test/process/drain'],
   },
   {
     name: 'log: the seam between the store and the tail is one too far',
@@ -355,7 +362,7 @@ export const mutants = [
   {
     name: 'budget: ends a connection that waits for a handler',
     file: `${transport}/connections.ts`,
-    from: 'if (!this.calls.waitForClient(connection)) continue;',
+    from: 'if (!connection.hasUnreadAnswer) continue;',
     to: '',
     tests: ['test/transport/inbound-budget'],
   },
@@ -398,7 +405,7 @@ export const mutants = [
     name: 'watch: leaks a watcher on deadline',
     file: `${transport}/outbound.ts`,
     from: 'const closing = this.source.close();',
-    to: 'const isLeak = this.call.signal.reason?.code === 4 && /Watch/.test(this.call.path);\n    const closing = isLeak ? undefined : this.source.close();',
+    to: 'const isLeak = this.call.signal.reason?.code === 4 && /Watch/.test(this.call.method);\n    const closing = isLeak ? undefined : this.source.close();',
     tests: ['test/faults/endings', '-t', 'over 1 .* deadline'],
   },
   {
@@ -508,7 +515,7 @@ export const mutants = [
   },
   {
     name: 'life: ignores a second signal',
-    file: 'src/main.ts',
+    file: 'src/process/signals.ts',
     from: '} else if (performance.now() - signalled > SAME_SIGNAL) {',
     to: '} else if (performance.now() < signalled - SAME_SIGNAL) {',
     tests: ['test/e2e/life', '-t', 'second signal'],
@@ -550,17 +557,38 @@ export const mutants = [
   },
   {
     name: 'endings: calls stay in the list of open ones',
-    file: `${transport}/stream-strategy.ts`,
+    file: 'src/feed/live-calls.ts',
     from: 'this.open.delete(call);',
     to: '',
     tests: ['test/faults/endings', '-t', 'over 1 .* is killed|in memory'],
   },
   {
     name: 'endings: a drain waits for uploads longer than it may',
-    file: `${transport}/stream-strategy.ts`,
-    from: 'await this.settled(finite, timeout);',
-    to: 'await this.settled(finite, 10 * timeout);',
+    file: 'src/process/drain.ts',
+    from: 'await calls.ended(uploads, this.config.drainTimeout);',
+    to: 'await calls.ended(uploads, 10 * this.config.drainTimeout);',
     tests: ['test/faults/endings', '-t', 'drain .* over 1 '],
+  },
+  {
+    name: 'process: a drain ends watches before uploads are done',
+    file: 'src/process/drain.ts',
+    from: 'for (const upload of uploads) upload.abort(reason);',
+    to: 'for (const call of calls) call.abort(reason);',
+    tests: ['test/process/drain'],
+  },
+  {
+    name: 'process: a drain goes on before uploads are done',
+    file: 'src/process/drain.ts',
+    from: 'await calls.ended(uploads, this.config.drainTimeout);',
+    to: 'await sleep(0);',
+    tests: ['test/process/drain'],
+  },
+  {
+    name: 'process: calls come to other doors while one drains',
+    file: 'src/process/drain.ts',
+    from: 'for (const door of doors) door.stopAccepting(reason);',
+    to: 'doors[0].stopAccepting(reason);',
+    tests: ['test/process/drain'],
   },
   {
     name: 'output: gives up after a write that failed',
@@ -627,14 +655,14 @@ export const mutants = [
   },
   {
     name: 'process: ends with the terminal that nohup has given it files for',
-    file: 'src/main.ts',
+    file: 'src/process/signals.ts',
     from: "if (signal === 'SIGHUP' && ignoresHangup) return;",
     to: "if (signal === 'SIGHUP' && ignoresHangup && signalled < 0) return;",
     tests: ['test/process/terminal', '-t', 'goes on .* nohup node_modules'],
   },
   {
     name: 'process: outlives a terminal that it uses',
-    file: 'src/terminal.ts',
+    file: 'src/process/terminal.ts',
     from: 'STANDARD_STREAMS.every(isFile) && hasTerminal()',
     to: 'STANDARD_STREAMS.some(isFile) && hasTerminal()',
     tests: ['test/process/terminal', '-t', 'drains'],
@@ -711,7 +739,7 @@ export const mutants = [
   },
   {
     name: 'lmdb: a close that fails looks like one that does not',
-    file: 'src/run.ts',
+    file: 'src/process/run.ts',
     from: 'await app.get(EventRepository).close();',
     to: 'app.get(EventRepository);',
     tests: ['test/faults/foreign-files', '-t', 'log/ removed'],

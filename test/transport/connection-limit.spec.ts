@@ -15,7 +15,6 @@ async function serveTwo() {
   const connections = new Connections(
     { time: 60_000, timeout: 60_000 },
     { connection: 1024 * 1024, total: 1024 * 1024 },
-    { waitForClient: () => false, abort: () => {} },
   );
   const limit = { max: MAX, onRefused: () => void refused++ };
   const server = createServer({}, 64 * 1024, connections, limit);

@@ -83,7 +83,6 @@ describe('where grpc-js is not built as expected', () => {
     const connections = new Connections(
       { time: 30_000, timeout: 10_000 },
       { connection: 131_072, total: 1_048_576 },
-      { waitForClient: () => false, abort: () => {} },
     );
     expect(() => createServer({}, 65_536, connections)).toThrow(/1\.14\.7 has its HTTP\/2 server/);
     hidden.mockRestore();

@@ -32,11 +32,11 @@ const DEADLINE_MARGIN = 20;
  * the call from outside; the handler's own end does not abort it.
  */
 export class Call {
-  readonly path: string;
+  readonly method: string;
   readonly metadata: Metadata;
   readonly peer: string;
   /** What the handler wants in the log line of this call's end. */
-  readonly notes: Record<string, unknown> = {};
+  readonly notes: Record<string, string> = {};
   readonly startedAt = performance.now();
   /** Events and bytes that went through, in either direction. */
   events = 0;
@@ -67,7 +67,7 @@ export class Call {
     /** Called once the HTTP/2 stream is gone. */
     private readonly onClosed: (call: Call) => void,
   ) {
-    this.path = grpcCall.getPath();
+    this.method = grpcCall.getPath();
     this.metadata = grpcCall.metadata;
     this.peer = grpcCall.getPeer();
     const close = (): void => this.onClose();
