@@ -88,8 +88,8 @@ export const mutants = [
   },
   {
     name: 'transport: a blocked write does not hear of the end of its call',
-    file: `${transport}/call.ts`,
-    from: 'this.onAbort?.();',
+    file: `${transport}/outbound.ts`,
+    from: "call.signal.addEventListener('abort', this);",
     to: '',
     tests: ['test/transport/endings'],
   },
@@ -110,8 +110,8 @@ export const mutants = [
   {
     name: 'transport: aborts the signal of a call that ended well',
     file: `${transport}/call.ts`,
-    from: 'if (!this.finished) this.abortWith(this.whyClosed());',
-    to: 'this.abortWith(this.whyClosed());',
+    from: 'if (!this.finished) this.abortion.abort(this.whyClosed());',
+    to: 'this.abortion.abort(this.whyClosed());',
     tests: ['test/transport/endings'],
   },
   {
@@ -523,8 +523,8 @@ export const mutants = [
   {
     name: 'endings: a watch hears of its end with the slow poll',
     file: `${transport}/outbound.ts`,
-    from: "if (this.turn !== 'asked source') this.fail(call.signal.reason);",
-    to: "if (this.turn === 'source') setTimeout(() => this.fail(call.signal.reason), 5_000);\n      else if (this.turn !== 'asked source') this.fail(call.signal.reason);",
+    from: "if (this.turn !== 'asked source') this.fail(this.call.signal.reason);",
+    to: "if (this.turn === 'source') setTimeout(() => this.fail(this.call.signal.reason), 5_000);\n    else if (this.turn !== 'asked source') this.fail(this.call.signal.reason);",
     tests: ['test/faults/endings', '-t', 'over 1 .* (cancels|is killed)'],
   },
   {

@@ -49,16 +49,19 @@ class Pump {
       this.reject(call.signal.reason);
       return;
     }
-    // A source that was asked is waited for: it sees the abort by itself, and may have to clean up.
-    call.onAbort = () => {
-      if (this.turn !== 'asked source') this.fail(call.signal.reason);
-    };
+    call.signal.addEventListener('abort', this);
     try {
       this.source.open(this.send);
     } catch (error) {
       this.fail(error);
     }
     this.send();
+  }
+
+  /** The call's signal aborts. */
+  handleEvent(): void {
+    // A source that was asked is waited for: it sees the abort by itself, and may have to clean up.
+    if (this.turn !== 'asked source') this.fail(this.call.signal.reason);
   }
 
   /** The connection has room again. */
@@ -154,7 +157,7 @@ class Pump {
     this.turn = 'nobody';
     this.unsent = undefined;
     this.call.connection.outbound.stopWaiting(this);
-    this.call.onAbort = undefined;
+    this.call.signal.removeEventListener('abort', this);
     const closing = this.source.close();
     if (closing) closing.then(settle, settle);
     else settle();
