@@ -1,7 +1,16 @@
 import { Injectable } from '@nestjs/common';
 
+/** What a use case writes down of the call that it serves. */
+export interface CallRecord {
+  /** The topic of a watch, or of an upload's first event. */
+  readonly notes: { topic?: string };
+  /** Events and messages that were taken or are sent, and their bytes. */
+  events: number;
+  bytes: number;
+}
+
 /** An open call, at whichever door: what metrics and an administrator read of it, and what ends it. */
-export interface LiveCall {
+export interface LiveCall extends Readonly<CallRecord> {
   /** Such as /feed.v1.FeedService/Watch. */
   readonly method: string;
   /** The client's address. */
@@ -10,11 +19,6 @@ export interface LiveCall {
   readonly startedAt: number;
   /** True for a call that does not end by itself: a watch or a chat. */
   readonly endless: boolean;
-  /** The topic of a watch, or of an upload's first event. */
-  readonly notes: { topic?: string };
-  /** Events or messages that went through so far, and their bytes. */
-  readonly events: number;
-  readonly bytes: number;
   abort(reason: Error): void;
 }
 

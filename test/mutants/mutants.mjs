@@ -26,7 +26,7 @@ export const mutants = [
   {
     name: 'transport: drops a truncated last message',
     file: `${transport}/inbound.ts`,
-    from: 'if (this.blockBytes > this.wholeBytes) this.error ??= new MessageTruncatedError();',
+    from: "this.error ??= new BadMessageError('the stream ended inside a message');",
     to: '',
     tests: ['test/transport/inbound'],
   },
@@ -167,14 +167,7 @@ export const mutants = [
     name: 'transport: takes late calls while draining',
     file: `${transport}/stream-strategy.ts`,
     from: 'if (this.refusal !== undefined) throw this.refusal;',
-    to: '',
-    tests: ['test/transport/endings'],
-  },
-  {
-    name: 'transport: takes calls while draining',
-    file: `${transport}/stream-strategy.ts`,
-    from: 'if (this.refusal !== undefined) throw this.refusal;',
-    to: '',
+    to: 'if (this.refusal === null) throw this.refusal;',
     tests: ['test/process/drain'],
   },
   {
@@ -446,9 +439,30 @@ export const mutants = [
   {
     name: 'watch: takes a request that is not UTF-8',
     file: 'src/wire/watch-request.ts',
-    from: 'if (!isValidUtf8(message, start, end)) return',
-    to: 'if (start < 0 && !isValidUtf8(message, start, end)) return',
+    from: 'if (!isValidUtf8(message, start, end)) throw',
+    to: 'if (start < 0 && !isValidUtf8(message, start, end)) throw',
     tests: ['test/faults/bad-input-messages', '-t', 'invalid UTF-8'],
+  },
+  {
+    name: 'watch: starts where the first of two starts says',
+    file: 'src/wire/watch-request.ts',
+    from: 'start = { last: readInt32(fields, field) >>> 0 };',
+    to: 'start = { last: readInt32(fields, field) >>> 0, ...start };',
+    tests: ['test/wire/watch-request'],
+  },
+  {
+    name: 'watch: what it sends is not counted',
+    file: 'src/feed/watch.ts',
+    from: 'this.call.events += batch.count;',
+    to: '',
+    tests: ['test/e2e/open-work'],
+  },
+  {
+    name: 'upload: what it stores is not counted',
+    file: 'src/feed/upload.ts',
+    from: 'call.events += events.count;',
+    to: '',
+    tests: ['test/e2e/open-work'],
   },
   {
     name: 'disk: a full one does not refuse writes',

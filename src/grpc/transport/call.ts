@@ -38,7 +38,7 @@ export class Call {
   /** What the handler wants in the log line of this call's end. */
   readonly notes: Record<string, string> = {};
   readonly startedAt = performance.now();
-  /** Events and bytes that went through, in either direction. */
+  /** What went through the call. Handlers count it, because the transport does not know what an event is. */
   events = 0;
   bytes = 0;
   /** Writes of its stream that the kernel has taken. */
