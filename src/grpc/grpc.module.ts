@@ -21,8 +21,8 @@ function createStrategy(
   log: Logger,
   health: HealthImplementation,
   calls: LiveCalls,
-): StreamStrategy {
-  return new StreamStrategy({
+): Promise<StreamStrategy> {
+  return StreamStrategy.create({
     grpc: {
       package: PACKAGE,
       packageDefinition: contract,

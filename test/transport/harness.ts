@@ -102,7 +102,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     onLoadPackageDefinition: keepAsBytes,
   };
   const calls = new LiveCalls();
-  const strategy = new StreamStrategy({
+  const strategy = await StreamStrategy.create({
     grpc,
     server,
     streamWindow: 1024 * 1024,

@@ -7,6 +7,7 @@ import {
   type ReceivedFrames,
 } from '../../wire/frames.js';
 import { decompress, tooLarge } from './decompress.js';
+import { takeReading } from './grpc-js.js';
 import type { InboundBudget } from './inbound-budget.js';
 import { type ChunkTaker, takeChunks } from './take-chunks.js';
 
@@ -72,8 +73,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     signal: AbortSignal,
     private readonly budget: InboundBudget,
   ) {
-    stream.removeAllListeners('data');
-    stream.removeAllListeners('end');
+    takeReading(stream);
     this.askForMore = takeChunks(stream, this);
     stream.on('end', () => this.onEnd());
     stream.pause();

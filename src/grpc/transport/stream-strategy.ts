@@ -14,7 +14,13 @@ import { Answer, type EndedCall } from './answer.js';
 import { Call, type GrpcCall } from './call.js';
 import type { Keepalive } from './connection.js';
 import { Connections } from './connections.js';
-import { type ConnectionLimit, createServer, encodingOf, http2StreamOf } from './http2.js';
+import {
+  checkGrpcJs,
+  type ConnectionLimit,
+  createServer,
+  encodingOf,
+  http2StreamOf,
+} from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
 
@@ -58,7 +64,13 @@ export class StreamStrategy extends ServerGrpc {
 
   private readonly connections: Connections;
 
-  constructor(private readonly streamOptions: StreamStrategyOptions) {
+  /** @throws an error that names the version of grpc-js that is installed, if it is not one that this transport can use */
+  static async create(options: StreamStrategyOptions): Promise<StreamStrategy> {
+    await checkGrpcJs();
+    return new StreamStrategy(options);
+  }
+
+  private constructor(private readonly streamOptions: StreamStrategyOptions) {
     super(streamOptions.grpc);
     this.connections = new Connections(streamOptions.keepalive, streamOptions.inbound);
   }
@@ -82,7 +94,7 @@ export class StreamStrategy extends ServerGrpc {
         ...options,
       },
       streamWindow,
-      this.connections,
+      (session) => this.connections.add(session),
       connectionLimit,
     );
     const credentials = grpc.credentials ?? ServerCredentials.createInsecure();
