@@ -37,7 +37,7 @@ function follow(command, args, signals, detached = false) {
 }
 
 /**
- * The same as in src/terminal.ts, which says why. It is here again because this script runs before anything is built, and
+ * The same as in src/process/terminal.ts, which says why. It is here again because this script runs before anything is built, and
  * on a node that can't load TypeScript; and the service has no scripts/ in its image.
  */
 function outlivesTerminal() {

@@ -2,20 +2,20 @@ import { Injectable } from '@nestjs/common';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Broker, type RoomMember, type RoomSeat } from '../broker/broker.js';
 import {
-  ChatMessageError,
   chatMessagesIn,
   type ChatMessageView,
   echoes,
   framedMessage,
 } from '../wire/chat-message.js';
 import {
+  BadMessageError,
   type Frames,
   type FrameSource,
-  isFramingError,
   type ReceivedFrames,
 } from '../wire/frames.js';
 import { topicProblem } from '../wire/topic.js';
 import { FeedError } from './errors.js';
+import type { CallRecord } from './live-calls.js';
 import { Outbox } from './outbox.js';
 
 /** What a member may have waiting of its rooms; beyond it, it is too slow for them. */
@@ -35,8 +35,8 @@ const ECHO_COST = 64;
 /** So many turns of the event loop senders give a member that is behind; then nobody waits until it takes something. */
 const PATIENCE_TURNS = 16;
 
-/** The call that a chat answers, as far as a chat ends it. */
-export interface ChatCall {
+/** The call that a chat answers: the chat counts what it sends, and may end it. */
+export interface ChatCall extends CallRecord {
   /** Ends the call now, even where its client does not read. */
   abort(reason: Error): void;
   /** Ends the call once its client does not read what it was sent. */
@@ -93,13 +93,18 @@ class Chat implements FrameSource, RoomMember {
     this.outbox.onMore = onMore;
     this.receive().then(
       () => this.received(),
-      (error: Error) => this.received(isBadMessage(error) ? invalid(error) : error),
+      (error: Error) => this.received(error instanceof BadMessageError ? invalid(error) : error),
     );
   }
 
   take(): Frames | undefined {
     const frames = this.outbox.take();
-    if (!frames && this.isOver && this.failure !== undefined) throw this.failure;
+    if (frames) {
+      this.call.events += frames.count;
+      this.call.bytes += frames.bytes.length;
+    } else if (this.isOver && this.failure !== undefined) {
+      throw this.failure;
+    }
     return frames;
   }
 
@@ -200,10 +205,6 @@ class Chat implements FrameSource, RoomMember {
     this.seats.set(room, seat);
     return seat;
   }
-}
-
-function isBadMessage(error: unknown): error is Error {
-  return error instanceof ChatMessageError || isFramingError(error);
 }
 
 function invalid(error: Error): FeedError {

@@ -8,6 +8,7 @@ import { LmdbRepository } from '../repository/lmdb/lmdb-repository.js';
 import { MemoryRepository } from '../repository/memory-repository.js';
 import { LOG } from '../telemetry/log.js';
 import { Chats } from './chat.js';
+import { LiveCalls } from './live-calls.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
 import { Uploads } from './upload.js';
@@ -34,10 +35,11 @@ function openRepository(config: Config, log: Logger): EventRepository | Promise<
     Watches,
     Uploads,
     Chats,
+    LiveCalls,
     OpenWork,
     Readiness,
   ],
-  exports: [EventRepository, Watches, Uploads, Chats, OpenWork, Readiness],
+  exports: [EventRepository, Watches, Uploads, Chats, LiveCalls, OpenWork, Readiness],
 })
 export class FeedModule implements OnApplicationShutdown {
   constructor(
@@ -47,7 +49,7 @@ export class FeedModule implements OnApplicationShutdown {
     repository.onDurable((topics) => broker.ring(topics));
   }
 
-  /** After both doors are closed. Nest logs what a hook throws, and drops it: run.ts asks for it again. */
+  /** After both doors are closed. Nest logs what a hook throws, and drops it: src/process/run.ts asks for it again. */
   async onApplicationShutdown(): Promise<void> {
     await this.repository.close().catch(() => {});
   }

@@ -1,11 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import { Broker, type Follower } from '../broker/broker.js';
-import type { WatchRequest } from '../gen/feed/v1/feed.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
+import { MAX_TOPIC_BYTES } from '../wire/topic.js';
+import type { WatchRequest } from '../wire/watch-request.js';
+import type { CallRecord } from './live-calls.js';
 import { boundsOf, expired, type WatchStart, watchStart } from './watch-start.js';
 
 /** Bytes of events that a watch sends at a time: all the memory it takes, however slow its reader. */
@@ -32,9 +34,11 @@ export class Watches {
    *
    * @throws FeedError if the request can't be served
    */
-  async watch(request: WatchRequest): Promise<OpenWatch> {
+  async watch(request: WatchRequest, call: CallRecord): Promise<OpenWatch> {
+    // Also of a request that is refused, whose topic may be of any length.
+    call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
     const start = await watchStart(this.repository, request);
-    return { start, batches: new Watch(this, request.topic, start) };
+    return { start, batches: new Watch(this, request.topic, start, call) };
   }
 }
 
@@ -53,6 +57,7 @@ class Watch implements FrameSource, Follower {
     private readonly watches: Watches,
     private readonly topic: string,
     { after, heartbeat }: WatchStart,
+    private readonly call: CallRecord,
   ) {
     this.position = after;
     this.heartbeat = heartbeat;
@@ -104,6 +109,10 @@ class Watch implements FrameSource, Follower {
       batch = this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;
     }
     this.isSending = batch !== undefined;
+    if (batch) {
+      this.call.events += batch.count;
+      this.call.bytes += batch.bytes.length;
+    }
     return batch;
   }
 

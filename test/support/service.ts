@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { readConfig } from '../../src/config/config.js';
-import { type Service, startService } from '../../src/service.js';
+import { type Service, startService } from '../../src/process/service.js';
 import { connect, type FeedClient } from './client.js';
 import { until, within } from './wait.js';
 

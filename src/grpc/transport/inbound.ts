@@ -1,13 +1,13 @@
 import type { ServerHttp2Stream } from 'node:http2';
 import {
+  BadMessageError,
   frame,
   FRAME_HEADER_BYTES,
   frameLength,
-  MessageTooLargeError,
-  MessageTruncatedError,
   type ReceivedFrames,
 } from '../../wire/frames.js';
-import { decompress } from './decompress.js';
+import { decompress, tooLarge } from './decompress.js';
+import { takeReading } from './grpc-js.js';
 import type { InboundBudget } from './inbound-budget.js';
 import { type ChunkTaker, takeChunks } from './take-chunks.js';
 
@@ -73,8 +73,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     signal: AbortSignal,
     private readonly budget: InboundBudget,
   ) {
-    stream.removeAllListeners('data');
-    stream.removeAllListeners('end');
+    takeReading(stream);
     this.askForMore = takeChunks(stream, this);
     stream.on('end', () => this.onEnd());
     stream.pause();
@@ -143,7 +142,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   private endUnlessAborted(): void {
     if (this.ended) return;
     this.gather();
-    if (this.blockBytes > this.wholeBytes) this.error ??= new MessageTruncatedError();
+    if (this.blockBytes > this.wholeBytes)
+      this.error ??= new BadMessageError('the stream ended inside a message');
     this.ended = true;
     this.flush();
   }
@@ -244,7 +244,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
       const length = frameLength(this.block, this.wholeBytes);
       if (length > this.maxMessageBytes) {
         this.ended = true;
-        this.error = new MessageTooLargeError(length, this.maxMessageBytes);
+        this.error = tooLarge(length, this.maxMessageBytes);
         break;
       }
       this.unfinishedBytes = FRAME_HEADER_BYTES + length;

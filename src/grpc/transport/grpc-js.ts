@@ -1,17 +1,23 @@
-import { createRequire } from 'node:module';
-import type {
-  Http2Server,
-  IncomingHttpHeaders,
-  ServerHttp2Session,
-  ServerHttp2Stream,
+import {
+  connect,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from 'node:http2';
-import { logVerbosity, Server, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
-import type { Connections } from './connections.js';
+import { createRequire } from 'node:module';
+import { duplexPair } from 'node:stream';
+import {
+  logVerbosity,
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerOptions,
+  setLogVerbosity,
+} from '@grpc/grpc-js';
 
-/**
- * Where this transport reaches under grpc-js, to node's http2. test/transport/grpc-js.spec.ts fails when a new
- * version moves what is relied on.
- */
+// All that this transport relies on inside grpc-js is in this file, and checkGrpcJs() tries it at each start.
 
 export interface ConnectionLimit {
   /** How many may be open; one more is closed at once. */
@@ -39,16 +45,16 @@ const RESET_BURST = 100_000;
 const RESET_RATE = 10_000;
 
 /**
- * A server of grpc-js on HTTP/2 sessions as this transport needs them. The receive windows of streams are raised: grpc-js leaves
- * them at 64 KiB, which is 3 MB/s at 20 ms, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
+ * Makes a server of grpc-js on HTTP/2 sessions as this transport needs them. The receive windows of streams are raised: grpc-js
+ * leaves them at 64 KiB, which is 3 MB/s at 20 ms, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
  * 3058).
  *
- * @throws an error that names the version if grpc-js is not built as expected
+ * @throws an error that names the version of grpc-js if it is not built as expected
  */
 export function createServer(
   options: ServerOptions,
   streamWindow: number,
-  connections: Connections,
+  onSession: (session: ServerHttp2Session) => void,
   limit?: ConnectionLimit,
 ): Server {
   // It writes to standard error, beside the log; what it has to say comes as errors as well.
@@ -68,9 +74,7 @@ export function createServer(
   const limitConnections = limit && sharedLimit(limit);
   internals.createHttp2Server = (credentials) => {
     const http2Server = createHttp2Server.call(server, credentials);
-    http2Server.on('session', (session: ServerHttp2Session) => {
-      connections.add(session);
-    });
+    http2Server.on('session', onSession);
     limitConnections?.(http2Server);
     http2Server.prependListener('stream', prepareStream);
     return http2Server;
@@ -130,16 +134,15 @@ export function encodingOf(stream: ServerHttp2Stream): string {
 }
 
 /**
- * The HTTP/2 stream under a call of grpc-js.
+ * Returns the HTTP/2 stream under a call of grpc-js.
  *
- * @throws an error that names the version if it is not where it was
+ * @throws an error that names the version of grpc-js if the stream is not where it was
  */
 export function http2StreamOf(call: object): ServerHttp2Stream {
   let layer = (call as { call?: Layer }).call;
   while (layer?.nextCall) layer = layer.nextCall; // server interceptors
   const stream = layer?.stream;
-  if (typeof stream?.respond !== 'function' || typeof stream.close !== 'function')
-    throw unknownGrpcJs('the HTTP/2 stream of a call');
+  if (!stream) throw unknownGrpcJs('the HTTP/2 stream of a call');
   return stream;
 }
 
@@ -147,6 +150,81 @@ interface Layer {
   nextCall?: Layer;
   stream?: ServerHttp2Stream;
 }
+
+/**
+ * Takes the reading of a stream from grpc-js, which still sends its headers, its trailers and its resets. To be called while
+ * grpc-js calls the handler: its listeners are the newest then. Node has an older one for "end" where the request has ended.
+ */
+export function takeReading(stream: ServerHttp2Stream): void {
+  for (const event of ['data', 'end']) {
+    const newest = stream.listeners(event).at(-1);
+    if (newest) stream.off(event, newest as () => void);
+  }
+}
+
+/** How long (milliseconds) the call of checkGrpcJs() may take. It takes some, and more only on a machine that is busy. */
+const CHECK_TIMEOUT = 10_000;
+const CHECK_PATH = '/check/Echo';
+const CHECK_WINDOW = 128 * 1024;
+/** A message in its frame. */
+const CHECK_MESSAGE = Buffer.from([0, 0, 0, 0, 1, 1]);
+
+/**
+ * Tries all that this file relies on, in one call over a connection in memory: its handler takes the reading of the stream,
+ * and echoes a message straight to it, between the headers and the trailers of grpc-js. The call has a header that grpc-js
+ * would refuse, which has to be gone by then.
+ *
+ * @throws an error that names the version of grpc-js and what is not where it was
+ */
+export async function checkGrpcJs(): Promise<void> {
+  const server = createServer({ 'grpc.enable_channelz': 0 }, CHECK_WINDOW, () => {});
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const [here, there] = duplexPair();
+  injector.injectConnection(there);
+  const client = connect('http://localhost', { createConnection: () => here });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(() => reject(unknownGrpcJs('the end of a call')), CHECK_TIMEOUT);
+  const expectSame = (what: string, found: unknown, expected: unknown): void => {
+    if (found !== expected) reject(unknownGrpcJs(`${what} (${String(found)})`));
+  };
+  const echo = (call: ServerDuplexStream<Buffer, Buffer>): void => {
+    try {
+      const stream = http2StreamOf(call);
+      for (const event of ['data', 'end'])
+        expectSame(`its listener for "${event}"`, stream.listenerCount(event), 1);
+      takeReading(stream);
+      call.on('data', () => reject(unknownGrpcJs('what it reads a call with')));
+      call.sendMetadata(new Metadata());
+      stream.on('data', (chunk: Buffer) => stream.write(chunk)).on('end', () => call.end());
+    } catch (error) {
+      reject(error);
+    }
+  };
+  server.register(CHECK_PATH, echo, asIs, asIs, 'bidi');
+  const headers = { 'content-type': 'application/grpc', te: 'trailers', 'grpc-timeout': 'never' };
+  const call = client.request({ ':method': 'POST', ':path': CHECK_PATH, ...headers });
+  const echoed: Buffer[] = [];
+  call.on('data', (chunk: Buffer) => echoed.push(chunk)).on('error', reject);
+  call.on('trailers', (trailers: IncomingHttpHeaders) => {
+    expectSame('the status of a call', trailers['grpc-status'], '0');
+    expectSame('the bytes of a call', Buffer.concat(echoed).equals(CHECK_MESSAGE), true);
+    const { initialWindowSize } = client.remoteSettings;
+    expectSame('the window of a stream', initialWindowSize, CHECK_WINDOW);
+    resolve();
+  });
+  client.on('error', reject);
+  call.on('response', () => call.end(CHECK_MESSAGE));
+  try {
+    await promise;
+  } finally {
+    clearTimeout(timer);
+    client.destroy();
+    there.destroy();
+    injector.destroy();
+  }
+}
+
+const asIs = (bytes: Buffer): Buffer => bytes;
 
 function unknownGrpcJs(what: string): Error {
   const { version } = createRequire(import.meta.url)('@grpc/grpc-js/package.json') as {
