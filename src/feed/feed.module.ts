@@ -1,7 +1,9 @@
 import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
 import type { Logger } from 'pino';
-import { Broker } from '../broker/broker.js';
-import { LocalBroker } from '../broker/local-broker.js';
+import { Bell } from '../broker/bell.js';
+import { LocalBell } from '../broker/local-bell.js';
+import { LocalRooms } from '../broker/local-rooms.js';
+import { Rooms } from '../broker/rooms.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { EventRepository } from '../repository/event-repository.js';
 import { LmdbRepository } from '../repository/lmdb/lmdb-repository.js';
@@ -27,11 +29,12 @@ function openRepository(config: Config, log: Logger): EventRepository | Promise<
       });
 }
 
-/** The use cases, whatever the transport, on the log and the bell. */
+/** The use cases, whatever the transport, on the log, the bell and the rooms. */
 @Module({
   providers: [
     { provide: EventRepository, useFactory: openRepository, inject: [CONFIG, LOG] },
-    { provide: Broker, useClass: LocalBroker },
+    { provide: Bell, useClass: LocalBell },
+    { provide: Rooms, useClass: LocalRooms },
     Watches,
     Uploads,
     Chats,
@@ -44,9 +47,9 @@ function openRepository(config: Config, log: Logger): EventRepository | Promise<
 export class FeedModule implements OnApplicationShutdown {
   constructor(
     private readonly repository: EventRepository,
-    @Inject(Broker) broker: Broker,
+    @Inject(Bell) bell: Bell,
   ) {
-    repository.onDurable((topics) => broker.ring(topics));
+    repository.onDurable((topics) => bell.ring(topics));
   }
 
   /** After both doors are closed. Nest logs what a hook throws, and drops it: src/process/run.ts asks for it again. */

@@ -1,14 +1,12 @@
-import { afterEach, describe, expect, it } from 'vitest';
-import { LocalBroker } from '../../src/broker/local-broker.js';
+import { describe, expect, it } from 'vitest';
+import { LocalRooms } from '../../src/broker/local-rooms.js';
 import { type ChatCall, Chats } from '../../src/feed/chat.js';
 import { decodeChat, encodeChat, received, unframed } from '../wire/events.js';
 
 // What falls into single turns of the event loop, which no client can time; the rest of chats is test/e2e's.
 
-const broker = new LocalBroker();
-const chats = new Chats(broker);
-
-afterEach(() => broker.onApplicationShutdown());
+const rooms = new LocalRooms();
+const chats = new Chats(rooms);
 
 describe('a chat that ends while it waits for a room', () => {
   it('says nothing more there, and joins no other room', async () => {
@@ -29,7 +27,7 @@ describe('a chat that ends while it waits for a room', () => {
     const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), call());
     speaker.open(() => {});
     await turns(2);
-    expect(broker.seats).toBe(2);
+    expect(rooms.seats).toBe(2);
     await speaker.close();
     await turns(40);
 
@@ -38,9 +36,9 @@ describe('a chat that ends while it waits for a room', () => {
     expect(heard.length).toBeGreaterThan(100);
     expect(heard).toEqual(said.slice(0, heard.length).map(({ text }) => text));
     expect(heard.length).toBeLessThan(said.length);
-    expect(broker.seats).toBe(1);
+    expect(rooms.seats).toBe(1);
     await member.close();
-    expect([broker.seats, chats.open, aborted]).toEqual([0, 0, 0]);
+    expect([rooms.seats, chats.open, aborted]).toEqual([0, 0, 0]);
   });
 });
 

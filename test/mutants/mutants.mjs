@@ -234,10 +234,10 @@ export const mutants = [
     tests: ['test/repository/lmdb-traps', '-t', 'nothing is seen, and head does not move'],
   },
   {
-    name: 'broker: forgets a bell',
+    name: 'bell: one topic of a commit is not rung',
     file: 'src/feed/feed.module.ts',
-    from: 'broker.ring(topics)',
-    to: 'broker.ring([...topics].slice(1))',
+    from: 'bell.ring(topics)',
+    to: 'bell.ring([...topics].slice(1))',
     tests: ['test/e2e/watch', 'test/e2e/upload'],
   },
   {
@@ -508,9 +508,9 @@ export const mutants = [
   },
   {
     name: 'rooms: half of the members hear a message a turn later',
-    file: 'src/broker/local-broker.ts',
-    from: 'for (const other of others) if (other !== member) other.hear(framed);',
-    to: '[...others].forEach((other, i, all) => {\n          if (other === member) return;\n          if ((i + all.indexOf(member)) % 2 === 0) other.hear(framed);\n          else setImmediate(() => other.hear(framed));\n        });',
+    file: 'src/broker/local-rooms.ts',
+    from: 'for (const other of members) if (other !== own) this.deliver(framed, other);',
+    to: '[...members].forEach((other, i, all) => {\n          if (other === own) return;\n          if ((i + all.indexOf(own)) % 2 === 0) this.deliver(framed, other);\n          else setImmediate(() => this.deliver(framed, other));\n        });',
     tests: ['test/e2e/chat', '-t', 'one order'],
   },
   {
@@ -523,8 +523,8 @@ export const mutants = [
   {
     name: 'rooms: a chat speaks on after its end',
     file: 'src/feed/chat.ts',
-    from: 'if (!this.isOpen) return;\n          }\n          seat.say',
-    to: '}\n          seat.say',
+    from: 'if (!this.isOpen) return;\n          }\n          seat.send',
+    to: '}\n          seat.send',
     tests: ['test/feed/chat'],
   },
   {
@@ -565,7 +565,7 @@ export const mutants = [
   {
     name: 'endings: a watch keeps its bell',
     file: 'src/feed/watch.ts',
-    from: 'this.watches.broker.unsubscribe(this.topic, this);',
+    from: 'this.watches.bell.unsubscribe(this.topic, this);',
     to: '',
     tests: ['test/faults/endings', '-t', 'over 1 .* is killed'],
   },
