@@ -1,8 +1,9 @@
 // npm start: installs what is missing, builds what is stale, and runs the service.
 import { spawn } from 'node:child_process';
 import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build, env, install, node, root } from './prepare.mjs';
+import { build, env, install, root } from './prepare.mjs';
 
 if (outlivesTerminal()) {
   // SIGHUP would end npm and nest, which install and build. In a session of its own nothing has the terminal.
@@ -11,7 +12,7 @@ if (outlivesTerminal()) {
 } else {
   install();
   build();
-  follow(node, ['dist/main.js'], ['SIGTERM', 'SIGINT', 'SIGHUP']);
+  follow(join(root, 'bin', 'feed-server'), [], ['SIGTERM', 'SIGINT', 'SIGHUP']);
 }
 
 /**

@@ -1,6 +1,5 @@
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { tuneHeap } from './heap.js';
 import { handleSignals } from './process/signals.js';
 
 // Nothing that takes time to load is imported here: the signal handlers must be there before it,
@@ -9,8 +8,6 @@ const signals = handleSignals();
 
 // Most of a start is compiling. Where this directory can be written, the next start takes less time.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/feed', import.meta.url)));
-
-tuneHeap();
 
 const { run } = await import('./process/run.js');
 await run(signals);
