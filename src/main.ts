@@ -6,7 +6,7 @@ import { handleSignals } from './process/signals.js';
 // because the kernel drops signals that process 1, as which a container runs this, does not handle.
 const signals = handleSignals();
 
-// Most of a start is compiling; where this directory can be written, the next one takes less time: 10 to 40% were seen.
+// Most of a start is compiling. Where this directory can be written, the next start takes less time.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/feed', import.meta.url)));
 
 const { run } = await import('./process/run.js');

@@ -34,7 +34,11 @@ function createStrategy(
       },
     },
     streamWindow: config.streamWindow,
-    inbound: { connection: config.sessionWindow, total: config.receiveBytes },
+    inbound: {
+      connection: config.sessionWindow,
+      total: config.receiveBytes,
+      names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
+    },
     keepalive: { time: config.keepaliveTime, timeout: config.keepaliveTimeout },
     connectionLimit: { max: limits.grpc, onRefused: logRefused(log, 'gRPC', limits.grpc, limits) },
     maxMessageBytes: config.maxEventBytes,

@@ -556,10 +556,10 @@ export const mutants = [
     tests: ['test/e2e/life', '-t', 'second signal'],
   },
   {
-    name: 'endings: a watch hears of its end with the slow poll',
+    name: 'endings: a watch hears of its end a quarter of a minute later',
     file: `${transport}/outbound.ts`,
     from: "if (this.turn !== 'asked source') this.fail(this.call.signal.reason);",
-    to: "if (this.turn === 'source') setTimeout(() => this.fail(this.call.signal.reason), 5_000);\n    else if (this.turn !== 'asked source') this.fail(this.call.signal.reason);",
+    to: "if (this.turn === 'source') setTimeout(() => this.fail(this.call.signal.reason), 15_000);\n    else if (this.turn !== 'asked source') this.fail(this.call.signal.reason);",
     tests: ['test/faults/endings', '-t', 'over 1 .* (cancels|is killed)'],
   },
   {

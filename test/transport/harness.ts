@@ -77,7 +77,7 @@ export interface Served {
 export interface ServeOptions extends ModuleMetadata {
   readonly server?: ServerOptions;
   readonly keepalive?: Keepalive;
-  readonly inbound?: InboundLimits;
+  readonly inbound?: Omit<InboundLimits, 'names'>;
   readonly maxMessageBytes?: number;
 }
 
@@ -106,7 +106,10 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     grpc,
     server,
     streamWindow: 1024 * 1024,
-    inbound,
+    inbound: {
+      ...inbound,
+      names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
+    },
     keepalive,
     maxMessageBytes,
     calls,

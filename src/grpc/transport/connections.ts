@@ -54,7 +54,7 @@ export class Connections {
       this.end(
         connection,
         `nothing has moved on this connection for ${((time + timeout) / 1000).toFixed(1)} s: its messages fill what ` +
-          'FEED_SESSION_WINDOW lets a connection send ahead, and their answers are not read. Read while you send',
+          `${this.limits.names.connection} lets a connection send ahead, and their answers are not read. Read while you send`,
       );
     }
   }
@@ -69,7 +69,7 @@ export class Connections {
       this.end(
         connection,
         `this connection holds most (${connection.inbound.held} bytes) of what was sent and not yet taken, which is ` +
-          `over FEED_RECEIVE_BYTES (${this.total.limit}) in all: send less at a time, or try again later`,
+          `over ${this.limits.names.total} (${this.total.limit}) in all: send less at a time, or try again later`,
       );
     }
   }

@@ -46,7 +46,7 @@ const RESET_RATE = 10_000;
 
 /**
  * Makes a server of grpc-js on HTTP/2 sessions as this transport needs them. The receive windows of streams are raised: grpc-js
- * leaves them at 64 KiB, which is 3 MB/s at 20 ms, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
+ * leaves them at 64 KiB, which bounds each stream to one such window in a round trip, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
  * 3058).
  *
  * @throws an error that names the version of grpc-js if it is not built as expected

@@ -28,9 +28,9 @@ type Next = IteratorResult<ReceivedFrames>;
 
 /**
  * The request stream of a call as batches of whole frames: everything that arrived in one turn of the event
- * loop is one batch. Takes the HTTP/2 stream over from grpc-js, which spends a promise and a pause on every
- * DATA frame, and clients in Go send a frame a message: 11-15 us an event become 3. Handing on the first
- * frame at once, without waiting for the turn's end, costs 8 uploads half of their throughput.
+ * loop is one batch. It takes the HTTP/2 stream over from grpc-js, which spends a promise and a pause on every
+ * DATA frame, while clients in Go send a frame a message. Handing on the first frame at once, without waiting for the
+ * turn's end, halves the throughput of uploads (docs/performance.md, "DATA frames of one turn of the event loop together").
  *
  * Node hands over each chunk as a part of all that it read from the socket at once, up to 64 KiB. Kept, a chunk of a
  * few bytes would keep all of that. So at the end of the turn its bytes are copied into memory of the stream's own,
@@ -148,7 +148,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     this.flush();
   }
 
-  /** Ends now: what was not taken is dropped. */
+  /** Ends the stream at once, and discards what its handler has not taken. */
   private end(error: unknown): void {
     this.ended = true;
     this.error = error;
