@@ -4,8 +4,7 @@ ARG NODE_IMAGE=node:24.21.0-trixie-slim
 FROM ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-# Not `npm ci`: see scripts/prepare.mjs.
-RUN npm install --no-save --no-fund --no-audit --loglevel=error
+RUN npm ci --no-fund --no-audit --loglevel=error
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY proto proto
 COPY src src
@@ -15,7 +14,7 @@ RUN npm run build
 FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm install --no-save --no-fund --no-audit --loglevel=error --omit=dev
+RUN npm ci --no-fund --no-audit --loglevel=error --omit=dev
 
 FROM ${NODE_IMAGE}
 WORKDIR /app

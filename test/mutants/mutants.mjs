@@ -1,12 +1,14 @@
-/** One-line faults, and the tests that must notice each. */
+// One-line faults, and the tests that must notice each. place.mjs says how each is placed.
 const transport = 'src/grpc/transport';
 
+/** @type {readonly import('./place.mjs').Mutant[]} */
 export const mutants = [
   {
     name: 'transport: reads ahead of a slow handler without bound',
     file: `${transport}/inbound.ts`,
-    from: '>= READ_AHEAD_BYTES) {\n      this.stopped = true;',
-    to: '>= READ_AHEAD_BYTES) {\n      this.stopped = false;',
+    within: 'takeChunk',
+    from: 'this.stopped = true;',
+    to: 'this.stopped = false;',
     tests: ['test/transport/inbound'],
   },
   {
@@ -152,8 +154,9 @@ export const mutants = [
   {
     name: 'transport: windows of 64 KiB',
     file: `${transport}/inbound-budget.ts`,
-    from: 'session.setLocalWindowSize(this.window);\n  }\n\n  private get',
-    to: '}\n\n  private get',
+    within: 'constructor',
+    from: 'session.setLocalWindowSize(this.window);',
+    to: '',
     tests: ['test/transport/grpc-js'],
   },
   {
@@ -243,8 +246,8 @@ export const mutants = [
   {
     name: 'dedup: by hash alone',
     file: 'src/repository/deduplication.ts',
-    from: 'return id?.equals(idOf(this.frames.at(this.at))) ?? false;',
-    to: 'return id !== undefined;',
+    from: 'id?.equals(idOf(this.frames.at(this.at))) ?? false',
+    to: 'id !== undefined',
     tests: ['test/contract/dedup'],
   },
   {
@@ -327,7 +330,8 @@ export const mutants = [
   {
     name: 'log: forgets at a restart that the clock was ahead',
     file: 'src/repository/lmdb/store.ts',
-    from: '          lag,\n',
+    within: 'put',
+    from: 'lag,',
     to: '',
     tests: ['test/contract/lmdb'],
   },
@@ -544,8 +548,9 @@ export const mutants = [
   {
     name: 'rooms: a half-closed chat stays',
     file: 'src/feed/chat.ts',
-    from: 'this.leave();\n    if (failure && this.isOpen)',
-    to: 'if (failure) this.leave();\n    if (failure && this.isOpen)',
+    within: 'stopReading',
+    from: 'this.leave();',
+    to: 'if (failure) this.leave();',
     tests: ['test/e2e/chat'],
   },
   {
@@ -670,8 +675,8 @@ export const mutants = [
   {
     name: 'output: takes a write that fails for one that hangs',
     file: 'src/telemetry/output.ts',
-    from: 'else resolve(true); //',
-    to: 'else resolve(false); //',
+    from: 'else resolve(true);',
+    to: 'else resolve(false);',
     tests: ['test/telemetry/output'],
   },
   {
@@ -789,14 +794,14 @@ export const mutants = [
   {
     name: 'lmdb: takes a log that was written over for the one that was open last',
     file: 'src/repository/lmdb/known-file.ts',
-    from: 'return lastTransaction === meta.transaction || lastTransaction === meta.transaction - 1;',
-    to: 'return lastTransaction !== undefined;',
+    from: 'lastTransaction === meta.transaction || lastTransaction === meta.transaction - 1',
+    to: 'lastTransaction !== undefined',
     tests: ['test/repository/known-file'],
   },
   {
     name: 'lmdb: takes a log for known over which a copy of the whole directory was put',
     file: 'src/repository/lmdb/known-file.ts',
-    from: ' || note.mark !== markTime(directory)',
+    from: '|| note.mark !== markTime(directory)',
     to: '',
     tests: ['test/repository/known-file'],
   },
@@ -831,8 +836,8 @@ export const mutants = [
   {
     name: 'lmdb: reads all of a log that was killed',
     file: 'src/repository/lmdb/known-file.ts',
-    from: 'return lastTransaction === meta.transaction || lastTransaction === meta.transaction - 1;',
-    to: 'return lastTransaction === 0;',
+    from: 'lastTransaction === meta.transaction || lastTransaction === meta.transaction - 1',
+    to: 'lastTransaction === 0',
     tests: ['test/repository/known-file'],
   },
   {
