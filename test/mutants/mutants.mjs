@@ -132,8 +132,8 @@ export const mutants = [
   },
   {
     name: 'transport: starts on a grpc-js that reads its streams in another way',
-    file: `${transport}/grpc-js.ts`,
-    from: 'expectSame(`its listener for "${event}"`, stream.listenerCount(event), 1);',
+    file: `${transport}/check-grpc-js.ts`,
+    from: 'expectSame(`its listeners for "${event}"`, stream.listenerCount(event), 1);',
     to: 'void event;',
     tests: ['test/process/grpc-js'],
   },
@@ -149,7 +149,7 @@ export const mutants = [
     file: `${transport}/grpc-js.ts`,
     from: 'const newest = stream.listeners(event).at(-1);',
     to: 'const [newest] = stream.listeners(event);',
-    tests: ['test/transport', 'test/faults/bad-input-calls'],
+    tests: ['test/transport/grpc-js'],
   },
   {
     name: 'transport: windows of 64 KiB',
@@ -709,14 +709,14 @@ export const mutants = [
   },
   {
     name: 'descriptors: takes gRPC connections without bound',
-    file: `${transport}/grpc-js.ts`,
+    file: `${transport}/connection-limit.ts`,
     from: 'each.maxConnections = max - (total - own);',
     to: 'each.maxConnections = 1000 * max - (total - own);',
     tests: ['test/faults/descriptors', '-t', 'beyond its limit'],
   },
   {
     name: 'descriptors: each address of a host has the limit for itself',
-    file: `${transport}/grpc-js.ts`,
+    file: `${transport}/connection-limit.ts`,
     from: 'each.maxConnections = max - (total - own);',
     to: 'each.maxConnections = max - 0 * (total - own);',
     tests: ['test/transport/connection-limit'],

@@ -52,17 +52,23 @@ describe('a start with another grpc-js', () => {
       'commonHttp2Options',
     ],
     ['takes no settings', 'the window of a stream (65535)', 'this.commonServerOptions)', '{})'],
-  ])('that %s is refused', async (_what, missing, from, to) => {
-    await expectRefusal(serviceWith(SERVER, from, to), missing);
+  ])('that %s is refused', async (_what, difference, from, to) => {
+    await expectRefusal(serviceWith(SERVER, from, to), difference);
   });
 
   test.each<[string, string, string, string]>([
     ['has the stream elsewhere', 'the HTTP/2 stream of a call', 'this.stream', 'this.http2Stream'],
     [
       'reads its streams in another way',
-      'its listener for "data" (0)',
+      'its listeners for "data" (0)',
       "this.stream.on('data', (data) => {",
       "this.stream.on('readable', () => { const data = this.stream.read(); if (data) ",
+    ],
+    [
+      'fails on a call',
+      'how it serves a call (',
+      'this.stream.respond(headers, defaultResponseOptions);',
+      'this.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);',
     ],
     [
       'sees the headers before this transport',
@@ -70,18 +76,18 @@ describe('a start with another grpc-js', () => {
       'metadata.get(GRPC_TIMEOUT_HEADER)',
       "['never']",
     ],
-  ])('that %s is refused', async (_what, missing, from, to) => {
-    await expectRefusal(serviceWith(INTERCEPTORS, from, to), missing);
+  ])('that %s is refused', async (_what, difference, from, to) => {
+    await expectRefusal(serviceWith(INTERCEPTORS, from, to), difference);
   });
 });
 
-async function expectRefusal(directory: string, missing: string): Promise<void> {
+async function expectRefusal(directory: string, difference: string): Promise<void> {
   const main = join(directory, 'dist', 'main.js');
   const service = ServiceProcess.shell(`exec node_modules/.bin/node ${main}`, {
     FEED_DATA_DIR: join(directory, 'data'),
   });
   expect(await service.ended()).toEqual({ code: 1, signal: null });
   expect(service.output.join('')).toContain(
-    `Feed can't start: @grpc/grpc-js 1.99.0 has ${missing} in another place`,
+    `Feed can't start: @grpc/grpc-js 1.99.0 differs from the version of package.json in ${difference}`,
   );
 }

@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs';
+import type { ServerHttp2Stream } from 'node:http2';
 import { createRequire } from 'node:module';
+import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
+import { takeReading } from '../../src/grpc/transport/grpc-js.js';
 import type { Call } from '../../src/grpc/transport/index.js';
 import { take, upload } from '../support/client.js';
 import { eventFrames, idsIn } from '../support/frames.js';
@@ -40,6 +43,15 @@ describe('what the transport needs of grpc-js is where it was', () => {
       chat.write({ text: 'hello' });
     });
     expect(streams).toEqual(Array(3).fill('ServerHttp2Stream'));
+  });
+
+  test("its newest listeners are taken off a stream, and node's older one stays", () => {
+    const stream = new PassThrough();
+    const [older, newer] = [() => {}, () => {}];
+    stream.on('end', older).on('data', newer).on('end', newer);
+    takeReading(stream as unknown as ServerHttp2Stream);
+    expect(stream.listeners('data')).toEqual([]);
+    expect(stream.listeners('end')).toEqual([older]);
   });
 
   test('the receive windows are raised, of a stream and of its connection (grpc-js: 64 KiB)', async () => {

@@ -35,7 +35,7 @@ export class Call {
   readonly method: string;
   readonly metadata: Metadata;
   readonly peer: string;
-  /** What the handler wants in the log line of this call's end. */
+  /** What the handler notes of the call, for the log line of its end and for the list of open calls. */
   readonly notes: Record<string, string> = {};
   readonly startedAt = performance.now();
   /** What went through the call. Handlers count it, because the transport does not know what an event is. */

@@ -12,15 +12,11 @@ import {
 } from '@nestjs/microservices';
 import { Answer, type EndedCall } from './answer.js';
 import { Call, type GrpcCall } from './call.js';
+import { checkGrpcJs } from './check-grpc-js.js';
 import type { Keepalive } from './connection.js';
+import type { ConnectionLimit } from './connection-limit.js';
 import { Connections } from './connections.js';
-import {
-  checkGrpcJs,
-  type ConnectionLimit,
-  createServer,
-  encodingOf,
-  http2StreamOf,
-} from './grpc-js.js';
+import { createServer, encodingOf, http2StreamOf } from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
 
@@ -64,7 +60,7 @@ export class StreamStrategy extends ServerGrpc {
 
   private readonly connections: Connections;
 
-  /** @throws an error that names the version of grpc-js that is installed, if it is not one that this transport can use */
+  /** @throws UnknownGrpcJsError, which names the version of grpc-js that is installed */
   static async create(options: StreamStrategyOptions): Promise<StreamStrategy> {
     await checkGrpcJs();
     return new StreamStrategy(options);
