@@ -1,8 +1,9 @@
 // npm start: installs what is missing, builds what is stale, and runs the service.
 import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { follow } from './follow.mjs';
-import { node } from './prepare.mjs';
+import { root } from './prepare.mjs';
 
 if (outlivesTerminal()) {
   // SIGHUP would end npm and nest, which install and build. In a session of its own nothing has the terminal.
@@ -14,7 +15,7 @@ if (outlivesTerminal()) {
   const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'];
   const code = await follow(process.execPath, ['scripts/run.mjs', 'prepare'], signals, true);
   if (code !== 0) process.exit(code);
-  process.exit(await follow(node, ['dist/main.js'], signals));
+  process.exit(await follow(join(root, 'bin', 'feed-server'), [], signals));
 }
 
 /**

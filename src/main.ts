@@ -2,7 +2,6 @@ import { write } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { endAtOnce } from './end-at-once.js';
-import { tuneHeap } from './heap.js';
 import { outlivesTerminal } from './terminal.js';
 
 // Nothing that takes time to load is imported here: the signal handlers must be there before it,
@@ -34,8 +33,6 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
 
 // Most of a start is compiling; where this directory can be written, the next one takes less time: 10 to 40% were seen.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/feed', import.meta.url)));
-
-tuneHeap();
 
 const { run } = await import('./run.js');
 await run(signals);

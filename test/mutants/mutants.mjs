@@ -420,11 +420,11 @@ export const mutants = [
     tests: ['test/e2e/upload'],
   },
   {
-    name: 'process: V8 is set up only once the service is loaded',
-    file: 'src/main.ts',
-    from: 'tuneHeap();\n',
-    to: 'setTimeout(tuneHeap, 2_000);\n',
-    tests: ['test/process/heap', '-t', 'first work'],
+    name: 'process: V8 has no bound on its young generation',
+    file: 'bin/feed-server',
+    from: '--max-semi-space-size=16',
+    to: '',
+    tests: ['test/process/feed-server', '-t', 'young'],
   },
   {
     name: 'upload: makes no id',

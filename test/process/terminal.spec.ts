@@ -39,9 +39,9 @@ async function onTerminal(context: TestContext, command: string) {
   return { service, close, all };
 }
 
-const NODE = 'node_modules/.bin/node dist/main.js';
+const SERVER = 'bin/feed-server';
 
-test.for(['nohup npm start >$LOG 2>&1 & wait', `nohup ${NODE} >$LOG 2>&1 </dev/null & wait`])(
+test.for(['nohup npm start >$LOG 2>&1 & wait', `nohup ${SERVER} >$LOG 2>&1 </dev/null & wait`])(
   'goes on when the terminal that it was started from is closed: %s',
   async (command, context) => {
     const { service, close, all } = await onTerminal(context, command);
@@ -85,7 +85,7 @@ test.for(Object.entries(STARTS))(
   },
 );
 
-test.for(['npm start', `${NODE} >$LOG 2>&1`])(
+test.for(['npm start', `${SERVER} >$LOG 2>&1`])(
   'drains when its terminal is closed: %s',
   async (command, context) => {
     const { close, all } = await onTerminal(context, command);

@@ -99,12 +99,7 @@ export class ServiceProcess {
 
   /** Starts it and does not wait for anything. */
   static spawn(settings: Record<string, string>, atEnd?: AtEnd, user?: User): ServiceProcess {
-    return ServiceProcess.run(
-      [join(root, 'node_modules', '.bin', 'node'), 'dist/main.js'],
-      settings,
-      atEnd,
-      user,
-    );
+    return ServiceProcess.run([join(root, 'bin', 'feed-server')], settings, atEnd, user);
   }
 
   /** Starts it by a command of its own, such as one that sets limits or has its output go elsewhere. */
