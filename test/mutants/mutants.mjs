@@ -443,7 +443,7 @@ export const mutants = [
   {
     name: 'process: V8 has no bound on its young generation',
     file: 'bin/feed-server',
-    from: '  --max-semi-space-size=16 \\\n',
+    from: '--max-semi-space-size=16',
     to: '',
     tests: ['test/process/feed-server', '-t', 'young'],
   },

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { format } from 'prettier';
+import { fileURLToPath } from 'node:url';
+import { format, getFileInfo } from 'prettier';
 import { describe, expect, test } from 'vitest';
 import { mutants } from './mutants.mjs';
 import { mutate } from './place.mjs';
@@ -39,17 +40,20 @@ describe('a mutant', () => {
   });
 });
 
+/** The file's content in lines of this width, where prettier knows its language. */
+async function broken(file: string, width: number): Promise<string> {
+  const path = fileURLToPath(new URL(`../../${file}`, import.meta.url));
+  const content = readFileSync(path, 'utf8');
+  const { inferredParser } = await getFileInfo(path);
+  if (!inferredParser) return content;
+  return format(content, { parser: inferredParser, singleQuote: true, printWidth: width });
+}
+
 test.each([60, 80, 140])('each mutant finds its place in lines of %i characters', async (width) => {
   const files = new Map<string, string>();
   for (const mutant of mutants) {
     const { file } = mutant;
-    if (!files.has(file)) {
-      const content = readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
-      files.set(
-        file,
-        await format(content, { filepath: file, singleQuote: true, printWidth: width }),
-      );
-    }
+    if (!files.has(file)) files.set(file, await broken(file, width));
     expect(() => mutate(files.get(file)!, mutant)).not.toThrow();
   }
 });

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, type TestContext } from 'vitest';
 import { upload } from '../support/client.js';
@@ -6,20 +6,7 @@ import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { skip, works } from '../support/shim.js';
 import { until } from '../support/wait.js';
 import { checkout } from './checkout.js';
-
-const read = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return ''; // It is not there yet, or no longer.
-  }
-};
-
-/** The processes that have this in their environment. */
-const processesWith = (variable: string): number[] =>
-  readdirSync('/proc')
-    .filter((name) => read(`/proc/${name}/environ`).split('\0').includes(variable))
-    .map(Number);
+import { processesWith, read } from './processes.js';
 
 const isRunning = (pid: number): boolean => read(`/proc/${pid}/stat`) !== '';
 
