@@ -93,7 +93,7 @@ is() { # what, expected, actual
   say "ok: $1 is $3"
 }
 is 'the user' '65532:65532' "$(config '{{.Config.User}}')"
-is 'the command' '[node dist/main.js] []' "$(config '{{.Config.Entrypoint}} {{.Config.Cmd}}')"
+is 'the command' '[/app/bin/feed-server] []' "$(config '{{.Config.Entrypoint}} {{.Config.Cmd}}')"
 is 'the volume' 'map[/data:{}]' "$(config '{{.Config.Volumes}}')"
 
 root=$(podman image mount "$IMAGE")
@@ -185,7 +185,7 @@ stop() {
 
 start
 put
-is 'process 1' 'node dist/main.js ' "$(podman exec feed cat /proc/1/cmdline | tr '\0' ' ')"
+is 'process 1' 'node' "$(podman exec feed readlink /proc/1/exe | sed 's,.*/,,')"
 get 'the event watched'
 stop
 start --env NODE_DEBUG_NATIVE=COMPILE_CACHE

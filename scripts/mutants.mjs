@@ -1,6 +1,6 @@
-// node scripts/mutants.mjs [part of a name | --check]: puts one-line faults into a copy of the service, one at a time, and
-// runs the tests that should notice, which must pass without it. A mutant that survives is a promise that no test
-// holds. With --check it only looks whether each can be put in.
+// npm run mutants -- [part of a name | --check]: puts one-line faults into a copy of the service, one at a time, and runs the
+// tests that should notice, which must pass without it. A mutant that survives is a promise that no test holds. With
+// --check it only looks whether each can be put in.
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -14,23 +14,15 @@ import {
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { mutants } from '../test/mutants/mutants.mjs';
-import { env, install, root } from './prepare.mjs';
+import { mutate } from '../test/mutants/place.mjs';
+import { env, root } from './prepare.mjs';
 
-const unfit = mutants.filter(
-  ({ file, from }) => readFileSync(join(root, file), 'utf8').split(from).length !== 2,
-);
-if (unfit.length > 0) {
-  const places = unfit.map(
-    ({ name, file, from }) => `${name}: ${file} does not have this once: ${from}`,
-  );
-  throw new Error(places.join('\n'));
-}
+for (const mutant of mutants) mutate(readFileSync(join(root, mutant.file), 'utf8'), mutant);
 if (process.argv[2] === '--check') process.exit(0);
 
 const chosen = mutants.filter(({ name }) => name.includes(process.argv[2] ?? ''));
 if (chosen.length === 0) throw new Error(`no mutant has this in its name: ${process.argv[2]}`);
 
-install();
 const copy = mkdtempSync(join(tmpdir(), 'feed-mutants-'));
 // Some tests start the service as another user.
 chmodSync(copy, 0o755);
@@ -42,11 +34,19 @@ cpSync(root, copy, {
 });
 symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
 
+/**
+ * @param {string} command
+ * @param {readonly string[]} args
+ */
 function run(command, args) {
   return spawnSync(command, args, { cwd: copy, env, encoding: 'utf8', timeout: 300_000 });
 }
 
-/** Runs tests, on a build of what the copy is now where they start one. */
+/**
+ * Runs tests, on a build of what the copy is now where they start one.
+ *
+ * @param {readonly string[]} tests
+ */
 function test(tests) {
   if (tests.some((part) => /life|process|faults|histories/.test(part))) {
     const { status, stdout, stderr } = run('nest', ['build']);
@@ -64,7 +64,11 @@ function test(tests) {
 }
 
 const baselines = new Set();
-/** A test that is red, or is not there, catches nothing. */
+/**
+ * A test that is red, or is not there, catches nothing.
+ *
+ * @param {readonly string[]} tests
+ */
 function expectGreen(tests) {
   const list = tests.join(' ');
   if (baselines.has(list)) return;
@@ -76,14 +80,12 @@ function expectGreen(tests) {
 }
 
 let survivors = 0;
-for (const { name, file, from, to, tests } of chosen) {
+for (const mutant of chosen) {
+  const { name, file, tests } = mutant;
   expectGreen(tests);
   const path = join(copy, file);
   const original = readFileSync(path, 'utf8');
-  writeFileSync(
-    path,
-    original.replace(from, () => to),
-  );
+  writeFileSync(path, mutate(original, mutant));
   const { isGreen, red } = test(tests);
   writeFileSync(path, original);
   process.stdout.write(

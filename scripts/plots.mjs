@@ -3,15 +3,33 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './prepare.mjs';
 
+/**
+ * @typedef {{ name: string, rate: number, p50: number, p99: number }} Row latencies are undefined where only the rate was measured
+ * @typedef {{ key: 'rate' | 'p50' | 'p99', name: string, shade: string }} Series
+ */
+
+/** @type {{ rows: Row[] }} */
 const { rows } = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 const LABEL = 300;
 const BAR = 340;
 const LINE = 26;
 
+/**
+ * @param {number | string} x
+ * @param {number} y
+ * @param {string} content
+ */
 const text = (x, y, content, anchor = 'start') =>
   `<text x="${x}" y="${y}" text-anchor="${anchor}">${content.replaceAll('&', '&amp;')}</text>`;
 
-/** One bar a row, the longest the whole width; each of `series` has a shade of its own. */
+/**
+ * Draws one bar for each row and series, the longest as wide as the drawing.
+ *
+ * @param {string} title
+ * @param {readonly Row[]} chosen
+ * @param {readonly Series[]} series
+ * @param {(value: number) => string} format
+ */
 function bars(title, chosen, series, format) {
   const most = Math.max(...chosen.flatMap((row) => series.map(({ key }) => row[key])));
   const lines = chosen.flatMap((row, i) => {

@@ -10,10 +10,19 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export const binaries = join(root, 'node_modules', '.bin');
 export const node = join(binaries, 'node');
 
-/** The environment of the project's own programs: its node comes first. */
+/**
+ * The environment of the project's own programs: its node comes first.
+ *
+ * @type {NodeJS.ProcessEnv}
+ */
 export const env = { ...process.env, PATH: `${binaries}:${process.env.PATH}` };
 
-/** Runs a program to its end; ends this process if it fails. */
+/**
+ * Runs a program to its end; ends this process if it fails.
+ *
+ * @param {string} command
+ * @param {readonly string[]} args
+ */
 export function run(command, args, environment = env) {
   const { status, error } = spawnSync(command, args, {
     cwd: root,
@@ -24,6 +33,10 @@ export function run(command, args, environment = env) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
+/**
+ * @param {string} problem
+ * @returns {never}
+ */
 function end(problem) {
   process.stderr.write(`${problem}\n`);
   process.exit(1);
@@ -45,13 +58,16 @@ const COMPLETE = {
   'engine-strict': false, // The machine's own node only installs.
   global: false,
   location: 'project',
-  save: false,
   fund: false,
   audit: false,
   loglevel: 'error',
 };
 
-/** Runs npm with COMPLETE: as arguments, and as environment for the npm that the install script of `node` runs. */
+/**
+ * Runs npm with COMPLETE: as arguments, and as environment for the npm that the install script of `node` runs.
+ *
+ * @param {string} command
+ */
 function npm(command) {
   const args = [command];
   const environment = { ...env };
@@ -78,14 +94,11 @@ export function install() {
   if (isDone && missingPrograms().length === 0) return;
   process.stdout.write('Installing dependencies (once) ...\n');
   rmSync(done, { force: true });
-  // Not `npm ci`: it refuses a lock file that lacks some platforms' binaries, which npm adds here as needed.
-  npm('install');
-  // npm leaves packages alone that are there already, though their scripts were not run or their programs not linked.
-  if (missing().length > 0) npm('rebuild');
+  npm('ci');
   const problems = missing();
   if (problems.length > 0)
     end(
-      `After npm install, ${problems.join(', and ')}. Remove node_modules and try again; \`npm install --loglevel=verbose\` says more.`,
+      `After npm ci, ${problems.join(', and ')}. Try again; \`npm ci --loglevel=verbose\` says more.`,
     );
   writeFileSync(done, wanted);
 }
@@ -96,7 +109,11 @@ function missingPrograms() {
   );
 }
 
-/** Returns a sentence that names the missing parts which the project's commands need. */
+/**
+ * Returns a sentence for each missing part which the project's commands need.
+ *
+ * @returns {string[]}
+ */
 function missing() {
   const programs = missingPrograms();
   if (programs.length > 0) return programs;
@@ -132,6 +149,12 @@ export function build() {
   run('nest', ['build']);
 }
 
+/**
+ * Returns when the file, or the newest file of the directory, was changed.
+ *
+ * @param {string} path
+ * @returns {number}
+ */
 function newest(path) {
   const stat = statSync(path);
   if (!stat.isDirectory()) return stat.mtimeMs;

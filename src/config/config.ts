@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { address, count, duration, size } from './parse.js';
 
 /**
- * Every setting: an environment variable with its default. README.md has the same as a table, and
- * test/config/config.spec.ts holds the two together.
+ * Every setting: an environment variable with its default. README.md has the same as a table, and helm/feed as values;
+ * test/config/documents.spec.ts fails where one of them differs.
  */
 export const SETTINGS = z.object({
   /** Where gRPC listens: host:port. */
@@ -49,41 +49,12 @@ export const SETTINGS = z.object({
   FEED_LOG_FORMAT: z.enum(['json', 'pretty']).optional(),
 });
 
-export interface Address {
-  readonly host: string;
-  readonly port: number;
-  readonly text: string;
-}
+type Settings = z.output<typeof SETTINGS>;
 
-/** The settings of this process: read once, checked, frozen. */
-export interface Config {
-  readonly grpcAddress: Address;
-  readonly httpAddress: Address;
-  readonly dataDir: string;
-  readonly engine: 'lmdb' | 'memory';
-  readonly durability: 'fsync' | 'none';
-  readonly maxEventBytes: number;
-  /** Milliseconds. */
-  readonly dedupWindow: number;
-  /** 0 where nothing is remembered. */
-  readonly dedupIds: number;
-  readonly retention: {
-    readonly maxAge: number;
-    readonly maxBytes: number;
-    readonly topicMaxBytes: number;
-    readonly quotaBytes: number;
-  };
-  readonly streamWindow: number;
-  readonly sessionWindow: number;
-  readonly receiveBytes: number;
-  /** Milliseconds. */
-  readonly keepaliveTime: number;
-  readonly keepaliveTimeout: number;
-  readonly drainDelay: number;
-  readonly drainTimeout: number;
-  readonly logLevel: string;
-  readonly logFormat: 'json' | 'pretty';
-}
+/** The settings of this process: read once, checked, frozen. Durations are milliseconds, sizes are bytes. */
+export type Config = Readonly<ReturnType<typeof toConfig>>;
+
+export type Address = Readonly<Config['grpcAddress']>;
 
 /** Nest's token for Config. */
 export const CONFIG = Symbol('Config');
@@ -151,8 +122,12 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
   }
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems.join('\n'));
 
-  const settings = parsed.data;
-  return Object.freeze({
+  return Object.freeze(toConfig(parsed.data, toTerminal));
+}
+
+/** Names the settings as the code does, and settles those that follow from others. */
+function toConfig(settings: Settings, toTerminal: boolean) {
+  return {
     grpcAddress: settings.FEED_GRPC_ADDRESS,
     httpAddress: settings.FEED_HTTP_ADDRESS,
     dataDir: settings.FEED_DATA_DIR,
@@ -160,6 +135,7 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'lmdb' ? 'fsync' : 'none'),
     maxEventBytes: settings.FEED_MAX_EVENT_BYTES,
     dedupWindow: settings.FEED_DEDUP_WINDOW,
+    /** 0 where nothing is remembered. */
     dedupIds: settings.FEED_DEDUP_WINDOW === 0 ? 0 : settings.FEED_DEDUP_IDS,
     retention: {
       maxAge: settings.FEED_RETENTION_MAX_AGE,
@@ -176,5 +152,5 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
     logLevel: settings.FEED_LOG_LEVEL,
     logFormat: settings.FEED_LOG_FORMAT ?? (toTerminal ? 'pretty' : 'json'),
-  });
+  };
 }

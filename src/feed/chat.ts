@@ -1,42 +1,42 @@
 import { Injectable } from '@nestjs/common';
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Broker, type RoomMember, type RoomSeat } from '../broker/broker.js';
+import { type RoomMember, Rooms, type RoomSeat } from '../broker/rooms.js';
 import {
-  ChatMessageError,
   chatMessagesIn,
   type ChatMessageView,
   echoes,
   framedMessage,
 } from '../wire/chat-message.js';
 import {
+  BadMessageError,
   type Frames,
   type FrameSource,
-  isFramingError,
   type ReceivedFrames,
 } from '../wire/frames.js';
 import { topicProblem } from '../wire/topic.js';
 import { FeedError } from './errors.js';
+import type { CallRecord } from './live-calls.js';
 import { Outbox } from './outbox.js';
 
-/** What a member may have waiting of its rooms; beyond it, it is too slow for them. */
+/** The most that a member's queue holds of its rooms' messages. With one more, the member is too slow for its rooms. */
 const QUEUE_MESSAGES = 256;
 const QUEUE_BYTES = 256 * 1024;
 
-/** A chat can be in so many rooms at a time. */
+/** The most rooms that a chat may be in at a time. */
 const MAX_ROOMS = 16_384;
 
 /**
- * So many bytes of messages are answered at a time, each counted with what a view of it and its answer cost beside its
- * text: a client that does not read holds one such batch waiting and one being written.
+ * Messages are answered in batches of this many bytes. The next batch is made once the client has taken the one before,
+ * so a client that does not read holds one batch that waits and one that is being written.
  */
 const ECHO_BYTES = 16 * 1024;
+/** Bytes that a message counts beside its text: a view of it, and the fields of its answer. */
 const ECHO_COST = 64;
 
-/** So many turns of the event loop senders give a member that is behind; then nobody waits until it takes something. */
-const PATIENCE_TURNS = 16;
+/** A sender asks a room this often whether it can take a message, and then sends anyway: nobody waits for a slow member. */
+const MAX_WAITS = 16;
 
-/** The call that a chat answers, as far as a chat ends it. */
-export interface ChatCall {
+/** The call that a chat answers: the chat counts what it sends, and may end it. */
+export interface ChatCall extends CallRecord {
   /** Ends the call now, even where its client does not read. */
   abort(reason: Error): void;
   /** Ends the call once its client does not read what it was sent. */
@@ -48,24 +48,13 @@ export interface ChatCall {
 export class Chats {
   /** Chats under way. */
   open = 0;
-  /** Turns of the event loop that senders have waited. */
-  turns = 0;
-  private turn: Promise<void> | undefined;
 
-  constructor(readonly broker: Broker) {}
-
-  /** All who wait for it go on one after the other: each sees what those before it have said. */
-  nextTurn(): Promise<void> {
-    return (this.turn ??= nextTurn().then(() => {
-      this.turns++;
-      this.turn = undefined;
-    }));
-  }
+  constructor(readonly rooms: Rooms) {}
 
   /**
-   * Answers each message without a room with its echo, in order; the next messages are taken once the answers
-   * are. Those with a room go to the others there. Ends when the client has, and what it is to get is sent; fails with a
-   * FeedError.
+   * Answers each message without a room with its echo, in order. The next messages are read once the client has taken
+   * the answers. A message with a room goes to the other members of that room. The returned source ends once the client has
+   * ended and everything that waits for it is sent; it fails with a FeedError.
    */
   chat(stream: AsyncIterable<ReceivedFrames>, call: ChatCall): FrameSource {
     return new Chat(this, stream, call);
@@ -75,10 +64,9 @@ export class Chats {
 class Chat implements FrameSource, RoomMember {
   private readonly outbox = new Outbox();
   private readonly seats = new Map<string, RoomSeat>();
-  private isReceiving = true;
+  /** False once no more messages of the client are read. */
+  private isReading = true;
   private isOpen = false;
-  /** The turn in which it fell behind. */
-  private behindSince = 0;
   private failure: Error | undefined;
 
   constructor(
@@ -91,20 +79,25 @@ class Chat implements FrameSource, RoomMember {
     this.isOpen = true;
     this.chats.open++;
     this.outbox.onMore = onMore;
-    this.receive().then(
-      () => this.received(),
-      (error: Error) => this.received(isBadMessage(error) ? invalid(error) : error),
+    this.readMessages().then(
+      () => this.stopReading(),
+      (error: Error) => this.stopReading(error instanceof BadMessageError ? invalid(error) : error),
     );
   }
 
   take(): Frames | undefined {
     const frames = this.outbox.take();
-    if (!frames && this.isOver && this.failure !== undefined) throw this.failure;
+    if (frames) {
+      this.call.events += frames.count;
+      this.call.bytes += frames.bytes.length;
+    } else if (this.isOver && this.failure !== undefined) {
+      throw this.failure;
+    }
     return frames;
   }
 
   get isOver(): boolean {
-    return !this.isReceiving && this.outbox.isEmpty;
+    return !this.isReading && this.outbox.isEmpty;
   }
 
   close(): void {
@@ -114,17 +107,13 @@ class Chat implements FrameSource, RoomMember {
     this.chats.open--;
   }
 
-  get isBehind(): boolean {
-    return this.hasMuch && this.chats.turns - this.behindSince < PATIENCE_TURNS;
-  }
-
-  private get hasMuch(): boolean {
-    const { count, bytes } = this.outbox.heard;
+  get isCongested(): boolean {
+    const { count, bytes } = this.outbox.fromRooms;
     return count > QUEUE_MESSAGES / 2 || bytes > QUEUE_BYTES / 2;
   }
 
-  hear(framed: Buffer): void {
-    const { count, bytes } = this.outbox.heard;
+  receive(framed: Buffer): void {
+    const { count, bytes } = this.outbox.fromRooms;
     if (count >= QUEUE_MESSAGES || (count > 0 && bytes + framed.length > QUEUE_BYTES)) {
       this.call.abort(
         new FeedError(
@@ -134,13 +123,12 @@ class Chat implements FrameSource, RoomMember {
       );
       return;
     }
-    if (!this.hasMuch) this.behindSince = this.chats.turns;
-    this.outbox.hear(framed);
+    this.outbox.putFromRoom(framed);
   }
 
-  /** The client has ended, or what it sent can't be taken: what is waiting is still sent. */
-  private received(failure?: Error): void {
-    this.isReceiving = false;
+  /** The client has ended, or has sent something bad. What waits for the client is still sent. */
+  private stopReading(failure?: Error): void {
+    this.isReading = false;
     this.failure = failure;
     this.leave();
     if (failure && this.isOpen) this.call.abortOnceUnread(failure);
@@ -153,7 +141,7 @@ class Chat implements FrameSource, RoomMember {
     this.outbox.end();
   }
 
-  private async receive(): Promise<void> {
+  private async readMessages(): Promise<void> {
     const { outbox, seats } = this;
     for await (const received of this.stream) {
       const unanswered: ChatMessageView[] = [];
@@ -172,15 +160,16 @@ class Chat implements FrameSource, RoomMember {
           }
           const seat = seats.get(message.room) ?? this.join(message.room);
           if (message.textStart === message.textEnd) continue;
-          // Many may speak in one turn, in which those who are merely busy can take nothing.
-          for (let turn = 0; turn < PATIENCE_TURNS && seat.isOthersBehind; turn++) {
-            await this.chats.nextTurn();
+          for (let waits = 0; waits < MAX_WAITS; waits++) {
+            const ready = seat.ready();
+            if (!ready) break;
+            await ready;
             if (!this.isOpen) return;
           }
-          seat.say(framedMessage(message));
+          seat.send(framedMessage(message));
         }
       } finally {
-        // Also before a bad message ends the chat.
+        // The messages before a bad one are answered, too.
         if (unanswered.length > 0) outbox.put(echoes(unanswered));
       }
       if (unanswered.length > 0) await outbox.taken();
@@ -196,14 +185,10 @@ class Chat implements FrameSource, RoomMember {
         `a chat is in at most ${MAX_ROOMS} rooms: open another one`,
       );
     }
-    const seat = this.chats.broker.join(room, this);
+    const seat = this.chats.rooms.join(room, this);
     this.seats.set(room, seat);
     return seat;
   }
-}
-
-function isBadMessage(error: unknown): error is Error {
-  return error instanceof ChatMessageError || isFramingError(error);
 }
 
 function invalid(error: Error): FeedError {

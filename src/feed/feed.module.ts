@@ -1,7 +1,9 @@
 import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
 import type { Logger } from 'pino';
-import { Broker } from '../broker/broker.js';
-import { LocalBroker } from '../broker/local-broker.js';
+import { Bell } from '../broker/bell.js';
+import { LocalBell } from '../broker/local-bell.js';
+import { LocalRooms } from '../broker/local-rooms.js';
+import { Rooms } from '../broker/rooms.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { EventLog } from '../repository/event-log.js';
 import { EventRepository } from '../repository/event-repository.js';
@@ -9,6 +11,7 @@ import { openLmdbLog } from '../repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../repository/memory/memory-engine.js';
 import { LOG } from '../telemetry/log.js';
 import { Chats } from './chat.js';
+import { LiveCalls } from './live-calls.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
 import { Uploads } from './upload.js';
@@ -28,28 +31,30 @@ function openRepository(config: Config, log: Logger): EventRepository | Promise<
       });
 }
 
-/** The use cases, whatever the transport, on the log and the bell. */
+/** The use cases, whatever the transport, on the log, the bell and the rooms. */
 @Module({
   providers: [
     { provide: EventRepository, useFactory: openRepository, inject: [CONFIG, LOG] },
-    { provide: Broker, useClass: LocalBroker },
+    { provide: Bell, useClass: LocalBell },
+    { provide: Rooms, useClass: LocalRooms },
     Watches,
     Uploads,
     Chats,
+    LiveCalls,
     OpenWork,
     Readiness,
   ],
-  exports: [EventRepository, Watches, Uploads, Chats, OpenWork, Readiness],
+  exports: [EventRepository, Watches, Uploads, Chats, LiveCalls, OpenWork, Readiness],
 })
 export class FeedModule implements OnApplicationShutdown {
   constructor(
     private readonly repository: EventRepository,
-    @Inject(Broker) broker: Broker,
+    @Inject(Bell) bell: Bell,
   ) {
-    repository.onDurable((topics) => broker.ring(topics));
+    repository.onDurable((topics) => bell.ring(topics));
   }
 
-  /** After both doors are closed. Nest logs what a hook throws, and drops it: run.ts asks for it again. */
+  /** After both doors are closed. Nest logs what a hook throws, and drops it: src/process/run.ts asks for it again. */
   async onApplicationShutdown(): Promise<void> {
     await this.repository.close().catch(() => {});
   }

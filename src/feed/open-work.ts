@@ -5,7 +5,8 @@ import {
   type OnApplicationShutdown,
 } from '@nestjs/common';
 import type { Logger } from 'pino';
-import { Broker } from '../broker/broker.js';
+import { Bell } from '../broker/bell.js';
+import { Rooms } from '../broker/rooms.js';
 import { LOG } from '../telemetry/log.js';
 import { Chats } from './chat.js';
 import { Uploads } from './upload.js';
@@ -16,7 +17,7 @@ export interface OpenCounts {
   readonly watches: number;
   readonly uploads: number;
   readonly chats: number;
-  /** Watches that hear the bell. */
+  /** Watches that the bell wakes. */
   readonly subscriptions: number;
   /** Seats that chats hold in rooms: a chat in three rooms has three. */
   readonly members: number;
@@ -35,17 +36,18 @@ export class OpenWork implements OnApplicationBootstrap, OnApplicationShutdown {
     private readonly watches: Watches,
     private readonly uploads: Uploads,
     private readonly chats: Chats,
-    private readonly broker: Broker,
+    private readonly bell: Bell,
+    private readonly rooms: Rooms,
     @Inject(LOG) private readonly log: Logger,
   ) {}
 
   get counts(): OpenCounts {
     return {
-      watches: this.watches.open,
+      watches: this.watches.open.size,
       uploads: this.uploads.open,
       chats: this.chats.open,
-      subscriptions: this.broker.subscriptions,
-      members: this.broker.seats,
+      subscriptions: this.bell.subscriptions,
+      members: this.rooms.seats,
     };
   }
 

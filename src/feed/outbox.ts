@@ -4,34 +4,35 @@ import type { Frames } from '../wire/frames.js';
 const BATCH_BYTES = 32 * 1024;
 
 interface Part extends Frames {
-  /** It came from another client. */
-  readonly isHeard: boolean;
+  /** True for a message of another member of a room. */
+  readonly isFromRoom: boolean;
 }
 
-/** What one client is to be sent next, gathered while it takes what it was sent before. */
+/** A chat's queue of what its client is sent next. It grows while the client takes what was sent before. */
 export class Outbox {
-  /** Of what is waiting, that which came from others: its bounds are whose puts it to check. */
-  readonly heard = { count: 0, bytes: 0 };
+  /** How many of the queued messages came from rooms, and their bytes. The caller of putFromRoom() bounds them. */
+  readonly fromRooms = { count: 0, bytes: 0 };
   /** Called when there is something to take. */
   onMore: () => void = () => {};
 
   private readonly parts: Part[] = [];
   private ended = false;
   private isWaking = false;
-  private putter: (() => void) | undefined;
+  /** Resolves the promise of taken(). */
+  private onTaken: (() => void) | undefined;
 
   put(frames: Frames): void {
     if (this.ended) return;
-    this.parts.push({ ...frames, isHeard: false });
+    this.parts.push({ ...frames, isFromRoom: false });
     this.onMore();
   }
 
-  /** Puts what another client said; what others say at the same time is taken with it. */
-  hear(framed: Buffer): void {
+  /** Queues a message of a room. Messages that come in the same turn are taken together. */
+  putFromRoom(framed: Buffer): void {
     if (this.ended) return;
-    this.heard.count++;
-    this.heard.bytes += framed.length;
-    this.parts.push({ bytes: framed, count: 1, isHeard: true });
+    this.fromRooms.count++;
+    this.fromRooms.bytes += framed.length;
+    this.parts.push({ bytes: framed, count: 1, isFromRoom: true });
     if (this.isWaking) return;
     this.isWaking = true;
     queueMicrotask(() => {
@@ -53,12 +54,12 @@ export class Outbox {
     for (const part of taken) {
       bytes += part.bytes.length;
       count += part.count;
-      if (part.isHeard) {
-        this.heard.count--;
-        this.heard.bytes -= part.bytes.length;
+      if (part.isFromRoom) {
+        this.fromRooms.count--;
+        this.fromRooms.bytes -= part.bytes.length;
       }
     }
-    if (taken.some(({ isHeard }) => !isHeard)) this.putter?.();
+    if (taken.some(({ isFromRoom }) => !isFromRoom)) this.onTaken?.();
     if (taken.length === 1) return { bytes: taken[0].bytes, count };
     // Not from node's pool, of which a client that does not read would hold 64 KiB.
     const whole = Buffer.allocUnsafeSlow(bytes);
@@ -77,16 +78,16 @@ export class Outbox {
     return this.parts.length;
   }
 
-  /** Resolves when what was put is taken: for who puts and is not to run ahead. */
+  /** Resolves once the client has taken all that put() queued, so that whoever puts does not run ahead of it. */
   async taken(): Promise<void> {
-    if (this.ended || this.parts.every(({ isHeard }) => isHeard)) return;
-    await new Promise<void>((resolve) => (this.putter = resolve));
-    this.putter = undefined;
+    if (this.ended || this.parts.every(({ isFromRoom }) => isFromRoom)) return;
+    await new Promise<void>((resolve) => (this.onTaken = resolve));
+    this.onTaken = undefined;
   }
 
-  /** Nothing more is put; what is there is still taken. */
+  /** Refuses further messages. Those that are queued can still be taken. */
   end(): void {
     this.ended = true;
-    this.putter?.();
+    this.onTaken?.();
   }
 }

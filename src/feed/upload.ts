@@ -1,10 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import { Durability, type UploadResult } from '../gen/feed/v1/feed.js';
 import { type AppendError, EventRepository } from '../repository/event-repository.js';
-import { type CheckedEvents, EventChecker } from '../wire/check-events.js';
+import { EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
-import { isFramingError, type ReceivedFrames } from '../wire/frames.js';
+import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { FeedError } from './errors.js';
+import type { CallRecord } from './live-calls.js';
 
 /** UploadResult.received is an int32. */
 const MAX_EVENTS = 2 ** 31 - 1;
@@ -27,12 +28,11 @@ export class Uploads {
    * Takes a stream to its end and resolves when its last event is durable. Whatever ends it, what was
    * taken until then is stored or has failed when this settles.
    *
-   * @param onTaken is told of events that were checked and handed to the log
    * @throws FeedError with `received`, how many of the stream's first events are stored
    */
   async upload(
     stream: AsyncIterable<ReceivedFrames>,
-    onTaken: (events: CheckedEvents) => void = () => {},
+    call: CallRecord,
     maxEvents: number = MAX_EVENTS,
   ): Promise<UploadResult> {
     this.open++;
@@ -52,7 +52,9 @@ export class Uploads {
         if (next.done || failure) break;
         const events = checker.check(next.value);
         if (events.count > 0) {
-          onTaken(events);
+          call.events += events.count;
+          call.bytes += events.bytes;
+          call.notes.topic ??= events.topics[0].topic;
           lastAppend = writer.append(events).then(
             (appended) => {
               received += events.count;
@@ -109,7 +111,7 @@ function tooLong(maxEvents: number, received: { received: string }): FeedError {
 
 /** The error that ended the stream, with what the client needs to go on. */
 function withReceived(error: unknown, index: number, received: { received: string }): unknown {
-  if (isFramingError(error)) {
+  if (error instanceof BadMessageError) {
     return new FeedError('EVENT_INVALID', `event ${index}: ${error.message}`, {
       index: String(index),
       ...received,

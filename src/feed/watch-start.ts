@@ -1,9 +1,9 @@
-import { StartPosition, type WatchRequest } from '../gen/feed/v1/feed.js';
-import type { Timestamp } from '../gen/google/protobuf/timestamp.js';
+import { StartPosition } from '../gen/feed/v1/feed.js';
 import type { EventRepository } from '../repository/event-repository.js';
 import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
 import { MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from '../wire/timestamp.js';
 import { topicProblem } from '../wire/topic.js';
+import type { Time, WatchRequest } from '../wire/watch-request.js';
 import { FeedError } from './errors.js';
 
 interface Bounds {
@@ -122,7 +122,7 @@ export function expired(bounds: Bounds): FeedError {
   );
 }
 
-function millisecondsOf({ seconds, nanos }: Timestamp): number {
+function millisecondsOf({ seconds, nanos }: Time): number {
   const inRange =
     seconds >= MIN_SECONDS && seconds <= MAX_SECONDS && nanos >= 0 && nanos <= MAX_NANOS;
   if (!inRange) throw new FeedError('START_INVALID', 'since is out of the range of a Timestamp');

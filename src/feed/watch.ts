@@ -1,11 +1,13 @@
-import { Injectable } from '@nestjs/common';
-import { Broker, type Follower } from '../broker/broker.js';
-import type { WatchRequest } from '../gen/feed/v1/feed.js';
+import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { Bell, type BellListener } from '../broker/bell.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
+import { MAX_TOPIC_BYTES } from '../wire/topic.js';
+import type { WatchRequest } from '../wire/watch-request.js';
+import type { CallRecord } from './live-calls.js';
 import { boundsOf, expired, type WatchStart, watchStart } from './watch-start.js';
 
 /** Bytes of events that a watch sends at a time: all the memory it takes, however slow its reader. */
@@ -16,15 +18,21 @@ export interface OpenWatch {
   readonly batches: FrameSource;
 }
 
-/** Follows topics: read the log, send, and when there is no more, wait for the bell. */
+/** Every open watch looks at the log this often (milliseconds), in case a ring was lost. */
+const POLL_INTERVAL = 5_000;
+
+/** Opens watches: each reads the log, sends what it found, and waits for the bell when there is no more. */
 @Injectable()
-export class Watches {
-  /** Watches being read. */
-  open = 0;
+export class Watches implements OnApplicationShutdown {
+  /** Watches that are being sent to their clients. */
+  readonly open = new Set<Watch>();
+  private readonly poll = setInterval(() => {
+    for (const watch of this.open) watch.onRing();
+  }, POLL_INTERVAL).unref();
 
   constructor(
     readonly repository: EventRepository,
-    readonly broker: Broker,
+    readonly bell: Bell,
   ) {}
 
   /**
@@ -32,19 +40,25 @@ export class Watches {
    *
    * @throws FeedError if the request can't be served
    */
-  async watch(request: WatchRequest): Promise<OpenWatch> {
+  async watch(request: WatchRequest, call: CallRecord): Promise<OpenWatch> {
+    // Also of a request that is refused, whose topic may be of any length.
+    call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
     const start = await watchStart(this.repository, request);
-    return { start, batches: new Watch(this, request.topic, start) };
+    return { start, batches: new Watch(this, request.topic, start, call) };
+  }
+
+  onApplicationShutdown(): void {
+    clearInterval(this.poll);
   }
 }
 
 /** One watch: a position, and nothing else that grows. */
-class Watch implements FrameSource, Follower {
+class Watch implements FrameSource, BellListener {
   readonly isOver = false;
   private position: Position;
   private readonly heartbeat: number;
   private onMore: (() => void) | undefined;
-  /** What take() gave is out only when it is asked again. */
+  /** True from a take() that returned a batch to the next take(), which shows that the batch was sent. */
   private isSending = false;
   private sentAt = 0;
   private timer: NodeJS.Timeout | undefined;
@@ -53,19 +67,20 @@ class Watch implements FrameSource, Follower {
     private readonly watches: Watches,
     private readonly topic: string,
     { after, heartbeat }: WatchStart,
+    private readonly call: CallRecord,
   ) {
     this.position = after;
     this.heartbeat = heartbeat;
   }
 
   open(onMore: () => void): void {
-    this.watches.open++;
+    this.watches.open.add(this);
     this.onMore = onMore;
     if (this.heartbeat > 0) this.sentAt = performance.now();
-    this.watches.broker.subscribe(this.topic, this);
+    this.watches.bell.subscribe(this.topic, this);
   }
 
-  hearBell(): void {
+  onRing(): void {
     this.onMore?.();
   }
 
@@ -92,8 +107,8 @@ class Watch implements FrameSource, Follower {
     if (!this.onMore) return;
     this.onMore = undefined;
     clearTimeout(this.timer);
-    this.watches.broker.unsubscribe(this.topic, this);
-    this.watches.open--;
+    this.watches.bell.unsubscribe(this.topic, this);
+    this.watches.open.delete(this);
   }
 
   private found(batch: EventBatch | undefined, head: Position): EventBatch | undefined {
@@ -104,6 +119,10 @@ class Watch implements FrameSource, Follower {
       batch = this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;
     }
     this.isSending = batch !== undefined;
+    if (batch) {
+      this.call.events += batch.count;
+      this.call.bytes += batch.bytes.length;
+    }
     return batch;
   }
 

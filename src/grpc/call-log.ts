@@ -7,7 +7,7 @@ import type { EndedCall } from './transport/index.js';
 export function logEnd(log: Logger, { call, code, details, error }: EndedCall): void {
   const fields = {
     context: 'gRPC',
-    method: call.path,
+    method: call.method,
     peer: call.peer,
     ...call.notes,
     status: status[code],

@@ -1,13 +1,13 @@
 import { Controller, UseFilters } from '@nestjs/common';
 import { GrpcStreamMethod } from '@nestjs/microservices';
 import { Chats } from '../feed/chat.js';
+import { FeedError } from '../feed/errors.js';
 import { Uploads } from '../feed/upload.js';
 import { Watches } from '../feed/watch.js';
 import type { UploadResult } from '../gen/feed/v1/feed.js';
-import type { ReceivedFrames } from '../wire/frames.js';
-import { MAX_TOPIC_BYTES } from '../wire/topic.js';
+import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
+import { readWatchRequest, type WatchRequest } from '../wire/watch-request.js';
 import { StatusFilter } from './status.filter.js';
-import { readWatchRequest } from './watch-request.js';
 import { Call, streamed, type Streamed } from './transport/index.js';
 
 @Controller()
@@ -21,24 +21,28 @@ export class FeedController {
 
   @GrpcStreamMethod('FeedService')
   async watch(message: Buffer, call: Call): Promise<Streamed> {
-    const request = readWatchRequest(message);
-    call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
-    const { start, batches } = await this.watches.watch(request);
+    const { start, batches } = await this.watches.watch(requestIn(message), call);
     call.sendHeaders({ 'feed-head': start.head, 'feed-earliest': start.earliest });
     return streamed(batches);
   }
 
   @GrpcStreamMethod('FeedService')
   uploadEvents(events: AsyncIterable<ReceivedFrames>, call: Call): Promise<UploadResult> {
-    return this.uploads.upload(events, ({ topics, count, bytes }) => {
-      call.events += count;
-      call.bytes += bytes;
-      call.notes.topic ??= topics[0].topic;
-    });
+    return this.uploads.upload(events, call);
   }
 
   @GrpcStreamMethod('FeedService')
   chat(messages: AsyncIterable<ReceivedFrames>, call: Call): Streamed {
     return streamed(this.chats.chat(messages, call));
+  }
+}
+
+/** Reads a request here and not in grpc-js's deserializer, whose errors all become INTERNAL. */
+function requestIn(message: Buffer): WatchRequest {
+  try {
+    return readWatchRequest(message);
+  } catch (cause) {
+    if (!(cause instanceof BadMessageError)) throw cause;
+    throw new FeedError('REQUEST_INVALID', `the request: ${cause.message}`, {}, { cause });
   }
 }

@@ -1,18 +1,17 @@
-import { type BeforeApplicationShutdown, Inject, Module } from '@nestjs/common';
+import { Module } from '@nestjs/common';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { CONFIG, type Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
-import { draining } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
+import { LiveCalls } from '../feed/live-calls.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
 import { logRefused } from '../telemetry/refused.js';
 import { logEnd } from './call-log.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { FeedController } from './feed.controller.js';
-import { feedStatus } from './feed-status.js';
+import { GrpcDoor } from './grpc-door.js';
 import { createReflection } from './reflection.js';
 import { StreamStrategy } from './transport/index.js';
 
@@ -21,8 +20,9 @@ function createStrategy(
   limits: ConnectionLimits,
   log: Logger,
   health: HealthImplementation,
-): StreamStrategy {
-  return new StreamStrategy({
+  calls: LiveCalls,
+): Promise<StreamStrategy> {
+  return StreamStrategy.create({
     grpc: {
       package: PACKAGE,
       packageDefinition: contract,
@@ -34,10 +34,15 @@ function createStrategy(
       },
     },
     streamWindow: config.streamWindow,
-    inbound: { connection: config.sessionWindow, total: config.receiveBytes },
+    inbound: {
+      connection: config.sessionWindow,
+      total: config.receiveBytes,
+      names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
+    },
     keepalive: { time: config.keepaliveTime, timeout: config.keepaliveTimeout },
     connectionLimit: { max: limits.grpc, onRefused: logRefused(log, 'gRPC', limits.grpc, limits) },
     maxMessageBytes: config.maxEventBytes,
+    calls,
     onEnd: (ended) => logEnd(log, ended),
   });
 }
@@ -51,31 +56,19 @@ function createStrategy(
     {
       provide: StreamStrategy,
       useFactory: createStrategy,
-      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation],
+      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation, LiveCalls],
     },
+    GrpcDoor,
   ],
-  exports: [StreamStrategy],
+  exports: [StreamStrategy, GrpcDoor],
 })
-export class GrpcModule implements BeforeApplicationShutdown {
-  constructor(
-    @Inject(CONFIG) private readonly config: Config,
-    private readonly readiness: Readiness,
-    private readonly strategy: StreamStrategy,
-    health: HealthImplementation,
-  ) {
+export class GrpcModule {
+  constructor(readiness: Readiness, health: HealthImplementation) {
     const report = (ready: boolean): void => {
       for (const service of ['', SERVICE])
         health.setStatus(service, ready ? 'SERVING' : 'NOT_SERVING');
     };
     report(readiness.ready);
     readiness.onChange(report);
-  }
-
-  /** Before Nest closes the doors, with everything still working. */
-  async beforeApplicationShutdown(): Promise<void> {
-    this.readiness.drain();
-    await sleep(this.config.drainDelay);
-    const reason = draining();
-    await this.strategy.drain(this.config.drainTimeout, reason, feedStatus(reason));
   }
 }

@@ -1,4 +1,5 @@
 import {
+  BadMessageError,
   frame,
   FRAME_HEADER_BYTES,
   frameLength,
@@ -20,15 +21,13 @@ export interface ChatMessageView {
   readonly room: string;
 }
 
-/** A chat message is not what the contract says. */
-export class ChatMessageError extends Error {}
-
 const TEXT = 2;
 const ROOM = 3;
 const NAMES = ['', 'from', 'text', 'room'];
 
 const fields = new FieldReader();
 
+/** @throws BadMessageError at the first message that is not what the contract says */
 export function* chatMessagesIn(received: ReceivedFrames): Generator<ChatMessageView> {
   for (const source of received.pieces) {
     for (let at = 0; at < source.length;) {
@@ -48,9 +47,9 @@ function readChatMessage(source: Buffer, start: number, end: number): ChatMessag
     const number = fields.field;
     if (number > ROOM) continue;
     if (fields.type !== BYTES)
-      throw new ChatMessageError(`${NAMES[number]} has the wrong wire type`);
+      throw new BadMessageError(`${NAMES[number]} has the wrong wire type`);
     if (!isValidUtf8(source, fields.start, fields.end)) {
-      throw new ChatMessageError(`${NAMES[number]} is not valid UTF-8`);
+      throw new BadMessageError(`${NAMES[number]} is not valid UTF-8`);
     }
     if (number === TEXT) {
       textStart = fields.start;
@@ -60,7 +59,7 @@ function readChatMessage(source: Buffer, start: number, end: number): ChatMessag
     }
   }
   if (fields.problem !== undefined) {
-    throw new ChatMessageError(`it is not well-formed protobuf: ${fields.problem}`);
+    throw new BadMessageError(`it is not well-formed protobuf: ${fields.problem}`);
   }
   return { source, start, end, textStart, textEnd, room };
 }

@@ -40,25 +40,8 @@ export interface FrameSource {
   close(): void | Promise<void>;
 }
 
-/** A frame whose announced length is over the limit; its bytes were not read. */
-export class MessageTooLargeError extends Error {
-  constructor(
-    readonly length: number,
-    readonly limit: number,
-  ) {
-    super(`a message of ${length} bytes is over the limit of ${limit}`);
-  }
-}
-
-/** A frame does not hold what it says: its flag, or its compression. */
-export class MessageCorruptError extends Error {}
-
-/** The stream ended inside a frame. */
-export class MessageTruncatedError extends Error {
-  constructor() {
-    super('the stream ended inside a message');
-  }
-}
+/** A message that a client sent can't be read. Thrown by what reads it, and by the stream that it is in. */
+export class BadMessageError extends Error {}
 
 export function writeFrameHeader(target: Buffer, offset: number, length: number): void {
   target[offset] = 0;
@@ -97,15 +80,4 @@ export function* messagesIn(bytes: Buffer): Generator<Buffer> {
     yield bytes.subarray(at + FRAME_HEADER_BYTES, end);
     at = end;
   }
-}
-
-/** Whether an error is about what a client sent as frames, whatever the messages are. */
-export function isFramingError(
-  error: unknown,
-): error is MessageTooLargeError | MessageCorruptError | MessageTruncatedError {
-  return (
-    error instanceof MessageTooLargeError ||
-    error instanceof MessageCorruptError ||
-    error instanceof MessageTruncatedError
-  );
 }

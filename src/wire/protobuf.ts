@@ -113,6 +113,15 @@ export class FieldReader {
     return Number(BigInt.asIntN(64, wide));
   }
 
+  /** The low 32 bits of the current VARINT, with a sign. */
+  int32(): number {
+    // The bits of five bytes are exact in a number, and `|` takes the low 32 of them.
+    const last = Math.min(this.end, this.start + 5) - 1;
+    let value = 0;
+    for (let i = last; i >= this.start; i--) value = value * 0x80 + (this.buffer[i] & 0x7f);
+    return value | 0;
+  }
+
   private fail(problem: string): false {
     this.problem = problem;
     return false;

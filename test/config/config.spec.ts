@@ -1,17 +1,8 @@
-import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, readConfig, SETTINGS } from '../../src/config/config.js';
 
 const NAMES = Object.keys(SETTINGS.shape);
-
-/** As it would be written in the environment. */
-function defaultOf(name: string): string | undefined {
-  const { def } = SETTINGS.shape[name as keyof typeof SETTINGS.shape] as {
-    def: { type: string; defaultValue?: unknown };
-  };
-  return def.type === 'prefault' ? String(def.defaultValue) : undefined;
-}
 
 /** What readConfig() says is wrong, or '' if nothing is. */
 function problemOf(env: NodeJS.ProcessEnv): string {
@@ -303,32 +294,5 @@ describe('what others put into the environment', () => {
 
   it.each(['FEED_ADDRESS', 'FEED_TOKEN'])("is let through: the client's %s", (name) => {
     expect(problemOf({ [name]: 'anything' })).toBe('');
-  });
-});
-
-describe("README.md's table of settings", () => {
-  const readme = new URL('../../README.md', import.meta.url);
-
-  it('has every setting once, with its default, and no other', () => {
-    const rows = readFileSync(readme, 'utf8')
-      .split('\n')
-      .map((line) => /^\s*\|\s*`(FEED_\w+)`\s*\|(.*)$/.exec(line))
-      .filter((match) => match !== null);
-    expect(rows.map(([, name]) => name).toSorted()).toEqual(NAMES.toSorted());
-    for (const [, name, rest] of rows) {
-      const byDefault = defaultOf(name);
-      if (byDefault === undefined) continue;
-      const [cell] = rest.split('|');
-      const words = cell.replaceAll('`', ' ').trim().split(/\s+/);
-      expect([name, ...words]).toContain(byDefault);
-    }
-  });
-
-  it('is held to the defaults that the settings really have', () => {
-    expect(defaultOf('FEED_GRPC_ADDRESS')).toBe('127.0.0.1:50051');
-    expect(NAMES.filter((name) => defaultOf(name) === undefined)).toEqual([
-      'FEED_DURABILITY',
-      'FEED_LOG_FORMAT',
-    ]);
   });
 });

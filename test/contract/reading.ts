@@ -56,7 +56,7 @@ export async function readAll(
   }
 }
 
-/** Rings for each topic of each commit, as the broker does. */
+/** Rings for each topic of each commit, as the service's bell does. */
 export class Bell {
   private waiting: { topic: string; wake: () => void }[] = [];
 

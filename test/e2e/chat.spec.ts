@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { status, type StatusObject } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
 import type { ChatMessage } from '../../src/gen/feed/v1/feed.js';
-import { Broker } from '../../src/broker/broker.js';
+import { Rooms } from '../../src/broker/rooms.js';
 import { Chats } from '../../src/feed/chat.js';
 import { OpenWork } from '../../src/feed/open-work.js';
 import { frame } from '../../src/wire/frames.js';
@@ -140,12 +140,12 @@ describe('Chat rooms', () => {
     await until(() => b.heard.length === 1, 'the first');
     b.call.end();
     expect((await b.ended).code).toBe(status.OK);
-    expect(app.get(Broker).seats).toBe(1);
+    expect(app.get(Rooms).seats).toBe(1);
     a.say('two');
     await sleep(50); // for what it should not hear
     expect(b.heard).toEqual(['one']);
     a.call.cancel();
-    await until(() => app.get(Broker).seats === 0, 'an empty room');
+    await until(() => app.get(Rooms).seats === 0, 'an empty room');
   });
 
   test('a member that does not read is ended with TOO_SLOW; the others hear everything', async () => {
@@ -154,7 +154,7 @@ describe('Chat rooms', () => {
     const raw = await RawClient.connect(grpcAddress);
     const stalled = raw.open('Chat');
     stalled.send(codec.chatMessage.serialize({ room: 'lobby' }));
-    await until(() => app.get(Broker).seats === 3, 'three members');
+    await until(() => app.get(Rooms).seats === 3, 'three members');
     const text = 'x'.repeat(2000);
     for (let i = 0; i < 2000; i++) {
       if (!speaker.call.write({ room: 'lobby', text: `${i} ${text}` })) {
@@ -169,7 +169,7 @@ describe('Chat rooms', () => {
       () => log.some(({ reason }) => reason === 'TOO_SLOW'),
       'the end of the stalled one',
     );
-    expect(app.get(Broker).seats).toBe(2);
+    expect(app.get(Rooms).seats).toBe(2);
     await within(stalled.closed, 'a reset');
     expect(stalled.stream.rstCode).toBe(11); // ENHANCE_YOUR_CALM, which clients take for RESOURCE_EXHAUSTED
     speaker.call.cancel();
@@ -185,13 +185,13 @@ describe('Chat rooms', () => {
     );
     const speakers = raws.map((raw) => raw.open('Chat').drop());
     for (const speaker of speakers) speaker.send(codec.chatMessage.serialize({ room: 'lobby' }));
-    await until(() => app.get(Broker).seats === 21, 'all members');
+    await until(() => app.get(Rooms).seats === 21, 'all members');
     const message = frame(codec.chatMessage.serialize({ room: 'lobby', text: 'me first' }));
     const messages = Buffer.concat(Array.from({ length: 32 }, () => message));
     for (const { stream } of speakers) stream.write(messages);
     await until(() => listener.heard.length === 20 * 32, 'all to be heard');
     expect(log.filter(({ reason }) => reason === 'TOO_SLOW')).toEqual([]);
-    expect(app.get(Broker).seats).toBe(21);
+    expect(app.get(Rooms).seats).toBe(21);
     listener.call.cancel();
     for (const raw of raws) raw.close();
   });
@@ -208,7 +208,7 @@ describe('Chat rooms', () => {
     const said = Array.from({ length: 600 }, (_, i) => `${i} ${'x'.repeat(2000)}`);
     for (const text of said) speaker.say(text);
     await until(() => log.some(({ reason }) => reason === 'TOO_SLOW'), 'the end of the slow one');
-    expect(app.get(Broker).seats).toBe(2);
+    expect(app.get(Rooms).seats).toBe(2);
     await until(() => listener.heard.length === said.length, 'the listener to hear all');
     expect(listener.heard).toEqual(said);
     slow.call.resume();
@@ -226,7 +226,7 @@ describe('Chat rooms', () => {
     const other = connect(grpcAddress);
     const [speaker, leaving] = [await enter(client, 'lobby'), await enter(other, 'lobby')];
     leaving.call.write({ room: 'hall' });
-    await until(() => app.get(Broker).seats === 3, 'two rooms');
+    await until(() => app.get(Rooms).seats === 3, 'two rooms');
     leaving.call.pause();
     // More than the client's window takes, and less than is too much.
     const said = Array.from({ length: 120 }, (_, i) => `${i} ${'x'.repeat(2000)}`);
@@ -234,7 +234,7 @@ describe('Chat rooms', () => {
     speaker.call.write({ text: 'said?' });
     await until(() => speaker.heard.length === 1, 'the echo');
     leaving.call.end();
-    await until(() => app.get(Broker).seats === 1, 'the speaker alone');
+    await until(() => app.get(Rooms).seats === 1, 'the speaker alone');
     speaker.say('too late');
     speaker.call.write({ text: 'said?' });
     await until(() => speaker.heard.length === 2, 'the second echo');
@@ -281,7 +281,7 @@ describe('Chat rooms', () => {
     expect(listeners.filter((one) => one.heard.join() !== order)).toEqual([]);
     expect([a.heard, b.heard]).toEqual([said('b'), said('a')]);
     for (const { call } of members) call.cancel();
-    await until(() => app.get(Broker).seats === 0, 'an empty room');
+    await until(() => app.get(Rooms).seats === 0, 'an empty room');
     second.close();
   });
 
@@ -317,7 +317,7 @@ describe('Chat rooms', () => {
     for (let i = 0; i < 16_384; i++) call.write({ room: `room-${i}` });
     call.write({ text: 'all?' });
     await until(() => heard.length === 1, 'the echo');
-    expect(app.get(Broker).seats).toBe(16_384);
+    expect(app.get(Rooms).seats).toBe(16_384);
     call.write({ room: 'room-7', text: 'to nobody' }); // it is there already
     call.write({ text: 'still?' });
     await until(() => heard.length === 2, 'the second echo');
@@ -325,6 +325,6 @@ describe('Chat rooms', () => {
     const { code, metadata } = await ended;
     expect(code).toBe(status.RESOURCE_EXHAUSTED);
     expect(errorInfo(metadata)?.reason).toBe('TOO_MANY_ROOMS');
-    expect(app.get(Broker).seats).toBe(0);
+    expect(app.get(Rooms).seats).toBe(0);
   });
 });

@@ -188,7 +188,7 @@ describe('the process', () => {
     service.process.kill('SIGTERM');
     service.process.kill('SIGTERM'); // the same once more, as a process group gets it
     await until(() => service.output.join('').includes('draining'), 'a service that drains');
-    await sleep(400); // it is not to end by itself, and within 250 ms a signal is the same (main.ts)
+    await sleep(400); // it is not to end by itself, and within 250 ms a signal is the same (signals.ts)
     expect(service.process.exitCode).toBeNull();
     service.process.kill('SIGTERM');
     // The drain would take a minute.

@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
+import { LiveCalls } from '../../src/feed/live-calls.js';
 import { OpenWork } from '../../src/feed/open-work.js';
+import { upload } from '../support/client.js';
 import { runService } from '../support/service.js';
 import { eventually, until } from '../support/wait.js';
 
@@ -28,4 +30,39 @@ test('what is open is counted, and said at debug when it has changed', async () 
   await eventually(() => expect(work.counts).toEqual(NOTHING));
   await app.close();
   expect(said().at(-1)).toEqual({ watches: 0, chats: 0 });
+});
+
+test('each open call is listed with its method, its client, its topic and what went through', async () => {
+  const { client, app } = await runService();
+  const began = performance.now();
+  const calls = app.get(LiveCalls);
+  const listed = () =>
+    Object.fromEntries([...calls].map((call) => [call.method.split('/')[2], call]));
+
+  const watch = client.Watch({ topic: 'watched' });
+  const uploading = client.UploadEvents(() => {});
+  const chat = client.Chat();
+  for (const call of [watch, uploading, chat]) call.on('error', () => {});
+  uploading.write({ topic: 'uploaded', body: 'x'.repeat(1_000) });
+  chat.write({ text: 'hello' });
+  await until(() => [...calls].length === 3, 'open calls');
+  expect((await upload(client, [{ topic: 'watched' }, { topic: 'watched' }])).error).toBe(
+    undefined,
+  );
+
+  const all = {
+    Watch: { notes: { topic: 'watched' }, events: 2, endless: true },
+    UploadEvents: { notes: { topic: 'uploaded' }, events: 1, endless: false },
+    Chat: { notes: {}, events: 1, endless: true },
+  };
+  await eventually(() => expect(listed()).toMatchObject(all));
+  const { Watch, UploadEvents, Chat } = listed();
+  expect(UploadEvents.bytes).toBeGreaterThan(1_000);
+  for (const { peer, startedAt, bytes } of [Watch, UploadEvents, Chat]) {
+    expect(peer).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(startedAt).toBeGreaterThan(began);
+    expect(bytes).toBeGreaterThan(0);
+  }
+  for (const call of [watch, uploading, chat]) call.cancel();
+  await until(() => [...calls].length === 0, 'the end of all calls');
 });

@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, take, upload } from '../support/client.js';
+import type { CallRecord } from '../../src/feed/live-calls.js';
 import { Uploads } from '../../src/feed/upload.js';
 import type { EngineCommit } from '../../src/repository/engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
@@ -180,6 +181,8 @@ test('a corrupt compressed message ends an upload like any bad event, after thos
   raw.close();
 });
 
+const record = (): CallRecord => ({ notes: {}, events: 0, bytes: 0 });
+
 test('an upload ends at the most events that its result can count, and says how many are stored', async () => {
   const repository = new EventLog(new MemoryEngine());
   async function* frames() {
@@ -187,7 +190,7 @@ test('an upload ends at the most events that its result can count, and says how 
       pieces: [eventFrames(...Array.from({ length: 10 }, (_, i) => event(String(i)))).bytes],
     };
   }
-  const uploading = new Uploads(repository).upload(frames(), () => {}, 5);
+  const uploading = new Uploads(repository).upload(frames(), record(), 5);
   await expect(uploading).rejects.toMatchObject({
     reason: 'UPLOAD_TOO_LONG',
     metadata: { received: '5' },
@@ -223,7 +226,7 @@ test.each<['refused' | 'storage-full', string]>([
     }),
   };
   const left = Promise.withResolvers<IteratorResult<{ pieces: Buffer[] }, void>>();
-  const uploading = new Uploads(repository).upload(leaving);
+  const uploading = new Uploads(repository).upload(leaving, record());
   await until(() => repository.head === 2, 'the first two');
   more.resolve();
   await expect(uploading).rejects.toMatchObject({

@@ -278,7 +278,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     const { client, app } = await run();
     const call = client.Watch({ topic: 'orders' }, { deadline: Date.now() + 300 });
     expect((await failure(call)).code).toBe(status.DEADLINE_EXCEEDED);
-    await until(() => app.get(Watches).open === 0, 'its end', 4_000); // the poll comes every 5 s
+    await until(() => app.get(Watches).open.size === 0, 'its end', 4_000); // the poll comes every 5 s
   });
 
   test('gives everything up when its client is gone', async () => {

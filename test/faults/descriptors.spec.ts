@@ -13,7 +13,7 @@ import { until } from '../support/wait.js';
 const LIMIT = 200;
 
 async function startWithLimit(limit: number): Promise<ServiceProcess> {
-  const command = `ulimit -n ${limit}; exec node_modules/.bin/node dist/main.js`;
+  const command = `ulimit -n ${limit}; exec bin/feed-server`;
   const service = ServiceProcess.shell(command, { FEED_DATA_DIR: temporaryDirectory() });
   await service.ready();
   return service;

@@ -26,7 +26,7 @@ const callLines = (log: string): number =>
 
 describe.each(FORMATS)('a log whose disk is full (%s)', (format) => {
   const start = async (log: string): Promise<ServiceProcess> => {
-    const service = ServiceProcess.shell('exec node_modules/.bin/node dist/main.js >>"$LOG"', {
+    const service = ServiceProcess.shell('exec bin/feed-server >>"$LOG"', {
       FEED_DATA_DIR: temporaryDirectory(),
       FEED_LOG_FORMAT: format,
       LOG: log,

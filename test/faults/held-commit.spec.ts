@@ -76,7 +76,7 @@ describe('a signal while a commit waits for the disk', () => {
     await waits();
     service.process.kill('SIGTERM');
     await drains(service);
-    // A signal that comes twice within 250 ms is one to the service (main.ts), and it is not to end by itself.
+    // A signal that comes twice within 250 ms is one to the service (signals.ts), and it is not to end by itself.
     await sleep(500);
     expect(service.process.exitCode).toBeNull();
     service.process.kill('SIGTERM');

@@ -11,7 +11,7 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 /** The default of FEED_SESSION_WINDOW. */
 const CONNECTION = 16 * MIB;
-/** What V8 has not collected yet (80 MiB: src/heap.ts), and the newest events in memory. */
+/** What V8 has not collected yet (half of what is alive: bin/feed-server), and the newest events in memory. */
 const GARBAGE = 112 * MIB;
 /** What a chat takes: itself, answers waiting and being written. */
 const EACH = 64 * KIB;

@@ -44,7 +44,7 @@ test('a second signal ends the process though nobody reads its terminal', async 
   if (!works('script', '--version')) skip(context, 'there is no script(1) to make a terminal');
   const pid = join(temporaryDirectory(), 'pid');
   const service = ServiceProcess.shell('exec script -qec "$COMMAND" /dev/null', {
-    COMMAND: `echo $$ >${pid}; exec node_modules/.bin/node dist/main.js`,
+    COMMAND: `echo $$ >${pid}; exec bin/feed-server`,
     SHELL: '/bin/sh',
     FEED_DATA_DIR: temporaryDirectory(),
     FEED_DRAIN_DELAY: '60s',

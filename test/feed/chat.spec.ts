@@ -1,34 +1,33 @@
-import { afterEach, describe, expect, it } from 'vitest';
-import { LocalBroker } from '../../src/broker/local-broker.js';
-import { Chats } from '../../src/feed/chat.js';
+import { describe, expect, it } from 'vitest';
+import { LocalRooms } from '../../src/broker/local-rooms.js';
+import { type ChatCall, Chats } from '../../src/feed/chat.js';
 import { decodeChat, encodeChat, received, unframed } from '../wire/events.js';
 
 // What falls into single turns of the event loop, which no client can time; the rest of chats is test/e2e's.
 
-const broker = new LocalBroker();
-const chats = new Chats(broker);
-
-afterEach(() => broker.onApplicationShutdown());
+const rooms = new LocalRooms();
+const chats = new Chats(rooms);
 
 describe('a chat that ends while it waits for a room', () => {
   it('says nothing more there, and joins no other room', async () => {
     let aborted = 0;
-    const member = chats.chat(sent([{ room: 'r' }]), {
+    const call = (): ChatCall => ({
+      notes: {},
+      events: 0,
+      bytes: 0,
       abort: () => aborted++,
       abortOnceUnread: () => aborted++,
     });
+    const member = chats.chat(sent([{ room: 'r' }]), call());
     member.open(() => {});
     await turns(1);
 
     // Beyond half of what a member may have waiting, speakers wait for it.
     const said = Array.from({ length: 200 }, (_, i) => ({ room: 'r', text: String(i) }));
-    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), {
-      abort: () => aborted++,
-      abortOnceUnread: () => aborted++,
-    });
+    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), call());
     speaker.open(() => {});
     await turns(2);
-    expect(broker.seats).toBe(2);
+    expect(rooms.seats).toBe(2);
     await speaker.close();
     await turns(40);
 
@@ -37,9 +36,9 @@ describe('a chat that ends while it waits for a room', () => {
     expect(heard.length).toBeGreaterThan(100);
     expect(heard).toEqual(said.slice(0, heard.length).map(({ text }) => text));
     expect(heard.length).toBeLessThan(said.length);
-    expect(broker.seats).toBe(1);
+    expect(rooms.seats).toBe(1);
     await member.close();
-    expect([broker.seats, chats.open, aborted]).toEqual([0, 0, 0]);
+    expect([rooms.seats, chats.open, aborted]).toEqual([0, 0, 0]);
   });
 });
 

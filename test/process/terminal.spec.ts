@@ -1,25 +1,12 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, type TestContext } from 'vitest';
 import { upload } from '../support/client.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { skip, works } from '../support/shim.js';
 import { until } from '../support/wait.js';
-import { checkout, pack } from './checkout.js';
-
-const read = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return ''; // It is not there yet, or no longer.
-  }
-};
-
-/** The processes that have this in their environment. */
-const processesWith = (variable: string): number[] =>
-  readdirSync('/proc')
-    .filter((name) => read(`/proc/${name}/environ`).split('\0').includes(variable))
-    .map(Number);
+import { checkout } from './checkout.js';
+import { processesWith, read } from './processes.js';
 
 const isRunning = (pid: number): boolean => read(`/proc/${pid}/stat`) !== '';
 
@@ -52,9 +39,9 @@ async function onTerminal(context: TestContext, command: string) {
   return { service, close, all };
 }
 
-const NODE = 'node_modules/.bin/node dist/main.js';
+const SERVER = 'bin/feed-server';
 
-test.for(['nohup npm start >$LOG 2>&1 & wait', `nohup ${NODE} >$LOG 2>&1 </dev/null & wait`])(
+test.for(['nohup npm start >$LOG 2>&1 & wait', `nohup ${SERVER} >$LOG 2>&1 </dev/null & wait`])(
   'goes on when the terminal that it was started from is closed: %s',
   async (command, context) => {
     const { service, close, all } = await onTerminal(context, command);
@@ -67,33 +54,38 @@ test.for(['nohup npm start >$LOG 2>&1 & wait', `nohup ${NODE} >$LOG 2>&1 </dev/n
   },
 );
 
-test('SIGTERM ends npm too, while what nohup started still installs', async (context) => {
-  if (!works('script', '--version')) skip(context, 'there is no script(1) to make a terminal');
-  const { root, env } = checkout({
-    dependencies: { slow: 'file:slow.tgz' },
-    allowScripts: { slow: true },
-  });
-  pack(root, 'slow', { fields: { scripts: { install: 'sleep 1000' } } });
-  const start = join(root, 'scripts', 'start.mjs');
-  const pid = join(root, 'pid');
-  ServiceProcess.shell('exec script -qec "$COMMAND" /dev/null', {
-    ...env,
-    COMMAND: `nohup node ${start} >${root}/log 2>&1 </dev/null & echo $! >${pid}; wait`,
-    SHELL: '/bin/sh',
-  });
-  const all = () => processesWith(`npm_config_cache=${env.npm_config_cache}`);
-  onTestFinished(() => all().forEach((one) => process.kill(one, 'SIGKILL')));
-  const installing = () =>
-    processesWith('npm_package_name=slow').filter((one) => all().includes(one));
-  await until(
-    () => installing().length > 0,
-    () => `the install: ${read(join(root, 'log'))}`,
-  );
-  process.kill(Number(read(pid)), 'SIGTERM');
-  await until(() => all().length === 0, 'the end of npm and of what it runs');
-});
+/** Shell commands that start a script, in a terminal and without one. */
+const STARTS = {
+  'what nohup started': 'exec script -qec "nohup sh $START >$LOG 2>&1 </dev/null & wait" /dev/null',
+  'npm start': 'exec sh $START',
+};
 
-test.for(['npm start', `${NODE} >$LOG 2>&1`])(
+test.for(Object.entries(STARTS))(
+  'SIGTERM ends npm too, while %s still installs',
+  async ([, command], context) => {
+    if (!works('script', '--version')) skip(context, 'there is no script(1) to make a terminal');
+    const { root, env } = checkout(
+      { dependencies: { slow: 'file:slow.tgz' }, allowScripts: { slow: true } },
+      { slow: { fields: { scripts: { install: 'sleep 1000' } } } },
+    );
+    const [start, pid, log] = ['start', 'pid', 'log'].map((name) => join(root, name));
+    writeFileSync(start, `echo $$ >${pid}; exec node ${join(root, 'scripts', 'start.mjs')}`);
+    const settings = { ...env, START: start, LOG: log, SHELL: '/bin/sh' };
+    const service = ServiceProcess.shell(command, settings);
+    const all = () => processesWith(`npm_config_cache=${env.npm_config_cache}`);
+    onTestFinished(() => all().forEach((one) => process.kill(one, 'SIGKILL')));
+    const installing = () =>
+      processesWith('npm_package_name=slow').filter((one) => all().includes(one));
+    await until(
+      () => installing().length > 0,
+      () => `the install: ${service.output.join('')}${read(log)}`,
+    );
+    process.kill(Number(read(pid)), 'SIGTERM');
+    await until(() => all().length === 0, 'the end of npm and of what it runs');
+  },
+);
+
+test.for(['npm start', `${SERVER} >$LOG 2>&1`])(
   'drains when its terminal is closed: %s',
   async (command, context) => {
     const { close, all } = await onTerminal(context, command);

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { readConfig } from '../../src/config/config.js';
-import { type Service, startService } from '../../src/service.js';
+import { type Service, startService } from '../../src/process/service.js';
 import { connect, type FeedClient } from './client.js';
 import { until, within } from './wait.js';
 
@@ -99,12 +99,7 @@ export class ServiceProcess {
 
   /** Starts it and does not wait for anything. */
   static spawn(settings: Record<string, string>, atEnd?: AtEnd, user?: User): ServiceProcess {
-    return ServiceProcess.run(
-      [join(root, 'node_modules', '.bin', 'node'), 'dist/main.js'],
-      settings,
-      atEnd,
-      user,
-    );
+    return ServiceProcess.run([join(root, 'bin', 'feed-server')], settings, atEnd, user);
   }
 
   /** Starts it by a command of its own, such as one that sets limits or has its output go elsewhere. */

@@ -3,8 +3,7 @@ import { connect, createServer as createTcpServer, type Socket } from 'node:net'
 import { promisify } from 'node:util';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
-import { Connections } from '../../src/grpc/transport/connections.js';
-import { createServer } from '../../src/grpc/transport/http2.js';
+import { createServer } from '../../src/grpc/transport/grpc-js.js';
 import { until } from '../support/wait.js';
 
 const MAX = 6;
@@ -12,13 +11,8 @@ const MAX = 6;
 /** A server with two addresses, as a host's name may stand for, and a third where it could not listen. */
 async function serveTwo() {
   let refused = 0;
-  const connections = new Connections(
-    { time: 60_000, timeout: 60_000 },
-    { connection: 1024 * 1024, total: 1024 * 1024 },
-    { waitForClient: () => false, abort: () => {} },
-  );
   const limit = { max: MAX, onRefused: () => void refused++ };
-  const server = createServer({}, 64 * 1024, connections, limit);
+  const server = createServer({}, 64 * 1024, () => {}, limit);
   onTestFinished(() => server.forceShutdown());
   const bind = (address: string): Promise<number> =>
     promisify(server.bindAsync.bind(server))(address, ServerCredentials.createInsecure());

@@ -4,7 +4,6 @@ import { Metadata, status } from '@grpc/grpc-js';
 import { RpcException } from '@nestjs/microservices';
 import { describe, expect, test } from 'vitest';
 import { FeedError } from '../../src/feed/errors.js';
-import { feedStatus } from '../../src/grpc/feed-status.js';
 import type { Call } from '../../src/grpc/transport/index.js';
 import { LINGER } from '../../src/grpc/transport/unread.js';
 import type { Frames } from '../../src/wire/frames.js';
@@ -259,85 +258,6 @@ describe('a call ends', () => {
     await sleep(200);
     expect(raw.session.destroyed).toBe(false);
     expect(bystander.stream.closed).toBe(false);
-    raw.close();
-  });
-});
-
-describe('draining', () => {
-  const reason = new FeedError('DRAINING', 'shutting down');
-
-  test('lets uploads finish, then ends watches and chats with the reason', async () => {
-    const { state, watch } = idle();
-    let received = 0;
-    const { client, strategy } = await serve({
-      watch,
-      upload: async (frames) => {
-        for await (const { pieces } of frames) received += pieces.length;
-        return { received };
-      },
-    });
-    const watching = failure(client.Watch({ topic: 't' }));
-    const answered = Promise.withResolvers<unknown>();
-    const uploading = client.UploadEvents((error, result) => answered.resolve(error ?? result));
-    uploading.write({ id: 'a' });
-    await until(() => state.open === 1 && received === 1, 'open calls');
-    let drained = false;
-    const drain = strategy.drain(5_000, reason, feedStatus(reason)).then(() => (drained = true));
-    await sleep(200);
-    expect(drained).toBe(false);
-    uploading.end();
-    expect(await answered.promise).toMatchObject({ received: 1 });
-    expect(await watching).toMatchObject({ code: status.UNAVAILABLE, details: 'shutting down' });
-    await drain;
-  });
-
-  test('ends uploads that do not finish in time, then all others, and resets who does not read', async () => {
-    let received = 0;
-    const { address, client, strategy, ended } = await serve({
-      watch: flood,
-      upload: async (frames) => {
-        for await (const { pieces } of frames) received += pieces.length;
-        return { received };
-      },
-    });
-    const raw = await RawClient.connect(address);
-    const stalled = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
-    stalled.stream.end();
-    const answered = Promise.withResolvers<unknown>();
-    client.UploadEvents((error) => answered.resolve(error)).write({ id: 'a' });
-    await until(
-      () => received === 1 && stalled.isFull,
-      'an open upload, and a watch that nobody reads',
-    );
-    await within(strategy.drain(300, reason, feedStatus(reason)), 'the drain');
-    expect(await answered.promise).toMatchObject({ code: status.UNAVAILABLE });
-    expect(ended).toHaveLength(2);
-    // Not reset with CANCEL, which a client would take for its own doing: its connection is gone.
-    await until(() => raw.session.destroyed, 'the end of the connection');
-    raw.close();
-  });
-
-  test('takes no new calls', async () => {
-    const { watch } = idle();
-    const { client, strategy, address } = await serve({ watch });
-    const raw = await RawClient.connect(address);
-    await strategy.drain(100, reason, feedStatus(reason));
-    expect((await failure(client.Watch({ topic: 't' }))).code).toBe(status.UNAVAILABLE);
-    raw.close();
-  });
-
-  test('refuses a call whose request comes late with the same reason', async () => {
-    const { watch } = idle();
-    const { strategy, address } = await serve({ watch });
-    const raw = await RawClient.connect(address);
-    const call = raw.open('Watch').drop();
-    await raw.pinged();
-    const drained = strategy.drain(100, reason, feedStatus(reason));
-    call.send(codec.watchRequest.serialize({ topic: 't' })).stream.end();
-    const trailers = await call.trailers;
-    expect(trailers?.['grpc-status']).toBe(String(status.UNAVAILABLE));
-    expect(trailers?.['grpc-message']).toBe('shutting%20down');
-    await drained;
     raw.close();
   });
 });

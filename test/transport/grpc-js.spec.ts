@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
+import type { ServerHttp2Stream } from 'node:http2';
 import { createRequire } from 'node:module';
-import { Server } from '@grpc/grpc-js';
-import { describe, expect, test, vi } from 'vitest';
-import { Connections } from '../../src/grpc/transport/connections.js';
-import { createServer, http2StreamOf } from '../../src/grpc/transport/http2.js';
+import { PassThrough } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import { takeReading } from '../../src/grpc/transport/grpc-js.js';
 import type { Call } from '../../src/grpc/transport/index.js';
 import { take, upload } from '../support/client.js';
 import { eventFrames, idsIn } from '../support/frames.js';
@@ -12,12 +12,6 @@ import { until } from '../support/wait.js';
 import { serve } from './harness.js';
 
 describe('what the transport needs of grpc-js is where it was', () => {
-  test('a server has its options and makes its HTTP/2 server where they are changed', () => {
-    const server = new Server() as unknown as Record<string, unknown>;
-    expect(server.commonServerOptions).toBeTypeOf('object');
-    expect(server.createHttp2Server).toBeTypeOf('function');
-  });
-
   test('each method has its HTTP/2 stream, and grpc-js reads and writes none of its bytes', async () => {
     const streams: string[] = [];
     const note = (call: Call): void => {
@@ -51,6 +45,15 @@ describe('what the transport needs of grpc-js is where it was', () => {
     expect(streams).toEqual(Array(3).fill('ServerHttp2Stream'));
   });
 
+  test("its newest listeners are taken off a stream, and node's older one stays", () => {
+    const stream = new PassThrough();
+    const [older, newer] = [() => {}, () => {}];
+    stream.on('end', older).on('data', newer).on('end', newer);
+    takeReading(stream as unknown as ServerHttp2Stream);
+    expect(stream.listeners('data')).toEqual([]);
+    expect(stream.listeners('end')).toEqual([older]);
+  });
+
   test('the receive windows are raised, of a stream and of its connection (grpc-js: 64 KiB)', async () => {
     const { address } = await serve({});
     const raw = await RawClient.connect(address);
@@ -67,25 +70,5 @@ describe('what the transport needs of grpc-js is where it was', () => {
       readFileSync(createRequire(import.meta.url).resolve('@grpc/grpc-js/package.json'), 'utf8'),
     ) as { version: string };
     expect(version.version).toBe('1.14.7');
-  });
-});
-
-describe('where grpc-js is not built as expected', () => {
-  test('a call without its HTTP/2 stream is refused with the version', () => {
-    expect(() => http2StreamOf({ call: { nextCall: { stream: {} } } })).toThrow(
-      /@grpc\/grpc-js 1\.14\.7 has the HTTP\/2 stream of a call in another place/,
-    );
-  });
-
-  test('a server does not start', () => {
-    const { prototype } = Server as unknown as { prototype: { createHttp2Server: unknown } };
-    const hidden = vi.spyOn(prototype, 'createHttp2Server', 'get').mockReturnValue(undefined);
-    const connections = new Connections(
-      { time: 30_000, timeout: 10_000 },
-      { connection: 131_072, total: 1_048_576 },
-      { waitForClient: () => false, abort: () => {} },
-    );
-    expect(() => createServer({}, 65_536, connections)).toThrow(/1\.14\.7 has its HTTP\/2 server/);
-    hidden.mockRestore();
   });
 });

@@ -9,7 +9,12 @@ import {
 import { GrpcStreamMethod, Transport } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
 import { onTestFinished } from 'vitest';
+import type { Config } from '../../src/config/config.js';
+import type { Door } from '../../src/feed/door.js';
+import { LiveCalls } from '../../src/feed/live-calls.js';
+import { Readiness } from '../../src/feed/readiness.js';
 import { keepAsBytes, loadContract, PACKAGE } from '../../src/grpc/contract.js';
+import { GrpcDoor } from '../../src/grpc/grpc-door.js';
 import { StatusFilter } from '../../src/grpc/status.filter.js';
 import {
   type Call,
@@ -20,6 +25,7 @@ import {
 } from '../../src/grpc/transport/index.js';
 import type { InboundLimits } from '../../src/grpc/transport/inbound-budget.js';
 import type { Frames, ReceivedFrames } from '../../src/wire/frames.js';
+import { Drain } from '../../src/process/drain.js';
 import { connect, type FeedClient } from '../support/client.js';
 
 /** What the three methods of the contract do in a test. */
@@ -58,7 +64,10 @@ async function answer(handled: unknown): Promise<unknown> {
 
 export interface Served {
   readonly app: INestApplication;
-  readonly strategy: StreamStrategy;
+  /** The open calls, of gRPC and of other doors that add to it. */
+  readonly calls: LiveCalls;
+  /** Drains gRPC, and other doors with it. */
+  readonly drain: (timeout: number, ...others: Door[]) => Promise<void>;
   readonly address: string;
   readonly client: FeedClient;
   /** Calls that have ended, in order. */
@@ -68,7 +77,7 @@ export interface Served {
 export interface ServeOptions extends ModuleMetadata {
   readonly server?: ServerOptions;
   readonly keepalive?: Keepalive;
-  readonly inbound?: InboundLimits;
+  readonly inbound?: Omit<InboundLimits, 'names'>;
   readonly maxMessageBytes?: number;
 }
 
@@ -92,13 +101,18 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     url: '127.0.0.1:0',
     onLoadPackageDefinition: keepAsBytes,
   };
-  const strategy = new StreamStrategy({
+  const calls = new LiveCalls();
+  const strategy = await StreamStrategy.create({
     grpc,
     server,
     streamWindow: 1024 * 1024,
-    inbound,
+    inbound: {
+      ...inbound,
+      names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
+    },
     keepalive,
     maxMessageBytes,
+    calls,
     onEnd: (end) => ended.push(end),
   });
   const module = await Test.createTestingModule({
@@ -121,5 +135,10 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     client.close();
     await app.close();
   });
-  return { app, strategy, address, client, ended };
+  const drain = (drainTimeout: number, ...others: Door[]): Promise<void> => {
+    const config = { drainDelay: 0, drainTimeout } as Config;
+    const doors = [new GrpcDoor(strategy), ...others];
+    return new Drain(config, new Readiness(), calls, doors).beforeApplicationShutdown();
+  };
+  return { app, calls, drain, address, client, ended };
 }

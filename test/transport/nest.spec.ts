@@ -70,7 +70,7 @@ class TokenGuard implements CanActivate {
     await sleep(1);
     const call = context.switchToRpc().getContext<Call>();
     expect(call).toBeInstanceOf(Call);
-    this.audience.names.push(call.path);
+    this.audience.names.push(call.method);
     const [token] = call.metadata.get('token');
     if (token === 'unknown')
       throw new RpcException({ code: status.UNAUTHENTICATED, message: 'who are you?' });

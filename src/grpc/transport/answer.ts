@@ -45,7 +45,7 @@ export class Answer implements Observer<unknown> {
   next(value: unknown): void {
     if (this.respond) this.result = value;
     else if (value instanceof Streamed) this.pull(value);
-    else this.error(new Error(`the handler of ${this.call.path} did not answer with streamed()`));
+    else this.error(new Error(`the handler of ${this.call.method} did not answer with streamed()`));
   }
 
   private listen(handled: Observable<unknown>): void {
@@ -74,7 +74,7 @@ export class Answer implements Observer<unknown> {
   complete(): void {
     const isMissing = this.respond ? this.result === undefined : !this.hasPulled;
     this.end(
-      isMissing ? new Error(`the handler of ${this.call.path} returned nothing`) : undefined,
+      isMissing ? new Error(`the handler of ${this.call.method} returned nothing`) : undefined,
     );
   }
 

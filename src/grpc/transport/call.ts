@@ -32,19 +32,17 @@ const DEADLINE_MARGIN = 20;
  * the call from outside; the handler's own end does not abort it.
  */
 export class Call {
-  readonly path: string;
+  readonly method: string;
   readonly metadata: Metadata;
   readonly peer: string;
-  /** What the handler wants in the log line of this call's end. */
-  readonly notes: Record<string, unknown> = {};
+  /** What the handler notes of the call, for the log line of its end and for the list of open calls. */
+  readonly notes: Record<string, string> = {};
   readonly startedAt = performance.now();
-  /** Events and bytes that went through, in either direction. */
+  /** What went through the call. Handlers count it, because the transport does not know what an event is. */
   events = 0;
   bytes = 0;
   /** Writes of its stream that the kernel has taken. */
   writesDone = 0;
-  /** Set by the pump. It is called after the signal aborts, but not for an abort that came before it was set. */
-  onAbort: (() => void) | undefined;
 
   private readonly abortion = new AbortController();
   /** Aborts when the client is gone, its deadline has passed, or the server drains. */
@@ -67,7 +65,7 @@ export class Call {
     /** Called once the HTTP/2 stream is gone. */
     private readonly onClosed: (call: Call) => void,
   ) {
-    this.path = grpcCall.getPath();
+    this.method = grpcCall.getPath();
     this.metadata = grpcCall.metadata;
     this.peer = grpcCall.getPeer();
     const close = (): void => this.onClose();
@@ -88,7 +86,7 @@ export class Call {
 
   abort(reason: Error): void {
     if (this.finished) return;
-    this.abortWith(reason);
+    this.abortion.abort(reason);
     this.resetOnceUnread();
   }
 
@@ -101,11 +99,6 @@ export class Call {
   abortUnread(reason: Error): void {
     this.abort(reason);
     this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-  }
-
-  private abortWith(reason: Error): void {
-    this.abortion.abort(reason);
-    this.onAbort?.();
   }
 
   /** To be called once the handler is done and its status sent: from now on nothing is aborted. */
@@ -122,7 +115,7 @@ export class Call {
   private onClose(): void {
     this.stopChecks?.();
     clearTimeout(this.deadlineTimer);
-    if (!this.finished) this.abortWith(this.whyClosed());
+    if (!this.finished) this.abortion.abort(this.whyClosed());
     this.onClosed(this);
   }
 

@@ -1,4 +1,4 @@
-import { constants, type ServerHttp2Session } from 'node:http2';
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { InboundBudget, type TotalBudget } from './inbound-budget.js';
 import { Pings } from './pings.js';
 import { SendLimit } from './send-limit.js';
@@ -9,6 +9,12 @@ export interface Keepalive {
   readonly time: number;
   /** If it stays silent for this long after that, it is taken for gone. */
   readonly timeout: number;
+}
+
+/** A call of a connection, as far as it ends with it. */
+interface ConnectionCall {
+  readonly stream: ServerHttp2Stream;
+  abortUnread(reason: Error): void;
 }
 
 /** How long (milliseconds) a client may take to read why its connection is ended, before it is closed. */
@@ -22,6 +28,8 @@ export class Connection {
   /** Why this server ended the connection, if it did. */
   endedBecause: string | undefined;
 
+  /** The calls that are open on it. */
+  readonly calls = new Set<ConnectionCall>();
   readonly pings: Pings;
   /** When its response streams may write. */
   readonly outbound: SendLimit;
@@ -53,6 +61,12 @@ export class Connection {
     return this.session.destroyed;
   }
 
+  /** True if one of its calls has an answer that its client does not read. */
+  get hasUnreadAnswer(): boolean {
+    for (const { stream } of this.calls) if (stream.writableLength > 0) return true;
+    return false;
+  }
+
   /** Counts a write of one of its streams that is done. */
   writeDone(bytes: number, round: number): void {
     this.writesDone++;
@@ -76,6 +90,11 @@ export class Connection {
     const { lastProcStreamID } = session.state;
     session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM, lastProcStreamID, Buffer.from(why));
     setTimeout(() => session.destroy(), FAREWELL);
+  }
+
+  /** Closes the connection at once. */
+  destroy(): void {
+    this.session.destroy();
   }
 
   /**

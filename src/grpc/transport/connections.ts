@@ -1,14 +1,8 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import { status } from '@grpc/grpc-js';
+import { CallAborted } from './call.js';
 import { Connection, type Keepalive } from './connection.js';
 import { type InboundLimits, TotalBudget } from './inbound-budget.js';
-
-/** The calls of a connection, for what concerns all of them. */
-export interface ConnectionCalls {
-  /** True if one of them has an answer that its client does not read. */
-  waitForClient(connection: Connection): boolean;
-  /** Ends all of them now, with RESOURCE_EXHAUSTED. */
-  abort(connection: Connection, why: string): void;
-}
 
 /** The connections of one server, all looked at by one timer. */
 export class Connections {
@@ -19,8 +13,6 @@ export class Connections {
   constructor(
     private readonly keepalive: Keepalive,
     private readonly limits: InboundLimits,
-    /** Ends the calls of a connection that has to be ended, if they are as it says. */
-    private readonly calls: ConnectionCalls,
   ) {
     this.total = new TotalBudget(limits.total, () => this.endLargest());
   }
@@ -39,6 +31,11 @@ export class Connections {
     return stream.session && this.all.get(stream.session);
   }
 
+  /** Closes the connections on which calls are open. */
+  closeBusy(): void {
+    for (const connection of this.all.values()) if (connection.calls.size > 0) connection.destroy();
+  }
+
   private remove(session: ServerHttp2Session): void {
     this.all.delete(session);
     if (this.all.size > 0) return;
@@ -53,11 +50,11 @@ export class Connections {
       connection.checkLife(now);
       if (connection.stuckFor(now) < time + timeout) continue;
       // Else it is the store that does not take what was sent.
-      if (!this.calls.waitForClient(connection)) continue;
+      if (!connection.hasUnreadAnswer) continue;
       this.end(
         connection,
         `nothing has moved on this connection for ${((time + timeout) / 1000).toFixed(1)} s: its messages fill what ` +
-          'FEED_SESSION_WINDOW lets a connection send ahead, and their answers are not read. Read while you send',
+          `${this.limits.names.connection} lets a connection send ahead, and their answers are not read. Read while you send`,
       );
     }
   }
@@ -72,14 +69,15 @@ export class Connections {
       this.end(
         connection,
         `this connection holds most (${connection.inbound.held} bytes) of what was sent and not yet taken, which is ` +
-          `over FEED_RECEIVE_BYTES (${this.total.limit}) in all: send less at a time, or try again later`,
+          `over ${this.limits.names.total} (${this.total.limit}) in all: send less at a time, or try again later`,
       );
     }
   }
 
   private end(connection: Connection, why: string): void {
     connection.endedBecause = why;
-    this.calls.abort(connection, why);
+    for (const call of connection.calls)
+      call.abortUnread(new CallAborted(status.RESOURCE_EXHAUSTED, why));
     connection.end(why);
   }
 }

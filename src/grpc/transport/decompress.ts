@@ -1,11 +1,7 @@
 import { promisify } from 'node:util';
 import { gunzip, inflate } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
-import {
-  FRAME_HEADER_BYTES,
-  MessageCorruptError,
-  MessageTooLargeError,
-} from '../../wire/frames.js';
+import { BadMessageError, FRAME_HEADER_BYTES } from '../../wire/frames.js';
 
 type Inflater = (bytes: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>;
 const INFLATERS: Record<string, Inflater> = {
@@ -23,14 +19,22 @@ export class MessageRefused extends Error {
   }
 }
 
-/** The message of a frame whose flag is not 0. */
+export function tooLarge(length: number, limit: number): BadMessageError {
+  return new BadMessageError(`a message of ${length} bytes is over the limit of ${limit}`);
+}
+
+/**
+ * Returns the message of a frame whose flag is not 0.
+ *
+ * @throws MessageRefused or BadMessageError
+ */
 export async function decompress(
   framed: Buffer,
   encoding: string,
   maxBytes: number,
 ): Promise<Buffer> {
   const flag = framed[0];
-  if (flag !== 1) throw new MessageCorruptError(`a message has the flag ${flag}`);
+  if (flag !== 1) throw new BadMessageError(`a message has the flag ${flag}`);
   if (encoding === 'identity') {
     throw new MessageRefused(status.INTERNAL, 'a compressed message, but no grpc-encoding header');
   }
@@ -45,8 +49,8 @@ export async function decompress(
     return await inflater(framed.subarray(FRAME_HEADER_BYTES), { maxOutputLength: maxBytes });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
-      throw new MessageTooLargeError(maxBytes + 1, maxBytes);
+      throw tooLarge(maxBytes + 1, maxBytes);
     }
-    throw new MessageCorruptError(`a message is not what ${encoding} makes`);
+    throw new BadMessageError(`a message is not what ${encoding} makes`);
   }
 }

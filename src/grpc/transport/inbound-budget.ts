@@ -5,6 +5,8 @@ export interface InboundLimits {
   readonly connection: number;
   /** All that all connections may have sent and that no handler has finished with, bytes. */
   readonly total: number;
+  /** What these limits are called where they are set: an error that a client gets names them. */
+  readonly names: { readonly connection: string; readonly total: string };
 }
 
 /**

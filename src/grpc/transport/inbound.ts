@@ -1,13 +1,13 @@
 import type { ServerHttp2Stream } from 'node:http2';
 import {
+  BadMessageError,
   frame,
   FRAME_HEADER_BYTES,
   frameLength,
-  MessageTooLargeError,
-  MessageTruncatedError,
   type ReceivedFrames,
 } from '../../wire/frames.js';
-import { decompress } from './decompress.js';
+import { decompress, tooLarge } from './decompress.js';
+import { takeReading } from './grpc-js.js';
 import type { InboundBudget } from './inbound-budget.js';
 import { type ChunkTaker, takeChunks } from './take-chunks.js';
 
@@ -28,9 +28,9 @@ type Next = IteratorResult<ReceivedFrames>;
 
 /**
  * The request stream of a call as batches of whole frames: everything that arrived in one turn of the event
- * loop is one batch. Takes the HTTP/2 stream over from grpc-js, which spends a promise and a pause on every
- * DATA frame, and clients in Go send a frame a message: 11-15 us an event become 3. Handing on the first
- * frame at once, without waiting for the turn's end, costs 8 uploads half of their throughput.
+ * loop is one batch. It takes the HTTP/2 stream over from grpc-js, which spends a promise and a pause on every
+ * DATA frame, while clients in Go send a frame a message. Handing on the first frame at once, without waiting for the
+ * turn's end, halves the throughput of uploads (docs/performance.md, "DATA frames of one turn of the event loop together").
  *
  * Node hands over each chunk as a part of all that it read from the socket at once, up to 64 KiB. Kept, a chunk of a
  * few bytes would keep all of that. So at the end of the turn its bytes are copied into memory of the stream's own,
@@ -73,8 +73,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     signal: AbortSignal,
     private readonly budget: InboundBudget,
   ) {
-    stream.removeAllListeners('data');
-    stream.removeAllListeners('end');
+    takeReading(stream);
     this.askForMore = takeChunks(stream, this);
     stream.on('end', () => this.onEnd());
     stream.pause();
@@ -143,12 +142,13 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   private endUnlessAborted(): void {
     if (this.ended) return;
     this.gather();
-    if (this.blockBytes > this.wholeBytes) this.error ??= new MessageTruncatedError();
+    if (this.blockBytes > this.wholeBytes)
+      this.error ??= new BadMessageError('the stream ended inside a message');
     this.ended = true;
     this.flush();
   }
 
-  /** Ends now: what was not taken is dropped. */
+  /** Ends the stream at once, and discards what its handler has not taken. */
   private end(error: unknown): void {
     this.ended = true;
     this.error = error;
@@ -244,7 +244,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
       const length = frameLength(this.block, this.wholeBytes);
       if (length > this.maxMessageBytes) {
         this.ended = true;
-        this.error = new MessageTooLargeError(length, this.maxMessageBytes);
+        this.error = tooLarge(length, this.maxMessageBytes);
         break;
       }
       this.unfinishedBytes = FRAME_HEADER_BYTES + length;

@@ -49,10 +49,7 @@ class Pump {
       this.reject(call.signal.reason);
       return;
     }
-    // A source that was asked is waited for: it sees the abort by itself, and may have to clean up.
-    call.onAbort = () => {
-      if (this.turn !== 'asked source') this.fail(call.signal.reason);
-    };
+    call.signal.addEventListener('abort', this);
     try {
       this.source.open(this.send);
     } catch (error) {
@@ -61,11 +58,17 @@ class Pump {
     this.send();
   }
 
+  /** The call's signal aborts. */
+  handleEvent(): void {
+    // A source that was asked is waited for: it sees the abort by itself, and may have to clean up.
+    if (this.turn !== 'asked source') this.fail(this.call.signal.reason);
+  }
+
   /** The connection has room again. */
   resume(): void {
     if (this.turn !== 'connection') return;
     this.turn = 'source';
-    if (this.unsent) this.writePart(this.unsent);
+    if (this.unsent) this.write(this.unsent);
     else this.send();
   }
 
@@ -84,7 +87,7 @@ class Pump {
           this.isMore = false;
           taken.then(this.onTaken, this.fail);
         } else if (taken) {
-          this.write(taken);
+          this.write(taken.bytes);
         } else {
           if (this.source.isOver) this.end(this.resolve);
           return;
@@ -101,23 +104,17 @@ class Pump {
       return;
     }
     this.turn = 'source';
-    if (taken) this.write(taken);
+    if (taken) this.write(taken.bytes);
     else if (this.source.isOver) this.end(this.resolve);
     else if (this.isMore) this.send();
   };
 
   /**
-   * Writes whole frames straight to the HTTP/2 stream, without a copy. grpc-js would take a write, an allocation
-   * and a copy for each message (grpc-node 2899), and so do its own headers and trailers, which it still sends:
-   * they queue on the same stream.
+   * Writes frames straight to the HTTP/2 stream, without a copy; of a batch that is longer than a part, the first part.
+   * grpc-js would take a write, an allocation and a copy for each message (grpc-node 2899). Its own headers and
+   * trailers, which it still sends, queue on the same stream.
    */
-  private write({ bytes, count }: Frames): void {
-    this.call.events += count;
-    this.call.bytes += bytes.length;
-    this.writePart(bytes);
-  }
-
-  private writePart(bytes: Buffer): void {
+  private write(bytes: Buffer): void {
     const { stream, connection } = this.call;
     const part = bytes.length > PART_BYTES ? bytes.subarray(0, PART_BYTES) : bytes;
     this.unsent = part === bytes ? undefined : bytes.subarray(PART_BYTES);
@@ -139,7 +136,7 @@ class Pump {
     this.turn = 'source';
     if (!unsent) this.send();
     else if (call.connection.outbound.isFull()) this.waitForConnection();
-    else this.writePart(unsent);
+    else this.write(unsent);
   };
 
   private waitForConnection(): void {
@@ -154,7 +151,7 @@ class Pump {
     this.turn = 'nobody';
     this.unsent = undefined;
     this.call.connection.outbound.stopWaiting(this);
-    this.call.onAbort = undefined;
+    this.call.signal.removeEventListener('abort', this);
     const closing = this.source.close();
     if (closing) closing.then(settle, settle);
     else settle();

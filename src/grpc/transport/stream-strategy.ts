@@ -3,7 +3,6 @@ import {
   type Server,
   ServerCredentials,
   type ServerOptions,
-  status,
 } from '@grpc/grpc-js';
 import {
   GrpcMethodStreamingType,
@@ -12,13 +11,14 @@ import {
   ServerGrpc,
 } from '@nestjs/microservices';
 import { Answer, type EndedCall } from './answer.js';
-import { Call, CallAborted, type GrpcCall } from './call.js';
-import type { Connection, Keepalive } from './connection.js';
+import { Call, type GrpcCall } from './call.js';
+import { checkGrpcJs } from './check-grpc-js.js';
+import type { Keepalive } from './connection.js';
+import type { ConnectionLimit } from './connection-limit.js';
 import { Connections } from './connections.js';
-import { type ConnectionLimit, createServer, encodingOf, http2StreamOf } from './http2.js';
+import { createServer, encodingOf, http2StreamOf } from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
-import { LINGER } from './unread.js';
 
 export interface StreamStrategyOptions {
   /** As for Nest's own gRPC transport. */
@@ -31,6 +31,8 @@ export interface StreamStrategyOptions {
   readonly connectionLimit?: ConnectionLimit;
   /** The largest message of a request stream, bytes; its length is refused before its bytes are read. */
   readonly maxMessageBytes: number;
+  /** The open calls, of this server and of whatever else adds to it, such as a Set<Call>. */
+  readonly calls: { add(call: Call): unknown; delete(call: Call): unknown };
   /** Called once for every call of a handler, when it has ended. */
   readonly onEnd?: (ended: EndedCall) => void;
 }
@@ -53,24 +55,20 @@ interface Method {
  * consumes its stream, and does not take `@GrpcStreamMethod` for a single request.
  */
 export class StreamStrategy extends ServerGrpc {
-  private readonly open = new Set<Call>();
-  /** Called when a call is gone. */
-  private readonly waiting = new Set<(gone: Call) => void>();
-  /** What calls get from now on, if any. */
+  /** The status of calls from now on, if the server takes no more. */
   private refusal: unknown;
 
   private readonly connections: Connections;
 
-  constructor(private readonly streamOptions: StreamStrategyOptions) {
+  /** @throws UnknownGrpcJsError, which names the version of grpc-js that is installed */
+  static async create(options: StreamStrategyOptions): Promise<StreamStrategy> {
+    await checkGrpcJs();
+    return new StreamStrategy(options);
+  }
+
+  private constructor(private readonly streamOptions: StreamStrategyOptions) {
     super(streamOptions.grpc);
-    this.connections = new Connections(streamOptions.keepalive, streamOptions.inbound, {
-      waitForClient: (connection) =>
-        this.callsOf(connection).some(({ stream }) => stream.writableLength > 0),
-      abort: (connection, why) => {
-        for (const call of this.callsOf(connection))
-          call.abortUnread(new CallAborted(status.RESOURCE_EXHAUSTED, why));
-      },
-    });
+    this.connections = new Connections(streamOptions.keepalive, streamOptions.inbound);
   }
 
   /** Where it listens, once it does. */
@@ -92,7 +90,7 @@ export class StreamStrategy extends ServerGrpc {
         ...options,
       },
       streamWindow,
-      this.connections,
+      (session) => this.connections.add(session),
       connectionLimit,
     );
     const credentials = grpc.credentials ?? ServerCredentials.createInsecure();
@@ -134,24 +132,18 @@ export class StreamStrategy extends ServerGrpc {
   }
 
   /**
-   * Stops taking calls and ends the open ones: those that end by themselves get `timeout` milliseconds, then
-   * all are aborted with `reason`. Resolves when their streams are gone.
+   * Takes no new connections, and sends GOAWAY on the open ones.
    *
-   * @param refusal the status of calls that come too late for a handler, and so for exception filters
+   * @param refusal the status of calls that still come. No handler sees them, and so no exception filter
    */
-  async drain(timeout: number, reason: Error, refusal: unknown): Promise<void> {
+  stopAccepting(refusal: unknown): void {
     this.refusal = refusal;
-    const server = this.grpcClient as Server | undefined;
-    if (!server) return;
-    server.tryShutdown(() => {}); // no new connections; GOAWAY on each
-    const finite = [...this.open].filter((call) => !call.endless);
-    await this.settled(finite, timeout);
-    for (const call of finite) call.abort(reason);
-    await this.settled(finite, 2 * LINGER);
-    for (const call of this.open) call.abort(reason);
-    // Before they are reset, which clients would take for CANCELLED: a lost connection is UNAVAILABLE.
-    await this.settled([...this.open], LINGER / 2);
-    for (const call of this.open) call.stream.session?.destroy();
+    (this.grpcClient as Server | undefined)?.tryShutdown(() => {});
+  }
+
+  /** Closes the connections on which calls are open. Their clients get UNAVAILABLE; of a stream that is reset, CANCELLED. */
+  closeBusyConnections(): void {
+    this.connections.closeBusy();
   }
 
   private serve(
@@ -165,7 +157,8 @@ export class StreamStrategy extends ServerGrpc {
     // The connection went between its last frame and now: there is nobody to answer.
     if (!connection) return;
     const call = new Call(grpcCall, stream, connection, method.responseStream, this.onClosed);
-    this.open.add(call);
+    connection.calls.add(call);
+    this.streamOptions.calls.add(call);
     const hookContext = { call, operationId: method.path };
     // Neither Nest nor an async function waits here for the call's end: that would be a KiB of every idle one.
     this.runWithProcessingHooks(hookContext as never, (runEndHook) => {
@@ -192,31 +185,9 @@ export class StreamStrategy extends ServerGrpc {
   }
 
   private readonly onClosed = (call: Call): void => {
-    this.open.delete(call);
-    for (const look of this.waiting) look(call);
+    call.connection.calls.delete(call);
+    this.streamOptions.calls.delete(call);
   };
-
-  /** Until the streams of these calls are gone, or so many milliseconds have passed. */
-  private async settled(calls: readonly Call[], timeout: number): Promise<void> {
-    const left = new Set(calls.filter((call) => this.open.has(call)));
-    if (left.size === 0) return;
-    await new Promise<void>((resolve) => {
-      const end = (): void => {
-        clearTimeout(timer);
-        this.waiting.delete(look);
-        resolve();
-      };
-      const look = (gone: Call): void => {
-        if (left.delete(gone) && left.size === 0) end();
-      };
-      const timer = setTimeout(end, timeout);
-      this.waiting.add(look);
-    });
-  }
-
-  private callsOf(connection: Connection): Call[] {
-    return [...this.open].filter((call) => call.connection === connection);
-  }
 
   private inbound({ stream, signal, connection }: Call): InboundFrames {
     return new InboundFrames(

@@ -25,7 +25,7 @@ export class Streamed extends Observable<Streamed> {
     if (this.subscriber) settle(this.subscriber, outcome);
   }
 
-  /** To be called by rxjs: with a subscriber that waits for the end, or comes after it. */
+  /** Rxjs calls this on subscription, which may happen before or after the stream has ended. */
   begin(subscriber: Subscriber<Streamed>): void {
     if (this.outcome) {
       settle(subscriber, this.outcome);
@@ -36,7 +36,7 @@ export class Streamed extends Observable<Streamed> {
   }
 }
 
-/** One function for all: rxjs calls it on what is subscribed to. */
+/** One function for all streams. Rxjs calls it with the Observable that is subscribed to as `this`. */
 function begin(this: Observable<Streamed>, subscriber: Subscriber<Streamed>): void {
   (this as Streamed).begin(subscriber);
 }
@@ -75,8 +75,8 @@ class IterableSource implements FrameSource {
 
 /**
  * The stream that Nest has put nothing but exception filters around. It can be pulled without a subscription, which
- * only has to be there for its end: that saves 1 KiB of every open call. Interceptors have to be subscribed to, and
- * cost 4 KiB.
+ * only has to be there for its end: that saves memory of every open call (docs/performance.md, "No interceptor").
+ * Interceptors have to be subscribed to.
  */
 export function bareStream(handled: Observable<unknown>): Streamed | undefined {
   return handled.source instanceof Streamed ? handled.source : undefined;

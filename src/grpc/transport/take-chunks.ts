@@ -2,7 +2,7 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { Readable } from 'node:stream';
 
 export interface ChunkTaker {
-  /** @returns whether more may come */
+  /** @returns true if more may come */
   takeChunk(chunk: Buffer): boolean;
 }
 
@@ -13,10 +13,11 @@ interface TakenStream extends ServerHttp2Stream {
 }
 
 /**
- * Takes each DATA frame's bytes where node hands them to the stream: its push(). The stream's own way spends an
- * event and a tick on each frame; without it, 8 uploads cost 2.8 us an event instead of 3.4.
+ * Has each DATA frame's bytes handed to `taker`, in place of the stream's push(), with which node puts them into the stream's
+ * buffer. Reading them from that buffer, by "data" or by "readable", spends an event and a tick on each frame
+ * (docs/performance.md, "DATA frames taken in push()"). push() and _read() are documented, for the two sides of a Readable.
  *
- * @returns what asks for more, after takeChunk() returned false
+ * @returns a function that asks for more, to be called after takeChunk() returned false
  */
 export function takeChunks(stream: ServerHttp2Stream, taker: ChunkTaker): () => void {
   const taken = stream as TakenStream;
@@ -25,7 +26,7 @@ export function takeChunks(stream: ServerHttp2Stream, taker: ChunkTaker): () => 
   return () => stream._read(0);
 }
 
-/** One function for all streams: V8 compiles a closure of each again when the next stream comes, 12 ms at a time. */
+/** One function for all streams, because V8 would compile a closure of each stream again when the next stream comes. */
 function pushToTaker(this: TakenStream, chunk: Buffer | null): boolean {
   if (chunk !== null) return this[TAKER].takeChunk(chunk);
   // The end still goes the stream's own way: node waits for it before it closes the stream.

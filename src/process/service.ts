@@ -3,14 +3,14 @@ import type { INestApplication } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Logger as PinoInstance } from 'pino';
+import type { Address, Config } from '../config/config.js';
+import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
+import { Readiness } from '../feed/readiness.js';
+import { StreamStrategy } from '../grpc/transport/index.js';
+import { EventRepository } from '../repository/event-repository.js';
+import { nestLogger } from '../telemetry/log.js';
+import { logRefused, warnOfFewDescriptors } from '../telemetry/refused.js';
 import { AppModule } from './app.module.js';
-import type { Address, Config } from './config/config.js';
-import { CONNECTION_LIMITS, type ConnectionLimits } from './config/descriptors.js';
-import { Readiness } from './feed/readiness.js';
-import { StreamStrategy } from './grpc/transport/index.js';
-import { nestLogger } from './telemetry/log.js';
-import { logRefused, warnOfFewDescriptors } from './telemetry/refused.js';
-import { EventRepository } from './repository/event-repository.js';
 
 export interface Service {
   readonly app: INestApplication;

@@ -1,24 +1,14 @@
-import { createRequire } from 'node:module';
 import type {
   Http2Server,
   IncomingHttpHeaders,
   ServerHttp2Session,
   ServerHttp2Stream,
 } from 'node:http2';
+import { createRequire } from 'node:module';
 import { logVerbosity, Server, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
-import type { Connections } from './connections.js';
+import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
 
-/**
- * Where this transport reaches under grpc-js, to node's http2. test/transport/grpc-js.spec.ts fails when a new
- * version moves what is relied on.
- */
-
-export interface ConnectionLimit {
-  /** How many may be open; one more is closed at once. */
-  readonly max: number;
-  /** Called for each that is closed at once. */
-  readonly onRefused: () => void;
-}
+// All that this transport relies on inside grpc-js is in this file, and check-grpc-js.ts tries it at each start.
 
 /** grpc-js clamps with `| 0` (its server-interceptors.js), so a longer deadline has passed at once: 2^31 ms are 24.8 days. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
@@ -39,16 +29,16 @@ const RESET_BURST = 100_000;
 const RESET_RATE = 10_000;
 
 /**
- * A server of grpc-js on HTTP/2 sessions as this transport needs them. The receive windows of streams are raised: grpc-js leaves
- * them at 64 KiB, which is 3 MB/s at 20 ms, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
+ * Makes a server of grpc-js on HTTP/2 sessions as this transport needs them. The receive windows of streams are raised: grpc-js
+ * leaves them at 64 KiB, which bounds each stream to one such window in a round trip, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
  * 3058).
  *
- * @throws an error that names the version if grpc-js is not built as expected
+ * @throws UnknownGrpcJsError
  */
 export function createServer(
   options: ServerOptions,
   streamWindow: number,
-  connections: Connections,
+  onSession: (session: ServerHttp2Session) => void,
   limit?: ConnectionLimit,
 ): Server {
   // It writes to standard error, beside the log; what it has to say comes as errors as well.
@@ -59,7 +49,7 @@ export function createServer(
     createHttp2Server?: (credentials: unknown) => Http2Server;
   };
   const { commonServerOptions, createHttp2Server } = internals;
-  if (!commonServerOptions || !createHttp2Server) throw unknownGrpcJs('its HTTP/2 server');
+  if (!commonServerOptions || !createHttp2Server) throw new UnknownGrpcJsError('its HTTP/2 server');
   Object.assign(commonServerOptions, {
     settings: { ...commonServerOptions.settings, initialWindowSize: streamWindow },
     streamResetBurst: RESET_BURST,
@@ -68,36 +58,12 @@ export function createServer(
   const limitConnections = limit && sharedLimit(limit);
   internals.createHttp2Server = (credentials) => {
     const http2Server = createHttp2Server.call(server, credentials);
-    http2Server.on('session', (session: ServerHttp2Session) => {
-      connections.add(session);
-    });
+    http2Server.on('session', onSession);
     limitConnections?.(http2Server);
     http2Server.prependListener('stream', prepareStream);
     return http2Server;
   };
   return server;
-}
-
-/**
- * Returns a function to call with each HTTP/2 server, before it listens; the limit is for all their connections together.
- * grpc-js makes one server for each address that the host's name stands for. One that can't listen has no connections.
- */
-function sharedLimit({ max, onRefused }: ConnectionLimit): (server: Http2Server) => void {
-  const open = new Map<Http2Server, number>();
-  let total = 0;
-  const count = (server: Http2Server, change: number): void => {
-    total += change;
-    open.set(server, (open.get(server) ?? 0) + change);
-    for (const [each, own] of open) each.maxConnections = max - (total - own);
-  };
-  return (server) => {
-    count(server, 0);
-    server.on('drop', onRefused);
-    server.on('connection', (socket) => {
-      count(server, 1);
-      socket.once('close', () => count(server, -1));
-    });
-  };
 }
 
 /**
@@ -130,16 +96,15 @@ export function encodingOf(stream: ServerHttp2Stream): string {
 }
 
 /**
- * The HTTP/2 stream under a call of grpc-js.
+ * Returns the HTTP/2 stream under a call of grpc-js.
  *
- * @throws an error that names the version if it is not where it was
+ * @throws UnknownGrpcJsError
  */
 export function http2StreamOf(call: object): ServerHttp2Stream {
   let layer = (call as { call?: Layer }).call;
   while (layer?.nextCall) layer = layer.nextCall; // server interceptors
   const stream = layer?.stream;
-  if (typeof stream?.respond !== 'function' || typeof stream.close !== 'function')
-    throw unknownGrpcJs('the HTTP/2 stream of a call');
+  if (!stream) throw new UnknownGrpcJsError('the HTTP/2 stream of a call');
   return stream;
 }
 
@@ -148,11 +113,26 @@ interface Layer {
   stream?: ServerHttp2Stream;
 }
 
-function unknownGrpcJs(what: string): Error {
-  const { version } = createRequire(import.meta.url)('@grpc/grpc-js/package.json') as {
-    version: string;
-  };
-  return new Error(
-    `@grpc/grpc-js ${version} has ${what} in another place than the version of package.json: install that one (npm install)`,
-  );
+/**
+ * Takes the reading of a stream from grpc-js, which still sends its headers, its trailers and its resets. To be called while
+ * grpc-js calls the handler: its listeners are the newest then. Node has an older one for "end" where the request has ended.
+ */
+export function takeReading(stream: ServerHttp2Stream): void {
+  for (const event of ['data', 'end']) {
+    const newest = stream.listeners(event).at(-1);
+    if (newest) stream.off(event, newest as () => void);
+  }
+}
+
+/** The grpc-js that is installed is not built as this transport needs it. */
+export class UnknownGrpcJsError extends Error {
+  constructor(difference: string, options?: ErrorOptions) {
+    const { version } = createRequire(import.meta.url)('@grpc/grpc-js/package.json') as {
+      version: string;
+    };
+    super(
+      `@grpc/grpc-js ${version} differs from the version of package.json in ${difference}: install that one (npm install)`,
+      options,
+    );
+  }
 }

@@ -1,14 +1,15 @@
 import type { INestApplication } from '@nestjs/common';
-import { type Config, ConfigError, readConfig } from './config/config.js';
+import { type Config, ConfigError, readConfig } from '../config/config.js';
+import { OpenWork } from '../feed/open-work.js';
+import { EventRepository } from '../repository/event-repository.js';
+import { createLog, type ProcessLog } from '../telemetry/log.js';
 import { endAtOnce } from './end-at-once.js';
-import { OpenWork } from './feed/open-work.js';
-import { EventRepository } from './repository/event-repository.js';
 import { startService } from './service.js';
-import { createLog, type ProcessLog } from './telemetry/log.js';
+import type { Signals } from './signals.js';
 
 const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
 
-/** What the end may take (milliseconds) beside the drain: the chart's grace period has room for it. */
+/** How long (milliseconds) the end may take beside the drain's own times. The chart's grace period has room for it. */
 const CLOSING = 9_000;
 
 /**
@@ -16,7 +17,7 @@ const CLOSING = 9_000;
  *
  * @param signals calls `drain` at the first signal; until the service is up, that ends the process
  */
-export async function run(signals: { drain: () => void }): Promise<void> {
+export async function run(signals: Signals): Promise<void> {
   let config;
   try {
     config = readConfig(process.env, process.stdout.isTTY);

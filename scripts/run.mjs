@@ -1,0 +1,86 @@
+// node scripts/run.mjs <name> [arguments]: installs what is missing, builds dist/ if the program needs it and it is stale,
+// and runs one of the programs below. The npm scripts of package.json call it: `npm run <name> -- <arguments>`.
+import { follow } from './follow.mjs';
+import { build, env, install } from './prepare.mjs';
+
+/**
+ * @typedef {object} Program
+ * @property {readonly [string, ...string[]]} [command] the program's name and its arguments; none only installs and builds
+ * @property {boolean} [usesDist] the program starts the built service
+ * @property {Record<string, string>} [settings] environment variables
+ */
+
+/** @type {Record<string, (...args: string[]) => Program>} */
+const PROGRAMS = {
+  // What `npm start` does before it runs the service.
+  prepare: () => ({ usesDist: true }),
+
+  // Runs the service and, whenever a file of src changes, builds and restarts it.
+  dev: () => ({ command: ['nest', 'start', '--watch', '--preserveWatchOutput', '--no-shell'] }),
+
+  // Every test, or those whose file's path has an argument in it. Arguments go to vitest.
+  test: (...args) => ({ command: ['vitest', 'run', ...args], usesDist: true }),
+
+  // The faults of test/faults, or of its files that have the argument in their name, many more of each than `npm test` has.
+  // Each set of streams says how long it took. FEED_TEST_SEED, which is printed, repeats what is random.
+  faults: (part = '') => ({
+    // One after another: they take what the machine has.
+    command: ['vitest', 'run', '--no-file-parallelism', `test/faults/${part}`],
+    usesDist: true,
+    settings: {
+      FEED_TEST_STREAMS: '1000',
+      FEED_TEST_KILLS: '50',
+      FEED_TEST_POWER_CUTS: '50',
+      FEED_TEST_CUTS: '10000',
+      FEED_TEST_SLOW_SECONDS: '600',
+      FEED_TEST_SLOW_UPLOADS: '10',
+      FEED_TEST_TEARS: '400',
+    },
+  }),
+
+  // Random histories of uploads, watches, restarts and kills, each checked against every promise (test/histories). The name
+  // of one that fails is the command that replays it.
+  histories: (count = '10000', seed = String(Math.floor(Math.random() * 1e9))) => ({
+    command: ['vitest', 'run', '--bail=1', 'test/histories/histories.spec.ts'],
+    usesDist: true,
+    settings: {
+      FEED_TEST_HISTORIES: count,
+      FEED_TEST_AT_ONCE: '100',
+      FEED_TEST_SEED: seed,
+    },
+  }),
+
+  mutants: (...args) => ({ command: ['node', 'scripts/mutants.mjs', ...args] }),
+  lint: (...args) => ({ command: ['oxlint', '--type-aware', ...args] }),
+  format: () => ({ command: ['prettier', '--write', '.'] }),
+  bench: (...args) => ({ command: ['node', 'bench/main.ts', ...args], usesDist: true }),
+  'bench:growth': (...args) => ({ command: ['node', 'bench/growth.ts', ...args], usesDist: true }),
+  // src/wire alone, from its TypeScript.
+  'bench:wire': () => ({
+    command: [
+      'node',
+      '--experimental-transform-types',
+      '--disable-warning=ExperimentalWarning',
+      '--import=./test/support/typescript-hooks.ts',
+      'bench/wire.ts',
+    ],
+  }),
+  'example:log': (...args) => ({
+    command: ['node', 'examples/log-file.ts', ...args],
+    usesDist: true,
+  }),
+};
+
+const [name, ...args] = process.argv.slice(2);
+if (!Object.hasOwn(PROGRAMS, name ?? '')) {
+  process.stderr.write(`node scripts/run.mjs ${Object.keys(PROGRAMS).join(' | ')}\n`);
+  process.exit(1);
+}
+const { command, usesDist, settings } = PROGRAMS[name](...args);
+install();
+if (usesDist) build();
+if (command) {
+  Object.assign(env, settings);
+  const [program, ...rest] = command;
+  process.exit(await follow(program, rest, ['SIGTERM', 'SIGINT', 'SIGHUP']));
+}

@@ -1,0 +1,61 @@
+import { Injectable } from '@nestjs/common';
+
+/** What a use case writes down of the call that it serves. */
+export interface CallRecord {
+  /** The topic of a watch, or of an upload's first event. */
+  readonly notes: { topic?: string };
+  /** Events and messages that were taken or are sent, and their bytes. */
+  events: number;
+  bytes: number;
+}
+
+/** An open call, at whichever door: what metrics and an administrator read of it, and what ends it. */
+export interface LiveCall extends Readonly<CallRecord> {
+  /** Such as /feed.v1.FeedService/Watch. */
+  readonly method: string;
+  /** The client's address. */
+  readonly peer: string;
+  /** When it began, in milliseconds of performance.now(). */
+  readonly startedAt: number;
+  /** True for a call that does not end by itself: a watch or a chat. */
+  readonly endless: boolean;
+  abort(reason: Error): void;
+}
+
+/** The open calls of all doors. A door adds a call when it begins, and deletes it when its client has the answer or is gone. */
+@Injectable()
+export class LiveCalls implements Iterable<LiveCall> {
+  private readonly open = new Set<LiveCall>();
+  private readonly listeners = new Set<(gone: LiveCall) => void>();
+
+  add(call: LiveCall): void {
+    this.open.add(call);
+  }
+
+  delete(call: LiveCall): void {
+    this.open.delete(call);
+    for (const listener of this.listeners) listener(call);
+  }
+
+  [Symbol.iterator](): Iterator<LiveCall> {
+    return this.open.values();
+  }
+
+  /** Resolves when none of these calls is open any more, or after `timeout` milliseconds. */
+  async ended(calls: readonly LiveCall[], timeout: number): Promise<void> {
+    const left = new Set(calls.filter((call) => this.open.has(call)));
+    if (left.size === 0) return;
+    await new Promise<void>((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        this.listeners.delete(listener);
+        resolve();
+      };
+      const listener = (gone: LiveCall): void => {
+        if (left.delete(gone) && left.size === 0) end();
+      };
+      const timer = setTimeout(end, timeout);
+      this.listeners.add(listener);
+    });
+  }
+}

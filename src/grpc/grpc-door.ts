@@ -1,0 +1,18 @@
+import { Injectable } from '@nestjs/common';
+import type { Door } from '../feed/door.js';
+import type { FeedError } from '../feed/errors.js';
+import { feedStatus } from './feed-status.js';
+import { StreamStrategy } from './transport/index.js';
+
+@Injectable()
+export class GrpcDoor implements Door {
+  constructor(private readonly strategy: StreamStrategy) {}
+
+  stopAccepting(reason: FeedError): void {
+    this.strategy.stopAccepting(feedStatus(reason));
+  }
+
+  closeUnread(): void {
+    this.strategy.closeBusyConnections();
+  }
+}

@@ -1,0 +1,26 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import type { Logger } from 'pino';
+import type { Config } from '../config/config.js';
+import { ConfigModule } from '../config/config.module.js';
+import { FeedModule } from '../feed/feed.module.js';
+import { GrpcDoor } from '../grpc/grpc-door.js';
+import { GrpcModule } from '../grpc/grpc.module.js';
+import { HttpModule } from '../http/http.module.js';
+import { LogModule } from '../telemetry/log.js';
+import { DOORS, Drain } from './drain.js';
+import type { Door } from '../feed/door.js';
+
+/** Feed, whole: two doors on one log. */
+@Module({})
+export class AppModule {
+  static of(config: Config, log: Logger): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [ConfigModule.of(config), LogModule.of(log), FeedModule, GrpcModule, HttpModule],
+      providers: [
+        { provide: DOORS, useFactory: (...doors: Door[]) => doors, inject: [GrpcDoor] },
+        Drain,
+      ],
+    };
+  }
+}
