@@ -698,7 +698,7 @@ export const mutants = [
     file: 'src/process/signals.ts',
     from: "if (signal === 'SIGHUP' && ignoresHangup) return;",
     to: "if (signal === 'SIGHUP' && ignoresHangup && signalled < 0) return;",
-    tests: ['test/process/terminal', '-t', 'goes on .* nohup node_modules'],
+    tests: ['test/process/terminal', '-t', 'goes on .* nohup bin'],
   },
   {
     name: 'process: outlives a terminal that it uses',
