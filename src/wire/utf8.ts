@@ -1,9 +1,12 @@
 import { isUtf8 } from 'node:buffer';
 
-/** Up to here a loop over the bytes is cheaper than the call into node's own check. */
+/**
+ * A shorter text is first looked through for bytes that are not ASCII: for a short one, that costs less than calling
+ * isUtf8().
+ */
 const LOOP_BYTES = 64;
 
-/** Whether buffer[start, end) is valid UTF-8. */
+/** True if buffer[start, end) is valid UTF-8. */
 export function isValidUtf8(buffer: Buffer, start: number, end: number): boolean {
   if (end - start <= LOOP_BYTES) {
     let i = start;
