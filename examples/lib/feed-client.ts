@@ -109,7 +109,8 @@ const EVENTS_PER_UPLOAD = 5_000;
 /**
  * Stores events of one topic in their order, each once, however often the service goes away.
  *
- * @param progress is kept up to date. With the progress of an earlier call for the same events, this call goes on from there.
+ * @param progress is kept up to date. With the progress of an earlier call for the same events, this call goes on from
+ * there.
  */
 export async function uploadAll(
   client: FeedClient,
