@@ -16,7 +16,7 @@ export interface Measured {
 
 export interface Workload {
   readonly name: string;
-  /** What `count` counts. */
+  /** A name for what `count` counts, such as "events stored". */
   readonly unit: string;
   readonly settings?: Readonly<Record<string, string>>;
   /** The name of another workload. The table shows which share of its rate this one has. */

@@ -61,6 +61,7 @@ const MAX_ADDED_BYTES = MAX_TIME_FIELD_BYTES + ID_FIELD_BYTES + CURSOR_FIELD_BYT
 // check() walks over the events twice. The first time it checks each event and notes what the second time needs to
 // copy it. A note is NOTE_LENGTH numbers in `notes`; the constants say what they are: notes[note + START] is where
 // the event starts. One array serves all uploads, because check() never waits.
+
 /** The index in `sources` of the buffer that holds the event. */
 const SOURCE = 0;
 /** The encoded event is source[start, end), without its frame header. */

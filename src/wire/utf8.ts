@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 
 /**
- * A shorter text is first looked through for bytes that are not ASCII: for a short one, that costs less than calling
- * isUtf8().
+ * A text of up to this length is first searched for bytes that are not ASCII. That costs less than a call of isUtf8(),
+ * and most short texts have none.
  */
 const LOOP_BYTES = 64;
 
