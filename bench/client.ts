@@ -1,4 +1,5 @@
-// gRPC by hand over node's HTTP/2, so that many messages are one write.
+// A gRPC client that speaks to node's HTTP/2 directly, so that one write can hold many messages. A benchmark's client
+// must not be slower than the service it measures.
 import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
@@ -13,11 +14,11 @@ const WINDOW_BYTES = 4 * 1024 * 1024;
 export class Connection {
   private readonly session: ClientHttp2Session;
 
-  /** @param windowBytes of each stream: so much comes that is not read */
+  /** @param windowBytes the receive window of each stream: the service can send this much before the client reads */
   constructor(address: string, windowBytes = WINDOW_BYTES) {
     this.session = connect(`http://${address}`, {
       settings: { initialWindowSize: windowBytes },
-      maxSessionMemory: 1000, // MB: beyond the default of 10, node ends streams
+      maxSessionMemory: 1000, // in MB; node ends streams beyond it, and its default is 10
     });
     this.session.once('connect', () => this.session.setLocalWindowSize(4 * WINDOW_BYTES));
     this.session.on('error', () => {});
@@ -35,9 +36,9 @@ export class Connection {
   }
 
   /**
-   * A watch that has begun.
+   * Opens a watch, and resolves when the response headers have come.
    *
-   * @param start a field of the request and its value
+   * @param start a field of WatchRequest and its value: [2, cursor] is after_cursor, [5, 100] is last
    */
   async watch(
     topic: string,
@@ -50,7 +51,7 @@ export class Connection {
     return call;
   }
 
-  /** Resolves when the connection is gone, whoever ended it. */
+  /** Resolves when the connection is closed, by whichever side. */
   async closed(): Promise<void> {
     if (!this.session.closed) await new Promise((resolve) => this.session.once('close', resolve));
   }
@@ -72,7 +73,11 @@ export class Call {
     stream.on('trailers', (trailers) => (this.trailers = trailers));
   }
 
-  /** Reads and counts what comes. */
+  /**
+   * Reads and counts the messages that come.
+   *
+   * @param each is called for each message, with the offset of its frame in `bytes`
+   */
   read(each?: (bytes: Buffer, at: number) => void): this {
     this.stream.on('data', (chunk: Buffer) => {
       this.messages.take(chunk, each);
@@ -85,6 +90,7 @@ export class Call {
     return this.messages.count;
   }
 
+  /** Resolves when `count` messages have come. Rejects if the stream ends before. */
   async has(count: number): Promise<void> {
     if (this.count >= count) return;
     await new Promise<void>((resolve, reject) => {
@@ -93,12 +99,12 @@ export class Call {
     });
   }
 
-  /** Writes, and waits while the other side does not keep up. */
+  /** Writes, and waits while the service does not keep up. */
   async write(bytes: Buffer): Promise<void> {
     if (!this.stream.write(bytes)) await once(this.stream, 'drain');
   }
 
-  /** Half-closes, and waits for the status. */
+  /** Half-closes the stream, and waits for its status. Rejects if that is not OK. */
   async end(): Promise<void> {
     this.stream.end();
     this.stream.resume();

@@ -1,12 +1,13 @@
-// Framed messages made and counted by the thousand: a benchmark's client must not be what it measures.
+// Makes and counts framed messages many at a time: a benchmark's client must not be slower than the service it
+// measures.
 const HEADER_BYTES = 5;
 const ID_DIGITS = 12;
 const TIME_DIGITS = 16;
 const BODY_BYTES = 100;
-/** An event's last field, once it is stored. */
+/** A delivered event ends with the characters of its cursor. */
 const CURSOR_CHARACTERS = 16;
 
-/** A framed message of fields, each its number and a text or a number. */
+/** Encodes a framed message. Each field is its number (below 16) and its value: message([1, 'bench'], [5, 100]). */
 export function message(
   ...fields: readonly (readonly [field: number, value: string | Buffer | number])[]
 ): Buffer {
@@ -21,14 +22,21 @@ export function message(
   return Buffer.concat([header, body]);
 }
 
-/** Framed events of one topic with 100 bytes of body, each with another id, many at a time. */
+/**
+ * Makes framed events of one topic, each with an id of its own, many at a time. It encodes one event, and then only
+ * overwrites the digits of the id and of the time in its copies. The body starts with the time at which make() was
+ * called, as readTime() reads it, and is filled up with x.
+ */
 export class EventMaker {
   private readonly event: Buffer;
   private readonly idAt: number;
   private readonly timeAt: number;
   private made: number;
 
-  /** @param first the number that the first id is made of: no other maker of the topic has these */
+  /**
+   * @param first the number in the first id; give another maker of the same topic numbers that this one does not
+   * reach
+   */
   constructor(topic: string, first: number, bodyBytes = BODY_BYTES) {
     this.event = message(
       [1, '0'.repeat(ID_DIGITS)],
@@ -40,6 +48,7 @@ export class EventMaker {
     this.made = first;
   }
 
+  /** Returns the next `count` events. */
   make(count: number): Buffer {
     const { length } = this.event;
     const all = Buffer.allocUnsafe(count * length);
@@ -53,12 +62,12 @@ export class EventMaker {
   }
 }
 
-/** Where an event that EventMaker made for a topic has its time, once the service has stored it. */
+/** Returns the offset of the time in a delivered event that an EventMaker made for this topic. */
 export function timeOffset(topic: string): number {
   return HEADER_BYTES + 2 + ID_DIGITS + 2 + Buffer.byteLength(topic) + 2;
 }
 
-/** Microseconds of this process's clock. */
+/** Reads the time that an EventMaker wrote: microseconds of performance.now() of this process. */
 export function readTime(bytes: Buffer, at: number): number {
   let time = 0;
   for (let i = at; i < at + TIME_DIGITS; i++) time = 10 * time + bytes[i] - 48;
@@ -69,6 +78,7 @@ function varint(value: number): number[] {
   return value < 128 ? [value] : [(value & 127) | 128, ...varint(Math.floor(value / 128))];
 }
 
+/** Writes a number as `count` decimal digits. */
 function digits(bytes: Buffer, at: number, count: number, value: number): void {
   let rest = value;
   for (let i = at + count - 1; i >= at; i--) {
@@ -77,18 +87,19 @@ function digits(bytes: Buffer, at: number, count: number, value: number): void {
   }
 }
 
-/** The cursor of a delivered event whose frame starts somewhere. */
+/** Returns the cursor of the delivered event whose frame starts at `start`. */
 export function cursorOf(bytes: Buffer, start: number): string {
   const end = start + HEADER_BYTES + bytes.readUInt32BE(start + 1);
   return bytes.toString('latin1', end - CURSOR_CHARACTERS, end);
 }
 
-/** Counts the messages of a stream, and shows those that are wanted. */
+/** Counts the messages of a stream, whose chunks may end anywhere. */
 export class MessageCounter {
   count = 0;
+  /** The beginning of a message whose end has not come yet. */
   private rest: Buffer | undefined;
 
-  /** @param each gets where each message starts: its frame's header is there */
+  /** @param each is called for each message, with the offset of its frame in `bytes` */
   take(chunk: Buffer, each?: (bytes: Buffer, at: number) => void): void {
     const bytes = this.rest ? Buffer.concat([this.rest, chunk]) : chunk;
     let at = 0;

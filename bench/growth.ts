@@ -1,4 +1,5 @@
-// How cost grows with what there is, and what a slow disk, a long way and an hour do: npm run bench:growth -- --help
+// Measures how cost grows with topics, watches and the size of the log, and what a slow disk, a long way and an hour
+// of work change: npm run bench:growth -- --help
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,9 +14,9 @@ import { Service } from './service.ts';
 import { warmUp } from './warm-up.ts';
 
 const USAGE = `npm run bench:growth -- [options]
-  --only <text>     the experiments whose name has this in it
+  --only <text>     run only experiments with this text in their name
   --minutes <n>     how long the soak runs (default: 60)
-  --quick           a tenth of everything: to see that it works`;
+  --quick           run a tenth of each experiment, to see that it works`;
 
 const { values: options } = parseArgs({
   options: {
@@ -28,9 +29,12 @@ const { values: options } = parseArgs({
 
 const SCALE = options.quick ? 0.1 : 1;
 const MIB = 2 ** 20;
+/** Events in one write. */
 const BATCH = 256;
+/** HTTP/2's error code CANCEL: the client resets the stream. */
+const CANCEL = 8;
 
-/** Its name, and what says line by line what it found. */
+/** The experiments by name. Each yields its results line by line. */
 const experiments: Readonly<Record<string, () => AsyncIterable<string>>> = {
   'a slow disk': slowDisk,
   'a long way': longWay,
@@ -54,7 +58,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** With 5 ms more for each flush, commits are fewer and larger. */
+/** Compares uploads with and without 5 ms more for each flush, which makes commits fewer and larger. */
 async function* slowDisk(): AsyncIterable<string> {
   const directory = mkdtempSync(join(tmpdir(), 'feed-bench-'));
   const library = join(directory, 'slow-disk.so');
@@ -64,7 +68,7 @@ async function* slowDisk(): AsyncIterable<string> {
     const rates: number[] = [];
     for (const [what, settings] of [
       ['the disk as it is', {}],
-      ['5 ms more for each commit', { LD_PRELOAD: library }],
+      ['5 ms more for each flush', { LD_PRELOAD: library }],
     ] as const) {
       const rounds: number[] = [];
       for (let round = 0; round < 3; round++)
@@ -78,7 +82,7 @@ async function* slowDisk(): AsyncIterable<string> {
   }
 }
 
-/** One stream each way through 50 ms of round trip. */
+/** Measures one upload and one watch through a round trip of 50 ms. */
 async function* longWay(): AsyncIterable<string> {
   const service = await Service.start({});
   const link = await Link.to(service.address, { delay: 25 });
@@ -101,7 +105,7 @@ async function* longWay(): AsyncIterable<string> {
   }
 }
 
-/** Starts, and watches that go on far from the head of a large log. */
+/** Times how a large log is started, and how a watch begins far behind its head. */
 async function* deepLog(): AsyncIterable<string> {
   let service = await Service.start({});
   try {
@@ -146,7 +150,7 @@ async function* deepLog(): AsyncIterable<string> {
   await empty.stop();
 }
 
-/** The memory that topics take which nobody uses any more. */
+/** Measures the memory that stays taken by topics that nobody uses any more. */
 async function* manyTopics(): AsyncIterable<string> {
   const service = await Service.start({});
   try {
@@ -176,9 +180,9 @@ async function* manyTopics(): AsyncIterable<string> {
   }
 }
 
-/** What a delivery costs where each topic has few watches, beside the same deliveries of few topics. */
+/** Compares the cost of a delivery in 1,000 topics of one watch with that in 10 topics of 100 watches. */
 async function* topicsBeside(): AsyncIterable<string> {
-  // What goes to one connection at a time is one write: of a thousand watches on one, more than of a hundred.
+  // All deliveries to a connection at one moment share a write, so their cost depends on the number of connections.
   for (const connections of [1, 10]) {
     const costs: number[] = [];
     for (const [topics, watchers] of [
@@ -194,8 +198,9 @@ async function* topicsBeside(): AsyncIterable<string> {
 }
 
 /**
- * Microseconds of processor time: what the service takes more while the watches are open than while they are not,
- * with 10 events a second and topic uploaded all the time; the median of many short turns, because storing varies.
+ * Uploads 10 events a second to each topic all the time, and returns the processor time of a delivery and of storing
+ * an event, in microseconds. Delivering is what the service takes more while the watches are open than while they are
+ * closed. The result is the median of many short turns, because the cost of storing varies.
  */
 function deliveryCost(
   connectionCount: number,
@@ -228,7 +233,7 @@ function deliveryCost(
       );
       await sleep(1_000);
       const cost = await used();
-      for (const call of calls) call.stream.close(8);
+      for (const call of calls) call.stream.close(CANCEL);
       await sleep(1_000);
       return cost;
     };
@@ -236,9 +241,9 @@ function deliveryCost(
     const storing = [await used()];
     const delivering: number[] = [];
     for (let turn = 0; turn < turns; turn++) {
-      const between = await watched();
+      const both = await watched();
       storing.push(await used());
-      delivering.push(between - (storing[turn] + storing[turn + 1]) / 2);
+      delivering.push(both - (storing[turn] + storing[turn + 1]) / 2);
     }
     over.abort();
     await uploading;
@@ -250,7 +255,7 @@ function deliveryCost(
   });
 }
 
-/** That many stay open, and get what comes. */
+/** Opens 30,000 watches, measures what they cost while nothing happens, and then sends each of them an event. */
 async function* idleWatches(): AsyncIterable<string> {
   const service = await Service.start({});
   try {
@@ -276,16 +281,19 @@ async function* idleWatches(): AsyncIterable<string> {
     const sender = new Connection(service.address);
     for (let i = 0; i < 100; i++) await send(sender, new EventMaker(`bench.idle.${i}`, 0), 1);
     await Promise.all(calls.map((call) => call.has(1)));
-    yield `an event in each of 100 topics is with all after ${(performance.now() - sent).toFixed(0)} ms`;
+    yield `an event in each of 100 topics has reached all watches after ${(performance.now() - sent).toFixed(0)} ms`;
     for (const connection of connections) connection.close();
     await sleep(5_000);
-    yield `once all are gone, memory is ${((service.memory()! - before) / 1024).toFixed(0)} MiB over what it was`;
+    yield `once all watches are closed, memory is ${((service.memory()! - before) / 1024).toFixed(0)} MiB over what it was`;
   } finally {
     await service.stop();
   }
 }
 
-/** The sum, in docs/operations.md, of what a process takes at most, MiB, for the default settings and so many clients. */
+/**
+ * Returns the most memory that a process takes, in MiB, by the sum in docs/operations.md and with the default
+ * settings.
+ */
 function mostMiB(clients: {
   watches: number;
   chats: number;
@@ -300,8 +308,9 @@ function mostMiB(clients: {
 }
 
 /**
- * All that takes memory at the same time: a full table of ids, watches that nobody reads far behind the head, chats that
- * read nothing on more connections than may fill theirs, and uploads and readers at full speed.
+ * Makes the service take as much memory as it can: the table of ids is full, nobody reads watches that are far behind
+ * the head, chats read nothing on more connections than the service lets fill up, and uploads and readers run at full
+ * speed.
  */
 async function* mostMemory(): AsyncIterable<string> {
   const service = await Service.start({});
@@ -317,7 +326,7 @@ async function* mostMemory(): AsyncIterable<string> {
     const clients = { watches: 1_000 * SCALE, chats: 2_000 * SCALE, uploads: 8, connections: 64 };
     for (let i = 0; i < 20; i++) {
       const connection = new Connection(service.address, 65_535);
-      // Nobody listens to its data.
+      // Nobody reads these watches, because read() is not called.
       for (let j = 0; j < clients.watches / 20; j++)
         await connection.watch('bench.most', 'earliest');
     }
@@ -347,7 +356,10 @@ async function* mostMemory(): AsyncIterable<string> {
   }
 }
 
-/** Chats on one connection that send without end and read nothing, until the service ends it or it is over. */
+/**
+ * Opens chats on one connection, each of which sends 1 MiB and reads nothing. Resolves after the service has ended the
+ * connection, or after `over` is aborted.
+ */
 async function unreadChats(service: Service, count: number, over: AbortSignal): Promise<void> {
   const connection = new Connection(service.address, 0);
   const messages = Buffer.alloc(MIB, message([2, 'hello']));
@@ -395,12 +407,12 @@ async function readUntil(
   while (!over.aborted) {
     const call = (await connection.watch(topic, 'earliest')).read();
     await call.has(events);
-    call.stream.close(8);
+    call.stream.close(CANCEL);
   }
   connection.close();
 }
 
-/** Whether it is after an hour as it was after a few minutes. */
+/** Shows if memory and latency are the same after an hour as after a few minutes. */
 async function* soak(): AsyncIterable<string> {
   const service = await Service.start({ FEED_RETENTION_MAX_BYTES: '64MiB' });
   try {
@@ -416,7 +428,7 @@ async function* soak(): AsyncIterable<string> {
       Array.from({ length: 50 }, async (_, i) => {
         const call = await connections[i % 10].watch(topic);
         return call.read((bytes, start) => {
-          // Of every hundredth, or an hour's would not fit.
+          // Only every hundredth delivery is timed: an hour's latencies would not fit in memory.
           if (delivered++ % 100 === 0)
             latencies.push(performance.now() - readTime(bytes, start + at) / 1000);
         });
@@ -428,12 +440,12 @@ async function* soak(): AsyncIterable<string> {
       while (!over.signal.aborted) {
         const call = await connections[opened % 10].watch(
           topic,
-          // Half of them have something to catch up with.
+          // Every second watch starts 5,000 events behind the head.
           opened % 2 ? [5, 5_000] : undefined,
         );
         opened++;
         call.read();
-        setTimeout(() => call.stream.close(8), 500 + 100 * (opened % 50));
+        setTimeout(() => call.stream.close(CANCEL), 500 + 100 * (opened % 50));
         await sleep(100);
       }
     })();
@@ -456,6 +468,7 @@ async function* soak(): AsyncIterable<string> {
   }
 }
 
+/** Runs `work` with a service of its own that is warmed up. */
 async function using<T>(
   settings: Readonly<Record<string, string>>,
   work: (service: Service) => Promise<T>,
@@ -469,7 +482,7 @@ async function using<T>(
   }
 }
 
-/** Events a second. */
+/** Uploads events and returns how many were stored a second. */
 async function uploaded(service: Service, streams: number, events: number): Promise<number> {
   const connections = [new Connection(service.address), new Connection(service.address)];
   const start = performance.now();
@@ -493,7 +506,7 @@ async function send(
   await call.end();
 }
 
-/** Uploads to each topic at a rate, until it is over. */
+/** Uploads `count` events to each topic at a rate (a second and topic), or until `over` is aborted. */
 async function pace(
   connection: Connection,
   topics: readonly string[],
@@ -510,7 +523,7 @@ async function pace(
     const elapsed = (performance.now() - start) / 1000;
     const batches: Buffer[] = [];
     for (const [i, maker] of makers.entries()) {
-      // Spread over time, so that not all topics have their events at once.
+      // The events of the topics are spread over time, so that they do not all come at once.
       const due = Math.min(count, Math.floor(elapsed * rate - i / topics.length));
       if (due <= sent[i]) continue;
       batches.push(maker.make(due - sent[i]));
@@ -522,7 +535,7 @@ async function pace(
   await call.end();
 }
 
-/** How long a new watch waits for its first event: the first time, and the median of 21. */
+/** Measures how long a new watch waits for its first event: the first time, and the median of 21 times. */
 async function firstEvents(
   service: Service,
   topic: string,
@@ -536,13 +549,14 @@ async function firstEvents(
     const call: Call = await connection.watch(topic, start);
     await new Promise((resolve) => call.stream.once('data', resolve));
     times.push(performance.now() - before);
-    call.stream.close(8);
+    call.stream.close(CANCEL);
     await sleep(20);
   }
   connection.close();
   return `${times[0].toFixed(1)} ms, then ${median(times).toFixed(1)} ms`;
 }
 
+/** Returns the MB a second since a time of performance.now(). */
 function perSecond(bytes: number, since: number): string {
   return (bytes / 1000 / (performance.now() - since)).toFixed(1);
 }

@@ -1,33 +1,33 @@
-// A link between clients and a service that is slow, long, or gone.
+// A proxy that stands for a network link between clients and a service. It can be slow, delay all bytes, or go dead.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
 export interface LinkOptions {
-  /** In each direction, of each connection; without it, all that comes passes at once. */
+  /** The rate of each direction of each connection. Without it, the rate has no limit. */
   readonly bytesPerSecond?: number;
-  /** How long (milliseconds) each byte is on its way, in each direction. */
+  /** How long (milliseconds) each byte takes, in each direction. */
   readonly delay?: number;
-  /** Bytes that may be on their way in each direction of a connection, before the sender has to wait. */
+  /** How many bytes each direction of a connection holds before its sender has to wait. */
   readonly bufferBytes?: number;
 }
 
-/** More than any window that is measured. */
-const NO_LIMIT = 64 * 2 ** 20;
-/** A slow link passes something at least this often (milliseconds). */
+/** The buffer of a link without a rate. It is larger than any window that a benchmark measures. */
+const UNLIMITED_BUFFER = 64 * 2 ** 20;
+/** A slow link cuts bytes into parts that take this long (milliseconds), and passes them on one by one. */
 const PART_TIME = 20;
 
-/** Forwards TCP connections to a service as a link with these properties would. */
+/** Forwards TCP connections to a service, with the properties of a LinkOptions. */
 export class Link {
   private readonly sockets = new Set<Socket>();
   private readonly portOf = new Map<number, number>();
   private readonly server: Server;
   private readonly target: { host: string; port: number };
   private readonly options: LinkOptions;
-  /** In each direction, of each connection: it may change. */
+  /** The rate of each direction of each connection. A test may change it at any time. */
   bytesPerSecond: number;
   private isCut = false;
 
-  // Node runs this file as it is, and takes no parameter properties.
+  // The parameters are not parameter properties, because node runs this file without compiling it and refuses them.
   private constructor(
     server: Server,
     target: { host: string; port: number },
@@ -53,18 +53,18 @@ export class Link {
     return `127.0.0.1:${(this.server.address() as AddressInfo).port}`;
   }
 
-  /** Where the service sees a client's connection come from. */
+  /** Returns the port from which the service sees the connection that a client opened from its port `clientPort`. */
   portSeen(clientPort: number): number {
     return this.portOf.get(clientPort)!;
   }
 
-  /** From now on, what is sent on either side goes nowhere, and nobody is told. */
+  /** Makes the link dead: from now on it drops what either side sends, and neither side learns of it. */
   cut(): void {
     this.isCut = true;
     for (const socket of this.sockets) socket.pause();
   }
 
-  /** Ends all connections, and takes no more. */
+  /** Closes all connections, and accepts no more. */
   close(): void {
     this.server.close();
     for (const socket of this.sockets) socket.destroy();
@@ -79,9 +79,11 @@ export class Link {
 
   private carry(from: Socket, to: Socket): void {
     const { delay = 0 } = this.options;
-    const { bufferBytes = this.bytesPerSecond === Infinity ? NO_LIMIT : 32 * 1024 } = this.options;
+    const { bufferBytes = this.bytesPerSecond === Infinity ? UNLIMITED_BUFFER : 32 * 1024 } =
+      this.options;
     const parts: Buffer[] = [];
     let heldBytes = 0;
+    /** The time at which the link has passed on all parts so far, without the delay. */
     let freeAt = 0;
     const arrive = (): void => {
       if (this.isCut) return;
@@ -104,6 +106,7 @@ export class Link {
       heldBytes += bytes.length;
       if (heldBytes > bufferBytes) from.pause();
     });
+    /** Acts once all parts that came before have arrived. */
     const afterParts = (act: () => void): void => {
       const now = performance.now();
       setTimeout(() => !this.isCut && act(), Math.max(0, freeAt - now) + delay);

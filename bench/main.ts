@@ -1,4 +1,4 @@
-// How fast this service is on this machine: npm run bench -- --help
+// Measures how fast this service is on this machine: npm run bench -- --help
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Service } from './service.ts';
@@ -6,21 +6,22 @@ import { warmUp } from './warm-up.ts';
 import { type Measured, type Workload, workloads } from './workloads.ts';
 
 const USAGE = `npm run bench -- [options]
-  --only <text>   the workloads whose name has this in it
-  --rounds <n>    of each; the table has the medians (default: 1)
-  --quick         a tenth of everything: to see that it works
-  --json          the results as JSON on standard output
-Settings of the service are environment variables, as always: FEED_DURABILITY=none npm run bench`;
+  --only <text>   run only workloads with this text in their name
+  --rounds <n>    run each workload n times, and print the medians (default: 1)
+  --quick         run a tenth of each workload, to see that it works
+  --json          print the results as JSON on standard output
+Set the service's settings in the environment: FEED_DURABILITY=none npm run bench`;
 
 interface Row {
   readonly name: string;
   readonly unit: string;
   readonly rate: number;
+  /** The service's processor time for each counted event. */
   readonly microseconds: number | undefined;
   readonly p50: number | undefined;
   readonly p99: number | undefined;
   readonly memoryEach: number | undefined;
-  /** Of the rate of the workload it is compared with, where that was measured too. */
+  /** This rate divided by the rate of the workload that this one is compared with, if that one was run too. */
   share?: number;
 }
 
@@ -131,7 +132,7 @@ function print(
     number(p50, 1),
     number(p99, 1),
     number(memoryEach, 1),
-    share === undefined ? unit : `${unit}; ${share.toFixed(2)} of the rate without those`,
+    share === undefined ? unit : `${unit}; ${share.toFixed(2)} of the rate without them`,
   );
 }
 

@@ -1,4 +1,4 @@
-// The built service in a process of its own, and what it costs.
+// Runs the built service in a process of its own, and reads what that process costs.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const COMMAND = join(ROOT, 'bin', 'feed-server');
-/** Of /proc/<pid>/stat: a hundredth of a second, everywhere that matters. */
+/** The unit of processor time in /proc/<pid>/stat: a hundredth of a second on all usual Linux systems. */
 const TICK_MICROSECONDS = 10_000;
 
 export class Service {
@@ -17,7 +17,7 @@ export class Service {
   private readonly directory: string;
   private readonly settings: Readonly<Record<string, string>>;
 
-  /** From the start of the process until it listens. */
+  /** The time from the start of the process until it listens. */
   readonly startMilliseconds: number;
 
   private constructor(
@@ -34,7 +34,9 @@ export class Service {
     this.address = address;
   }
 
-  /** Starts it with the default settings but for those of the workload and of the environment. */
+  /**
+   * Starts the service with the settings of the environment and, above those, `settings`. Resolves when it listens.
+   */
   static async start(
     settings: Readonly<Record<string, string>>,
     directory = mkdtempSync(join(tmpdir(), 'feed-bench-')),
@@ -62,7 +64,7 @@ export class Service {
       child.once('exit', () => resolve(undefined));
       child.stdout.setEncoding('utf8').on('data', (text: string) => {
         output = (output + text).slice(-10_000);
-        // The last of what it says at its start.
+        // This is in the last line that the service logs at its start.
         if (output.includes('an acknowledged event')) {
           resolve(/gRPC listens on ([\d.:]+)/.exec(output)?.[1]);
         }
@@ -74,10 +76,11 @@ export class Service {
     throw new Error('the service ended at its start');
   }
 
-  /** Microseconds of processor time it has used; undefined where the system does not say. */
+  /** Returns the processor time that the process has used, in microseconds; undefined if there is no /proc. */
   cpu(): number | undefined {
     const stat = this.proc('stat');
     if (stat === undefined) return undefined;
+    // The fields utime and stime are the 14th and 15th; the second, the program's name in brackets, may hold spaces.
     const [user, system] = stat
       .slice(stat.lastIndexOf(')') + 2)
       .split(' ')
@@ -85,30 +88,34 @@ export class Service {
     return (Number(user) + Number(system)) * TICK_MICROSECONDS;
   }
 
-  /** KiB of its memory that no file stands behind; undefined where the system does not say. */
+  /** Returns the anonymous memory of the process, in KiB; undefined if there is no /proc. */
   memory(): number | undefined {
     const kib = /^RssAnon:\s+(\d+)/m.exec(this.proc('status') ?? '')?.[1];
     return kib === undefined ? undefined : Number(kib);
   }
 
-  /** Another process on the same log. */
+  /** Ends the process, and starts another on the same log. */
   async restart(): Promise<Service> {
     await this.end();
     return Service.start(this.settings, this.directory);
   }
 
-  /** The same, after the note of known-file.ts was removed: the start reads all of the log, as of a copy. */
+  /**
+   * Like restart(), but first removes the note `log/opened`, so that the start reads all of the log as if it were a
+   * copy.
+   */
   async restartAsCopy(): Promise<Service> {
     await this.end();
     rmSync(join(this.directory, 'log', 'opened'));
     return Service.start(this.settings, this.directory);
   }
 
-  /** Of the file on disk. */
+  /** Returns how many bytes the log's file takes on the disk. */
   logBytes(): number {
     return statSync(join(this.directory, 'log', 'data.mdb')).blocks * 512;
   }
 
+  /** Ends the process, and removes its data. */
   async stop(): Promise<void> {
     await this.end();
     rmSync(this.directory, { recursive: true, force: true });

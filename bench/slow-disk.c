@@ -1,4 +1,4 @@
-/* For LD_PRELOAD: every flush of a file to the disk takes 5 ms longer. */
+/* A library for LD_PRELOAD that makes each flush of a file to the disk take 5 ms longer. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@ import { Connection } from './client.ts';
 import { EventMaker } from './events.ts';
 import type { Service } from './service.ts';
 
-/** Until the service's code is compiled. */
+/** Uploads and watches 40,000 events, so that V8 has compiled the service's code before a measurement begins. */
 export async function warmUp({ address }: Service): Promise<void> {
   const connection = new Connection(address);
   const watch = (await connection.watch('bench.warm-up')).read();

@@ -1,4 +1,4 @@
-// What one event costs in src/wire, alone: npm run bench:wire
+// Measures what an event costs in each function of src/wire: npm run bench:wire
 import { EventChecker } from '../src/wire/check-events.js';
 import { chatMessagesIn, echoes } from '../src/wire/chat-message.js';
 import { stampCursors } from '../src/wire/cursor.js';
@@ -9,13 +9,16 @@ import { EventMaker, message } from './events.ts';
 const EVENTS = 400;
 const ROUNDS = 5;
 const ROUND_MILLISECONDS = 300;
+/** The field `at` of an event, encoded. */
 const TIME = Buffer.from([(4 << 3) | 2, 6, (1 << 3) | 0, 0x80, 0x8c, 0xa4, 0xc9, 0x06]);
 
+/** Events without a time. */
 const bare = new EventMaker('bench.events', 0).make(EVENTS);
 const timed = Buffer.concat(
   [...messagesIn(bare)].map((event) => framed(Buffer.concat([event, TIME]))),
 );
-const nameless = Buffer.concat(
+/** Events without an id and without a time. */
+const withoutId = Buffer.concat(
   Array.from({ length: EVENTS }, () => message([2, 'bench.events'], [3, 'x'.repeat(100)])),
 );
 const german = Buffer.concat(
@@ -24,7 +27,7 @@ const german = Buffer.concat(
   ),
 );
 const stored = checked(timed).topics[0].bytes;
-const said = Buffer.concat(
+const chatMessages = Buffer.concat(
   Array.from({ length: EVENTS }, () => message([1, 'me'], [2, 'x'.repeat(100)])),
 );
 const pieces = Array.from({ length: 8 }, () => stored.subarray(0, stored.length / 8));
@@ -32,12 +35,12 @@ const pieces = Array.from({ length: 8 }, () => stored.subarray(0, stored.length 
 const works: readonly (readonly [what: string, work: () => unknown])[] = [
   ['check and copy an event', () => checked(timed)],
   ['... that gets its time', () => checked(bare)],
-  ['... that gets its id as well', () => checked(nameless)],
+  ['... that gets its id as well', () => checked(withoutId)],
   ['... that is not all ASCII', () => checked(german)],
   ['stamp its cursor', () => stampCursors(stored, 'abcdef', 1)],
   ['merge its bytes into a run', () => concatenate(pieces, Buffer.allocUnsafe(stored.length))],
   ['find its frame', () => [...messagesIn(stored)].length],
-  ['echo a chat message', () => echoes([...chatMessagesIn({ pieces: [said] })])],
+  ['echo a chat message', () => echoes([...chatMessagesIn({ pieces: [chatMessages] })])],
 ];
 
 console.log(`${'ns an event'.padEnd(34)}${'median'.padStart(8)}${'best'.padStart(8)}`);
@@ -48,7 +51,7 @@ for (const [what, work] of works) {
   console.log(`${what.padEnd(34)}${cells.join('')}`);
 }
 
-/** Nanoseconds an event. */
+/** Returns the nanoseconds that `work` takes for one of its EVENTS events. */
 function measure(work: () => unknown): number {
   const start = performance.now();
   let events = 0;

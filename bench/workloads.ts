@@ -3,33 +3,35 @@ import { type Call, Connection } from './client.ts';
 import { EventMaker, message, readTime, timeOffset } from './events.ts';
 import type { Service } from './service.ts';
 
-/** What a workload did: how many of what, in which time, and what else it saw. */
+/** The result of a workload. */
 export interface Measured {
-  /** Events stored or delivered, or messages answered. */
+  /** The number of events stored or delivered, of messages answered, or of watches opened. */
   readonly count: number;
   readonly seconds: number;
-  /** Milliseconds, one for each of many. */
+  /** One latency for each delivery or acknowledgement that was timed, in milliseconds. */
   readonly latencies?: readonly number[];
-  /** KiB for each open stream. */
+  /** Memory for each open stream, in KiB. */
   readonly memoryEach?: number;
 }
 
 export interface Workload {
   readonly name: string;
-  /** What the counted are. */
+  /** A name for what `count` counts, such as "events stored". */
   readonly unit: string;
   readonly settings?: Readonly<Record<string, string>>;
-  /** The workload of which this one is said to keep a share: its name. */
+  /** The name of another workload. The table shows which share of its rate this one has. */
   readonly comparedWith?: string;
-  /** What is not measured. */
+  /** Runs before the measurement. */
   readonly prepare?: (service: Service) => Promise<void>;
   /** @param scale 1, or less for a quick run */
   readonly run: (service: Service, scale: number) => Promise<Measured>;
 }
 
 const TOPIC = 'bench.events';
+/** Events in one write. */
 const BATCH = 256;
-let ids = 0;
+/** The number of the next id that no maker has used yet. */
+let nextId = 0;
 
 async function timed(count: number, work: () => Promise<unknown>): Promise<Measured> {
   const start = performance.now();
@@ -38,8 +40,8 @@ async function timed(count: number, work: () => Promise<unknown>): Promise<Measu
 }
 
 async function upload(connection: Connection, topic: string, events: number): Promise<void> {
-  const maker = new EventMaker(topic, ids);
-  ids += events;
+  const maker = new EventMaker(topic, nextId);
+  nextId += events;
   const call = connection.call('UploadEvents');
   for (let left = events; left > 0; left -= BATCH)
     await call.write(maker.make(Math.min(BATCH, left)));
@@ -67,6 +69,7 @@ function uploading(streams: number): Workload {
   };
 }
 
+/** Opens watches, spread over connections. */
 async function watches(
   address: string,
   count: number,
@@ -103,17 +106,17 @@ function fanOut(watchers: number, events: number, stalled = 0): Workload {
   };
 }
 
-/** HTTP/2's smallest usual window: what is more waits in the service. */
+/** The receive window of a stalled stream: HTTP/2's default. What goes beyond it waits in the service. */
 const STALLED_WINDOW_BYTES = 64 * 1024;
 
-/** Watches that nobody reads, each with all that its connection takes. */
+/** Opens watches that nobody reads, and uploads so much that their windows are full. */
 async function stall(address: string, count: number): Promise<void> {
   await watches(address, count, 10, undefined, STALLED_WINDOW_BYTES);
   await upload(new Connection(address), TOPIC, 10 * BATCH);
   await sleep(2_000);
 }
 
-/** Events at a rate, and how long each takes to each watch. */
+/** Uploads events at a rate, and times each delivery. */
 function paced(watchers: number, rate: number): Workload {
   return {
     name: `fan-out to ${watchers}, ${rate}/s`,
@@ -145,8 +148,8 @@ async function pacedUpload(
   count: number,
   rate: number,
 ): Promise<void> {
-  const maker = new EventMaker(topic, ids);
-  ids += count;
+  const maker = new EventMaker(topic, nextId);
+  nextId += count;
   const call = new Connection(address).call('UploadEvents');
   const start = performance.now();
   for (let sent = 0; sent < count;) {
@@ -161,7 +164,7 @@ async function pacedUpload(
 const RATE = 150_000;
 const UPLOADERS = 8;
 
-/** How long an upload of one event waits for its acknowledgement, while others upload at a rate. */
+/** Times uploads of one event each, while other streams upload at a rate. */
 function acknowledging(what: string, settings: Readonly<Record<string, string>>): Workload {
   return {
     name: `acknowledgement at ${RATE / 1000}k/s${what}`,
@@ -173,7 +176,7 @@ function acknowledging(what: string, settings: Readonly<Record<string, string>>)
       const connection = new Connection(address);
       const over = new AbortController();
       const probe = async (): Promise<void> => {
-        // After the first seconds there is enough for retention to work.
+        // By then, more is stored than retention keeps, so it is at work.
         await sleep(14_000 * scale);
         while (!over.signal.aborted) {
           const start = performance.now();

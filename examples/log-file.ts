@@ -1,7 +1,7 @@
-// What a feed is for, on real input: the lines of a log file, uploaded as events through several streams,
-// and three watchers of different speed, one of which stops reading for a while. Meanwhile the service is
-// killed with SIGKILL again and again. In the end each watcher must have the file: equal, in order, and
-// nothing twice.
+// Shows what Feed promises, on real input. It uploads the lines of a log file as events through several streams,
+// while three watchers of different speed follow them; one of these stops reading for a while. Meanwhile it kills the
+// service several times with SIGKILL. In the end each watcher must have the file: each line once, and the lines of
+// each stream in their order.
 //
 //   npm run example:log -- --help
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,9 +19,9 @@ import { Service } from './lib/service.ts';
 import { Watcher } from './lib/watcher.ts';
 
 const TOPIC = 'log.lines';
-/** How long the stalled watcher reads nothing: far more is stored meanwhile than all buffers hold. */
+/** How long the stalled watcher reads nothing. Meanwhile far more is stored than all buffers hold. */
 const STALL_SECONDS = 5;
-/** When nothing has moved for so long, something is lost. */
+/** If nothing is acknowledged or delivered for this long, the run fails. */
 const PATIENCE_SECONDS = 30;
 
 async function main(options: Options): Promise<boolean> {
@@ -31,7 +31,7 @@ async function main(options: Options): Promise<boolean> {
   if (emptyLines > 0) console.log(`         ${n(emptyLines)} of them empty`);
   if (repairedLines > 0) console.log(`         ${n(repairedLines)} of them not UTF-8, repaired`);
   console.log(`events   ${n(lines.length)}, through ${options.streams} streams`);
-  console.log(`kills    ${options.kills}, with --seed ${options.seed}`);
+  console.log(`kills    ${options.kills}, at moments that --seed ${options.seed} chooses`);
   console.log(`service  ${service.grpcAddress}, its data in ${service.directory}\n`);
 
   const run = new Run(service, sharesOf(lines, options.streams, TOPIC));
@@ -45,7 +45,7 @@ async function main(options: Options): Promise<boolean> {
     `\n${n(run.stored)} events stored through ${options.streams} streams, broken ${n(breaks)} times in all ` +
       `by ${run.kills} kills, in ${(run.milliseconds / 1000).toFixed(1)} s`,
   );
-  if (problem !== undefined) console.log(`it went wrong: ${messageOf(problem)}`);
+  if (problem !== undefined) console.log(`the run failed: ${messageOf(problem)}`);
   if (exitCode !== 0) console.log(`the service ended with code ${exitCode}, not 0`);
   const good = equal && problem === undefined && exitCode === 0;
   if (good && !options.keep) service.removeData();
@@ -54,7 +54,7 @@ async function main(options: Options): Promise<boolean> {
   return good;
 }
 
-/** Uploads, watchers, and the one who kills the service: all at the same time. */
+/** Runs the uploads, the watchers and the kills at the same time. */
 class Run {
   readonly shares: readonly Share[];
   readonly uploads: readonly UploadProgress[];
@@ -64,7 +64,7 @@ class Run {
   private readonly service: Service;
   private readonly total: number;
   private readonly startedAt = performance.now();
-  /** Whatever goes wrong anywhere ends all of it. */
+  /** The first error of any of them aborts all of them. */
   private readonly abortion = new AbortController();
   private lastMoved = { count: -1, at: 0 };
 
@@ -82,7 +82,7 @@ class Run {
     ];
   }
 
-  /** Events that are known to be stored: acknowledged, or seen in the log after a kill. */
+  /** The number of events that are known to be stored: acknowledged, or found in the log after a kill. */
   get stored(): number {
     return sum(this.uploads.map(({ stored }) => stored));
   }
@@ -91,7 +91,7 @@ class Run {
     return sum(this.uploads.map(({ sent }) => sent));
   }
 
-  /** Resolves when all is done, with what went wrong, if anything did. */
+  /** Resolves when all is done: with the error that ended the run, or with undefined. */
   async go(kills: number, random: () => number): Promise<unknown> {
     const { signal } = this.abortion;
     const interrupted = (): void => this.abortion.abort(new Error('interrupted'));
@@ -104,7 +104,8 @@ class Run {
         ...this.watchers.map((watcher) => this.watch(watcher, signal)),
         this.killAgainAndAgain(kills, random, signal),
       ]);
-      // Who reads it all when it is over also sees what is stored behind what the others waited for.
+      // The other watchers stop after the events that they expect. This one reads to the end of the log, so it would
+      // also find events that should not be there.
       const afresh = new Watcher('afresh');
       await afresh.readToHead(this.service.grpcAddress, TOPIC, signal);
       this.watchers.push(afresh);
@@ -147,14 +148,17 @@ class Run {
     this.say(`watcher stalled reads again, ${n(this.stored - count)} events behind`);
   }
 
-  /** Each kill falls somewhere in its own part of the upload. */
+  /**
+   * Divides the uploads into as many parts as there are kills, and kills the service at a random moment of each part.
+   */
   private async killAgainAndAgain(
     kills: number,
     random: () => number,
     signal: AbortSignal,
   ): Promise<void> {
-    // Reads on after each kill: all of the log each time would take so long that the uploads were over
-    // before the next one. What it has read is read again at the end.
+    // After each kill, this watcher reads only the events that are new since the last kill. To read the whole log
+    // would take so long that the uploads would be over before the next kill. The watcher "afresh" reads all of it at
+    // the end.
     const log = new Watcher('log');
     for (let kill = 0; kill < kills; kill++) {
       const at = ((kill + 0.1 + 0.8 * random()) / kills) * this.total;
@@ -163,9 +167,9 @@ class Run {
 
       const acknowledged = this.uploads.map(({ stored }) => stored);
       const seen = this.watchers.map(({ events }) => events.length);
-      const underWay = this.sent - sum(acknowledged);
+      const inFlight = this.sent - sum(acknowledged);
       this.say(
-        `kill ${kill + 1}: ${n(sum(acknowledged))} events acknowledged, ${n(underWay)} under way; ` +
+        `kill ${kill + 1}: ${n(sum(acknowledged))} events acknowledged, ${n(inFlight)} in flight; ` +
           `delivered: ${this.delivered}`,
       );
       await this.service.kill();
@@ -174,11 +178,18 @@ class Run {
       await log.readToHead(this.service.grpcAddress, TOPIC, signal);
       this.checkNothingLost(log.events, acknowledged, seen);
       this.say(
-        `the log has ${n(log.events.length)} events: all that was acknowledged or delivered is there`,
+        `the log has ${n(log.events.length)} events, with all that were acknowledged or delivered`,
       );
     }
   }
 
+  /**
+   * Checks that the log has all events that were acknowledged or delivered before the kill.
+   *
+   * @param log the events of the log after the kill
+   * @param acknowledged how many events of each stream were acknowledged
+   * @param seen how many events each watcher had
+   */
   private checkNothingLost(
     log: readonly StoredEvent[],
     acknowledged: readonly number[],
@@ -189,17 +200,20 @@ class Run {
     acknowledged.forEach((count, i) => {
       if (reached[i] >= count) return;
       throw new Error(
-        `of stream ${i}, ${count} events were acknowledged, and ${reached[i]} stored`,
+        `${count} events of stream ${i} were acknowledged, but the log has only ${reached[i]}`,
       );
     });
     this.watchers.forEach(({ name, events }, i) => {
       const last = seen[i] - 1;
       if (last < 0 || log[last]?.cursor === events[last].cursor) return;
-      throw new Error(`watcher ${name} saw event ${seen[i]}, and the log does not have it there`);
+      throw new Error(`event ${seen[i]} of watcher ${name} is not at the same place in the log`);
     });
   }
 
-  /** Says how far all are, and gives up if that is no further than long ago. */
+  /**
+   * Prints how far uploads and watchers are. Aborts the run if nothing has moved for PATIENCE_SECONDS, or if the
+   * service died.
+   */
   private observe(): void {
     this.say(`${n(this.stored)} acknowledged; delivered: ${this.delivered}`);
     const count = this.stored + sum(this.watchers.map(({ events }) => events.length));
@@ -223,7 +237,7 @@ class Run {
   }
 }
 
-/** The same numbers from 0 to 1 for the same seed (mulberry32). */
+/** Returns a generator of numbers from 0 to 1 that are the same for the same seed (mulberry32). */
 function randomNumbers(seed: number): () => number {
   let state = seed;
   return () => {

@@ -1,5 +1,5 @@
-// A client of a feed that loses nothing and stores nothing twice, whatever happens to the service. It knows
-// the contract, proto/feed/v1/feed.proto, and nothing else of this repository.
+// A client that loses no event and stores none twice, whatever happens to the service. It uses the contract,
+// proto/feed/v1/feed.proto, and nothing else of this repository.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import {
@@ -21,7 +21,7 @@ export interface NewEvent {
   readonly body: string;
 }
 
-/** As it is in the log: with a cursor to resume after. */
+/** An event as a watch gets it, with its cursor to resume after. */
 export interface StoredEvent extends NewEvent {
   readonly cursor: string;
 }
@@ -61,7 +61,7 @@ const contract = loadSync(
   {
     includeDirs: [fileURLToPath(new URL('../../proto', import.meta.url))],
     longs: Number,
-    defaults: true, // an empty string, not undefined, for a field that was not sent
+    defaults: true, // a text that was not sent is an empty string, not undefined
   },
 );
 const { feed } = loadPackageDefinition(contract) as unknown as {
@@ -70,26 +70,29 @@ const { feed } = loadPackageDefinition(contract) as unknown as {
 
 export function connect(address: string): FeedClient {
   return new feed.v1.FeedService(address, credentials.createInsecure(), {
-    // Look for a service that is away several times a second; gRPC's own limit is two minutes.
+    // While the service is away, try to connect several times a second. By default, gRPC waits up to two minutes.
     'grpc.initial_reconnect_backoff_ms': 50,
     'grpc.max_reconnect_backoff_ms': 250,
-    // A watcher sends nothing: without pings it would wait for ever on a network that died.
+    // A watcher sends nothing, so without pings it would wait for ever if the network dies.
     'grpc.keepalive_time_ms': 30_000,
     'grpc.keepalive_timeout_ms': 10_000,
-    // A connection of its own; clients of one process share one otherwise.
+    // Each client has its own connection. By default, the clients of a process share one.
     'grpc.use_local_subchannel_pool': 1,
   });
 }
 
-/** How far an upload of many events has come. */
+/** How far uploadAll() has come. */
 export interface UploadProgress {
-  /** Events written to the stream, from the first on. */
+  /** This many events, from the first on, were written to the stream. */
   sent: number;
-  /** Of these, from the first on, how many are known to be stored: acknowledged, or seen in the log. */
+  /** This many events, from the first on, are known to be stored: acknowledged, or found in the log. */
   stored: number;
-  /** A cursor that none of the events after `stored` is before. Empty: not known yet. */
+  /**
+   * All events that are not known to be stored come after this cursor, if they are in the log. Empty if it is not
+   * known.
+   */
   cursor: string;
-  /** Uploads that broke. */
+  /** The number of uploads that broke. */
   breaks: number;
 }
 
@@ -98,15 +101,16 @@ export function newProgress(): UploadProgress {
 }
 
 /**
- * Only the end of an upload is acknowledged, so many events are sent as several uploads: more in each cost
- * less, and leave more in doubt when the service dies.
+ * Only the end of an upload is acknowledged, so many events are sent as several uploads. Longer uploads cost less,
+ * but leave it open for more events if they are stored when the service dies.
  */
 const EVENTS_PER_UPLOAD = 5_000;
 
 /**
  * Stores events of one topic in their order, each once, however often the service goes away.
  *
- * @param progress kept up to date; of another call with the same events: goes on from there
+ * @param progress is kept up to date. With the progress of an earlier call for the same events, this call goes on from
+ * there.
  */
 export async function uploadAll(
   client: FeedClient,
@@ -131,9 +135,9 @@ export async function uploadAll(
       backoff.reset();
     } catch (error) {
       if (!isAway(error)) throw error;
-      if (!inDoubt) progress.breaks++; // else this is one more try after the last one
+      if (!inDoubt) progress.breaks++; // if in doubt, it was not an upload that failed but findStored()
       const received = receivedOf(error);
-      // A service that shuts down says how many it stored. One that was killed can't: the log knows.
+      // A service that shuts down says how many events it stored. After a kill only the log can tell.
       if (received === undefined) inDoubt = true;
       else progress.stored += received;
       await backoff.pause();
@@ -141,7 +145,7 @@ export async function uploadAll(
   }
 }
 
-/** One upload: resolves when the last event is stored. */
+/** Makes one upload. Resolves when its last event is stored. */
 function upload(
   client: FeedClient,
   events: readonly NewEvent[],
@@ -163,8 +167,9 @@ function upload(
         const more = call.write(events[next++]);
         onSent();
         if (!more) {
-          // Writing on would pile the events up in this process. After a break 'drain' never comes. Not in
-          // the same turn of the event loop: an upload that need not wait would leave no time for others.
+          // To write on would fill this process's memory. After a break, 'drain' never comes, and the callback above
+          // rejects. The next write waits for another turn of the event loop, because an upload that never has to
+          // wait would block others.
           call.once('drain', () => setImmediate(send));
           return;
         }
@@ -176,11 +181,11 @@ function upload(
 }
 
 /**
- * Finds out how many events are stored after an upload broke without saying so. They are stored in order,
- * so the first one that the log lacks ends the search.
+ * Finds out how many events are stored, after an upload broke and its status did not say. The events are stored in
+ * order, so the search goes through the log once.
  *
- * Nothing of the broken upload can reach the log any more if the process that took it is dead. After a
- * mere network failure it still might, for a moment.
+ * If the process that took the broken upload is dead, no more of its events can reach the log. After a failure of the
+ * network they still can, for a moment.
  */
 async function findStored(
   client: FeedClient,
@@ -191,12 +196,12 @@ async function findStored(
   const { topic } = events[0];
   const start = progress.cursor === '' ? EARLIEST : { afterCursor: progress.cursor };
   for await (const { id, cursor } of readToHead(client, topic, start, signal)) {
-    if (id === events[progress.stored]?.id) progress.stored++; // the others are of other producers
+    if (id === events[progress.stored]?.id) progress.stored++; // other ids come from other producers
     progress.cursor = cursor;
   }
 }
 
-/** The events of a topic from a start on, up to the newest that is stored when this begins. */
+/** Yields the events of a topic from a start on, up to the newest event that is stored when the watch begins. */
 export async function* readToHead(
   client: FeedClient,
   topic: string,
@@ -208,7 +213,7 @@ export async function* readToHead(
   try {
     if (head === ('afterCursor' in start ? start.afterCursor : earliest)) return;
     for await (const event of events) {
-      if (event.id === '') return; // a heartbeat: nothing is left to send, the newest is of another topic
+      if (event.id === '') return; // a heartbeat: nothing is left to send, because the newest event has another topic
       yield event;
       if (event.cursor === head) return;
     }
@@ -218,11 +223,11 @@ export async function* readToHead(
 }
 
 /**
- * The events of a topic from the oldest on, and then as they are stored. Comes back after every break and
- * goes on after the last event that was handled, so each comes once and in order. Whoever reads slowly
- * slows down only its own watch: what it does not take waits in the log.
+ * Yields the events of a topic from the oldest on, and then each new one. After every break it connects again, and
+ * goes on after the last event that was handled, so each event comes once and in order. A slow reader slows down only
+ * its own watch: the events that it has not taken stay in the log.
  *
- * @param onConnected called at the start and after every break
+ * @param onConnected is called when the watch has begun, at the start and after every break
  */
 export async function* follow(
   client: FeedClient,
@@ -253,16 +258,16 @@ export async function* follow(
 }
 
 interface Watch {
-  /** Cursors to resume after: the newest event's, and the one just before the oldest. */
+  /** Cursors to resume after: `head` is that of the newest event, `earliest` is just before the oldest. */
   readonly head: string;
   readonly earliest: string;
-  /** To be read at once. Takes an event from the network when the last one was handled. */
+  /** Read it at once. It takes an event from the network only when the one before was handled. */
   readonly events: AsyncIterable<StoredEvent>;
-  /** To be called in any case: leaving a loop over the events does not end the call. */
+  /** Always call it in the end, because leaving a loop over the events does not end the call. */
   readonly cancel: () => void;
 }
 
-/** One watch, until it breaks. Resolves when the service has begun it. */
+/** Opens a watch that ends at its first break. Resolves when the response headers have come. */
 async function watch(
   client: FeedClient,
   request: WatchRequest,
@@ -279,8 +284,8 @@ async function watch(
   call.on('error', (error) => (failure = error));
   async function* events(): AsyncGenerator<StoredEvent, void, void> {
     for await (const event of call) yield event as StoredEvent;
-    // A loop that began after the call had failed just ends: to take that for the end of the log would be
-    // to miss the rest of it.
+    // If the call failed before this loop began, the loop ends without an error. The caller must not take that for
+    // the end of the log.
     throw failure ?? new Error('the watch ended without a reason');
   }
   try {
@@ -296,7 +301,7 @@ async function watch(
   }
 }
 
-/** Whether the service is away for now: it died, is shutting down or starting, or can't be reached. */
+/** True if the service is away for now: it died, is shutting down or starting, or can't be reached. */
 function isAway(error: unknown): boolean {
   return (error as Partial<ServiceError>).code === status.UNAVAILABLE;
 }
@@ -304,7 +309,7 @@ function isAway(error: unknown): boolean {
 const Status = contract['google.rpc.Status'] as MessageTypeDefinition<object, object>;
 const ErrorInfo = contract['google.rpc.ErrorInfo'] as MessageTypeDefinition<object, object>;
 
-/** How many events of a failed upload are stored, if its status says so. */
+/** Returns how many events of a failed upload are stored, or undefined if its status does not say. */
 function receivedOf(error: unknown): number | undefined {
   const [bytes] = (error as ServiceError).metadata.get('grpc-status-details-bin');
   if (!Buffer.isBuffer(bytes)) return undefined;
@@ -317,7 +322,10 @@ function receivedOf(error: unknown): number | undefined {
   return 'received' in metadata ? Number(metadata.received) : undefined;
 }
 
-/** Pauses between attempts: longer each time, and never the same for all clients. */
+/**
+ * Makes pauses between attempts. They grow to half a second, and are random so that clients do not all come back
+ * together.
+ */
 class Backoff {
   private failures = 0;
 

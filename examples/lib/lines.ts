@@ -1,14 +1,14 @@
-// The lines of a file as events, and whether events are those lines.
+// Makes events of the lines of a file, and compares received events with those lines.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { NewEvent, StoredEvent } from './feed-client.ts';
 
 export interface Lines {
-  /** Each line without its end, the file again and again, until there are as many as wanted. */
+  /** As many lines as wanted, without their line breaks. A shorter file is repeated. */
   readonly lines: readonly string[];
   readonly linesInFile: number;
   readonly emptyLines: number;
-  /** Lines with bytes that are not UTF-8, which an event can't hold: they become U+FFFD. */
+  /** The number of lines with bytes that are not UTF-8. An event can't hold such bytes, so they become U+FFFD. */
   readonly repairedLines: number;
 }
 
@@ -34,10 +34,10 @@ export function readLines(path: string, wanted: number): Lines {
   };
 }
 
-/** What one stream uploads. */
+/** The events that one stream uploads. */
 export type Share = readonly NewEvent[];
 
-/** One share of the lines for each stream. The id says which stream's event it is, and the how manieth. */
+/** Divides the lines among the streams. The id of an event names its stream and its index in it: s2-000017. */
 export function sharesOf(lines: readonly string[], streams: number, topic: string): Share[] {
   const size = Math.ceil(lines.length / streams);
   return Array.from({ length: streams }, (_, stream) =>
@@ -55,13 +55,18 @@ function parseId(id: string): { stream: number; number: number } {
 }
 
 export interface Comparison {
-  /** Of each share, how far the events come. */
+  /** For each share, the index of its last received event plus 1: its length if all came. */
   readonly reached: readonly number[];
-  /** Events that are missing before others, or came twice, or late, or with another line: the first few. */
+  /**
+   * Describes the first few wrong events: they came twice, too late, with another line, or without the ones before
+   * them.
+   */
   readonly wrong: readonly string[];
 }
 
-/** Streams may be stored in any order, but the events of each only in its own. */
+/**
+ * Compares received events with the shares. The streams may be mixed in any way, but each must keep its own order.
+ */
 export function compare(received: readonly StoredEvent[], shares: readonly Share[]): Comparison {
   const reached = shares.map(() => 0);
   const wrong: string[] = [];
@@ -82,13 +87,14 @@ export function compare(received: readonly StoredEvent[], shares: readonly Share
   return { reached, wrong };
 }
 
-/** The file that the events make when each stream's are put together again. */
+/** Puts the lines of each stream together again, and returns the lines of the file. */
 export function reassembled(received: readonly StoredEvent[], streams: number): string[] {
   const shares: string[][] = Array.from({ length: streams }, () => []);
   for (const { id, body } of received) shares[parseId(id).stream]?.push(body);
   return shares.flat();
 }
 
+/** Returns the first 16 hex digits of the SHA-256 of lines. */
 export function digest(lines: Iterable<string>): string {
   const hash = createHash('sha256');
   for (const line of lines) hash.update(line).update('\n');

@@ -2,11 +2,11 @@ import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
 const USAGE = `npm run example:log -- [options]
-  --file <path>   whose lines become events (default: the log of this machine's package manager)
-  --events <n>    how many; a shorter file is repeated (default: 200000)
-  --streams <n>   uploads at a time (default: 4)
-  --kills <n>     how often the service is killed (default: 5)
-  --seed <n>      of the moments at which it is killed (default: another one each time)
+  --file <path>   the file whose lines become events (default: the log of this machine's package manager)
+  --events <n>    how many events to upload; a shorter file is repeated (default: 200000)
+  --streams <n>   how many uploads run at the same time (default: 4)
+  --kills <n>     how often to kill the service (default: 5)
+  --seed <n>      chooses the moments of the kills (default: a new number each time)
   --keep          keep the service's data and output`;
 
 const PACKAGE_LOGS = [
@@ -26,7 +26,7 @@ export interface Options {
   readonly keep: boolean;
 }
 
-/** The command line; undefined if only help was asked for, which is printed. */
+/** Reads the command line. With --help, prints the help and returns undefined. */
 export function readOptions(): Options | undefined {
   const { values } = parseArgs({
     options: {
@@ -62,5 +62,5 @@ export function readOptions(): Options | undefined {
 function wholeNumber(name: string, text: string, least: number): number {
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= least && Number.isSafeInteger(value)) return value;
-  throw new Error(`--${name} ${text}: must be a whole number from ${least} on`);
+  throw new Error(`--${name} ${text}: must be a whole number, at least ${least}`);
 }

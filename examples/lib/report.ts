@@ -1,15 +1,18 @@
-// What came of it, for people.
+// Prints the result of a run.
 import { compare, digest, reassembled, type Share } from './lines.ts';
 import type { Watcher } from './watcher.ts';
 
-/** Prints a line for each watcher; true if every one has the file, and all had it in one order. */
+/**
+ * Prints a line for each watcher. Returns true if each watcher has the file, and all got its events in the same
+ * order.
+ */
 export function report(
   lines: readonly string[],
   shares: readonly Share[],
   watchers: readonly Watcher[],
 ): boolean {
   const fileDigest = digest(lines);
-  const log = watchers[watchers.length - 1]; // the one that read it all at the end, if it came to that
+  const log = watchers[watchers.length - 1]; // "afresh", unless the run failed before it
   const order = orderOf(log);
   row('watcher', 'events', 'resumed', 'seconds', 'events/s', 'file (sha256)', 'order (sha256)');
   const results = watchers.map((watcher) => {
@@ -29,8 +32,9 @@ export function report(
       orderOf(watcher),
       equal ? 'equal' : 'NOT EQUAL',
     );
-    if (missing > 0) console.log(`  ${n(missing)} events did not come`);
-    if (orderOf(watcher) !== order) console.log(`  not what ${log.name} has, in its order`);
+    if (missing > 0) console.log(`  ${n(missing)} events are missing`);
+    if (orderOf(watcher) !== order)
+      console.log(`  its events or their order differ from those of watcher ${log.name}`);
     for (const problem of wrong) console.log(`  ${problem}`);
     return equal;
   });
@@ -38,7 +42,7 @@ export function report(
   return results.every(Boolean);
 }
 
-/** Cursors are the log's: whoever got the same ones in the same order saw the same log. */
+/** Returns a digest of a watcher's cursors. Watchers with the same digest got the same events in the same order. */
 function orderOf({ events }: Watcher): string {
   return digest(events.map(({ cursor }) => cursor));
 }
@@ -49,6 +53,7 @@ function row(name: string, ...columns: string[]): void {
   console.log(`${name.padEnd(12)}${cells.join('')}`);
 }
 
+/** Formats a whole number: 200,000. */
 export function n(value: number): string {
   return Math.round(value).toLocaleString('en-US');
 }

@@ -1,4 +1,4 @@
-// The service as a process of its own, to be killed and started again.
+// Runs the service in a process of its own, which can be killed and started again on the same data.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
@@ -13,7 +13,7 @@ const MAIN = join(ROOT, 'dist', 'main.js');
 const START_TIMEOUT = 30_000;
 
 export class Service {
-  /** Holds the log and what the service writes to standard output. */
+  /** The directory of the service's data and of its output. */
   readonly directory = mkdtempSync(join(tmpdir(), 'feed-example-'));
   readonly output = join(this.directory, 'service.log');
   readonly grpcAddress: string;
@@ -61,17 +61,17 @@ export class Service {
     return performance.now() - startedAt;
   }
 
-  /** Whether it ended by itself. */
+  /** True if the service has ended by itself. */
   get died(): boolean {
     return this.process !== undefined && hasEnded(this.process);
   }
 
-  /** Ends it as a crash would: it does nothing more, and answers nobody. */
+  /** Ends the service as a crash would. */
   async kill(): Promise<void> {
     await this.end('SIGKILL');
   }
 
-  /** Lets it end well; resolves with its exit code. */
+  /** Lets the service drain and end. Resolves with its exit code. */
   async stop(): Promise<number | null> {
     return this.end('SIGTERM');
   }
@@ -110,8 +110,9 @@ function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
 }
 
 /**
- * A port that is free, and not one of those that systems give to outgoing connections: such a port may be
- * taken while the service is down, even by a client that tries to reach it there.
+ * Returns a free port between `from` and `from` + 6,000. Those ports are not among the ones that systems give to
+ * outgoing connections: one of these could be taken while the service is down, even by a client that tries to connect
+ * to it.
  */
 async function freePort(from: number): Promise<number> {
   for (;;) {
@@ -122,7 +123,7 @@ async function freePort(from: number): Promise<number> {
       await once(server, 'listening');
       return port;
     } catch {
-      // taken: try another
+      // The port is taken: try another.
     } finally {
       server.close();
     }

@@ -15,14 +15,17 @@ export class HealthController {
     private readonly readiness: Readiness,
   ) {}
 
-  /** Alive: the event loop turns. Nothing that time would mend may fail here. */
+  /**
+   * The liveness probe: it succeeds while the event loop turns. It must not check what mends by itself, such as a full
+   * disk: a restart would only end what still works.
+   */
   @Get('healthz')
   @HealthCheck()
   alive(): Promise<HealthCheckResult> {
     return this.health.check([]);
   }
 
-  /** Takes new work. */
+  /** The readiness probe: it succeeds while the service takes new work. */
   @Get('readyz')
   @HealthCheck()
   ready(): Promise<HealthCheckResult> {

@@ -3,7 +3,7 @@ import { TerminusModule } from '@nestjs/terminus';
 import { FeedModule } from '../feed/feed.module.js';
 import { HealthController } from './health.controller.js';
 
-/** The HTTP door: probes. */
+/** Serves the probes over HTTP. */
 @Module({
   imports: [FeedModule, TerminusModule.forRoot({ logger: false })],
   controllers: [HealthController],

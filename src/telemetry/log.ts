@@ -12,16 +12,19 @@ import { type DroppedLines, openOutput } from './output.js';
 
 const STANDARD_OUTPUT = 1;
 
-/** How long (milliseconds) the last lines may take to be written, when the process ends. */
-const LAST_LINES = 1_000;
+/** When the process ends, it waits this long (milliseconds) for the last lines to be written. */
+const LAST_LINES_TIMEOUT = 1_000;
 
 export interface ProcessLog {
   readonly log: PinoInstance;
-  /** Resolves when what was logged is written, or can't be; with false, when a thread hangs in writing it. */
+  /**
+   * Resolves with true once all lines are written, or once the time for it is over. Resolves with false if a thread
+   * hangs in a write: the process can't exit then.
+   */
   readonly end: () => Promise<boolean>;
 }
 
-/** The process's log, to standard output. */
+/** Creates the process's log, which goes to standard output. */
 export async function createLog({ logLevel, logFormat }: Config): Promise<ProcessLog> {
   const reportDropped = ({ dropped, code }: DroppedLines): void => {
     const isUnread = code === undefined || code === 'EAGAIN';
@@ -33,7 +36,7 @@ export async function createLog({ logLevel, logFormat }: Config): Promise<Proces
     logFormat === 'pretty'
       ? pino({ level: logLevel }, await prettyLines(output.write))
       : pino(jsonLines(logLevel), output);
-  return { log, end: () => output.end(LAST_LINES) };
+  return { log, end: () => output.end(LAST_LINES_TIMEOUT) };
 }
 
 const jsonLines = (level: string): LoggerOptions => ({
@@ -43,9 +46,9 @@ const jsonLines = (level: string): LoggerOptions => ({
   formatters: { level: (label) => ({ level: label }) },
 });
 
-/** Lines for people, made of pino's. */
+/** Returns a stream that turns pino's JSON lines into lines for people. */
 async function prettyLines(write: (line: string) => void): Promise<DestinationStream> {
-  const { prettyFactory } = await import('pino-pretty'); // here, because it takes 5 to 10 ms of a start
+  const { prettyFactory } = await import('pino-pretty'); // imported only here: it slows down a start
   const pretty = prettyFactory({
     ignore: 'pid,hostname,context',
     translateTime: 'SYS:HH:MM:ss.l',
@@ -54,10 +57,10 @@ async function prettyLines(write: (line: string) => void): Promise<DestinationSt
   return { write: (line) => write(pretty(line)) };
 }
 
-/** Nest's token for the process's log. */
+/** Classes get the process's log by @Inject(LOG). */
 export const LOG = Symbol('Log');
 
-/** Gives every module the log, as LOG. */
+/** Provides the log to every module. */
 @Global()
 @Module({})
 export class LogModule {
@@ -66,8 +69,9 @@ export class LogModule {
   }
 }
 
-// What Nest says of its modules and routes at every start, and of errors that startService() throws as well.
-const FRAMEWORK = new Set([
+// The classes of Nest that log each module and route at every start. ExceptionHandler logs the errors of a start,
+// which startService() also throws.
+const DEBUG_CONTEXTS = new Set([
   'NestFactory',
   'InstanceLoader',
   'RoutesResolver',
@@ -77,21 +81,26 @@ const FRAMEWORK = new Set([
   'ExceptionHandler',
 ]);
 
-/** Nest's own log lines in the process's log; those about its modules and routes at debug. */
+/**
+ * Returns a logger that writes Nest's own lines to the process's log. The lines of DEBUG_CONTEXTS get the level
+ * debug.
+ */
 export function nestLogger(log: PinoInstance): LoggerService {
   const logger = new Logger(new PinoLogger({ pinoHttp: { logger: log } }), {});
-  const quiet =
+  const atLevel =
     (level: 'log' | 'error') =>
     (message: unknown, ...rest: unknown[]): void => {
       const context = rest.at(-1);
-      if (typeof context === 'string' && FRAMEWORK.has(context)) logger.debug(message, ...rest);
+      if (typeof context === 'string' && DEBUG_CONTEXTS.has(context))
+        logger.debug(message, ...rest);
       else logger[level](message, ...rest);
     };
-  const error = quiet('error');
+  const error = atLevel('error');
   return Object.assign(Object.create(logger) as Logger, {
-    log: quiet('log'),
+    log: atLevel('log'),
     error: (message: unknown, ...rest: unknown[]): void => {
-      // Nest's shutdown hooks call error(error, stack) without a context, and nestjs-pino takes the last argument for one.
+      // Nest's shutdown hooks call error(error, stack) without a context. nestjs-pino would take the stack for the
+      // context.
       const isStack = message instanceof Error && rest.length === 1 && rest[0] === message.stack;
       if (isStack) error(message, undefined);
       else error(message, ...rest);

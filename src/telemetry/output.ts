@@ -1,21 +1,27 @@
 import { write, writeFileSync } from 'node:fs';
 
-/** The most characters of lines that wait. A line that comes while none waits or is being written may have more. */
+/**
+ * Waiting lines have at most this many characters. A line that comes while none waits and no write is in flight may
+ * be longer.
+ */
 const MAX_WAITING = 16 * 1024 * 1024;
 /** After lines were dropped, new lines are taken again once no more than this many characters wait. */
 const RESUME_BELOW = MAX_WAITING / 2;
-/** The most characters of one write, unless a single line has more. */
+/** A write has at most this many characters, unless a single line has more. */
 const MAX_WRITE = 64 * 1024;
 /** A write that failed is tried again after this many milliseconds. */
 const RETRY = 100;
-/** The same where a pipe was full: 64 KiB in this time are 6 MB/s. */
+/**
+ * A write that failed because a pipe was full is tried again after this many milliseconds: 64 KiB each time are 6
+ * MB/s.
+ */
 const RETRY_FULL_PIPE = 10;
 /** If the last write has not returned this long (ms) after end()'s timeout, its thread is taken to hang. */
 const HANG_TIMEOUT = 3 * RETRY;
 
 export interface DroppedLines {
   readonly dropped: number;
-  /** The error code of the writes that failed; EAGAIN or undefined where nobody read. */
+  /** The error code of the write that failed last. EAGAIN or undefined means that nobody read the output. */
   readonly code: string | undefined;
 }
 
@@ -23,8 +29,8 @@ export interface Output {
   /** Takes a line, with its line break. Never throws and never waits. */
   readonly write: (line: string) => void;
   /**
-   * Resolves once every line is written, or else after `timeout` milliseconds, or up to 300 ms later if a write is in flight
-   * then. Lines that still wait are lost, because nobody knows how long their reader would take.
+   * Resolves once every line is written, or else after `timeout` milliseconds, or up to 300 ms later if a write is in
+   * flight then. Lines that still wait are lost, because nobody knows how long their reader would take.
    *
    * @returns false where a thread hangs in a write: exit() would wait for that thread
    */
@@ -32,27 +38,30 @@ export interface Output {
 }
 
 /**
- * Writes lines to a file descriptor that may be slow, full, unread or broken, and costs nobody anything but lines.
+ * Writes lines to a file descriptor that may be slow, full, unread or broken. The process never waits for it; at
+ * worst, lines are lost.
  *
- * A thread makes the writes, one at a time: a terminal that is held by Ctrl-S, or a pipe that nobody reads, stops that
- * thread and not the process. A write that fails is tried again until it works, whatever the error is: a full disk (ENOSPC,
- * EDQUOT), a disk that does not answer for a moment (EIO), a named pipe whose reader starts again (EPIPE), a full pipe
- * that is non-blocking, as node makes it for process.stdout (EAGAIN). Until then the lines wait; those beyond
- * MAX_WAITING are dropped.
+ * A thread of node's pool makes the writes, one at a time: a terminal that is held by Ctrl-S, or a pipe that nobody
+ * reads, stops that thread and not the process. A write that fails is tried again until it works, whatever the error
+ * is: a full disk (ENOSPC, EDQUOT), a disk that does not answer for a moment (EIO), a named pipe whose reader starts
+ * again (EPIPE), a full pipe that is non-blocking, as node makes it for process.stdout (EAGAIN). Meanwhile lines
+ * wait, and those beyond MAX_WAITING are dropped.
  *
- * @param onRoom is told of dropped lines when lines are taken again, so that it may write a line where they would be
+ * @param onRoom is called with the number of dropped lines once new lines are taken again. A line that it writes then
+ * stands in the place of the dropped ones.
  */
 export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): Output {
-  /** Lines, joined up to MAX_WRITE characters. */
+  /** The texts of the next writes: lines, joined up to MAX_WRITE characters. */
   const waiting: string[] = [];
   let waitingLength = 0;
-  /** The bytes of the write that is in flight or is to be tried again. */
+  /** The bytes of the write that is in flight or will be tried again. */
   let chunk: Buffer | undefined;
   let isInFlight = false;
-  /** True from the first line that waits until all are written. */
+  /** True while a line waits or is being written. */
   let isBusy = false;
   let dropped = 0;
   let code: string | undefined;
+  /** end() has given up: no further write begins. */
   let isOver = false;
   let onOver = (): void => {};
 
@@ -94,8 +103,9 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
     if (lines.dropped > 0) onRoom(lines);
   };
 
-  // After an uncaught exception the last lines may say why. exit() itself waits for a write that is in flight. Once end()
-  // has given up, another write here could wait for a reader for ever.
+  // After an uncaught exception nobody calls end(), and the last lines may say why the process ends. exit() itself
+  // waits for a write that is in flight. Once end() has given up, another write here could wait for a reader for
+  // ever.
   process.once('exit', () => {
     if (isOver) return;
     try {
@@ -103,7 +113,7 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
       if (chunk && !isInFlight) writeFileSync(fd, chunk);
       writeFileSync(fd, Buffer.from(waiting.join('')));
     } catch {
-      // They can't be written.
+      // The lines can't be written: they are lost.
     }
   });
 
@@ -119,7 +129,7 @@ export function openOutput(fd: number, onRoom: (lines: DroppedLines) => void): O
       waitingLength += line.length;
       if (isBusy) return;
       isBusy = true;
-      setImmediate(writeNext); // with all lines of this turn
+      setImmediate(writeNext); // then one write takes all lines of this turn of the event loop
     },
     end: (timeout) =>
       new Promise((resolve) => {

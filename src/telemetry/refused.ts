@@ -1,15 +1,15 @@
 import type { Logger } from 'pino';
 import type { ConnectionLimits } from '../config/descriptors.js';
 
-/** The log has at most one line in this time (milliseconds) about the connections that a port refuses. */
+/** Each port logs at most one line about refused connections in this time (milliseconds). */
 const LOG_INTERVAL = 60_000;
 
-/** With room for fewer gRPC connections than this, the log says so at the start. */
+/** The service warns at its start if it has room for fewer gRPC connections than this. */
 const FEW_CONNECTIONS = 1_000;
 
 const HOW_TO_RAISE = 'Raise the limit of open files (ulimit -n, LimitNOFILE of systemd)';
 
-/** Logs a warning where the kernel lets this process open so few files that clients will soon be refused. */
+/** Logs a warning if this process may open so few files that it will soon refuse clients. */
 export function warnOfFewDescriptors(log: Logger, { descriptors, grpc }: ConnectionLimits): void {
   if (grpc < FEW_CONNECTIONS)
     log.warn(
@@ -19,10 +19,10 @@ export function warnOfFewDescriptors(log: Logger, { descriptors, grpc }: Connect
 }
 
 /**
- * Returns a function to call for each refused connection. It logs at most one line a minute, with the count since the last
- * line.
+ * Returns a function that the port calls for each connection that it refuses. It logs at most one line a minute, with
+ * the number of refused connections since the last line.
  *
- * @param max how many connections the port may have, beyond which it refuses them
+ * @param max the number of connections beyond which the port refuses more
  */
 export function logRefused(
   log: Logger,

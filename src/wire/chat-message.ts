@@ -10,12 +10,13 @@ import {
 import { BYTES, FieldReader, varintBytes, writeVarint } from './protobuf.js';
 import { isValidUtf8 } from './utf8.js';
 
-/** A chat message as it came in: its strings are still bytes of `source`. */
+/** One received ChatMessage. Only its room is decoded; its text is a range of bytes in `source`. */
 export interface ChatMessageView {
   readonly source: Buffer;
-  /** Where the message is in the source, without its frame's header. */
+  /** The encoded message is source[start, end): the frame's header lies before `start`. */
   readonly start: number;
   readonly end: number;
+  /** The text is source[textStart, textEnd). */
   readonly textStart: number;
   readonly textEnd: number;
   readonly room: string;
@@ -25,9 +26,14 @@ const TEXT = 2;
 const ROOM = 3;
 const NAMES = ['', 'from', 'text', 'room'];
 
+// One reader serves every message, because readChatMessage() never waits.
 const fields = new FieldReader();
 
-/** @throws BadMessageError at the first message that is not what the contract says */
+/**
+ * Checks and yields the messages of a stream in the order in which they came.
+ *
+ * @throws BadMessageError at the first message that is malformed
+ */
 export function* chatMessagesIn(received: ReceivedFrames): Generator<ChatMessageView> {
   for (const source of received.pieces) {
     for (let at = 0; at < source.length;) {
@@ -64,24 +70,30 @@ function readChatMessage(source: Buffer, start: number, end: number): ChatMessag
   return { source, start, end, textStart, textEnd, room };
 }
 
-/** A message as it came in, in a frame and memory of its own. */
+/** Returns a copy of the message as it came in, with a frame header in front of it. */
 export function framedMessage({ source, start, end }: ChatMessageView): Buffer {
   return frame(source.subarray(start, end));
 }
 
-const ECHO_FROM = Buffer.from('\x0a\x06server\x12', 'latin1'); // from = "server"; text's tag
+/** An encoded echo begins with the whole field from = "server" and the tag of the field text. */
+const ECHO_HEAD = Buffer.from('\x0a\x06server\x12', 'latin1');
 const ECHO_PREFIX = Buffer.from('echo: ');
 
-/** The answers `{from: "server", text: "echo: " + text}` to messages, in one buffer. */
+/**
+ * Answers each message with `{from: "server", text: "echo: " + text}`; the framed answers are one buffer. The answer
+ * to "hi", without its frame header:
+ *
+ *     0a 06 "server"  12 08 "echo: hi"
+ */
 export function echoes(messages: readonly ChatMessageView[]): Frames {
   let size = 0;
   for (const message of messages) size += FRAME_HEADER_BYTES + echoBytes(message);
-  const bytes = Buffer.allocUnsafeSlow(size); // as in frame()
+  const bytes = Buffer.allocUnsafeSlow(size); // not of node's pool: see frame()
   let at = 0;
   for (const message of messages) {
     writeFrameHeader(bytes, at, echoBytes(message));
     at += FRAME_HEADER_BYTES;
-    at += ECHO_FROM.copy(bytes, at);
+    at += ECHO_HEAD.copy(bytes, at);
     at = writeVarint(bytes, at, echoTextBytes(message));
     at += ECHO_PREFIX.copy(bytes, at);
     at += message.source.copy(bytes, at, message.textStart, message.textEnd);
@@ -89,11 +101,13 @@ export function echoes(messages: readonly ChatMessageView[]): Frames {
   return { bytes, count: messages.length };
 }
 
+/** The length of the answer's text, in bytes. */
 function echoTextBytes(message: ChatMessageView): number {
   return ECHO_PREFIX.length + message.textEnd - message.textStart;
 }
 
+/** The length of the encoded answer, without its frame header. */
 function echoBytes(message: ChatMessageView): number {
   const text = echoTextBytes(message);
-  return ECHO_FROM.length + varintBytes(text) + text;
+  return ECHO_HEAD.length + varintBytes(text) + text;
 }

@@ -14,27 +14,31 @@ import { encodeTimestamp, MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from './timestam
 import { topicProblem } from './topic.js';
 import { isValidUtf8 } from './utf8.js';
 
-/** Checked events of one topic, framed as they will be stored, each with room for its cursor: what fits in a run. */
+/**
+ * Checked events of one topic that fit in one run. They are framed as they will be stored; each ends in a cursor
+ * field whose characters are not written yet.
+ */
 export interface TopicEvents {
   readonly topic: string;
   readonly count: number;
   readonly bytes: Buffer;
-  /** The hash of each event's (topic, id), in two halves; 0 and 0 where the server made the id. */
+  /** Two numbers for each event: the high and the low half of its IdHash. Both are 0 where the server made the id. */
   readonly ids: Uint32Array;
 }
 
-/** Checked events as they came in on one stream, grouped by topic and run, in order within each topic. */
+/** Checked events of one upload, grouped by topic and run. The events of a topic keep their order. */
 export interface CheckedEvents {
   readonly topics: readonly TopicEvents[];
   readonly count: number;
+  /** The total size of the groups' bytes. */
   readonly bytes: number;
-  /** Which of `topics` the last event is in (as the last one there). */
+  /** The index in `topics` of the group whose last event came last of all. -1 if there are no events. */
   readonly lastTopic: number;
 }
 
-/** The first event that is not what it must be: nothing from it on was taken. */
+/** Describes the first invalid event. That event and all events after it were refused. */
 export interface EventProblem {
-  /** Counts the stream's events from 0. */
+  /** The index of the event in its upload, from 0. */
   readonly index: number;
   readonly problem: string;
 }
@@ -45,88 +49,117 @@ const AT = 4;
 const NAMES = ['', 'id', 'topic', 'body', 'at', 'cursor'];
 const NOTHING: Buffer = Buffer.alloc(0);
 const NO_IDS = new Uint32Array(0);
-/** An id that the server makes, as a field: tag, length, and the characters of a UUID. */
+/** The server's ids are UUIDs. As a field, an id has a tag and a length (2 bytes) in front of its characters. */
 const UUID_BYTES = 36;
 const ID_TAG = (ID << 3) | BYTES;
-/** What an event gets at the most: a time, an id, a cursor. */
-const ADDED_BYTES = 18 + 2 + UUID_BYTES + CURSOR_FIELD_BYTES;
-const GETS_TIME = 1;
-const GETS_ID = 2;
+const ID_FIELD_BYTES = 2 + UUID_BYTES;
+/** The field `at` takes 2 bytes for tag and length, and up to 16 for the time. */
+const MAX_TIME_FIELD_BYTES = 2 + 16;
+/** The most that the server adds to an event: a time, an id and a cursor. */
+const MAX_ADDED_BYTES = MAX_TIME_FIELD_BYTES + ID_FIELD_BYTES + CURSOR_FIELD_BYTES;
 
-// What check() notes of each event between its two passes; one array serves all, because check() never
-// waits. Of each event: which source, start, end, which topic, the hash of its id, and what it gets.
-const SPAN = 7;
-let spans = new Int32Array(SPAN * 1024);
+// check() walks over the events twice. The first time it checks each event and notes what the second time needs to
+// copy it. A note is NOTE_LENGTH numbers in `notes`; the constants say what they are: notes[note + START] is where
+// the event starts. One array serves all uploads, because check() never waits.
+
+/** The index in `sources` of the buffer that holds the event. */
+const SOURCE = 0;
+/** The encoded event is source[start, end), without its frame header. */
+const START = 1;
+const END = 2;
+/** The index of the event's group. */
+const GROUP = 3;
+/** The halves of the event's IdHash. */
+const HASH_HIGH = 4;
+const HASH_LOW = 5;
+/** The fields that the server adds: NEEDS_TIME, NEEDS_ID, both or 0. */
+const NEEDS = 6;
+const NEEDS_TIME = 1;
+const NEEDS_ID = 2;
+const NOTE_LENGTH = 7;
+let notes = new Int32Array(NOTE_LENGTH * 1024);
 const sources: Buffer[] = [];
 
-/** Events of one topic that go into one run, as they are gathered. */
+/** Collects events of one topic that go into one run. */
 class Group implements TopicEvents {
   count = 0;
-  /** What `bytes` will take. */
+  /** The length that `bytes` will have. */
   size = 0;
   bytes = NOTHING;
   ids = NO_IDS;
+  /** The events written so far end here in `bytes`. */
   private end = 0;
-  private written = 0;
+  private writtenIds = 0;
 
   constructor(readonly topic: string) {}
 
-  /** To be called once the size is known, and before write(). */
+  /** Call it when `count` and `size` are final, before the first write(). */
   allocate(): void {
     this.bytes = allocate(this.size);
     this.ids = new Uint32Array(2 * this.count);
   }
 
-  /** Writes the next event, of which spans has a note from `span` on. */
-  write(span: number, time: Buffer): void {
-    this.ids[this.written++] = spans[span + 4];
-    this.ids[this.written++] = spans[span + 5];
+  /**
+   * Writes the next event of the group.
+   *
+   * @param note the index of the event's note in `notes`
+   * @param time the encoded field `at` for an event that came without one
+   */
+  write(note: number, time: Buffer): void {
+    this.ids[this.writtenIds++] = notes[note + HASH_HIGH];
+    this.ids[this.writtenIds++] = notes[note + HASH_LOW];
     this.end = writeEvent(
       this.bytes,
       this.end,
-      sources[spans[span]],
-      spans[span + 1],
-      spans[span + 2],
-      spans[span + 6] & GETS_TIME ? time : NOTHING,
-      (spans[span + 6] & GETS_ID) !== 0,
+      sources[notes[note + SOURCE]],
+      notes[note + START],
+      notes[note + END],
+      notes[note + NEEDS] & NEEDS_TIME ? time : NOTHING,
+      (notes[note + NEEDS] & NEEDS_ID) !== 0,
     );
   }
 }
 
 /**
- * Checks the events of one upload and makes the bytes that are stored and sent: one pass over each
- * event's fields without decoding it, one copy.
+ * Checks the events of one upload, and makes the bytes that the log stores and watches send. It walks over each
+ * event's fields once, without decoding them, and copies each event once.
  */
 export class EventChecker {
-  /** Events taken so far. */
+  /** The number of events accepted so far. */
   count = 0;
   problem: EventProblem | undefined;
-  /** More events came than were to be taken. */
+  /** True if the upload goes on after its `maxEvents` events. */
   isFull = false;
 
   private readonly fields = new FieldReader();
   private readonly timestamp = new FieldReader();
-  /** The last valid topic: the next event's is nearly always the same. */
+  /** The topic of the last valid event, encoded and decoded. The next event nearly always has the same one. */
   private topicBytes = Buffer.alloc(0);
   private topic = '';
   private readonly topicHash = new IdHash();
   private readonly hash = new IdHash();
-  /** What events without a time get: all that come at once the same. */
+  /** The field `at` for events without a time. All events of one check() get the same one. */
   private time = NOTHING;
 
-  // Of the event in hand:
+  // checkEvent() sets these fields for note().
+  /** Bit n is set if the event has field n. */
   private seen = 0;
   private idStart = 0;
   private idEnd = 0;
   private topicStart = 0;
   private topicEnd = 0;
+  /** The event has a cursor or an empty id, so it can't be copied as it is. */
   private rebuild = false;
   private lacksTime = false;
   private lacksId = false;
 
+  /** @param maxEvents the most events that this upload may have */
   constructor(private readonly maxEvents = Infinity) {}
 
-  /** Takes events up to the first bad one, which it notes in `problem`, or up to the last it may take. */
+  /**
+   * Accepts events up to the first invalid one, which `problem` then describes, or until `maxEvents` events of the
+   * upload are accepted. Returns those that it accepted.
+   */
   check(received: ReceivedFrames): CheckedEvents {
     const groups: Group[] = [];
     let group = -1;
@@ -150,13 +183,13 @@ export class EventChecker {
           this.problem = { index: this.count + count, problem };
           break pieces;
         }
-        // More than it will be, if it has a cursor.
-        const most = FRAME_HEADER_BYTES + (end - start) + ADDED_BYTES;
+        // The event may become smaller, because a producer's cursor is dropped, but never larger than this.
+        const most = FRAME_HEADER_BYTES + (end - start) + MAX_ADDED_BYTES;
         if (group < 0 || groups[group].topic !== this.topic) group = lastOf(groups, this.topic);
         if (group < 0 || (groups[group].count > 0 && groups[group].size + most > RUN_BYTES))
           group = groups.push(new Group(this.topic)) - 1;
         groups[group].count++;
-        groups[group].size += this.note(SPAN * count++, group, source, start, end);
+        groups[group].size += this.note(NOTE_LENGTH * count++, group, source, start, end);
       }
     }
 
@@ -165,16 +198,16 @@ export class EventChecker {
       each.allocate();
       bytes += each.size;
     }
-    for (let span = 0; span < SPAN * count; span += SPAN)
-      groups[spans[span + 3]].write(span, this.time);
+    for (let note = 0; note < NOTE_LENGTH * count; note += NOTE_LENGTH)
+      groups[notes[note + GROUP]].write(note, this.time);
     sources.length = 0;
     this.count += count;
     return { topics: groups, count, bytes, lastTopic: group };
   }
 
-  /** Notes in spans what write() will need of the event in hand; returns what that will take. */
-  private note(span: number, group: number, source: number, start: number, end: number): number {
-    if (span + SPAN > spans.length) spans = grown(spans);
+  /** Notes how write() has to write the event that checkEvent() has checked. Returns the size of its frame then. */
+  private note(note: number, group: number, source: number, start: number, end: number): number {
+    if (note + NOTE_LENGTH > notes.length) notes = grown(notes);
     const piece = sources[source];
     if (this.rebuild) {
       const rebuilt = this.rebuilt(piece, start, end);
@@ -183,28 +216,30 @@ export class EventChecker {
       end = rebuilt.length;
     }
     this.hashId(piece);
-    spans[span] = source;
-    spans[span + 1] = start;
-    spans[span + 2] = end;
-    spans[span + 3] = group;
-    spans[span + 4] = this.hash.high;
-    spans[span + 5] = this.hash.low;
+    notes[note + SOURCE] = source;
+    notes[note + START] = start;
+    notes[note + END] = end;
+    notes[note + GROUP] = group;
+    notes[note + HASH_HIGH] = this.hash.high;
+    notes[note + HASH_LOW] = this.hash.low;
     let size = FRAME_HEADER_BYTES + (end - start) + CURSOR_FIELD_BYTES;
-    let gets = 0;
+    let needs = 0;
     if (this.lacksTime) {
       if (this.time === NOTHING) this.time = bytesField(AT, encodeTimestamp(Date.now()));
-      gets |= GETS_TIME;
+      needs |= NEEDS_TIME;
       size += this.time.length;
     }
     if (this.lacksId) {
-      gets |= GETS_ID;
-      size += 2 + UUID_BYTES;
+      needs |= NEEDS_ID;
+      size += ID_FIELD_BYTES;
     }
-    spans[span + 6] = gets;
+    notes[note + NEEDS] = needs;
     return size;
   }
 
-  /** Returns what is wrong with the event; otherwise sets `topic` and what it needs. */
+  /**
+   * Returns what is wrong with an event, or undefined if it is valid. Sets `topic` and the fields that note() reads.
+   */
   private checkEvent(source: Buffer, start: number, end: number): string | undefined {
     const fields = this.fields;
     this.seen = 0;
@@ -229,7 +264,7 @@ export class EventChecker {
           break;
         }
         case CURSOR_FIELD:
-          this.rebuild = true; // the producer's is dropped
+          this.rebuild = true; // the producer's cursor is dropped
           break;
         default: // id or body
           if (!isValidUtf8(source, fields.start, fields.end))
@@ -242,12 +277,13 @@ export class EventChecker {
       }
     }
     if (fields.problem !== undefined) return `it is not well-formed protobuf: ${fields.problem}`;
-    // A rebuilt one has got an id.
+    // rebuilt() itself adds an id where there is none.
     this.lacksId = (this.seen & (1 << ID)) === 0 && !this.rebuild;
     this.lacksTime = (this.seen & (1 << AT)) === 0;
     return this.takeTopic(source);
   }
 
+  /** Returns what is wrong with the event's topic, or undefined. Sets `topic` if it differs from the last event's. */
   private takeTopic(source: Buffer): string | undefined {
     if ((this.seen & (1 << TOPIC)) === 0) return 'topic is missing';
     const start = this.topicStart;
@@ -271,7 +307,7 @@ export class EventChecker {
     return undefined;
   }
 
-  /** The hash of the event's (topic, id); 0 where it has no id of its own. */
+  /** Computes the hash of the event's (topic, id). Both halves are 0 if the producer gave no id. */
   private hashId(source: Buffer): void {
     const { hash } = this;
     if (this.idStart === this.idEnd) {
@@ -292,7 +328,7 @@ export class EventChecker {
       if (fields.type !== VARINT) return 'at has a field of the wrong wire type';
       if (seen & (1 << fields.field)) return 'at has a field twice';
       seen |= 1 << fields.field;
-      // A longer int32 is cut off by some readers and misread by others.
+      // Some decoders cut off a longer varint, others read a wrong number from it.
       if (fields.field === 2 && fields.end - fields.start > 5)
         return 'at is out of the range of a Timestamp';
       const value = fields.varint();
@@ -305,7 +341,7 @@ export class EventChecker {
     return fields.problem === undefined ? undefined : `at is not well-formed: ${fields.problem}`;
   }
 
-  /** The event without its cursor, with an id where it had none. */
+  /** Returns a copy of the event without its cursor, and with a new id if it had none. */
   private rebuilt(source: Buffer, start: number, end: number): Buffer {
     const fields = this.fields;
     const kept: Buffer[] = [];
@@ -324,6 +360,10 @@ export class EventChecker {
   }
 }
 
+/**
+ * Writes the frame of source[start, end) at target[at], and appends the fields that the event lacks: first `time`
+ * (empty: not lacking), then an id, last the cursor field. Returns the offset of the first byte after the frame.
+ */
 function writeEvent(
   target: Buffer,
   at: number,
@@ -331,14 +371,14 @@ function writeEvent(
   start: number,
   end: number,
   time: Buffer,
-  getsId: boolean,
+  needsId: boolean,
 ): number {
-  const idBytes = getsId ? 2 + UUID_BYTES : 0;
+  const idBytes = needsId ? ID_FIELD_BYTES : 0;
   writeFrameHeader(target, at, end - start + time.length + idBytes + CURSOR_FIELD_BYTES);
   at += FRAME_HEADER_BYTES;
   at += source.copy(target, at, start, end);
   if (time.length > 0) at += time.copy(target, at);
-  if (getsId) {
+  if (needsId) {
     target[at++] = ID_TAG;
     target[at++] = UUID_BYTES;
     at += target.write(randomUUID(), at, 'latin1');
@@ -347,14 +387,16 @@ function writeEvent(
   return at + CURSOR_FIELD_BYTES;
 }
 
+/** Returns the index of the newest group of a topic, or -1 if there is none. */
 function lastOf(groups: readonly Group[], topic: string): number {
   let i = groups.length - 1;
   while (i >= 0 && groups[i].topic !== topic) i--;
   return i;
 }
 
-function grown(full: Int32Array): typeof spans {
-  const wider = new Int32Array(2 * full.length);
-  wider.set(full);
-  return wider;
+/** Returns a copy of the notes with room for twice as many. */
+function grown(full: Int32Array): typeof notes {
+  const larger = new Int32Array(2 * full.length);
+  larger.set(full);
+  return larger;
 }

@@ -2,21 +2,27 @@ import type { Position } from './cursor.js';
 import { FRAME_HEADER_BYTES, frameLength, type Frames } from './frames.js';
 import { concatenate } from './slab.js';
 
-/** Events of one topic as they are stored and sent: framed, each with its cursor. */
+/** Events of one topic, in order, as they are stored and sent: framed, each with its cursor. */
 export interface EventBatch extends Frames {
-  /** The position of the last one: a watch that sent this batch stands there. */
+  /** A watch that has sent this batch continues after this position: that of the batch's last event. */
   readonly last: Position;
 }
 
-/** Events of one topic are stored in pieces of up to so many bytes, or of one event where that is larger. */
+/** The largest size of a run, in bytes. A single event that is larger makes a run of its own. */
 export const RUN_BYTES = 32 * 1024;
 
-/** A stored batch whose events have consecutive positions from `first` on. */
+/**
+ * The unit in which the log stores events: events of one topic that have consecutive positions. A run of 3 events
+ * with the positions 7, 8 and 9 has `first` 7, `count` 3 and `last` 9.
+ */
 export interface Run extends EventBatch {
   readonly first: Position;
 }
 
-/** The events of a run that stand strictly after a position inside it. */
+/**
+ * Returns the events of a run that come after `position`, which is that of one of its events. The result shares the
+ * run's bytes.
+ */
 export function cutAfter(run: Run, position: Position): EventBatch {
   const skipped = position - run.first + 1;
   let at = 0;

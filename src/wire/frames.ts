@@ -1,48 +1,58 @@
 /**
- * gRPC's framing of messages: a compression flag (1 byte), the length (4 bytes, big-endian), the
- * message. A stream is nothing but such frames, so several of them can be handed on as one buffer.
+ * gRPC puts a header in front of each message: a compression flag (1 byte) and the message's length (4 bytes,
+ * big-endian). Header and message are a frame. The chat message {text: "hi"} takes four bytes, and its frame nine:
+ *
+ *     00  00 00 00 04  12 02 68 69
+ *
+ * A stream is a sequence of frames with nothing between them, so one buffer can hold many frames.
  */
 export const FRAME_HEADER_BYTES = 5;
 
-/** Whole, uncompressed frames as they came in, in order. A piece never ends inside a frame. */
+/** Received frames, uncompressed and in order. Each piece consists of whole frames. */
 export interface ReceivedFrames {
   readonly pieces: readonly Buffer[];
 }
 
-/** Whole, uncompressed frames to send as they are, in one buffer. */
+/** Whole, uncompressed frames that are ready to be sent. */
 export interface Frames {
   readonly bytes: Buffer;
+  /** The number of frames, without heartbeats. */
   readonly count: number;
 }
 
 /**
- * Frames that a reader pulls without a promise for each batch, which costs more than to send a small one. Another way
- * to say AsyncIterable: to be opened once, and closed whatever ends the reading.
+ * Frames that a reader pulls, batch by batch. It does what an AsyncIterable does, but makes no promise where a batch
+ * is at hand, because a promise costs more than sending a small batch. The reader calls open() once, then take() for
+ * each batch, and close() in the end, also after an error.
  */
 export interface FrameSource {
   /**
-   * Nothing is held before.
+   * Acquires what the source needs: before this call it holds nothing that close() would have to release.
    *
-   * @param onMore called when take() had nothing and may have something now; not from within take()
+   * @param onMore the source calls it when take() may have frames again after it had none; never during take() itself
    */
   open(onMore: () => void): void;
 
   /**
-   * What is next, once the reader can do with it; undefined if there is nothing now. Throws, or rejects with, what the
-   * source failed with.
+   * Returns the next frames, or undefined if there are none now. The reader calls it only when it can send what it
+   * gets. A source that failed throws its error here, or rejects with it.
    */
   take(): Frames | undefined | Promise<Frames | undefined>;
 
-  /** Whether there will be nothing any more. */
+  /** True once take() will never return frames again. */
   readonly isOver: boolean;
 
-  /** Lets go of what open() took; what is asked for is not taken any more. */
+  /** Releases what open() acquired. The reader drops the result of a take() that is still pending. */
   close(): void | Promise<void>;
 }
 
-/** A message that a client sent can't be read. Thrown by what reads it, and by the stream that it is in. */
+/**
+ * A client sent a message that can't be read. Whoever reads the message throws it, and so does the stream of the
+ * message.
+ */
 export class BadMessageError extends Error {}
 
+/** Writes the header of a frame whose message has `length` bytes. */
 export function writeFrameHeader(target: Buffer, offset: number, length: number): void {
   target[offset] = 0;
   target[offset + 1] = length >>> 24;
@@ -63,8 +73,8 @@ export function frameLength(source: Buffer, offset: number): number {
 }
 
 /**
- * One message in a frame and memory of its own: as a part of node's pool it would keep 64 KiB, for as long as its client
- * does not read it.
+ * Returns a copy of a message with a frame header. The copy is not a slice of node's pool: it may wait long for a
+ * client that does not read, and a slice would keep 64 KiB of the pool alive for all that time.
  */
 export function frame(message: Uint8Array): Buffer {
   const framed = Buffer.allocUnsafeSlow(FRAME_HEADER_BYTES + message.length);
@@ -73,7 +83,7 @@ export function frame(message: Uint8Array): Buffer {
   return framed;
 }
 
-/** The messages in `bytes`, which holds whole frames. */
+/** Yields each message in `bytes`, which holds whole frames. The messages share its memory. */
 export function* messagesIn(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length;) {
     const end = at + FRAME_HEADER_BYTES + frameLength(bytes, at);

@@ -1,4 +1,4 @@
-/** Protobuf's wire types; groups (3 and 4) are refused. */
+/** Protobuf's wire types. Groups (3 and 4) are missing because FieldReader refuses them. */
 export const VARINT = 0;
 const FIXED64 = 1;
 export const BYTES = 2;
@@ -7,23 +7,30 @@ const FIXED32 = 5;
 const MAX_VARINT_BYTES = 10;
 
 /**
- * Walks the fields of one encoded message without decoding them: after `next()` returned true, `field`,
- * `type`, and the value's `start` and `end` describe a field of the buffer, `tagStart` where its tag
- * began. A value of type BYTES starts behind its length. One reader serves any number of messages.
+ * Walks over the fields of an encoded message without decoding or copying them. Call read() for a message, then
+ * next() until it returns false, then look at `problem`. One reader can read many messages, one after another.
+ *
+ * In the chat message 12 02 68 69 ({text: "hi"}), next() finds field 2 of type BYTES: `tagStart` is 0, `start` 2 and
+ * `end` 4.
  */
 export class FieldReader {
+  /** The number of the current field. */
   field = 0;
+  /** The wire type of the current field. */
   type = 0;
+  /** The offset of the current field's tag. */
   tagStart = 0;
+  /** The current field's value is buffer[start, end). A value of type BYTES starts after its length. */
   start = 0;
   end = 0;
-  /** What is wrong with the encoding; `next()` returned false because of it. */
+  /** Says what is wrong with the encoding if next() returned false because of it; else undefined. */
   problem: string | undefined;
 
   private buffer: Buffer = Buffer.alloc(0);
   private position = 0;
   private limit = 0;
 
+  /** Begins to read the message in buffer[start, end). */
   read(buffer: Buffer, start: number, end: number): void {
     this.buffer = buffer;
     this.position = start;
@@ -31,6 +38,7 @@ export class FieldReader {
     this.problem = undefined;
   }
 
+  /** Moves to the next field. Returns false at the end of the message, and where the encoding is wrong. */
   next(): boolean {
     let position = this.position;
     if (position >= this.limit) return false;
@@ -79,7 +87,7 @@ export class FieldReader {
           if (position >= this.limit) return this.fail('it ends inside a field');
           if (position - this.start >= MAX_VARINT_BYTES) return this.fail('a number is too long');
         } while (buffer[position++] >= 0x80);
-        // The tenth byte has only bit 63; some readers refuse a number with more.
+        // Nine bytes hold 63 bits, so the tenth may hold one. Some decoders refuse a number with more.
         if (position - this.start === MAX_VARINT_BYTES && buffer[position - 1] > 1)
           return this.fail('a number is over 64 bits');
         break;
@@ -100,7 +108,7 @@ export class FieldReader {
     return true;
   }
 
-  /** The current VARINT as a number; the sign is that of an int64. Inexact beyond 2^53. */
+  /** Returns the current field, of type VARINT, decoded as an int64. The result is inexact beyond 2^53. */
   varint(): number {
     const last = this.end - 1;
     let value = 0;
@@ -113,9 +121,9 @@ export class FieldReader {
     return Number(BigInt.asIntN(64, wide));
   }
 
-  /** The low 32 bits of the current VARINT, with a sign. */
+  /** Returns the low 32 bits of the current field, of type VARINT, as a signed number. */
   int32(): number {
-    // The bits of five bytes are exact in a number, and `|` takes the low 32 of them.
+    // Five bytes hold 35 bits, which a number holds exactly. `|` keeps the low 32 of them.
     const last = Math.min(this.end, this.start + 5) - 1;
     let value = 0;
     for (let i = last; i >= this.start; i--) value = value * 0x80 + (this.buffer[i] & 0x7f);
@@ -128,7 +136,7 @@ export class FieldReader {
   }
 }
 
-/** Writes an unsigned number (up to 2^53) as a varint; returns the offset behind it. */
+/** Writes an unsigned number of up to 2^53 as a varint. Returns the offset of the first byte after it. */
 export function writeVarint(target: Buffer, offset: number, value: number): number {
   while (value >= 0x80) {
     target[offset++] = (value % 0x80) | 0x80;
@@ -138,13 +146,14 @@ export function writeVarint(target: Buffer, offset: number, value: number): numb
   return offset;
 }
 
+/** Returns how many bytes writeVarint() writes for a number. */
 export function varintBytes(value: number): number {
   let bytes = 1;
   for (; value >= 0x80; value = Math.floor(value / 0x80)) bytes++;
   return bytes;
 }
 
-/** A whole field of type BYTES. */
+/** Encodes a field of type BYTES, with its tag and length. The field's number must be below 16. */
 export function bytesField(number: number, value: Uint8Array): Buffer {
   const head = 1 + varintBytes(value.length);
   const encoded = Buffer.allocUnsafe(head + value.length);

@@ -1,10 +1,11 @@
 /** The longest topic or room name, in bytes of UTF-8. */
 export const MAX_TOPIC_BYTES = 200;
 
-// White space, control characters (both of Unicode's ranges), and what a pattern of topics uses.
+// White space and control characters (U+0000 to U+001F and U+007F to U+009F) are forbidden. So are * and >: they are
+// reserved for patterns of topics.
 const FORBIDDEN = /[\s\p{Cc}*>]/u;
 
-/** What is wrong with the name of a topic or room, or undefined if nothing is. */
+/** Returns what is wrong with the name of a topic or room, or undefined if it is valid. */
 export function topicProblem(name: string): string | undefined {
   if (name === '') return 'it is empty';
   if (!name.isWellFormed()) return 'it is not valid UTF-8';

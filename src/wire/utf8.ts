@@ -1,9 +1,12 @@
 import { isUtf8 } from 'node:buffer';
 
-/** Up to here a loop over the bytes is cheaper than the call into node's own check. */
+/**
+ * A text of up to this length is first searched for bytes that are not ASCII. That costs less than a call of isUtf8(),
+ * and most short texts have none.
+ */
 const LOOP_BYTES = 64;
 
-/** Whether buffer[start, end) is valid UTF-8. */
+/** True if buffer[start, end) is valid UTF-8. */
 export function isValidUtf8(buffer: Buffer, start: number, end: number): boolean {
   if (end - start <= LOOP_BYTES) {
     let i = start;

@@ -8,10 +8,10 @@ export interface Time {
   readonly nanos: number;
 }
 
-/** Where a watch starts. One of these is there, or none. */
+/** Where a watch starts. At most one of the fields is set. */
 interface Start {
   readonly afterCursor?: string;
-  /** A StartPosition, or a number that is none. */
+  /** A StartPosition, or another number, if the client sent one. */
   readonly position?: number;
   readonly since?: Time;
   readonly last?: number;
@@ -29,22 +29,25 @@ const SINCE = 4;
 const LAST = 5;
 const HEARTBEAT = 6;
 const NAMES = ['', 'topic', 'after_cursor', 'position', 'since', 'last', 'heartbeat'];
+/** The wire type of each field, by its number. */
 const TYPES = [-1, BYTES, BYTES, VARINT, BYTES, VARINT, BYTES];
 
+// The fields of Timestamp and Duration.
 const SECONDS = 1;
 const NANOS = 2;
 
-/** The longest number of 32 bits, and the length of a negative one. Nothing writes one of a length between. */
-const INT32_BYTES = 5;
-const NEGATIVE_BYTES = 10;
+/** A number of 32 bits takes up to 5 bytes, or 10 if it is negative. No encoder writes another length. */
+const MAX_POSITIVE_INT32_BYTES = 5;
+const NEGATIVE_INT32_BYTES = 10;
 
 /**
- * Reads an encoded WatchRequest. Of a field that is there twice the last one counts, and so it does of the fields that say
- * where to start.
+ * Reads an encoded WatchRequest. If a field appears twice, the last one counts. The fields that say where to start
+ * count as one field.
  *
- * Not by protobuf.js, which looks at neither wire types nor UTF-8, and so makes another request of a bad one.
+ * protobuf.js can't do this: it checks neither wire types nor UTF-8, so from a malformed request it makes a different
+ * one.
  *
- * @throws BadMessageError
+ * @throws BadMessageError if the request is malformed
  */
 export function readWatchRequest(message: Buffer): WatchRequest {
   const fields = new FieldReader();
@@ -87,7 +90,7 @@ function readText(message: Buffer, { field, start, end }: FieldReader): string {
   return message.toString('utf8', start, end);
 }
 
-/** Reads a Timestamp or a Duration, which have the same fields. */
+/** Reads the current field: a Timestamp or a Duration, which have the same fields. */
 function readTime(message: Buffer, { field, start, end }: FieldReader): Time {
   const fields = new FieldReader();
   let seconds = 0;
@@ -103,10 +106,11 @@ function readTime(message: Buffer, { field, start, end }: FieldReader): Time {
   return { seconds, nanos };
 }
 
-/** @param field the field of the request that the number is of, or is in */
+/** @param field the field of the request that is the number, or contains it; an error names it */
 function readInt32(number: FieldReader, field: number): number {
   const bytes = number.end - number.start;
-  if (bytes > INT32_BYTES && bytes < NEGATIVE_BYTES) throw badField(field, 'is out of range');
+  if (bytes > MAX_POSITIVE_INT32_BYTES && bytes < NEGATIVE_INT32_BYTES)
+    throw badField(field, 'is out of range');
   return number.int32();
 }
 

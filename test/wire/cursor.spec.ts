@@ -36,6 +36,11 @@ describe('a cursor', () => {
     }
   });
 
+  it('is the position in base 32, then the epoch', () => {
+    const text = formatCursor({ position: 1000, epoch: 'k3x9qz' });
+    expect(text).toBe('00000000z8k3x9qz');
+  });
+
   it('sorts as its position does', () => {
     fc.assert(
       fc.property(epochs, positions, positions, (epoch, a, b) => {

@@ -14,9 +14,9 @@ export const protobufFileName = "feed/v1/feed.proto";
 
 export const StartPosition = {
   START_POSITION_UNSPECIFIED: 0,
-  /** START_POSITION_EARLIEST - From the oldest event still held. */
+  /** START_POSITION_EARLIEST - Start with the oldest event that the topic still holds. */
   START_POSITION_EARLIEST: 1,
-  /** START_POSITION_LIVE - Events stored from now on. */
+  /** START_POSITION_LIVE - Send only events that are stored from now on. */
   START_POSITION_LIVE: 2,
 } as const;
 
@@ -28,14 +28,14 @@ export namespace StartPosition {
   export type START_POSITION_LIVE = typeof StartPosition.START_POSITION_LIVE;
 }
 
-/** What "stored" meant when an upload was acknowledged. */
+/** How safe the events were when the upload was acknowledged. */
 export const Durability = {
   DURABILITY_UNSPECIFIED: 0,
-  /** DURABILITY_MEMORY - In the server's memory: a restart may lose it. */
+  /** DURABILITY_MEMORY - The events are in the server's memory: a restart may lose them. */
   DURABILITY_MEMORY: 1,
-  /** DURABILITY_FSYNC - On the server's disk, flushed: a crash or a power cut does not lose it. */
+  /** DURABILITY_FSYNC - The events are flushed to the server's disk: a crash or a power cut does not lose them. */
   DURABILITY_FSYNC: 2,
-  /** DURABILITY_REPLICATED - On several servers. */
+  /** DURABILITY_REPLICATED - The events are on several servers. */
   DURABILITY_REPLICATED: 3,
 } as const;
 
@@ -49,53 +49,59 @@ export namespace Durability {
 }
 
 export interface Event {
-  /** Chosen by the producer; the server makes one where it is empty. The id of a heartbeat is empty. */
+  /** The producer chooses the id. The server makes one if it is empty. The id of a heartbeat is empty. */
   id: string;
   /**
-   * 1-200 bytes of UTF-8 without white space, control characters, `*` or `>`; no empty token
-   * between dots.
+   * 1-200 bytes of UTF-8 without white space, control characters, `*` or `>`. Dots separate tokens,
+   * and no token is empty: `orders.created`.
    */
   topic: string;
   body: string;
-  /** The producer's time; the server's clock where it is absent. */
+  /** The time that the producer gives the event. The server sets its own time if it is absent. */
   at:
     | Timestamp
     | undefined;
   /**
-   * Where this event stands in the log, opaque, to resume after. Set by the server, always: what a
-   * producer puts here is dropped.
+   * The event's place in the log, to resume after, such as `00000000z8k3x9qz`. Clients must not read
+   * anything from it. The server always sets it and drops what a producer puts here.
    */
   cursor: string;
 }
 
 export interface WatchRequest {
   topic: string;
-  /** Strictly after the event with this cursor. */
+  /** Start strictly after the event with this cursor. */
   afterCursor?: string | undefined;
   position?:
     | StartPosition
     | undefined;
-  /** Events stored at or after this time, by the server's clock. In the future: live. */
+  /**
+   * Start with the events stored at or after this time, by the server's clock. With a time in the
+   * future, the watch is live.
+   */
   since?:
     | Timestamp
     | undefined;
-  /** The newest n events already stored, then live. 0: live. */
+  /** Start with the newest n events that are already stored. With 0, the watch is live. */
   last?:
     | number
     | undefined;
   /**
-   * When nothing else was sent for so long (at least 1 s), send an Event with only topic and cursor
-   * set. Not asked for: no heartbeats.
+   * When the server has sent nothing for this long (at least 1 s), it sends a heartbeat: an Event with
+   * only topic and cursor set. If this is absent, it sends no heartbeats.
    */
   heartbeat: Duration | undefined;
 }
 
 export interface UploadResult {
-  /** Events stored, duplicates included. */
+  /** The number of events that are stored, including duplicates. */
   received: number;
-  /** Events that were stored before, within the deduplication window, and not stored again. */
+  /**
+   * The number of events that were already stored within the deduplication window, and were therefore
+   * not stored again.
+   */
   duplicates: number;
-  /** The cursor of the last event. */
+  /** The cursor of the last event of this upload. */
   lastCursor: string;
   durability: Durability;
 }
