@@ -1,7 +1,7 @@
 // Runs the service in a process of its own, which can be killed and started again on the same data.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const MAIN = join(ROOT, 'dist', 'main.js');
+const COMMAND = join(ROOT, 'bin', 'feed-server');
 const START_TIMEOUT = 30_000;
 
 export class Service {
@@ -27,7 +27,6 @@ export class Service {
   }
 
   static async create(): Promise<Service> {
-    if (!existsSync(MAIN)) throw new Error('the service is not built: npm run build');
     return new Service(await freePort(20_000), await freePort(26_000));
   }
 
@@ -35,7 +34,7 @@ export class Service {
   async start(): Promise<number> {
     const startedAt = performance.now();
     const output = openSync(this.output, 'a');
-    const service = spawn(process.execPath, [MAIN], {
+    const service = spawn(COMMAND, {
       cwd: ROOT,
       env: {
         ...Object.fromEntries(

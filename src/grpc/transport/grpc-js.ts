@@ -131,7 +131,7 @@ export class UnknownGrpcJsError extends Error {
       version: string;
     };
     super(
-      `@grpc/grpc-js ${version} differs from the version of package.json in ${difference}: install that one (npm install)`,
+      `@grpc/grpc-js ${version} differs from the version of package.json in ${difference}: install that one (npm ci)`,
       options,
     );
   }
