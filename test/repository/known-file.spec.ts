@@ -149,7 +149,7 @@ describe('a start reads all of a log only where it may not be what this service 
   });
 
   it('one that was written without being flushed, and where that could not be noted', async () => {
-    const directory = await stoppedLog(true, 'closed', false);
+    const directory = await stoppedLog(true, 'killed', false);
     mkdirSync(join(directory, 'log', 'opened.new'));
     const log = new LogProcess();
     endings.push(() => log.kill());
