@@ -8,7 +8,7 @@ RUN npm ci --no-fund --no-audit --loglevel=error
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY proto proto
 COPY src src
-RUN npm run build
+RUN node_modules/.bin/nest build
 
 # Installed apart rather than pruned: nothing of a development dependency was ever here.
 FROM ${NODE_IMAGE} AS dependencies

@@ -15,6 +15,9 @@ const PROGRAMS = {
   // What `npm start` does before it runs the service.
   prepare: () => ({ usesDist: true }),
 
+  // Builds dist/, whether or not it is stale.
+  build: () => ({ command: ['nest', 'build'] }),
+
   // Runs the service and, whenever a file of src changes, builds and restarts it.
   dev: () => ({ command: ['nest', 'start', '--watch', '--preserveWatchOutput', '--no-shell'] }),
 

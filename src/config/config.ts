@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { address, count, duration, size } from './parse.js';
+import { address, count, duration, oneOf, size } from './parse.js';
 
 /**
  * Every setting: an environment variable with its default. README.md has the same as a table, and helm/feed as values;
@@ -13,9 +13,9 @@ export const SETTINGS = z.object({
   /** The directory of the log. One process at a time. */
   FEED_DATA_DIR: z.string().min(1, 'must name a directory').prefault('./data'),
   /** Where events are kept: lmdb (in FEED_DATA_DIR) or memory (lost at the end of the process). */
-  FEED_ENGINE: z.enum(['lmdb', 'memory']).prefault('lmdb'),
+  FEED_ENGINE: oneOf('lmdb', 'memory').prefault('lmdb'),
   /** What an acknowledgement means: fsync (flushed to disk) or none. Follows the engine. */
-  FEED_DURABILITY: z.enum(['fsync', 'none']).optional(),
+  FEED_DURABILITY: oneOf('fsync', 'none').optional(),
   /** The largest event an upload may send, encoded. */
   FEED_MAX_EVENT_BYTES: size('1KiB', '3MiB').prefault('1MiB'),
   /** How long an event's id is remembered, to leave out the same event sent again. 0s: not at all. */
@@ -44,9 +44,9 @@ export const SETTINGS = z.object({
   FEED_DRAIN_DELAY: duration('0s', '10m').prefault('0s'),
   /** After that: how long uploads may take to finish. */
   FEED_DRAIN_TIMEOUT: duration('0s', '10m').prefault('20s'),
-  FEED_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).prefault('info'),
+  FEED_LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'silent').prefault('info'),
   /** json (one object a line) or pretty (for people). The default follows where the log goes. */
-  FEED_LOG_FORMAT: z.enum(['json', 'pretty']).optional(),
+  FEED_LOG_FORMAT: oneOf('json', 'pretty').optional(),
 });
 
 type Settings = z.output<typeof SETTINGS>;

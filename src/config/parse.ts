@@ -50,3 +50,8 @@ export const address = z.string().transform((text, context) => {
   }
   return { host: match[1].replace(/^\[|\]$/g, ''), port: Number(match[2]), text };
 });
+
+/** One of these words. */
+export function oneOf<const T extends readonly [string, ...string[]]>(...words: T) {
+  return z.enum(words, { error: `must be ${words.slice(0, -1).join(', ')} or ${words.at(-1)}` });
+}

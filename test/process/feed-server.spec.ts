@@ -80,7 +80,7 @@ test('says so where there is no node', () => {
 
 test('says what to do where nothing is built', () => {
   const { status, stderr } = run(join(installation(), 'bin', 'feed-server'));
-  expect(stderr).toMatch(/^Feed is not built: .*dist\/main\.js is missing\..*npm start.*\n$/);
+  expect(stderr).toMatch(/^Feed is not built: .*dist\/main\.js is missing\..*npm run build.*\n$/);
   expect(status).toBe(78);
 });
 

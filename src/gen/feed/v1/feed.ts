@@ -31,7 +31,10 @@ export namespace StartPosition {
 /** How safe the events were when the upload was acknowledged. */
 export const Durability = {
   DURABILITY_UNSPECIFIED: 0,
-  /** DURABILITY_MEMORY - The events are in the server's memory: a restart may lose them. */
+  /**
+   * DURABILITY_MEMORY - The events are in the server's memory, or on its disk but not flushed: a restart or a crash may
+   * lose them.
+   */
   DURABILITY_MEMORY: 1,
   /** DURABILITY_FSYNC - The events are flushed to the server's disk: a crash or a power cut does not lose them. */
   DURABILITY_FSYNC: 2,
