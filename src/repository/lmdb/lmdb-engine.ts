@@ -115,10 +115,16 @@ export class LmdbEngine implements Engine {
   /** Before the write, because one that finds the disk full fails as EIO, and may hurt the store or end the process. */
   refusal(bytes: number): AppendError | undefined {
     const needed = bytes === 0 ? REMOVAL_BYTES : bytes + RESERVE_BYTES;
-    const { bavail, bsize } = statfsSync(this.location);
-    if (bavail * bsize >= needed) return undefined;
+    let free: number;
+    try {
+      const { bavail, bsize } = statfsSync(this.location);
+      free = bavail * bsize;
+    } catch {
+      return undefined; // The directory is gone, or its disk does not answer: commit() tells which.
+    }
+    if (free >= needed) return undefined;
     // Removed events leave room within the file, which never shrinks. Half of it, because it is in pieces.
-    const room = Math.floor(bavail * bsize + this.store.freeBytes() / 2);
+    const room = Math.floor(free + this.store.freeBytes() / 2);
     if (room >= needed) return undefined;
     return new AppendError(
       'storage-full',
