@@ -32,7 +32,7 @@ class FailingEngine extends MemoryEngine {
   }
 }
 
-/** A log whose commits fail when the test says so. */
+/** Opens a log whose commits fail while `engine.failing` is true. */
 function openFailing() {
   const engine = new FailingEngine();
   const log = new EventLog(engine, { dedup: WINDOW, clock: testClock(() => now) });
@@ -60,16 +60,16 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     return { log, append, stored, close, directory };
   }
 
-  it('does not store an id twice, and says where it is', async () => {
+  it('does not store an id twice, and answers with the cursor of the stored event', async () => {
     const { append, stored } = await open();
     const first = await append('a', 'b');
     const again = await append('b', 'c', 'a');
     expect([first.duplicates, again.duplicates]).toEqual([0, 2]);
-    expect(again.last.position).toBe(first.last.position - 1); // its last event is a, which is before b
+    expect(again.last.position).toBe(first.last.position - 1); // the last event sent was a, which is stored before b
     expect(await stored()).toEqual(['a', 'b', 'c']);
   });
 
-  it('leaves out twins within one append and within one commit', async () => {
+  it('leaves out duplicates within one append and within one commit', async () => {
     const { append, stored } = await open();
     const [one, other] = await Promise.all([
       append('a', 'b', 'a', 'c', 'b', 'd'),
@@ -79,7 +79,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect(await stored()).toEqual(['a', 'b', 'c', 'd', 'e']);
   });
 
-  it('of nothing but duplicates is acknowledged', async () => {
+  it('acknowledges an append of nothing but duplicates', async () => {
     const { append, stored, log } = await open();
     const { last } = await append('a');
     const head = log.head;
@@ -88,7 +88,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect(await stored()).toEqual(['a']);
   });
 
-  it('does not know the id of an event whose commit failed', async () => {
+  it('does not remember the id of an event whose commit failed', async () => {
     const { engine: disk, append } = openFailing();
     disk.failing = true;
     await expect(append('a', 'b', 'a')).rejects.toThrow('no');
@@ -97,7 +97,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect((await append('b', 'a')).duplicates).toBe(2);
   });
 
-  it('is not narrowed by events that the log refused', async () => {
+  it('does not spend its window on events that the log refused', async () => {
     const { engine: disk, append } = openFailing();
     const before = Array.from({ length: WINDOW.ids }, (_, i) => `before-${i}`);
     await append(...before);
@@ -108,7 +108,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect((await append(...before, ...refused.slice(0, 10))).duplicates).toBe(WINDOW.ids);
   });
 
-  it('reads a stored run once for all of its events that come again', async () => {
+  it('reads a stored run once for all events of it that are sent again', async () => {
     const { append, log } = await open();
     const ids = Array.from({ length: 200 }, (_, i) => String(i));
     await append(...ids);
@@ -118,7 +118,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect((await append(...ids.toReversed())).duplicates).toBe(200);
   });
 
-  it('is by topic and id together', async () => {
+  it('compares topic and id together', async () => {
     const { log } = await open();
     const writer = log.openWriter();
     await writer.append(checked({ id: 'a', topic: 't' }));
@@ -128,13 +128,13 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect(duplicates).toBe(0);
   });
 
-  it('never keeps ids that the server made', async () => {
+  it('never takes an event whose id the server made for a duplicate', async () => {
     const { log, stored } = await open();
     for (let i = 0; i < 3; i++) await log.openWriter().append(checked({ topic: 't', id: '' }));
     expect(await stored()).toHaveLength(3);
   });
 
-  it('drops no event whose hash alone is known', async () => {
+  it('drops no event for the hash of its id alone', async () => {
     const spy = vi.spyOn(IdHash.prototype, 'finish').mockImplementation(function (this: IdHash) {
       this.high = 1;
       this.low = 1;
@@ -147,7 +147,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect(await stored()).toEqual([...ids, 'other']);
   });
 
-  it('ends with the window of time', async () => {
+  it('forgets an id after the window of time', async () => {
     const { append, stored } = await open();
     await append('a');
     now += WINDOW.milliseconds;
@@ -157,7 +157,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect(await stored()).toEqual(['a', 'a']);
   });
 
-  it('ends with the window of ids', async () => {
+  it('forgets an id after the window of ids', async () => {
     const { append } = await open();
     await append('first', 'second');
     await append(...Array.from({ length: WINDOW.ids - 1 }, (_, i) => `id-${i}`));
@@ -167,19 +167,19 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
 
   if (engine === 'memory') return;
 
-  it('knows after a restart as many ids as before it, however many events had none', async () => {
+  it('remembers as many ids after a restart as before it, however many events had none', async () => {
     const before = await open();
     await before.append('a');
     for (let i = 0; i < 4; i++) {
-      const nameless = Array.from({ length: WINDOW.ids }, () => ({ topic: 't', id: '' }));
-      await before.log.openWriter().append(checked(...nameless));
+      const withoutId = Array.from({ length: WINDOW.ids }, () => ({ topic: 't', id: '' }));
+      await before.log.openWriter().append(checked(...withoutId));
     }
     await before.close();
     const after = await open(before.directory);
     expect((await after.append('a')).duplicates).toBe(1);
   });
 
-  it('knows what was stored before a restart, within the window', async () => {
+  it('remembers the ids stored before a restart, within the window', async () => {
     const before = await open();
     await before.append('a', 'b');
     now += WINDOW.milliseconds / 2;
@@ -194,7 +194,7 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect(await later.stored()).toEqual(['a', 'b', 'c', 'd', 'a']);
   });
 
-  it('knows after a restart every id of a large commit', async () => {
+  it('remembers every id of a large commit after a restart', async () => {
     const before = await open();
     const many = Array.from({ length: WINDOW.ids }, (_, i) => `many${i}`);
     const { last } = await before.append(...many);
@@ -205,13 +205,13 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect((await after.append(many[WINDOW.ids - 1])).last.position).toBe(last.position);
   });
 
-  it('does not keep what it no longer needs', async () => {
+  it('removes the stored ids of commits outside the window', async () => {
     const { append, log } = await open();
     for (let i = 0; i < 400; i++)
       await append(...Array.from({ length: 10 }, (_, k) => `${i}-${k}`));
     const { store } = (
       log as unknown as { engine: { store: { ids: { db: { getKeysCount(): number } } } } }
     ).engine;
-    expect(store.ids.db.getKeysCount()).toBeLessThan(200); // of 10 ids each, for 1,000 remembered
+    expect(store.ids.db.getKeysCount()).toBeLessThan(200); // the window of 1,000 ids needs 100 keys of 10 ids each
   });
 });

@@ -12,7 +12,7 @@ import { Bell, ids, next, readAll, type Seen } from './reading.js';
 import { temporaryDirectory } from './temporary.js';
 
 export interface Capabilities {
-  /** What is stored is there again after close(), when the same place is opened again. */
+  /** True when a log that is closed and opened again at the same place still has its events. */
   readonly reopens: boolean;
   /** Makes every write fail until the function that it returns is called. */
   readonly failWrites?: () => () => void;
@@ -22,7 +22,8 @@ export interface Capabilities {
 export type Open = (place: string) => EventRepository | Promise<EventRepository>;
 
 const TOPICS = ['orders', 'orders.created', 'x'];
-const NOBODYS = 'order';
+/** A topic without events, whose name is the beginning of other topics' names. */
+const EMPTY_TOPIC = 'order';
 
 interface Sent {
   readonly topic: string;
@@ -32,9 +33,9 @@ interface Sent {
 
 interface Step {
   readonly writer: number;
-  /** Bytes of each event's body, and its topic. */
+  /** The topic and the body's size (bytes) of each event. */
   readonly events: readonly (readonly [topic: string, size: number])[];
-  /** Whether to wait until everything so far is stored. */
+  /** True: wait until all events so far are stored. */
   readonly settle: boolean;
 }
 
@@ -52,7 +53,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
   { minLength: 1, maxLength: 15 },
 );
 
-/** The promises of EventRepository, kept by every engine. */
+/** Declares the tests of the promises that EventRepository makes, for one engine. */
 export function eventRepositoryContract(
   name: string,
   open: Open,
@@ -84,7 +85,7 @@ export function eventRepositoryContract(
       for (const end of endings.splice(0)) await end();
     });
 
-    /** Runs something on a log that is removed again: for properties, which open many. */
+    /** Runs a function on a new log, and removes the log after it. A property test opens many of them. */
     async function withLog<T>(
       run: (log: EventRepository, place: string) => Promise<T>,
     ): Promise<T> {
@@ -128,7 +129,7 @@ export function eventRepositoryContract(
         { numRuns: 20 },
       ));
 
-    it('2. nothing is seen before it is durable, 3. and then at once: by readers who wait for it', async () => {
+    it('2. nothing is seen before it is durable, 3. and waiting readers see it at once then', async () => {
       const log = await openNew();
       const bell = new Bell(log);
       const perWriter = 200;
@@ -210,7 +211,7 @@ export function eventRepositoryContract(
       expect(stored).toHaveLength(40);
     });
 
-    it('4. an epoch goes on for as long as the log does', async () => {
+    it('4. the epoch of stored events stays for as long as the log does', async () => {
       const place = newPlace();
       const log = await openAt(place);
       const { last } = await log.openWriter().append(checked({ topic: 't' }));
@@ -234,7 +235,7 @@ export function eventRepositoryContract(
         const outcome = async (id: string) =>
           failing.append(checked({ topic: 't', id })).then(() => 'stored', errorOf);
         const failed = outcome('failed');
-        await new Promise(setImmediate); // its commit is under way, or over
+        await new Promise(setImmediate); // by now, its commit is under way or over
         const later = outcome('later');
         expect(await failed).toBeInstanceOf(AppendError);
         expect(await later).toBeInstanceOf(AppendError);
@@ -253,18 +254,18 @@ export function eventRepositoryContract(
       });
     }
 
-    it('head and cursors of a log that never held an event', async () => {
+    it('a log that never held an event has head 0, a cursor for it, and nothing to read', async () => {
       const log = await openNew();
       expect(log.head).toBe(0);
       expect(log.cursorAt(0)).toEqual({ epoch: expect.any(String), position: 0 });
       expect(log.locate(log.cursorAt(0))).toBe('in-log');
-      expect(await log.read(NOBODYS, 0, 1_000)).toBeUndefined();
-      expect(await log.floor(NOBODYS)).toBe(0);
-      expect(await log.positionBefore(NOBODYS, 0)).toBeUndefined();
-      expect(await log.positionBeforeLast(NOBODYS, 1)).toBe(0);
+      expect(await log.read(EMPTY_TOPIC, 0, 1_000)).toBeUndefined();
+      expect(await log.floor(EMPTY_TOPIC)).toBe(0);
+      expect(await log.positionBefore(EMPTY_TOPIC, 0)).toBeUndefined();
+      expect(await log.positionBeforeLast(EMPTY_TOPIC, 1)).toBe(0);
     });
 
-    it('locate() tells what is in the log from what is ahead of it and what is of another', async () => {
+    it('locate() tells whether a cursor is in the log, ahead of it, or of another epoch', async () => {
       const log = await openNew();
       const writer = log.openWriter();
       for (let i = 0; i < 3; i++) await writer.append(checked({ topic: 't' }, { topic: 'u' }));
@@ -281,7 +282,7 @@ export function eventRepositoryContract(
       expect(log.locate(other.cursorAt(0))).toBe('other-epoch');
     });
 
-    it('read() gives about as many bytes as it is asked for, and at least one event', async () => {
+    it('read() returns at most maxBytes bytes, but at least one event', async () => {
       const log = await openNew();
       const writer = log.openWriter();
       for (let i = 0; i < 20; i++)
@@ -294,7 +295,7 @@ export function eventRepositoryContract(
       expect((await readAll(log, 't', 0, 1)).length).toBe(20);
     });
 
-    it('positionBefore() finds the events stored at or after a time, by a clock that never goes back', () =>
+    it('positionBefore() finds the events stored at or after a time, even where the clock was set back', () =>
       fc.assert(
         fc.asyncProperty(timedSteps(), (plan) =>
           withLog(async (log, place) => {
@@ -317,7 +318,7 @@ export function eventRepositoryContract(
             for (const time of times.values()) instants.add(time - 1).add(time + 1);
 
             const check = async (repository: EventRepository) => {
-              for (const topic of [...TOPICS, NOBODYS]) {
+              for (const topic of [...TOPICS, EMPTY_TOPIC]) {
                 const all = await readAll(repository, topic);
                 for (const time of instants) {
                   const expected = all.filter(({ id }) => times.get(id)! >= time);
@@ -340,13 +341,13 @@ export function eventRepositoryContract(
         { numRuns: 12 },
       ));
 
-    it('positionBeforeLast() finds the newest events, however many', () =>
+    it('positionBeforeLast() finds the newest n events, for every n', () =>
       fc.assert(
         fc.asyncProperty(steps, (plan) =>
           withLog(async (log, place) => {
             await write(log, plan);
             const check = async (repository: EventRepository) => {
-              for (const topic of [...TOPICS, NOBODYS]) {
+              for (const topic of [...TOPICS, EMPTY_TOPIC]) {
                 const all = ids(await readAll(repository, topic));
                 for (const count of [...Array(all.length + 2).keys(), 2 ** 32 - 2]) {
                   const position = await repository.positionBeforeLast(topic, count + 1);
@@ -374,7 +375,7 @@ export function eventRepositoryContract(
       expect(await log.floor('t')).toBe(0);
     });
 
-    it('close() stores what was appended before it, and refuses what comes after', async () => {
+    it('close() stores what was appended before it, and refuses later appends', async () => {
       const place = newPlace();
       const log = await openAt(place);
       const writer = log.openWriter();
@@ -398,7 +399,7 @@ export function eventRepositoryContract(
 
 const errorOf = (error: unknown) => error;
 
-/** Sends a plan's events; resolves when all are stored. */
+/** Appends a plan's events, and resolves when all are stored. */
 async function write(
   log: EventRepository,
   plan: readonly Step[],
@@ -429,7 +430,7 @@ async function write(
 
 async function contents(log: EventRepository): Promise<Map<string, Seen[]>> {
   const found = new Map<string, Seen[]>();
-  for (const topic of [...TOPICS, NOBODYS]) found.set(topic, await readAll(log, topic));
+  for (const topic of [...TOPICS, EMPTY_TOPIC]) found.set(topic, await readAll(log, topic));
   return found;
 }
 
@@ -457,7 +458,7 @@ async function checkContents(
   return found;
 }
 
-/** Where to read from, as a share of the log, and in pieces of how many bytes. */
+/** Makes reads: `share` is where in the log a read begins (0 to 1), `maxBytes` the size of its batches. */
 function readings(): fc.Arbitrary<{ share: number; maxBytes: number }[]> {
   return fc.array(
     fc.record({
@@ -489,7 +490,7 @@ async function checkReads(
   }
 }
 
-/** Reads a topic to its end, waits for the bell, and so on: what a watch does. */
+/** Reads a topic as a watch does: reads to the end, waits for the bell, and reads on until it has `until` events. */
 async function follow(
   log: EventRepository,
   bell: Bell,
@@ -506,7 +507,7 @@ async function follow(
   }
 }
 
-/** Appends, with how far the clock has moved before each: back, at times. */
+/** Makes appends: before each, the clock moves by `advance` milliseconds, which may be negative. */
 function timedSteps(): fc.Arbitrary<{ advance: number; topics: string[] }[]> {
   return fc.array(
     fc.record({

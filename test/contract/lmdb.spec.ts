@@ -62,7 +62,7 @@ describe('lmdb', () => {
     for (const end of endings.splice(0).toReversed()) await end();
   });
 
-  it('remembers at a restart by how much the clock was ahead of the log', async () => {
+  it('remembers across a restart how far the clock was ahead of the log', async () => {
     const directory = newDirectory();
     const clock = { ...testClock(() => Date.now()), lag: () => 3_600_000 };
     const before = await openLmdbLog({ directory, fsync: false, clock });
@@ -70,16 +70,16 @@ describe('lmdb', () => {
     const { last } = await before.openWriter().append(checked({ topic: 't' }));
     await before.close();
     const after = await open(directory, false);
-    // Almost an hour after it was stored, as far as that log knows.
+    // The log's lag of an hour is added: the event counts as stored an hour later than `begun`.
     expect(await after.positionBefore('t', begun + 3_599_000)).toBe(last.position - 1);
   });
 
-  it('goes to its file for what the tail in memory no longer holds', async () => {
+  it('reads from its file what the tail in memory no longer holds', async () => {
     const log = await open(newDirectory(), false);
     const writer = log.openWriter();
     const body = 'x'.repeat(512 * 1024);
     await writer.append(checked({ topic: 'old', id: 'first' }, { topic: 'old', id: 'second' }));
-    // 40 MiB, and the tail holds 32; one run of three events stands where it begins.
+    // These are 40 MiB, of which the tail holds 32; the tail's oldest events are a part of a run of three.
     for (let i = 0; i < 40; i++) {
       const small = (n: number) => ({ topic: 'big', id: `${i}-${n}` });
       await writer.append(checked(small(0), { ...small(1), body }, { ...small(2), body }));
@@ -112,7 +112,7 @@ describe('lmdb', () => {
       }
       const next = (await log.openWriter().append(checked({ topic: 't' }))).last;
       expect(next.position).toBe(last.position + 1);
-      // The opening is an epoch of its own: only that could tell it from one of a copy.
+      // Each opening begins an epoch, because nothing else would tell this log from a copy that was opened as well.
       expect(next.epoch).not.toBe(last.epoch);
       expect([log.locate(last), log.locate(next)]).toEqual(['in-log', 'in-log']);
     },
@@ -155,11 +155,11 @@ describe('lmdb', () => {
         expect(log.cursorAt(position).epoch).toBe(last.epoch);
         expect(log.locate({ epoch: last.epoch, position })).toBe('in-log');
       }
-      // The old epoch never wrote these, as far as this log knows; nor the new one those before it.
+      // As far as this log knows, the old epoch wrote no event from here on, and the new one wrote none before.
       expect(log.locate({ epoch: last.epoch, position: fresh.position })).toBe('other-epoch');
       expect(log.locate({ epoch: fresh.epoch, position: fresh.position + 1 })).toBe('ahead');
 
-      // A clean stop keeps both.
+      // After a clean stop, the cursors of both epochs are good.
       await close(log);
       const again = await open(directory, fsync);
       expect(again.cursorAt(again.head)).toEqual(fresh);
@@ -172,7 +172,7 @@ describe('lmdb', () => {
     const last = await killedAfter(directory, false);
     const log = await open(directory, false);
     const fresh = (await log.openWriter().append(checked({ topic: 't' }))).last;
-    // This log never gave it out: another copy may have, for another event.
+    // This log never gave out this cursor. A copy of the log may have, for another event.
     expect(log.locate({ epoch: fresh.epoch, position: last.position })).toBe('other-epoch');
   });
 
@@ -196,7 +196,7 @@ describe('lmdb', () => {
     expect(copied.locate(onlyHere)).toBe('other-epoch');
     expect(log.locate(onlyThere)).toBe('other-epoch');
 
-    // Once is enough: the copy is now a log of its own.
+    // Opened again, the copy keeps its own cursors.
     await close(copied);
     const again = await open(copy, true);
     expect(again.cursorAt(again.head)).toEqual(onlyThere);
@@ -216,7 +216,7 @@ describe('lmdb', () => {
     log = await open(directory, true);
     const lost = await append(log, 'lost');
     await close(log);
-    writeFileSync(file, readFileSync(backup)); // the same file, as far as the file system can tell
+    writeFileSync(file, readFileSync(backup)); // to the file system, it is the same file
 
     log = await open(directory, true);
     expect([log.locate(kept), log.locate(lost)]).toEqual(['in-log', 'other-epoch']);
@@ -225,7 +225,7 @@ describe('lmdb', () => {
     expect([log.locate(lost), log.locate(fresh)]).toEqual(['other-epoch', 'in-log']);
   });
 
-  it('a log of an earlier version, whose runs are whole, is read, goes on, and is cut by retention', async () => {
+  it('reads a log of format 1, whose runs are not cut into pieces, appends to it, and removes from it', async () => {
     const directory = newDirectory();
     const before = await open(directory, true);
     const bodies = [10, 9_000, 30_000, 4_000].map((size, i) => String(i).repeat(size));
@@ -257,7 +257,7 @@ describe('lmdb', () => {
   });
 });
 
-/** Makes a log what an earlier version would have written. */
+/** Turns a log into one of format 1: puts the pieces of each run together. */
 async function makeRunsWhole(path: string): Promise<void> {
   const root = openLmdb({ path, maxDbs: 8 });
   const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const;

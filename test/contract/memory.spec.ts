@@ -3,7 +3,7 @@ import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { eventRepositoryContract } from './event-repository.js';
 import { testClock } from './test-clock.js';
 
-// Nothing makes a write to memory fail; promise 5 is the append queue's, tested in test/repository.
+// Writes to memory can't be made to fail. Promise 5 is kept by the append queue, which test/repository tests.
 eventRepositoryContract(
   'memory',
   () => new EventLog(new MemoryEngine(), { clock: testClock(() => Date.now()) }),

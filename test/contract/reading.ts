@@ -2,7 +2,7 @@ import type { EventRepository } from '../../src/repository/event-repository.js';
 import { formatCursor, parseCursor, type Position } from '../../src/wire/cursor.js';
 import { eventsIn } from '../wire/events.js';
 
-/** An event as some reader saw it. */
+/** An event as a reader saw it. */
 export interface Seen {
   readonly id: string;
   readonly position: Position;
@@ -10,7 +10,10 @@ export interface Seen {
   readonly body: string;
 }
 
-/** The next events of a topic, if there are any, with everything checked that holds for any batch. */
+/**
+ * Reads the next batch of a topic, and throws if it breaks what holds for every batch: it is not empty, it is durable, its
+ * positions rise, and its cursors, count and last position are right.
+ */
 export async function next(
   repository: EventRepository,
   topic: string,
@@ -41,7 +44,7 @@ export async function next(
   return events;
 }
 
-/** All events of a topic after a position, read as a watch reads them. */
+/** Reads all events of a topic after a position, batch after batch as a watch does. */
 export async function readAll(
   repository: EventRepository,
   topic: string,
@@ -56,7 +59,7 @@ export async function readAll(
   }
 }
 
-/** Rings for each topic of each commit, as the service's bell does. */
+/** Wakes the readers of each topic of each commit, as the service's bell does. */
 export class Bell {
   private waiting: { topic: string; wake: () => void }[] = [];
 

@@ -41,10 +41,10 @@ interface Counted {
   getKeysCount(): number;
 }
 
-/** What a log keeps its runs in. */
+/** Returns the engine of a log, which is private. */
 const engineOf = (log: EventRepository) => (log as unknown as { engine: unknown }).engine;
 
-/** The ids of a topic's events after its floor, which must be all that is held, in order. */
+/** Returns the ids of a topic's events after its floor, in order. */
 async function held(log: EventRepository, topic: string): Promise<string[]> {
   const ids: string[] = [];
   let position = await log.floor(topic);
@@ -73,7 +73,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     return { log, append, close, directory };
   }
 
-  it('keeps everything where nothing else is asked for', async () => {
+  it('keeps everything without limits', async () => {
     const { log, append } = await open({});
     for (let i = 0; i < 50; i++) {
       await append('t', String(i), 1000);
@@ -83,7 +83,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(await log.floor('t')).toBe(0);
   });
 
-  it('removes by age, from the old end, and says so in the floor', async () => {
+  it('removes events by age, from the old end, and moves the floor', async () => {
     const { log, append } = await open({ maxAge: 1_000 });
     const positions: number[] = [];
     for (let i = 0; i < 10; i++) {
@@ -97,20 +97,20 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(await log.floor('u')).toBe(0);
   });
 
-  it('removes by age where nothing comes in', async () => {
+  it('removes events by age although no new ones come', async () => {
     const { log, append } = await open({ maxAge: 1_000 });
     const { last } = await append('t', 'a');
     now += 1_100;
     await eventually(async () => expect(await log.floor('t')).toBe(last.position));
     expect(await held(log, 't')).toEqual([]);
-    // Positions go on, and the topic goes on.
+    // The topic can be written again, at higher positions.
     const next = await append('t', 'b');
     expect(next.last.position).toBeGreaterThan(last.position);
     expect(await held(log, 't')).toEqual(['b']);
     expect(await log.positionBeforeLast('t', 5)).toBe(last.position);
   });
 
-  it('removes by bytes, over all topics', async () => {
+  it('removes the oldest events of all topics over a limit of bytes', async () => {
     const { log, append } = await open({ maxBytes: 20_000 });
     for (let i = 0; i < 60; i++) await append(`t${i % 3}`, String(i), 1000);
     const all = [
@@ -120,12 +120,12 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     ];
     expect(all.length).toBeGreaterThanOrEqual(17);
     expect(all.length).toBeLessThanOrEqual(20);
-    // The newest, without a gap.
+    // Those that stay are the newest, without a gap.
     const numbers = all.map(Number).toSorted((a, b) => a - b);
     expect(numbers).toEqual(Array.from({ length: all.length }, (_, i) => 60 - all.length + i));
   });
 
-  it('removes by bytes of a topic, and leaves others alone', async () => {
+  it('removes events of a topic over its limit of bytes, and none of other topics', async () => {
     const { log, append } = await open({ topicMaxBytes: 10_000 });
     await append('small', 'a', 1000);
     for (let i = 0; i < 40; i++) await append('big', String(i), 1000);
@@ -137,7 +137,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(await held(log, 'huge')).toEqual(['only']);
   });
 
-  it('makes room under a quota for what it removes of a topic', async () => {
+  it('frees quota by what it removes of a topic', async () => {
     const { log, append } = await open({ topicMaxBytes: 4_000, quotaBytes: 7_000 });
     for (let i = 0; i < 10; i++) await append('t', String(i), 2_900);
     expect((await held(log, 't')).at(-1)).toBe('9');
@@ -145,9 +145,9 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(await held(log, 'u')).toEqual([]);
   });
 
-  it('goes on removing by age where topics have lost theirs before', async () => {
+  it('removes events by age also where the limit of a topic has emptied older commits', async () => {
     const { log, append } = await open({ maxAge: 1_000, topicMaxBytes: 3_000 });
-    // Of 'big' all old ones go with its own limit, long before they are too old; so whole commits hold nothing.
+    // The topic's limit removes the old events of 'big' long before they are too old, so that whole commits are empty.
     for (let i = 0; i < 20; i++) await append('big', String(i), 1000);
     now += 990;
     await append('big', 'a', 4000);
@@ -162,7 +162,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(await held(log, 'another')).toEqual(['d', 'e']);
   });
 
-  it('does not store an event again that was removed, while its id is remembered', async () => {
+  it('does not store a removed event again while its id is remembered', async () => {
     const dedup = { ids: 100, milliseconds: 60_000 };
     const limits = { ...KEEP_ALL, maxAge: 1_000 };
     const directory = temporaryDirectory();
@@ -202,7 +202,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(store?.ids.db.getKeysCount() ?? 0).toBeLessThan(150);
   });
 
-  it('never reads past what was removed as if nothing had been there', async () => {
+  it('refuses to read from before the removed events, or still reads them, and never skips them', async () => {
     const { log, append } = await open({ maxAge: 1_000 });
     const [first, second] = [await append('t', 'a'), await append('t', 'b')];
     now += 1_100;
@@ -211,7 +211,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     const floor = await log.floor('t');
     expect(floor).toBe(second.last.position);
     for (const before of [0, first.last.position - 1, floor - 1]) {
-      // What is still in memory may be read on, if it is complete; else it must be refused.
+      // Removed events that are still in memory may be read if none is missing; else, the read must be refused.
       try {
         const batch = await log.read('t', before, 1);
         expect(eventsIn(batch!.bytes)[0].id).toBe(before < first.last.position ? 'a' : 'b');
@@ -225,7 +225,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
 
   if (engine === 'memory') return;
 
-  it('removes what is over a new limit of a topic that gets nothing any more, of every topic', async () => {
+  it('applies a new limit to every topic, also to those that get no new events', async () => {
     const before = await open({});
     const topics = Array.from({ length: 100 }, (_, i) => `quiet.${i}`);
     for (const topic of topics)
@@ -237,7 +237,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     for (const topic of topics) expect(await held(log, topic)).toEqual(['3', '4']);
   });
 
-  it('removes as much as comes in, whatever the sizes, and many runs of a topic together', async () => {
+  it('removes as much as comes in, whatever the sizes, and many runs of a topic at once', async () => {
     const maxBytes = 2_000_000;
     const { log, append } = await open({ maxBytes });
     const topics = Array.from({ length: 5 }, (_, i) => `t${i}`);
@@ -253,7 +253,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     let removals = 0;
     let floors = '';
     for (let i = 0; i < 2_400; i++) {
-      // Small ones first, so that what is removed is many runs for each that comes in.
+      // Small events come first, so that later each large one makes many small runs go.
       await append(topics[i % 5], String(i), i < 1_600 ? 1_000 : 20_000);
       const moved = (await Promise.all(topics.map((topic) => log.floor(topic)))).join();
       if (moved !== floors) removals++;
@@ -264,7 +264,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(removals).toBeLessThan(500);
   });
 
-  it('keeps a note of a commit, and its ids, no longer than its events, whichever limit takes them', async () => {
+  it('keeps the note and the ids of a commit no longer than its events, whichever limit removes these', async () => {
     const limits = { ...KEEP_ALL, topicMaxBytes: 10_000, maxBytes: 1e9 };
     const dedup = { ids: 50, milliseconds: 1_000 };
     for (const [retention, hasIds] of [
@@ -276,7 +276,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
       onTestFinished(() => log.close());
       const append = (topic: string, id: string) =>
         log.openWriter().append(checked({ topic, id, body: 'x'.repeat(1_000) }));
-      // The oldest commit stays for ever, and holds up no other.
+      // The oldest commit stays, and must not keep the notes of later ones.
       await append('small', 'a');
       for (let i = 0; i < 1_000; i++) {
         await append('big', hasIds ? String(i) : '');
@@ -290,7 +290,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     }
   });
 
-  it('removes thousands of runs within seconds where nothing comes in any more', async () => {
+  it('removes thousands of runs within seconds although no new events come', async () => {
     const { log, append } = await open({ maxAge: 1_000 });
     const topics = Array.from({ length: 2_000 }, (_, i) => ({ topic: `t${i}`, id: '' }));
     for (let i = 0; i < 3; i++) await log.openWriter().append(checked(...topics));
@@ -304,7 +304,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
   it('makes large events wait until many small ones have made room for them', async () => {
     const maxBytes = 16 * 2 ** 20;
     const { log } = await open({ maxBytes });
-    // A run each, because each comes in alone.
+    // Each event becomes a run of its own, because it is alone in its topic.
     const small = Array.from({ length: 5_000 }, (_, i) => ({
       topic: `t${i}`,
       id: '',
@@ -318,13 +318,13 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     for (let i = 0; i < 40; i++) {
       const four = Array.from({ length: 4 }, () => ({ ...large, id: '' }));
       await log.openWriter().append(checked(...four));
-      // The slack, what is owed at most, and what came.
+      // The limit with its slack of 1/64, the largest backlog of removals, and the append itself.
       const most = maxBytes * (1 + 1 / 64) + 4 * 2 ** 20 + 4 * 2 ** 20;
       expect(sizes.heldBytes).toBeLessThan(most);
     }
   });
 
-  it('holds its floors and sizes across a restart, and goes on from there', async () => {
+  it('keeps its floors and sizes across a restart', async () => {
     const before = await open({ maxBytes: 20_000 });
     for (let i = 0; i < 40; i++) await before.append('t', String(i), 1000);
     const floor = await before.log.floor('t');
@@ -341,7 +341,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(later.at(-1)).toBe('59');
   });
 
-  it('does what a log without it holds, less the old end, whatever was stored and removed when', () =>
+  it('leaves exactly the events after the floor of each topic, whatever is stored and removed when', () =>
     fc.assert(
       fc.asyncProperty(
         fc.array(

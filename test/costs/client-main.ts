@@ -20,7 +20,7 @@ const methods = {
     read = Promise.all(calls.map((call) => call.has(events)));
   },
 
-  /** In writes of so many events. */
+  /** Uploads `events` events in one call, `batch` of them in each write. */
   async upload(topic: string, events: number, batch: number): Promise<void> {
     const maker = new EventMaker(topic, made);
     made += events;
@@ -29,7 +29,7 @@ const methods = {
     await call.end();
   },
 
-  /** Each in an upload of its own, one after the other. */
+  /** Uploads each event in a call of its own, one after the other. */
   async uploadEach(topic: string, events: number): Promise<void> {
     for (let i = 0; i < events; i++) await methods.upload(topic, 1, 1);
   },

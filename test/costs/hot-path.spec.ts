@@ -4,7 +4,7 @@ import { runService } from '../support/service.js';
 import type { ClientMethods } from './client-main.js';
 import { type Cost, costOf } from './meter.js';
 
-/** Bytes of an event as it is sent, and about as it is stored. */
+/** The size of an event as the client sends it. The stored event is a little larger. */
 const EVENT_BYTES = 150;
 const EVENTS = 20_000;
 
@@ -12,7 +12,7 @@ let client: Child<ClientMethods>;
 beforeEach(() => (client = new Child<ClientMethods>(new URL('client-main.ts', import.meta.url))));
 afterEach(() => client.kill());
 
-const per = (events: number, { writes, copied, allocated }: Cost): Cost => ({
+const costPerEvent = (events: number, { writes, copied, allocated }: Cost): Cost => ({
   writes: writes / events,
   copied: copied / events,
   allocated: allocated / events,
@@ -27,21 +27,21 @@ function expectWithin(what: string, cost: Cost, limit: Cost): void {
   expect(cost.allocated).toBeLessThan(limit.allocated);
 }
 
-// The limits are some two times what it costs today: they are for jumps, such as a message or an object an event.
+// The limits are about twice today's costs. They catch jumps, such as one more message or object for each event.
 describe('the hot path', () => {
-  test('of an event that is uploaded in batches has two copies and few objects of its own', async () => {
+  test('copies an event that is uploaded in a batch twice, and makes few objects for it', async () => {
     const { grpcAddress } = await runService();
     await client.call('connect', grpcAddress);
     await client.call('upload', 'warm.up', EVENTS, 200);
     const cost = await costOf(() => client.call('upload', 'costs', EVENTS, 200));
-    expectWithin('an event uploaded', per(EVENTS, cost), {
+    expectWithin('an event uploaded', costPerEvent(EVENTS, cost), {
       writes: 0.01,
       copied: 4 * EVENT_BYTES,
       allocated: 400,
     });
   });
 
-  test('of an event that is delivered shares its write, its bytes and its objects with others', async () => {
+  test('delivers many events with one write, without copies or objects of their own', async () => {
     const watches = 50;
     const { grpcAddress } = await runService();
     await client.call('connect', grpcAddress);
@@ -57,14 +57,14 @@ describe('the hot path', () => {
       copied: all.copied - alone.copied,
       allocated: all.allocated - alone.allocated,
     };
-    expectWithin('an event delivered', per(EVENTS * watches, delivering), {
+    expectWithin('an event delivered', costPerEvent(EVENTS * watches, delivering), {
       writes: 0.01,
       copied: EVENT_BYTES / 10,
       allocated: 30,
     });
   });
 
-  test('of an event that comes alone has a write and few objects for each watch, and no promise', async () => {
+  test('delivers an event that comes alone with one write and few objects for each watch, and no promise', async () => {
     const watches = 200;
     const events = 100;
     const { grpcAddress } = await runService();
@@ -84,7 +84,7 @@ describe('the hot path', () => {
       copied: all.copied - alone.copied - opening.copied,
       allocated: all.allocated - alone.allocated - opening.allocated,
     };
-    expectWithin('an event delivered alone', per(events * watches, delivering), {
+    expectWithin('an event delivered alone', costPerEvent(events * watches, delivering), {
       writes: 1.1,
       copied: EVENT_BYTES / 10,
       allocated: 1_000,

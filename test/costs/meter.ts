@@ -3,18 +3,21 @@ import { connect, createServer, type ServerHttp2Stream } from 'node:http2';
 import { Session } from 'node:inspector/promises';
 import type { AddressInfo } from 'node:net';
 
-/** What a piece of work took of this process, by counting. */
+/** The costs of a piece of work in this process, counted and not timed. */
 export interface Cost {
   /** Writes to HTTP/2 streams of the server. */
   readonly writes: number;
-  /** Bytes that buffers were copied to, by JavaScript. */
+  /** Bytes that JavaScript copied from buffer to buffer. */
   readonly copied: number;
-  /** Bytes of objects, of which each was made once, however soon it was gone. */
+  /** Bytes of all new objects, including those that were collected soon. A sampling profiler estimates them. */
   readonly allocated: number;
 }
 
-/** What the bytes of all HTTP/2 streams are written with, under their Writable: node does not export it. */
-async function writers(): Promise<object> {
+/**
+ * Returns the prototype of node's HTTP/2 stream handles, whose writeBuffer and writev write the bytes of all streams.
+ * Node does not export it, so it is taken from a stream.
+ */
+async function handlePrototype(): Promise<object> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const client = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -30,7 +33,7 @@ async function writers(): Promise<object> {
   return found;
 }
 
-/** Runs some work twice, to count and to see what it allocates. Time is not looked at. */
+/** Runs the work twice: once to count writes and copies, once to measure what it allocates. */
 export async function costOf(work: () => Promise<unknown>): Promise<Cost> {
   return { ...(await counted(work)), allocated: await allocatedBy(work) };
 }
@@ -38,7 +41,7 @@ export async function costOf(work: () => Promise<unknown>): Promise<Cost> {
 async function counted(work: () => Promise<unknown>): Promise<Pick<Cost, 'writes' | 'copied'>> {
   let writes = 0;
   let copied = 0;
-  const handle = await writers();
+  const handle = await handlePrototype();
   const { copy } = unbound(Buffer.prototype);
   const { concat } = unbound(Buffer);
   const { set } = unbound(Uint8Array.prototype);
@@ -93,7 +96,11 @@ type Functions = Readonly<Record<string, Function>>;
 
 const unbound = (object: object): Functions => object as Functions;
 
-/** @returns what puts back what was there */
+/**
+ * Replaces a property of an object.
+ *
+ * @returns a function that restores the property
+ */
 function replace(object: object, name: string, by: Function): () => void {
   const before = Object.getOwnPropertyDescriptor(object, name);
   Object.defineProperty(object, name, { value: by, configurable: true, writable: true });

@@ -31,7 +31,7 @@ describe('Chat', () => {
     );
   });
 
-  test('of a message that is none ends with its status', async () => {
+  test('ends with INVALID_ARGUMENT at bytes that are no message', async () => {
     const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
     for (const bad of [
       Buffer.from([0x12, 0x02, 0xff, 0xff]),
@@ -46,23 +46,23 @@ describe('Chat', () => {
   });
 });
 
-/** A member of a room, and what it hears. */
+/** Joins a room, and collects the texts that the other members send to it. */
 async function enter(client: FeedClient, room: string) {
   const call = client.Chat();
-  const heard: string[] = [];
+  const received: string[] = [];
   const ended = new Promise<StatusObject>((resolve) => call.on('status', resolve));
   call.on('error', () => {});
-  call.on('data', ({ text }: ChatMessage) => heard.push(text));
+  call.on('data', ({ text }: ChatMessage) => received.push(text));
   call.write({ room });
-  // An echo comes only after the message before it was taken.
+  // The echo comes only after the server has taken the message before it.
   call.write({ text: 'in?' });
-  await until(() => heard.length === 1, 'the echo');
-  heard.length = 0;
-  return { call, heard, ended, say: (text: string) => call.write({ from: 'me', room, text }) };
+  await until(() => received.length === 1, 'the echo');
+  received.length = 0;
+  return { call, received, ended, send: (text: string) => call.write({ from: 'me', room, text }) };
 }
 
 describe('Chat rooms', () => {
-  test('who is reset while its answers wait leaves nothing behind (node waits for them to be read)', async () => {
+  test('a chat that its client resets while answers wait is released at once, though node waits until they are read', async () => {
     const { grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
     const raw = await RawClient.connect(grpcAddress);
     const call = raw.open('Chat'); // never reads
@@ -75,7 +75,7 @@ describe('Chat rooms', () => {
     raw.close();
   });
 
-  test('answers what came before a bad message', async () => {
+  test('a chat answers the messages before a bad one', async () => {
     const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
     const raw = await RawClient.connect(grpcAddress);
     const call = raw.open('Chat');
@@ -86,12 +86,12 @@ describe('Chat rooms', () => {
       Buffer.concat([good, good, frame(codec.chatMessage.serialize({ room: 'a b', text: 'c' }))]),
     );
     expect((await call.trailers)?.['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
-    await call.closed; // and all is read
+    await call.closed; // by now, all answers are read
     expect(answered).toBe(2 * 22);
     raw.close();
   });
 
-  test('a message goes to every other member, whole, and to nobody else', async () => {
+  test('a message goes to every other member, with all its fields, and to nobody else', async () => {
     const { client } = await runService({ FEED_ENGINE: 'memory' });
     const [a, b, c, other] = await Promise.all([
       enter(client, 'lobby'),
@@ -100,70 +100,78 @@ describe('Chat rooms', () => {
       enter(client, 'elsewhere'),
     ]);
     const whole = new Promise((resolve) => b.call.once('data', resolve));
-    a.say('hello');
+    a.send('hello');
     expect(await whole).toEqual({ from: 'me', text: 'hello', room: 'lobby' });
-    await until(() => c.heard.length === 1, 'c to hear');
-    await sleep(50); // for what nobody should hear
-    expect([a.heard, b.heard, c.heard, other.heard]).toEqual([[], ['hello'], ['hello'], []]);
+    await until(() => c.received.length === 1, 'c to receive it');
+    await sleep(50); // time for messages that must not come
+    expect([a.received, b.received, c.received, other.received]).toEqual([
+      [],
+      ['hello'],
+      ['hello'],
+      [],
+    ]);
     for (const { call } of [a, b, c, other]) call.cancel();
   });
 
-  test('all hear one order', async () => {
+  test('all members receive the messages in one order', async () => {
     const { client, grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
     const second = connect(grpcAddress);
-    const listeners = await Promise.all([
+    const receivers = await Promise.all([
       enter(client, 'lobby'),
       enter(second, 'lobby'),
       enter(client, 'lobby'),
     ]);
-    const speakers = await Promise.all([enter(client, 'lobby'), enter(second, 'lobby')]);
+    const senders = await Promise.all([enter(client, 'lobby'), enter(second, 'lobby')]);
     for (let i = 0; i < 300; i++) {
-      speakers[0].say(`0-${i}`);
-      speakers[1].say(`1-${i}`);
+      senders[0].send(`0-${i}`);
+      senders[1].send(`1-${i}`);
       if (i % 20 === 0) await sleep(1);
     }
-    await until(() => listeners.every(({ heard }) => heard.length === 600), 'all to hear all');
-    expect(listeners[1].heard).toEqual(listeners[0].heard);
-    expect(listeners[2].heard).toEqual(listeners[0].heard);
-    for (const speaker of ['0', '1']) {
-      const theirs = listeners[0].heard.filter((text) => text.startsWith(speaker));
-      expect(theirs).toEqual(Array.from({ length: 300 }, (_, i) => `${speaker}-${i}`));
+    await until(
+      () => receivers.every(({ received }) => received.length === 600),
+      'all to receive all',
+    );
+    expect(receivers[1].received).toEqual(receivers[0].received);
+    expect(receivers[2].received).toEqual(receivers[0].received);
+    for (const sender of ['0', '1']) {
+      const theirs = receivers[0].received.filter((text) => text.startsWith(sender));
+      expect(theirs).toEqual(Array.from({ length: 300 }, (_, i) => `${sender}-${i}`));
     }
-    for (const { call } of [...listeners, ...speakers]) call.cancel();
+    for (const { call } of [...receivers, ...senders]) call.cancel();
     second.close();
   });
 
-  test('who half-closes leaves, gets what was waiting, and ends OK', async () => {
+  test('a member that half-closes leaves the room, gets what was waiting for it, and ends with OK', async () => {
     const { client, app } = await runService({ FEED_ENGINE: 'memory' });
     const [a, b] = [await enter(client, 'lobby'), await enter(client, 'lobby')];
-    a.say('one');
-    await until(() => b.heard.length === 1, 'the first');
+    a.send('one');
+    await until(() => b.received.length === 1, 'the first');
     b.call.end();
     expect((await b.ended).code).toBe(status.OK);
     expect(app.get(Rooms).seats).toBe(1);
-    a.say('two');
-    await sleep(50); // for what it should not hear
-    expect(b.heard).toEqual(['one']);
+    a.send('two');
+    await sleep(50); // time for a message that must not come
+    expect(b.received).toEqual(['one']);
     a.call.cancel();
     await until(() => app.get(Rooms).seats === 0, 'an empty room');
   });
 
-  test('a member that does not read is ended with TOO_SLOW; the others hear everything', async () => {
+  test('a member that does not read is ended with TOO_SLOW; the others receive everything', async () => {
     const { client, grpcAddress, log, app } = await runService({ FEED_ENGINE: 'memory' });
-    const [speaker, listener] = [await enter(client, 'lobby'), await enter(client, 'lobby')];
+    const [sender, receiver] = [await enter(client, 'lobby'), await enter(client, 'lobby')];
     const raw = await RawClient.connect(grpcAddress);
     const stalled = raw.open('Chat');
     stalled.send(codec.chatMessage.serialize({ room: 'lobby' }));
     await until(() => app.get(Rooms).seats === 3, 'three members');
     const text = 'x'.repeat(2000);
     for (let i = 0; i < 2000; i++) {
-      if (!speaker.call.write({ room: 'lobby', text: `${i} ${text}` })) {
-        await new Promise((resolve) => speaker.call.once('drain', resolve));
+      if (!sender.call.write({ room: 'lobby', text: `${i} ${text}` })) {
+        await new Promise((resolve) => sender.call.once('drain', resolve));
       }
     }
     await until(
-      () => listener.heard.length === 2000,
-      () => `the listener to hear all: it has heard ${listener.heard.length}`,
+      () => receiver.received.length === 2000,
+      () => `the receiver to receive all: it has received ${receiver.received.length}`,
     );
     await until(
       () => log.some(({ reason }) => reason === 'TOO_SLOW'),
@@ -172,76 +180,76 @@ describe('Chat rooms', () => {
     expect(app.get(Rooms).seats).toBe(2);
     await within(stalled.closed, 'a reset');
     expect(stalled.stream.rstCode).toBe(11); // ENHANCE_YOUR_CALM, which clients take for RESOURCE_EXHAUSTED
-    speaker.call.cancel();
-    listener.call.cancel();
+    sender.call.cancel();
+    receiver.call.cancel();
     raw.close();
   });
 
-  test('twenty that speak in the same instant end nobody who reads', async () => {
+  test('twenty members that send at the same moment do not make a member that reads TOO_SLOW', async () => {
     const { client, grpcAddress, log, app } = await runService({ FEED_ENGINE: 'memory' });
-    const listener = await enter(client, 'lobby');
+    const receiver = await enter(client, 'lobby');
     const raws = await Promise.all(
       Array.from({ length: 20 }, () => RawClient.connect(grpcAddress)),
     );
-    const speakers = raws.map((raw) => raw.open('Chat').drop());
-    for (const speaker of speakers) speaker.send(codec.chatMessage.serialize({ room: 'lobby' }));
+    const senders = raws.map((raw) => raw.open('Chat').drop());
+    for (const sender of senders) sender.send(codec.chatMessage.serialize({ room: 'lobby' }));
     await until(() => app.get(Rooms).seats === 21, 'all members');
     const message = frame(codec.chatMessage.serialize({ room: 'lobby', text: 'me first' }));
     const messages = Buffer.concat(Array.from({ length: 32 }, () => message));
-    for (const { stream } of speakers) stream.write(messages);
-    await until(() => listener.heard.length === 20 * 32, 'all to be heard');
+    for (const { stream } of senders) stream.write(messages);
+    await until(() => receiver.received.length === 20 * 32, 'all to be received');
     expect(log.filter(({ reason }) => reason === 'TOO_SLOW')).toEqual([]);
     expect(app.get(Rooms).seats).toBe(21);
-    listener.call.cancel();
+    receiver.call.cancel();
     for (const raw of raws) raw.close();
   });
 
-  test('a slow member that reads on learns that it was TOO_SLOW, behind what it was sent; nobody waited for it', async () => {
+  test('a slow member that reads on gets TOO_SLOW after the messages that it was sent; nobody waited for it', async () => {
     const { client, grpcAddress, log, app } = await runService({ FEED_ENGINE: 'memory' });
     const other = connect(grpcAddress);
-    const [speaker, listener, slow] = await Promise.all([
+    const [sender, receiver, slow] = await Promise.all([
       enter(client, 'lobby'),
       enter(client, 'lobby'),
       enter(other, 'lobby'),
     ]);
     slow.call.pause();
-    const said = Array.from({ length: 600 }, (_, i) => `${i} ${'x'.repeat(2000)}`);
-    for (const text of said) speaker.say(text);
+    const sent = Array.from({ length: 600 }, (_, i) => `${i} ${'x'.repeat(2000)}`);
+    for (const text of sent) sender.send(text);
     await until(() => log.some(({ reason }) => reason === 'TOO_SLOW'), 'the end of the slow one');
     expect(app.get(Rooms).seats).toBe(2);
-    await until(() => listener.heard.length === said.length, 'the listener to hear all');
-    expect(listener.heard).toEqual(said);
+    await until(() => receiver.received.length === sent.length, 'the receiver to receive all');
+    expect(receiver.received).toEqual(sent);
     slow.call.resume();
     const { code, metadata } = await slow.ended;
     expect(code).toBe(status.RESOURCE_EXHAUSTED);
     expect(errorInfo(metadata)?.reason).toBe('TOO_SLOW');
-    expect(slow.heard.length).toBeLessThan(said.length);
-    expect(slow.heard).toEqual(said.slice(0, slow.heard.length));
-    for (const { call } of [speaker, listener]) call.cancel();
+    expect(slow.received.length).toBeLessThan(sent.length);
+    expect(slow.received).toEqual(sent.slice(0, slow.received.length));
+    for (const { call } of [sender, receiver]) call.cancel();
     other.close();
   });
 
-  test('who half-closes leaves every room at once, also while it reads nothing, and gets what was waiting once it reads', async () => {
+  test('a member that half-closes while it reads nothing leaves every room at once, and gets what was waiting once it reads', async () => {
     const { client, grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
     const other = connect(grpcAddress);
-    const [speaker, leaving] = [await enter(client, 'lobby'), await enter(other, 'lobby')];
+    const [sender, leaving] = [await enter(client, 'lobby'), await enter(other, 'lobby')];
     leaving.call.write({ room: 'hall' });
     await until(() => app.get(Rooms).seats === 3, 'two rooms');
     leaving.call.pause();
-    // More than the client's window takes, and less than is too much.
-    const said = Array.from({ length: 120 }, (_, i) => `${i} ${'x'.repeat(2000)}`);
-    for (const text of said) speaker.say(text);
-    speaker.call.write({ text: 'said?' });
-    await until(() => speaker.heard.length === 1, 'the echo');
+    // This is more than the client's receive window takes, and less than makes a member TOO_SLOW.
+    const sent = Array.from({ length: 120 }, (_, i) => `${i} ${'x'.repeat(2000)}`);
+    for (const text of sent) sender.send(text);
+    sender.call.write({ text: 'sent?' });
+    await until(() => sender.received.length === 1, 'the echo');
     leaving.call.end();
-    await until(() => app.get(Rooms).seats === 1, 'the speaker alone');
-    speaker.say('too late');
-    speaker.call.write({ text: 'said?' });
-    await until(() => speaker.heard.length === 2, 'the second echo');
+    await until(() => app.get(Rooms).seats === 1, 'the sender alone');
+    sender.send('too late');
+    sender.call.write({ text: 'sent?' });
+    await until(() => sender.received.length === 2, 'the second echo');
     leaving.call.resume();
     expect((await leaving.ended).code).toBe(status.OK);
-    expect(leaving.heard).toEqual(said);
-    speaker.call.cancel();
+    expect(leaving.received).toEqual(sent);
+    sender.call.cancel();
     other.close();
   });
 
@@ -254,38 +262,38 @@ describe('Chat rooms', () => {
     expect(errorInfo(error.metadata)?.reason).toBe('TOPIC_INVALID');
   });
 
-  test('a thousand members hear two that speak at the same time in one order, each message once', async () => {
+  test('a thousand members receive the messages of two members in one order, each once', async () => {
     const { client, grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
     const second = connect(grpcAddress);
     const members = await Promise.all(
       Array.from({ length: 1000 }, (_, i) => enter(i % 2 === 0 ? client : second, 'lobby')),
     );
-    const [a, b, ...listeners] = members;
-    const said = (speaker: string) => Array.from({ length: 30 }, (_, i) => `${speaker}-${i}`);
+    const [a, b, ...receivers] = members;
+    const sent = (sender: string) => Array.from({ length: 30 }, (_, i) => `${sender}-${i}`);
     for (let i = 0; i < 30; i++) {
-      a.say(said('a')[i]);
-      b.say(said('b')[i]);
+      a.send(sent('a')[i]);
+      b.send(sent('b')[i]);
       if (i % 5 === 0) await sleep(1);
     }
     await until(
       () =>
-        listeners.every(({ heard }) => heard.length >= 60) &&
-        [a, b].every(({ heard }) => heard.length >= 30),
-      'all to hear all',
+        receivers.every(({ received }) => received.length >= 60) &&
+        [a, b].every(({ received }) => received.length >= 30),
+      'all to receive all',
       40_000,
     );
-    const [{ heard }] = listeners;
-    expect(heard.filter((text) => text.startsWith('a'))).toEqual(said('a'));
-    expect(heard.filter((text) => text.startsWith('b'))).toEqual(said('b'));
-    const order = heard.join();
-    expect(listeners.filter((one) => one.heard.join() !== order)).toEqual([]);
-    expect([a.heard, b.heard]).toEqual([said('b'), said('a')]);
+    const [{ received }] = receivers;
+    expect(received.filter((text) => text.startsWith('a'))).toEqual(sent('a'));
+    expect(received.filter((text) => text.startsWith('b'))).toEqual(sent('b'));
+    const order = received.join();
+    expect(receivers.filter((one) => one.received.join() !== order)).toEqual([]);
+    expect([a.received, b.received]).toEqual([sent('b'), sent('a')]);
     for (const { call } of members) call.cancel();
     await until(() => app.get(Rooms).seats === 0, 'an empty room');
     second.close();
   });
 
-  test('one of ten thousand rooms hears each message once, and leaves them all', async () => {
+  test('a member of ten thousand rooms receives each message once, and leaves all rooms when it half-closes', async () => {
     const { client, grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
     const second = connect(grpcAddress);
     const [a, b] = await Promise.all([enter(client, 'room-0'), enter(second, 'room-0')]);
@@ -307,20 +315,20 @@ describe('Chat rooms', () => {
     expect(members()).toBe(0);
     expect(whole.map(({ room }) => room).toSorted()).toEqual(rooms.toSorted());
     expect(whole.filter(({ room, text }) => text !== `in ${room}`)).toEqual([]);
-    expect(b.heard).toEqual([]);
+    expect(b.received).toEqual([]);
     second.close();
   });
 
-  test('who joins the 16,385th room is refused with TOO_MANY_ROOMS, and leaves the others', async () => {
+  test('a chat that joins its 16,385th room is ended with TOO_MANY_ROOMS, and leaves the others', async () => {
     const { client, app } = await runService({ FEED_ENGINE: 'memory' });
-    const { call, ended, heard } = await enter(client, 'room-0');
+    const { call, ended, received } = await enter(client, 'room-0');
     for (let i = 0; i < 16_384; i++) call.write({ room: `room-${i}` });
     call.write({ text: 'all?' });
-    await until(() => heard.length === 1, 'the echo');
+    await until(() => received.length === 1, 'the echo');
     expect(app.get(Rooms).seats).toBe(16_384);
-    call.write({ room: 'room-7', text: 'to nobody' }); // it is there already
+    call.write({ room: 'room-7', text: 'to nobody' }); // a room that it has joined already
     call.write({ text: 'still?' });
-    await until(() => heard.length === 2, 'the second echo');
+    await until(() => received.length === 2, 'the second echo');
     call.write({ room: 'one-more' });
     const { code, metadata } = await ended;
     expect(code).toBe(status.RESOURCE_EXHAUSTED);

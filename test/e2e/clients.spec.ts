@@ -15,7 +15,7 @@ import type { FeedClient } from '../support/client.js';
 import { runService } from '../support/service.js';
 import { until } from '../support/wait.js';
 
-/** A client of any service in a .proto file. */
+/** Makes a client of a service that a .proto file declares. */
 function clientOf<T>(proto: string, service: string, address: string): T {
   const loaded = loadPackageDefinition(loadSync(proto, { includeDirs: [dirname(proto)] }));
   const constructor = service
@@ -84,7 +84,7 @@ describe('health', () => {
 });
 
 describe('reflection', () => {
-  /** buf curl knows the service by reflection alone, as grpcurl does. */
+  /** Runs `buf curl`, which learns the service's methods by reflection alone, as grpcurl does. */
   async function bufCurl(address: string, ...args: string[]): Promise<string> {
     const { stdout } = await promisify(execFile)(
       fileURLToPath(new URL('../../node_modules/.bin/buf', import.meta.url)),

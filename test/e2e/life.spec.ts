@@ -36,7 +36,7 @@ describe('the process', () => {
     expect(output).toContain('FEED_MAX_EVENT_BYTE is not a setting');
   });
 
-  test('does not start on a data directory that another one has, nor on a port', async () => {
+  test('does not start on a data directory or a port that another process has', async () => {
     const directory = temporaryDirectory();
     const first = await ServiceProcess.start({ FEED_DATA_DIR: directory });
     const second = ServiceProcess.spawn({ FEED_DATA_DIR: directory });
@@ -93,7 +93,7 @@ describe('the process', () => {
     }
   });
 
-  test('ends though somebody holds a connection to the HTTP port', async () => {
+  test('ends on SIGTERM although a client keeps a connection to the HTTP port', async () => {
     const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
     const [host, port] = service.httpAddress.split(':');
     const socket = createConnection({ host, port: Number(port) });
@@ -111,7 +111,7 @@ describe('the process', () => {
     expect((await watching).details).toContain('shutting down');
   });
 
-  test('of npm start passes signals on, and leaves nothing behind', async () => {
+  test('npm start passes signals on to the service, and leaves no process behind', async () => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       const service = ServiceProcess.npmStart({ FEED_DATA_DIR: temporaryDirectory() });
       await service.ready();
@@ -133,7 +133,7 @@ describe('the process', () => {
     for (const delay of [20, 60, 120, 250, 400, 600]) {
       const service = ServiceProcess.spawn(settings);
       await sleep(delay);
-      // By the signal itself where it comes before main.ts, which is when depends on the machine.
+      // A signal that comes before main.ts handles signals ends the process itself. How long that is depends on the machine.
       const { code, signal } = await service.kill('SIGTERM');
       expect(signal ?? code).toBeOneOf([0, 'SIGTERM']);
     }
@@ -154,7 +154,7 @@ describe('the process', () => {
     const error = new Promise<{ code: number }>((resolve) => watch.on('error', resolve));
     watch.once('data', () => watch.pause());
     await once(watch, 'data');
-    await sleep(500); // for as much to come as is taken of a client that does not read
+    await sleep(500); // time for the server to send all that it sends to a client that does not read
     expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
     watch.resume();
     watch.on('data', () => {});
@@ -186,9 +186,9 @@ describe('the process', () => {
     client.UploadEvents(() => {}).write(event('b'));
     await take(client, { topic: 'orders', position: 1 }, 2);
     service.process.kill('SIGTERM');
-    service.process.kill('SIGTERM'); // the same once more, as a process group gets it
+    service.process.kill('SIGTERM'); // counts as the same signal, which a process group may get twice
     await until(() => service.output.join('').includes('draining'), 'a service that drains');
-    await sleep(400); // it is not to end by itself, and within 250 ms a signal is the same (signals.ts)
+    await sleep(400); // shows that it does not end by itself; signals within 250 ms count as one (signals.ts)
     expect(service.process.exitCode).toBeNull();
     service.process.kill('SIGTERM');
     // The drain would take a minute.

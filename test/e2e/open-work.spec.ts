@@ -7,10 +7,10 @@ import { eventually, until } from '../support/wait.js';
 
 const NOTHING = { watches: 0, uploads: 0, chats: 0, subscriptions: 0, members: 0 };
 
-test('what is open is counted, and said at debug when it has changed', async () => {
+test('the service counts its open calls and rooms, and logs the counts at debug when they have changed', async () => {
   const { client, app, log } = await runService();
   const work = app.get(OpenWork);
-  const said = () =>
+  const logged = () =>
     log
       .filter(({ context }) => context === 'open')
       .map(({ watches, chats }) => ({ watches, chats }));
@@ -24,15 +24,15 @@ test('what is open is counted, and said at debug when it has changed', async () 
   for (const call of [...watches, chat]) call.on('error', () => {});
   const all = { watches: 3, uploads: 1, chats: 1, subscriptions: 3, members: 2 };
   await eventually(() => expect(work.counts).toEqual(all));
-  await until(() => said().some(({ watches: open }) => open === 3), 'a line');
+  await until(() => logged().some(({ watches: open }) => open === 3), 'a line');
 
   for (const call of [...watches, uploading, chat]) call.cancel();
   await eventually(() => expect(work.counts).toEqual(NOTHING));
   await app.close();
-  expect(said().at(-1)).toEqual({ watches: 0, chats: 0 });
+  expect(logged().at(-1)).toEqual({ watches: 0, chats: 0 });
 });
 
-test('each open call is listed with its method, its client, its topic and what went through', async () => {
+test('each open call is listed with its method, its client, its topic and the number of its events and bytes', async () => {
   const { client, app } = await runService();
   const began = performance.now();
   const calls = app.get(LiveCalls);

@@ -26,14 +26,14 @@ describe.each([
 ])('UploadEvents (%s)', (engine, durability) => {
   const run = (settings = {}) => runService({ FEED_ENGINE: engine, ...settings });
 
-  test('says how many are stored, up to where, and how durably', async () => {
+  test("answers with the number of stored events, the last one's cursor, and how durable they are", async () => {
     const { client } = await run();
     const { result } = await upload(client, [event('a'), event('b'), event('c')]);
     const [, , last] = await take(client, { topic: 'orders', position: 1 }, 3);
     expect(result).toEqual({ received: 3, duplicates: 0, lastCursor: last.cursor, durability });
   });
 
-  test('of nothing is acknowledged', async () => {
+  test('acknowledges an upload of no events', async () => {
     const { client } = await run();
     expect((await upload(client, [])).result).toMatchObject({ received: 0, lastCursor: '' });
   });
@@ -52,7 +52,7 @@ describe.each([
     expect(kept.cursor).not.toBe('not mine');
   });
 
-  test('of several topics keeps the order of each', async () => {
+  test('keeps the order of each topic in an upload to several', async () => {
     const { client } = await run();
     const events = Array.from({ length: 300 }, (_, i) => event(String(i), { topic: `t${i % 3}` }));
     expect((await upload(client, events)).result?.received).toBe(300);
@@ -66,9 +66,9 @@ describe.each([
 
   test.each<[string, Partial<Event>]>([
     ['no topic', { topic: '' }],
-    ['a topic that is none', { topic: 'a..b' }],
+    ['an invalid topic', { topic: 'a..b' }],
     ['a time out of range', { at: { seconds: 1e12, nanos: 0 } }],
-  ])('ends at an event with %s: those before it are stored, and it says so', async (_what, bad) => {
+  ])('ends at an event with %s: those before it are stored, and counted', async (_what, bad) => {
     const { client } = await run();
     const { error } = await upload(client, [event('a'), event('b'), event('bad', bad), event('c')]);
     expect(error?.code).toBe(status.INVALID_ARGUMENT);
@@ -94,7 +94,7 @@ describe.each([
     raw.close();
   });
 
-  test('of bytes that are no event, or cut short, is refused', async () => {
+  test('refuses bytes that are no event, and an event that is cut short', async () => {
     const { grpcAddress, client } = await run();
     for (const bad of [Buffer.from([0xff, 0xff, 0xff]), Buffer.from([0x0a, 0x05])]) {
       const raw = await RawClient.connect(grpcAddress);
@@ -106,7 +106,7 @@ describe.each([
     expect(await take(client, { topic: 'orders', position: 1 }, 2)).toHaveLength(2);
   });
 
-  test('again stores nothing twice, and says so', async () => {
+  test('stores nothing twice when events are uploaded again, and counts them as duplicates', async () => {
     const { client } = await run();
     const events = Array.from({ length: 100 }, (_, i) => event(String(i)));
     const { result } = await upload(client, events.slice(0, 60));
@@ -118,7 +118,7 @@ describe.each([
     expect(seen.map(({ id }) => id)).toEqual(events.map(({ id }) => id));
   });
 
-  test('that is cancelled keeps what was stored, and is not acknowledged', async () => {
+  test('an upload that is cancelled keeps what was stored, and is not acknowledged', async () => {
     const { client, log } = await run();
     let answered: unknown;
     const call = client.UploadEvents((error) => (answered = error));
@@ -138,7 +138,7 @@ describe.each([
     expect(await take(client, { topic: 'orders', position: 1 }, 1)).toHaveLength(1);
   });
 
-  test('at shutdown is told how much is stored', async () => {
+  test('an upload that a shutdown ends is told how many of its events are stored', async () => {
     const { client, app } = await run({ FEED_DRAIN_TIMEOUT: '100ms' });
     const answered = Promise.withResolvers<Awaited<ReturnType<typeof upload>>['error']>();
     const call = client.UploadEvents((error) => answered.resolve(error ?? undefined));
@@ -154,7 +154,7 @@ describe.each([
     });
   });
 
-  test('is seen by watchers only once it is durable, and in order', async () => {
+  test('watchers see the events of an upload in its order, up to its last cursor', async () => {
     const { client } = await run();
     const events = Array.from({ length: 2000 }, (_, i) => event(String(i)));
     const watching = take(client, { topic: 'orders', position: 1 }, 2000);
@@ -166,7 +166,7 @@ describe.each([
   });
 });
 
-test('a corrupt compressed message ends an upload like any bad event, after those before it', async () => {
+test('a message that does not decompress ends an upload as a bad event does: those before it are stored', async () => {
   const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
   const raw = await RawClient.connect(grpcAddress);
   const call = raw.open('UploadEvents', { 'grpc-encoding': 'gzip' }).drop();
@@ -183,7 +183,7 @@ test('a corrupt compressed message ends an upload like any bad event, after thos
 
 const record = (): CallRecord => ({ notes: {}, events: 0, bytes: 0 });
 
-test('an upload ends at the most events that its result can count, and says how many are stored', async () => {
+test('an upload ends at the largest number of events that its result can count, and says how many are stored', async () => {
   const repository = new EventLog(new MemoryEngine());
   async function* frames() {
     yield {
@@ -201,7 +201,7 @@ test('an upload ends at the most events that its result can count, and says how 
 test.each<['refused' | 'storage-full', string]>([
   ['refused', 'INSERT_FAILED'],
   ['storage-full', 'STORAGE_FULL'],
-])('a store that says %s ends an upload with %s', async (reason, expected) => {
+])('a store that fails with %s ends an upload with %s', async (reason, expected) => {
   class FailingEngine extends MemoryEngine {
     override commit(commit: EngineCommit): Promise<void> {
       if (commit.runs.some((run) => run.first > 2))
@@ -215,10 +215,10 @@ test.each<['refused' | 'storage-full', string]>([
     yield { pieces: [eventFrames(event('a'), event('b')).bytes] };
     await more.promise;
     yield { pieces: [eventFrames(event('c')).bytes] };
-    await new Promise(() => {}); // the client sends nothing more, and is told all the same
+    await new Promise(() => {}); // the client sends nothing more, and gets its status all the same
   }
   const stream = frames();
-  // As the transport's: leaving it does not wait for what it waits for.
+  // Like the transport's iterator, this one can be left while its next() still waits.
   const leaving = {
     [Symbol.asyncIterator]: () => ({
       next: () => Promise.race([stream.next(), left.promise]),

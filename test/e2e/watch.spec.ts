@@ -45,7 +45,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     ['START_POSITION_UNSPECIFIED', { position: 0 }],
     ['last: 0', { last: 0 }],
     ['since in the future', { since: { seconds: Math.floor(Date.now() / 1000) + 3600, nanos: 0 } }],
-  ])('with %s sends events stored from now on', async (_what, start) => {
+  ])('a watch with %s sends events stored from now on', async (_what, start) => {
     const { client } = await run();
     await upload(client, numbered(3));
     const watch = await open(client, { topic: 'orders', ...start });
@@ -55,7 +55,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     watch.call.cancel();
   });
 
-  test('from earliest sends all, then what comes', async () => {
+  test('a watch from earliest sends all stored events, then new ones', async () => {
     const { client } = await run();
     await upload(client, numbered(3));
     const watch = await open(client, { topic: 'orders', position: 1 });
@@ -66,7 +66,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     watch.call.cancel();
   });
 
-  test('after a cursor goes on strictly after it, whichever it is', async () => {
+  test('a watch after a cursor goes on strictly after that event, whichever it is', async () => {
     const { client } = await run();
     await upload(client, numbered(10));
     const all = await take(client, { topic: 'orders', position: 1 }, 10);
@@ -77,7 +77,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     }
   });
 
-  test('after a cursor of another topic goes on where that stands', async () => {
+  test('a watch after a cursor of another topic goes on with its own events after that position', async () => {
     const { client } = await run();
     await upload(client, numbered(2));
     const { result } = await upload(client, numbered(1, 'others'));
@@ -86,7 +86,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     expect(ids(events)).toEqual(['2', '3']);
   });
 
-  test('last n sends the newest n stored, or all where there are fewer', async () => {
+  test('a watch with last: n sends the newest n events, or all where there are fewer', async () => {
     const { client } = await run();
     await upload(client, numbered(5));
     await upload(client, numbered(5, 'orders', 5));
@@ -99,7 +99,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     }
   });
 
-  test('since a time sends what was stored at or after it', async () => {
+  test('a watch since a time sends what was stored at or after it', async () => {
     const { client } = await run();
     await upload(client, numbered(3));
     await sleep(20);
@@ -107,11 +107,11 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     await upload(client, numbered(2, 'orders', 3));
     const since = { seconds: Math.floor(now / 1000), nanos: (now % 1000) * 1e6 };
     expect(ids(await take(client, { topic: 'orders', since }, 2))).toEqual(['3', '4']);
-    const long = { seconds: 0, nanos: 0 };
-    expect(await take(client, { topic: 'orders', since: long }, 5)).toHaveLength(5);
+    const year1970 = { seconds: 0, nanos: 0 };
+    expect(await take(client, { topic: 'orders', since: year1970 }, 5)).toHaveLength(5);
   });
 
-  test('has its headers at once: cursors to resume after, head and earliest', async () => {
+  test('a watch has its headers at once: feed-head and feed-earliest, cursors to resume after', async () => {
     const { client } = await run();
     await upload(client, numbered(3));
     const watch = await open(client, { topic: 'orders' });
@@ -124,7 +124,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     expect(await take(client, { topic: 'orders', afterCursor: watch.earliest }, 5)).toHaveLength(5);
   });
 
-  test('of an empty log can be resumed from its headers', async () => {
+  test('a watch of an empty log can be resumed from its headers', async () => {
     const { client } = await run();
     const watch = await open(client, { topic: 'orders' });
     watch.call.cancel();
@@ -134,12 +134,12 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     }
   });
 
-  test('sends heartbeats where asked for: topic and cursor, never past an event not yet sent', async () => {
+  test('a watch sends heartbeats where asked for: topic and cursor, never past an event not yet sent', async () => {
     const { client } = await run();
     await upload(client, numbered(1));
     const watch = await open(client, { topic: 'quiet', heartbeat: { seconds: 1, nanos: 0 } });
     const { result } = await upload(client, numbered(1, 'orders', 1));
-    // Where that took more than a second, there is a heartbeat from before it.
+    // An upload that takes more than a second lets an earlier heartbeat through before this one.
     await eventually(() =>
       expect(watch.events.at(-1)).toEqual({
         id: '',
@@ -158,7 +158,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
       expect(ids(await take(client, { topic: 'quiet', afterCursor: cursor }, 1))).toEqual(['2']);
   });
 
-  test('sends no heartbeat that was not asked for, and none while events come', async () => {
+  test('a watch sends no heartbeat that was not asked for, and none while events come', async () => {
     const { client } = await run();
     const silent = await open(client, { topic: 'orders' });
     // A busy machine may take a second or two for an upload, and then a heartbeat is due within this time.
@@ -207,7 +207,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
       'EPOCH_CHANGED',
       ['earliest', 'head'],
     ],
-  ])('with %s is refused', async (_what, request, code, reason, metadata) => {
+  ])('a watch with %s is refused', async (_what, request, code, reason, metadata) => {
     const { client } = await run();
     const error = await failure(client.Watch({ topic: 'orders', ...request }));
     const info = errorInfo(error.metadata)!;
@@ -219,7 +219,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     expect(Object.keys(info.metadata).toSorted()).toEqual(metadata);
   });
 
-  test('with a cursor ahead of the log is refused, and told the head', async () => {
+  test('a watch with a cursor ahead of the log is refused, and told the head', async () => {
     const { client } = await run();
     const { result } = await upload(client, numbered(1));
     const { epoch } = parseCursor(result!.lastCursor)!;
@@ -232,7 +232,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     });
   });
 
-  test('that retention overtakes is told so, and where it can go on', async () => {
+  test('a watch that retention overtakes is told so, and where it can go on', async () => {
     const { client } = await runService({ FEED_ENGINE: engine, FEED_RETENTION_MAX_BYTES: '1MiB' });
     const body = 'x'.repeat(10_000);
     const bulk = (from: number) => numbered(400, 'orders', from).map((one) => ({ ...one, body }));
@@ -245,7 +245,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
       if (seen.length === 10) slow.pause();
     });
     await until(() => seen.length >= 10, 'the first events');
-    // Past what is held, and past what is kept in memory.
+    // This is more than retention keeps, and more than the tail keeps in memory.
     for (let i = 1; i <= 12; i++) await upload(client, bulk(400 * i));
     slow.resume();
     const error = await ended;
@@ -264,7 +264,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     expect(Number(rest[0].id)).toBeGreaterThan(Number(seen.at(-1)!.id));
   });
 
-  test('is rung for, and does not find its events by the slow poll', async () => {
+  test('the bell wakes a watch, which does not wait for its next poll', async () => {
     const { client } = await run();
     const watch = await open(client, { topic: 'orders' });
     for (let i = 0; i < 3; i++) {
@@ -274,14 +274,14 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
     watch.call.cancel();
   });
 
-  test('that is idle when its deadline passes leaves nothing behind', async () => {
+  test('an idle watch whose deadline passes is released', async () => {
     const { client, app } = await run();
     const call = client.Watch({ topic: 'orders' }, { deadline: Date.now() + 300 });
     expect((await failure(call)).code).toBe(status.DEADLINE_EXCEEDED);
     await until(() => app.get(Watches).open.size === 0, 'its end', 4_000); // the poll comes every 5 s
   });
 
-  test('gives everything up when its client is gone', async () => {
+  test('a watch that its client cancels ends, and is logged as CANCELLED', async () => {
     const { client, log } = await run();
     const watch = await open(client, { topic: 'orders' });
     watch.call.cancel();

@@ -8,10 +8,10 @@ import { within } from '../support/wait.js';
 import { bytesField } from '../wire/events.js';
 
 export type Method = 'Watch' | 'UploadEvents' | 'Chat';
-/** One of something for each method. */
+/** A value for each method. */
 export type Each<T> = Readonly<Record<Method, T>>;
 
-/** The smallest good message of each. */
+/** The smallest valid message of each method. */
 export const GOOD: Each<Buffer> = {
   Watch: bytesField(1, 't'),
   UploadEvents: bytesField(2, 't'),
@@ -26,7 +26,7 @@ export const all = (answer: string): Each<string> => ({
   Chat: answer,
 });
 
-/** How these refuse a first message that is not what it must be. */
+/** The answers with which uploads and chats refuse an invalid first message. */
 export const STREAMS_REFUSE = {
   UploadEvents: 'INVALID_ARGUMENT EVENT_INVALID index=0 received=0',
   Chat: 'INVALID_ARGUMENT MESSAGE_INVALID',
@@ -36,21 +36,21 @@ export const REFUSED: Each<string> = {
   ...STREAMS_REFUSE,
 };
 
-/** A frame with a flag of its own: 1 says that the message is compressed. */
+/** Frames a message with a flag. The flag 1 says that the message is compressed. */
 export function flagged(message: Uint8Array, flag = 1): Buffer {
   const framed = frame(message);
   framed[0] = flag;
   return framed;
 }
 
-/** A client that is gone after the test. */
+/** Connects a client, which is closed after the test. */
 export async function rawClient(address: string): Promise<RawClient> {
   const raw = await RawClient.connect(address);
   onTestFinished(() => raw.close());
   return raw;
 }
 
-/** Sends these bytes as the whole request of a call of each method; says how each was answered. */
+/** Sends bytes as the whole request of a call of each method, and returns the answers. */
 export async function askAll(
   raw: RawClient,
   bytes: (method: Method) => Uint8Array,
@@ -74,8 +74,8 @@ export function ask(
 }
 
 /**
- * How a call was answered, in a line: its status with its ErrorInfo; the HTTP status where it has none of gRPC's;
- * "served" for a watch that goes on, which is cancelled then.
+ * Returns the answer to a call as a line: its gRPC status and ErrorInfo; or its HTTP status, where there is no gRPC status;
+ * or "reset" and the code; or "served" for a watch that began. The call is cancelled then.
  */
 export async function answerOf(call: RawCall): Promise<string> {
   call.drop();

@@ -25,7 +25,7 @@ const MIB = 1024 * 1024;
 const join = (...parts: readonly Uint8Array[]): Buffer => Buffer.concat(parts);
 const TOO_LONG: Each<string> = { Watch: 'RESOURCE_EXHAUSTED', ...STREAMS_REFUSE };
 
-/** grpc-js, which reads a watch's request, takes any message as plain where no compression is named. */
+/** The answers to a flag without grpc-encoding. grpc-js, which reads a watch's request, takes its message as plain. */
 const FLAGGED: Each<string> = { Watch: 'served', ...STREAMS_REFUSE };
 const FIVE_MIB = bytesField(3, Buffer.alloc(5 * MIB, 'a'));
 
@@ -44,7 +44,7 @@ describe('frames', () => {
       { Watch: 'UNIMPLEMENTED', ...STREAMS_REFUSE },
     ],
     [
-      'that ends inside its second message', // grpc-js drops what is behind a watch's request
+      'that ends inside its second message', // grpc-js drops all that follows a watch's request
       (good) => join(good, good.subarray(0, -1)),
       {
         Watch: 'served',
@@ -55,7 +55,7 @@ describe('frames', () => {
     ['of a length of 4 GiB', () => Buffer.from([0, 0xff, 0xff, 0xff, 0xff, 1]), TOO_LONG],
     ['of a message with an unknown flag', (good) => flagged(good.subarray(5), 2), FLAGGED],
     ['of 5 MiB', (good) => frame(join(good.subarray(5), FIVE_MIB)), TOO_LONG],
-  ])('a request %s', async (_what, bytes, expected) => {
+  ])('a request %s is served, or refused with its status', async (_what, bytes, expected) => {
     const raw = await rawClient(shared.address);
     expect(await askAll(raw, (method) => bytes(frame(GOOD[method])))).toEqual(expected);
   });
@@ -81,18 +81,18 @@ describe('frames', () => {
 });
 
 describe('compression', () => {
-  const NOT_IT: Each<string> = { Watch: 'INTERNAL', ...STREAMS_REFUSE };
+  const CORRUPT: Each<string> = { Watch: 'INTERNAL', ...STREAMS_REFUSE };
   const compressors = { gzip: gzipSync, deflate: deflateSync };
 
   describe.each(['gzip', 'deflate'] as const)('%s', (name) => {
     const compress = compressors[name];
     test.each<[string, (good: Buffer) => Buffer, Each<string>]>([
       ['a message', compress, SERVED],
-      ['garbage', () => Buffer.from('garbage'), NOT_IT],
-      ['nothing', () => Buffer.alloc(0), NOT_IT],
-      ['a message cut short', (good) => compress(good).subarray(0, -3), NOT_IT],
-      ['a bomb', () => compress(Buffer.alloc(64 * MIB)), TOO_LONG],
-    ])('as %s', async (_what, message, expected) => {
+      ['garbage', () => Buffer.from('garbage'), CORRUPT],
+      ['an empty message', () => Buffer.alloc(0), CORRUPT],
+      ['a message cut short', (good) => compress(good).subarray(0, -3), CORRUPT],
+      ['a compression bomb', () => compress(Buffer.alloc(64 * MIB)), TOO_LONG],
+    ])('%s is served, or refused with its status', async (_what, message, expected) => {
       const raw = await rawClient(shared.address);
       const answers = await askAll(raw, (method) => flagged(message(GOOD[method])), {
         'grpc-encoding': name,
@@ -115,18 +115,21 @@ describe('compression', () => {
   });
 
   test.each<[string, string, number, Each<string>]>([
-    ['of snappy', 'snappy', 1, all('UNIMPLEMENTED')],
-    ['named as something that every object has', '__proto__', 1, all('UNIMPLEMENTED')],
-    ['of none', 'identity', 1, { ...all('INTERNAL'), Watch: 'served' }], // grpc-js takes it as plain
-    ['of snappy that is not used', 'snappy', 0, SERVED],
-    ['of gzip that is not used', 'gzip', 0, SERVED],
-  ])('compression %s', async (_what, encoding, flag, expected) => {
-    const raw = await rawClient(shared.address);
-    const answers = await askAll(raw, (method) => flagged(GOOD[method], flag), {
-      'grpc-encoding': encoding,
-    });
-    expect(answers).toEqual(expected);
-  });
+    ['snappy', 'snappy', 1, all('UNIMPLEMENTED')],
+    ['a property of every object', '__proto__', 1, all('UNIMPLEMENTED')],
+    ['identity', 'identity', 1, { ...all('INTERNAL'), Watch: 'served' }], // grpc-js takes it as plain
+    ['snappy, on a plain message', 'snappy', 0, SERVED],
+    ['gzip, on a plain message', 'gzip', 0, SERVED],
+  ])(
+    'a grpc-encoding of %s is served, or refused with its status',
+    async (_what, encoding, flag, expected) => {
+      const raw = await rawClient(shared.address);
+      const answers = await askAll(raw, (method) => flagged(GOOD[method], flag), {
+        'grpc-encoding': encoding,
+      });
+      expect(answers).toEqual(expected);
+    },
+  );
 });
 
 describe('headers', () => {
@@ -162,31 +165,34 @@ describe('headers', () => {
       SERVED,
     ],
     ['no content type', { 'content-type': undefined }, all('HTTP 415')],
-    // Node ends a GET's request at its headers, so there is no message.
+    // Node ends the request of a GET after its headers, so that it has no message.
     ['the HTTP method GET', { ':method': 'GET' }, { ...SERVED, Watch: 'UNIMPLEMENTED' }],
     ['the HTTP method PUT', { ':method': 'PUT' }, SERVED],
     ['60 KB of metadata', { 'x-a': 'a'.repeat(20_000), 'x-b': 'b'.repeat(40_000) }, SERVED],
     ['a -bin header that is no base64', { 'x-bin': '!!! not base64 \u00ff' }, SERVED],
     ['an empty -bin header', { 'x-bin': '' }, SERVED],
-    ['details of an error', { 'grpc-status': '13', 'grpc-status-details-bin': 'AAAA' }, SERVED],
-  ])('with %s', async (_what, headers, expected) => {
+    ['trailers of an error', { 'grpc-status': '13', 'grpc-status-details-bin': 'AAAA' }, SERVED],
+  ])('a call with %s is served, or refused with its status', async (_what, headers, expected) => {
     const raw = await rawClient(shared.address);
     expect(await askAll(raw, message, headers)).toEqual(expected);
   });
 
   test.each(['', 'x', '1', '-1S', '1.5S', '999999999S', '1s', '1S1S', ' 1S', '99999999H'])(
-    'a grpc-timeout of "%s" is none: the call is served',
+    'an invalid grpc-timeout of "%s" is ignored',
     async (timeout) => {
       const raw = await rawClient(shared.address);
       expect(await askAll(raw, message, { 'grpc-timeout': timeout })).toEqual(SERVED);
     },
   );
 
-  test.each(METHODS)('a grpc-timeout of no time is DEADLINE_EXCEEDED: %s', async (method) => {
-    const raw = await rawClient(shared.address);
-    const call = raw.open(method, { 'grpc-timeout': '0n' });
-    expect(await answerOf(call)).toBe('DEADLINE_EXCEEDED');
-  });
+  test.each(METHODS)(
+    'a grpc-timeout of 0 ends a call with DEADLINE_EXCEEDED: %s',
+    async (method) => {
+      const raw = await rawClient(shared.address);
+      const call = raw.open(method, { 'grpc-timeout': '0n' });
+      expect(await answerOf(call)).toBe('DEADLINE_EXCEEDED');
+    },
+  );
 
   test.each([
     '/',

@@ -31,7 +31,7 @@ const NO_CODE = '\0\0\0\0';
 const CANCEL = '\0\0\0\x08';
 const JSON_TYPE = 'application/json';
 
-/** Whatever comes first: the client's streams have odd numbers. */
+/** Returns the number of the client's i-th stream: clients' streams have odd numbers. */
 const stream = (i: number): number => 1 + 2 * i;
 
 const open = (i: number, path = UPLOAD, type?: string): Buffer =>
@@ -43,7 +43,7 @@ async function connected(): Promise<RawSocket> {
   return socket;
 }
 
-/** What the connection is after it; a flood is more of it than is taken well from one that means well. */
+/** A test's name, what it sends, and whether the server leaves the connection open after that. */
 type Row = [string, (socket: RawSocket) => Promise<void>, 'open' | 'closed'];
 
 const cancelled =
@@ -53,15 +53,15 @@ const cancelled =
       Buffer.concat([open(i, path, type), h2(RST_STREAM, 0, stream(i), code)]),
     );
 
-describe('a flood', () => {
+describe('the server leaves a connection open, or closes it, after a flood', () => {
   test.each<Row>([
-    // Thousands of watches may share a connection, and end at once: a reset is no abuse in itself.
+    // Thousands of watches may share a connection and end at the same moment, so resets alone are no abuse.
     ['of cancelled uploads', cancelled(UPLOAD), 'open'],
     ['of cancelled chats', cancelled(CHAT), 'open'],
     ['of cancelled watches', cancelled(WATCH), 'open'],
-    ['of cancelled calls of nothing', cancelled('/x'), 'open'],
+    ['of cancelled calls of an unknown method', cancelled('/x'), 'open'],
     ['of cancelled calls that are not of gRPC', cancelled(UPLOAD, JSON_TYPE), 'open'],
-    ['of uploads reset as if all were well', cancelled(UPLOAD, undefined, NO_CODE), 'open'],
+    ['of uploads that are reset with NO_ERROR', cancelled(UPLOAD, undefined, NO_CODE), 'open'],
     [
       'of uploads that end, and are reset at once',
       (socket) =>
@@ -129,7 +129,7 @@ describe('a flood', () => {
     socket.socket.destroy();
   });
 
-  test('of 1-byte DATA frames is served', async () => {
+  test('of 1-byte DATA frames, and serves its upload', async () => {
     const socket = await connected();
     const events = Buffer.concat(Array.from({ length: 2_000 }, () => EVENT));
     await socket.send(open(0));
@@ -139,7 +139,7 @@ describe('a flood', () => {
     const answer = (): number[] =>
       socket.frames.filter((one) => one.stream === 1).map(({ type }) => type);
     await until(() => answer().length === 3, 'the answer');
-    expect(answer()).toEqual([HEADERS, DATA, HEADERS]); // the result, and not a status alone
+    expect(answer()).toEqual([HEADERS, DATA, HEADERS]); // the DATA is the result; an error would have none
   });
 });
 
@@ -178,7 +178,7 @@ describe('a connection', () => {
     ['with trailers of the client', Buffer.concat([open(0), headers(header('x', 'y'))]), 'open'],
     ['with a frame of an unknown type', h2(0x77, 0xff, 1, 'hello'), 'open'],
     ['that says GOAWAY', Buffer.concat([open(0), h2(GOAWAY, 0, 0, '\0\0\0\0\0\0\0\0')]), 'open'],
-  ])('%s', async (_what, bytes, state) => {
+  ])('%s stays open or is closed, and harms nobody else', async (_what, bytes, state) => {
     const socket = await connected();
     await socket.send(bytes);
     expect(await socket.state()).toBe(state);
@@ -200,7 +200,7 @@ describe('a connection', () => {
     ['nothing', Buffer.alloc(0)],
     ["half of HTTP/2's preface", PREFACE.subarray(0, 10)],
     ["HTTP/2's preface alone", PREFACE],
-  ])('that sends %s and waits may', async (_what, bytes) => {
+  ])('that sends %s and waits stays open', async (_what, bytes) => {
     const sockets = await Promise.all(
       Array.from({ length: 50 }, () => RawSocket.connect(shared.address)),
     );
@@ -219,7 +219,7 @@ describe('a connection', () => {
     const socket = await RawSocket.connect(shared.bystander.service.httpAddress);
     await socket.send(bytes);
     expect(await socket.state()).toBe('closed');
-    // Node resets a connection whose bytes it has not read, and its answer with it.
+    // Node resets a connection of which it has not read all bytes, and its answer may be lost by that.
     expect(socket.received.toString('latin1')).toMatch(/^(HTTP\/1\.1 4(00|31) |$)/);
   });
 });

@@ -10,16 +10,16 @@ const shared = withBystander();
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-/** What V8 has not collected yet (half of what is alive: bin/feed-server), and a call's own costs. */
+/** Memory that V8 has not collected yet (up to half of what is alive: bin/feed-server), and that of the calls themselves. */
 const GARBAGE = 96 * MIB;
 
 const EVENT = frame(encodeEvent({ topic: 'endless', body: 'x'.repeat(4_000) }));
-/** The newest events are kept in memory. */
-const KEPT = 32 * MIB;
-/** So many bytes, and for ten seconds. */
-const ENDLESS = 768 * MIB;
+/** The newest events that the log keeps in memory. */
+const TAIL = 32 * MIB;
+/** How many bytes the very long upload sends at least. */
+const LONG_UPLOAD = 768 * MIB;
 
-test('1,000 calls that each announce 1 MiB and send 64 KiB of it hold no more than they sent', async () => {
+test('1,000 calls that announce 1 MiB each, and send 64 KiB of it, take no more memory than they sent', async () => {
   const raw = await rawClient(shared.address);
   const sent = frame(Buffer.alloc(MIB)).subarray(0, 64 * KIB);
   const calls = Array.from({ length: 1_000 }, () => raw.open('UploadEvents'));
@@ -27,7 +27,7 @@ test('1,000 calls that each announce 1 MiB and send 64 KiB of it hold no more th
     await Promise.all(
       calls.map(({ stream }) => new Promise((resolve) => stream.write(sent, resolve))),
     );
-    // What is answered came behind all that.
+    // This message comes after all of theirs, so that they have arrived when it is answered.
     expect(await ask(raw, 'Chat', frame(GOOD.Chat))).toBe('OK');
   });
   expect(grown).toBeLessThan(calls.length * sent.length + GARBAGE);
@@ -36,7 +36,7 @@ test('1,000 calls that each announce 1 MiB and send 64 KiB of it hold no more th
   expect(new Set(answers)).toEqual(new Set([STREAMS_REFUSE.UploadEvents]));
 });
 
-test('300 calls that announce more than an event may have hold nothing of it, however much they send', async () => {
+test('300 calls that announce an event over the limit take no memory for it, however much they send', async () => {
   const raw = await rawClient(shared.address);
   const sent = frame(Buffer.alloc(3 * MIB)).subarray(0, 2 * MIB);
   const grown = await shared.bystander.growth(async () => {
@@ -48,7 +48,7 @@ test('300 calls that announce more than an event may have hold nothing of it, ho
   expect(grown).toBeLessThan(2 * GARBAGE);
 });
 
-test('an upload that never ends takes no more memory for it, and is acknowledged when it ends', async () => {
+test('a very long upload takes a bounded amount of memory, and is acknowledged when it ends', async () => {
   const raw = await rawClient(shared.address);
   const { stream } = raw.open('UploadEvents');
   const answer: Buffer[] = [];
@@ -56,16 +56,16 @@ test('an upload that never ends takes no more memory for it, and is acknowledged
   const events = Array.from({ length: 64 }, () => EVENT);
   const bytes = Buffer.concat(events);
   let sent = 0;
-  const flatOut = async (milliseconds: number, least: number): Promise<void> => {
+  const uploadFor = async (milliseconds: number, least: number): Promise<void> => {
     const end = performance.now() + milliseconds;
     while (performance.now() < end || sent * EVENT.length < least) {
       sent += events.length;
       if (!stream.write(bytes)) await once(stream, 'drain');
     }
   };
-  await flatOut(1_000, 2 * KEPT);
-  const grown = await shared.bystander.growth(() => flatOut(9_000, ENDLESS));
-  expect(grown).toBeLessThan(ENDLESS / 4);
+  await uploadFor(1_000, 2 * TAIL);
+  const grown = await shared.bystander.growth(() => uploadFor(9_000, LONG_UPLOAD));
+  expect(grown).toBeLessThan(LONG_UPLOAD / 4);
   stream.end();
   await once(stream, 'close');
   const result = codec.uploadResult.deserialize(Buffer.concat(answer).subarray(5));

@@ -21,13 +21,13 @@ const shared = withBystander();
 const join = (...parts: readonly Uint8Array[]): Buffer => Buffer.concat(parts);
 const NOT_UTF8 = Buffer.from([0x61, 0xc3, 0x28]);
 
-/** Fields of other numbers than those of the contract. */
+/** A field number that the contract does not use. */
 const UNKNOWN = 99;
 const DEEP = 10_000;
 const groups = (depth: number): Buffer =>
   join(Buffer.alloc(2 * depth, tag(UNKNOWN, 3)), Buffer.alloc(2 * depth, tag(UNKNOWN, 4)));
 
-/** A field in a field in a field, put together from the innermost. */
+/** Makes `depth` fields, each inside the one before. */
 function nested(depth: number): Buffer {
   const heads: Buffer[] = [];
   for (let i = 0, length = 0; i < depth; i++) {
@@ -55,20 +55,20 @@ test.each<[string, (good: Buffer) => Buffer, Each<string>]>([
   ['with wire type 7', (good) => join(good, tag(9, 7)), REFUSED],
   ['with a number of 11 bytes', (good) => join(good, tag(9, 0), varint(1, 11)), REFUSED],
   [
-    'with its field twice', // protobuf: the last one counts; an event that is kept has to be clear
+    'with its field twice', // in protobuf, the last one counts; a stored event must not depend on that
     (good) => join(good, good),
     { ...SERVED, UploadEvents: REFUSED.UploadEvents },
   ],
-])('a message %s', async (_what, message, expected) => {
+])('a message %s is served, or refused with its reason', async (_what, message, expected) => {
   const raw = await rawClient(shared.address);
   expect(await askAll(raw, (method) => frame(message(GOOD[method])))).toEqual(expected);
 });
 
-describe('a field that is there twice', () => {
+describe('a field that is sent twice', () => {
   const good = bytesField(1, 't');
   const CURSOR = 'CURSOR_INVALID';
 
-  // Each is refused for the one and served for the other: which of them comes last decides.
+  // The first value of each row is refused and the second is served, so the answer shows which of them counts.
   test.each<[string, Buffer, Buffer, string]>([
     ['topic', bytesField(1, 'a b'), good, 'TOPIC_INVALID'],
     ['after_cursor', join(good, bytesField(2, 'x')), bytesField(2, ''), CURSOR],
@@ -86,13 +86,8 @@ describe('a field that is there twice', () => {
       'HEARTBEAT_INVALID',
     ],
     ['start', join(good, bytesField(2, 'x')), varintField(3, 1), CURSOR],
-    [
-      'start, the last of no events,',
-      join(good, varintField(3, 99)),
-      varintField(5, 0),
-      'START_INVALID',
-    ],
-  ])('counts as it was last: %s of a watch', async (_name, bad, well, reason) => {
+    ['start, with last: 0,', join(good, varintField(3, 99)), varintField(5, 0), 'START_INVALID'],
+  ])('counts with its last value: %s of a watch', async (_name, bad, well, reason) => {
     const raw = await rawClient(shared.address);
     expect(await ask(raw, 'Watch', frame(join(bad, well)))).toBe('served');
     expect(await ask(raw, 'Watch', frame(join(good, well, bad)))).toBe(
@@ -100,7 +95,7 @@ describe('a field that is there twice', () => {
     );
   });
 
-  /** The ids of the first events that a watch of these fields gets. */
+  /** Opens a watch with these fields, and returns the ids of its first events, `count` or more. */
   async function watched(count: number, ...fields: readonly Buffer[]): Promise<string[]> {
     const raw = await rawClient(shared.address);
     const { stream } = raw.open('Watch');
@@ -113,7 +108,7 @@ describe('a field that is there twice', () => {
     return events().map(({ id }) => id);
   }
 
-  test('counts as it was last: a watch gets the events of its last topic, from its last start on', async () => {
+  test('counts with its last value: a watch gets the events of its last topic, from its last start on', async () => {
     const client = connect(shared.address);
     for (const topic of ['first', 'second'])
       await upload(
@@ -134,16 +129,16 @@ describe('a field that is there twice', () => {
     expect(await watched(3, second, varintField(5, 1), earliest)).toEqual(ids);
   });
 
-  test('counts as it was last: from, text and room of a chat message', async () => {
+  test('counts with its last value: from, text and room of a chat message', async () => {
     const raw = await rawClient(shared.address);
     const client = connect(shared.address);
-    const listener = client.Chat();
-    listener.on('error', () => {});
-    const heard: unknown[] = [];
-    listener.on('data', (message) => heard.push(message));
-    listener.write({ room: 'second' });
-    listener.write({ text: 'in?' });
-    await until(() => heard.length === 1, 'the echo');
+    const member = client.Chat();
+    member.on('error', () => {});
+    const received: unknown[] = [];
+    member.on('data', (message) => received.push(message));
+    member.write({ room: 'second' });
+    member.write({ text: 'in?' });
+    await until(() => received.length === 1, 'the echo');
 
     const { stream } = raw.open('Chat');
     const chunks: Buffer[] = [];
@@ -152,11 +147,11 @@ describe('a field that is there twice', () => {
       join(bytesField(number, 'first'), bytesField(number, 'second'));
     stream.write(frame(join(twice(1), twice(2))));
     stream.write(frame(join(twice(1), twice(2), twice(3))));
-    await until(() => heard.length === 2 && chunks.length > 0, 'both');
+    await until(() => received.length === 2 && chunks.length > 0, 'both');
     const texts = [...messagesIn(join(...chunks))].map((one) => codec.chatMessage.deserialize(one));
     expect(texts.map(({ text }) => text)).toEqual(['echo: second']);
-    expect(heard[1]).toEqual({ from: 'second', text: 'second', room: 'second' });
-    listener.cancel();
+    expect(received[1]).toEqual({ from: 'second', text: 'second', room: 'second' });
+    member.cancel();
     client.close();
   });
 
@@ -166,7 +161,7 @@ describe('a field that is there twice', () => {
     ['body', bytesField(3, 'a'), bytesField(2, 't')],
     ['at', bytesField(4, varintField(1, 5)), bytesField(2, 't')],
     ['cursor', bytesField(5, 'a'), bytesField(2, 't')],
-  ])('is refused where the event is kept: %s', async (_name, field, others) => {
+  ])('is refused in an event: %s', async (_name, field, others) => {
     const raw = await rawClient(shared.address);
     const bytes = join(
       frame(join(field, others)),
@@ -198,7 +193,7 @@ test.each(STRINGS)('invalid UTF-8 in %s %s is refused', async (method, _name, nu
   expect(await ask(raw, method, frame(message))).toBe(REFUSED[method]);
 });
 
-test("invalid UTF-8 in a producer's cursor is dropped with it", async () => {
+test("invalid UTF-8 in a producer's cursor is dropped with the cursor", async () => {
   const raw = await rawClient(shared.address);
   const message = join(GOOD.UploadEvents, bytesField(5, NOT_UTF8));
   expect(await ask(raw, 'UploadEvents', frame(message))).toBe('OK');
@@ -231,7 +226,7 @@ test.each<[string, Buffer]>([
   ['since with a group', bytesField(4, join(tag(3, 3), tag(3, 4)))],
   ['since cut short', bytesField(4, tag(1, 0))],
   ['a heartbeat of a wrong wire type', bytesField(6, join(tag(2, 5), Buffer.alloc(4)))],
-  // protobuf.js reads five bytes, skips five, and finds itself inside the next field.
+  // Of a longer int32, protobuf.js reads five bytes and skips five more, and goes on inside the next field.
   ['nanos of six bytes', bytesField(6, join(varintField(1, 5), tag(2, 0), varint(1, 6)))],
   ['a position of six bytes', join(tag(3, 0), varint(1, 6), bytesField(7, 'abcdef'))],
 ])('a watch with %s is refused', async (_what, field) => {
@@ -239,7 +234,7 @@ test.each<[string, Buffer]>([
   expect(await ask(raw, 'Watch', frame(join(GOOD.Watch, field)))).toBe(REFUSED.Watch);
 });
 
-/** Bytes that are the same in every run (mulberry32). */
+/** Returns a generator of numbers from 0 to 1. The same seed gives the same numbers (mulberry32). */
 function random(seed: number): () => number {
   let state = seed;
   return () => {
@@ -262,7 +257,7 @@ const RIGHT: Each<RegExp> = {
 test.each<[string, (good: Buffer, next: () => number) => Buffer]>([
   ['random bytes', (_good, next) => randomBytes(next, 60 * next())],
   [
-    'good ones with a byte changed',
+    'valid ones with a byte changed',
     (good, next) => {
       const message = join(good, bytesField(3, 'abc'), VALUES[Math.floor(next() * 4)](4));
       message[Math.floor(next() * message.length)] = Math.floor(next() * 256);
@@ -280,7 +275,7 @@ test.each<[string, (good: Buffer, next: () => number) => Buffer]>([
   }
 });
 
-test('garbage as frames is answered: 300 streams of random bytes', async () => {
+test('300 calls that send random bytes instead of frames are refused', async () => {
   const raw = await rawClient(shared.address);
   const next = random(11);
   for (let i = 0; i < 100; i++) {

@@ -12,35 +12,35 @@ import { until } from '../support/wait.js';
 const INTERVAL = 20;
 
 /**
- * How long (milliseconds) an event may take to be stored and delivered, whatever others do at that time. What the machine
- * gives to other processes does not count, as far as it says so: these tests share it. Of the disk, and of the process
- * of these tests, it does not.
+ * How long (milliseconds) an event may take to be stored and delivered, whatever other clients do meanwhile. The time in
+ * which the service waits for a processor does not count, because these tests share the machine with others. Delays by the
+ * disk and by the tests' own process do count, because they can't be told apart.
  */
 const MAX_DELAY = 5_000;
 
 /**
- * How much anonymous memory may grow, at any moment: garbage that V8 has not collected yet is most of it, and has its
- * plateau near 330 MiB after 100,000 calls or more; the newest events in memory are 32 MiB, and what a connection may
- * have under way is 16 MiB. A row that would make the service hold what it should refuse is one of 1 GiB and more.
+ * How far anonymous memory may grow at any moment. Most of it is garbage that V8 has not collected yet, which stops growing
+ * near 330 MiB after 100,000 calls; the newest events take 32 MiB, and a connection's messages up to 16 MiB. A service that
+ * held what it should refuse would take 1 GiB and more.
  */
 const MAX_GROWTH = 512 * 1024 * 1024;
 
-/** One service for all rows of a file, and others who use it meanwhile: a watch and an upload that never ends. */
+/** A service for all tests of a file, with a watch and an endless upload that the tests' calls must not disturb. */
 export class Bystander {
   readonly seen: string[] = [];
-  /** What ended the watch or the upload, if anything did. */
+  /** The error that ended the watch or the upload, if one of them has ended. */
   ended: unknown;
   result: UploadResult | undefined;
   uploaded = 0;
   peak = 0;
-  /** The longest that an event took since the last check, milliseconds. */
+  /** The longest time (milliseconds) that an event took since the last check. */
   slowest = 0;
   readonly before: number | undefined;
 
   private readonly upload: ClientWritableStream<Partial<Event>>;
   private readonly watch: ClientReadableStream<Event>;
   private readonly timer: NodeJS.Timeout;
-  /** When each event was sent that was not seen yet. */
+  /** When each event was sent that the watch has not seen yet. */
   private readonly sentAt = new Map<string, number>();
 
   private constructor(
@@ -62,7 +62,7 @@ export class Bystander {
 
   static async start(): Promise<Bystander> {
     const directory = mkdtempSync(join(tmpdir(), 'feed-test-'));
-    // end() ends it, after all tests.
+    // The service is ended by end(), after all tests of the file.
     const service = await ServiceProcess.start({ FEED_DATA_DIR: directory }, () => {});
     return new Bystander(service, connect(service.grpcAddress), directory);
   }
@@ -80,12 +80,12 @@ export class Bystander {
     this.sentAt.delete(id);
   }
 
-  /** Milliseconds, but for those in which the service would have run and had no processor. */
+  /** A clock (milliseconds) that stands still while the service waits for a processor. */
   private now(): number {
     return performance.now() - waitedForProcessor(this.service.process.pid!);
   }
 
-  /** The most by which its memory grows while something is done, bytes; 0 where there is no /proc. */
+  /** Returns the most by which the service's memory grows during some work, in bytes; 0 where there is no /proc. */
   async growth(work: () => Promise<void>): Promise<number> {
     const start = this.anonymousMemory() ?? 0;
     let peak = start;
@@ -100,7 +100,7 @@ export class Bystander {
     return peak - start;
   }
 
-  /** Bytes, or undefined where there is no /proc. */
+  /** Returns the service's anonymous memory in bytes, or undefined where there is no /proc. */
   private anonymousMemory(): number | undefined {
     try {
       const status = readFileSync(`/proc/${this.service.process.pid}/status`, 'latin1');
@@ -110,11 +110,11 @@ export class Bystander {
     }
   }
 
-  /** That nothing of what happened until now has disturbed it. */
+  /** Checks that the watch, the upload and the service were not disturbed so far. */
   async check(): Promise<void> {
     const { exitCode, signalCode } = this.service.process;
     expect({ exitCode, signalCode }).toEqual({ exitCode: null, signalCode: null });
-    const count = this.uploaded + 1; // and one more, from after the row
+    const count = this.uploaded + 1; // one of them is sent after the test
     await until(
       () => this.seen.length >= count || this.ended !== undefined,
       () => `${count} of its events: it has seen ${this.seen.length}`,
@@ -128,7 +128,7 @@ export class Bystander {
     expect((await fetch(`http://${this.service.httpAddress}/readyz`)).status).toBe(200);
   }
 
-  /** Ends the upload, which is acknowledged, and the service. */
+  /** Ends the upload, checks that it is acknowledged, and ends the service. */
   async end(): Promise<void> {
     clearInterval(this.timer);
     try {
@@ -147,7 +147,7 @@ export class Bystander {
   }
 }
 
-/** Milliseconds in all that a process's main thread has; 0 where the system does not say. */
+/** Returns how long (milliseconds) a process's main thread has waited for a processor; 0 where the system can't tell. */
 function waitedForProcessor(pid: number): number {
   try {
     return Number(readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ')[1]) / 1e6;
@@ -156,7 +156,7 @@ function waitedForProcessor(pid: number): number {
   }
 }
 
-/** Has one for the tests of a file, and checks it after each. */
+/** Starts a bystander for the tests of a file, and checks it after each test. */
 export function withBystander(): { readonly bystander: Bystander; readonly address: string } {
   let bystander: Bystander;
   beforeAll(async () => {

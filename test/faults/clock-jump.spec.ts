@@ -16,14 +16,14 @@ const JUMPS = [
   { jump: 'an hour ahead', by: HOUR },
   { jump: 'an hour back', by: -HOUR },
 ];
-/** How much slower and faster than real time the log's clock may be, to catch up with a clock that was set. */
+/** The log's clock runs at least at this share of real time while it catches up with a clock that was set. */
 const SLOWEST = 0.9;
 
 const event = (id: string): Partial<Event> => ({ id, topic: 'orders' });
 const positionOf = (cursor: string): number => parseCursor(cursor)!.position;
 const idsOf = (events: readonly Event[]): string[] => events.map(({ id }) => id);
 
-/** Stores an event and says where. */
+/** Stores an event and returns its cursor. */
 async function store(client: FeedClient, id: string): Promise<string> {
   const { result, error } = await upload(client, [event(id)]);
   if (!result) throw error!;
@@ -35,7 +35,7 @@ async function isDuplicate(client: FeedClient, id: string): Promise<boolean> {
   return (await upload(client, [event(id)])).result!.duplicates === 1;
 }
 
-/** Whether retention has not removed the event with a cursor. */
+/** Returns true while retention has not removed the event with this cursor. */
 async function isHeld(client: FeedClient, cursor: string): Promise<boolean> {
   const call = client.Watch({ topic: 'orders' });
   call.on('error', () => {});
@@ -50,13 +50,13 @@ async function untilGone(client: FeedClient, cursor: string): Promise<void> {
 }
 
 const timestamp = (seconds: number) => ({ seconds: Math.floor(seconds), nanos: 0 });
-/** The clock of a machine on which nobody sets it. */
+/** The time of a clock that was never set. */
 const realSeconds = () => Date.now() / 1000;
 
 describe('where the wall clock jumps', () => {
   const shim = useShim(new URL('clock.c', import.meta.url));
 
-  /** A machine whose clock can be set, and whose services keep one log. */
+  /** Makes a machine whose clock a test can set, and whose services use one log, one after the other. */
   function machine(context: TestContext, settings: Record<string, string> = {}) {
     const file = join(temporaryDirectory(), 'offset');
     const all = {
@@ -72,7 +72,7 @@ describe('where the wall clock jumps', () => {
     };
   }
 
-  test("the service's clock follows, so these tests test something", async (context) => {
+  test("the service's clock follows the clock that the test sets, as all tests here need", async (context) => {
     const { set, start } = machine(context);
     const client = (await start()).connect();
     for (const by of [0, HOUR, -HOUR]) {
@@ -143,7 +143,7 @@ describe('where the wall clock jumps', () => {
     const before = await store(client, 'before');
     set(by);
     const after = await store(client, 'after');
-    // An idle log looks for old events once a second: by then it would have removed them.
+    // An idle log looks for old events once a second, so it would have removed them by then.
     await sleep(1_500);
     expect(await isHeld(client, before)).toBe(true);
     expect(await isHeld(client, after)).toBe(true);
@@ -151,11 +151,11 @@ describe('where the wall clock jumps', () => {
   });
 
   test.for(JUMPS)(
-    '$jump, a watch since a time before that has all later events',
+    '$jump, a watch since a time before the jump has all later events',
     async ({ by }, context) => {
       const { set, start } = machine(context);
       const client = (await start()).connect();
-      // By either clock.
+      // This is before both events, by the clock before the jump and by the one after it.
       const since = timestamp(realSeconds() - 1 + Math.min(by, 0));
       await store(client, 'before');
       set(by);
@@ -165,8 +165,8 @@ describe('where the wall clock jumps', () => {
     },
   );
 
-  /** The first event of a watch that asks for what was stored since just before `after` was, by the server's clock. */
-  async function sinceAMomentAgo(context: TestContext, by: number): Promise<string> {
+  /** Stores `after`, watches since a second before it by the server's clock, and returns the id of the first event. */
+  async function firstSinceASecondAgo(context: TestContext, by: number): Promise<string> {
     const { set, start } = machine(context);
     const client = (await start()).connect();
     set(by);
@@ -180,15 +180,15 @@ describe('where the wall clock jumps', () => {
     return (await first).id;
   }
 
-  test('an hour back, a watch since a moment ago has what was stored since', async (context) => {
-    expect(await sinceAMomentAgo(context, -HOUR)).toBe('after');
+  test('an hour back, a watch since a second ago has what was stored since', async (context) => {
+    expect(await firstSinceASecondAgo(context, -HOUR)).toBe('after');
   });
 
-  test('an hour ahead, a watch since a moment ago has what was stored since', async (context) => {
-    expect(await sinceAMomentAgo(context, HOUR)).toBe('after');
+  test('an hour ahead, a watch since a second ago has what was stored since', async (context) => {
+    expect(await firstSinceASecondAgo(context, HOUR)).toBe('after');
   });
 
-  test('an hour back while it is down, ids are remembered and events kept as long as ever', async (context) => {
+  test('an hour back while the service is down, ids are remembered and events kept as long as without it', async (context) => {
     const { set, start } = machine(context, {
       FEED_DEDUP_WINDOW: '4s',
       FEED_RETENTION_MAX_AGE: '4s',
@@ -219,16 +219,16 @@ describe('where the wall clock jumps', () => {
     return isDuplicate((await start()).connect(), 'b');
   }
 
-  test('an hour back, and started again, ids are remembered', async (context) => {
+  test('an hour back, ids are remembered after a restart', async (context) => {
     expect(await isDuplicateAfterJumpAndRestart(context, -HOUR)).toBe(true);
   });
 
-  test('an hour ahead, and started again, ids are remembered', async (context) => {
+  test('an hour ahead, ids are remembered after a restart', async (context) => {
     expect(await isDuplicateAfterJumpAndRestart(context, HOUR)).toBe(true);
   });
 
-  // Nothing tells it from an hour without the service.
-  test('an hour ahead while it is down, an hour has passed for ids and retention; all else goes on', async (context) => {
+  // The service can't tell this from an hour in which it did not run.
+  test('an hour ahead while the service is down counts as an hour for ids and retention; all else goes on', async (context) => {
     const { set, start } = machine(context, {
       FEED_RETENTION_MAX_AGE: '30m',
     });
@@ -243,7 +243,7 @@ describe('where the wall clock jumps', () => {
     await untilGone(client, cursor);
     expect(await isHeld(client, next)).toBe(true);
     await ahead.kill('SIGTERM');
-    // And right again.
+    // The clock is right again.
     set(0);
     const again = (await start()).connect();
     expect(await isDuplicate(again, 'a')).toBe(true);

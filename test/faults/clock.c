@@ -1,6 +1,6 @@
-/* For LD_PRELOAD: sets the wall clock of a process, as its owner or NTP may.
-   SHIM_CLOCK: a file with a number of seconds, which are added to the time; it may change at any moment.
-   Clocks that count from the machine's start are left alone, as setting the time does. */
+/* For LD_PRELOAD: changes the wall clock of a process, as an administrator or NTP may.
+   SHIM_CLOCK: a file with a number of seconds, which are added to the time. A test may change the file at any moment.
+   Clocks that count from the machine's start are not changed, because setting the time does not change them either. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -25,7 +25,7 @@ static long offset(void) {
   char text[32];
   pthread_once(&once, open_file);
   ssize_t length = file < 0 ? 0 : pread(file, text, sizeof text - 1, 0);
-  if (length > 0) { /* else it is just being written */
+  if (length > 0) { /* else, the test is just writing the file */
     text[length] = 0;
     last = atol(text);
   }

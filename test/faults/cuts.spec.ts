@@ -10,17 +10,17 @@ import { encodeChat, encodeEvent, framed } from '../wire/events.js';
 import { connected, NOTHING, type Observed } from './open-sets.js';
 import { ServiceLog } from './service-log.js';
 
-/** Calls that are cut with much in flight: each way of cutting them once, or until there were this many. */
+/** How many calls to cut at least. With 0, each way of cutting them is tried once. */
 const CUTS = Number(process.env.FEED_TEST_CUTS ?? 0);
 const MIB = 2 ** 20;
 const CLIENTS = 4;
 const WATCHES = 10;
-/** Of a link, bytes a second: so little that much is under way. */
+/** The rate of a link (bytes a second), so slow that much is in flight. */
 const RATE = 1_000_000;
 const KEEPALIVE = { FEED_KEEPALIVE_TIME: '1s', FEED_KEEPALIVE_TIMEOUT: '700ms' };
 const SEED = Number(process.env.FEED_TEST_SEED ?? Date.now() % 1e9);
 const random = randomFrom(SEED);
-/** For what a busy machine has to release. */
+/** How long (milliseconds) the release of all calls may take on a busy machine. */
 const RELEASE_TIMEOUT = 20_000;
 
 interface BusyClient {
@@ -29,7 +29,7 @@ interface BusyClient {
   readonly calls: readonly RawCall[];
 }
 
-/** A client with watches that replay, an upload that goes on, and a chat, all over one slow link. */
+/** Makes a client with watches that replay, an endless upload and a chat, all over one slow link. */
 async function busyClient(address: string, headers: Record<string, string>): Promise<BusyClient> {
   const link = await Link.to(address, { bytesPerSecond: RATE });
   const raw = await RawClient.connect(link.address, {
@@ -56,7 +56,7 @@ function keepWriting({ stream }: RawCall, bytes: Buffer): void {
   write();
 }
 
-/** Each way in which a connection or its streams end while much is under way in both directions. */
+/** The ways in which a connection or its streams end while much is in flight in both directions. */
 const WAYS: Record<
   string,
   { headers?: Record<string, string>; cut: (client: BusyClient) => void }
@@ -66,7 +66,7 @@ const WAYS: Record<
   'it cancels all its calls': {
     cut: ({ calls }) => calls.forEach(({ stream }) => stream.close(8)),
   },
-  'it reads no more, and its deadlines pass': {
+  'it stops reading, and its deadlines pass': {
     headers: { 'grpc-timeout': '700m' },
     cut: ({ calls }) => calls.forEach(({ stream }) => stream.pause()),
   },
@@ -92,8 +92,8 @@ async function fill({ service }: Observed): Promise<void> {
 }
 
 /**
- * Uploads and watches on a connection of its own until it is stopped. It must not notice what happens to others; and
- * what it makes the service collect is memory that a connection which was cut must not still be using.
+ * Uploads and watches on its own connection until it is stopped, and must not be disturbed by what happens to others. It
+ * also makes the service collect garbage, so that memory that a cut connection still used by mistake would be reused.
  */
 class Bystander {
   private readonly client: FeedClient;
@@ -108,7 +108,7 @@ class Bystander {
     call.on('data', () => this.watched++);
     call.on('error', () => {});
     this.uploads = this.keepUploading();
-    this.uploads.catch(() => {}); // stop() says so
+    this.uploads.catch(() => {}); // stop() throws this error
     onTestFinished(() => this.stop());
   }
 
@@ -132,7 +132,7 @@ class Bystander {
   }
 }
 
-/** Nothing is open but what the bystander has. */
+/** Waits until only the bystander's calls are open. */
 async function released(observed: Observed): Promise<void> {
   const isReleased = (): boolean => {
     const { watches, uploads, chats, members } = observed.log.open;
@@ -143,7 +143,7 @@ async function released(observed: Observed): Promise<void> {
   );
 }
 
-/** Opens busy clients, and waits until events are under way to each. */
+/** Opens busy clients, and waits until each has received its first events. */
 async function busyClients({ service }: Observed, headers = {}): Promise<BusyClient[]> {
   const clients = await Promise.all(
     Array.from({ length: CLIENTS }, () => busyClient(service.grpcAddress, headers)),
@@ -164,7 +164,7 @@ function release({ raw, link }: BusyClient): void {
 }
 
 test(
-  'whatever cuts its calls with much under way, the service goes on and releases all of them',
+  'the service goes on, and releases all calls, whatever cuts them while much is in flight',
   { timeout: 120_000 + CUTS * 200 },
   async () => {
     console.log(`FEED_TEST_SEED=${SEED}`);

@@ -19,7 +19,7 @@ async function startWithLimit(limit: number): Promise<ServiceProcess> {
   return service;
 }
 
-/** Opens connections until the server has closed `refusals` of them; closes the others when told to, or at the end. */
+/** Opens connections until the server has closed `refusals` of them. Returns a function that closes the others. */
 async function fill(address: string, refusals: number): Promise<() => void> {
   const [host, port] = address.split(':');
   const sockets: Socket[] = [];
@@ -36,7 +36,7 @@ async function fill(address: string, refusals: number): Promise<() => void> {
   return close;
 }
 
-/** The status of a probe on a connection of its own. */
+/** Sends a probe on a new connection, and returns its HTTP status. */
 const probe = ({ httpAddress }: ServiceProcess, path: string): Promise<number> =>
   new Promise((resolve, reject) => {
     const request = get(`http://${httpAddress}/${path}`, { agent: false }, (response) =>
@@ -52,14 +52,14 @@ const linesWith = (service: ServiceProcess, text: string): string[] =>
     .filter((line) => line.includes(text));
 
 describe('a process that may open few files', () => {
-  test('says so at its start, with the limit', async () => {
+  test('logs the limit at its start', async () => {
     const service = await startWithLimit(LIMIT);
     const [line, ...more] = linesWith(service, 'ulimit -n');
     expect(JSON.parse(line)).toMatchObject({ level: 'warn', limit: LIMIT });
     expect(more).toEqual([]);
   });
 
-  test('refuses connections beyond its limit, says it once, and goes on for all others', async () => {
+  test('refuses connections beyond its limit, logs it once, and serves all others', async () => {
     const service = await startWithLimit(LIMIT);
     const client = service.connect();
     const seen: string[] = [];
@@ -87,7 +87,7 @@ describe('a process that may open few files', () => {
     expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
   });
 
-  test('takes gRPC connections though all of the HTTP port are taken, which is said', async () => {
+  test('takes gRPC connections while the HTTP port has all that it may have, and logs that', async () => {
     const service = await startWithLimit(LIMIT);
     const close = await fill(service.httpAddress, 5);
     const { result } = await upload(service.connect(), [{ topic: 'orders', id: 'a' }]);
@@ -106,7 +106,7 @@ describe('a process that may open few files', () => {
 });
 
 test.each([100, 1024, 20_000, 1_048_576])(
-  'all connections fit into %i descriptors',
+  'the limits of connections leave room within %i descriptors',
   (descriptors) => {
     const { grpc, http } = connectionLimits(descriptors);
     expect(grpc).toBeGreaterThan(http);
@@ -115,6 +115,6 @@ test.each([100, 1024, 20_000, 1_048_576])(
   },
 );
 
-test('where no limit is known, none is set', () => {
+test('connections are not limited where no limit of descriptors is known', () => {
   expect(connectionLimits(Infinity)).toMatchObject({ grpc: Infinity, http: Infinity });
 });

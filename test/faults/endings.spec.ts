@@ -15,29 +15,29 @@ import { heap, readers, socketsOf } from './outside.js';
 import { ServiceLog } from './service-log.js';
 import { BLOCKED_ROOM, FULL_TOPIC, type SetName, SETS } from './stream-sets.js';
 
-/** Of each of the nine sets: a thousand streams at a time and more. */
+/** The streams of each of the nine sets; by default, about a thousand streams in all. */
 const STREAMS = Number(process.env.FEED_TEST_STREAMS ?? 112);
 const CONNECTIONS = [1, 50];
 
-/** What is released at once is seen to be so within this on a busy machine: the service says it once a second. */
+/** How long (milliseconds) it may take on a busy machine until a release is seen. The service logs its counts once a second. */
 const AT_ONCE = Math.max(10_000, 4 * STREAMS);
-/** A client whose network died is gone within this. */
+/** How long (milliseconds) after a network died its client is gone. */
 const CUT = 45_000;
 const DRAIN_TIMEOUT = 1_000;
-/** What a drain may take beside its timeout (docs/protocol.md, "Shutdown"). */
+/** How long a drain may take after its timeout (docs/protocol.md, "Shutdown"). */
 const CLOSING = 10_000;
-/** Leaves time to open the streams on a busy machine. */
+/** A deadline that leaves time to open the streams on a busy machine. */
 const DEADLINE = 10_000 + 20 * STREAMS;
-/** Uploads are blocked so long before their deadline, because they are reset once they have been so for LINGER. */
+/** How long before their deadline uploads are blocked: less than LINGER, after which they would be reset. */
 const BLOCKED_BEFORE_DEADLINE = LINGER - 200;
-/** MiB: more than is held on disk, and more than is held in memory. */
+/** More MiB than retention keeps on disk, and than the log keeps in memory. */
 const OVERTAKEN = 34;
-/** A timer and a clock. */
+/** How far the service's timers and the log's time may differ (milliseconds). */
 const DEADLINE_MARGIN = 20;
-/** When a stream that nobody reads is reset. All deadlines pass at once, and of thousands each takes its time. */
+/** How long after its end a stream that nobody reads is reset. Thousands of deadlines that pass at once take longer. */
 const RESET_AFTER = Math.max(LINGER, 4 * STREAMS);
 
-/** Classes of what a stream or its connection has; none may be there that was not before. */
+/** The classes of the objects of a stream and its connection. None of these objects may stay when all streams have ended. */
 const OF_STREAMS = [
   'Call',
   'AbortController',
@@ -58,7 +58,7 @@ const OF_STREAMS = [
   'QueueWriter',
   'Outbox',
 ];
-/** What the newest events, which are kept in memory, are made of. */
+/** The classes of the objects that hold the newest events in memory. */
 const OF_THE_LOG = ['Object', 'Array', 'Buffer', 'ArrayBuffer', 'Uint32Array'];
 
 const BLOCKED: readonly SetName[] = ['Watch blocked', 'UploadEvents blocked', 'Chat blocked'];
@@ -66,7 +66,7 @@ const BLOCKED: readonly SetName[] = ['Watch blocked', 'UploadEvents blocked', 'C
 interface Served extends Observed {
   readonly dataDirectory: string;
   readonly heapDirectory: string;
-  /** How many sockets it had before anybody had connected to it. */
+  /** How many sockets it had before the first client connected. */
   readonly ownSockets: number;
 }
 
@@ -80,7 +80,7 @@ async function serve(atEnd: AtEnd, settings: Record<string, string> = {}): Promi
       FEED_DATA_DIR: dataDirectory,
       FEED_LOG_LEVEL: 'debug',
       FEED_LOG_FORMAT: 'json',
-      // What a client sends that is not read is in the service's memory.
+      // A small window, because bytes that a client sends and no handler takes stay in the service's memory.
       FEED_STREAM_WINDOW: '64KiB',
       FEED_RETENTION_TOPIC_MAX_BYTES: '1MiB',
       ...settings,
@@ -98,7 +98,7 @@ async function serve(atEnd: AtEnd, settings: Record<string, string> = {}): Promi
   return served;
 }
 
-/** Stores so many MiB of the topic that the blocked watches stand in. */
+/** Stores events of some MiB in the topic of the blocked watches. */
 async function fill({ service }: Observed, mebibytes: number): Promise<void> {
   const client = connect(service.grpcAddress);
   const events = Array.from({ length: 64 }, () => ({
@@ -111,7 +111,7 @@ async function fill({ service }: Observed, mebibytes: number): Promise<void> {
   client.close();
 }
 
-/** Says more in the room of the blocked chats than a member may have waiting. */
+/** Sends more messages to the room of the blocked chats than may wait for a member. */
 async function flood({ service }: Observed): Promise<void> {
   const raw = await RawClient.connect(service.grpcAddress);
   const call = raw.open('Chat').drop();
@@ -129,22 +129,22 @@ const every = (how: string, others: Partial<Record<SetName, string>> = {}) => ({
 const ofBlocked = (how: string) =>
   Object.fromEntries(BLOCKED.map((name) => [name, how])) as Partial<Record<SetName, string>>;
 
-/** The upload's end came before, with its result. */
+/** How sets end that are cancelled: a blocked upload has ended before, with its result. */
 const cancelled = every('CANCELLED', { 'UploadEvents blocked': 'OK' });
 
-describe('streams of every kind and in every state end', { timeout: 120_000 }, () => {
+describe('streams of every kind, in every state', { timeout: 120_000 }, () => {
   const endings: (() => void | Promise<void>)[] = [];
   let served: Served;
   let before: { heap: Map<string, number>; places: number };
 
   const heapNow = () => heap(served.service.process.pid!, served.heapDirectory);
 
-  /** Waits until nobody is connected and nothing is read; returns how many places the service has in the reader list. */
+  /** Waits until no client is connected and the log is not read; returns the service's places in LMDB's reader list. */
   const quiet = async (): Promise<number> => {
     const pid = served.service.process.pid!;
     await connected(served, 0, AT_ONCE);
     await eventually(() => expect(socketsOf(pid).size, 'sockets').toBe(served.ownSockets), AT_ONCE);
-    // Retention reads once a second, and lmdb-js gives a snapshot back by a timer (read.js, resetReadTxn).
+    // Retention reads once a second, and lmdb-js releases its snapshot by a timer (read.js, resetReadTxn).
     return eventually(async () => {
       const { places, reading } = await readers(pid, served.dataDirectory);
       expect(reading, 'places in the reader list that hold a snapshot').toBe(0);
@@ -152,17 +152,17 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
     }, AT_ONCE);
   };
 
-  /** Nothing is open, and from outside the service is as before any of the streams. */
+  /** Checks that nothing is open, and that the service looks from outside as it did before the streams. */
   const nothingIsLeft = async (ends: Partial<Record<SetName, string>>, ...all: OpenSets[]) => {
     await counted(served, NOTHING, AT_ONCE);
     expect(await quiet()).toBe(before.places);
-    for (const sets of all) await sets.ended(ends, 0); // each once
+    for (const sets of all) await sets.ended(ends, 0); // each stream has ended once
   };
 
   beforeAll(async () => {
     served = await serve((end) => endings.push(end));
     before = { places: await quiet(), heap: await heapNow() };
-    // What can't be seen would never be missed.
+    // If these could not be seen, the checks below would prove nothing.
     expect(before.places).toBeGreaterThan(0);
     expect(served.ownSockets).toBeGreaterThan(0);
   });
@@ -170,7 +170,7 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
     for (const end of endings.toReversed()) await end();
   });
 
-  test('and are seen in memory until then', async () => {
+  test('the objects of open streams are found in the heap', async () => {
     const sets = await OpenSets.open(served, { streams: STREAMS, connections: 1 });
     const open = await heapNow();
     const more = (name: string): number => (open.get(name) ?? 0) - (before.heap.get(name) ?? 0);
@@ -182,7 +182,7 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
   describe.each(CONNECTIONS)('over %i connections a set', (connections) => {
     const options = { streams: STREAMS, connections };
 
-    test('when their client cancels: at once', async () => {
+    test('streams end at once when their client cancels', async () => {
       const sets = await OpenSets.open(served, options);
       await sets.blockUploads();
       const start = Date.now();
@@ -190,12 +190,12 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
       await sets.ended(cancelled, AT_ONCE);
       sets.report('cancel', start);
       await counted(served, NOTHING, AT_ONCE);
-      await connected(served, SETS.length * connections, 0); // now and later: they are the client's to keep
+      await connected(served, SETS.length * connections, 0); // the client keeps its connections
       await sets.kill();
       await nothingIsLeft(cancelled, sets);
     });
 
-    test('when their deadline passes: then, and are reset 2 s later where nobody reads', async () => {
+    test('streams end when their deadline passes, and are reset 2 s later where nobody reads', async () => {
       const first = Date.now() + DEADLINE;
       const sets = await OpenSets.open(served, { ...options, deadline: DEADLINE });
       await sleep(first - BLOCKED_BEFORE_DEADLINE - Date.now());
@@ -206,7 +206,7 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
       for (const name of SETS.filter((set) => set !== 'UploadEvents blocked')) {
         for (const { time, ms } of sets.endsOf(name)) {
           expect(Date.parse(time), name).toBeGreaterThanOrEqual(first - DEADLINE_MARGIN);
-          // By the deadline, and not by the reset that would follow it.
+          // They ended by the deadline, and not by the reset that follows it.
           expect(ms, name).toBeLessThan(DEADLINE + RESET_AFTER);
         }
       }
@@ -216,7 +216,7 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
       await nothingIsLeft(expected, sets);
     });
 
-    test('when their client is killed: at once', async () => {
+    test('streams end at once when their client is killed', async () => {
       const sets = await OpenSets.open(served, options);
       await sets.blockUploads();
       const start = Date.now();
@@ -226,7 +226,7 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
       await nothingIsLeft(cancelled, sets);
     });
 
-    test('when the server ends them: at once, and are reset 2 s later where nobody reads', async () => {
+    test('streams that the server ends are over at once, and are reset 2 s later where nobody reads', async () => {
       const sets = await OpenSets.open(served, options);
       await fill(served, OVERTAKEN);
       const start = Date.now();
@@ -248,7 +248,7 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
       };
       await sets.ended(ends, AT_ONCE);
       sets.report('server return', start);
-      // The server has no reason to end these.
+      // The server has no reason to end the idle watches and those in full flow.
       const left = 2 * STREAMS;
       await counted(served, { ...NOTHING, watches: left, subscriptions: left }, AT_ONCE);
       const told = {
@@ -270,7 +270,7 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
   });
 
   test(
-    'when the network is cut without a packet: within 45 s',
+    'streams end within 45 s when the network is cut without a packet',
     { timeout: CUT + 60_000 },
     async () => {
       const [one, many] = await Promise.all(
@@ -289,9 +289,9 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
       await Promise.all(all.map((sets) => sets.blockUploads()));
       const start = Date.now();
       for (const link of [one, many]) link.cut();
-      // What others had said when the cut came may be too much for who hears no more, and retention goes on.
+      // Members that receive nothing any more may become TOO_SLOW, and retention may overtake watches.
       const orElse = {
-        // Nothing moves on their connections either.
+        // A connection on which nothing can move is ended.
         'Chat blocked': 'RESOURCE_EXHAUSTED',
         'Chat in full flow': 'RESOURCE_EXHAUSTED TOO_SLOW',
         'Watch in full flow': 'OUT_OF_RANGE CURSOR_EXPIRED',
@@ -299,16 +299,16 @@ describe('streams of every kind and in every state end', { timeout: 120_000 }, (
       await Promise.all(all.map((sets) => sets.ended(cancelled, CUT + AT_ONCE, orElse)));
       for (const sets of all) sets.report('cut', start);
       await nothingIsLeft(cancelled);
-      for (const sets of all) await sets.ended(cancelled, 0, orElse); // each once
+      for (const sets of all) await sets.ended(cancelled, 0, orElse); // each stream has ended once
     },
   );
 
-  test('and leave nothing in memory', async () => {
-    // The last ones may be waiting for a reader until they have lingered.
+  test('streams that have ended leave no objects in the heap', async () => {
+    // The last streams may still wait for their client to read, at most for LINGER.
     await eventually(async () => {
       const after = await heapNow();
       const more = (name: string): number => (after.get(name) ?? 0) - (before.heap.get(name) ?? 0);
-      // An open stream needs no timer, one that ends may.
+      // Timers are counted here only, because a stream has none while it is open.
       expect([...OF_STREAMS, 'Timeout'].filter((name) => more(name) > 0)).toEqual([]);
       const others = [...after.keys()].filter((name) => !OF_THE_LOG.includes(name));
       expect(others.filter((name) => more(name) >= STREAMS)).toEqual([]);

@@ -24,7 +24,7 @@ import { ServiceProcess, temporaryDirectory, type User } from '../support/servic
 import { skip, useShim, works } from '../support/shim.js';
 import { heldDisk } from './held-disk.js';
 
-/** Two users who have nothing of what root has, and a group. */
+/** Two users without root's rights, in one group. */
 const SOMEBODY: User = { uid: 65_534, gid: 65_533 };
 const SOMEBODY_ELSE: User = { uid: 65_532, gid: 65_533 };
 
@@ -50,10 +50,10 @@ function needsOtherUsers(context: TestContext): void {
   if (status !== 0) skip(context, `another user may not enter ${cwd}`);
 }
 
-/** A log of one event, made once. */
+/** A directory with a log of one event, made by the first test that needs it. */
 let template: string | undefined;
 
-/** A data directory with a log of one event, whose process has ended. */
+/** Makes a data directory with a log of one event, whose process has ended. */
 async function stoppedLog(): Promise<Files> {
   template ??= await makeTemplate();
   const files = filesOf(join(temporaryDirectory(), 'data'));
@@ -72,7 +72,7 @@ async function makeTemplate(): Promise<string> {
 afterAll(() => template !== undefined && rmSync(template, { recursive: true }));
 
 function give({ directory, log }: Files, { uid, gid }: User): void {
-  // temporaryDirectory() is for its maker only.
+  // Only its owner may enter a directory of temporaryDirectory().
   chmodSync(join(directory, '..'), 0o755);
   for (const path of [directory, log]) {
     chownSync(path, uid, gid);
@@ -200,7 +200,7 @@ describe('a start is refused with the path, the user and what to do, never ended
     });
   });
 
-  test('a directory that may not be made: the one above that is there is named', async (context) => {
+  test('a directory that may not be made: the closest one above it that exists is named', async (context) => {
     needsOtherUsers(context);
     const above = temporaryDirectory();
     chmodSync(above, 0o755);
@@ -245,7 +245,7 @@ test('a directory that a group may write: any user of the group can go on with t
   }
 });
 
-test('files that an earlier version made for their owner only are given to the group by their owner', async (context) => {
+test("files that an earlier version made for their owner only are opened to the group by the owner's next start", async (context) => {
   needsOtherUsers(context);
   const files = await stoppedLog();
   give(files, SOMEBODY);
@@ -263,7 +263,7 @@ test('files that an earlier version made for their owner only are given to the g
   }
 });
 
-test('a directory that no group may write: files are for their owner', async () => {
+test('files in a directory that no group may write can be written by their owner only', async () => {
   const files = filesOf(temporaryDirectory());
   const service = await ServiceProcess.start({ FEED_DATA_DIR: files.directory });
   await service.kill('SIGTERM');
@@ -327,7 +327,7 @@ describe('a log whose file is taken away while it runs', () => {
     (await fetch(`http://${service.httpAddress}/${path}`)).status;
 
   test.for(moves)(
-    '$what: uploads are refused and say why, it is logged once, reads and probes go on, and the end is 1',
+    '$what: uploads are refused with the reason, it is logged once, reads and probes go on, and the exit code at the end is 1',
     async ({ take: takeAway, putBack }) => {
       const files = await stoppedLog();
       const service = await ServiceProcess.start({ FEED_DATA_DIR: files.directory });
@@ -345,7 +345,7 @@ describe('a log whose file is taken away while it runs', () => {
       expect([await health(service, 'healthz'), await health(service, 'readyz')]).toEqual([
         200, 200,
       ]);
-      // Besides what is logged of each call.
+      // These lines are logged in addition to the line of each call.
       const logged = service.output.join('').match(/"msg":"\/[^"]* is no longer the log's file/g);
       expect(logged).toHaveLength(1);
       if (!putBack) {
@@ -361,7 +361,7 @@ describe('a log whose file is taken away while it runs', () => {
     },
   );
 
-  test('renamed while a commit waits for the disk: that is not acknowledged, and nothing is until a restart', async (context) => {
+  test('the file renamed while a commit waits for the disk: no commit is acknowledged until a restart', async (context) => {
     const disk = heldDisk(slowSync(context));
     const files = filesOf(disk.settings.FEED_DATA_DIR);
     const service = await ServiceProcess.start(disk.settings);
@@ -379,7 +379,7 @@ describe('a log whose file is taken away while it runs', () => {
     expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
     const again = (await ServiceProcess.start(disk.settings)).connect();
     expect((await upload(again, [event('after')])).error).toBeUndefined();
-    // As after a crash, what was being stored may be there, and here it is.
+    // As after a crash, an event that was being stored may be there. Here it is.
     expect(await readFromStart(again, 2)).toEqual(['while', 'after']);
   });
 

@@ -17,7 +17,7 @@ type Stored = Record<Topic, string[]>;
 const events = (topic: string, from: number, count: number): Partial<Event>[] =>
   Array.from({ length: count }, (_, i) => ({ topic, id: String(from + i), body: BODY }));
 
-/** Uploads 4 MiB at a time until it is refused; says what it was promised. */
+/** Uploads 4 MiB at a time until an upload is refused. Returns the ids of all acknowledged events. */
 async function fill(client: FeedClient, topic: string): Promise<string[]> {
   for (let from = 0; ; from += 64) {
     const { result, error } = await upload(client, events(topic, from, 64));
@@ -29,13 +29,13 @@ async function fill(client: FeedClient, topic: string): Promise<string[]> {
   }
 }
 
-/** By two producers at the same time. */
+/** Fills both topics at the same time, by two producers. */
 async function fillAll(client: FeedClient): Promise<Stored> {
   const [orders, invoices] = await Promise.all(TOPICS.map((topic) => fill(client, topic)));
   return { orders, invoices };
 }
 
-/** What can be read of each topic, until a heartbeat says that this is all. */
+/** Reads each topic until a heartbeat shows that there is no more. */
 async function readAll(client: FeedClient): Promise<Stored> {
   const read = async (topic: string): Promise<string[]> => {
     const ids: string[] = [];
@@ -50,7 +50,7 @@ async function readAll(client: FeedClient): Promise<Stored> {
   return { orders, invoices };
 }
 
-/** What watches are sent from now on. */
+/** Watches both topics from now on, and collects what it gets. */
 function follow(client: FeedClient): Stored {
   const seen: Stored = { orders: [], invoices: [] };
   for (const topic of TOPICS) {
@@ -61,7 +61,7 @@ function follow(client: FeedClient): Stored {
   return seen;
 }
 
-/** What its probes say: HTTP's status, and gRPC's answer. */
+/** Returns the HTTP status of /readyz, and the answer of gRPC's health check. */
 async function probes({ grpcAddress, httpAddress }: ServiceProcess): Promise<[number, Buffer]> {
   const client = new Client(grpcAddress, credentials.createInsecure());
   onTestFinished(() => client.close());
@@ -75,8 +75,8 @@ async function probes({ grpcAddress, httpAddress }: ServiceProcess): Promise<[nu
   return [(await fetch(`http://${httpAddress}/readyz`)).status, await health];
 }
 
-/** Uploads 4 MiB more, which are taken. */
-async function more(client: FeedClient, stored: Stored, topic: Topic): Promise<void> {
+/** Uploads 4 MiB more, and checks that they are acknowledged. */
+async function uploadMore(client: FeedClient, stored: Stored, topic: Topic): Promise<void> {
   const next = events(topic, stored[topic].length, 64);
   const { result, error } = await upload(client, next);
   if (!result) throw error!;
@@ -84,8 +84,8 @@ async function more(client: FeedClient, stored: Stored, topic: Topic): Promise<v
   stored[topic].push(...next.map(({ id }) => id!));
 }
 
-/** A producer that tries again what it was refused. */
-async function untilTaken(client: FeedClient, stored: Stored): Promise<void> {
+/** Uploads the same events again and again until they are acknowledged. */
+async function retryUpload(client: FeedClient, stored: Stored): Promise<void> {
   const next = events('orders', stored.orders.length, 64);
   const reasons = new Set<string | undefined>();
   const isTaken = async (): Promise<boolean> => {
@@ -103,11 +103,11 @@ async function untilTaken(client: FeedClient, stored: Stored): Promise<void> {
   stored.orders.push(...next.map(({ id }) => id!));
 }
 
-/** Takes uploads again, of more than the whole disk, and keeps the newest 16 MiB. */
-async function goesOn(client: FeedClient, stored: Stored): Promise<void> {
-  await untilTaken(client, stored);
+/** Checks that the service takes uploads again, of more than the whole disk, and keeps the newest 16 MiB. */
+async function checkItGoesOn(client: FeedClient, stored: Stored): Promise<void> {
+  await retryUpload(client, stored);
   for (let mib = 0; mib < 128; mib += 8)
-    for (const topic of TOPICS) await more(client, stored, topic);
+    for (const topic of TOPICS) await uploadMore(client, stored, topic);
   const held = await readAll(client);
   for (const topic of TOPICS) expect(held[topic]).toEqual(stored[topic].slice(-held[topic].length));
   const bytes = (held.orders.length + held.invoices.length) * BODY.length;
@@ -120,7 +120,7 @@ const READY = [200, Buffer.from([8, 1])]; // 1 is SERVING
 const counts = (stored: Stored) => String(TOPICS.map((topic) => stored[topic].length));
 
 describe('a full disk', { timeout: 120_000 }, () => {
-  test('refuses uploads with what is stored, and nothing else, until it has room', async (context) => {
+  test('refuses only uploads, with the number of stored events, until it has room', async (context) => {
     const disk = smallDisk(context, 96);
     const settings = { FEED_DATA_DIR: join(disk.directory, 'data') };
     const service = await ServiceProcess.start(settings);
@@ -132,18 +132,18 @@ describe('a full disk', { timeout: 120_000 }, () => {
     expect(await readAll(client)).toEqual(stored);
     await until(() => counts(seen) === counts(stored), 'watches that have all');
     expect(await probes(service)).toEqual(READY);
-    // What is stored already needs no room.
+    // Events that are stored already need no room.
     expect((await upload(client, events('orders', 0, 64))).result?.duplicates).toBe(64);
 
     disk.grow(256);
-    for (const topic of TOPICS) await more(client, stored, topic);
+    for (const topic of TOPICS) await uploadMore(client, stored, topic);
     await until(() => counts(seen) === counts(stored), 'watches that have all');
     expect(seen).toEqual(stored);
     expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
     expect(await readAll((await ServiceProcess.start(settings)).connect())).toEqual(stored);
   });
 
-  test('takes uploads again by itself once retention is to keep less', async (context) => {
+  test('takes uploads again once retention is set to keep less', async (context) => {
     const disk = smallDisk(context, 96);
     const settings = { FEED_DATA_DIR: join(disk.directory, 'data') };
     const full = await ServiceProcess.start(settings);
@@ -152,10 +152,10 @@ describe('a full disk', { timeout: 120_000 }, () => {
 
     const service = await ServiceProcess.start({ ...settings, FEED_RETENTION_MAX_BYTES: '16MiB' });
     const client = service.connect();
-    await goesOn(client, stored);
+    await checkItGoesOn(client, stored);
   });
 
-  test('to its last byte hurts nothing, though retention is to remove; it goes on once there is room', async (context) => {
+  test('that is full to its last byte does no harm while retention has to remove; it goes on once there is room', async (context) => {
     const disk = smallDisk(context, 96);
     const settings = { FEED_DATA_DIR: join(disk.directory, 'data') };
     const full = await ServiceProcess.start(settings);
@@ -170,16 +170,16 @@ describe('a full disk', { timeout: 120_000 }, () => {
         reason: 'STORAGE_FULL',
         metadata: { received: '0' },
       });
-      // By when retention has tried as well.
+      // Reading takes long enough that retention has tried to remove events as well.
       expect(await readAll(client)).toEqual(stored);
     }
     disk.free();
-    await goesOn(client, stored);
+    await checkItGoesOn(client, stored);
   });
 });
 
 describe('a quota', () => {
-  test.each(['lmdb', 'memory'])('refuses as a full disk does (%s)', async (engine) => {
+  test.each(['lmdb', 'memory'])('refuses uploads as a full disk does (%s)', async (engine) => {
     const settings = {
       FEED_ENGINE: engine,
       FEED_DATA_DIR: temporaryDirectory(),
@@ -196,7 +196,7 @@ describe('a quota', () => {
     expect((await upload(client, events('orders', 0, 64))).result?.duplicates).toBe(64);
     if (engine === 'memory') return;
 
-    // What was there before a restart counts.
+    // After a restart, the events of before count.
     const restart = async (age: Record<string, string>): Promise<void> => {
       await service.kill('SIGTERM');
       service = await ServiceProcess.start({ ...settings, ...age });
@@ -206,8 +206,8 @@ describe('a quota', () => {
     const { error } = await upload(client, events('orders', stored.orders.length, 64));
     expect(errorInfo(error!.metadata)?.reason).toBe('STORAGE_FULL');
     expect(error!.details).toContain('FEED_QUOTA_BYTES');
-    // Events are taken again once those have become too old.
+    // Uploads are taken again once the stored events are too old and removed.
     await restart({ FEED_RETENTION_MAX_AGE: '2s' });
-    await untilTaken(client, stored);
+    await retryUpload(client, stored);
   });
 });

@@ -11,7 +11,7 @@ import { until } from '../support/wait.js';
 const CALLS = 100;
 const FORMATS = ['json', 'pretty'];
 
-/** Each call is a line. */
+/** Makes calls, each of which the service logs in a line. */
 async function makeCalls(service: ServiceProcess): Promise<void> {
   const client = service.connect();
   const answers = await Promise.all(Array.from({ length: CALLS }, () => upload(client, [])));
@@ -35,7 +35,7 @@ describe.each(FORMATS)('a log whose disk is full (%s)', (format) => {
     return service;
   };
 
-  test('stops nobody, and has every line once there is room', async (context) => {
+  test('stops no call, and gets every line once there is room', async (context) => {
     const disk = smallDisk(context, 1);
     const log = join(disk.directory, 'log');
     const service = await start(log);
@@ -52,7 +52,7 @@ describe.each(FORMATS)('a log whose disk is full (%s)', (format) => {
     expect(readFileSync(log, 'utf8')).not.toContain('dropped');
   });
 
-  test('does not hold up the end, nor change the exit code', async (context) => {
+  test('does not delay the shutdown, and does not change the exit code', async (context) => {
     const disk = smallDisk(context, 1);
     const service = await start(join(disk.directory, 'log'));
     disk.fill();
@@ -62,10 +62,10 @@ describe.each(FORMATS)('a log whose disk is full (%s)', (format) => {
   });
 });
 
-describe('a log that can not be written', () => {
+describe('a log to which writes fail', () => {
   const shim = useShim(new URL('failing-output.c', import.meta.url));
 
-  test('stops nobody, whatever the error, and has every line once it can', async (context) => {
+  test('stops no call, whatever the error, and gets every line once writes succeed', async (context) => {
     const directory = temporaryDirectory();
     const failing = join(directory, 'failing');
     const service = await ServiceProcess.start({
@@ -89,7 +89,7 @@ describe('a log that can not be written', () => {
   });
 });
 
-test.each(FORMATS)('a log whose reader has gone stops nobody (%s)', async (format) => {
+test.each(FORMATS)('a log whose reader has gone stops no call (%s)', async (format) => {
   const service = await ServiceProcess.start({
     FEED_DATA_DIR: temporaryDirectory(),
     FEED_LOG_FORMAT: format,

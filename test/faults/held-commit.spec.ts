@@ -7,7 +7,7 @@ import { eventually, until } from '../support/wait.js';
 import { event, idsIn, startHeld } from './held-disk.js';
 import { ServiceLog } from './service-log.js';
 
-/** Writes events and does not end. */
+/** Uploads events and does not half-close. Resolves with the result or the error. */
 function uploadOpen(client: FeedClient, ids: readonly string[]): Promise<Upload> {
   return new Promise((resolve) => {
     const call = client.UploadEvents((error, result) => resolve(error ? { error } : { result }));
@@ -15,7 +15,7 @@ function uploadOpen(client: FeedClient, ids: readonly string[]): Promise<Upload>
   });
 }
 
-/** How many of an upload's first events it says are stored; what ends it otherwise is its status. */
+/** Returns how many events an upload's result, or its status DRAINING, says are stored. */
 function received({ result, error }: Upload): number {
   if (result) return result.received;
   const info = errorInfo(error!.metadata);
@@ -34,7 +34,7 @@ describe('a signal while a commit waits for the disk', () => {
     return { ...held, log: new ServiceLog(held.service) };
   };
 
-  /** Waits until the service has seen the signal. */
+  /** Waits until the service has logged that it drains. */
   const drains = (service: ServiceProcess): Promise<void> =>
     until(() => service.output.join('').includes('draining'), 'a service that drains');
 
@@ -42,12 +42,12 @@ describe('a signal while a commit waits for the disk', () => {
     { when: 'within the drain timeout', drainTimeout: '2s', held: 300 },
     { when: 'only after it', drainTimeout: '300ms', held: 1_000 },
   ])(
-    'ends uploads with what is stored, and the process with 0, where the disk answers $when',
+    'ends uploads with the number of stored events, and the process with 0, if the disk answers $when',
     async ({ drainTimeout, held }, context) => {
       const { service, client, log, waits, release, restart } = await start(context, drainTimeout);
       const uploads = [{ ids: ['a0', 'a1'], outcome: upload(client, [event('a0'), event('a1')]) }];
       await waits();
-      // Behind the commit that waits.
+      // These come after the commit that waits.
       uploads.push(
         { ids: ['b0', 'b1', 'b2'], outcome: uploadOpen(client, ['b0', 'b1', 'b2']) },
         { ids: ['c0'], outcome: upload(client, [event('c0')]) },
@@ -68,7 +68,7 @@ describe('a signal while a commit waits for the disk', () => {
     },
   );
 
-  /** Signals twice while a commit waits. */
+  /** Sends two signals while a commit waits. */
   async function signalTwice(context: TestContext) {
     const started = await start(context, '60s');
     const { service, client, waits } = started;
@@ -76,24 +76,24 @@ describe('a signal while a commit waits for the disk', () => {
     await waits();
     service.process.kill('SIGTERM');
     await drains(service);
-    // A signal that comes twice within 250 ms is one to the service (signals.ts), and it is not to end by itself.
+    // Signals within 250 ms count as one (signals.ts). The pause also shows that the service does not end by itself.
     await sleep(500);
     expect(service.process.exitCode).toBeNull();
     service.process.kill('SIGTERM');
     return { ...started, hanging };
   }
 
-  test('a second signal ends at once though the disk does not answer; the log can be opened again', async (context) => {
+  test('a second signal ends the process at once though the disk does not answer; the log can be opened again', async (context) => {
     const { service, hanging, release, restart } = await signalTwice(context);
     // The drain would take a minute.
     expect(await service.ended(20_000)).toEqual({ code: null, signal: 'SIGKILL' });
     release();
-    // Nothing was promised: whether it is stored, the disk knows.
+    // The event was not acknowledged, so it may be stored or not.
     expect((await hanging).result).toBeUndefined();
     expect([['before'], ['before', 'a']]).toContainEqual(await idsIn(await restart()));
   });
 
-  test('ends in time though the disk never answers; the log can be opened again', async (context) => {
+  test('ends the process in time though the disk never answers; the log can be opened again', async (context) => {
     const { service, client, waits, release, restart } = await start(context, '200ms');
     const hanging = upload(client, [event('a')]);
     await waits();

@@ -8,7 +8,7 @@ import { until } from '../support/wait.js';
 
 export const event = (id: string, body = ''): Partial<Event> => ({ id, topic: 'orders', body });
 
-/** A disk that can be held: then every flush waits until it is released. */
+/** Returns settings for a service whose flushes wait from hold() until release(), as on a disk that does not answer. */
 export function heldDisk(slowSync: string, settings: Record<string, string> = {}) {
   const hold = join(temporaryDirectory(), 'hold');
   return {
@@ -19,12 +19,13 @@ export function heldDisk(slowSync: string, settings: Record<string, string> = {}
       ...settings,
     },
     hold: () => writeFileSync(hold, ''),
+    /** Resolves once a flush waits. */
     waits: () => until(() => existsSync(`${hold}.reached`), 'a flush that waits'),
     release: () => rmSync(hold),
   };
 }
 
-/** A service that has stored one event, and whose next commit will wait for the disk. */
+/** Starts a service that has stored one event, and whose next commit will wait for the disk. */
 export async function startHeld(slowSync: string, others: Record<string, string> = {}) {
   const { settings, hold, waits, release } = heldDisk(slowSync, others);
   const service = await ServiceProcess.start(settings);
@@ -34,7 +35,7 @@ export async function startHeld(slowSync: string, others: Record<string, string>
   return { service, client, waits, release, restart: () => ServiceProcess.start(settings) };
 }
 
-/** What a service has stored. */
+/** Returns the ids of all stored events. */
 export async function idsIn(service: ServiceProcess): Promise<string[]> {
   const client = service.connect();
   const marker = (await upload(client, [event('end')])).result!.lastCursor;

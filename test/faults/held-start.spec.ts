@@ -11,7 +11,7 @@ test.for([
   { log: 'a new log', stored: [] },
   { log: 'a log with events', stored: ['a', 'b'] },
 ])(
-  'SIGTERM while the start waits for the disk, of $log, ends the process with 0 once the disk answers, and the log can be opened',
+  'SIGTERM while a start with $log waits for the disk ends the process with 0 once the disk answers; the log can be opened again',
   async ({ stored }, context) => {
     const disk = heldDisk(slowSync(context));
     if (stored.length > 0) {
@@ -26,7 +26,7 @@ test.for([
     const service = ServiceProcess.spawn(disk.settings);
     await disk.waits();
     service.process.kill('SIGTERM');
-    await sleep(200); // so that the signal comes first, as far as that can be told from outside
+    await sleep(200); // the signal should arrive before the disk answers, which can't be seen from outside
     disk.release();
     expect(await service.ended()).toEqual({ code: 0, signal: null });
     expect(await idsIn(await ServiceProcess.start(disk.settings))).toEqual(stored);

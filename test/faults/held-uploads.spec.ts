@@ -14,12 +14,12 @@ import { ServiceLog } from './service-log.js';
 const slowSync = useShim(new URL('../repository/slow-sync.c', import.meta.url));
 
 const UPLOAD = '/feed.v1.FeedService/UploadEvents';
-/** The smallest, so that what has left the client has arrived but for so much. */
+/** The smallest window, so that at most this much of what has left the client has not arrived. */
 const WINDOW = 64 * 1024;
-/** More than one upload may have waiting for a commit has arrived. */
+/** Once the client has sent this much, more has arrived than an upload may have waiting for a commit. */
 const BLOCKED = 1024 * 1024 + WINDOW;
 const BODY = 'x'.repeat(8_000);
-/** More than four times what may wait. */
+/** The ids of an upload that is more than four times as large as what may wait. */
 const IDS = Array.from({ length: 600 }, (_, i) => `live-${i}`);
 
 const start = async (context: TestContext, drainTimeout = '20s') => {
@@ -33,7 +33,7 @@ const start = async (context: TestContext, drainTimeout = '20s') => {
   return { ...held, log: new ServiceLog(held.service) };
 };
 
-/** An upload that has more to send than is taken, and goes on for as long as it may. */
+/** An upload that has more to send than the service takes, and sends as much as it may. */
 class LiveUpload {
   private sent = 0;
   private left = IDS.length;
@@ -50,7 +50,7 @@ class LiveUpload {
     return live;
   }
 
-  /** Waits until the service has as much of it as it takes, and has said that it is open. */
+  /** Waits until the service has taken as much of it as it may, and has logged that it is open. */
   async blocked(log: ServiceLog): Promise<void> {
     await until(
       () => this.sent > BLOCKED,
@@ -64,7 +64,7 @@ class LiveUpload {
     const { stream } = this.call;
     for (const id of IDS) {
       const framed = frame(codec.event.serialize(event(id, BODY)));
-      await new Promise((resolve) => stream.write(framed, resolve)); // called once it has left
+      await new Promise((resolve) => stream.write(framed, resolve)); // resolves once the bytes have left
       this.sent += framed.length;
       this.left--;
     }
@@ -80,7 +80,7 @@ describe('a live upload that waits for room while a commit waits for the disk', 
     },
     {
       ending: 'passes its deadline',
-      headers: { 'grpc-timeout': '8S' }, // not before it is blocked, on a busy machine
+      headers: { 'grpc-timeout': '8S' }, // leaves time to block the upload first, on a busy machine
       status: 'DEADLINE_EXCEEDED',
     },
     {
@@ -89,14 +89,14 @@ describe('a live upload that waits for room while a commit waits for the disk', 
       status: 'CANCELLED',
     },
   ])(
-    'and $ending is not acknowledged, keeps a prefix, and is released once the disk answers',
+    'and $ending is not acknowledged, keeps a prefix of its events, and is released once the disk answers',
     async ({ headers, end, status }, context) => {
       const { service, log, waits, release } = await start(context);
       const live = await LiveUpload.begin(service, headers);
       await waits();
       await live.blocked(log);
       end?.(live);
-      // A client that is still there is told at its deadline, not when the disk answers.
+      // A client that is still connected gets its status at the deadline, not when the disk answers.
       const trailers = await live.call.trailers;
       expect(trailers?.['grpc-status']).toBe(end ? undefined : '4');
       await live.call.closed;
@@ -115,7 +115,7 @@ describe('a live upload that waits for room while a commit waits for the disk', 
     },
   );
 
-  test('and is drained ends with DRAINING and what is stored, and the process with 0', async (context) => {
+  test('and is drained ends with DRAINING and the number of stored events, and the process with 0', async (context) => {
     const { service, log, waits, release, restart } = await start(context, '300ms');
     const live = await LiveUpload.begin(service);
     const answer = answerOf(live.call);
@@ -123,7 +123,7 @@ describe('a live upload that waits for room while a commit waits for the disk', 
     await live.blocked(log);
     service.process.kill('SIGTERM');
     await until(() => service.output.join('').includes('draining'), 'the drain');
-    // The 300 ms are over then, and the 4 s in which the disk may still answer are not.
+    // By then the drain timeout of 300 ms is over, and the 4 s in which the disk may still answer are not.
     await sleep(1_000);
     release();
     expect(await answer).toMatch(/^UNAVAILABLE DRAINING received=\d+$/);
@@ -137,7 +137,7 @@ describe('a live upload that waits for room while a commit waits for the disk', 
   });
 });
 
-test('the twin of an event in flight is not answered before it, is stored once, and has its cursor', async (context) => {
+test('the twin of an event in flight is not answered before it, gets its cursor, and is not stored again', async (context) => {
   const { service, client, log, waits, release } = await start(context);
   const answers: Upload[] = [];
   const send = (of: typeof client) =>

@@ -7,7 +7,7 @@ import { Witness } from './witness.js';
 const KILLS = Number(process.env.FEED_TEST_KILLS ?? 4);
 
 test(
-  'killed amid uploads and watches has every acknowledged event after a restart, once, in order; watches resume',
+  'a service that is killed amid uploads and watches has every acknowledged event after a restart, once, in order; watches resume',
   { timeout: 60_000 + KILLS * 20_000 },
   async () => {
     const settings = { FEED_DATA_DIR: temporaryDirectory() };

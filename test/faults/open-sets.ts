@@ -8,7 +8,7 @@ import type { CallEnd, ServiceLog } from './service-log.js';
 import { type Act, type OpenOptions, type SetName, SETS } from './stream-sets.js';
 import type { Methods } from './streams-main.js';
 
-/** To open thousands of streams, and to see them all in their states, on a busy machine. */
+/** How long (milliseconds) it may take to open thousands of streams and see them in their states on a busy machine. */
 const SETTLE_TIMEOUT = 60_000;
 
 export const NOTHING = { watches: 0, uploads: 0, chats: 0, subscriptions: 0, members: 0 };
@@ -20,14 +20,14 @@ export interface Observed {
 
 export type OpenSetsOptions = Omit<OpenOptions, 'address'> & { readonly link?: Link };
 
-/** How the service says that streams ended, and how many did so. */
+/** By set: the ways in which its streams ended, as the service logs them, and how many ended so. */
 type Ends = Record<string, Record<string, number>>;
 
-/** Streams of every kind in every state, open at the same time, of one client that is a process of its own. */
+/** Streams of every kind in every state, opened at the same time by a client in a process of its own. */
 export class OpenSets {
   private readonly client = new Child<Methods>(new URL('streams-main.ts', import.meta.url));
   private readonly setAt = new Map<string, SetName>();
-  /** Ends in the log before this are not of these streams. */
+  /** How many calls had ended before these streams were opened. */
   private readonly from: number;
 
   private constructor(
@@ -37,7 +37,7 @@ export class OpenSets {
     this.from = observed.log.ends.length;
   }
 
-  /** Opens them, and waits until each is in its state. */
+  /** Opens the streams, and waits until each is in its state. `others` counts streams that are open already. */
   static async open(
     observed: Observed,
     options: OpenSetsOptions,
@@ -58,7 +58,7 @@ export class OpenSets {
     for (const name of SETS) await this.act(name, act);
   }
 
-  /** Half-closes the uploads whose result can't be sent, so that they are blocked for as long as that may be. */
+  /** Half-closes the uploads whose client has no window for the result, so that they wait to send it until they are reset. */
   async blockUploads(): Promise<void> {
     await this.act('UploadEvents blocked', 'half-close');
     await eventually(() =>
@@ -77,9 +77,9 @@ export class OpenSets {
   }
 
   /**
-   * Waits until streams have ended as expected, each once, and no others of these sets.
+   * Waits until exactly the streams of the expected sets have ended, each once and as expected.
    *
-   * @param orElse how some may end as well
+   * @param orElse another way in which streams of a set may end
    */
   async ended(
     expected: Partial<Record<SetName, string>>,
@@ -90,7 +90,7 @@ export class OpenSets {
     const seen = (): Ends => merged(this.ends, expected, orElse);
     const all = Object.keys(expected).length * this.options.streams;
     const isOver = (): boolean =>
-      // First what costs little: while this looks, the service waits to write its log.
+      // The cheap check comes first, because the service can't write its log while this process counts.
       this.observed.log.ends.length - this.from >= all &&
       Object.values(this.ends).reduce((sum, tally) => sum + sumOf(tally), 0) >= all;
     await until(isOver, 'the end of every stream', timeout).catch((error: Error) => {
@@ -99,12 +99,12 @@ export class OpenSets {
     expect(seen()).toEqual(wanted);
   }
 
-  /** Waits until the client has been told. */
+  /** Waits until the client has seen its streams end as expected. */
   async told(expected: Partial<Record<SetName, string>>, timeout: number): Promise<void> {
     await answered(() => this.client.call('outcomes'), this.ofEach(expected), timeout);
   }
 
-  /** Where streams are many, says how long after a time the last of each set ended. */
+  /** If FEED_TEST_STREAMS is set, prints how long after `since` the last stream of each set ended. */
   report(ending: string, since: number): void {
     if (!process.env.FEED_TEST_STREAMS) return;
     const late = SETS.map((name) => {
@@ -149,12 +149,12 @@ export class OpenSets {
   }
 }
 
-/** Asks until the answer is what it is to be; less often than others look, because the client looks at every stream. */
+/** Asks until the answer is as wanted, every 100 ms only, because each answer makes the client look at every stream. */
 async function answered<T>(ask: () => Promise<T>, wanted: T, timeout: number): Promise<void> {
   await eventually(async () => expect(await ask()).toEqual(wanted), timeout, 100);
 }
 
-/** Waits until the service says that so much is open. */
+/** Waits until the service logs these counts of what is open. */
 export async function counted(
   { log }: Observed,
   wanted: typeof NOTHING,
@@ -163,7 +163,7 @@ export async function counted(
   await eventually(() => expect(log.open).toEqual(wanted), timeout);
 }
 
-/** Waits until the service has so many connections to its gRPC port. */
+/** Waits until the service has `count` connections on its gRPC port. */
 export async function connected(
   { service }: Observed,
   count: number,
@@ -177,7 +177,7 @@ export async function connected(
 const sumOf = (tally: Record<string, number>): number =>
   Object.values(tally).reduce((sum, count) => sum + count, 0);
 
-/** Counts those that ended in the other way that is right as if they had ended in the expected one. */
+/** Returns the ends, with those of `orElse` counted as if they were the expected ones. */
 function merged(
   ends: Ends,
   expected: Partial<Record<SetName, string>>,

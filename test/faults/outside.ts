@@ -3,22 +3,26 @@ import { join } from 'node:path';
 import { open } from 'lmdb';
 import { eventually } from '../support/wait.js';
 
-/** What can be seen of a process without asking it. */
+// These functions look at a process from outside.
 
 const ESTABLISHED = '01';
 
-/** The connections to a port that a process has, as the kernel says. */
+/** Counts the connections that a process has on a port, by the kernel's tables. */
 export function connections(pid: number, port: number): number {
   const held = socketsOf(pid);
   const at = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  return ['tcp', 'tcp6']
-    .flatMap((file) => readFileSync(`/proc/${pid}/net/${file}`, 'utf8').split('\n').slice(1))
-    .map((line) => line.trim().split(/\s+/))
-    .filter(([, local, , state]) => local?.endsWith(at) && state === ESTABLISHED)
-    .filter(([, , , , , , , , , inode]) => held.has(`socket:[${inode}]`)).length;
+  return (
+    ['tcp', 'tcp6']
+      .flatMap((file) => readFileSync(`/proc/${pid}/net/${file}`, 'utf8').split('\n').slice(1))
+      .map((line) => line.trim().split(/\s+/))
+      // The columns of the kernel's table (proc(5), /proc/net/tcp).
+      .map((columns) => ({ local: columns[1], state: columns[3], inode: columns[9] }))
+      .filter(({ local, state }) => local?.endsWith(at) && state === ESTABLISHED)
+      .filter(({ inode }) => held.has(`socket:[${inode}]`)).length
+  );
 }
 
-/** The sockets of any kind that a process has. */
+/** Returns the sockets of any kind that a process has. */
 export function socketsOf(pid: number): Set<string> {
   const directory = `/proc/${pid}/fd`;
   const targets = readdirSync(directory).map((file) => {
@@ -31,7 +35,7 @@ export function socketsOf(pid: number): Set<string> {
   return new Set(targets.filter((target) => target.startsWith('socket:')));
 }
 
-/** The places in the reader list of a process's log, and how many of them hold a snapshot of it. */
+/** Counts the places that a process has in the reader list of its log, and those of them that hold a snapshot. */
 export async function readers(
   pid: number,
   dataDirectory: string,
@@ -57,8 +61,8 @@ interface Snapshot {
 }
 
 /**
- * How many objects of each class are alive in a node that runs with --heapsnapshot-signal=SIGUSR2 and with this
- * --diagnostic-dir.
+ * Counts the live objects of each class in a node process that was started with --heapsnapshot-signal=SIGUSR2 and with
+ * this directory as its --diagnostic-dir.
  */
 export async function heap(pid: number, directory: string): Promise<Map<string, number>> {
   process.kill(pid, 'SIGUSR2');
@@ -76,10 +80,10 @@ export async function heap(pid: number, directory: string): Promise<Map<string, 
   return counts;
 }
 
-/** A process with much in memory writes its snapshot for long (milliseconds). */
+/** How long (milliseconds) a process with a large heap may take to write its snapshot. */
 const SNAPSHOT_TIMEOUT = 60_000;
 
-/** Takes the file once it is whole: until then it is no JSON. */
+/** Waits until the snapshot's file is complete, which is when it is valid JSON; reads and removes it. */
 function written(directory: string): Promise<Snapshot> {
   const take = (): Snapshot => {
     const file = readdirSync(directory).find((name) => name.endsWith('.heapsnapshot'));

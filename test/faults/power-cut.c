@@ -1,19 +1,21 @@
-/* For LD_PRELOAD: keeps what a power cut would leave of a file.
+/* For LD_PRELOAD: keeps a second file, the platter, with the bytes that a power cut would leave of a file.
 
-   SHIM_FILE: the file. SHIM_FILE_BEFORE: its name until it is renamed. SHIM_PLATTER: another, which has of its writes only those that the disk has
-   promised to keep. Put in the file's place after a SIGKILL, it makes of that a power cut.
+   SHIM_FILE is the file, SHIM_FILE_BEFORE its name before it is renamed, SHIM_PLATTER the platter. The platter gets only
+   the writes that the disk has promised to keep. A test that kills the process and then puts the platter in the file's
+   place has made a power cut.
 
    A write is on the platter
    - when an fdatasync() or fsync() that began after the write's end has returned 0, or
-   - when it went through a descriptor opened with O_DSYNC or O_SYNC and has returned: it alone.
-   The platter gets it after the real call and before the caller knows, so it is never ahead of the disk.
+   - when the write itself went through a descriptor opened with O_DSYNC or O_SYNC and has returned.
+   The platter gets the write after the real call and before the caller goes on, so it is never ahead of the disk.
 
-   SHIM_SEED: besides, sectors of other writes reach the platter, at random and so in any order, as on
-   a disk that writes when it likes. They count as not flushed all the same.
+   SHIM_SEED: random sectors of other writes reach the platter as well, in any order, as on a disk that writes whenever it
+   likes. These writes still count as not flushed.
 
-   SHIM_CUT: ends the process before the platter has what the n-th flush, or O_DSYNC write, is for.
+   SHIM_CUT is a number n: the n-th flush, or O_DSYNC write, ends the process before it changes the platter.
 
-   What is not followed (writable maps, other calls that write) ends the process: it must not pass for flushed. */
+   Calls that this file does not follow (writable maps, other calls that write) end the process, because their bytes
+   would be missing on the platter. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -30,7 +32,7 @@
 #define SECTOR 512
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-/* A write that is not flushed. */
+/* A write that is not flushed yet. */
 struct pending {
   struct pending *next;
   unsigned long number;
@@ -57,7 +59,7 @@ static int is_at(const struct stat *opened, const char *path) {
          opened->st_dev == named.st_dev;
 }
 
-/* By what it is rather than by its number, which is reused and duplicated. */
+/* Tells the file by its inode, because descriptors are reused and duplicated. */
 static int is_followed(int file) {
   struct stat opened;
   return fstat(file, &opened) == 0 && S_ISREG(opened.st_mode) &&
@@ -74,18 +76,18 @@ static void step(void) {
   if (++steps == (cut ? atoi(cut) : -1)) kill(getpid(), SIGKILL);
 }
 
-/* All of it, nothing, or some of its sectors. */
+/* Puts all, none or some of a write's sectors on the platter. */
 static void arrive_early(const struct pending *write) {
-  const int of_four = rand_r(&seed) % 5;
+  const int quarters = rand_r(&seed) % 5; /* about this many quarters of its sectors */
   const off_t last = write->at + write->length;
   for (off_t at = write->at, next; at < last; at = next) {
     next = (at / SECTOR + 1) * SECTOR;
     if (next > last) next = last;
-    if (rand_r(&seed) % 4 < of_four) put(write->bytes + (at - write->at), next - at, at);
+    if (rand_r(&seed) % 4 < quarters) put(write->bytes + (at - write->at), next - at, at);
   }
 }
 
-/* What is written later than a pending write is in the file's place of it, also when that is flushed. */
+/* Copies a newer write over pending ones, because a flush of these writes the newest bytes of the file. */
 static void cover(const struct pending *newer) {
   for (struct pending *old = oldest; old; old = old->next) {
     off_t from = old->at > newer->at ? old->at : newer->at;
@@ -107,7 +109,7 @@ static void note(int file, off_t at, const struct iovec *parts, int count, size_
   }
   const int flags = fcntl(file, F_GETFL);
   if (flags & O_APPEND) stop("the file is appended to");
-  if (flags & O_DSYNC) { /* O_SYNC has its bits */
+  if (flags & O_DSYNC) { /* O_SYNC contains the bit of O_DSYNC */
     step();
     put(write->bytes, length, at);
     cover(write);
@@ -122,7 +124,7 @@ static void note(int file, off_t at, const struct iovec *parts, int count, size_
   end = &write->next;
 }
 
-/* Under the lock, so that writes are noted in the order in which they are done. */
+/* Writes under the lock, so that writes are noted in the order in which they reach the file. */
 #define WRITE(file, at, parts, count, call)                                     \
   if (!is_followed(file)) return call;                                          \
   pthread_mutex_lock(&mutex);                                                   \
@@ -160,7 +162,7 @@ static int flush(int file, int (*real)(int)) {
   pthread_mutex_lock(&mutex);
   while (oldest && oldest->number <= before) {
     struct pending *write = oldest;
-    /* What a failed flush did not write, none after it needs to. */
+    /* After a failed flush, its writes are dropped: a later flush may succeed without them. */
     if (result == 0) put(write->bytes, write->length, write->at);
     if (!(oldest = write->next)) end = &oldest;
     free(write);

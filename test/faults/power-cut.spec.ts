@@ -10,9 +10,9 @@ import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { useShim } from '../support/shim.js';
 import { Witness } from './witness.js';
 
-/** How many cuts in all. */
+/** How many cuts the tests make in all. */
 const CUTS = Number(process.env.FEED_TEST_POWER_CUTS ?? 6);
-/** What is random, but for the machine's own doing. */
+/** The seed of all random choices. The machine's timing is not repeated by it. */
 const SEED = Number(process.env.FEED_TEST_SEED ?? randomInt(2 ** 31));
 
 const event = (id: string): Partial<Event> => ({ id, topic: 'orders' });
@@ -22,14 +22,14 @@ class Machine {
   private readonly directory = temporaryDirectory();
   private readonly platter = join(temporaryDirectory(), 'platter');
   private readonly file = join(this.directory, 'log', 'data.mdb');
-  /** Its name while a first start makes it. */
+  /** The file's name while a first start makes it. */
   private readonly newFile = join(this.directory, 'new-log', 'data.mdb');
 
   constructor(private readonly library: string) {
     writeFileSync(this.platter, '');
   }
 
-  /** @param seed of what the disk keeps though nothing made it; without one, that is nothing */
+  /** @param seed of the random writes that the disk keeps without a flush; without a seed, it keeps none of them */
   spawn(settings: Record<string, string> = {}, seed?: number): ServiceProcess {
     return ServiceProcess.spawn({
       FEED_DATA_DIR: this.directory,
@@ -48,11 +48,12 @@ class Machine {
     return service;
   }
 
+  /** Kills the service, and leaves of its file what is on the platter. */
   async cut(service: ServiceProcess): Promise<void> {
     await service.kill('SIGKILL');
     const file = [this.file, this.newFile].find(existsSync);
     if (file !== undefined) copyFileSync(this.platter, file);
-    // LMDB's lock table is of the processes that had the file open: none has since the machine started.
+    // LMDB's lock file lists the processes that have the file open. After a power cut there are none.
     rmSync(join(this.directory, 'log', 'lock.mdb'), { force: true });
   }
 
@@ -65,15 +66,15 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
   const shim = useShim(new URL('power-cut.c', import.meta.url));
   const retention = { FEED_RETENTION_MAX_BYTES: '256KiB' };
   const disks = [
-    { kept: 'nothing of what was not flushed', early: false, settings: {} },
-    { kept: 'some of it, in any order', early: true, settings: {} },
-    { kept: 'some of it, where retention makes room', early: true, settings: retention },
+    { kept: 'only flushed writes', early: false, settings: {} },
+    { kept: 'some other writes, in any order', early: true, settings: {} },
+    { kept: 'some other writes, with retention', early: true, settings: retention },
   ];
   const cuts = Math.ceil(CUTS / disks.length);
   const timeout = 60_000 + cuts * 20_000;
 
   test.for(disks)(
-    'takes nothing acknowledged or delivered; watches and uploads go on (the disk has $kept)',
+    'takes nothing acknowledged or delivered; watches and uploads go on (the disk keeps $kept)',
     { timeout },
     async ({ early, settings }, context) => {
       const random = randomFrom(SEED);
@@ -106,13 +107,13 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
       await witness.ended();
       const after = await machine.start(retention, SEED);
       const held = await witness.check(after);
-      // 256 KiB are about 1000 of its events; a run of 32 KiB goes at a time.
+      // 256 KiB are about 1,000 of the events, and retention removes runs of 32 KiB.
       expect(held).toBeGreaterThan(600);
       expect(held).toBeLessThan(witness.acknowledgedCount);
     },
   );
 
-  /** Cuts at a step of a start, and starts again. */
+  /** Cuts the power at a step of a start, and starts again. */
   async function cutAtStep(
     machine: Machine,
     step: number,
@@ -134,7 +135,7 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
   ];
 
   test.for(starts)(
-    'at any step of the $which start leaves a log that starts, with all that it had',
+    'at any step of the $which start leaves a log that can be opened, with all its events',
     { timeout: 120_000 },
     async ({ had, from, stride }, context) => {
       const random = randomFrom(SEED);
@@ -156,7 +157,7 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
     },
   );
 
-  test('after an orderly end takes nothing: all of the file is flushed, whatever fsync says', async (context) => {
+  test('after an orderly end takes nothing: all of the file is flushed, whatever FEED_DURABILITY is', async (context) => {
     for (const durability of ['fsync', 'none']) {
       const machine = new Machine(shim(context));
       const service = await machine.start({ FEED_DURABILITY: durability });
@@ -168,15 +169,15 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
     }
   });
 
-  test('without fsync takes what was acknowledged, so these tests can see it', async (context) => {
+  test('without fsync takes acknowledged events, which shows that these tests would notice it', async (context) => {
     const machine = new Machine(shim(context));
     const flushing = await machine.start();
     await upload(flushing.connect(), [event('flushed')]);
     await machine.cut(flushing);
 
-    const hoping = await machine.start({ FEED_DURABILITY: 'none' });
-    await upload(hoping.connect(), [event('not flushed')]);
-    await machine.cut(hoping);
+    const unflushed = await machine.start({ FEED_DURABILITY: 'none' });
+    await upload(unflushed.connect(), [event('not flushed')]);
+    await machine.cut(unflushed);
 
     const after = await machine.start();
     const client = after.connect();

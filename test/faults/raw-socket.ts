@@ -18,7 +18,7 @@ export const CONTINUATION = 9;
 export const END_STREAM = 1;
 export const END_HEADERS = 4;
 
-/** An HTTP/2 frame of any kind, right or not. */
+/** Makes an HTTP/2 frame, valid or not. */
 export function h2(
   type: number,
   flags: number,
@@ -34,13 +34,13 @@ export function h2(
   return Buffer.concat([head, bytes]);
 }
 
-/** A header as HPACK has it without compression: each of at most 126 characters, of a byte each. */
+/** Encodes a header by HPACK without compression. Name and value are of at most 126 Latin-1 characters. */
 export function header(name: string, value: string): Buffer {
   const text = `\0${String.fromCharCode(name.length)}${name}${String.fromCharCode(value.length)}${value}`;
   return Buffer.from(text, 'latin1');
 }
 
-/** The headers of a call. */
+/** Encodes the headers of a call. */
 export function callHeaders(
   path: string,
   contentType = 'application/grpc',
@@ -63,7 +63,7 @@ export interface H2Frame {
   readonly payload: Buffer;
 }
 
-/** A TCP connection for what no HTTP/2 library would send. */
+/** A TCP connection for bytes that no HTTP/2 library would send. */
 export class RawSocket {
   isClosed = false;
   private readonly chunks: Buffer[] = [];
@@ -88,14 +88,14 @@ export class RawSocket {
     return new RawSocket(socket);
   }
 
-  /** Sends as much as is taken, until it is closed. */
+  /** Sends bytes, and waits until the socket takes more or is closed. */
   async send(...bytes: readonly Uint8Array[]): Promise<void> {
     if (this.isClosed || this.socket.write(Buffer.concat(bytes))) return;
     const drained = new Promise((resolve) => this.socket.once('drain', resolve));
     await Promise.race([drained, this.closed]);
   }
 
-  /** Sends `count` of something, a thousand at a time. */
+  /** Sends `count` messages that `make` makes, a thousand at a time, until the connection is closed. */
   async flood(count: number, make: (i: number) => Buffer): Promise<void> {
     for (let i = 0; i < count && !this.isClosed; i += 1000)
       await this.send(...Array.from({ length: 1000 }, (_, j) => make(i + j)));
@@ -118,7 +118,7 @@ export class RawSocket {
     return frames;
   }
 
-  /** "open" where it answers a ping, "closed" where it was closed. */
+  /** Sends a PING. Resolves with "open" when it is answered, and with "closed" when the connection is closed. */
   async state(): Promise<'open' | 'closed'> {
     await this.send(h2(PING, 0, 0, 'are you?'));
     const isAnswered = (): boolean =>

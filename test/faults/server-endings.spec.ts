@@ -12,9 +12,9 @@ import { decodeChat, encodeChat, eventsIn, framed, unframed } from '../wire/even
 import { counted, NOTHING, type Observed } from './open-sets.js';
 import { ServiceLog } from './service-log.js';
 
-/** How long what is waiting may wait after a bad message (milliseconds). */
+/** How long (milliseconds) waiting messages may still be sent after a bad message. */
 const FLUSH_TIME = 2_000;
-/** Of a stream, in bytes. */
+/** The client's receive window of a stream, in bytes. */
 const WINDOW = 16_384;
 
 async function start(settings: Record<string, string> = {}): Promise<Observed> {
@@ -29,14 +29,14 @@ async function start(settings: Record<string, string> = {}): Promise<Observed> {
 
 const positionOf = (cursor: string): number => parseCursor(cursor)!.position;
 
-/** A call of a client that reads nothing yet, and has room for so much. */
+/** Opens a call of a client that reads nothing yet, with this receive window. */
 async function open({ service }: Observed, method: string, window = WINDOW): Promise<RawCall> {
   const raw = await RawClient.connect(service.grpcAddress, { initialWindowSize: window });
   onTestFinished(() => raw.close());
   return raw.open(method);
 }
 
-/** Reads a chunk, and waits before the next one. */
+/** Reads chunks, with a pause (milliseconds) after each. */
 function readSlowly({ stream }: RawCall, pause: number): Buffer[] {
   const chunks: Buffer[] = [];
   stream.on('data', (chunk: Buffer) => {
@@ -47,7 +47,7 @@ function readSlowly({ stream }: RawCall, pause: number): Buffer[] {
   return chunks;
 }
 
-/** A chat in a room, whose client has no room for the rest of an answer. */
+/** Opens a chat that has joined a room, and whose client's window is used up by an answer. */
 async function blockedChat(observed: Observed): Promise<RawCall> {
   const chat = await open(observed, 'Chat');
   chat.send(encodeChat({ room: 'lobby' })).send(encodeChat({ text: 'x'.repeat(64 * 1024) }));
@@ -56,10 +56,10 @@ async function blockedChat(observed: Observed): Promise<RawCall> {
 }
 
 test.each([
-  { what: 'what is no message', bad: Buffer.from([0xff]), reason: 'MESSAGE_INVALID' },
+  { what: 'bytes that are no message', bad: Buffer.from([0xff]), reason: 'MESSAGE_INVALID' },
   { what: 'a bad room name', bad: encodeChat({ room: 'a b' }), reason: 'TOPIC_INVALID' },
 ])(
-  'a chat that nobody reads and that gets $what leaves its room at once, is over 2 s later, and reset after 2 s more',
+  'a chat that nobody reads, and that sends $what, leaves its room at once, is over after 2 s, and is reset after 2 s more',
   async ({ bad, reason }) => {
     const observed = await start();
     const chat = await blockedChat(observed);
@@ -68,7 +68,7 @@ test.each([
     await within(chat.closed, 'a reset');
     expect(chat.stream.rstCode).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
     const reset = Date.now();
-    // The service says once a second what is open, so it has said each state that lasted for two, and the last before the reset.
+    // The service logs once a second what is open, so each state that lasted for 2 s was logged before the reset.
     await counted(observed, NOTHING);
     const last = observed.log.openLines.slice(-3);
     expect(last.map(({ counts }) => counts)).toEqual([
@@ -81,30 +81,30 @@ test.each([
   },
 );
 
-test('a half-closed chat whose client reads slowly gets all that was waiting, then OK', async () => {
+test('a half-closed chat whose client reads slowly gets all messages that were waiting, then OK', async () => {
   const observed = await start();
   const chat = await blockedChat(observed);
-  const speaker = await open(observed, 'Chat');
+  const sender = await open(observed, 'Chat');
   const texts = Array.from({ length: 200 }, (_, i) => String(i).padEnd(1_000, '.'));
-  for (const text of texts) speaker.send(encodeChat({ room: 'lobby', text }));
-  speaker.send(encodeChat({ text: 'answered once all is said' }));
-  await new Promise((resolve) => speaker.stream.once('data', resolve));
+  for (const text of texts) sender.send(encodeChat({ room: 'lobby', text }));
+  sender.send(encodeChat({ text: 'answered after all messages to the room' }));
+  await new Promise((resolve) => sender.stream.once('data', resolve));
 
   chat.stream.end();
   await counted(observed, { ...NOTHING, chats: 2, members: 1 });
-  speaker.send(encodeChat({ room: 'lobby', text: 'too late' }));
+  sender.send(encodeChat({ room: 'lobby', text: 'too late' }));
   const begun = performance.now();
   const chunks = readSlowly(chat, 500);
   expect((await chat.trailers)?.['grpc-status']).toBe('0');
-  await chat.closed; // and all is read
-  // Longer than a stream may wait for a client that does not read.
+  await chat.closed; // by now, all is read
+  // This is longer than a stream waits for a client that does not read.
   expect(performance.now() - begun).toBeGreaterThan(FLUSH_TIME + LINGER);
-  const [echo, ...heard] = unframed(Buffer.concat(chunks)).map(decodeChat);
+  const [echo, ...received] = unframed(Buffer.concat(chunks)).map(decodeChat);
   expect(echo.from).toBe('server');
-  expect(heard.map(({ text }) => text)).toEqual(texts);
+  expect(received.map(({ text }) => text)).toEqual(texts);
 });
 
-test('a half-closed chat whose client reads later gets the little that was waiting, then OK', async () => {
+test('a half-closed chat whose client reads late gets the few messages that were waiting, then OK', async () => {
   const observed = await start();
   const first = await open(observed, 'Chat'); // a process learns from its first answer how to send directly
   first.send(encodeChat({ text: 'hello' }));
@@ -113,7 +113,7 @@ test('a half-closed chat whose client reads later gets the little that was waiti
   const texts = Array.from({ length: 50 }, (_, i) => String(i).padEnd(100, '.'));
   chat.stream.end(framed(...texts.map((text) => encodeChat({ text }))));
   await until(() => chat.isFull, 'a window that is used up');
-  await sleep(LINGER + 1_000); // by then it would have been reset
+  await sleep(LINGER + 1_000); // longer than it takes to reset a stream of which nothing is read
   const chunks = readSlowly(chat, 0);
   expect((await chat.trailers)?.['grpc-status']).toBe('0');
   await chat.closed;
@@ -145,7 +145,7 @@ test('a watch in full flow that retention overtakes is told so, without a gap be
   for (let i = 0; i < 64 && !end.trailers; i++) await more();
 
   await eventually(() => expect(end.trailers?.['grpc-status']).toBe(String(status.OUT_OF_RANGE)));
-  await watch.closed; // and all is read
+  await watch.closed; // by now, all is read
   const { reason, metadata } = errorInfo(Metadata.fromHttp2Headers(end.trailers!))!;
   expect(reason).toBe('CURSOR_EXPIRED');
   const seen = eventsIn(Buffer.concat(chunks));

@@ -1,7 +1,7 @@
 import type { OpenCounts } from '../../src/feed/open-work.js';
 import type { ServiceProcess } from '../support/service.js';
 
-/** A log line of a call's end. */
+/** The log line of a call's end. */
 export interface CallEnd {
   readonly time: string;
   readonly method: string;
@@ -12,7 +12,7 @@ export interface CallEnd {
   readonly ms: number;
 }
 
-/** A log line of what is open, which comes when that has changed. */
+/** A log line with the counts of what is open. It comes when they have changed. */
 interface OpenLine {
   readonly time: string;
   readonly counts: Partial<OpenCounts>;
@@ -20,7 +20,7 @@ interface OpenLine {
 
 type Line = Partial<CallEnd & OpenCounts> & { readonly msg?: string; readonly context?: string };
 
-/** What the service says at debug, as JSON. */
+/** Reads the log of a service that logs at debug, as JSON. */
 export class ServiceLog {
   private readonly openings: OpenLine[] = [];
   private readonly callEnds: CallEnd[] = [];
@@ -29,12 +29,12 @@ export class ServiceLog {
 
   constructor(private readonly service: ServiceProcess) {}
 
-  /** What is open, as it said last. */
+  /** The counts of what is open, as logged last. */
   get open(): Partial<OpenCounts> {
     return this.openLines.at(-1)?.counts ?? {};
   }
 
-  /** What it has said so far of what is open: a state that has passed is still in here. */
+  /** All lines with counts of what is open, also of states that have passed. */
   get openLines(): readonly OpenLine[] {
     this.readOn();
     return this.openings;

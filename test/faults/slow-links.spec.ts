@@ -8,13 +8,13 @@ import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { until } from '../support/wait.js';
 import { encodeChat, encodeEvent, eventsIn } from '../wire/events.js';
 
-/** How long a watch is read over a slow link, in seconds; the faults script takes ten minutes. */
+/** How long (seconds) a watch is read over a slow link. `npm run faults` sets ten minutes. */
 const WATCH_SECONDS = Number(process.env.FEED_TEST_SLOW_SECONDS ?? 8);
-/** How often an upload is made beside replays. */
+/** How many uploads are made beside replays. */
 const UPLOADS = Number(process.env.FEED_TEST_SLOW_UPLOADS ?? 2);
 const MIB = 2 ** 20;
 
-/** Shorter than what a service, a kernel and a link together can hold takes to pass a slow link. */
+/** Shorter than it takes a slow link to carry all that the service, the kernel and the link together may hold. */
 const KEEPALIVE = { FEED_KEEPALIVE_TIME: '2s', FEED_KEEPALIVE_TIMEOUT: '1s' };
 
 async function start(settings: Record<string, string> = {}): Promise<ServiceProcess> {
@@ -54,7 +54,7 @@ function watch(raw: RawClient, topic: string, keep = false): ReadWatch {
   return read;
 }
 
-/** The frames that have come whole. */
+/** Returns the frames that have arrived completely. */
 function completeFrames(bytes: Buffer): Buffer[] {
   const frames = [];
   for (let at = 0; at + 5 <= bytes.length;) {
@@ -93,7 +93,7 @@ test.each([
 );
 
 test(
-  'a watch that is live over 100 KB/s, and gets more than that for a while, loses nothing',
+  'a live watch over 100 KB/s that is sent more than that for a while loses nothing',
   { timeout: 90_000 },
   async () => {
     const service = await start(KEEPALIVE);
@@ -147,7 +147,7 @@ test.each([
 );
 
 test(
-  'a chat that sent what is no message gets all its answers before over a busy slow link',
+  'a chat that sends bytes that are no message gets the answers to its earlier messages, over a busy slow link',
   { timeout: 60_000 },
   async () => {
     const service = await start();
@@ -179,7 +179,7 @@ test('a client whose network dies is gone after FEED_KEEPALIVE_TIME and FEED_KEE
   const call = client.Watch({ topic: 'quiet' });
   call.on('error', () => {});
   await new Promise((resolve) => call.on('metadata', resolve));
-  // An idle client answers, and so it stays for as long as it likes.
+  // An idle client answers PINGs, and may stay for as long as it likes.
   await sleep(3_000);
   const output = () => service.output.join('');
   expect(output()).not.toContain('call ended');
@@ -188,7 +188,7 @@ test('a client whose network dies is gone after FEED_KEEPALIVE_TIME and FEED_KEE
   expect(output()).toMatch(/nothing came from it for 1\.\d s/);
 });
 
-test('a client that answers is not taken for dead because the service stood still', async () => {
+test('a client that answers PINGs is not taken for dead because the service stood still', async () => {
   const service = await start({
     FEED_KEEPALIVE_TIME: '700ms',
     FEED_KEEPALIVE_TIMEOUT: '300ms',
@@ -202,7 +202,7 @@ test('a client that answers is not taken for dead because the service stood stil
     service.process.kill('SIGSTOP');
     await sleep(1_500);
     service.process.kill('SIGCONT');
-    await sleep(1_500); // longer than both
+    await sleep(1_500); // longer than the keepalive's time and timeout together
   }
   expect(service.output.join('')).not.toContain('call ended');
 });

@@ -10,15 +10,15 @@ import { until } from '../support/wait.js';
 
 const STALLED = 1_000;
 const CONNECTIONS = 20;
-/** On so many connections one of them watches what the healthy ones do. */
-const BUSY_TOO = 3;
+/** On how many connections one stalled watch is of the busy topic, which the healthy watches read. */
+const STALLED_BUSY = 3;
 const HEALTHY = 10;
-/** What a stalled watch may cost, all in all: 64 KiB, and half as much that is no longer used and not collected yet. */
+/** The memory that a stalled watch may take: 64 KiB, and half as much garbage that is not collected yet. */
 const KIB_EACH = 96;
 
-/** More than a stream's window and all that is under way to it. */
+/** More than a stream's window and all that is in flight to its client. */
 const QUIET = { events: 100, bodyBytes: 2_000 };
-/** More than the log keeps in memory, so that who reads on later finds nothing there. */
+/** More than the log keeps in memory, so that a watch that reads on later must read from disk. */
 const BUSY = { events: 3_000, bodyBytes: 16_000 };
 
 const eventsOf = (topic: string, { events, bodyBytes }: typeof QUIET, round: number) =>
@@ -28,7 +28,7 @@ const eventsOf = (topic: string, { events, bodyBytes }: typeof QUIET, round: num
     body: `${i}`.padEnd(bodyBytes, '.'),
   }));
 
-/** A watch from the beginning that is read only when told to. */
+/** A watch from earliest, whose client reads nothing before read() is called. */
 class Watch {
   bytes = 0;
   private readonly hash = createHash('sha256');
@@ -73,7 +73,7 @@ async function connections(service: ServiceProcess, count: number): Promise<RawC
   return Promise.all(all);
 }
 
-/** Memory of the process that no file stands behind, KiB. */
+/** Returns the process's anonymous memory (memory that is not of a mapped file), in KiB. */
 function anonymousMemory({ process: { pid } }: ServiceProcess): number {
   return Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
 }
@@ -84,7 +84,7 @@ function needsProc(context: TestContext): void {
   context.skip();
 }
 
-test('a thousand watches that nobody reads delay none, take little memory, and get everything once they read', async (context) => {
+test('a thousand watches that nobody reads delay no other, take little memory, and get everything once they read', async (context) => {
   needsProc(context);
   const service = await ServiceProcess.start({
     FEED_DATA_DIR: temporaryDirectory(),
@@ -111,13 +111,13 @@ test('a thousand watches that nobody reads delay none, take little memory, and g
     await reached('busy', healthy, least);
   }
 
-  // Memory of which most is used again and again, before there is anybody to blame.
+  // The service's memory grows to its usual size before the stalled watches begin.
   for (let round = -5; round <= 0; round++) await flow(round);
   const before = anonymousMemory(service);
   const stalled = (await connections(service, CONNECTIONS)).flatMap((connection, number) =>
     Array.from(
       { length: STALLED / CONNECTIONS },
-      (_, i) => new Watch(connection, i === 0 && number < BUSY_TOO ? 'busy' : 'quiet'),
+      (_, i) => new Watch(connection, i === 0 && number < STALLED_BUSY ? 'busy' : 'quiet'),
     ),
   );
   await Promise.all(stalled.map((watch) => watch.started()));
@@ -127,14 +127,14 @@ test('a thousand watches that nobody reads delay none, take little memory, and g
   }
   const grown = () => anonymousMemory(service) - before;
   const most = KIB_EACH * STALLED;
-  // What V8 has not collected yet belongs to nobody: it is collected as more is made.
+  // Garbage that V8 has not collected yet does not count: more events make V8 collect it.
   for (let round = 4; grown() > most && round < 10; round++) await flow(round);
   console.log(
     `anonymous memory grew by ${(grown() / STALLED).toFixed(1)} KiB for each stalled watch`,
   );
   expect(grown()).toBeLessThanOrEqual(most);
 
-  // In order and complete: byte for byte what a client sees that decodes and checks it.
+  // The stalled watches get all events in order: the same bytes as a watch whose events are decoded and checked.
   const [busy, quiet] = ['busy', 'quiet'].map((topic) =>
     stalled.filter((one) => one.topic === topic),
   );
@@ -153,7 +153,7 @@ test('a thousand watches that nobody reads delay none, take little memory, and g
   expect(new Set(busy.map(({ digest }) => digest))).toEqual(new Set([healthy[0].digest]));
 }, 240_000);
 
-test('a thousand watches that nobody reads take little memory also far behind all that is in memory', async (context) => {
+test('a thousand watches that nobody reads take little memory also far behind the events in memory', async (context) => {
   needsProc(context);
   const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
   const batch = Buffer.concat(
@@ -164,7 +164,7 @@ test('a thousand watches that nobody reads take little memory also far behind al
   const [uploader, reader] = await connections(service, 2);
   const readers = Array.from({ length: 4 }, () => new Watch(reader, 'deep').read());
   let least = 0;
-  /** 100,000 events, 24 MB as they are stored, of which each reader gets all. */
+  /** Uploads 100,000 events, 24 MB as they are stored, and waits until each reader has got them. */
   async function flow(): Promise<void> {
     const call = uploader.open('UploadEvents').drop();
     for (let i = 0; i < 100; i++) if (!call.stream.write(batch)) await once(call.stream, 'drain');
@@ -175,7 +175,7 @@ test('a thousand watches that nobody reads take little memory also far behind al
   }
   for (let i = 0; i < 6; i++) await flow();
   const before = anonymousMemory(service);
-  // Each has a window of its own, and the connection's is open: so each holds the batch that it can't send.
+  // The connection's window is open and each stream's is used up, so that each watch holds the batch that it can't send.
   const stalled = (await connections(service, CONNECTIONS)).flatMap((connection) => {
     connection.session.setLocalWindowSize(256 * 1024 * 1024);
     return Array.from({ length: STALLED / CONNECTIONS }, () => new Watch(connection, 'deep'));
@@ -183,7 +183,7 @@ test('a thousand watches that nobody reads take little memory also far behind al
   await Promise.all(stalled.map((watch) => watch.started()));
   for (let i = 0; i < 3; i++) await flow();
   const grown = (): number => anonymousMemory(service) - before;
-  // What V8 has not collected yet belongs to nobody: it is collected as more is made.
+  // Garbage that V8 has not collected yet does not count: more events make V8 collect it.
   for (let more = 0; grown() > KIB_EACH * STALLED && more < 10; more++) await flow();
   console.log(`far behind: ${(grown() / STALLED).toFixed(1)} KiB for each stalled watch`);
   expect(grown()).toBeLessThanOrEqual(KIB_EACH * STALLED);

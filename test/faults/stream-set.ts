@@ -15,13 +15,13 @@ import {
   type State,
 } from './stream-sets.js';
 
-/** The window of a stream that nobody reads: used up, or never open for a result of a few bytes. */
+/** The window of a stream that nobody reads. It is soon used up, and 0 for an upload, whose result has a few bytes. */
 const BLOCKED_WINDOW: Record<Kind, number> = { Watch: 16_384, UploadEvents: 0, Chat: 16_384 };
-/** Each member hears what one other says: 20 s of it, in which nobody runs, are not too much for it. */
+/** Each member receives the messages of one other. A pause of 20 s of a busy machine does not make it TOO_SLOW. */
 const ROOM_SIZE = 2;
-/** Of a connection with many streams in full flow: with node's 64 KiB, each waits for all others to be read. */
+/** The window of a connection with many streams in full flow. With node's 64 KiB, they would wait for each other. */
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
-/** A batch of each stream in full flow so often (milliseconds), and less often where they are many. */
+/** How often (milliseconds) each stream in full flow sends a batch. More streams than below send less often. */
 const INTERVAL = 100;
 const STREAMS_AT_FULL_RATE = 200;
 
@@ -32,14 +32,14 @@ const chat = (room: string, text: string): Buffer => frame(encodeChat({ room, te
 const watch = (topic: string): Buffer =>
   frame(codec.watchRequest.serialize({ topic, position: topic === FULL_TOPIC ? 1 : 2 }));
 
-/** These go to every watch in full flow: five times as many were too much for a client on a busy machine. */
+/** Every watch in full flow gets these events. Five times as many were too much for a client on a busy machine. */
 const busyEvents = times(10, event(BUSY_TOPIC));
 const someEvents = times(10, event('uploads'));
-/** More than the windows and what the server reads ahead. */
+/** Messages whose answers fill the client's window, and which fill what the server reads ahead. */
 const tooManyMessages = times(256, chat('', 'x'.repeat(4_096)));
 const roomOf = (index: number): string => `flow.${Math.floor(index / ROOM_SIZE)}`;
 
-/** What a stream sends when it is opened. */
+/** The bytes that a stream sends when it is opened. */
 const FIRST: Record<SetName, (index: number) => Buffer> = {
   'Watch idle': () => watch(QUIET_TOPIC),
   'Watch in full flow': () => watch(BUSY_TOPIC),
@@ -52,24 +52,27 @@ const FIRST: Record<SetName, (index: number) => Buffer> = {
   'Chat blocked': () => Buffer.concat([chat(BLOCKED_ROOM, ''), tooManyMessages]),
 };
 
-/** What a stream in full flow sends on and on. */
+/** The bytes that a stream in full flow sends again and again. */
 const NEXT: Partial<Record<SetName, (index: number) => Buffer>> = {
   'UploadEvents in full flow': (index) => (index === 0 ? busyEvents : someEvents),
   'Chat in full flow': (index) =>
     Buffer.concat([chat('', 'x'.repeat(100)), chat(roomOf(index), 'x'.repeat(100))]),
 };
 
-/** Node half-closes a stream before it resets it, and the service may well be done with it in between. */
+/**
+ * Resets a stream without a half-close. Node would half-close it first, and the service might end the call well between
+ * the two; a _final of its own prevents that.
+ */
 function cancel(stream: ClientHttp2Stream): void {
   Object.assign(stream, { _final: (done: () => void) => done() });
   stream.close(constants.NGHTTP2_CANCEL);
 }
 
-/** Streams of one kind and state, on connections of their own. */
+/** The streams of one kind and state, on their own connections. */
 export class StreamSet {
   readonly outcomes: Record<string, number> = {};
   private readonly calls: RawCall[] = [];
-  /** Those on which more than the first message went. */
+  /** The streams on which a message was received or sent after the first. */
   private readonly flowing = new Set<RawCall>();
 
   private constructor(
@@ -97,12 +100,12 @@ export class StreamSet {
     return set;
   }
 
-  /** The port of each of its connections. */
+  /** The client's port of each of its connections. */
   get ports(): number[] {
     return this.clients.map(({ session }) => session.socket.localPort!);
   }
 
-  /** How many streams are in the state that they are to be in. */
+  /** How many streams have reached the set's state. */
   get settled(): number {
     return this.calls.filter((call) => this.isSettled(call)).length;
   }
@@ -143,7 +146,7 @@ export class StreamSet {
     setInterval(send, interval);
   }
 
-  /** It does not ask for more once its stream is over. */
+  /** Counts how a stream ended, and half-closes it if the server ended it first. */
   private note({ session }: RawClient, { stream }: RawCall, status?: string): void {
     const outcome =
       status !== undefined
@@ -159,7 +162,7 @@ export class StreamSet {
     const { stream } = call;
     if (stream.pending || stream.closed) return false;
     if (this.state !== 'blocked') return this.flowing.has(call) === (this.state !== 'idle');
-    // Nothing more fits into its window, and the server takes no more of what it sends.
+    // The client's window is used up, and the server takes no more of what a chat sends.
     return (
       stream.state.localWindowSize === 0 && (this.kind !== 'Chat' || stream.writableLength > 0)
     );

@@ -10,26 +10,26 @@ export const SETS: readonly SetName[] = KINDS.flatMap((kind) =>
   STATES.map((state): SetName => `${kind} ${state}`),
 );
 
-/** Has no events. */
+/** The topic of idle watches, without events. */
 export const QUIET_TOPIC = 'quiet';
-/** The uploads that are in full flow feed the watches that are. */
+/** The topic of watches in full flow; uploads in full flow fill it. */
 export const BUSY_TOPIC = 'busy';
-/** Has more events than a watch may be sent that does not read. */
+/** The topic of blocked watches, with more events than a watch is sent whose client does not read. */
 export const FULL_TOPIC = 'full';
-/** Where the blocked chats are. */
+/** The room of the blocked chats. */
 export const BLOCKED_ROOM = 'blocked';
 
 export interface OpenOptions {
   readonly address: string;
-  /** Of each set, over so many connections of its own. */
+  /** How many streams, and how many connections for them, each set has. */
   readonly streams: number;
   readonly connections: number;
-  /** Milliseconds. */
+  /** The calls' deadline: milliseconds from their start. */
   readonly deadline?: number;
 }
 
 /** What a client does to all streams of a set. */
 export type Act = 'cancel' | 'half-close' | 'send what is not a message' | 'read';
 
-/** How streams ended for their client, and how many did so. */
+/** By set: the ways in which its streams ended for their client, and how many ended so. */
 export type Outcomes = Partial<Record<SetName, Record<string, number>>>;

@@ -7,7 +7,7 @@ export type Methods = typeof methods;
 const sets = new Map<SetName, StreamSet>();
 
 const methods = {
-  /** Opens every set; returns the ports of the connections of each. */
+  /** Opens every set, and returns the client's ports of each. */
   async open(options: OpenOptions): Promise<[SetName, number[]][]> {
     await Promise.all(
       SETS.map(async (name) => sets.set(name, await StreamSet.open(name, options))),
@@ -15,7 +15,7 @@ const methods = {
     return [...sets].map(([name, set]) => [name, set.ports]);
   },
 
-  /** How many streams are in the state that they are to be in, of each set. */
+  /** Returns how many streams of each set have reached the set's state. */
   settled(): Partial<Record<SetName, number>> {
     return Object.fromEntries([...sets].map(([name, set]) => [name, set.settled]));
   },
@@ -24,7 +24,7 @@ const methods = {
     sets.get(name)!.act(act);
   },
 
-  /** How the streams ended that have. */
+  /** Returns how the streams ended that have ended. */
   outcomes(): Outcomes {
     const ended = [...sets].filter(([, { outcomes }]) => Object.keys(outcomes).length > 0);
     return Object.fromEntries(ended.map(([name, { outcomes }]) => [name, outcomes]));

@@ -16,20 +16,20 @@ const TEARS = Number(process.env.FEED_TEST_TEARS ?? 40);
 const SEED = Number(process.env.FEED_TEST_SEED ?? randomInt(2 ** 31));
 
 const PAGE = 4096;
-/** A log is copied so often while it is written. */
+/** How often a log is copied while it is written. */
 const MOMENTS = 12;
 const TOPICS = ['orders', 'invoices', 'a'.repeat(150)];
 
 type Random = (below: number) => number;
 
-/** A log as it was at a moment: its file, what it held, and the newest ids. */
+/** A log at one moment: its file, its contents, and the ids of the last commit. */
 interface Moment {
   readonly file: Buffer;
   readonly contents: Contents;
   readonly newest: readonly string[];
 }
 
-/** A log that grows, is cut by retention, and is copied between commits. */
+/** Writes a log, of which retention removes events, and copies it between commits. */
 async function moments(random: Random, child: Child<Methods>): Promise<Moment[]> {
   const directory = temporaryDirectory();
   const log = await openLmdbLog({
@@ -42,7 +42,7 @@ async function moments(random: Random, child: Child<Methods>): Promise<Moment[]>
   const found: Omit<Moment, 'contents'>[] = [];
   let newest: string[] = [];
   for (let moment = 0; moment < MOMENTS; moment++) {
-    // From one commit to many: then pages are used again and again.
+    // After many commits, LMDB has reused pages many times.
     const commits = 1 + random(moment % 3 === 0 ? 4 : 60);
     for (let commit = 0; commit < commits; commit++) {
       const events = Array.from({ length: 1 + random(8) }, (_, i) => ({
@@ -64,6 +64,7 @@ async function moments(random: Random, child: Child<Methods>): Promise<Moment[]>
   return all;
 }
 
+/** Makes a data directory with this file as its log. */
 function place(file: Buffer): string {
   const directory = temporaryDirectory();
   mkdirSync(join(directory, 'log'));
@@ -71,14 +72,14 @@ function place(file: Buffer): string {
   return directory;
 }
 
-/** Some pages in a row. */
+/** Chooses 1 to `most` pages in a row. */
 function somePages(random: Random, file: Buffer, most: number): { from: number; to: number } {
   const first = random(Math.ceil(file.length / PAGE));
   return { from: first * PAGE, to: Math.min(file.length, (first + 1 + random(most)) * PAGE) };
 }
 
-/** No copy within a file system does this; bodies have no checksum, so only a signal is ruled out. */
-const WITHIN_A_PAGE = 'a page torn in its midst';
+/** Copies within a file system don't tear pages. Bodies have no checksum, so this test only rules out an end by a signal. */
+const WITHIN_A_PAGE = 'a page torn in its middle';
 
 const tears: Record<string, (random: Random, now: Buffer, other: Buffer) => Buffer> = {
   'cut short': (random, now) => now.subarray(0, random(now.length)),
@@ -91,7 +92,7 @@ const tears: Record<string, (random: Random, now: Buffer, other: Buffer) => Buff
     }
     return torn;
   },
-  // Of an older moment where `other` is, of a later one else: as a copy has them that is made meanwhile.
+  // As in a copy that is made while the log is written: `other` is of an earlier or of a later moment.
   'some pages of another moment': (random, now, other) => {
     const torn = Buffer.from(now);
     for (let i = 0; i <= random(4); i++) {
@@ -114,7 +115,7 @@ const tears: Record<string, (random: Random, now: Buffer, other: Buffer) => Buff
 };
 
 test(
-  `of ${TEARS} torn copies, each is opened whole or refused with a message (FEED_TEST_SEED=${SEED})`,
+  `each of ${TEARS} torn copies is opened whole or refused with a message (FEED_TEST_SEED=${SEED})`,
   { timeout: 60_000 + TEARS * 3_000 },
   async () => {
     const random = randomFrom(SEED);
@@ -135,7 +136,7 @@ test(
       const what = `${tear}: ${kind}, of ${all.indexOf(now)} with ${all.indexOf(other)}`;
       const torn = tears[kind](random, now.file, other.file);
       const directory = place(torn);
-      // LMDB may go round in circles as well.
+      // LMDB may also loop for ever on a torn file.
       const hung = setTimeout(() => void child.kill(), 20_000);
       const came = await child
         .call('open', directory, TOPICS, now.newest)
@@ -161,7 +162,7 @@ test(
           wrong.push(`${what}: ${duplicates} of ${now.newest.length} ids are remembered`);
       }
       if (wrong.length > wrongBefore) {
-        // Where the machine has a part in it, the seed alone does not repeat it.
+        // The file is kept, because the machine's timing may have a part in it, which the seed does not repeat.
         const kept = join(mkdtempSync(join(tmpdir(), 'feed-torn-')), 'data.mdb');
         writeFileSync(kept, torn);
         wrong.push(`(it is kept as ${kept})`);

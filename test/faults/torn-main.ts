@@ -6,18 +6,18 @@ import { readAll } from '../contract/reading.js';
 import { answer } from '../support/child-main.js';
 import { checked } from '../wire/events.js';
 
-/** What a log holds, as far as whoever reads it can tell. */
+/** The contents of a log, as its readers see them. */
 export interface Contents {
   readonly head: number;
   readonly floors: readonly number[];
-  /** Of all events of each topic, with their cursors and bodies. */
+  /** For each topic, a hash of all its events with their cursors and bodies. */
   readonly digests: readonly string[];
 }
 
 export type Methods = typeof methods;
 
-/** So few bytes that a log of any size removes some when more comes in. */
-const LITTLE = { ...KEEP_ALL, maxBytes: 40_000 };
+/** A limit so small that every log must remove events when more come in. */
+const KEEP_LITTLE = { ...KEEP_ALL, maxBytes: 40_000 };
 const dedup = { ids: 1_000, milliseconds: 3_600_000 };
 
 async function contentsOf(log: EventLog, topics: readonly string[]): Promise<Contents> {
@@ -44,9 +44,10 @@ const methods = {
   },
 
   /**
-   * Opens a log that may be torn, reads it, makes it remove and store as much as it can, and reads it again.
+   * Opens a log that may be torn, reads it, makes it remove and store many events, and reads it again.
    *
-   * @returns what it held at first, or why it was refused
+   * @param resent ids of the first topic that are appended again, to count those that are remembered
+   * @returns the contents at first and the number of duplicates, or the reason why the log was refused
    */
   async open(
     directory: string,
@@ -69,7 +70,7 @@ const methods = {
       directory,
       fsync: false,
       dedup,
-      retention: LITTLE,
+      retention: KEEP_LITTLE,
     });
     const again = limited.openWriter();
     for (let i = 0; i < 40; i++)

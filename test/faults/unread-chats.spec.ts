@@ -11,9 +11,9 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 /** The default of FEED_SESSION_WINDOW. */
 const CONNECTION = 16 * MIB;
-/** What V8 has not collected yet (half of what is alive: bin/feed-server), and the newest events in memory. */
+/** Memory that V8 has not collected yet (up to half of what is alive: bin/feed-server), and the newest events in memory. */
 const GARBAGE = 112 * MIB;
-/** What a chat takes: itself, answers waiting and being written. */
+/** The memory of a chat: itself, and the answers that wait and are being written. */
 const EACH = 64 * KIB;
 
 /** 1 MiB of messages of 9 bytes, whose answers are three times as long. */
@@ -21,7 +21,7 @@ const MESSAGES = Buffer.concat(
   Array.from({ length: MIB / 9 }, () => frame(Buffer.from([0x12, 2, 0x61, 0x62]))),
 );
 
-test('chats whose client reads nothing hold what a connection may, however many there are', async () => {
+test('chats whose client reads nothing hold no more than their connection may, however many they are', async () => {
   const chats = 400;
   const raw = await RawClient.connect(shared.address, { initialWindowSize: 0 });
   const grown = await shared.bystander.growth(async () => {
@@ -34,11 +34,11 @@ test('chats whose client reads nothing hold what a connection may, however many 
   expect(await ask(await rawClient(shared.address), 'Chat', frame(GOOD.Chat))).toBe('OK');
 }, 60_000);
 
-test('small messages that wait do not hold all that came with them', async () => {
+test('small messages that wait do not keep the memory of large messages that came between them', async () => {
   const chats = 100;
   const rounds = 12_000;
   const raw = await RawClient.connect(shared.address, { initialWindowSize: 0 });
-  // To a room with nobody else in it: taken at once.
+  // A message to a room with no other member is taken at once.
   const filler = frame(
     Buffer.concat([bytesField(2, 'x'.repeat(60 * KIB)), bytesField(3, 'nobody')]),
   );
@@ -53,6 +53,6 @@ test('small messages that wait do not hold all that came with them', async () =>
   });
   raw.close();
   console.log(`${rounds} messages with 60 KiB between them: ${(grown / MIB).toFixed(0)} MiB`);
-  // What V8 collects late grows with the rate at which all comes and goes, and not with how much it is.
+  // Garbage that V8 collects late grows with the rate of messages, and not with their number.
   expect(grown).toBeLessThan((rounds * filler.length) / 2);
 }, 60_000);

@@ -10,7 +10,7 @@ import { eventually, until } from '../support/wait.js';
 const CALLS = 3_000;
 
 test.each(['json', 'pretty'])(
-  'a log that nobody reads stops nobody, and has every line once it is read (%s)',
+  'a log that nobody reads stops no call, and has every line once it is read (%s)',
   async (format) => {
     const service = await ServiceProcess.start({
       FEED_DATA_DIR: temporaryDirectory(),
@@ -19,7 +19,7 @@ test.each(['json', 'pretty'])(
     const client = service.connect();
     service.process.stdout!.pause();
     for (let i = 0; i < CALLS; i += 100) {
-      // Each is a line: three times what a pipe and its reader hold.
+      // Each upload is a line in the log. All lines are three times what a pipe and its reader hold.
       const answers = await Promise.all(Array.from({ length: 100 }, () => upload(client, [])));
       expect(answers.every(({ result }) => result)).toBe(true);
     }
@@ -31,7 +31,7 @@ test.each(['json', 'pretty'])(
   },
 );
 
-test('a log that nobody reads does not hold up the end', async () => {
+test('a log that nobody reads does not delay the shutdown', async () => {
   const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
   const client = service.connect();
   service.process.stdout!.pause();
@@ -58,7 +58,7 @@ test('a second signal ends the process though nobody reads its terminal', async 
   signal();
   const probe = async () => (await fetch(`http://${service.httpAddress}/readyz`)).status;
   await until(async () => (await probe()) === 503, 'draining');
-  await sleep(300); // the same signal within 250 ms counts once
+  await sleep(300); // signals within 250 ms count as one
   signal();
   await until(
     () =>

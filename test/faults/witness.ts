@@ -9,31 +9,31 @@ import { until } from '../support/wait.js';
 const TOPICS = ['orders', 'invoices', 'audit'];
 const UPLOADERS = 3;
 const BODY = 'x'.repeat(200);
-/** So many events of the long stream every few milliseconds: it must not drown the small uploads. */
+/** The long upload sends a batch at each interval (milliseconds): few enough to leave time for the small uploads. */
 const STREAM_BATCH = 10;
 const STREAM_INTERVAL = 5;
 
-/** An event as somebody knows it; without a cursor where an acknowledgement did not tell it. */
+/** An acknowledged event. Its cursor is known only if it was the last of its upload. */
 interface Known {
   readonly id: string;
   readonly cursor?: string;
 }
 
 interface Held {
-  /** Positions up to here are gone from the topic, if there are any. */
+  /** Retention has removed the topic's events up to this position; 0 if none. */
   readonly floor: number;
   readonly events: readonly Event[];
 }
 
 /**
- * Clients that upload and watch while the service is ended again and again, and know what it owes them: what it
- * acknowledged and what it delivered.
+ * Clients that upload and watch while a test kills and restarts the service. They record the events that it acknowledged
+ * and delivered, and check after each restart that it still has them.
  */
 export class Witness {
   private readonly acknowledged = new Map(TOPICS.map((topic) => [topic, [] as Known[]]));
-  /** By one watch per topic, which begins at the beginning and resumes after each break. */
+  /** The events that one watch per topic got: it starts from earliest, and resumes after each break. */
   private readonly delivered = new Map(TOPICS.map((topic) => [topic, [] as Event[]]));
-  /** By uploader: what it sends again after a break, acknowledged and not. */
+  /** For each uploader: its last acknowledged events and its unacknowledged ones, which it sends again after a break. */
   private readonly again: { known: Sent | undefined; unknown: Sent | undefined }[] = [];
   private readonly breaches: string[] = [];
   private uploads = 0;
@@ -41,7 +41,7 @@ export class Witness {
   private ends: Promise<void>[] = [];
   private clients: FeedClient[] = [];
 
-  /** Uploads and watches until the service is gone. */
+  /** Begins to upload and watch, until the service is gone. */
   begin(service: ServiceProcess): void {
     const round = this.rounds++;
     this.clients = [service.connect(), service.connect()];
@@ -52,24 +52,24 @@ export class Witness {
     this.ends.push(this.stream(this.clients[1], round));
   }
 
-  /** Waits until so many more uploads are acknowledged. */
+  /** Waits until `count` more uploads are acknowledged. */
   async sees(count: number): Promise<void> {
-    const enough = this.uploads + count;
+    const wanted = this.uploads + count;
     await until(
-      () => this.uploads >= enough || this.breaches.length > 0,
+      () => this.uploads >= wanted || this.breaches.length > 0,
       `${count} acknowledgements`,
       60_000,
     );
   }
 
-  /** The service is gone: all calls have ended. */
+  /** Waits until all calls have ended, once the service is gone. */
   async ended(): Promise<void> {
     await Promise.all(this.ends);
     for (const client of this.clients) client.close();
   }
 
   /**
-   * Checks that a service has what is owed, and in order.
+   * Checks that a service has all acknowledged and delivered events, in order.
    *
    * @returns how many events it holds
    */
@@ -144,7 +144,7 @@ export class Witness {
     }
   }
 
-  /** Sends what was acknowledged once more, as a producer may that is not sure. */
+  /** Sends acknowledged events again, as an unsure producer may, and checks that they are taken for duplicates. */
   private async sendAgain(client: FeedClient, { events, lastCursor }: Sent): Promise<boolean> {
     const { result, error } = await upload(client, events);
     if (!result) {
@@ -152,12 +152,12 @@ export class Witness {
       return false;
     }
     if (result.duplicates !== events.length || result.lastCursor !== lastCursor) {
-      this.breaches.push(`${events[0].id}, stored at ${lastCursor}, is not taken for itself`);
+      this.breaches.push(`${events[0].id}, stored at ${lastCursor}, is not taken for a duplicate`);
     }
     return true;
   }
 
-  /** One upload that goes on until it is broken. */
+  /** Uploads without end, until the call breaks. */
   private stream(client: FeedClient, round: number): Promise<void> {
     return new Promise((resolve) => {
       let sent = 0;
@@ -183,7 +183,7 @@ export class Witness {
     });
   }
 
-  /** A broken connection says nothing; a reason is the service's own, and it has none here. */
+  /** Records a breach if the service gave a reason. A broken connection gives none, and nothing else may end a call here. */
   private noteRefusal(what: string, { metadata, message }: ServiceError): void {
     if (errorInfo(metadata)) this.breaches.push(`${what}: ${message}`);
   }
@@ -194,7 +194,7 @@ interface Sent {
   readonly lastCursor: string;
 }
 
-/** One event, or one in each topic. */
+/** Makes one event, or one in each topic. */
 function eventsOf(id: string, i: number): Sent['events'] {
   const topics = i % 4 === 3 ? TOPICS : [TOPICS[i % TOPICS.length]];
   return topics.map((topic) => ({ id, topic, body: BODY }));
@@ -202,7 +202,7 @@ function eventsOf(id: string, i: number): Sent['events'] {
 
 const positionOf = (cursor: string): number => parseCursor(cursor)!.position;
 
-/** All that is held of a topic, up to an event that is uploaded for its end. */
+/** Reads a topic from earliest up to an event that is uploaded to mark its end. */
 async function heldOf(client: FeedClient, topic: string): Promise<Held> {
   const { result, error } = await upload(client, [{ topic, body: 'end' }]);
   if (!result) throw error!;
@@ -223,7 +223,7 @@ function firstUnordered(events: readonly Event[]): Event | undefined {
   );
 }
 
-/** Events of long uploads that do not follow the one before, as sent. */
+/** Returns the ids of events of long uploads that are not stored directly after the event sent before them. */
 function gapsInStreams(events: readonly Event[], floor: number): string[] {
   const next = new Map<string, number>();
   return events

@@ -5,16 +5,16 @@ import { expect, test } from 'vitest';
 import { temporaryDirectory } from '../support/service.js';
 import { within } from '../support/wait.js';
 import { type History, watchers } from './history.js';
-import { plans, weatherOf } from './plan.js';
+import { plans, servicePlanOf } from './plan.js';
+import { RestartedService } from './restarted-service.js';
 import { run } from './run.js';
 import { validators } from './validators.js';
-import { World } from './world.js';
 
 /** How many histories run at the same time, on one service. */
 const AT_ONCE = Number(process.env.FEED_TEST_AT_ONCE ?? 40);
 const COUNT = Number(process.env.FEED_TEST_HISTORIES ?? 2 * AT_ONCE);
 const SEED = Number(process.env.FEED_TEST_SEED ?? Math.floor(Math.random() * 1e9));
-/** How long (milliseconds) a history may take: one that does not end has a watch that waits for what never comes. */
+/** The longest time (milliseconds) of a history. One that takes longer has a watch that waits for an event in vain. */
 const PATIENCE = 60_000;
 
 const groups = Array.from({ length: Math.ceil(COUNT / AT_ONCE) }, (_, i) => SEED + i);
@@ -35,34 +35,38 @@ for (const seed of groups)
     `random histories keep every promise through restarts and kills (${replay(seed)})`,
     { timeout: 3 * PATIENCE },
     async () => {
-      const weather = weatherOf(seed);
-      const world = new World({
+      const servicePlan = servicePlanOf(seed);
+      const service = new RestartedService({
         FEED_DATA_DIR: temporaryDirectory(),
         FEED_DRAIN_TIMEOUT: '300ms',
-        ...weather.settings,
+        ...servicePlan.settings,
       });
-      await world.client('first');
-      const calm = world.weather(weather);
-      const retention = Object.keys(weather.settings).length > 0;
+      await service.client('first');
+      const lastRestart = service.restartAsPlanned(servicePlan);
+      const retention = Object.keys(servicePlan.settings).length > 0;
       const running = plans(seed, AT_ONCE).map((plan, i) =>
-        within(run(plan, `h${i}`, world, calm, retention), `the end of history ${i}`, PATIENCE),
+        within(
+          run(plan, `h${i}`, service, lastRestart, retention),
+          `the end of history ${i}`,
+          PATIENCE,
+        ),
       );
       const histories = await Promise.all(running);
-      expect(await world.end()).toEqual({ code: 0, signal: null });
+      expect(await service.end()).toEqual({ code: 0, signal: null });
       for (const history of histories) check(history);
-      happened.restarts += world.restarts;
-      happened.kills += world.kills;
-      console.log(report(seed, histories, world.restarts));
+      happened.restarts += service.restarts;
+      happened.kills += service.kills;
+      console.log(report(seed, histories, service.restarts));
     },
   );
 
-// What does not happen in any of many histories is not tested by them.
-test.skipIf(groups.length < 2)('and everything happened in some of them', () => {
+// What happens in none of the histories is not tested by them.
+test.skipIf(groups.length < 2)('each kind of event happened in some history', () => {
   console.log('in all:', happened);
   expect(Object.entries(happened).filter(([, times]) => times === 0)).toEqual([]);
 });
 
-/** Runs the histories of a seed again. */
+/** Returns the command that runs the histories of a seed again. */
 function replay(seed: number): string {
   return `FEED_TEST_SEED=${seed} FEED_TEST_HISTORIES=${AT_ONCE} FEED_TEST_AT_ONCE=${AT_ONCE} npm test -- test/histories/histories.spec.ts`;
 }

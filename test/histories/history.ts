@@ -1,27 +1,27 @@
 import type { status } from '@grpc/grpc-js';
 import { parseCursor, type Position } from '../../src/wire/cursor.js';
 
-/** What producers and watchers of some topics did and saw: plain data, in the words of the contract. */
+/** A record of what producers and watchers of some topics did and saw. */
 export interface History {
   readonly uploads: readonly UploadRecord[];
   readonly watches: readonly WatchRecord[];
-  /** Whether events may have been removed. */
+  /** True when retention may have removed events. */
   readonly retention: boolean;
 }
 
 /** One call of UploadEvents. */
 export interface UploadRecord {
   readonly producer: string;
-  /** What was sent, in order. */
+  /** The events that were sent, in order. */
   readonly events: readonly { readonly topic: string; readonly id: string }[];
   readonly result:
     | { readonly is: 'stored'; readonly received: number; readonly duplicates: number }
     | { readonly is: 'failed'; readonly received: number; readonly reason: string }
-    /** Cancelled, or broken: any prefix may be stored. The code is gRPC's. */
+    /** The call was cancelled or broke, so that any prefix of its events may be stored. */
     | { readonly is: 'unknown'; readonly code: status };
-  /** Of the last event, where all are stored. */
+  /** The cursor of the last event if all are stored, else ''. */
   readonly lastCursor: string;
-  /** Between these times, milliseconds of the machine's clock. */
+  /** When the call began and ended, in milliseconds of the machine's clock. */
   readonly begun: number;
   readonly ended: number;
 }
@@ -33,16 +33,16 @@ export interface WatchRecord {
   readonly start: WatchStart;
   /** The response headers, if they came. */
   readonly headers?: { readonly head: string; readonly earliest: string };
-  /** Events and heartbeats, as they came. */
+  /** The events and heartbeats, in the order in which they came. */
   readonly seen: readonly Seen[];
-  /** How it ended, where that was not the watcher's own doing or a lost connection. */
+  /** The reason with which the server ended the watch. A cancel by the watcher and a lost connection leave it out. */
   readonly refusal?: { readonly reason: string; readonly earliest?: string };
 }
 
 export type WatchStart =
   | { readonly is: 'live' | 'earliest' }
   | { readonly is: 'after'; readonly cursor: string }
-  /** Milliseconds of the machine's clock. */
+  /** `time` is in milliseconds of the machine's clock. */
   | { readonly is: 'since'; readonly time: number }
   | { readonly is: 'last'; readonly count: number };
 
@@ -50,7 +50,7 @@ export interface Seen {
   readonly cursor: string;
   /** Empty for a heartbeat. */
   readonly id: string;
-  /** Whether it had the topic and body that it was uploaded with. */
+  /** True when it had the topic and body that it was uploaded with. */
   readonly intact: boolean;
 }
 
@@ -60,7 +60,7 @@ export function positionOf(cursor: string): Position {
   return parsed.position;
 }
 
-/** After which position a watch had to begin; undefined where that is not for sure. */
+/** Returns the position after which a watch had to begin, or undefined where that can't be known. */
 export function startOf({ start, headers, seen }: WatchRecord): Position | undefined {
   if (start.is === 'after') return positionOf(start.cursor);
   if (start.is === 'live') return headers && positionOf(headers.head);
@@ -69,13 +69,13 @@ export function startOf({ start, headers, seen }: WatchRecord): Position | undef
   return first ? positionOf(first.cursor) - 1 : undefined;
 }
 
-/** Where the watcher stands after it: nothing up to there is still to come. */
+/** Returns the watcher's position after a watch: it needs no event up to there any more. */
 export function endOf(watch: WatchRecord): Position | undefined {
   const last = watch.seen.at(-1);
   return last ? positionOf(last.cursor) : startOf(watch);
 }
 
-/** The calls of each watcher, in order. */
+/** Returns the calls of each watcher, in order. */
 export function watchers({ watches }: History): WatchRecord[][] {
   return Object.values(Object.groupBy(watches, ({ watcher }) => watcher)) as WatchRecord[][];
 }
@@ -85,7 +85,7 @@ export interface Known {
   readonly id: string;
 }
 
-/** All events that any watch saw, by topic, in their order. */
+/** Returns all events that any watch saw, by topic, in the order of their positions. */
 export function knownEvents({ watches }: History): Map<string, Known[]> {
   const topics = new Map<string, Map<Position, string>>();
   for (const { topic, seen } of watches) {

@@ -1,50 +1,51 @@
 import * as fc from 'fast-check';
 
-/** What producers and watchers of a few topics are going to do. The same seed makes the same plan. */
+/** What the producers and watchers of a few topics are to do. The same seed makes the same plan. */
 export interface Plan {
   readonly producers: readonly ProducerPlan[];
   readonly watchers: readonly WatcherPlan[];
 }
 
 export interface ProducerPlan {
-  /** Which of the topics it sends to, in turns. */
+  /** The numbers of the topics that its events go to, in turns. */
   readonly topics: readonly number[];
   readonly uploads: readonly UploadPlan[];
-  /** Another producer sends the same at the same time. */
+  /** True when another producer sends the same events at the same time. */
   readonly hasTwin: boolean;
 }
 
 export interface UploadPlan {
   readonly events: number;
   readonly bodyBytes: number;
-  /** A pause (milliseconds) after each so many events. */
+  /** The producer pauses for `pause` milliseconds after every `burst` events. */
   readonly burst: number;
   readonly pause: number;
-  /** After half of its events, at the first try. */
+  /** How the first call ends: 'cancel' is after half of the events, 'deadline' after two pauses. Later calls finish. */
   readonly ending: 'finish' | 'cancel' | 'deadline';
-  /** What is sent again where not all was acknowledged. */
+  /** Which events are sent again when a call was not acknowledged. */
   readonly again: 'all' | 'the rest' | 'nothing';
 }
 
 export interface WatcherPlan {
   readonly topic: number;
-  /** Begins so much later (milliseconds). */
+  /** How much later than the producers (milliseconds) it begins. */
   readonly late: number;
-  /** Elsewhere: after a cursor of another topic, or of a heartbeat. */
+  /** 'elsewhere' is after a cursor of another topic, or of a heartbeat. */
   readonly start: 'live' | 'earliest' | 'last' | 'since' | 'elsewhere';
-  /** So many of the last, or since so many tenths of a second ago. */
+  /** The count of a start 'last'; how many tenths of a second ago a start 'since' is. */
   readonly newest: number;
   readonly heartbeat: boolean;
-  /** A pause (milliseconds) after each so many events that it reads. */
+  /** The watcher pauses for `pause` milliseconds after every `burst` events. */
   readonly burst: number;
   readonly pause: number;
-  /** After so many events it cancels, and goes on a little later (milliseconds). */
+  /** At each break, it cancels after `events` events, and resumes `away` milliseconds later. */
   readonly breaks: readonly { readonly events: number; readonly away: number }[];
 }
 
-/** What happens to the service that several plans run on. */
-export interface Weather {
+/** The settings and the restarts of the service that several plans run on. */
+export interface ServicePlan {
   readonly settings: Record<string, string>;
+  /** Each restart comes `after` milliseconds after the start before it. */
   readonly restarts: readonly { readonly after: number; readonly signal: 'SIGKILL' | 'SIGTERM' }[];
 }
 
@@ -106,8 +107,8 @@ export function plans(seed: number, count: number): Plan[] {
   return fc.sample(fc.noBias(plan), { seed, numRuns: count });
 }
 
-/** Of two seeds in a row, one has a kill and a retention that overtakes watchers. */
-export function weatherOf(seed: number): Weather {
+/** Makes the service's plan. Each odd seed has a kill, and a retention that overtakes watchers. */
+export function servicePlanOf(seed: number): ServicePlan {
   const restarts = seed % 2 === 0 ? atMost(4) : withKill;
   return {
     settings: SETTINGS[seed % SETTINGS.length],

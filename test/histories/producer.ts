@@ -7,12 +7,12 @@ import type { ProducerPlan, UploadPlan } from './plan.js';
 
 type Sent = UploadRecord['events'][number];
 
-/** The body that the event of an id must have: ids end with its size. */
+/** Returns the body of the event with this id. The id `h1-0-2-7-300` ends with the body's size: 300 bytes. */
 export function bodyOf(id: string): string {
   return id.padEnd(Number(id.slice(id.lastIndexOf('-') + 1)), '.');
 }
 
-/** Uploads what is planned, one upload after the other, and records each call. */
+/** Runs the planned uploads one after the other, and records each call. */
 export async function produce(
   { topics, uploads }: ProducerPlan,
   names: { readonly call: string; readonly ids: string; readonly topics: readonly string[] },
@@ -37,7 +37,7 @@ export async function produce(
   }
 }
 
-/** One upload; tells what was sent, and what came of it. */
+/** Makes one upload, and returns the record of it. */
 export async function upload(
   client: FeedClient,
   events: readonly Sent[],

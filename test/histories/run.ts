@@ -9,11 +9,11 @@ import {
 } from './history.js';
 import { type Plan, TOPICS, type WatcherPlan } from './plan.js';
 import { produce, upload } from './producer.js';
+import type { RestartedService } from './restarted-service.js';
 import { LAST_READER, STEADY_READER } from './validators.js';
 import { follow } from './watcher.js';
-import type { World } from './world.js';
 
-/** Reads on, whatever happens: what it misses is what the server says is gone. */
+/** A watcher that reads all the time: it misses only the events that the server says are removed. */
 const STEADY: WatcherPlan = {
   topic: 0,
   late: 0,
@@ -26,22 +26,22 @@ const STEADY: WatcherPlan = {
 };
 
 /**
- * Lets a plan happen.
+ * Runs a plan on the service, and returns the history of it.
  *
- * @param name of its topics; no other history's
- * @param calm when the service is not restarted any more
+ * @param name begins the names of its topics, which no other history uses
+ * @param lastRestart resolves when the service will not be restarted any more
  */
 export async function run(
   plan: Plan,
   name: string,
-  world: World,
-  calm: Promise<void>,
+  service: RestartedService,
+  lastRestart: Promise<void>,
   retention: boolean,
 ): Promise<History> {
   const uploads: UploadRecord[] = [];
   const watches: WatchRecord[] = [];
   const topics = Array.from({ length: TOPICS }, (_, i) => `${name}.${i}`);
-  const client = () => world.client(name);
+  const client = () => service.client(name);
   const ends = new Map<string, number>();
   const readAll = (reader: string): Promise<void>[] =>
     topics.map((_, topic) => followTopic({ ...STEADY, topic }, `${name} topic ${topic} ${reader}`));
@@ -66,7 +66,7 @@ export async function run(
     for (;;) {
       const cursors = cursorsFromElsewhere(topic);
       if (cursors.length > 0) return { is: 'after', cursor: cursors[newest % cursors.length] };
-      await sleep(20); // none before a first upload is stored, and the ends of all topics are at last
+      await sleep(20); // there is a cursor at the latest when the last event of each topic is stored
     }
   }
 
@@ -88,7 +88,7 @@ export async function run(
       }),
     ),
   );
-  await calm;
+  await lastRestart;
   for (const topic of topics) ends.set(topic, await end(topic));
 
   async function end(topic: string): Promise<number> {
@@ -97,8 +97,8 @@ export async function run(
       const call = await upload(await client(), events, { burst: 1, pause: 0, ending: 'finish' });
       uploads.push({ producer: `${name} end`, ...call });
       if (call.result.is === 'stored') return positionOf(call.lastCursor);
-      // The server gives up an answer that is not read within 2 s, and this process may be that busy: as any
-      // producer, it asks again.
+      // The server resets a stream whose answer is not read within 2 s, and this process may be too busy to read it.
+      // Then it uploads again, as any producer would.
       const isReset =
         call.result.is === 'unknown' && call.result.code === status.RESOURCE_EXHAUSTED;
       if (!isReset || attempts === 5)

@@ -6,25 +6,25 @@ import { validators } from './validators.js';
 
 const cursor = (position: number): string => formatCursor({ epoch: epochOf(0), position });
 
-/** Events by position and id; '' is a heartbeat. */
+/** Makes events from positions and ids. The id '' is a heartbeat. */
 const seen = (...events: [position: number, id: string][]): Seen[] =>
   events.map(([position, id]) => ({ cursor: cursor(position), id, intact: true }));
 
-/** What is where. */
-const PLACES: Record<string, number> = { a: 1, b: 2, c: 4, d: 5 };
-/** Where nothing is. */
-const NOWHERE = 3;
+/** The position of each stored event. */
+const POSITIONS: Record<string, number> = { a: 1, b: 2, c: 4, d: 5 };
+/** A position without an event. */
+const EMPTY_POSITION = 3;
 
 const uploaded = (
   producer: string,
   ids: string,
   result?: UploadRecord['result'],
-  lastPlace = PLACES[ids.at(-1)!] ?? NOWHERE,
+  lastPosition = POSITIONS[ids.at(-1)!] ?? EMPTY_POSITION,
 ): UploadRecord => ({
   producer,
   events: ids.split('').map((id) => ({ topic: 't', id })),
   result: result ?? { is: 'stored', received: ids.length, duplicates: 0 },
-  lastCursor: result && result.is !== 'stored' ? '' : cursor(lastPlace),
+  lastCursor: result && result.is !== 'stored' ? '' : cursor(lastPosition),
   begun: 10_000,
   ended: 20_000,
 });
@@ -46,12 +46,12 @@ const watched = (
 const earliest = { is: 'earliest' } as const;
 const after = (position: number) => ({ is: 'after', cursor: cursor(position) }) as const;
 const all = seen([1, 'a'], [2, 'b'], [4, 'c'], [5, 'd'], [6, '']);
-const readToTheEnd = watched('last', earliest, all);
-const readOnAndOn = watched('steady', earliest, all);
+const lastReader = watched('last', earliest, all);
+const steadyReader = watched('steady', earliest, all);
 
 /**
- * Two producers' four events, who reads them all, one watcher with a break and a heartbeat, another with a gap that was
- * declared, and one that was overtaken before its first event.
+ * A history without a breach: two producers upload four events; two readers read them all; the watcher w has a break and
+ * heartbeats; the watcher u is told of a gap before its first event, and the watcher v after it.
  */
 const good: History = {
   retention: true,
@@ -67,19 +67,19 @@ const good: History = {
       refusal: { reason: 'CURSOR_EXPIRED', earliest: cursor(4) },
     }),
     watched('v', after(4), seen([5, 'd'])),
-    readOnAndOn,
-    readToTheEnd,
+    steadyReader,
+    lastReader,
   ],
 };
 
-test('a history that keeps its promises breaks none', () => {
+test('no validator finds a breach in a good history', () => {
   for (const [promise, validate] of Object.entries(validators))
     expect([promise, ...validate(good)]).toEqual([promise]);
 });
 
 const watching = (...watches: WatchRecord[]): History => ({
   ...good,
-  watches: [...watches, readOnAndOn, readToTheEnd],
+  watches: [...watches, steadyReader, lastReader],
 });
 const uploading = (...uploads: UploadRecord[]): History => ({ ...good, uploads });
 const expired = (position: number) => ({
@@ -91,7 +91,7 @@ test.each<[promise: string, what: string, history: History]>([
   ['ordered', 'an event twice', watching(watched('w', after(0), seen([1, 'a'], [1, 'a'])))],
   [
     'ordered',
-    'an event behind a heartbeat',
+    'an event before a heartbeat that came before it',
     watching(watched('w', after(0), seen([2, ''], [1, 'a']))),
   ],
   ['ordered', 'another event at a position', watching(watched('w', after(1), seen([2, 'x'])))],
@@ -115,7 +115,7 @@ test.each<[promise: string, what: string, history: History]>([
       uploaded('q', 'abcd', { is: 'stored', received: 4, duplicates: 1 }),
     ),
   ],
-  ['unique', 'an event said to be new twice', uploading(uploaded('p', 'abcd'), uploaded('q', 'd'))],
+  ['unique', 'an event counted as new twice', uploading(uploaded('p', 'abcd'), uploaded('q', 'd'))],
   [
     'complete',
     'an event from before the time asked for',
@@ -165,14 +165,14 @@ test.each<[promise: string, what: string, history: History]>([
   ],
   [
     'gapHonest',
-    'a gap with more in it than was said',
+    'a gap with more events than the server declared',
     watching(
       watched('w', after(0), seen([1, 'a']), expired(2)),
       watched('w', after(4), seen([5, 'd'])),
     ),
   ],
-  ['gapHonest', 'a gap that is none', watching(watched('w', after(4), [], expired(4)))],
-  ['gapHonest', 'a gap with nothing in it', watching(watched('w', after(2), [], expired(3)))],
+  ['gapHonest', 'a gap of no positions', watching(watched('w', after(4), [], expired(4)))],
+  ['gapHonest', 'a gap without events', watching(watched('w', after(2), [], expired(3)))],
   [
     'durable',
     'an acknowledged event that is not there',
@@ -181,7 +181,7 @@ test.each<[promise: string, what: string, history: History]>([
   [
     'durable',
     'an event acknowledged where another one is',
-    uploading(uploaded('p', 'ab', undefined, PLACES.a), uploaded('q', 'cd')),
+    uploading(uploaded('p', 'ab', undefined, POSITIONS.a), uploaded('q', 'cd')),
   ],
   [
     'durable',
@@ -192,7 +192,7 @@ test.each<[promise: string, what: string, history: History]>([
       watches: [
         watched('steady', earliest, seen([1, 'a']), expired(4)),
         watched('steady', after(4), seen([5, 'd'], [7, ''])),
-        readToTheEnd,
+        lastReader,
       ],
     },
   ],
@@ -211,7 +211,7 @@ test.each<[promise: string, what: string, history: History]>([
   ],
   [
     'durable',
-    'more stored than a failed upload said',
+    'more events stored than the status of a failed upload counts',
     uploading(uploaded('p', 'abc', { is: 'failed', received: 2, reason: 'DRAINING' })),
   ],
   [
@@ -227,6 +227,6 @@ test.each<[promise: string, what: string, history: History]>([
     'an event that is not there in the end',
     { ...good, watches: [...good.watches, watched('u', after(2), seen([3, 'e']))] },
   ],
-])('not %s: %s', (promise, _what, history) => {
+])('the validator "%s" finds a breach: %s', (promise, _what, history) => {
   expect(validators[promise](history)).not.toEqual([]);
 });

@@ -10,7 +10,7 @@ import {
   type WatchRecord,
 } from './history.js';
 
-/** What a history breaks of one promise: a sentence for each breach. */
+/** Checks a history against one promise, and returns a sentence for each breach. */
 export type Validator = (history: History) => string[];
 
 /** Positions only go up, within a watch and along each producer's uploads; one position has one event. */
@@ -21,7 +21,7 @@ function ordered(history: History): string[] {
     let before = -1;
     for (const { cursor, id, intact } of seen) {
       const position = positionOf(cursor);
-      // A heartbeat may stand where the last event does.
+      // A heartbeat may have the position of the event before it.
       if (position < before || (position === before && id !== ''))
         breaches.push(`${watcher} got ${id || 'a heartbeat'} at ${position} after ${before}`);
       before = position;
@@ -40,10 +40,10 @@ function ordered(history: History): string[] {
     const before = new Map<string, number>();
     for (const { topic, id } of events) {
       const place = places.get(`${topic} ${id}`);
-      // What two producers send is stored in the order of either.
+      // Events that two producers send may be stored in the order of either.
       if (place === undefined || topicsOfTwins.has(producer)) continue;
       const last = before.get(topic) ?? -1;
-      if (place < last) breaches.push(`${producer}: ${id} stands before what was sent before it`);
+      if (place < last) breaches.push(`${producer}: ${id} is stored before events sent before it`);
       before.set(topic, place);
     }
   }
@@ -62,7 +62,7 @@ function unique(history: History): string[] {
     }
   }
   const sent = new Set<string>();
-  /** An unknown or failed one may have stored them before. */
+  /** Events of failed calls and of calls with an unknown result, which may have stored them. */
   const unsure = new Set<string>();
   let first = 0;
   for (const { events, result } of history.uploads) {
@@ -72,11 +72,11 @@ function unique(history: History): string[] {
   }
   const least = [...sent].filter((event) => !unsure.has(event)).length;
   if (first < least || first > sent.size)
-    breaches.push(`of ${least} to ${sent.size} different events, ${first} were said to be new`);
+    breaches.push(`of ${least} to ${sent.size} different events, ${first} were counted as new`);
   return breaches;
 }
 
-/** A watch skips nothing between its start and the last that it got. */
+/** A watch skips no event between its start and the last event that it got. */
 function complete(history: History): string[] {
   const known = knownEvents(history);
   const times = timesOf(history);
@@ -98,7 +98,7 @@ function complete(history: History): string[] {
   });
 }
 
-/** "The newest n" are n, if there are as many, and retention does not take the first of them meanwhile. */
+/** A watch of the newest n begins with the n-th newest event, or with the oldest; or later, if retention removed that. */
 function newest(
   { watcher, start, headers, seen }: WatchRecord,
   known: readonly Known[] = [],
@@ -114,7 +114,7 @@ function newest(
   return [`${watcher} asked for the last ${start.count} and began with ${first.id}`];
 }
 
-/** "Since" has what was stored from then on, and nothing from before. */
+/** A watch since a time gets the events stored from then on, and none from before. */
 function since(
   watch: WatchRecord,
   known: readonly Known[] = [],
@@ -139,7 +139,7 @@ function since(
   });
 }
 
-/** Going on after any cursor that was given out is never refused, but for what retention took. */
+/** A watch after a cursor that was given out is refused only if retention removed the events after it. */
 function resumable({ watches, retention }: History): string[] {
   return watches.flatMap(({ watcher, refusal, start }) =>
     !refusal || (retention && refusal.reason === 'CURSOR_EXPIRED')
@@ -148,13 +148,13 @@ function resumable({ watches, retention }: History): string[] {
   );
 }
 
-/** What a watcher did not get, over all its calls, is exactly what the server said was gone. */
+/** The events that a watcher did not get in all its calls are exactly those that the server said are removed. */
 function gapHonest(history: History): string[] {
   const known = knownEvents(history);
   const unseen = unseenTopics(history, known);
   return watchers(history).flatMap((calls) => {
     const [{ watcher, topic }] = calls;
-    // Where a call began that retention overtook before its first event is not known.
+    // The start is not known of a call that retention overtook before its first event, so such calls are passed over.
     const firstCall = calls.findIndex((call) => startOf(call) !== undefined);
     if (firstCall < 0) return [];
     const begin = startOf(calls[firstCall])!;
@@ -168,7 +168,7 @@ function gapHonest(history: History): string[] {
       if (call.refusal?.earliest === undefined) continue;
       const earliest = positionOf(call.refusal.earliest);
       if (earliest <= end)
-        breaches.push(`${watcher} was told of a gap from ${end} to ${earliest}, which is none`);
+        breaches.push(`${watcher} was told of a gap from ${end} to ${earliest}, which is empty`);
       const taken = between(known.get(topic), end, earliest);
       if (taken.length === 0 && !unseen.has(topic))
         breaches.push(`${watcher} was told of a gap from ${end} to ${earliest} with nothing in it`);
@@ -188,8 +188,9 @@ function gapHonest(history: History): string[] {
 }
 
 /**
- * What was acknowledged is there; of a failed upload exactly what it said; and of one that was broken a prefix in
- * each topic: it may go on for a moment, and the topics are not read to the same position.
+ * All events of an acknowledged upload are stored; of a failed upload exactly those that its status counts; of a broken
+ * upload a prefix in each topic. (Not one prefix over all topics, because the server may store more of it after the topics
+ * were read to different positions.)
  */
 function durable(history: History): string[] {
   const stored = new Set(
@@ -214,16 +215,16 @@ function durable(history: History): string[] {
       const position = positionOf(lastCursor);
       if (got.get(position) !== last.id && !gone.some((gap) => isIn(gap, position)))
         breaches.push(
-          `${producer}: ${last.id} was acknowledged at ${position}, where it is not, nor said to be gone`,
+          `${producer}: ${last.id} was acknowledged at ${position}, is not there, and no gap was declared`,
         );
     }
     const ended = new Set<string>();
     events.forEach(({ topic, id }, i) => {
       const isThere = stored.has(`${topic} ${id}`);
-      // Where it is, or was, only the last one's cursor says.
+      // Only the last event's position is known, so a gap in the topic excuses any of the events before it.
       if (i < acknowledged && !isThere && readings.get(topic)!.gone.length === 0)
         breaches.push(`${producer}: ${id} was acknowledged and is not there`);
-      // Nobody watches to the end of what goes on, and what retention takes of it nobody has seen.
+      // With retention, events of a broken upload may be stored and removed again without any watch seeing them.
       if (i >= acknowledged && !(result.is === 'unknown' && history.retention)) {
         if (result.is === 'failed' || !isThere) ended.add(topic);
         if (ended.has(topic) && isThere && !resent.has(`${topic} ${id}`))
@@ -234,7 +235,7 @@ function durable(history: History): string[] {
   });
 }
 
-/** Nothing that a watch saw is ever taken back: who reads it all in the end finds it where it was. */
+/** No event that a watch saw is taken back: the last reader finds it at the same position. */
 function neverEarly(history: History): string[] {
   const known = knownEvents(history);
   return history.watches
@@ -249,10 +250,10 @@ function neverEarly(history: History): string[] {
     });
 }
 
-/** Who reads a topic from its beginning when all is over has a name that ends so. */
+/** The end of the names of watchers that read a topic from its beginning after all else is over. */
 export const LAST_READER = 'last';
 
-/** Who reads a topic on and on from its beginning has a name that ends so. */
+/** The end of the names of watchers that read a topic from its beginning all the time. */
 export const STEADY_READER = 'steady';
 
 export const validators: Readonly<Record<string, Validator>> = {
@@ -269,13 +270,13 @@ function between(events: readonly Known[] = [], after: number, until: number): K
   return events.filter(({ position }) => position > after && position <= until);
 }
 
-/** After one position, up to another. */
+/** The positions after `after`, up to and including `until`. */
 type Gap = readonly [after: Position, until: Position];
 
 const isIn = ([after, until]: Gap, position: Position): boolean =>
   position > after && position <= until;
 
-/** The events that a topic's steady reader got, and the gaps that it was told of. */
+/** Returns the events that a topic's steady reader got, and the gaps that it was told of. */
 function steadyReading(
   { watches, retention }: History,
   topic: string,
@@ -298,11 +299,11 @@ function topicsOf({ uploads }: History): Set<string> {
   return new Set(uploads.flatMap(({ events }) => events.map(({ topic }) => topic)));
 }
 
-/** The log's time and a client's may differ by so much (milliseconds). */
+/** How far (milliseconds) the log's time and a client's may differ. */
 const CLOCK_MARGIN = 1_000;
 
 interface Times {
-  /** When it was first sent, and first acknowledged: it was stored in between. */
+  /** When the event was first sent and when it was first acknowledged. It was stored between the two. */
   readonly sent: number;
   readonly acknowledged: number;
 }
@@ -321,7 +322,7 @@ function timesOf({ uploads }: History): Map<string, Times> {
   return times;
 }
 
-/** Topics with events that were sent and that no watch saw: not stored, or removed before. */
+/** Returns the topics of sent events that no watch saw: these were not stored, or removed before a watch read them. */
 function unseenTopics({ uploads }: History, known: ReadonlyMap<string, Known[]>): Set<string> {
   const seen = new Set([...known].flatMap(([topic, all]) => all.map(({ id }) => `${topic} ${id}`)));
   return new Set(
@@ -331,7 +332,7 @@ function unseenTopics({ uploads }: History, known: ReadonlyMap<string, Known[]>)
   );
 }
 
-/** Events that more than one call sent. */
+/** Returns the events that more than one call sent. */
 function sentTwice({ uploads }: History): Set<string> {
   const once = new Set<string>();
   const twice = new Set<string>();
@@ -343,7 +344,7 @@ function sentTwice({ uploads }: History): Set<string> {
   return twice;
 }
 
-/** Producers that send what another producer sends. */
+/** Returns the producers that sent an event that another producer sent as well. */
 function twins({ uploads }: History): Set<string> {
   const senders = new Map<string, Set<string>>();
   for (const { producer, events } of uploads)

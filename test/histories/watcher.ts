@@ -6,28 +6,27 @@ import type { Seen, WatchRecord, WatchStart } from './history.js';
 import type { WatcherPlan } from './plan.js';
 import { bodyOf } from './producer.js';
 
-/** A watch ends after so long (milliseconds) where nothing more comes. */
-const PATIENCE = 1_500;
+/** How long (milliseconds) a call of Watch that is to have a break may take. It may not get the events that it waits for. */
+const BREAK_TIMEOUT = 1_500;
 
-/** How a connection is lost; anything else is the server's word. */
-const LOST = new Set([status.CANCELLED, status.UNAVAILABLE]);
+/** The statuses of a cancelled call and of a lost connection. The server gives all others. */
+const NOT_REFUSED = new Set([status.CANCELLED, status.UNAVAILABLE]);
 
 type Names = Pick<WatchRecord, 'watcher' | 'topic'>;
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
+/** When to cancel a call: after so many events, after so many milliseconds, or at the topic's last cursor. */
 interface Until {
-  /** How many events. */
   readonly events: number;
-  /** Milliseconds. */
-  readonly patience: number;
+  readonly milliseconds: number;
   readonly isEnd: (cursor: string) => boolean;
 }
 
 /**
- * Watches as planned, call after call, each from where the one before stood; at last to the end.
+ * Watches as planned, call after call, each resuming where the one before ended, until the end of the topic.
  *
- * @param start of the first call
- * @param isEnd whether a cursor is the last of the topic, or behind it
+ * @param start where the first call begins
+ * @param isEnd tells whether a cursor is the topic's last one or after it
  */
 export async function follow(
   plan: WatcherPlan,
@@ -40,7 +39,11 @@ export async function follow(
   const breaks = [...plan.breaks];
   for (;;) {
     const next = breaks.shift();
-    const until = { events: next?.events ?? Infinity, patience: next ? PATIENCE : Infinity, isEnd };
+    const until = {
+      events: next?.events ?? Infinity,
+      milliseconds: next ? BREAK_TIMEOUT : Infinity,
+      isEnd,
+    };
     const call = await watch(await client(), { ...names, start }, plan, until);
     record(call);
     if (call.seen.length > 0 && isEnd(call.seen.at(-1)!.cursor)) return;
@@ -66,14 +69,14 @@ async function watch(
   const seen: Seen[] = [];
   const record: Mutable<WatchRecord> = { ...begun, seen };
   const call = client.Watch(
-    requestOf(begun.topic, begun.start, heartbeat || until.patience === Infinity),
+    requestOf(begun.topic, begun.start, heartbeat || until.milliseconds === Infinity),
   );
   call.on('metadata', (metadata) => {
     const [head, earliest] = ['feed-head', 'feed-earliest'].map((name) => metadata.get(name)[0]);
     if (head && earliest) record.headers = { head: String(head), earliest: String(earliest) };
   });
-  const timer = Number.isFinite(until.patience)
-    ? setTimeout(() => call.cancel(), until.patience)
+  const timer = Number.isFinite(until.milliseconds)
+    ? setTimeout(() => call.cancel(), until.milliseconds)
     : undefined;
   let events = 0;
   try {
@@ -95,7 +98,7 @@ async function watch(
 }
 
 function refusalOf({ code, message, metadata }: ServiceError): WatchRecord['refusal'] {
-  if (LOST.has(code)) return undefined;
+  if (NOT_REFUSED.has(code)) return undefined;
   const info = metadata && errorInfo(metadata);
   if (!info) return { reason: message };
   return {

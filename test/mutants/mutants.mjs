@@ -304,7 +304,7 @@ export const mutants = [
     file: 'src/repository/lmdb/run-table.ts',
     from: 'for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);',
     to: 'Object.assign(globalThis, { held: this.db.useReadTransaction() });\n    for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);',
-    tests: ['test/faults/endings', '-t', 'seen in memory until then'],
+    tests: ['test/faults/endings', '-t', 'found in the heap'],
   },
   {
     name: 'log: a removed run leaves its pieces',
@@ -600,7 +600,7 @@ export const mutants = [
     file: 'src/feed/live-calls.ts',
     from: 'this.open.delete(call);',
     to: '',
-    tests: ['test/faults/endings', '-t', 'over 1 .* is killed|in memory'],
+    tests: ['test/faults/endings', '-t', 'over 1 .* is killed|in the heap'],
   },
   {
     name: 'endings: a drain waits for uploads longer than it may',

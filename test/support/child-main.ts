@@ -1,4 +1,4 @@
-/** What a child process can be told to do. */
+/** The functions that a child process offers to its parent. */
 export type Methods<M> = { [Name in keyof M]: (...args: never[]) => unknown };
 
 interface Call {
@@ -13,7 +13,7 @@ export interface Reply {
   readonly error?: string;
 }
 
-/** Does what the parent says, and tells it what came of it. */
+/** Runs the function that each message of the parent names, and answers with its result or its error. */
 export function answer<M extends Methods<M>>(methods: M): void {
   process.on('message', ({ call, name, args }: Call) => {
     const run = async (): Promise<unknown> => methods[name as keyof M](...args);
@@ -22,6 +22,6 @@ export function answer<M extends Methods<M>>(methods: M): void {
       (error: unknown) => process.send!({ call, error: String(error) } satisfies Reply),
     );
   });
-  // Its parent is gone, and nobody else ends it.
+  // Once the parent is gone, nobody else would end this process.
   process.on('disconnect', () => process.exit());
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Methods, Reply } from './child-main.js';
 
-/** The node that runs the tests, with the sources as they are. */
+/** The arguments with which node runs the TypeScript sources without a build. */
 export const NODE_ARGUMENTS = [
   '--experimental-transform-types',
   '--disable-warning=ExperimentalWarning',
@@ -13,11 +13,11 @@ export const NODE_ARGUMENTS = [
 
 export interface ChildOptions {
   readonly env?: NodeJS.ProcessEnv;
-  /** Run by this command, such as one that sets limits: [command, ...arguments]. */
+  /** The command that starts node, such as one that sets limits: [command, ...arguments]. */
   readonly under?: readonly string[];
 }
 
-/** A process of its own, told what to do: one that can be killed, limited, or slowed down. */
+/** A child process whose functions a test calls, and which the test can kill, limit or slow down. */
 export class Child<M extends Methods<M>> {
   private readonly child: ChildProcess;
   private readonly waiting = new Map<number, (reply: Reply) => void>();
@@ -25,7 +25,7 @@ export class Child<M extends Methods<M>> {
   private errors = '';
   private ended = false;
 
-  /** @param main a module that answers with `methods` */
+  /** @param main a module that calls `answer` (child-main.ts) with the functions of type M */
   constructor(main: URL, { env = {}, under = [] }: ChildOptions = {}) {
     const [command, ...args] = [...under, process.execPath, ...NODE_ARGUMENTS, fileURLToPath(main)];
     this.child = spawn(command, args, {
@@ -52,7 +52,7 @@ export class Child<M extends Methods<M>> {
     return !this.ended;
   }
 
-  /** Rejects with the process's error, or when it ends. */
+  /** Calls a function in the process. Rejects with the function's error, or when the process ends before it answers. */
   async call<Name extends keyof M>(
     name: Name,
     ...args: Parameters<M[Name]>
@@ -67,7 +67,7 @@ export class Child<M extends Methods<M>> {
     return reply.result as Awaited<ReturnType<M[Name]>>;
   }
 
-  /** As a crash or the kernel would end it: at once. */
+  /** Ends the process by SIGKILL, as a crash would, and waits until it is gone. */
   async kill(): Promise<void> {
     if (this.ended) return;
     const closed = once(this.child, 'close');

@@ -53,7 +53,7 @@ export interface Upload {
   readonly error?: ServiceError;
 }
 
-/** Uploads events and waits for the answer, whatever it is. */
+/** Uploads events, and resolves with the result or with the error. */
 export function upload(client: FeedClient, events: readonly Partial<Event>[]): Promise<Upload> {
   return new Promise((resolve) => {
     const call = client.UploadEvents((error, result) => resolve(error ? { error } : { result }));
@@ -62,7 +62,7 @@ export function upload(client: FeedClient, events: readonly Partial<Event>[]): P
   });
 }
 
-/** Reads until `count` events that are no heartbeats have come, then cancels. */
+/** Watches until `count` events have come, heartbeats not counted, then cancels the watch. */
 export async function take(
   client: FeedClient,
   request: Partial<WatchRequest>,
@@ -91,7 +91,7 @@ const ErrorInfo = contract['google.rpc.ErrorInfo'] as MessageTypeDefinition<
   { reason: string; domain: string; metadata: Record<string, string> }
 >;
 
-/** google.rpc.ErrorInfo out of the standard trailer. */
+/** Returns the google.rpc.ErrorInfo in the trailer `grpc-status-details-bin`, or undefined without that trailer. */
 export function errorInfo(
   metadata: Metadata,
 ): { reason: string; domain: string; metadata: Record<string, string> } | undefined {
@@ -101,7 +101,7 @@ export function errorInfo(
   return ErrorInfo.deserialize(details[0].value);
 }
 
-/** The error that ends a call which nobody reads. */
+/** Drops all that a call receives, and resolves with the error that ends it. */
 export function failure(call: {
   on(event: 'error', listener: (error: ServiceError) => void): unknown;
   on(event: 'data', listener: () => void): unknown;

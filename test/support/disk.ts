@@ -5,22 +5,22 @@ import { onTestFinished, type TestContext } from 'vitest';
 import { temporaryDirectory } from './service.js';
 import { skip, works } from './shim.js';
 
-/** A small disk of its own, which is gone after the test; where nobody may mount one, the test is skipped. */
+/** Mounts a disk of `mib` MiB (a tmpfs) until the test ends. Skips the test where this user may not mount one. */
 export function smallDisk(context: TestContext, mib: number) {
   const directory = temporaryDirectory();
   if (!works('mount', '-t', 'tmpfs', '-o', `size=${mib}m`, 'tmpfs', directory)) {
     skip(context, 'this user may not mount a tmpfs');
   }
   onTestFinished(() => void execFileSync('umount', ['-l', directory]));
-  const others = join(directory, 'others');
+  const filler = join(directory, 'filler');
   return {
     directory,
-    /** To the last byte, as others on the same disk may do. */
+    /** Fills the disk to the last byte, as another program on the same disk may do. */
     fill: () => {
       const { bavail, bsize } = statfsSync(directory);
-      writeFileSync(others, Buffer.alloc(bavail * bsize));
+      writeFileSync(filler, Buffer.alloc(bavail * bsize));
     },
-    free: () => rmSync(others),
+    free: () => rmSync(filler),
     grow: (to: number) => execFileSync('mount', ['-o', `remount,size=${to}m`, directory]),
   };
 }

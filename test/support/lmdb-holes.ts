@@ -1,12 +1,14 @@
 import { readFileSync } from 'node:fs';
 
-// Where things are in an LMDB file of lmdb-js: mdb.c, struct MDB_page, MDB_meta, MDB_node.
+// Offsets in an LMDB file, from lmdb-js's mdb.c: struct MDB_meta and MDB_page. An MDB_node starts with four 16-bit numbers.
 const META = { pageBytes: 48, freeRoot: 88, transaction: 152 };
 const PAGE = { flags: 18, lower: 20, nodes: 24 };
+/** P_BRANCH: the page's nodes are page numbers, not values. */
 const BRANCH = 1;
+/** F_BIGDATA: the node's value is the number of the page where the value begins. */
 const ON_OTHER_PAGES = 1;
 
-/** The stretches of pages of an LMDB file that hold nothing, as of its last commit: how many pages each. */
+/** Returns the length, in pages, of each run of consecutive free pages in an LMDB file, as of its last commit. */
 export function holesOf(path: string): number[] {
   const file = readFileSync(path);
   const pageBytes = file.readUInt32LE(META.pageBytes);
@@ -17,7 +19,8 @@ export function holesOf(path: string): number[] {
   );
   const free = new Set<number>();
 
-  const note = (at: number, length: number): void => {
+  /** An entry of the list is a page number, or -n and then the first of n pages. */
+  const addPagesOfList = (at: number, length: number): void => {
     for (let i = 0; i < length; i++) {
       let count = 1;
       let first = number(at + 8 * i);
@@ -29,7 +32,7 @@ export function holesOf(path: string): number[] {
     }
   };
 
-  const visit = (page: number): void => {
+  const addPagesOfTree = (page: number): void => {
     const at = page * pageBytes;
     const nodes = file.readUInt16LE(at + PAGE.lower) / 2;
     for (let i = 0; i < nodes; i++) {
@@ -38,16 +41,16 @@ export function holesOf(path: string): number[] {
         file.readUInt16LE(node + offset),
       );
       if (file.readUInt16LE(at + PAGE.flags) & BRANCH) {
-        visit(low + high * 2 ** 16 + flags * 2 ** 32);
+        addPagesOfTree(low + high * 2 ** 16 + flags * 2 ** 32);
         continue;
       }
       const value = node + 8 + keyBytes;
       const list = flags & ON_OTHER_PAGES ? number(value) * pageBytes + PAGE.nodes : value;
-      note(list + 8, number(list));
+      addPagesOfList(list + 8, number(list));
     }
   };
 
-  visit(number(meta + META.freeRoot));
+  addPagesOfTree(number(meta + META.freeRoot));
   const holes: number[] = [];
   let before = -1;
   for (const page of [...free].toSorted((a, b) => a - b)) {

@@ -1,4 +1,4 @@
-/** Numbers from 0 up to `below`, the same for the same seed (mulberry32). */
+/** Returns a generator of whole numbers from 0 to `below` - 1. The same seed gives the same numbers (mulberry32). */
 export function randomFrom(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {

@@ -8,7 +8,7 @@ import {
 } from 'node:http2';
 import { frame } from '../../src/wire/frames.js';
 
-/** A client that speaks HTTP/2 by hand, for what no gRPC library would send. */
+/** A client on node's HTTP/2, for requests that no gRPC library would send. */
 export class RawClient {
   private constructor(readonly session: ClientHttp2Session) {}
 
@@ -16,7 +16,7 @@ export class RawClient {
     address: string,
     settings: { initialWindowSize?: number } = {},
   ): Promise<RawClient> {
-    // Node closes streams of a client that has more than 10 MB under way.
+    // By default, node ends streams of a session that holds more than 10 MB.
     const session = http2Connect(`http://${address}`, { settings, maxSessionMemory: 100_000 });
     await new Promise((resolve, reject) => {
       session.once('remoteSettings', resolve);
@@ -26,7 +26,7 @@ export class RawClient {
     return new RawClient(session);
   }
 
-  /** Opens a call; the request stream stays open. */
+  /** Opens a call and leaves its request stream open. */
   open(method: string, headers: OutgoingHttpHeaders = {}): RawCall {
     return new RawCall(
       this.session.request({
@@ -39,7 +39,7 @@ export class RawClient {
     );
   }
 
-  /** Resolves once the server has seen all that was sent until now: it answers a ping behind that. */
+  /** Resolves once the server has read all that was sent before: it answers a PING after that. */
   async pinged(): Promise<void> {
     await new Promise<void>((resolve, reject) =>
       this.session.ping((error) => (error ? reject(error) : resolve())),
@@ -47,8 +47,8 @@ export class RawClient {
   }
 
   /**
-   * Resolves once it can send no more of what was written: three answers in a row came although nothing went out between
-   * them. The server has read all that went out, and asked for no more.
+   * Resolves once no more of what was written can be sent. The sign is that the server answered three PINGs in a row and
+   * nothing was sent between them: it has read all that was sent, and has not widened its window.
    */
   async sentAll(): Promise<void> {
     let sent = -1;
@@ -58,7 +58,7 @@ export class RawClient {
         this.session.ping((error) => (error ? reject(error) : resolve()));
       });
       await sleep(50);
-      // A PING and what node writes with it are small.
+      // The PING, and what node writes with it, stay below 1,000 bytes.
       const { bytesWritten } = this.session.socket;
       if (bytesWritten - sent > 1_000) same = 0;
       sent = bytesWritten;
@@ -72,7 +72,7 @@ export class RawClient {
 
 export class RawCall {
   readonly headers: Promise<IncomingHttpHeaders>;
-  /** The trailers (of the headers, where there is nothing else), or undefined if the stream was reset. */
+  /** The trailers, or the headers of a response that has nothing else; undefined if the stream was reset. */
   readonly trailers: Promise<IncomingHttpHeaders | undefined>;
 
   readonly closed: Promise<void>;
@@ -92,7 +92,7 @@ export class RawCall {
     });
   }
 
-  /** Whether the client's window is used up. Before an answer, node says that it is 0 at times. */
+  /** True when the client's receive window is used up. Before the response headers, node may report 0 without that. */
   get isFull(): boolean {
     return this.hasHeaders && this.stream.state.localWindowSize === 0;
   }
@@ -102,7 +102,7 @@ export class RawCall {
     return this;
   }
 
-  /** Sends a message as compressed, whatever it is. */
+  /** Sends a message with the flag for compressed messages set, whatever its bytes are. */
   compressed(message: Uint8Array): this {
     const framed = frame(message);
     framed[0] = 1;
@@ -110,7 +110,7 @@ export class RawCall {
     return this;
   }
 
-  /** Reads and drops what comes, so that trailers arrive. */
+  /** Reads and discards the response, because trailers arrive only after the data before them is read. */
   drop(): this {
     this.stream.resume();
     return this;

@@ -13,7 +13,7 @@ import { until, within } from './wait.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** A directory that is gone after the test. */
+/** Makes a directory that is removed after the test. */
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'feed-test-'));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
@@ -22,11 +22,11 @@ export function temporaryDirectory(): string {
 
 export interface Running extends Service {
   readonly client: FeedClient;
-  /** What it logged, as objects. */
+  /** The lines that the service has logged, parsed. */
   readonly log: Record<string, unknown>[];
 }
 
-/** The whole service, in this process, on free ports; the settings are environment variables. */
+/** Starts the whole service in this process, on free ports. `settings` are environment variables. */
 export async function runService(settings: Record<string, string> = {}): Promise<Running> {
   const log: Record<string, unknown>[] = [];
   const logger = pino(
@@ -52,7 +52,7 @@ export async function runService(settings: Record<string, string> = {}): Promise
   return { ...service, client, log };
 }
 
-/** Is told what to do at the end; a test's own end where nobody says otherwise. */
+/** Registers a function that is to run at the end, such as vitest's onTestFinished. */
 export type AtEnd = (end: () => void | Promise<void>) => void;
 
 /** How long (milliseconds) a service may take to start, and to end, on a busy machine. */
@@ -64,7 +64,7 @@ interface Exit {
   readonly signal: string | null;
 }
 
-/** Who runs the service: a user, as a member of one group only. */
+/** The user that the service runs as, and the only group of that user. */
 export interface User {
   readonly uid: number;
   readonly gid: number;
@@ -92,17 +92,17 @@ export class ServiceProcess {
     );
   }
 
-  /** Starts it as a user does. */
+  /** Starts the service by `npm start`. */
   static npmStart(settings: Record<string, string>): ServiceProcess {
     return ServiceProcess.run(['npm', 'start', '--silent'], settings);
   }
 
-  /** Starts it and does not wait for anything. */
+  /** Starts the service and returns before it is ready. */
   static spawn(settings: Record<string, string>, atEnd?: AtEnd, user?: User): ServiceProcess {
     return ServiceProcess.run([join(root, 'bin', 'feed-server')], settings, atEnd, user);
   }
 
-  /** Starts it by a command of its own, such as one that sets limits or has its output go elsewhere. */
+  /** Starts the service by a shell command, such as one that sets limits or redirects its output. */
   static shell(command: string, settings: Record<string, string>): ServiceProcess {
     return ServiceProcess.run(['sh', '-c', command], settings);
   }
@@ -128,16 +128,20 @@ export class ServiceProcess {
     return new ServiceProcess(child);
   }
 
-  /** Starts it and waits until it is ready. */
+  /** Starts the service and waits until it is ready. */
   static async start(settings: Record<string, string>, atEnd?: AtEnd): Promise<ServiceProcess> {
     const service = ServiceProcess.spawn(settings, atEnd);
     await service.ready();
     return service;
   }
 
-  /** @param output what it has logged, where that is not its output */
+  /**
+   * Waits until the service listens on both ports, and notes their addresses.
+   *
+   * @param output returns the log, for a service whose log is not its output
+   */
   async ready(output = (): string => this.output.join('')): Promise<void> {
-    // What follows an address shows that all of it has come.
+    // The character after an address shows that the address is complete.
     const addresses = (): string[] =>
       [...output().matchAll(/listens on ([\d.:]+)[^\d.:]/g)].map(([, address]) => address);
     await until(
@@ -156,7 +160,7 @@ export class ServiceProcess {
     return this.ended();
   }
 
-  /** Waits for the end of the process, for as long as a drain of the default length may take. */
+  /** Waits for the end of the process: by default, longer than a drain with the default settings takes. */
   ended(timeout = END_TIMEOUT): Promise<Exit> {
     const what = () => `the end of the service; it has written: ${this.output.join('')}`;
     return within(this.exited, what, timeout);
@@ -169,7 +173,7 @@ export class ServiceProcess {
   }
 }
 
-/** Kills a process, and waits until it is gone, so that it writes no more to a directory that is removed next. */
+/** Kills a process and waits until it is gone, because a directory that it writes to may be removed next. */
 async function killed(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = once(child, 'exit');

@@ -5,20 +5,20 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, type TestContext } from 'vitest';
 
-/** Whether a command is there and works. */
+/** Returns true when the command can be started and exits with 0. */
 export const works = (command: string, ...args: string[]): boolean =>
   spawnSync(command, args).status === 0;
 
-/** Leaves a test out, and says why also where skipped tests are not listed. */
+/** Skips a test, and prints the reason, because not every reporter lists skipped tests. */
 export function skip(context: TestContext, reason: string): never {
   console.warn(`skipped: ${context.task.name}: ${reason}`);
   return context.skip(reason);
 }
 
 /**
- * A library for LD_PRELOAD, built from C for the tests of a file or describe block.
+ * Builds a C file into a library for LD_PRELOAD, once for the tests of a file or of a describe block.
  *
- * @returns where it is; a test that asks is skipped where there is no gcc
+ * @returns a function that gives the library's path; where there is no gcc, it skips the test that calls it
  */
 export function useShim(source: URL): (context: TestContext) => string {
   const path = fileURLToPath(source);

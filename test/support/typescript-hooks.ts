@@ -1,4 +1,4 @@
-// Lets a child process run the sources as they are: their imports name the .js that a build would make.
+// Lets node run the sources without a build: an import of ./name.js, which only a build makes, is resolved to ./name.ts.
 import { registerHooks } from 'node:module';
 
 registerHooks({

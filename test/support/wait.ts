@@ -1,16 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * How long (milliseconds) a state that settles by itself may take to do so on a busy machine. Only a test that fails
- * waits for so long.
+ * The longest time (milliseconds) that a test waits for a state. It is generous for the sake of busy machines; only a test
+ * that fails waits for all of it.
  */
 const SETTLE_TIMEOUT = 20_000;
 const INTERVAL = 5;
 
 /**
- * Waits until something holds. Fails after `timeout` milliseconds.
+ * Waits until `holds` returns true. Throws after `timeout` milliseconds.
  *
- * @param what the state that is waited for; as a function, it can also tell what was seen last
+ * @param what names the state that is waited for, in the error; a function can add what was seen last
  */
 export async function until(
   holds: () => boolean | Promise<boolean>,
@@ -20,7 +20,7 @@ export async function until(
 ): Promise<void> {
   const end = performance.now() + timeout;
   for (;;) {
-    // The time is read before the look: this process may wait for a processor in between.
+    // The time is read before `holds` is called, because this process may wait for a processor between the two.
     const isLast = performance.now() >= end;
     if (await holds()) return;
     if (isLast) throw late(what, timeout);
@@ -29,8 +29,8 @@ export async function until(
 }
 
 /**
- * Repeats an assertion until it passes, and returns what it returned. Where it still fails after `timeout`
- * milliseconds, its own error is thrown, which shows what was seen last.
+ * Repeats an assertion until it passes, and returns what it returned. If it still fails after `timeout` milliseconds,
+ * its last error is thrown, which shows what was seen last.
  */
 export async function eventually<T>(
   assertion: () => T | Promise<T>,
@@ -55,21 +55,21 @@ export async function eventually<T>(
 }
 
 /**
- * Waits until a number stands still, and returns it: where there is a bound, it stands still below that. One pause would
- * see little on a busy machine, on which what has no bound comes slowly as well.
+ * Waits until a number was the same three times in a row, 200 ms apart, and returns it. A test then compares it with the
+ * bound that it must keep. One pause would prove little: on a busy machine, a number without a bound grows slowly, too.
  */
 export async function standstill(look: () => number): Promise<number> {
   let last = look();
-  for (let stills = 0; stills < 3;) {
+  for (let timesSame = 0; timesSame < 3;) {
     await sleep(200);
     const next = look();
-    stills = next === last ? stills + 1 : 0;
+    timesSame = next === last ? timesSame + 1 : 0;
     last = next;
   }
   return last;
 }
 
-/** Waits for some work. Fails where it is not over after `timeout` milliseconds. */
+/** Waits for a promise. Throws if it has not settled after `timeout` milliseconds. */
 export async function within<T>(
   work: Promise<T>,
   what: string | (() => string),

@@ -18,7 +18,7 @@ class FailsToClose implements OnModuleDestroy {
   }
 }
 
-test('an error in closing a module has its stack in err, and is no context', async () => {
+test('an error in closing a module is logged with its stack in err, and not as a context', async () => {
   const lines: Line[] = [];
   const log = pino(
     { level: 'info' },

@@ -10,20 +10,20 @@ import { smallDisk } from '../support/disk.js';
 import { until } from '../support/wait.js';
 
 const LINE_LENGTH = 1000;
-/** More lines of LINE_LENGTH than may wait. */
+/** A number of lines that is more than may wait. */
 const TOO_MANY = 20 * 1024;
 
-/** Lines of LINE_LENGTH of which a reader of 64 KiB each 20 ms takes more than a second. */
+/** A number of lines that takes a reader of 64 KiB per 20 ms more than a second. */
 const LATE_LINES = 8 * 1024;
 
 const line = (i: number): string => `${`${i} `.padEnd(LINE_LENGTH - 1, 'x')}\n`;
 
-/** An output to a file on a disk of 64 MiB, which is full. */
+/** Opens an output to a file on a disk of 64 MiB, which is full. */
 function fullOutput(context: TestContext) {
   const disk = smallDisk(context, 64);
   const path = join(disk.directory, 'log');
   const fd = openSync(path, 'a');
-  /** Resolves when what was written before has failed. */
+  /** Resolves when the writes before it have failed: three appends fail after them. */
   const failing = async (): Promise<void> => {
     for (let i = 0; i < 3; i++)
       await expect(appendFile(path, 'x')).rejects.toMatchObject({ code: 'ENOSPC' });
@@ -42,7 +42,7 @@ const numbers = (lines: readonly string[]): number[] => lines.map((text) => pars
 const range = (from: number, to: number): number[] =>
   Array.from({ length: to - from }, (_, i) => from + i);
 
-test('lines wait while the disk is full, and all are written, in order, when it has room', async (context) => {
+test('lines wait while the disk is full, and are all written, in order, when it has room', async (context) => {
   const { disk, output, reports, lines } = fullOutput(context);
   for (let i = 0; i < 1000; i++) output.write(line(i));
   disk.free();
@@ -51,10 +51,10 @@ test('lines wait while the disk is full, and all are written, in order, when it 
   expect(reports).toEqual([]);
 });
 
-test('a line that the end of the disk has cut is whole when there is room', async (context) => {
+test('a line that was cut because the disk became full is completed when it has room', async (context) => {
   const { disk, output, lines } = fullOutput(context);
-  const others = join(disk.directory, 'others');
-  writeFileSync(others, readFileSync(others).subarray(10_000));
+  const filler = join(disk.directory, 'filler');
+  writeFileSync(filler, readFileSync(filler).subarray(10_000));
   for (let i = 0; i < 100; i++) output.write(line(i));
   await until(() => lines().join('\n').length % LINE_LENGTH !== 0, 'a line that was cut');
   disk.free();
@@ -83,7 +83,7 @@ test('lines beyond 16 Mi characters are dropped, counted, and reported where the
   expect(numbers(written.slice(kept + 1, -1))).toEqual([TOO_MANY]);
 });
 
-test('the end waits for lines that can be written, and not for ever', async (context) => {
+test('end() waits until all lines are written, or until its timeout has passed', async (context) => {
   const { disk, output, lines } = fullOutput(context);
   const other = fullOutput(context);
   output.write('one\n');
@@ -95,7 +95,7 @@ test('the end waits for lines that can be written, and not for ever', async (con
   expect(lines()).toEqual(['one', '']);
 });
 
-test('a line of any length is dropped or written whole', async (context) => {
+test('a line that is too long to wait is dropped as a whole', async (context) => {
   const { disk, output, reports, failing, lines } = fullOutput(context);
   output.write('one\n');
   await failing();
@@ -108,7 +108,7 @@ test('a line of any length is dropped or written whole', async (context) => {
   expect(reports).toEqual([{ dropped: 1, code: 'ENOSPC' }]);
 });
 
-test('a line of any length is written while no other waits', async (context) => {
+test('a line of any length is written when no other line waits', async (context) => {
   const { disk, output, reports, lines } = fullOutput(context);
   disk.free();
   output.write(`${'x'.repeat(17 * 2 ** 20)}\n`);
@@ -119,20 +119,20 @@ test('a line of any length is written while no other waits', async (context) => 
   expect(reports).toEqual([]);
 });
 
-/** The arguments of a node that runs `main` with an `output` to its standard output. */
+/** Returns node's arguments to run the code `main`, in which `output` writes to standard output. */
 const withOutput = (main: string): string[] => {
   const source = new URL('../../src/telemetry/output.ts', import.meta.url).href;
   const start = `import { openOutput } from '${source}'; const output = openOutput(1, () => {});`;
   return [...NODE_ARGUMENTS, '--input-type=module', '--eval', start + main];
 };
 
-test('an end that a slow reader makes late writes no line twice', async () => {
+test('no line is written twice when end() gives up on a slow reader', async () => {
   const args = withOutput(`
     for (let i = 0; i < ${LATE_LINES}; i++) output.write(String(i).padEnd(${LINE_LENGTH - 1}) + '\\n');
     await output.end(200);
     process.exit();
   `);
-  // The shell's pipe blocks, as one that node makes does not.
+  // Writes to the shell's pipe block; writes to a pipe that node makes do not.
   const reader = spawn('sh', ['-c', '"$0" "$@" | cat', process.execPath, ...args]);
   let text = '';
   for await (const chunk of reader.stdout) {

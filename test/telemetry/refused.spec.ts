@@ -5,7 +5,7 @@ import { logRefused } from '../../src/telemetry/refused.js';
 
 const MINUTE = 60_000;
 
-test('connections that were refused are logged once a minute, and each is counted once', () => {
+test('refused connections are logged at most once a minute, and each is counted once', () => {
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
   const counts: unknown[] = [];

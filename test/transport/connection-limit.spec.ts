@@ -8,7 +8,7 @@ import { until } from '../support/wait.js';
 
 const MAX = 6;
 
-/** A server with two addresses, as a host's name may stand for, and a third where it could not listen. */
+/** Starts a server that listens on two addresses, as for a host name with two, and that failed to listen on a third. */
 async function serveTwo() {
   let refused = 0;
   const limit = { max: MAX, onRefused: () => void refused++ };
@@ -40,7 +40,7 @@ async function serveTwo() {
   return { open, refused: () => refused };
 }
 
-test('a server of several addresses has its limit for all their connections together', async () => {
+test('a server that listens on several addresses counts the connections to all of them together', async () => {
   const { open, refused } = await serveTwo();
   const first = await open('127.0.0.1');
   for (let i = 1; i < MAX; i++) await open('127.0.0.1');

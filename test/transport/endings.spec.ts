@@ -13,7 +13,7 @@ import { RawClient } from '../support/raw-client.js';
 import { eventually, until, within } from '../support/wait.js';
 import { serve } from './harness.js';
 
-/** Sends one event, then waits for the signal, and notes what it was aborted with. */
+/** Makes a watch that sends one event, waits until the signal is aborted, and records the reason. */
 function idle() {
   const state = { open: 0, reasons: [] as unknown[] };
   async function* watch(_request: unknown, call: Call): AsyncGenerator<Frames> {
@@ -33,7 +33,7 @@ function idle() {
   return { state, watch };
 }
 
-/** Sends without end. */
+/** Sends events without end. */
 async function* flood(): AsyncGenerator<Frames> {
   for (;;) {
     yield eventFrames({ id: 'x', body: 'x'.repeat(30_000) });
@@ -41,8 +41,8 @@ async function* flood(): AsyncGenerator<Frames> {
   }
 }
 
-describe('a call ends', () => {
-  test('when its client cancels: the signal says so, everything is released, once', async () => {
+describe('the end of a call', () => {
+  test('a call ends once when its client cancels: the signal says so, and everything is released', async () => {
     const { state, watch } = idle();
     const { client, ended } = await serve({ watch });
     await take(client, { topic: 't' }, 1);
@@ -51,11 +51,11 @@ describe('a call ends', () => {
       expect(state).toMatchObject({ open: 0, reasons: [{ code: status.CANCELLED }] }),
     );
     expect(ended[0].code).toBe(status.CANCELLED);
-    await sleep(50); // for a second end
+    await sleep(50); // time for a second end, which must not come
     expect(ended).toHaveLength(1);
   });
 
-  test('when its connection is lost', async () => {
+  test('a call ends when its connection is lost', async () => {
     const { state, watch } = idle();
     const { address, ended } = await serve({ watch });
     const raw = await RawClient.connect(address);
@@ -74,10 +74,10 @@ describe('a call ends', () => {
     });
   });
 
-  test('when its deadline passes: the client gets it, and the signal says so', async () => {
+  test('a call ends when its deadline passes: the client gets DEADLINE_EXCEEDED, and the signal says so', async () => {
     const { state, watch } = idle();
     const { address, client, ended } = await serve({ watch });
-    const raw = await RawClient.connect(address); // without a clock of its own
+    const raw = await RawClient.connect(address); // a client that does not watch the deadline itself
     const call = raw.open('Watch', { 'grpc-timeout': '1S' }).drop();
     call.send(codec.watchRequest.serialize({ topic: 't' })).stream.end();
     expect((await call.trailers)?.['grpc-status']).toBe(String(status.DEADLINE_EXCEEDED));
@@ -91,7 +91,7 @@ describe('a call ends', () => {
     expect((await failure(stock)).code).toBe(status.DEADLINE_EXCEEDED);
   });
 
-  test('when its deadline passes while nobody reads (grpc-js: never tells the handler): released, then reset', async () => {
+  test('a call that nobody reads is released when its deadline passes, and reset later (grpc-js never tells the handler)', async () => {
     let released = 0;
     const { address, ended } = await serve({
       async *watch() {
@@ -107,13 +107,13 @@ describe('a call ends', () => {
     call.send(codec.watchRequest.serialize({ topic: 't' })).stream.end();
     await within(call.closed, 'a reset');
     expect(ended.map(({ code }) => code)).toEqual([status.DEADLINE_EXCEEDED]);
-    // Not by the reset.
+    // It was released before the reset, and not by it.
     expect(released).toBeGreaterThan(0);
     expect(performance.now() - released).toBeGreaterThan(LINGER / 2);
     raw.close();
   });
 
-  test('when its client cancels while a write is blocked (write callbacks never come then)', async () => {
+  test('a call ends when its client cancels while a write is blocked (the write callback never comes then)', async () => {
     let released = false;
     const { address } = await serve({
       async *watch() {
@@ -133,7 +133,7 @@ describe('a call ends', () => {
     raw.close();
   });
 
-  test('not at all because of a deadline of more than 24.8 days (grpc-js: at once)', async () => {
+  test('a call does not end at once for a deadline of more than 24.8 days (with grpc-js, it does)', async () => {
     const { watch } = idle();
     const { address, ended } = await serve({ watch });
     const raw = await RawClient.connect(address);
@@ -146,7 +146,7 @@ describe('a call ends', () => {
     raw.close();
   });
 
-  test('well: its signal is never aborted, though grpc-js calls it cancelled (grpc-node 2771)', async () => {
+  test('the signal of a call that ends with OK is never aborted (grpc-js reports a cancel: grpc-node 2771)', async () => {
     let signal: AbortSignal | undefined;
     const { client, ended } = await serve({
       async *watch(_request, call) {
@@ -159,12 +159,12 @@ describe('a call ends', () => {
     call.on('data', () => {});
     await once(call, 'end');
     await until(() => ended.length === 1, 'the end of the call');
-    await sleep(100); // for an abort
+    await sleep(100); // time for an abort, which must not come
     expect(signal?.aborted).toBe(false);
     expect(ended.map(({ code }) => code)).toEqual([status.OK]);
   });
 
-  test('with the status of what was thrown mid-stream, after all that was sent (grpc-js: destroy() hangs)', async () => {
+  test('an error that is thrown mid-stream ends the call with its status, after all that was sent (grpc-js: destroy() hangs)', async () => {
     const { client } = await serve({
       async *watch() {
         yield eventFrames({ id: 'a' });
@@ -188,16 +188,21 @@ describe('a call ends', () => {
   test.each<[string, unknown, number, string]>([
     ['an RpcException with a code', new RpcException({ code: 9, message: 'no' }), 9, 'no'],
     ['an RpcException with text', new RpcException('no'), 2, 'no'],
-    ['an error that is no status', new Error('secret'), 13, 'Internal server error'],
-    ['something that is no error', 'secret', 13, 'Internal server error'],
+    ['an error without a code', new Error('secret'), 13, 'Internal server error'],
+    ['a string', 'secret', 13, 'Internal server error'],
     ['undefined', undefined, 13, 'Internal server error'],
     [
-      'a code that is no status',
+      'an error whose code is no status',
       Object.assign(new Error('secret'), { code: 99 }),
       13,
       'Internal server error',
     ],
-    ['a code of OK', Object.assign(new Error('secret'), { code: 0 }), 13, 'Internal server error'],
+    [
+      'an error whose code is OK',
+      Object.assign(new Error('secret'), { code: 0 }),
+      13,
+      'Internal server error',
+    ],
     [
       'half a surrogate in the details (encodeURI crashes)',
       new RpcException({ code: 9, message: 'a\ud83d' }),
@@ -211,7 +216,7 @@ describe('a call ends', () => {
       'no',
     ],
   ])(
-    'with a status when a handler throws %s, whatever the method',
+    'a call of each method ends with a status when its handler throws %s',
     async (_what, thrown, code, details) => {
       const { client } = await serve({
         watch: () => {
@@ -230,7 +235,7 @@ describe('a call ends', () => {
     },
   );
 
-  test('with its metadata when an RpcException has some', async () => {
+  test('the metadata of an RpcException reaches the client', async () => {
     const metadata = new Metadata();
     metadata.set('why', 'because');
     const { client } = await serve({
@@ -241,7 +246,7 @@ describe('a call ends', () => {
     expect((await failure(client.Watch({ topic: 't' }))).metadata.get('why')).toEqual(['because']);
   });
 
-  test('in thousands on one connection without ending others there (rapid reset: grpc-node 2872)', async () => {
+  test('thousands of calls that are reset do not end another call on their connection (grpc-node 2872)', async () => {
     const { state, watch } = idle();
     const { address, ended } = await serve({ watch });
     const raw = await RawClient.connect(address);

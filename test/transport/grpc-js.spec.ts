@@ -11,7 +11,7 @@ import { RawClient } from '../support/raw-client.js';
 import { until } from '../support/wait.js';
 import { serve } from './harness.js';
 
-describe('what the transport needs of grpc-js is where it was', () => {
+describe("the parts of grpc-js's insides that the transport uses", () => {
   test('each method has its HTTP/2 stream, and grpc-js reads and writes none of its bytes', async () => {
     const streams: string[] = [];
     const note = (call: Call): void => {
@@ -45,7 +45,7 @@ describe('what the transport needs of grpc-js is where it was', () => {
     expect(streams).toEqual(Array(3).fill('ServerHttp2Stream'));
   });
 
-  test("its newest listeners are taken off a stream, and node's older one stays", () => {
+  test("takeReading() removes grpc-js's listeners from a stream, and leaves node's older one", () => {
     const stream = new PassThrough();
     const [older, newer] = [() => {}, () => {}];
     stream.on('end', older).on('data', newer).on('end', newer);
@@ -54,18 +54,18 @@ describe('what the transport needs of grpc-js is where it was', () => {
     expect(stream.listeners('end')).toEqual([older]);
   });
 
-  test('the receive windows are raised, of a stream and of its connection (grpc-js: 64 KiB)', async () => {
+  test('the receive windows of a stream and of its connection are raised (grpc-js leaves 64 KiB)', async () => {
     const { address } = await serve({});
     const raw = await RawClient.connect(address);
     expect(raw.session.remoteSettings.initialWindowSize).toBe(1024 * 1024);
     await until(
-      () => (raw.session.state.remoteWindowSize ?? 0) > 7 * 1024 * 1024, // half of what it may hold
+      () => (raw.session.state.remoteWindowSize ?? 0) > 7 * 1024 * 1024, // about half of the session's 16 MiB
       'the window of the session',
     );
     raw.close();
   });
 
-  test('its version is the one that these tests were run on', () => {
+  test('the installed version of grpc-js is the one that these tests were written for', () => {
     const version = JSON.parse(
       readFileSync(createRequire(import.meta.url).resolve('@grpc/grpc-js/package.json'), 'utf8'),
     ) as { version: string };

@@ -28,7 +28,7 @@ import type { Frames, ReceivedFrames } from '../../src/wire/frames.js';
 import { Drain } from '../../src/process/drain.js';
 import { connect, type FeedClient } from '../support/client.js';
 
-/** What the three methods of the contract do in a test. */
+/** The handlers of the contract's three methods in a test. */
 export interface Handlers {
   watch?(request: Buffer, call: Call): unknown;
   upload?(frames: AsyncIterable<ReceivedFrames>, call: Call): unknown;
@@ -64,9 +64,9 @@ async function answer(handled: unknown): Promise<unknown> {
 
 export interface Served {
   readonly app: INestApplication;
-  /** The open calls, of gRPC and of other doors that add to it. */
+  /** The open calls of gRPC, and of other doors that a test adds. */
   readonly calls: LiveCalls;
-  /** Drains gRPC, and other doors with it. */
+  /** Drains gRPC and the other doors. */
   readonly drain: (timeout: number, ...others: Door[]) => Promise<void>;
   readonly address: string;
   readonly client: FeedClient;
@@ -82,8 +82,8 @@ export interface ServeOptions extends ModuleMetadata {
 }
 
 /**
- * The transport with a controller of the test's own, on a real port. With FEED_TEST_STOCK=1 it is Nest's own
- * gRPC server instead, to see which tests it fails.
+ * Serves the handlers by the transport, on a real port. With FEED_TEST_STOCK=1, Nest's own gRPC server serves them
+ * instead, which shows what tests that one fails.
  */
 export async function serve(handlers: Handlers, options: ServeOptions = {}): Promise<Served> {
   const {

@@ -15,7 +15,7 @@ const INBOUND = { connection: LIMIT, total: 64 * LIMIT };
 const message = (bytes: number) =>
   frame(codec.event.serialize({ id: 'x', body: 'x'.repeat(bytes) }));
 
-/** A handler that takes nothing until it is told to, and then all; counts messages. */
+/** Makes an upload handler that takes no message until `state.open()` is called, and then takes and counts all. */
 function gate() {
   const opened = Promise.withResolvers<void>();
   const state = { received: 0, open: () => opened.resolve() };
@@ -31,15 +31,15 @@ function gate() {
   return { state, upload };
 }
 
-/** Bytes of calls' messages that have left the client, give or take what node buffers. */
+/** Returns the bytes that the client has written to its socket: node may still buffer a little. */
 const sentBy = (raw: RawClient): number => raw.session.socket.bytesWritten;
 
-describe('what handlers have not taken of one connection', () => {
+describe('the messages of one connection that handlers have not taken', () => {
   test.each([
     ['large', 4, 400],
     ['small', 20, 90],
   ])(
-    'is bounded however many streams it has, and goes on when it is taken: %s messages',
+    'are bounded, however many streams there are, and more come once they are taken: %s messages',
     async (_, kib, count) => {
       const streams = 20;
       const { state, upload } = gate();
@@ -50,12 +50,12 @@ describe('what handlers have not taken of one connection', () => {
       for (let i = 0; i < count; i++) for (const call of calls) call.stream.write(bytes);
       for (const call of calls) call.stream.end();
       await raw.sentAll();
-      // Node's own window per stream is 1 MiB: all would have been sent. The bound, and a frame of each stream.
+      // At most the bound and one frame of each stream are sent. By the 1 MiB window of each stream alone, all would be.
       expect(sentBy(raw)).toBeLessThan(LIMIT + streams * (16 * KIB + 1_000));
       state.open();
       await until(() => state.received === streams * count, 'all messages', 30_000);
       for (const call of calls) expect((await call.trailers)?.['grpc-status']).toBe('0');
-      // The window is as it was: as much can be sent again.
+      // The connection's window is restored: as much can be sent again.
       const again = raw.open('UploadEvents').drop();
       for (let i = 0; i < count; i++) again.stream.write(bytes);
       again.stream.end();
@@ -65,7 +65,7 @@ describe('what handlers have not taken of one connection', () => {
     60_000,
   );
 
-  test('does not keep messages from being finished, of which many have begun', async () => {
+  test('do not keep the server from reading the rest of messages that have begun', async () => {
     const { state, upload } = gate();
     state.open();
     const { address } = await serve({ upload }, { inbound: INBOUND });
@@ -83,13 +83,13 @@ describe('what handlers have not taken of one connection', () => {
 });
 
 describe('a connection on which nothing can move', () => {
-  /** Answers each message with more than it is, and takes the next one when that is taken. */
+  /** Answers each message with twice its bytes, and takes the next message once the client has taken the answer. */
   async function* chat(frames: AsyncIterable<ReceivedFrames>) {
     for await (const { pieces } of frames)
       for (const piece of pieces) yield { bytes: Buffer.concat([piece, piece]), count: 2 };
   }
 
-  test('for want of a client that reads is ended with a reason; one that waits for a handler is not', async () => {
+  test('is ended with a reason if its client does not read, and not if it waits for a handler', async () => {
     const { state, upload } = gate();
     const { address, ended } = await serve(
       { chat, upload },
@@ -130,8 +130,8 @@ describe('a connection on which nothing can move', () => {
   }, 30_000);
 });
 
-describe('what handlers have not taken of all connections', () => {
-  test('is bounded: the connection that holds most is ended with a reason, the others go on', async () => {
+describe('the messages of all connections that handlers have not taken', () => {
+  test('are bounded: the connection that holds most is ended with a reason, the others go on', async () => {
     const { state, upload } = gate();
     const { address, ended } = await serve(
       { upload },
@@ -149,7 +149,7 @@ describe('what handlers have not taken of all connections', () => {
       });
     const calls = large.map((raw) => raw.open('UploadEvents').drop());
     for (const { stream } of calls) for (let i = 0; i < 10; i++) stream.write(message(16 * KIB));
-    // 4 x 160 KiB were to be sent, and one connection with 160 KiB fits beside the small one.
+    // Each of four connections sends 160 KiB, and only one of them fits into the total beside the small one.
     await until(() => farewells.length === 3, 'the ends of three connections');
     for (const farewell of farewells)
       expect(farewell).toMatch(/^11 this connection holds most \(\d+ bytes\).*FEED_RECEIVE_BYTES/);

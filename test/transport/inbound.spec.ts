@@ -13,7 +13,7 @@ import { serve } from './harness.js';
 
 const events = (count: number) => Array.from({ length: count }, (_, i) => ({ id: String(i) }));
 
-/** A handler that collects ids, and answers with their number. */
+/** Makes a handler that collects the ids of its events, and answers with their number. */
 function collector() {
   const ids: string[] = [];
   const errors: unknown[] = [];
@@ -47,7 +47,7 @@ describe('a request stream', () => {
     expect(ids).toEqual(events(500).map(({ id }) => id));
   });
 
-  test('ends for an async handler that consumes it, each message once (nest 14945: stock hangs)', async () => {
+  test('gives an async handler each message once, and then ends (nest 14945: stock hangs)', async () => {
     const { ids, handler } = collector();
     const { client } = await serve({ upload: handler });
     const { result } = await upload(client, events(300));
@@ -55,7 +55,7 @@ describe('a request stream', () => {
     expect(new Set(ids).size).toBe(300);
   });
 
-  test('is not read ahead of a slow handler (stock: without bound)', async () => {
+  test('is not read far ahead of a slow handler (stock reads without bound)', async () => {
     let taken = 0;
     let release = (): void => {};
     const { client } = await serve({
@@ -75,7 +75,7 @@ describe('a request stream', () => {
     };
     call.on('drain', write);
     write();
-    // One batch, its read-ahead, and HTTP/2's stream window: 50 MB were on offer.
+    // Of 50 MB, only a batch, the batch read ahead and HTTP/2's window of the stream are sent.
     expect(await standstill(() => written)).toBeLessThan(500);
     expect(taken).toBeLessThan(50);
     call.cancel();
@@ -83,7 +83,7 @@ describe('a request stream', () => {
     release();
   });
 
-  test('is handed on in pieces, however much came while its handler was busy', async () => {
+  test('is handed on in batches of bounded size, however much came while its handler was busy', async () => {
     const sizes: number[] = [];
     const { client } = await serve({
       async upload(frames) {
@@ -104,7 +104,7 @@ describe('a request stream', () => {
     expect(Math.max(...sizes)).toBeLessThan(64 * 1024 + 16 * 1024);
   });
 
-  test('comes in batches: a turn of the event loop at a time, not a message', async () => {
+  test('is handed on in one batch for each turn of the event loop, not for each message', async () => {
     let batches = 0;
     const { address, ended } = await serve({
       upload: async (frames) => {
@@ -119,7 +119,7 @@ describe('a request stream', () => {
     const raw = await RawClient.connect(address);
     const call = raw.open('UploadEvents').drop();
     await raw.pinged();
-    for (const event of events(100)) call.send(codec.event.serialize(event)); // a DATA frame each
+    for (const event of events(100)) call.send(codec.event.serialize(event)); // one DATA frame for each event
     call.stream.end();
     expect((await call.trailers)?.['grpc-status']).toBe('0');
     await until(() => ended.length === 1, 'the end of the call');
@@ -127,14 +127,14 @@ describe('a request stream', () => {
     raw.close();
   });
 
-  test('that is cancelled does not end like a complete one (grpc-node 2583)', async () => {
+  test('that is cancelled does not end as a complete one does (grpc-node 2583)', async () => {
     const outcome = Promise.withResolvers<unknown>();
     let taken = 0;
     const { client, ended } = await serve({
       upload: async (frames) => {
         try {
           for await (const received of frames) taken += idsIn(received).length;
-          await sleep(50); // grpc-js half-closes first, and resets a little later
+          await sleep(50); // grpc-js's client half-closes first, and resets a little later
           outcome.resolve('complete');
         } catch (error) {
           outcome.resolve(error);
@@ -169,13 +169,13 @@ describe('a request stream', () => {
     const raw = await RawClient.connect(address);
     const call = raw.open('UploadEvents').send(codec.event.serialize({ id: 'a' }));
     await raw.pinged();
-    call.stream.destroy(); // a reset alone: close() would half-close first
+    call.stream.destroy(); // this only resets; close() would half-close first
     expect(await outcome.promise).toMatchObject({ code: status.CANCELLED });
     await until(() => ended.length === 1, 'the end of the call');
     raw.close();
   });
 
-  test('that ends inside a message is an error (grpc-js: silently dropped)', async () => {
+  test('that ends inside a message rejects its reader (grpc-js drops the message silently)', async () => {
     const { errors, handler } = collector();
     const { address } = await serve({ upload: handler });
     const raw = await RawClient.connect(address);
@@ -187,7 +187,7 @@ describe('a request stream', () => {
     raw.close();
   });
 
-  test('with a length over the limit is refused before its bytes are read; what came before is taken', async () => {
+  test('is refused at a message over the limit, before its bytes are read; the messages before it are taken', async () => {
     const { ids, errors, handler } = collector();
     const { address } = await serve({ upload: handler }, { maxMessageBytes: 1000 });
     const raw = await RawClient.connect(address);
@@ -248,20 +248,23 @@ describe('a request stream', () => {
   test.each([
     ['snappy', status.UNIMPLEMENTED],
     ['identity', status.INTERNAL],
-    ['gzip', status.INTERNAL], // and not what gzip makes
-  ])('of messages compressed with %s wrongly ends with its status', async (name, code) => {
-    const { handler } = collector();
-    const { address } = await serve({ upload: handler });
-    const raw = await RawClient.connect(address);
-    const call = raw.open('UploadEvents', { 'grpc-encoding': name }).drop();
-    const framed = frame(Buffer.from('abc'));
-    framed[0] = 1;
-    call.stream.write(framed);
-    expect((await call.trailers)?.['grpc-status']).toBe(String(code));
-    raw.close();
-  });
+    ['gzip', status.INTERNAL], // the bytes below are not gzip's
+  ])(
+    'with a compressed message ends with a status if %s does not decompress it',
+    async (name, code) => {
+      const { handler } = collector();
+      const { address } = await serve({ upload: handler });
+      const raw = await RawClient.connect(address);
+      const call = raw.open('UploadEvents', { 'grpc-encoding': name }).drop();
+      const framed = frame(Buffer.from('abc'));
+      framed[0] = 1;
+      call.stream.write(framed);
+      expect((await call.trailers)?.['grpc-status']).toBe(String(code));
+      raw.close();
+    },
+  );
 
-  test('that its handler leaves early is still answered (grpc-js: for await destroys the call)', async () => {
+  test('that its handler leaves early is still answered (with grpc-js, leaving for await destroys the call)', async () => {
     const { client } = await serve({
       upload: async (frames) => {
         let received = 0;
@@ -280,7 +283,7 @@ describe('a request stream', () => {
     expect(await call.promise).toBe(1);
   });
 
-  test('that goes on after its answer is reset, and its bytes are dropped', async () => {
+  test('that goes on after the answer is reset, and its bytes are dropped', async () => {
     let signal: AbortSignal | undefined;
     const { address } = await serve({
       upload: (_frames, call: Call) => {

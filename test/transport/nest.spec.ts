@@ -21,7 +21,7 @@ import { eventFrames, idsIn } from '../support/frames.js';
 import { eventually, until } from '../support/wait.js';
 import { type Handlers, serve } from './harness.js';
 
-/** Each method doing a little. */
+/** Small handlers of the three methods. */
 const handlers: Handlers = {
   async *watch(_request, call) {
     yield eventFrames({ id: 'a' });
@@ -38,7 +38,7 @@ const handlers: Handlers = {
   },
 };
 
-/** Calls each of the three methods, and says with which code it ended. */
+/** Calls each of the three methods, and returns the codes with which the calls ended. */
 async function callAll(client: FeedClient): Promise<number[]> {
   const watched = await new Promise<number>((resolve) => {
     const call = client.Watch({ topic: 't' });
@@ -58,19 +58,19 @@ async function callAll(client: FeedClient): Promise<number[]> {
 }
 
 @Injectable()
-class Audience {
-  readonly names: string[] = [];
+class GuardedCalls {
+  readonly methods: string[] = [];
 }
 
 @Injectable()
 class TokenGuard implements CanActivate {
-  constructor(private readonly audience: Audience) {}
+  constructor(private readonly calls: GuardedCalls) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     await sleep(1);
     const call = context.switchToRpc().getContext<Call>();
     expect(call).toBeInstanceOf(Call);
-    this.audience.names.push(call.method);
+    this.calls.methods.push(call.method);
     const [token] = call.metadata.get('token');
     if (token === 'unknown')
       throw new RpcException({ code: status.UNAUTHENTICATED, message: 'who are you?' });
@@ -79,19 +79,19 @@ class TokenGuard implements CanActivate {
 }
 
 describe("Nest's enhancers work on all three methods", () => {
-  test('guards, with injected providers, once a call', async () => {
+  test('a guard with an injected provider runs once for each call', async () => {
     const { client, app } = await serve(handlers, {
-      providers: [Audience, { provide: APP_GUARD, useClass: TokenGuard }],
+      providers: [GuardedCalls, { provide: APP_GUARD, useClass: TokenGuard }],
     });
     expect(await callAll(client)).toEqual([0, 0, 0]);
-    expect(app.get(Audience).names).toEqual([
+    expect(app.get(GuardedCalls).methods).toEqual([
       '/feed.v1.FeedService/Watch',
       '/feed.v1.FeedService/UploadEvents',
       '/feed.v1.FeedService/Chat',
     ]);
   });
 
-  test('a guard that says no ends the call with PERMISSION_DENIED, and the handler never runs', async () => {
+  test('a guard that returns false ends the call with PERMISSION_DENIED, and the handler never runs', async () => {
     const deny = { canActivate: () => false };
     const never = (): never => expect.unreachable();
     const { client } = await serve(
@@ -113,7 +113,7 @@ describe("Nest's enhancers work on all three methods", () => {
     expect(await callAll(client)).toEqual([16, 16, 16]);
   });
 
-  test('interceptors, once a call, and they see its end', async () => {
+  test('an interceptor runs once for each call, and sees its end', async () => {
     const seen: string[] = [];
     class Timing implements NestInterceptor {
       intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
@@ -129,7 +129,7 @@ describe("Nest's enhancers work on all three methods", () => {
     call.on('error', () => {});
     await new Promise((resolve) => call.once('data', resolve));
     await sleep(50);
-    expect(seen).toHaveLength(1); // not ended while it streams
+    expect(seen).toHaveLength(1); // it has not ended, because the watch still streams
     call.cancel();
     await until(() => ended.length === 1, 'the end of the watch');
     await eventually(() => expect(seen).toHaveLength(2));
@@ -168,7 +168,7 @@ describe("Nest's enhancers work on all three methods", () => {
     await eventually(() => expect(ended).toHaveLength(1));
   });
 
-  test('an answer that is no stream, where one is due, is INTERNAL and not the end of one', async () => {
+  test('a handler of a watch that returns no stream ends the call with INTERNAL, not with OK', async () => {
     for (const answer of [undefined, { id: 'a' }]) {
       const { client, ended } = await serve({ watch: () => answer });
       expect((await failure(client.Watch({ topic: 't' }))).code).toBe(status.INTERNAL);
@@ -178,7 +178,7 @@ describe("Nest's enhancers work on all three methods", () => {
     }
   });
 
-  test('trap: a stream is pulled without a subscription where there are no interceptors, with one where there are', async () => {
+  test('a response stream is pulled without a subscription if there is no interceptor, and with one if there is', async () => {
     class Passing implements NestInterceptor {
       intercept(_context: ExecutionContext, next: CallHandler): Observable<unknown> {
         return next.handle();
@@ -193,7 +193,7 @@ describe("Nest's enhancers work on all three methods", () => {
         const stream = streamed(handlers.watch!(request, call) as AsyncIterable<Frames>);
         vi.spyOn(stream, 'begin').mockImplementationOnce((subscriber) => {
           subscriptions++;
-          stream.begin(subscriber); // this time its own
+          stream.begin(subscriber); // the spy is used up, so this is the original
         });
         return stream;
       };
@@ -208,7 +208,7 @@ describe("Nest's enhancers work on all three methods", () => {
     }
   });
 
-  test('exception filters, on what a handler throws at once and mid-stream', async () => {
+  test('an exception filter gets what a handler throws, at once or mid-stream', async () => {
     @Catch(RangeError)
     class RangeFilter implements ExceptionFilter<RangeError> {
       catch(exception: RangeError, _host: ArgumentsHost): Observable<never> {
@@ -245,7 +245,7 @@ describe("Nest's enhancers work on all three methods", () => {
     expect(await failure(chat)).toMatchObject(filtered('mid-chat'));
   });
 
-  test('take() leaves nothing open', async () => {
+  test('take() of the test client leaves no call open', async () => {
     const { client, ended } = await serve(handlers);
     await take(client, { topic: 't' }, 1);
     await until(() => ended.length === 1, 'the end');

@@ -8,7 +8,7 @@ import { RawClient } from '../support/raw-client.js';
 import { standstill, until } from '../support/wait.js';
 import { serve } from './harness.js';
 
-/** Endless batches of about `bytes`, and how many were asked for. */
+/** Makes endless batches of about `bytes` each, and counts how many were asked for. */
 function source(bytes: number) {
   const state = { batches: 0, released: false };
   async function* batches(): AsyncGenerator<Frames> {
@@ -26,7 +26,7 @@ function source(bytes: number) {
 }
 
 describe('a response stream', () => {
-  test('of an async generator is sent message by message (stock: as one empty message)', async () => {
+  test('of an async generator is sent message by message (stock sends one empty message)', async () => {
     const { client } = await serve({
       async *watch() {
         yield eventFrames({ id: 'a' }, { id: 'b' });
@@ -39,24 +39,24 @@ describe('a response stream', () => {
     expect(ids).toEqual(['a', 'b', 'c']);
   });
 
-  test('is not pulled ahead of a client that reads nothing (stock: without bound)', async () => {
+  test('is not pulled ahead of a client that reads nothing (stock pulls without bound)', async () => {
     const { state, batches } = source(30_000);
     const { address } = await serve({ watch: batches });
     const raw = await RawClient.connect(address);
     const call = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
     call.stream.end();
     await until(() => call.isFull, 'a window that is used up');
-    // The client's window of 64 KiB, what node's client reads ahead, and one batch being written.
+    // The batches fill the client's window of 64 KiB and what node's client reads ahead, and one more is being written.
     expect(await standstill(() => Math.min(state.batches, 12))).toBeLessThan(12);
     raw.close();
     await until(() => state.released, 'release of the stalled stream');
   });
 
-  test('of small batches holds one, for a client that reads nothing', async () => {
+  test('of small batches asks for one only while its client reads nothing', async () => {
     let batches = 0;
     const { address } = await serve({
       async *watch() {
-        // All but 5 bytes of the client's window.
+        // This takes all but 5 bytes of the client's window.
         yield eventFrames({ body: 'x'.repeat(59_986) });
         for (;;) {
           batches++;
@@ -145,7 +145,7 @@ describe('a conversation', () => {
     expect(texts).toEqual(['a', 'bye']);
   });
 
-  test('takes the next message only when the answer to the last is taken', async () => {
+  test('takes the next message only when the client has taken the answer to the last', async () => {
     let answered = 0;
     const { address } = await serve({
       async *chat(frames) {

@@ -17,7 +17,7 @@ import {
 
 const text = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 30 }),
-  // Around where a length takes a second and a third byte.
+  // Lengths around those where the length's varint takes a second or a third byte.
   fc.integer({ min: 115, max: 135 }).map((length) => 'x'.repeat(length)),
   fc.integer({ min: 16_370, max: 16_390 }).map((length) => 'x'.repeat(length)),
 );
@@ -25,7 +25,7 @@ const messages = fc.record<Partial<WireChatMessage>>(
   { from: text, text, room: text },
   { requiredKeys: [] },
 );
-/** Fields in any order. */
+/** A message and its bytes, with its fields in any order. */
 const encoded = messages.chain((message) => {
   const fields = Object.entries(message).map(([name, value]) => encodeChat({ [name]: value }));
   return fc
@@ -37,7 +37,7 @@ const read = (frames: ReceivedFrames) => [...chatMessagesIn(frames)];
 const textOf = ({ source, textStart, textEnd }: ReturnType<typeof read>[number]) =>
   source.toString('utf8', textStart, textEnd);
 
-/** The text of the answer; undefined if the message is refused. */
+/** Returns the text of the answer, or undefined if the message is refused. */
 function echoTo(message: Uint8Array): string | undefined {
   try {
     return decodeChat(unframed(echoes(read(received(message))).bytes)[0]).text;
@@ -62,7 +62,7 @@ describe('chat messages', () => {
     );
   });
 
-  it('may have unknown fields, and fields that are there twice: the last one counts', () => {
+  it('may have unknown fields, and a field twice: the last one counts', () => {
     const bytes = Buffer.concat([
       varintField(4, 1),
       encodeChat({ text: 'first', room: 'a' }),
@@ -88,7 +88,7 @@ describe('chat messages', () => {
     expect(() => read(received(bytes))).toThrow(BadMessageError);
   });
 
-  it('that are any bytes are refused, or echoed as protobuf.js reads them', () => {
+  it('of random bytes are refused, or echoed as protobuf.js reads them', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 30 }), (bytes) => {
         const answer = echoTo(bytes);

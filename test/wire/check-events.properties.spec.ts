@@ -37,7 +37,7 @@ const moments = fc.record({
   nanos: fc.integer({ min: 0, max: 999_999_999 }),
 });
 
-/** What a producer may send: any of the fields but the topic may be missing. */
+/** The events that a producer may send: each field except the topic may be missing. */
 const events = fc.record(
   { id: text, topic: topics, body: text, at: moments, cursor: text },
   { requiredKeys: ['topic'] },
@@ -55,7 +55,7 @@ const unknownFields = fc.oneof(
     .map(([number, value]) => Buffer.concat([tag(number, 1), value])),
 );
 
-/** Encodes each field by itself and puts them in any order, unknown ones among them. */
+/** An event and its bytes, with known and unknown fields in any order. */
 const encoded = fc
   .tuple(events, fc.array(unknownFields, { maxLength: 3 }))
   .chain(([event, unknown]) => {
@@ -113,7 +113,7 @@ function sameEvent(stored: WireEvent, sent: Partial<WireEvent>, before: number):
   expect(!!sent.at || (milliseconds >= before && milliseconds <= Date.now())).toBe(true);
 }
 
-/** Nearly protobuf: right and wrong fields, types, lengths and numbers, and needlessly long varints. */
+/** Makes almost valid protobuf: fields, types, lengths and numbers that are right or wrong, and varints that are too long. */
 function nearlyProtobuf(maxDepth: number): fc.Arbitrary<Buffer> {
   const width = fc.oneof({ weight: 9, arbitrary: fc.constant(1) }, fc.integer({ min: 1, max: 11 }));
   const number = fc.oneof(
@@ -165,35 +165,32 @@ describe('any bytes', () => {
     ['random', fc.uint8Array({ maxLength: 200 }), 0],
     ['nearly protobuf', nearlyProtobuf(1), 1],
     ['nearly protobuf, with a topic', withTopic, 100],
-  ] as const)(
-    'that are %s are refused, or every reader can decode them',
-    (_what, bytes, atLeast) => {
-      let taken = 0;
-      fc.assert(
-        fc.property(bytes, (message) => {
-          const checker = new EventChecker();
-          const { topics: groups, count } = checker.check(received(message));
-          expect(count).toBe(checker.problem ? 0 : 1);
-          if (checker.problem) return;
-          taken++;
-          stampCursors(groups[0].bytes, EPOCH, 1);
-          const [stored] = unframed(groups[0].bytes);
-          const event = decodeEvent(stored);
-          expect(event.topic).toBe(groups[0].topic);
-          expect(event.id).not.toBe('');
-          expect(event.cursor).toBe(formatCursor({ epoch: EPOCH, position: 1 }));
-          // What was stored is itself a good event.
-          const again = new EventChecker();
-          again.check(received(stored));
-          expect(again.problem).toBeUndefined();
-        }),
-        { numRuns: 3_000 },
-      );
-      expect(taken).toBeGreaterThanOrEqual(atLeast); // or this test would say nothing
-    },
-  );
+  ] as const)('that are %s are refused, or stored as a valid event', (_what, bytes, atLeast) => {
+    let taken = 0;
+    fc.assert(
+      fc.property(bytes, (message) => {
+        const checker = new EventChecker();
+        const { topics: groups, count } = checker.check(received(message));
+        expect(count).toBe(checker.problem ? 0 : 1);
+        if (checker.problem) return;
+        taken++;
+        stampCursors(groups[0].bytes, EPOCH, 1);
+        const [stored] = unframed(groups[0].bytes);
+        const event = decodeEvent(stored);
+        expect(event.topic).toBe(groups[0].topic);
+        expect(event.id).not.toBe('');
+        expect(event.cursor).toBe(formatCursor({ epoch: EPOCH, position: 1 }));
+        // The stored bytes are a good event themselves.
+        const again = new EventChecker();
+        again.check(received(stored));
+        expect(again.problem).toBeUndefined();
+      }),
+      { numRuns: 3_000 },
+    );
+    expect(taken).toBeGreaterThanOrEqual(atLeast); // else, the test would prove nothing
+  });
 
-  it('do not change what comes after them', () => {
+  it('do not change how the events after them are read', () => {
     const checker = new EventChecker();
     fc.assert(
       fc.property(fc.oneof(nearlyProtobuf(1), withTopic), encoded, (junk, { event, bytes }) => {

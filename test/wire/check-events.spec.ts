@@ -28,7 +28,7 @@ function problemOf(...messages: Uint8Array[]): string | undefined {
   return checker.problem?.problem;
 }
 
-/** The one event that was taken, before its cursor is filled in. */
+/** Returns the bytes of a checked event before its cursor is filled in. */
 function taken(message: Uint8Array): Buffer {
   const checker = new EventChecker();
   const { topics } = checker.check(received(message));
@@ -36,7 +36,7 @@ function taken(message: Uint8Array): Buffer {
   return unframed(topics[0].bytes)[0];
 }
 
-/** The one event that was taken, as a reader sees it. */
+/** Returns a checked event as a reader sees it. */
 function stored(message: Uint8Array): WireEvent {
   const { topics } = new EventChecker().check(received(message));
   stampCursors(topics[0].bytes, 'abcdef', 1);
@@ -51,7 +51,7 @@ afterEach(() => vi.restoreAllMocks());
 
 describe('well-formed protobuf', () => {
   it.each([
-    ['an event without anything', Buffer.alloc(0), /topic is missing/],
+    ['an empty event', Buffer.alloc(0), /topic is missing/],
     ['a tag cut short', Buffer.concat([good, Buffer.from([0x80])]), /ends inside a field/],
     ['a length cut short', Buffer.concat([good, tag(9, 2)]), /ends inside a field/],
     ['a long length cut short', Buffer.concat([good, tag(9, 2), Buffer.from([0x80])]), /ends/],
@@ -176,7 +176,7 @@ describe('at', () => {
     ['seconds cut short', tag(1, 0), /not well-formed/],
     ['a number that ends outside', Buffer.concat([tag(2, 0), Buffer.from([0x80])]), /well-formed/],
   ])('%s is refused', (_what, at, problem) => {
-    // What follows the timestamp must not be taken for a part of it.
+    // The field after the timestamp must not be read as a part of it.
     expect(problemOf(Buffer.concat([withAt(at), bytesField(3, '\u0001')]))).toMatch(problem);
   });
 
@@ -228,7 +228,7 @@ describe('topic', () => {
     );
   });
 
-  it('a bad one leaves the last good one known for nothing', () => {
+  it('a bad one does not disturb what the checker remembers of the last good one', () => {
     const checker = new EventChecker();
     checker.check(received(good, encodeEvent({ topic: 'bad topic' })));
     const { topics } = checker.check(received(encodeEvent({ topic: 'u' }), good));
@@ -237,7 +237,7 @@ describe('topic', () => {
 });
 
 describe('what is stored', () => {
-  it('is what came in, to the byte, with room for the cursor behind it', () => {
+  it('is byte for byte what came in, with room for the cursor after it', () => {
     expect(withoutCursor(taken(good))).toEqual(good);
     expect(taken(good).subarray(good.length, good.length + 2)).toEqual(Buffer.from([0x2a, 16]));
   });
@@ -245,7 +245,7 @@ describe('what is stored', () => {
   it('keeps unknown fields of every wire type, in place', () => {
     const unknown = [
       varintField(6, 2n ** 63n),
-      bytesField(7, Buffer.from([0xff, 0x00])), // not UTF-8: nobody said it is a string
+      bytesField(7, Buffer.from([0xff, 0x00])), // not UTF-8, which only a string must be
       Buffer.concat([tag(8, 1), Buffer.from('12345678')]),
       Buffer.concat([tag(2 ** 29 - 1, 5), Buffer.from('1234')]),
       varintField(6, 1), // an unknown field may be a repeated one
@@ -272,7 +272,7 @@ describe('what is stored', () => {
     expect(withoutCursor(taken(broken))).toEqual(good);
   });
 
-  it('has an id of its own where it had none, or an empty one', () => {
+  it('has a new id where the producer gave none, or an empty one', () => {
     const messages = [encodeEvent({ topic: 't' }), encodeEvent({ id: '', topic: 't', at: AT })];
     const ids = [...messages, ...messages].map((message) => stored(message).id);
     for (const id of ids) expect(id).toMatch(UUID);
@@ -280,7 +280,7 @@ describe('what is stored', () => {
     expect(stored(messages[1])).toMatchObject({ topic: 't', at: AT });
   });
 
-  it('has no more and no less than one of each field', () => {
+  it('has each field exactly once', () => {
     const message = encodeEvent({ id: '', topic: 't', body: 'x', cursor: 'mine' });
     const { topics } = new EventChecker().check(received(taken(message)));
     expect(topics[0].count).toBe(1); // a checker refuses fields that are there twice
@@ -321,14 +321,14 @@ describe('a batch', () => {
     expect(events.bytes).toBe(events.topics.reduce((sum, { bytes }) => sum + bytes.length, 0));
   });
 
-  it('may have nothing in it', () => {
+  it('may be empty', () => {
     const checker = new EventChecker();
     expect(checker.check({ pieces: [] })).toMatchObject({ topics: [], count: 0, bytes: 0 });
     expect(checker.check({ pieces: [Buffer.alloc(0), framed(good)] }).count).toBe(1);
     expect(checker.problem).toBeUndefined();
   });
 
-  it('may have thousands of events, in pieces that are stored as one each', () => {
+  it('of thousands of events is split into buffers of at most RUN_BYTES, nearly full', () => {
     const ids = Array.from({ length: 5_000 }, (_, i) => String(i));
     const { topics, count } = new EventChecker().check(
       received(...ids.map((id, i) => encodeEvent({ ...GOOD, id, at: i % 2 ? AT : null }))),
@@ -341,7 +341,7 @@ describe('a batch', () => {
     }
   });
 
-  it('has an event that is larger than a piece in one of its own', () => {
+  it('has an event larger than RUN_BYTES in a buffer of its own', () => {
     const bodies = ['a', 'x'.repeat(2 * RUN_BYTES), 'b', 'c'];
     const { topics, lastTopic } = new EventChecker().check(
       received(...bodies.map((body) => encodeEvent({ ...GOOD, body }))),
@@ -375,7 +375,7 @@ describe('a batch', () => {
     expect(events.topics[events.lastTopic].topic).toBe('a');
   });
 
-  it('whose first event is bad has nothing to take', () => {
+  it('whose first event is bad gives no events', () => {
     const checker = new EventChecker();
     expect(checker.check(received(Buffer.from([0]), good))).toMatchObject({ topics: [], count: 0 });
     expect(checker.problem?.index).toBe(0);

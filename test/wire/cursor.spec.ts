@@ -14,7 +14,7 @@ import { eventsIn, framed, encodeEvent } from './events.js';
 const epochs = fc.integer({ min: 0, max: 2 ** 30 - 1 }).map(epochOf);
 const positions = fc.oneof(
   fc.integer({ min: 0, max: MAX_POSITION }),
-  // Around the carries of every digit.
+  // Positions around the carry of each digit.
   fc
     .tuple(fc.integer({ min: 0, max: 9 }), fc.integer({ min: 1, max: 31 }), fc.nat(4))
     .map(([digit, times, back]) => Math.min(MAX_POSITION, times * 32 ** digit - back))
@@ -36,12 +36,12 @@ describe('a cursor', () => {
     }
   });
 
-  it('is the position in base 32, then the epoch', () => {
+  it('is its position in base 32, then its epoch', () => {
     const text = formatCursor({ position: 1000, epoch: 'k3x9qz' });
     expect(text).toBe('00000000z8k3x9qz');
   });
 
-  it('sorts as its position does', () => {
+  it('sorts as text in the order of its position', () => {
     fc.assert(
       fc.property(epochs, positions, positions, (epoch, a, b) => {
         const textA = formatCursor({ epoch, position: a });
@@ -53,7 +53,7 @@ describe('a cursor', () => {
     );
   });
 
-  it('of different epochs is different', () => {
+  it('differs from a cursor of another epoch', () => {
     fc.assert(
       fc.property(fc.nat(2 ** 30 - 1), fc.nat(2 ** 30 - 1), (a, b) => {
         expect(epochOf(a) === epochOf(b)).toBe(a === b);
@@ -81,7 +81,7 @@ describe('any other text', () => {
     expect(parseCursor(text)).toBeUndefined();
   });
 
-  it('is refused, or is what its cursor is written as', () => {
+  it('is refused, or is exactly the text of the cursor that it is read as', () => {
     const close = fc
       .tuple(cursors, fc.nat(15), fc.string({ unit: 'binary', maxLength: 2 }))
       .map(([cursor, at, junk]) => {

@@ -3,7 +3,7 @@ import { type CheckedEvents, EventChecker } from '../../src/wire/check-events.js
 import { CURSOR_BYTES } from '../../src/wire/cursor.js';
 import type { ReceivedFrames } from '../../src/wire/frames.js';
 
-/** An event as protobuf.js sees it: not the code under test. */
+/** An event as protobuf.js reads it, independent of the code under test. */
 export interface WireEvent {
   id: string;
   topic: string;
@@ -32,7 +32,7 @@ const chatMessage = contract['feed.v1.ChatMessage'] as unknown as MessageTypeDef
   WireChatMessage
 >;
 
-/** A field that is set, be it to '', is encoded; one that is not there is not. */
+/** Encodes the fields that are present, including empty ones. */
 export const encodeEvent = (fields: Partial<WireEvent>): Buffer =>
   Buffer.from(event.serialize(fields));
 export const decodeEvent = (bytes: Buffer): WireEvent => event.deserialize(bytes);
@@ -40,7 +40,7 @@ export const encodeChat = (fields: Partial<WireChatMessage>): Buffer =>
   Buffer.from(chatMessage.serialize(fields));
 export const decodeChat = (bytes: Buffer): WireChatMessage => chatMessage.deserialize(bytes);
 
-/** A varint, with needless bytes up to `width`. */
+/** Encodes a varint, padded with redundant bytes up to `width` bytes. */
 export function varint(value: bigint | number, width = 1): Buffer {
   const bytes: number[] = [];
   let rest = BigInt.asUintN(64, BigInt(value));
@@ -72,7 +72,7 @@ export function framed(...messages: readonly Uint8Array[]): Buffer {
   );
 }
 
-/** Messages as they come off the wire, all in one piece. */
+/** Returns messages as a handler receives them, all in one piece. */
 export const received = (...messages: readonly Uint8Array[]): ReceivedFrames => ({
   pieces: [framed(...messages)],
 });
@@ -91,11 +91,11 @@ export function unframed(bytes: Buffer): Buffer[] {
 
 export const eventsIn = (bytes: Buffer): WireEvent[] => unframed(bytes).map(decodeEvent);
 
-/** A checked event's bytes before its cursor is filled in, without the room for it. */
+/** Returns a checked event's bytes without the room for the cursor at their end. */
 export const withoutCursor = (message: Buffer): Buffer =>
   message.subarray(0, message.length - CURSOR_BYTES - 2);
 
-/** Events checked as an upload checks them. Throws if one is bad. */
+/** Checks events as an upload does. Throws if one is bad. */
 export function checked(...events: readonly Partial<WireEvent>[]): CheckedEvents {
   const checker = new EventChecker();
   const taken = checker.check(received(...events.map(encodeEvent)));

@@ -12,7 +12,7 @@ const messages = fc.array(
 );
 
 describe('frames', () => {
-  it('are gRPC frames', () => {
+  it('are written and read as gRPC specifies', () => {
     fc.assert(
       fc.property(messages, (sent) => {
         expect(Buffer.concat(sent.map(frame))).toEqual(framed(...sent));
@@ -22,7 +22,7 @@ describe('frames', () => {
   });
 
   it.each([0, 1, 255, 256, 65_536, 2 ** 24, 2 ** 31, 2 ** 32 - 1])(
-    'say a length of %i',
+    'have a header that holds a length of %i',
     (length) => {
       const header = Buffer.alloc(7, 0xee);
       writeFrameHeader(header, 1, length);
@@ -35,7 +35,7 @@ describe('frames', () => {
 });
 
 describe('a run cut after a position', () => {
-  it('is the events strictly after it', () => {
+  it('holds the events strictly after it', () => {
     const runs = fc.tuple(
       messages.filter(({ length }) => length > 0),
       fc.integer({ min: 1, max: 2 ** 48 }),

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { IdHash } from '../../src/wire/id-hash.js';
 
-it('the hash of a topic and id stays what logs on disk have for it', () => {
+it('the hash of a topic and id is the one that existing logs have on disk', () => {
   const topic = new IdHash();
   topic.reset();
   topic.update(Buffer.from('orders'), 0, 6);

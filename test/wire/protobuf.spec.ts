@@ -29,7 +29,7 @@ describe('varints', () => {
     );
   });
 
-  it('are read back, up to 2^53, however long they are written', () => {
+  it('are read back up to 2^53, also when they have redundant bytes', () => {
     const reader = new FieldReader();
     fc.assert(
       fc.property(numbers, fc.integer({ min: 1, max: 10 }), (value, width) => {
@@ -43,7 +43,7 @@ describe('varints', () => {
     );
   });
 
-  it('have the sign of an int64', () => {
+  it('are read as signed, as an int64 is', () => {
     const reader = new FieldReader();
     fc.assert(
       fc.property(fc.bigInt({ min: -(2n ** 63n), max: -1n }), (value) => {
@@ -67,7 +67,7 @@ describe('a field of bytes', () => {
 });
 
 describe('the fields of a message', () => {
-  it('are found within its bounds, whatever surrounds it', () => {
+  it('are found within its bounds, whatever bytes surround it', () => {
     const reader = new FieldReader();
     const message = Buffer.concat([ours.varintField(1, 300), ours.bytesField(70_000, 'abc')]);
     const buffer = Buffer.concat([Buffer.alloc(3, 0xff), message, Buffer.alloc(3, 0xff)]);
@@ -84,7 +84,7 @@ describe('the fields of a message', () => {
     expect(reader.problem).toBeUndefined();
   });
 
-  it('of one message say nothing of the next', () => {
+  it('of one message do not affect how the next is read', () => {
     const reader = new FieldReader();
     reader.read(Buffer.from([0]), 0, 1);
     expect(reader.next()).toBe(false);

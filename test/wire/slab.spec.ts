@@ -24,12 +24,12 @@ describe('memory for events', () => {
     );
   });
 
-  it('is shared in slabs by small pieces, and not by large ones', () => {
+  it('comes from shared slabs for small buffers, and not for large ones', () => {
     for (let i = 0; i < 100; i++) expect(allocate(100).buffer.byteLength).toBe(SLAB_BYTES);
     expect(allocate(100_000).buffer.byteLength).toBe(100_000);
   });
 
-  it('holds parts put together', () => {
+  it('holds a copy of the parts that are concatenated into it', () => {
     const parts = ['a', '', 'bc', 'x'.repeat(50_000)].map((text) => Buffer.from(text));
     const whole = concatenate(parts, allocate(50_003));
     expect(whole).toEqual(Buffer.concat(parts));

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isValidUtf8 } from '../../src/wire/utf8.js';
 
-/** Where src/wire/utf8.ts goes from its own loop to node's check. */
+/** From this length on, src/wire/utf8.ts uses node's check instead of its own loop. */
 const LOOP_BYTES = 64;
 
 describe('isValidUtf8', () => {
@@ -11,7 +11,7 @@ describe('isValidUtf8', () => {
   const around = fc.integer({ min: LOOP_BYTES - 3, max: LOOP_BYTES + 3 });
   const pieces = fc.oneof(
     fc.uint8Array({ maxLength: 3 * LOOP_BYTES }),
-    // One byte that is not ASCII, anywhere in text about as long as the limit.
+    // ASCII text about as long as LOOP_BYTES, with one byte anywhere that is not ASCII.
     fc
       .tuple(around, ascii, fc.nat(LOOP_BYTES + 3), fc.integer({ min: 0x80, max: 0xff }))
       .map(([length, fill, at, byte]) => {
@@ -19,7 +19,7 @@ describe('isValidUtf8', () => {
         if (at < length) bytes[at] = byte;
         return bytes;
       }),
-    // Text, cut anywhere.
+    // Text that may be cut inside a character.
     fc
       .tuple(fc.string({ unit: 'binary', maxLength: 30 }), fc.nat(120))
       .map(([text, end]) => new Uint8Array(Buffer.from(text).subarray(0, end))),
@@ -39,7 +39,7 @@ describe('isValidUtf8', () => {
     );
   });
 
-  it('is true of nothing', () => {
+  it('is true of no bytes', () => {
     expect(isValidUtf8(Buffer.from([0xff]), 0, 0)).toBe(true);
   });
 });

@@ -42,7 +42,7 @@ describe('a watch request', () => {
     );
   });
 
-  it('starts where its last start says, and has its last topic', () => {
+  it('that has a start or a topic twice takes the last of each', () => {
     const message = Buffer.concat([
       bytesField(1, 'first'),
       bytesField(2, 'cursor'),
@@ -53,7 +53,7 @@ describe('a watch request', () => {
     expect(readWatchRequest(message)).toEqual({ topic: 'second', last: 7 });
   });
 
-  it('has numbers as protobuf takes them, of ten bytes too', () => {
+  it('has its numbers truncated to 32 bits, as protobuf does, also from ten bytes', () => {
     expect(readWatchRequest(varintField(3, -3n)).position).toBe(-3);
     expect(readWatchRequest(varintField(5, -1n)).last).toBe(2 ** 32 - 1);
     const wide = Buffer.concat([tag(5, 0), varint(2 ** 34 + 5)]);

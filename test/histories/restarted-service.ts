@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type FeedClient } from '../support/client.js';
 import { ServiceProcess } from '../support/service.js';
-import type { Weather } from './plan.js';
+import type { ServicePlan } from './plan.js';
 
 /** A service that is restarted and killed while histories run on it. */
-export class World {
+export class RestartedService {
   restarts = 0;
-  /** So many of the restarts. */
+  /** How many of the restarts were kills. */
   kills = 0;
   private service: Promise<ServiceProcess>;
   private readonly clients = new Map<string, FeedClient>();
@@ -15,7 +15,7 @@ export class World {
     this.service = ServiceProcess.start(settings);
   }
 
-  /** A connection of this name to the service as it is now, as soon as there is one. */
+  /** Waits until the service runs, and returns the client of this name, which is connected to it. */
   async client(name: string): Promise<FeedClient> {
     const { grpcAddress } = await this.service;
     let client = this.clients.get(name);
@@ -23,14 +23,14 @@ export class World {
     return client;
   }
 
-  async weather({ restarts }: Weather): Promise<void> {
+  async restartAsPlanned({ restarts }: ServicePlan): Promise<void> {
     for (const { after, signal } of restarts) {
       await sleep(after);
       await this.restart(signal);
     }
   }
 
-  /** Ends it as a user would. */
+  /** Ends the service by SIGTERM. */
   async end(): Promise<{ code: number | null; signal: string | null }> {
     this.disconnect();
     return (await this.service).kill('SIGTERM');
@@ -40,7 +40,7 @@ export class World {
     const before = await this.service;
     const { promise, resolve, reject } = Promise.withResolvers<ServiceProcess>();
     this.service = promise;
-    promise.catch(() => {}); // whoever waits for it gets the error
+    promise.catch(() => {}); // the callers of client() get the error
     const { code } = await before.kill(signal);
     if (signal === 'SIGTERM' && code !== 0) reject(new Error(`the service ended with ${code}`));
     this.disconnect();
