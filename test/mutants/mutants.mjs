@@ -492,7 +492,7 @@ export const mutants = [
   {
     name: 'disk: a full one does not refuse writes',
     file: 'src/repository/lmdb/lmdb-engine.ts',
-    from: 'if (bavail * bsize >= needed) return undefined;',
+    from: 'if (free >= needed) return undefined;',
     to: 'if (bavail * bsize >= 0) return undefined;',
     tests: ['test/repository/lmdb-traps', '-t', 'a full disk'],
   },
