@@ -302,8 +302,9 @@ export const mutants = [
   {
     name: 'log: a reader never gives its snapshot back',
     file: 'src/repository/lmdb/run-table.ts',
-    from: 'for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);',
-    to: 'Object.assign(globalThis, { held: this.db.useReadTransaction() });\n    for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);',
+    within: 'newest',
+    from: 'const range = {',
+    to: 'Object.assign(globalThis, { held: this.db.useReadTransaction() });\n    const range = {',
     tests: ['test/faults/endings', '-t', 'found in the heap'],
   },
   {
