@@ -6,15 +6,19 @@
  * changed", within this process or from another one.
  */
 export abstract class Bell {
-  /** Wakes every listener of each topic, before it returns. */
+  /**
+   * Wakes the listeners of each topic, now or soon. It does not wait for them and it never throws: a bell that can't reach
+   * its listeners loses the ring.
+   */
   abstract ring(topics: Iterable<string>): void;
 
-  /** Has a listener woken at each ring of a topic, until it unsubscribes. Subscribing twice is the same as once. */
+  /** Wakes the listener at each ring of the topic, until it unsubscribes. Subscribing twice is the same as once. */
   abstract subscribe(topic: string, listener: BellListener): void;
 
+  /** Once this returns, no ring of the topic wakes the listener. Without a subscription, this does nothing. */
   abstract unsubscribe(topic: string, listener: BellListener): void;
 
-  /** How many listeners are subscribed. What grows without more watches is a leak. */
+  /** The number of subscriptions of this process. If it grows without more watches, there is a leak. */
   abstract readonly subscriptions: number;
 }
 

@@ -2,37 +2,38 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type RoomMember, Rooms, type RoomSeat } from './rooms.js';
 
 /**
- * For this many turns of the event loop, senders wait for a member whose queue is more than half full. A member that reads
- * catches up in that time. Nobody waits any longer for one that does not.
+ * The most turns of the event loop for which a congested member holds senders back, and for which one message waits for
+ * all members together. A member that reads catches up in that time.
  */
 const PATIENCE_TURNS = 16;
 
-/** A member, shared by its seats in all rooms. */
-interface Standing {
+/** What the rooms know of a member. Its seats in all rooms share this, because the member has one queue. */
+interface MemberState {
   readonly member: RoomMember;
-  /** The turn in which its queue became more than half full. */
-  congestedSince: number;
+  /** The turn of the last message that came while the member was not congested. */
+  uncongestedAt: number;
 }
 
 /** Rooms whose members are all in this process. */
 export class LocalRooms extends Rooms {
-  private readonly rooms = new Map<string, Set<Standing>>();
-  private readonly standings = new WeakMap<RoomMember, Standing>();
-  /** Turns of the event loop in which some sender waited. */
-  private turns = 0;
-  private turn: Promise<void> | undefined;
+  private readonly rooms = new Map<string, Set<MemberState>>();
+  private readonly states = new WeakMap<RoomMember, MemberState>();
+  /** Counts the turns of the event loop in which some sender waited. Patience is measured in these. */
+  private turn = 0;
+  private turnEnd: Promise<void> | undefined;
   seats = 0;
 
   override join(room: string, member: RoomMember): RoomSeat {
-    const own = this.standingOf(member);
+    const own = this.stateOf(member);
     const members = this.rooms.get(room) ?? new Set();
     this.rooms.set(room, members);
     members.add(own);
     this.seats++;
     return {
-      ready: () => (this.isAnyCongested(members, own) ? this.nextTurn() : undefined),
       send: (framed) => {
-        for (const other of members) if (other !== own) this.deliver(framed, other);
+        if (this.isAnyCongested(members, own)) return this.sendLater(framed, members, own);
+        this.deliver(framed, members, own);
+        return undefined;
       },
       leave: () => {
         if (!members.delete(own)) return;
@@ -42,30 +43,50 @@ export class LocalRooms extends Rooms {
     };
   }
 
-  private standingOf(member: RoomMember): Standing {
-    let standing = this.standings.get(member);
-    if (!standing) this.standings.set(member, (standing = { member, congestedSince: 0 }));
-    return standing;
+  private stateOf(member: RoomMember): MemberState {
+    let state = this.states.get(member);
+    if (!state) this.states.set(member, (state = { member, uncongestedAt: 0 }));
+    return state;
   }
 
-  private deliver(framed: Buffer, to: Standing): void {
-    if (!to.member.isCongested) to.congestedSince = this.turns;
+  private deliver(framed: Buffer, members: ReadonlySet<MemberState>, own: MemberState): void {
+    for (const other of members) if (other !== own) this.deliverTo(other, framed);
+  }
+
+  private deliverTo(to: MemberState, framed: Buffer): void {
+    if (!to.member.isCongested) to.uncongestedAt = this.turn;
     to.member.receive(framed);
   }
 
-  private isAnyCongested(members: ReadonlySet<Standing>, own: Standing): boolean {
+  private async sendLater(
+    framed: Buffer,
+    members: ReadonlySet<MemberState>,
+    own: MemberState,
+  ): Promise<void> {
+    for (let turns = 0; turns < PATIENCE_TURNS && this.isAnyCongested(members, own); turns++) {
+      await this.nextTurn();
+      if (!members.has(own)) return;
+    }
+    this.deliver(framed, members, own);
+  }
+
+  /** True while another member is congested and has not held senders back for PATIENCE_TURNS. */
+  private isAnyCongested(members: ReadonlySet<MemberState>, own: MemberState): boolean {
     for (const other of members) {
       if (other === own || !other.member.isCongested) continue;
-      if (this.turns - other.congestedSince < PATIENCE_TURNS) return true;
+      if (this.turn - other.uncongestedAt < PATIENCE_TURNS) return true;
     }
     return false;
   }
 
-  /** Senders that wait share this promise, so they go on one after the other, and each asks again after those before it have sent. */
+  /**
+   * Resolves in the next turn of the event loop. Senders that wait share the promise, so they go on one after the other,
+   * and each looks at the members after those before it have sent.
+   */
   private nextTurn(): Promise<void> {
-    return (this.turn ??= nextTurn().then(() => {
-      this.turns++;
-      this.turn = undefined;
+    return (this.turnEnd ??= nextTurn().then(() => {
+      this.turn++;
+      this.turnEnd = undefined;
     }));
   }
 }

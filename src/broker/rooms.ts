@@ -1,38 +1,42 @@
 /**
- * The rooms of chats. A room exists as long as it has members and keeps no history.
+ * The rooms of chats. A room exists as long as it has members and keeps no history. Its members may be in several
+ * processes, and a process asks only its own members for their state.
  *
  * Every implementation promises:
  * 1. All members of a room receive its messages in one order. A member does not receive its own.
- * 2. Nobody waits for a slow member: ready() holds senders back only for a bounded time.
+ * 2. A room holds a sender back while a member's queue is more than half full, so that a member that reads can catch up.
+ *    It does so for a bounded time: nobody waits for a slow member.
  */
 export abstract class Rooms {
-  /** Enters a room. The member receives what others send from now on, until it leaves. It joins each room once. */
+  /**
+   * Enters a room. The member receives what others send from now on, until it leaves. A member that is in a room does not
+   * join that room again.
+   */
   abstract join(room: string, member: RoomMember): RoomSeat;
 
-  /** How many seats are taken: a member of three rooms has three. What grows without more members is a leak. */
+  /** The number of seats that members in this process hold: a member of three rooms has three. If it grows without more members, there is a leak. */
   abstract readonly seats: number;
 }
 
 export interface RoomMember {
-  /** Takes a framed message of one of its rooms. It may not wait, and it never throws. */
+  /** Takes a framed message of one of the member's rooms. It does not wait, and it never throws. */
   receive(framed: Buffer): void;
 
-  /** True while this member's queue is more than half full. Only the rooms of its own process ask. */
+  /** True while the member's queue is more than half full. */
   readonly isCongested: boolean;
 }
 
 /** One member's place in one room. */
 export interface RoomSeat {
   /**
-   * Says whether the room can take a message now. Ask before each send().
+   * Sends a framed message to every other member. A member sends one message at a time, and none after it has left.
    *
-   * @returns undefined if so; else a promise, after which to ask again, because others that waited may have sent first
+   * @returns undefined if the room has taken the message; else a promise that resolves once it has. The promise also
+   *   resolves, soon, if the member leaves first, and the message is then dropped. It rejects if the room can't carry the
+   *   message, which does not happen between members of one process
    */
-  ready(): Promise<void> | undefined;
+  send(framed: Buffer): Promise<void> | undefined;
 
-  /** Sends a framed message to every other member. */
-  send(framed: Buffer): void;
-
-  /** Leaves the room. A second call does nothing. */
+  /** Leaves the room: the member receives nothing after this returns. A second call does nothing. */
   leave(): void;
 }

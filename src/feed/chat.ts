@@ -32,9 +32,6 @@ const ECHO_BYTES = 16 * 1024;
 /** Bytes that a message counts beside its text: a view of it, and the fields of its answer. */
 const ECHO_COST = 64;
 
-/** A sender asks a room this often whether it can take a message, and then sends anyway: nobody waits for a slow member. */
-const MAX_WAITS = 16;
-
 /** The call that a chat answers: the chat counts what it sends, and may end it. */
 export interface ChatCall extends CallRecord {
   /** Ends the call now, even where its client does not read. */
@@ -160,13 +157,10 @@ class Chat implements FrameSource, RoomMember {
           }
           const seat = seats.get(message.room) ?? this.join(message.room);
           if (message.textStart === message.textEnd) continue;
-          for (let waits = 0; waits < MAX_WAITS; waits++) {
-            const ready = seat.ready();
-            if (!ready) break;
-            await ready;
-            if (!this.isOpen) return;
-          }
-          seat.send(framedMessage(message));
+          const sending = seat.send(framedMessage(message));
+          if (!sending) continue;
+          await sending;
+          if (!this.isOpen) return;
         }
       } finally {
         // The messages before a bad one are answered, too.

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { LocalRooms } from '../../src/broker/local-rooms.js';
+import type { RoomSeat } from '../../src/broker/rooms.js';
 import { type ChatCall, Chats } from '../../src/feed/chat.js';
 import { decodeChat, encodeChat, received, unframed } from '../wire/events.js';
 
@@ -33,12 +34,38 @@ describe('a chat that ends while it waits for a room', () => {
 
     const { bytes } = (await member.take())!;
     const heard = unframed(bytes).map((message) => decodeChat(message).text);
-    expect(heard.length).toBeGreaterThan(100);
-    expect(heard).toEqual(said.slice(0, heard.length).map(({ text }) => text));
-    expect(heard.length).toBeLessThan(said.length);
+    expect(heard).toEqual(said.slice(0, 129).map(({ text }) => text));
     expect(rooms.seats).toBe(1);
     await member.close();
     expect([rooms.seats, chats.open, aborted]).toEqual([0, 0, 0]);
+  });
+});
+
+describe('a chat whose room fails', () => {
+  it('leaves its rooms and ends with the error', async () => {
+    class FailingRooms extends LocalRooms {
+      override join(...args: Parameters<LocalRooms['join']>): RoomSeat {
+        const { leave } = super.join(...args);
+        return { leave, send: () => Promise.reject(new Error('no connection')) };
+      }
+    }
+    const failing = new FailingRooms();
+    const unread: Error[] = [];
+    const chat = new Chats(failing).chat(sent([{ text: 'hi' }, { room: 'r', text: 'lost' }]), {
+      notes: {},
+      events: 0,
+      bytes: 0,
+      abort: () => {},
+      abortOnceUnread: (reason) => unread.push(reason),
+    });
+    chat.open(() => {});
+    await turns(2);
+    expect(failing.seats).toBe(0);
+    const { bytes } = (await chat.take())!;
+    expect(unframed(bytes).map((message) => decodeChat(message).text)).toEqual(['echo: hi']);
+    expect(() => chat.take()).toThrow('no connection');
+    expect(unread.map(({ message }) => message)).toEqual(['no connection']);
+    await chat.close();
   });
 });
 

@@ -477,6 +477,13 @@ export const mutants = [
     tests: ['test/wire/watch-request'],
   },
   {
+    name: 'watch: nothing looks at the log but for the bell',
+    file: 'src/feed/watch.ts',
+    from: 'for (const watch of this.open) watch.onRing();',
+    to: '',
+    tests: ['test/feed/watch'],
+  },
+  {
     name: 'watch: what it sends is not counted',
     file: 'src/feed/watch.ts',
     from: 'this.call.events += batch.count;',
@@ -514,9 +521,37 @@ export const mutants = [
   {
     name: 'rooms: half of the members hear a message a turn later',
     file: 'src/broker/local-rooms.ts',
-    from: 'for (const other of members) if (other !== own) this.deliver(framed, other);',
-    to: '[...members].forEach((other, i, all) => {\n          if (other === own) return;\n          if ((i + all.indexOf(own)) % 2 === 0) this.deliver(framed, other);\n          else setImmediate(() => this.deliver(framed, other));\n        });',
+    from: 'for (const other of members) if (other !== own) this.deliverTo(other, framed);',
+    to: '[...members].forEach((other, i, all) => {\n      if (other === own) return;\n      if ((i + all.indexOf(own)) % 2 === 0) this.deliverTo(other, framed);\n      else setImmediate(() => this.deliverTo(other, framed));\n    });',
     tests: ['test/e2e/chat', '-t', 'one order'],
+  },
+  {
+    name: 'rooms: a message waits for as long as some member is congested',
+    file: 'src/broker/local-rooms.ts',
+    from: 'turns < PATIENCE_TURNS && ',
+    to: '',
+    tests: ['test/broker/local-rooms', '-t', 'over and over'],
+  },
+  {
+    name: 'rooms: a member that reads nothing delays each message',
+    file: 'src/broker/local-rooms.ts',
+    from: 'if (this.turn - other.uncongestedAt < PATIENCE_TURNS) return true;',
+    to: 'return true;',
+    tests: ['test/broker/local-rooms', '-t', 'reads nothing'],
+  },
+  {
+    name: 'rooms: nobody waits for a congested member',
+    file: 'src/broker/local-rooms.ts',
+    from: 'if (this.turn - other.uncongestedAt < PATIENCE_TURNS) return true;',
+    to: '',
+    tests: ['test/broker/local-rooms'],
+  },
+  {
+    name: 'rooms: a message that waits is sent after its sender has left',
+    file: 'src/broker/local-rooms.ts',
+    from: 'if (!members.has(own)) return;',
+    to: '',
+    tests: ['test/broker/local-rooms'],
   },
   {
     name: 'rooms: a member that does not read stays',
@@ -528,8 +563,8 @@ export const mutants = [
   {
     name: 'rooms: a chat speaks on after its end',
     file: 'src/feed/chat.ts',
-    from: 'if (!this.isOpen) return;\n          }\n          seat.send',
-    to: '}\n          seat.send',
+    from: 'await sending;\n          if (!this.isOpen) return;',
+    to: 'await sending;',
     tests: ['test/feed/chat'],
   },
   {

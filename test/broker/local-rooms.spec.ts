@@ -1,0 +1,153 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { LocalRooms } from '../../src/broker/local-rooms.js';
+import type { RoomMember } from '../../src/broker/rooms.js';
+
+/** A member that is congested with more than two messages in its queue. */
+class Member implements RoomMember {
+  readonly queue: string[] = [];
+
+  get isCongested(): boolean {
+    return this.queue.length > 2;
+  }
+
+  receive(framed: Buffer): void {
+    this.queue.push(String(framed));
+  }
+}
+
+/** Far more turns of the event loop than a room holds a sender back for. */
+const MANY_TURNS = 100;
+
+let rooms: LocalRooms;
+let slow: Member;
+let fast: Member;
+
+beforeEach(() => {
+  rooms = new LocalRooms();
+  slow = new Member();
+  fast = new Member();
+});
+
+/** A seat whose member reads at once, and a `send` that notes which messages the room has taken. */
+function sender() {
+  const seat = rooms.join('r', { isCongested: false, receive: () => {} });
+  const taken: string[] = [];
+  const send = (text: string): Promise<void> | undefined => {
+    const sending = seat.send(Buffer.from(text));
+    if (!sending) taken.push(text);
+    return sending?.then(() => void taken.push(text));
+  };
+  return { seat, taken, send };
+}
+
+describe('a local room', () => {
+  it('takes a message at once while no member is congested', () => {
+    rooms.join('r', slow);
+    rooms.join('r', fast);
+    const { send } = sender();
+    expect(['a', 'b', 'c'].map(send)).toEqual([undefined, undefined, undefined]);
+    expect([slow.queue, fast.queue]).toEqual([
+      ['a', 'b', 'c'],
+      ['a', 'b', 'c'],
+    ]);
+  });
+
+  it('holds a sender back until a congested member has read', async () => {
+    rooms.join('r', slow);
+    rooms.join('r', fast);
+    const { send, taken } = sender();
+    for (const text of ['a', 'b', 'c']) send(text);
+    fast.queue.length = 0;
+    const sending = send('d');
+    await turns(3);
+    expect([taken.length, slow.queue.length, fast.queue]).toEqual([3, 3, []]);
+    slow.queue.length = 0;
+    await sending;
+    expect([slow.queue, fast.queue]).toEqual([['d'], ['d']]);
+  });
+
+  it('holds nobody back for long by a member that reads nothing, and then not at all', async () => {
+    rooms.join('r', slow);
+    const { send } = sender();
+    for (const text of ['a', 'b', 'c']) send(text);
+    let isTaken = false;
+    void send('d')!.then(() => (isTaken = true));
+    for (let waited = 0; !isTaken; waited++) {
+      expect(waited).toBeLessThan(MANY_TURNS);
+      await turns(1);
+    }
+    expect(send('e')).toBeUndefined();
+    expect(slow.queue).toEqual(['a', 'b', 'c', 'd', 'e']);
+    // It reads and becomes congested again, so it is given time again.
+    slow.queue.length = 0;
+    for (const text of ['f', 'g', 'h']) send(text);
+    expect(send('i')).toBeInstanceOf(Promise);
+  });
+
+  it('holds no message back for long, even where a member becomes congested over and over', async () => {
+    rooms.join('r', slow);
+    rooms.join('hall', slow);
+    const filler = rooms.join('hall', { isCongested: false, receive: () => {} });
+    const { send, taken } = sender();
+    const fill = (): void => {
+      slow.queue.length = 0;
+      for (const text of ['a', 'b', 'c']) filler.send(Buffer.from(text));
+    };
+    fill();
+    void send('last');
+    for (let waited = 0; taken.length === 0; waited++) {
+      expect(waited).toBeLessThan(MANY_TURNS);
+      fill();
+      await turns(1);
+    }
+  });
+
+  it('gives time to a member that becomes congested by messages of several rooms', () => {
+    rooms.join('r', slow);
+    rooms.join('hall', slow);
+    const other = rooms.join('hall', new Member());
+    const { send } = sender();
+    send('a');
+    other.send(Buffer.from('b'));
+    send('c');
+    expect(other.send(Buffer.from('d'))).toBeInstanceOf(Promise);
+    expect(send('e')).toBeInstanceOf(Promise);
+  });
+
+  it('lets senders that wait go on one after the other, so that a member is congested by one of them', async () => {
+    rooms.join('r', slow);
+    const { send } = sender();
+    const others = Array.from({ length: 5 }, sender);
+    for (const text of ['a', 'b', 'c']) send(text);
+    others.forEach((other, i) => void other.send(String(i)));
+    slow.queue.splice(0, 1);
+    await turns(2);
+    expect(slow.queue).toEqual(['b', 'c', '0']);
+  });
+
+  it('drops a message whose sender leaves while it waits', async () => {
+    rooms.join('r', slow);
+    const { seat, send } = sender();
+    for (const text of ['a', 'b', 'c']) send(text);
+    const sending = send('d');
+    seat.leave();
+    slow.queue.length = 0;
+    await sending;
+    await turns(MANY_TURNS);
+    expect(slow.queue).toEqual([]);
+  });
+
+  it('counts seats, and is gone when the last member has left', () => {
+    const seats = [rooms.join('r', slow), rooms.join('r', fast), rooms.join('hall', slow)];
+    expect(rooms.seats).toBe(3);
+    for (const seat of seats) {
+      seat.leave();
+      seat.leave();
+    }
+    expect(rooms.seats).toBe(0);
+  });
+});
+
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise(setImmediate);
+}
