@@ -24,7 +24,7 @@ export class CallAborted extends Error {
 const deadlineExceeded = (): CallAborted =>
   new CallAborted(status.DEADLINE_EXCEEDED, 'Deadline exceeded');
 
-/** A client that cancels its call this long (milliseconds) before the deadline has a faster clock: the deadline has passed. */
+/** A cancel within this time (milliseconds) before the deadline counts as the deadline: the client's timer may be early. */
 const DEADLINE_MARGIN = 20;
 
 /**

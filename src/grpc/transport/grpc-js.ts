@@ -10,7 +10,7 @@ import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
 
 // All that this transport relies on inside grpc-js is in this file, and check-grpc-js.ts tries it at each start.
 
-/** The longest deadline, 24.8 days: grpc-js cuts it to 32 bits (`| 0` in its server-interceptors.js), so a longer one passes at once. */
+/** The longest deadline, 24.8 days. grpc-js cuts it to 32 bits (`| 0` in server-interceptors.js): a longer one passes at once. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 const TIMEOUT_UNITS: Record<string, number> = {
   H: 3_600_000,

@@ -78,7 +78,8 @@ export class InboundBudget {
 
   /**
    * Gives the window back. nghttp2 does so only when the next bytes arrive, and a client without any window can't send
-   * any. But it sends an increase at once: so each opening asks for one more byte than all before, and then goes back.
+   * any. But it announces a larger window at once. So each opening makes the window one byte larger than the opening before
+   * did, and then sets it back.
    */
   private open(): void {
     const { session } = this;

@@ -11,7 +11,7 @@ import { takeReading } from './grpc-js.js';
 import type { InboundBudget } from './inbound-budget.js';
 import { type ChunkTaker, takeChunks } from './take-chunks.js';
 
-/** When this many bytes of whole frames wait for the handler, the stream is not read until it takes some. A batch is about as long. */
+/** When whole frames of this many bytes wait for the handler, reading stops until it takes them. Pieces have about this length. */
 const READ_AHEAD_BYTES = 64 * 1024;
 /** At this many chunks they are copied before the turn ends: each is an object of node's and may hold only one byte. */
 const MAX_CHUNKS = 256;
@@ -44,7 +44,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   /** Chunks that arrived in this turn of the event loop. */
   private chunks: Buffer[] = [];
   private chunkBytes = 0;
-  /** Of the block, the first wholeBytes are whole frames, the bytes up to blockBytes are the start of the next one, and the rest is free. */
+  /** Its first wholeBytes are whole frames. The start of the next frame goes up to blockBytes, and the rest is free. */
   private block = NOTHING;
   private blockBytes = 0;
   private wholeBytes = 0;

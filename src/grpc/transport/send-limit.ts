@@ -11,9 +11,9 @@ export interface Writer {
 const LEAST_IN_FLIGHT = 128 * 1024;
 /** It never rises above this: 4 MiB in flight are 80 MB/s over a round trip of 50 ms. */
 const MOST_IN_FLIGHT = 4 * 2 ** 20;
-/** If the answer to a PING takes this much longer (milliseconds) than the fastest one, the limit is halved: the link has a queue. */
+/** If an answer to a PING takes this much longer (milliseconds) than the fastest one, the link has a queue: the limit is halved. */
 const LONG_WAIT = 2_000;
-/** If it takes at most this much longer (milliseconds), and half of the limit was in flight, the limit is doubled. */
+/** If it takes less than this much longer (milliseconds), and half of the limit was in flight, the limit is doubled. */
 const SHORT_WAIT = 500;
 /** While writers wait, the client gets a PING this often (milliseconds): node does not tell when the client opens its window. */
 const PING_INTERVAL = 20;

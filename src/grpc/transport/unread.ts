@@ -1,11 +1,11 @@
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Connection } from './connection.js';
 
-/** A client that takes nothing of a stream for this long (milliseconds), though its connection could carry it, does not read it. */
+/** A client that takes nothing of a stream for this long (milliseconds), though its connection has room, does not read it. */
 export const LINGER = 2_000;
 /** The number of checks in that time. The stream is unread after this many in a row without progress. */
 const CHECKS = 2;
-/** After this long (milliseconds) without progress the stream is unread, even if its connection could not carry it. */
+/** After this long (milliseconds) without progress the stream is unread, even if its connection had no room. */
 const MAX_LINGER = 60_000;
 
 /** What is needed of a call whose client should read the rest of its stream. */
