@@ -11,7 +11,7 @@ import { takeReading } from './grpc-js.js';
 import type { InboundBudget } from './inbound-budget.js';
 import { type ChunkTaker, takeChunks } from './take-chunks.js';
 
-/** When whole frames of this many bytes wait for the handler, reading stops until it takes them. Pieces have about this length. */
+/** When whole frames of this many bytes wait for the handler, reading stops. Pieces have about this length. */
 const READ_AHEAD_BYTES = 64 * 1024;
 /** At this many chunks they are copied before the turn ends: each is an object of node's and may hold only one byte. */
 const MAX_CHUNKS = 256;

@@ -22,7 +22,7 @@ export function pump(source: FrameSource, call: Call): Promise<void> {
  * - `source`: it starts here. send() takes the next batch, and the turn goes to one of the next three. If there is no batch now,
  *   the source calls send() once it has one.
  * - `asked source`: take() has returned a promise. With its batch the turn goes to `client`, without one back to `source`.
- * - `client`: a write is not done. onWritten() then goes to `client` with the next part, or to `source`.
+ * - `client`: a write is not done. onWritten() then goes to `source`, or if a part is left, to `client` or `connection`.
  * - `connection`: the connection is full. resume() then goes to `client` with the next part, or to `source`.
  * - `nobody`: the source is closed, and the promise of pump() settles.
  */

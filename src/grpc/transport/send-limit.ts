@@ -11,7 +11,7 @@ export interface Writer {
 const LEAST_IN_FLIGHT = 128 * 1024;
 /** It never rises above this: 4 MiB in flight are 80 MB/s over a round trip of 50 ms. */
 const MOST_IN_FLIGHT = 4 * 2 ** 20;
-/** If an answer to a PING takes this much longer (milliseconds) than the fastest one, the link has a queue: the limit is halved. */
+/** If an answer to a PING takes this much longer (ms) than the fastest one, the link has a queue: the limit is halved. */
 const LONG_WAIT = 2_000;
 /** If it takes less than this much longer (milliseconds), and half of the limit was in flight, the limit is doubled. */
 const SHORT_WAIT = 500;

@@ -163,7 +163,8 @@ export class StreamStrategy extends ServerGrpc {
     connection.calls.add(call);
     this.streamOptions.calls.add(call);
     const hookContext = { call, operationId: method.path };
-    // Nothing here awaits the end of the call, which would take memory of every open call (docs/performance.md, "No interceptor").
+    // Nothing here awaits the end of the call: that would take memory of every open call (docs/performance.md, "No
+    // interceptor").
     this.runWithProcessingHooks(hookContext as never, (runEndHook) => {
       const answer = new Answer(call, grpcCall, respond, this.streamOptions.onEnd, runEndHook);
       this.begin(handler, method, call, grpcCall).then(
