@@ -2,11 +2,11 @@ import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { handleSignals } from './process/signals.js';
 
-// Nothing that takes time to load is imported here: the signal handlers must be there before it,
-// because the kernel drops signals that process 1, as which a container runs this, does not handle.
+// This file imports nothing that takes time to load, because the signal handlers must be set first: in a container
+// this is process 1, for which the kernel drops each signal that has no handler.
 const signals = handleSignals();
 
-// Most of a start is compiling. Where this directory can be written, the next start takes less time.
+// A start mostly compiles. If this directory can be written, the next start finds the compiled code there.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/feed', import.meta.url)));
 
 const { run } = await import('./process/run.js');

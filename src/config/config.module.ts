@@ -2,7 +2,7 @@ import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { CONFIG, type Config } from './config.js';
 import { CONNECTION_LIMITS, connectionLimits } from './descriptors.js';
 
-/** Gives every module the process's settings, as CONFIG, and the limits that the kernel sets it, as CONNECTION_LIMITS. */
+/** Provides every module with the settings (CONFIG) and the connection limits (CONNECTION_LIMITS). */
 @Global()
 @Module({})
 export class ConfigModule {

@@ -22,23 +22,23 @@ export const SETTINGS = z.object({
   FEED_DEDUP_WINDOW: duration('0s', '24h').prefault('2m'),
   /** How many ids are remembered at most; 28 bytes of memory each. */
   FEED_DEDUP_IDS: count(0, 100_000_000).prefault('1000000'),
-  /** Events are removed when they were stored so long ago; 0s: not for their age. */
+  /** Events stored longer ago than this are removed; 0s: no limit. */
   FEED_RETENTION_MAX_AGE: duration('0s', '87600h').prefault('0s'),
-  /** The oldest events are removed while all take more; 0B: no limit. Keep it well below the volume's size. */
+  /** While all events take more than this, the oldest are removed; 0B: no limit. Keep it well below the volume's size. */
   FEED_RETENTION_MAX_BYTES: size('0B', '100000GiB').prefault('0B'),
   /** The same for the events of each topic. */
   FEED_RETENTION_TOPIC_MAX_BYTES: size('0B', '100000GiB').prefault('0B'),
-  /** Uploads that would take all that is held over it are refused, and nothing is removed; 0B: no limit. */
+  /** Uploads that would make all events take more than this are refused, and nothing is removed; 0B: no limit. */
   FEED_QUOTA_BYTES: size('0B', '100000GiB').prefault('0B'),
-  /** How much of one upload or chat may be under way towards the server: HTTP/2's stream window. */
+  /** How much a client may send on one stream before the server has read it: HTTP/2's receive window of a stream. */
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
-  /** So much may be under way or not yet taken of all uploads and chats of one connection; half of it is HTTP/2's session window. */
+  /** How much a client may send on all streams of a connection before handlers have taken it. HTTP/2's window is half of it. */
   FEED_SESSION_WINDOW: size('128KiB', '256MiB').prefault('16MiB'),
-  /** The most bytes that all connections together may have sent and no handler has taken. Over it, the largest is ended. */
+  /** The same for all connections together. Beyond it, the connection that holds most is ended. */
   FEED_RECEIVE_BYTES: size('1MiB', '64GiB').prefault('256MiB'),
-  /** After this long a silence, a client is asked for a sign of life: HTTP/2's PING. */
+  /** A client that has sent nothing for this long gets an HTTP/2 PING. */
   FEED_KEEPALIVE_TIME: duration('100ms', '1h').prefault('30s'),
-  /** A client that stays silent for this much longer is taken for gone. */
+  /** If it sends nothing for this long after the PING, its connection is closed. */
   FEED_KEEPALIVE_TIMEOUT: duration('100ms', '1h').prefault('10s'),
   /** After SIGTERM: how long to go on serving while not ready, so that load balancers notice. */
   FEED_DRAIN_DELAY: duration('0s', '10m').prefault('0s'),
@@ -59,21 +59,24 @@ export type Address = Readonly<Config['grpcAddress']>;
 /** Nest's token for Config. */
 export const CONFIG = Symbol('Config');
 
-/** Settings that cannot be used; the message names each. */
+/** The settings can't be used; the message says why, with a line for each. */
 export class ConfigError extends Error {}
 
-// What Kubernetes injects into a pod for each Service of its namespace: for one called feed, or feed-x,
-// FEED_SERVICE_HOST, FEED_PORT=tcp://..., FEED_X_PORT_50051_TCP_ADDR. And the client's own settings.
-const OF_OTHERS = [
+// Variables that begin with FEED_ and are not meant for this process. Kubernetes sets some for each Service of the pod's
+// namespace, such as FEED_SERVICE_HOST, FEED_PORT=tcp://... (for feed) or FEED_X_PORT_50051_TCP_ADDR (for feed-x). The
+// last pattern is for the client's own settings.
+const FOREIGN = [
   /^FEED_(\w+_)?SERVICE_(HOST|PORT(_\w+)?)=/,
   /^FEED_(\w+_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=/,
-  // By its value, because FEED_PORT=50051 is somebody's guess at a setting.
+  // Only with such a value, because somebody who sets FEED_PORT=50051 takes it for a setting.
   /^FEED_(\w+_)?PORT=(tcp|udp|sctp):/,
   /^FEED_(ADDRESS|TOKEN)=/,
 ];
 
 /**
- * @param toTerminal whether the log goes to a terminal
+ * Reads and checks the settings.
+ *
+ * @param toTerminal true if the log goes to a terminal
  * @throws ConfigError
  */
 export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config {
@@ -82,50 +85,44 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     .filter(
       (name) =>
         !(name in SETTINGS.shape) &&
-        !OF_OTHERS.some((others) => others.test(`${name}=${env[name]}`)),
+        !FOREIGN.some((pattern) => pattern.test(`${name}=${env[name]}`)),
     )
     .map(
       (name) =>
         `${name} is not a setting. The settings are ${Object.keys(SETTINGS.shape).join(', ')}`,
     );
 
-  const parsed = SETTINGS.safeParse(env);
-  if (!parsed.success) {
-    for (const { path, message } of parsed.error.issues) {
-      const name = String(path[0]);
-      problems.push(`${name}=${env[name]}: ${message}`);
-    }
+  const { data, error } = SETTINGS.safeParse(env);
+  for (const { path, message } of error?.issues ?? []) {
+    const name = String(path[0]);
+    problems.push(`${name}=${env[name]}: ${message}`);
   }
   if (env.FEED_ENGINE === 'memory' && env.FEED_DURABILITY === 'fsync') {
     problems.push(
       'FEED_DURABILITY=fsync: the memory engine keeps nothing on disk; use FEED_ENGINE=lmdb',
     );
   }
-  if (parsed.success && parsed.data.FEED_STREAM_WINDOW > parsed.data.FEED_SESSION_WINDOW) {
+  if (data && data.FEED_STREAM_WINDOW > data.FEED_SESSION_WINDOW) {
     problems.push(
       'FEED_STREAM_WINDOW is larger than FEED_SESSION_WINDOW, which holds all streams of a connection',
     );
   }
-  if (parsed.success && parsed.data.FEED_SESSION_WINDOW > parsed.data.FEED_RECEIVE_BYTES) {
+  if (data && data.FEED_SESSION_WINDOW > data.FEED_RECEIVE_BYTES) {
     problems.push(
       'FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES, which holds what all connections send',
     );
   }
-  if (
-    parsed.success &&
-    parsed.data.FEED_QUOTA_BYTES > 0 &&
-    parsed.data.FEED_RETENTION_MAX_BYTES > 0
-  ) {
+  if (data && data.FEED_QUOTA_BYTES > 0 && data.FEED_RETENTION_MAX_BYTES > 0) {
     problems.push(
       'FEED_QUOTA_BYTES refuses uploads where FEED_RETENTION_MAX_BYTES removes the oldest events: set one of them',
     );
   }
-  if (problems.length > 0 || !parsed.success) throw new ConfigError(problems.join('\n'));
+  if (problems.length > 0 || !data) throw new ConfigError(problems.join('\n'));
 
-  return Object.freeze(toConfig(parsed.data, toTerminal));
+  return Object.freeze(toConfig(data, toTerminal));
 }
 
-/** Names the settings as the code does, and settles those that follow from others. */
+/** Gives the settings the names that the code uses, and sets the defaults that depend on other settings. */
 function toConfig(settings: Settings, toTerminal: boolean) {
   return {
     grpcAddress: settings.FEED_GRPC_ADDRESS,
@@ -135,7 +132,7 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'lmdb' ? 'fsync' : 'none'),
     maxEventBytes: settings.FEED_MAX_EVENT_BYTES,
     dedupWindow: settings.FEED_DEDUP_WINDOW,
-    /** 0 where nothing is remembered. */
+    /** 0 turns deduplication off. */
     dedupIds: settings.FEED_DEDUP_WINDOW === 0 ? 0 : settings.FEED_DEDUP_IDS,
     retention: {
       maxAge: settings.FEED_RETENTION_MAX_AGE,

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-/** Descriptors kept for the event log's files, the event loop and the listening sockets; about 30 are open at rest. */
+/** Descriptors for the event log's files, the event loop and the listening sockets. They take about 30. */
 const OWN_DESCRIPTORS = 64;
 
 /** One in eight connections is kept for the HTTP port. */
@@ -18,9 +18,9 @@ export interface ConnectionLimits {
 export const CONNECTION_LIMITS = Symbol('ConnectionLimits');
 
 /**
- * Shares out the descriptors of this process, of which each connection takes one, so that none of its parts ever gets EMFILE.
- * Node says nothing of a connection that it can't take for want of one: libuv accepts and closes it (uv__emfile_trick), on
- * every port, and so probes fail and nobody knows why.
+ * Divides this process's descriptors between gRPC, HTTP and everything else, so that nothing ever fails with EMFILE. Each
+ * connection takes one. If none were left, libuv would close each new connection of every port (uv__emfile_trick) without
+ * a word to node: probes would fail, and nobody would know why.
  */
 export function connectionLimits(descriptors = maxDescriptors()): ConnectionLimits {
   const connections = Math.max(descriptors - OWN_DESCRIPTORS, HTTP_SHARE);
@@ -29,12 +29,12 @@ export function connectionLimits(descriptors = maxDescriptors()): ConnectionLimi
   return { descriptors, http, grpc };
 }
 
-/** The soft limit, which node raises to the hard one when it starts. */
+/** The soft limit of open files. At its start node raises it to the hard limit. */
 function maxDescriptors(): number {
   try {
     const limits = readFileSync('/proc/self/limits', 'utf8');
     return Number(/^Max open files +(\d+)/m.exec(limits)?.[1] ?? Infinity);
   } catch {
-    return Infinity; // There is no /proc but on Linux.
+    return Infinity; // Only Linux has /proc.
   }
 }

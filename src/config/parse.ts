@@ -5,7 +5,7 @@ const UNITS = {
   milliseconds: { ms: 1, s: 1000, m: 60_000, h: 3_600_000 },
 } as const;
 
-/** A number with a unit, such as 20s or 1MiB, within bounds given the same way. */
+/** A number with a unit, such as 20s or 1MiB. The bounds are written in the same way. */
 function quantity(kind: keyof typeof UNITS, example: string, min: string, max: string) {
   const units: Record<string, number> = UNITS[kind];
   const names = Object.keys(units).join(', ');

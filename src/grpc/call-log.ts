@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import type { FeedStatus } from './feed-status.js';
 import type { EndedCall } from './transport/index.js';
 
-/** One line when a call ends. What went through it is counted, never logged. */
+/** Logs one line for a call that has ended: how many events and bytes it had, never what they contain. */
 export function logEnd(log: Logger, { call, code, details, error }: EndedCall): void {
   const fields = {
     context: 'gRPC',

@@ -9,7 +9,7 @@ export function protoFile(name: string): string {
 export const PACKAGE = 'feed.v1';
 export const SERVICE = 'feed.v1.FeedService';
 
-/** The messages as src/gen types them. */
+/** With these, messages have the shapes of the types in src/gen. */
 const LOADER_OPTIONS = {
   includeDirs: [protoFile('')],
   longs: Number,
@@ -25,12 +25,15 @@ export function loadContract(): PackageDefinition {
   );
 }
 
-/** Loaded once: it takes tens of milliseconds of each start. */
+/** Loaded only once, because loading is slow. */
 export const contract = loadContract();
 
 const asIs = (bytes: Buffer): Buffer => bytes;
 
-/** Requests and streams of events and chat messages stay bytes: src/wire checks and makes them, in batches. */
+/**
+ * Makes grpc-js pass requests, and the messages of response streams, as bytes. src/wire reads and makes those. Other
+ * responses, such as UploadResult, are still serialized.
+ */
 export function keepAsBytes(loaded: PackageDefinition): void {
   for (const method of Object.values(loaded[SERVICE]) as MethodDefinition<object, object>[]) {
     method.requestDeserialize = asIs;

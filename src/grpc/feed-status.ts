@@ -3,7 +3,7 @@ import type { MessageTypeDefinition } from '@grpc/proto-loader';
 import type { FeedError, Reason } from '../feed/errors.js';
 import { contract, PACKAGE } from './contract.js';
 
-/** The status of each reason: the contract's error table. */
+/** The gRPC status of each reason, as the contract's error table has it. */
 const STATUS: Record<Reason, status> = {
   CURSOR_INVALID: status.INVALID_ARGUMENT,
   CURSOR_EXPIRED: status.OUT_OF_RANGE,

@@ -21,7 +21,7 @@ export class FeedController {
 
   @GrpcStreamMethod('FeedService')
   async watch(message: Buffer, call: Call): Promise<Streamed> {
-    const { start, batches } = await this.watches.watch(requestIn(message), call);
+    const { start, batches } = await this.watches.watch(parseRequest(message), call);
     call.sendHeaders({ 'feed-head': start.head, 'feed-earliest': start.earliest });
     return streamed(batches);
   }
@@ -37,8 +37,8 @@ export class FeedController {
   }
 }
 
-/** Reads a request here and not in grpc-js's deserializer, whose errors all become INTERNAL. */
-function requestIn(message: Buffer): WatchRequest {
+/** Parses a request here and not in grpc-js's deserializer, whose errors all become INTERNAL. */
+function parseRequest(message: Buffer): WatchRequest {
   try {
     return readWatchRequest(message);
   } catch (cause) {

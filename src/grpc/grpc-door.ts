@@ -4,6 +4,7 @@ import type { FeedError } from '../feed/errors.js';
 import { feedStatus } from './feed-status.js';
 import { StreamStrategy } from './transport/index.js';
 
+/** Lets the drain of the process end the gRPC server's calls and connections. */
 @Injectable()
 export class GrpcDoor implements Door {
   constructor(private readonly strategy: StreamStrategy) {}

@@ -5,8 +5,9 @@ import { FieldReader } from '../wire/protobuf.js';
 import { protoFile } from './contract.js';
 
 /**
- * Server reflection, on descriptors that buf has made. Those that @grpc/reflection gets from proto-loader have
- * relative type names, no imports and camel-case fields: grpcurl can't resolve them.
+ * Creates server reflection from a FileDescriptorSet that buf has made: its field 1 holds each file's descriptor.
+ * @grpc/reflection would take descriptors from proto-loader, with relative type names, no imports and camel-case fields,
+ * which grpcurl can't resolve.
  */
 export function createReflection(): ReflectionService {
   const set = readFileSync(protoFile('descriptors.binpb'));

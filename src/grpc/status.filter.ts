@@ -10,8 +10,8 @@ import { CallAborted, MessageRefused } from './transport/index.js';
 type Thrown = FeedError | CallAborted | MessageRefused | RpcException;
 
 /**
- * Turns what a call threw into the status it ends with. Other errors are for the application's own filters;
- * past those, Nest logs them and the call ends with INTERNAL.
+ * Turns these errors into the status that their call ends with. Nest logs any other error, and its call ends with
+ * INTERNAL (statusOf() of transport/status.ts).
  */
 @Catch(FeedError, CallAborted, MessageRefused, RpcException)
 export class StatusFilter implements RpcExceptionFilter<Thrown> {
@@ -23,7 +23,7 @@ export class StatusFilter implements RpcExceptionFilter<Thrown> {
     if (exception instanceof FeedError) return feedStatus(exception);
     if (exception instanceof RpcException) {
       const error = exception.getError();
-      // What Nest throws for a guard that returned false; nothing else tells it apart.
+      // Nest throws this if a guard returns false. Only the text tells it from other RpcExceptions.
       if (error === FORBIDDEN_MESSAGE)
         return { code: status.PERMISSION_DENIED, details: 'permission denied' };
       return typeof error === 'string' ? { code: status.UNKNOWN, details: error } : error;

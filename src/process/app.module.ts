@@ -10,7 +10,7 @@ import { LogModule } from '../telemetry/log.js';
 import { DOORS, Drain } from './drain.js';
 import type { Door } from '../feed/door.js';
 
-/** Feed, whole: two doors on one log. */
+/** The whole application: a gRPC door and an HTTP door, both on one log. Only doors that have calls are in DOORS. */
 @Module({})
 export class AppModule {
   static of(config: Config, log: Logger): DynamicModule {

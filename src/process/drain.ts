@@ -6,19 +6,22 @@ import { draining } from '../feed/errors.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { Readiness } from '../feed/readiness.js';
 
-/** How long (milliseconds) an upload that was aborted may take to say what it has stored, and its client to read that. */
-const UPLOAD_FAREWELL = 4_000;
+/** After the drain aborts an upload, it waits this long (milliseconds) for the client to get the result: what was stored. */
+const UPLOAD_RESULT_TIMEOUT = 4_000;
 /**
- * How long (milliseconds) clients may take to read why their watches and chats end. Shorter than a door's own patience
- * (LINGER of src/grpc/transport/unread.ts), after which it resets the call: a client whose connection is closed knows
- * that the server went.
+ * After the drain aborts watches and chats, it waits this long (milliseconds) for their clients to read the reason, and then
+ * closes the connections. That must come before LINGER (src/grpc/transport/unread.ts) is over, when the door resets each
+ * unread call: a closed connection tells a client that the server is gone, and a reset does not.
  */
-const FAREWELL = 1_000;
+const STATUS_TIMEOUT = 1_000;
 
 /** Nest's token for the doors that drain. */
 export const DOORS = Symbol('Doors');
 
-/** Ends the calls of all doors before Nest closes the doors and the store. */
+/**
+ * Ends the calls of all doors before Nest closes the doors and the store. In this order: not ready; drainDelay; no new
+ * calls; uploads end by themselves, or are aborted after drainTimeout; watches and chats are aborted; connections close.
+ */
 @Injectable()
 export class Drain implements BeforeApplicationShutdown {
   constructor(
@@ -38,10 +41,10 @@ export class Drain implements BeforeApplicationShutdown {
     const uploads = [...calls].filter(({ endless }) => !endless);
     await calls.ended(uploads, this.config.drainTimeout);
     for (const upload of uploads) upload.abort(reason);
-    await calls.ended(uploads, UPLOAD_FAREWELL);
+    await calls.ended(uploads, UPLOAD_RESULT_TIMEOUT);
 
     for (const call of calls) call.abort(reason);
-    await calls.ended([...calls], FAREWELL);
+    await calls.ended([...calls], STATUS_TIMEOUT);
     for (const door of doors) door.closeUnread();
   }
 }

@@ -9,13 +9,13 @@ import type { Signals } from './signals.js';
 
 const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
 
-/** How long (milliseconds) the end may take beside the drain's own times. The chart's grace period has room for it. */
-const CLOSING = 9_000;
+/** How long (milliseconds) a shutdown may take beside drainDelay and drainTimeout. The chart's grace period includes it. */
+const CLOSE_TIMEOUT = 9_000;
 
 /**
- * Runs the service until a signal.
+ * Starts the service, and has the first signal shut it down. If the start fails, the process exits.
  *
- * @param signals calls `drain` at the first signal; until the service is up, that ends the process
+ * @param signals its `drain` is set once the service is up; before that, a signal ends the process
  */
 export async function run(signals: Signals): Promise<void> {
   let config;
@@ -31,7 +31,7 @@ export async function run(signals: Signals): Promise<void> {
     const { app } = await startService(config, processLog.log);
     signals.drain = () => void shutDown(app, config, processLog);
   } catch (error) {
-    // Also where the log is silent.
+    // Not to the log, which may be silent.
     process.stderr.write(
       `Feed can't start: ${error instanceof Error ? error.message : String(error)}\n`,
     );
@@ -39,7 +39,7 @@ export async function run(signals: Signals): Promise<void> {
   }
 }
 
-/** Drains, closes and exits: with 0, or with 1 where the store does not let itself be closed. */
+/** Drains the service, closes it and exits: with 0, or with 1 if closing failed or took too long. */
 async function shutDown(
   app: INestApplication,
   { drainDelay, drainTimeout }: Config,
@@ -58,7 +58,7 @@ async function shutDown(
     code = 1;
   });
   const late = new Promise<'late'>((resolve) =>
-    setTimeout(resolve, drainDelay + drainTimeout + CLOSING, 'late'),
+    setTimeout(resolve, drainDelay + drainTimeout + CLOSE_TIMEOUT, 'late'),
   );
   if ((await Promise.race([closed, late])) === 'late') {
     log.fatal('the store does not answer: ending without it, as a crash would');

@@ -18,7 +18,7 @@ export interface Service {
   readonly httpAddress: string;
 }
 
-/** Starts the service: store, then doors, then ready. */
+/** Starts the service: it opens the store, then the doors listen, then the service is ready. */
 export async function startService(config: Config, log: PinoInstance): Promise<Service> {
   const app = await NestFactory.create<NestExpressApplication>(AppModule.of(config, log), {
     logger: nestLogger(log),
@@ -27,10 +27,10 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
     forceCloseConnections: true,
   });
   const strategy = app.get(StreamStrategy);
-  // A hybrid application: its shutdown hooks run before the gRPC server is closed.
+  // A hybrid application runs its shutdown hooks, and so the drain, before it closes the gRPC server.
   app.connectMicroservice({ strategy }, { inheritAppConfig: true });
   app.disable('x-powered-by');
-  await listening('gRPC', 'FEED_GRPC_ADDRESS', config.grpcAddress, () =>
+  await listenAs('gRPC', 'FEED_GRPC_ADDRESS', config.grpcAddress, () =>
     app.startAllMicroservices(),
   );
   const limits = app.get<ConnectionLimits>(CONNECTION_LIMITS);
@@ -38,7 +38,7 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
   httpServer.maxConnections = limits.http;
   httpServer.on('drop', logRefused(log, 'HTTP', limits.http, limits));
   const { host, port } = config.httpAddress;
-  const http = await listening('HTTP', 'FEED_HTTP_ADDRESS', config.httpAddress, () =>
+  const http = await listenAs('HTTP', 'FEED_HTTP_ADDRESS', config.httpAddress, () =>
     app.listen(port, host),
   );
   app.get(Readiness).started();
@@ -63,8 +63,8 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
   return service;
 }
 
-/** Does what makes a door listen; an error says which door, where, and which setting moves it. */
-async function listening<T>(
+/** Calls `listen`. Its error becomes one that says which door can't listen, where, and which setting changes that. */
+async function listenAs<T>(
   door: string,
   setting: string,
   { text }: Address,

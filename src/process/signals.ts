@@ -3,18 +3,18 @@ import { endAtOnce } from './end-at-once.js';
 import { outlivesTerminal } from './terminal.js';
 
 /**
- * A signal to a process group comes twice, from the kernel and from the parent process that forwards it. The second one
- * within this time (milliseconds) is taken for the same signal.
+ * A signal to a process group comes twice: from the kernel, and from a parent process that forwards it, such as npm. So
+ * signals within this time (milliseconds) after the first one are ignored.
  */
-const SAME_SIGNAL = 250;
+const REPEAT_INTERVAL = 250;
 
-/** How long (milliseconds) writing the last line may take, on a terminal that is held by Ctrl-S. */
-const LAST_LINE = 100;
+/** How long (milliseconds) writing the last line may take: a terminal that Ctrl-S has stopped takes none. */
+const LAST_LINE_TIMEOUT = 100;
 
 const STANDARD_ERROR = 2;
 
 export interface Signals {
-  /** Called at the first signal. Until the service is up, it ends the process. */
+  /** The first signal calls this. It exits the process until run() has set it, once the service is up. */
   drain: () => void;
 }
 
@@ -25,16 +25,16 @@ export interface Signals {
 export function handleSignals(): Signals {
   const ignoresHangup = outlivesTerminal();
   const signals: Signals = { drain: () => process.exit(0) };
-  let signalled = 0;
+  let signalledAt = 0;
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     process.on(signal, () => {
       if (signal === 'SIGHUP' && ignoresHangup) return;
-      if (signalled === 0) {
-        signalled = performance.now();
+      if (signalledAt === 0) {
+        signalledAt = performance.now();
         signals.drain();
-      } else if (performance.now() - signalled > SAME_SIGNAL) {
+      } else if (performance.now() - signalledAt > REPEAT_INTERVAL) {
         write(STANDARD_ERROR, `${signal} again: ending at once\n`, () => endAtOnce(1));
-        setTimeout(endAtOnce, LAST_LINE, 1);
+        setTimeout(endAtOnce, LAST_LINE_TIMEOUT, 1);
       }
     });
   }

@@ -4,11 +4,11 @@ import { devNull } from 'node:os';
 const STANDARD_STREAMS = [0, 1, 2];
 
 /**
- * True in a process that was started from a terminal and does not use it, as nohup leaves one: standard input, output and
- * error are files or /dev/null. Such a process goes on when the terminal is closed (SIGHUP).
+ * True if this process was started from a terminal but does not use it, such as under nohup: its standard input, output
+ * and error are files or /dev/null. Such a process goes on when the terminal is closed (SIGHUP).
  *
- * It goes by the files because it can't see that nohup had SIGHUP ignored: node sets the signals that it inherits as ignored
- * back to their defaults when it starts (ResetSignalHandlers in src/node.cc), and `npm start` is node already.
+ * The process can't see directly that nohup ignored SIGHUP for it: at its start, node sets ignored signals back to their
+ * defaults (ResetSignalHandlers in src/node.cc), and with `npm start` npm's own node has done so before.
  */
 export function outlivesTerminal(): boolean {
   return STANDARD_STREAMS.every(isFile) && hasTerminal();
@@ -19,7 +19,7 @@ function isFile(fd: number): boolean {
   return stat.isFile() || (stat.isCharacterDevice() && stat.rdev === statSync(devNull).rdev);
 }
 
-/** A process without a controlling terminal, such as a container's or a supervisor's, can't open /dev/tty. */
+/** True if /dev/tty can be opened. A process of a container or a supervisor has no controlling terminal and can't. */
 function hasTerminal(): boolean {
   try {
     closeSync(openSync('/dev/tty', 'r'));

@@ -1,8 +1,7 @@
 import { write, writeFileSync } from 'node:fs';
 
 /**
- * Waiting lines have at most this many characters. A line that comes while none waits and no write is in flight may
- * be longer.
+ * At most this many characters wait to be written. A line may be longer if nothing waits and no write is in flight.
  */
 const MAX_WAITING = 16 * 1024 * 1024;
 /** After lines were dropped, new lines are taken again once no more than this many characters wait. */

@@ -112,8 +112,8 @@ export const mutants = [
   {
     name: 'transport: aborts the signal of a call that ended well',
     file: `${transport}/call.ts`,
-    from: 'if (!this.finished) this.abortion.abort(this.whyClosed());',
-    to: 'this.abortion.abort(this.whyClosed());',
+    from: 'if (!this.finished) this.abortController.abort(this.whyClosed());',
+    to: 'this.abortController.abort(this.whyClosed());',
     tests: ['test/transport/endings'],
   },
   {
@@ -360,7 +360,7 @@ export const mutants = [
   {
     name: 'budget: leaves a client without any window',
     file: `${transport}/inbound-budget.ts`,
-    from: 'session.setLocalWindowSize(this.window + this.opened);',
+    from: 'session.setLocalWindowSize(this.window + this.openings);',
     to: '',
     tests: ['test/transport/inbound-budget'],
   },
@@ -368,7 +368,7 @@ export const mutants = [
     name: 'budget: unfinished messages close the window',
     file: `${transport}/inbound.ts`,
     from: 'this.budget.arrived(chunk.length);',
-    to: 'this.budget.arrived(chunk.length);\n    this.budget.finished(chunk.length);',
+    to: 'this.budget.arrived(chunk.length);\n    this.budget.completed(chunk.length);',
     tests: ['test/transport/inbound-budget'],
   },
   {
@@ -592,8 +592,8 @@ export const mutants = [
   {
     name: 'life: ignores a second signal',
     file: 'src/process/signals.ts',
-    from: '} else if (performance.now() - signalled > SAME_SIGNAL) {',
-    to: '} else if (performance.now() < signalled - SAME_SIGNAL) {',
+    from: '} else if (performance.now() - signalledAt > REPEAT_INTERVAL) {',
+    to: '} else if (performance.now() < signalledAt - REPEAT_INTERVAL) {',
     tests: ['test/e2e/life', '-t', 'second signal'],
   },
   {
@@ -733,7 +733,7 @@ export const mutants = [
     name: 'process: ends with the terminal that nohup has given it files for',
     file: 'src/process/signals.ts',
     from: "if (signal === 'SIGHUP' && ignoresHangup) return;",
-    to: "if (signal === 'SIGHUP' && ignoresHangup && signalled < 0) return;",
+    to: "if (signal === 'SIGHUP' && ignoresHangup && signalledAt < 0) return;",
     tests: ['test/process/terminal', '-t', 'goes on .* nohup bin'],
   },
   {

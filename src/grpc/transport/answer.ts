@@ -13,24 +13,30 @@ export interface EndedCall {
   readonly error?: unknown;
 }
 
-/** A call's answer on its way from Nest to the client: a message or a stream, and the status. */
+/**
+ * Sends the answer of one call, a message or a stream, from Nest to the client, and then the status.
+ *
+ * follow() starts it. A stream with nothing but exception filters around it is sent first, and its Observable is subscribed
+ * to once it has ended. Any other Observable is subscribed to at once, and next() gets the message or the stream. The
+ * first error or completion sends the status; later ones are ignored.
+ */
 export class Answer implements Observer<unknown> {
   private result: unknown;
   private subscription: Subscription | undefined;
-  private hasPulled = false;
-  private isPulling = false;
+  private hasStream = false;
+  private isSendingStream = false;
   private ended = false;
 
   constructor(
     private readonly call: Call,
     private readonly grpcCall: GrpcCall,
-    /** Where the answer is a message. */
+    /** Sends a message, or a status. Undefined if the answer is a stream. */
     private readonly respond: sendUnaryData<unknown> | undefined,
     private readonly onEnd: ((ended: EndedCall) => void) | undefined,
     private readonly runEndHook: () => void,
   ) {}
 
-  /** Takes what the handler gave to Nest. */
+  /** @param handled what Nest made of the handler's result: a message, or an Observable of one message or stream */
   follow(handled: unknown): void {
     if (!isObservable(handled)) {
       this.next(handled);
@@ -38,28 +44,28 @@ export class Answer implements Observer<unknown> {
       return;
     }
     const stream = bareStream(handled);
-    if (stream) this.pull(stream, handled);
-    else this.listen(handled);
+    if (stream) this.sendStream(stream, handled);
+    else this.subscribe(handled);
   }
 
   next(value: unknown): void {
     if (this.respond) this.result = value;
-    else if (value instanceof Streamed) this.pull(value);
+    else if (value instanceof Streamed) this.sendStream(value);
     else this.error(new Error(`the handler of ${this.call.method} did not answer with streamed()`));
   }
 
-  private listen(handled: Observable<unknown>): void {
+  private subscribe(handled: Observable<unknown>): void {
     this.subscription = handled.subscribe(this);
     if (this.ended) this.subscription.unsubscribe();
   }
 
-  /** @param unheard what is still to be subscribed to */
-  private pull(stream: Streamed, unheard?: Observable<unknown>): void {
-    this.hasPulled = this.isPulling = true;
+  /** @param subscribeAfter the Observable to subscribe to once the stream has ended */
+  private sendStream(stream: Streamed, subscribeAfter?: Observable<unknown>): void {
+    this.hasStream = this.isSendingStream = true;
     const end = (outcome: Outcome): void => {
-      this.isPulling = false;
+      this.isSendingStream = false;
       stream.end(outcome);
-      if (unheard) this.listen(unheard);
+      if (subscribeAfter) this.subscribe(subscribeAfter);
     };
     pump(stream.frames, this.call).then(
       () => end({}),
@@ -72,7 +78,7 @@ export class Answer implements Observer<unknown> {
   }
 
   complete(): void {
-    const isMissing = this.respond ? this.result === undefined : !this.hasPulled;
+    const isMissing = this.respond ? this.result === undefined : !this.hasStream;
     this.end(
       isMissing ? new Error(`the handler of ${this.call.method} returned nothing`) : undefined,
     );
@@ -83,7 +89,7 @@ export class Answer implements Observer<unknown> {
     this.ended = true;
     this.subscription?.unsubscribe();
     const { call, grpcCall } = this;
-    // Where the transport ended the call, that is how it ended, whatever a filter makes of it.
+    // If the transport aborted the call, that decides the status, even if a filter returned another one.
     const reason: unknown = call.signal.reason;
     const ended = reason instanceof CallAborted ? reason : error;
     const sent = ended === undefined ? undefined : statusOf(ended);
@@ -94,8 +100,8 @@ export class Answer implements Observer<unknown> {
         else grpcCall.end();
       }
     } finally {
-      // An interceptor may end the call before its stream: whoever makes the stream has to hear of it.
-      if (this.isPulling) call.abort(new Error('the call ended before its stream'));
+      // An interceptor may end the call while its stream is being sent. The abort closes the stream's source.
+      if (this.isSendingStream) call.abort(new Error('the call ended before its stream'));
       call.finish();
       this.onEnd?.({
         call,

@@ -11,7 +11,7 @@ import { whenUnread } from './unread.js';
 export type GrpcCall =
   ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
 
-/** Why the transport aborted a call; a gRPC status of that code. */
+/** The transport aborted a call, which ends with this status. */
 export class CallAborted extends Error {
   constructor(
     readonly code: status.CANCELLED | status.DEADLINE_EXCEEDED | status.RESOURCE_EXHAUSTED,
@@ -24,43 +24,48 @@ export class CallAborted extends Error {
 const deadlineExceeded = (): CallAborted =>
   new CallAborted(status.DEADLINE_EXCEEDED, 'Deadline exceeded');
 
-/** How early (milliseconds) a client's own clock may end a call at its deadline. */
+/** A cancel within this time (milliseconds) before the deadline counts as the deadline: the client's timer may be early. */
 const DEADLINE_MARGIN = 20;
 
 /**
- * One call, as handlers see it: the second argument of every handler. Its signal aborts for whatever ends
- * the call from outside; the handler's own end does not abort it.
+ * One call: the second argument of every handler. Its states:
+ * - *open*, until abort() or finish();
+ * - *aborted*: the signal has told the handler to stop. finish() follows once the handler has stopped. If the HTTP/2 stream of
+ *   an unfinished call closes, because the client cancels or is gone, the call is aborted too;
+ * - *finished*: the handler is done and its status is written. The signal of a finished call never aborts;
+ * - *closed*: the HTTP/2 stream is gone, and the call leaves the lists of open calls.
+ *
+ * A call that is aborted or finished is reset if its client does not read the rest of it (unread.ts).
  */
 export class Call {
   readonly method: string;
   readonly metadata: Metadata;
   readonly peer: string;
-  /** What the handler notes of the call, for the log line of its end and for the list of open calls. */
+  /** The handler's notes about the call, for the line in the log and the list of open calls. */
   readonly notes: Record<string, string> = {};
   readonly startedAt = performance.now();
-  /** What went through the call. Handlers count it, because the transport does not know what an event is. */
+  /** How many events and bytes the call had so far. The handler counts them: the transport does not know events. */
   events = 0;
   bytes = 0;
-  /** Writes of its stream that the kernel has taken. */
+  /** How many of its stream's writes the kernel has taken. */
   writesDone = 0;
 
-  private readonly abortion = new AbortController();
+  private readonly abortController = new AbortController();
   /** Aborts when the client is gone, its deadline has passed, or the server drains. */
-  readonly signal = this.abortion.signal;
+  readonly signal = this.abortController.signal;
 
   private deadlineTimer: NodeJS.Timeout | undefined;
-  private stopChecks: (() => void) | undefined;
+  private stopChecking: (() => void) | undefined;
   private headersSent = false;
   private finished = false;
-  /** True once the call was aborted or finished. Its stream may still hold data that the client has not taken. */
+  /** True once the call was aborted or finished. */
   private isOver = false;
 
   constructor(
     private readonly grpcCall: GrpcCall,
-    /** The HTTP/2 stream under it. */
     readonly stream: ServerHttp2Stream,
     readonly connection: Connection,
-    /** Does not end by itself: its response is a stream. */
+    /** True if it does not end by itself, because its response is a stream. */
     readonly endless: boolean,
     /** Called once the HTTP/2 stream is gone. */
     private readonly onClosed: (call: Call) => void,
@@ -75,7 +80,7 @@ export class Call {
     this.startDeadline();
   }
 
-  /** Sends the response headers now, with these of the application's in them. */
+  /** Sends the response headers, unless they were sent before. `headers` are the application's own. */
   sendHeaders(headers: Readonly<Record<string, string>> = {}): void {
     if (this.headersSent) return;
     this.headersSent = true;
@@ -86,22 +91,22 @@ export class Call {
 
   abort(reason: Error): void {
     if (this.finished) return;
-    this.abortion.abort(reason);
+    this.abortController.abort(reason);
     this.resetOnceUnread();
   }
 
-  /** Aborts once the client does not read what it was sent, unless the call ends before. */
+  /** Aborts the call when its client has stopped reading what it is sent (unread.ts), unless the call is over first. */
   abortOnceUnread(reason: Error): void {
-    if (!this.isOver) this.check(() => this.abort(reason));
+    if (!this.isOver) this.checkReading(() => this.abort(reason));
   }
 
-  /** Aborts, and resets the stream at once: its client has been seen not to read. */
+  /** Aborts the call and resets its stream at once, for a client that is known not to read. */
   abortUnread(reason: Error): void {
     this.abort(reason);
     this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
-  /** To be called once the handler is done and its status sent: from now on nothing is aborted. */
+  /** Answer calls this once the handler is done and the status is written. After that, abort() does nothing. */
   finish(): void {
     this.finished = true;
     clearTimeout(this.deadlineTimer);
@@ -113,9 +118,9 @@ export class Call {
   }
 
   private onClose(): void {
-    this.stopChecks?.();
+    this.stopChecking?.();
     clearTimeout(this.deadlineTimer);
-    if (!this.finished) this.abortion.abort(this.whyClosed());
+    if (!this.finished) this.abortController.abort(this.whyClosed());
     this.onClosed(this);
   }
 
@@ -125,15 +130,15 @@ export class Call {
       const why = endedBecause ?? "the client's connection is gone";
       return new CallAborted(status.CANCELLED, why);
     }
-    // A client whose deadline passes cancels at that very time.
+    // At its deadline, a client cancels the call.
     if (Date.now() > Number(this.grpcCall.getDeadline()) - DEADLINE_MARGIN)
       return deadlineExceeded();
     return new CallAborted(status.CANCELLED, 'the client cancelled');
   }
 
   /**
-   * grpc-js sends DEADLINE_EXCEEDED itself, but behind data that nobody may read, and tells the handler
-   * only once it is out: a stalled stream would hold everything for ever.
+   * Aborts the call at its deadline. grpc-js sends DEADLINE_EXCEEDED too, but behind the stream's data, and tells the handler
+   * only once it is sent: if nobody reads that data, the handler would never stop.
    */
   private startDeadline(): void {
     const deadline = this.grpcCall.getDeadline();
@@ -145,24 +150,25 @@ export class Call {
   }
 
   /**
-   * A status may wait behind data that the client does not read. The client gets RESOURCE_EXHAUSTED then; a reset with CANCEL would reach it as CANCELLED, as if that were its own doing.
+   * Resets the stream if its client does not read the data before the status. The client gets RESOURCE_EXHAUSTED, from
+   * ENHANCE_YOUR_CALM; a reset with CANCEL would look as if the client had cancelled.
    */
   private resetOnceUnread(): void {
     if (this.isOver || this.isClosed) return;
     this.isOver = true;
-    this.check(() => this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM));
+    this.checkReading(() => this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM));
   }
 
-  private check(onUnread: () => void): void {
-    this.stopChecks?.();
-    this.stopChecks = whenUnread(this, onUnread);
+  private checkReading(onUnread: () => void): void {
+    this.stopChecking?.();
+    this.stopChecking = whenUnread(this, onUnread);
   }
 }
 
-/** grpc-js listens once; a second error event would end the process. */
+/** grpc-js listens to the first error only. A second one without a listener would end the process. */
 function ignore(): void {}
 
-/** Node closes a stream that is reset with NO_ERROR only once its data is read, which nobody may do. */
+/** Node closes a stream that its client reset with NO_ERROR only once its data is read, and perhaps nobody reads it. */
 function destroySoon(this: ServerHttp2Stream): void {
   process.nextTick(() => this.destroy());
 }

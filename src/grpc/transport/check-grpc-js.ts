@@ -3,13 +3,13 @@ import { duplexPair } from 'node:stream';
 import { Metadata, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { createServer, http2StreamOf, takeReading, UnknownGrpcJsError } from './grpc-js.js';
 
-/** How long (milliseconds) the call may take. It takes a few, and more only where the machine is busy. */
+/** How long (milliseconds) the call may take. Only a busy machine comes near it. */
 const TIMEOUT = 10_000;
 const PATH = '/check/Echo';
 const STREAM_WINDOW = 128 * 1024;
-/** A message in its frame. */
+/** One frame, with a message of one byte. */
 const MESSAGE = Buffer.from([0, 0, 0, 0, 1, 1]);
-/** The header grpc-timeout is malformed: grpc-js would refuse the call, and prepareStream() has to remove it before. */
+/** Without prepareStream(), which removes malformed headers, grpc-js would refuse the call for its grpc-timeout. */
 const HEADERS = {
   ':method': 'POST',
   ':path': PATH,
@@ -60,7 +60,8 @@ async function echoOneMessage(): Promise<void> {
   const client = connect('http://localhost', { createConnection: () => here }).on('error', reject);
   const call = client.request(HEADERS).on('error', reject);
   const echoed: Buffer[] = [];
-  // Only then, so that grpc-js's listeners are the only ones: node adds one for "end" where the request has ended.
+  // The request ends only after the response has begun: node adds a listener for "end" to a request that has ended, and
+  // the handler expects grpc-js's listeners alone.
   call.on('response', () => call.end(MESSAGE));
   call.on('data', (chunk: Buffer) => echoed.push(chunk));
   call.on('trailers', (trailers: IncomingHttpHeaders) => {

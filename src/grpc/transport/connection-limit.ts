@@ -1,15 +1,15 @@
 import type { Http2Server } from 'node:http2';
 
 export interface ConnectionLimit {
-  /** How many may be open; one more is closed at once. */
+  /** How many connections may be open. Any more are closed at once. */
   readonly max: number;
-  /** Called for each that is closed at once. */
+  /** Called for each connection that was closed at once. */
   readonly onRefused: () => void;
 }
 
 /**
- * Returns a function to call with each HTTP/2 server, before it listens; the limit is for all their connections together.
- * grpc-js makes one server for each address that the host's name stands for. One that can't listen has no connections.
+ * Returns a function that grpc-js.ts calls with each HTTP/2 server before it listens. The servers share the limit: grpc-js
+ * makes one for each address of the host's name. Node's maxConnections of a server is what the others leave it.
  */
 export function sharedLimit({ max, onRefused }: ConnectionLimit): (server: Http2Server) => void {
   const open = new Map<Http2Server, number>();

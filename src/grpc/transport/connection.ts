@@ -3,26 +3,26 @@ import { InboundBudget, type TotalBudget } from './inbound-budget.js';
 import { Pings } from './pings.js';
 import { SendLimit } from './send-limit.js';
 
-/** When a connection whose client no longer sends anything is given up, in milliseconds. */
+/** When to close a connection whose client sends nothing, in milliseconds. */
 export interface Keepalive {
-  /** After this long a silence, the client is sent a PING, which it has to answer. */
+  /** A client that has sent nothing for this long gets a PING, which it has to answer. */
   readonly time: number;
-  /** If it stays silent for this long after that, it is taken for gone. */
+  /** If it sends nothing for this long after the PING, the connection is closed. */
   readonly timeout: number;
 }
 
-/** A call of a connection, as far as it ends with it. */
+/** What a connection needs of each call on it. */
 interface ConnectionCall {
   readonly stream: ServerHttp2Stream;
   abortUnread(reason: Error): void;
 }
 
-/** How long (milliseconds) a client may take to read why its connection is ended, before it is closed. */
-const FAREWELL = 500;
+/** How long (milliseconds) after the GOAWAY with the reason the connection is closed. */
+const CLOSE_DELAY = 500;
 
 /**
- * One HTTP/2 connection, and whether its client lives. Life is bytes received, whatever they say: an answer to a PING, a
- * window update, a call.
+ * One HTTP/2 connection: its calls, its limits, and whether its client is alive. Any received bytes show that it is: an
+ * answer to a PING, a window update, a call.
  */
 export class Connection {
   /** Why this server ended the connection, if it did. */
@@ -36,15 +36,16 @@ export class Connection {
   /** Bounds the bytes that its request streams have received. */
   readonly inbound: InboundBudget;
 
-  private received = 0;
+  /** The socket's bytesRead when checkLife() last saw it change, and when that was. */
+  private bytesRead = 0;
   private receivedAt = performance.now();
-  /** When the silent client was asked for a sign of life. */
-  private askedAt: number | undefined;
+  /** When the silent client was sent a PING; undefined while it is not silent. */
+  private pingedAt: number | undefined;
 
-  /** Writes that were done and batches that handlers have finished with, in all; and when that last changed. */
   private writesDone = 0;
-  private moves = 0;
-  private movedAt = performance.now();
+  /** The writes done and the batches released so far when stuckFor() last saw them change, and when that was. */
+  private progress = 0;
+  private progressAt = performance.now();
 
   constructor(
     private readonly session: ServerHttp2Session,
@@ -67,29 +68,32 @@ export class Connection {
     return false;
   }
 
-  /** Counts a write of one of its streams that is done. */
+  /** Counts a write of one of its streams that the kernel has taken. */
   writeDone(bytes: number, round: number): void {
     this.writesDone++;
     this.outbound.writeDone(bytes, round);
   }
 
-  /** For how long (milliseconds) its client could send no more, no handler took anything and no write went out. */
+  /**
+   * For how long (milliseconds) nothing has moved: the client may send no more, no handler takes anything, and no write is
+   * done.
+   */
   stuckFor(now: number): number {
-    const moves = this.writesDone + this.inbound.releases;
-    if (moves !== this.moves || !this.inbound.isShut || this.endedBecause !== undefined) {
-      this.moves = moves;
-      this.movedAt = now;
+    const progress = this.writesDone + this.inbound.releases;
+    if (progress !== this.progress || !this.inbound.isShut || this.endedBecause !== undefined) {
+      this.progress = progress;
+      this.progressAt = now;
     }
-    return now - this.movedAt;
+    return now - this.progressAt;
   }
 
-  /** Tells the client why, and closes the connection once it may have read that. */
+  /** Sends the client a GOAWAY with the reason, and closes the connection a little later. */
   end(why: string): void {
     const { session } = this;
     if (session.destroyed) return;
     const { lastProcStreamID } = session.state;
     session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM, lastProcStreamID, Buffer.from(why));
-    setTimeout(() => session.destroy(), FAREWELL);
+    setTimeout(() => session.destroy(), CLOSE_DELAY);
   }
 
   /** Closes the connection at once. */
@@ -98,25 +102,25 @@ export class Connection {
   }
 
   /**
-   * Asks a silent client for a sign of life, and ends the connection if none comes. Only after it was asked: this process
-   * may have stood still as well, and then it has not read what has come.
+   * Sends a silent client a PING, and closes the connection if nothing comes after it. It is never closed without that PING:
+   * if this process was paused, the client's bytes may be there and not yet read.
    */
   checkLife(now: number): void {
-    const { session, keepalive, askedAt } = this;
+    const { session, keepalive, pingedAt } = this;
     if (session.destroyed || session.closed) return;
-    const received = session.socket.bytesRead;
-    if (received !== this.received) {
-      this.received = received;
+    const { bytesRead } = session.socket;
+    if (bytesRead !== this.bytesRead) {
+      this.bytesRead = bytesRead;
       this.receivedAt = now;
-      this.askedAt = undefined;
+      this.pingedAt = undefined;
       return;
     }
     const silence = now - this.receivedAt;
-    if (askedAt === undefined) {
+    if (pingedAt === undefined) {
       if (silence < keepalive.time) return;
-      this.askedAt = now;
+      this.pingedAt = now;
       this.pings.ask(() => {});
-    } else if (now - askedAt >= keepalive.timeout) {
+    } else if (now - pingedAt >= keepalive.timeout) {
       this.endedBecause = `the client's connection is gone: nothing came from it for ${(silence / 1000).toFixed(1)} s`;
       session.destroy();
     }

@@ -4,7 +4,7 @@ import { CallAborted } from './call.js';
 import { Connection, type Keepalive } from './connection.js';
 import { type InboundLimits, TotalBudget } from './inbound-budget.js';
 
-/** The connections of one server, all looked at by one timer. */
+/** The open connections of one server. One timer closes those that are dead or stuck. */
 export class Connections {
   private readonly all = new Map<object, Connection>();
   private timer: NodeJS.Timeout | undefined;
@@ -26,7 +26,7 @@ export class Connections {
     this.timer ??= setInterval(() => this.checkLives(), Math.min(time, timeout) / 8).unref();
   }
 
-  /** The connection of a stream that is open. */
+  /** The connection of a stream; undefined once it is closed. */
   of(stream: ServerHttp2Stream): Connection | undefined {
     return stream.session && this.all.get(stream.session);
   }
@@ -49,7 +49,7 @@ export class Connections {
     for (const connection of this.all.values()) {
       connection.checkLife(now);
       if (connection.stuckFor(now) < time + timeout) continue;
-      // Else it is the store that does not take what was sent.
+      // If every answer is read, the client is not to blame: the store is slow to take what it sent.
       if (!connection.hasUnreadAnswer) continue;
       this.end(
         connection,
@@ -59,7 +59,7 @@ export class Connections {
     }
   }
 
-  /** Ends the connections that hold most, until the others hold no more than all may. */
+  /** Ends the connections that hold most, until the rest are within the total limit. */
   private endLargest(): void {
     const open = [...this.all.values()].filter(({ endedBecause }) => endedBecause === undefined);
     let held = open.reduce((sum, { inbound }) => sum + inbound.held, 0);

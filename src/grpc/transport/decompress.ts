@@ -9,7 +9,7 @@ const INFLATERS: Record<string, Inflater> = {
   deflate: promisify<Buffer, { maxOutputLength: number }, Buffer>(inflate),
 };
 
-/** A message that gRPC itself refuses, with the status that its specification asks for. */
+/** The encoding of a message can't be used. The status is the one that gRPC's specification asks for. */
 export class MessageRefused extends Error {
   constructor(
     readonly code: status,

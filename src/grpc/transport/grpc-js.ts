@@ -10,7 +10,7 @@ import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
 
 // All that this transport relies on inside grpc-js is in this file, and check-grpc-js.ts tries it at each start.
 
-/** grpc-js clamps with `| 0` (its server-interceptors.js), so a longer deadline has passed at once: 2^31 ms are 24.8 days. */
+/** The longest deadline, 24.8 days. grpc-js cuts it to 32 bits (`| 0` in server-interceptors.js): a longer one passes at once. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 const TIMEOUT_UNITS: Record<string, number> = {
   H: 3_600_000,
@@ -22,16 +22,16 @@ const TIMEOUT_UNITS: Record<string, number> = {
 };
 
 /**
- * A burst of cancelled calls on one connection must not end it: thousands of watches share one. Node's own
- * limit is 1,000 and 33 a second (CVE-2023-44487); every reset here costs the peer a call of its own.
+ * Node closes a connection with more resets than this at once, and then more a second than RESET_RATE. Its defaults, 1,000
+ * and 33 (CVE-2023-44487), would end a connection whose client cancels thousands of watches.
  */
 const RESET_BURST = 100_000;
 const RESET_RATE = 10_000;
 
 /**
- * Makes a server of grpc-js on HTTP/2 sessions as this transport needs them. The receive windows of streams are raised: grpc-js
- * leaves them at 64 KiB, which bounds each stream to one such window in a round trip, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR
- * 3058).
+ * Creates a grpc-js server whose HTTP/2 sessions allow many resets and have a receive window of streamWindow bytes for each
+ * stream. grpc-js leaves that at 64 KiB, so that a stream gets no more than 64 KiB in a round trip, and takes
+ * `grpc-node.flow_control_window` on clients only (grpc-node PR 3058).
  *
  * @throws UnknownGrpcJsError
  */
@@ -41,7 +41,7 @@ export function createServer(
   onSession: (session: ServerHttp2Session) => void,
   limit?: ConnectionLimit,
 ): Server {
-  // It writes to standard error, beside the log; what it has to say comes as errors as well.
+  // grpc-js would write to standard error, beside the log. What it writes there also reaches us as errors.
   setLogVerbosity(logVerbosity.NONE);
   const server = new Server(options);
   const internals = server as unknown as {
@@ -72,7 +72,7 @@ export function createServer(
  */
 function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
   if (!isUsable(headers['grpc-timeout'])) delete headers['grpc-timeout'];
-  // It serves every type that begins with application/grpc, grpc-web's too, and answers 415 where there is none.
+  // grpc-js serves every type that begins with application/grpc, also grpc-web's. A request without a type gets a 415.
   if (!CONTENT_TYPE.test(headers['content-type'] ?? '')) delete headers['content-type'];
   const encoding = headers['grpc-encoding'];
   if (typeof encoding === 'string' && encoding !== 'identity') encodings.set(stream, encoding);
@@ -81,7 +81,7 @@ function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders):
 /** The content types of gRPC with protobuf; parameters may follow. */
 const CONTENT_TYPE = /^application\/grpc(\+proto)?[ \t]*(;|$)/;
 
-/** Whether grpc-js does right with it: it answers a malformed one while the handler goes on. */
+/** False for a grpc-timeout that is malformed, which grpc-js answers while the handler goes on, or that is too long for it. */
 function isUsable(timeout: unknown): boolean {
   if (timeout === undefined) return true;
   const match = typeof timeout === 'string' ? /^(\d{1,8})([HMSmun])$/.exec(timeout) : null;
@@ -114,8 +114,9 @@ interface Layer {
 }
 
 /**
- * Takes the reading of a stream from grpc-js, which still sends its headers, its trailers and its resets. To be called while
- * grpc-js calls the handler: its listeners are the newest then. Node has an older one for "end" where the request has ended.
+ * Removes grpc-js's listeners for "data" and "end", so that the caller can read the stream; grpc-js still sends headers,
+ * trailers and resets. Call it while grpc-js calls the handler, when its listeners are the newest. If the request has ended,
+ * node has an older listener for "end", which must stay.
  */
 export function takeReading(stream: ServerHttp2Stream): void {
   for (const event of ['data', 'end']) {
@@ -124,7 +125,7 @@ export function takeReading(stream: ServerHttp2Stream): void {
   }
 }
 
-/** The grpc-js that is installed is not built as this transport needs it. */
+/** The installed grpc-js does not have the internals that this transport needs. */
 export class UnknownGrpcJsError extends Error {
   constructor(difference: string, options?: ErrorOptions) {
     const { version } = createRequire(import.meta.url)('@grpc/grpc-js/package.json') as {

@@ -1,37 +1,36 @@
 import type { ServerHttp2Session } from 'node:http2';
 
 export interface InboundLimits {
-  /** Whole messages that one connection may have sent and that no handler has finished with, bytes. */
+  /** The most bytes of whole messages that one connection may hold. */
   readonly connection: number;
-  /** All that all connections may have sent and that no handler has finished with, bytes. */
+  /** The most bytes, of whole and unfinished messages, that all connections together may hold. */
   readonly total: number;
-  /** What these limits are called where they are set: an error that a client gets names them. */
+  /** The names of the settings for these limits, for the errors that clients get. */
   readonly names: { readonly connection: string; readonly total: string };
 }
 
 /**
- * Bounds what the request streams of one connection have received and no handler has finished with. A handler has
- * finished with a batch when it asks for the next one.
+ * Limits the bytes that one connection holds: those that its request streams have received and that no handler has finished
+ * with. A handler has finished with a batch when it asks for the next one.
  *
  * Node gives the connection's window back for each byte that arrives, also for a stream that it was told to stop
- * reading (Http2Session::OnDataChunkReceived in node_http2.cc), so HTTP/2's own window bounds nothing here. Half of
- * the limit is that window. While messages that wait for their handlers take more than the other half, the window is
- * not given back: what the client may still send fits into the limit.
+ * reading (Http2Session::OnDataChunkReceived in node_http2.cc), so HTTP/2's own window limits nothing here. That window is
+ * half of the limit. When whole messages take more than the other half, the budget shuts: the client gets no window back,
+ * and what it may still send fits into the limit. At a quarter, the budget opens again.
  *
- * The bytes of unfinished messages do not close the window, because their ends could not arrive then. They count for
- * the total.
+ * The bytes of unfinished messages do not shut it, because their ends could not arrive then. They count for the total.
  */
 export class InboundBudget {
-  /** Bytes that have arrived and that no handler has finished with. */
+  /** Bytes that the connection holds. */
   held = 0;
-  /** How often a handler has finished with something. */
+  /** How often release() was called. */
   releases = 0;
   /** True while the client gets no more window. */
   isShut = false;
 
-  /** Bytes of whole messages, of those held. */
+  /** The held bytes that belong to whole messages. */
   private whole = 0;
-  private opened = 0;
+  private openings = 0;
 
   constructor(
     private readonly session: ServerHttp2Session,
@@ -51,45 +50,50 @@ export class InboundBudget {
     this.total.arrived(bytes);
   }
 
-  /** Counts bytes that arrived before and are whole messages now. */
-  finished(bytes: number): void {
+  /** Counts bytes that had arrived and now belong to whole messages. */
+  completed(bytes: number): void {
     this.whole += bytes;
     if (!this.isShut && this.whole > this.limit / 2) this.shut();
   }
 
-  /** A handler has finished with so many bytes, or its stream has ended: of them, so many are of whole messages. */
+  /**
+   * Stops counting bytes with which a handler has finished, or whose stream has ended.
+   *
+   * @param whole how many of them belong to whole messages
+   */
   release(bytes: number, whole: number): void {
     this.held -= bytes;
     this.whole -= whole;
     this.releases++;
     this.total.released(bytes);
-    // Not at once, or each batch that is taken would open and shut it again.
+    // Not right below half, where each batch would shut it and open it again.
     if (this.isShut && this.whole <= this.limit / 4) this.open();
   }
 
   private shut(): void {
     this.isShut = true;
-    // nghttp2 withholds so much of what it would give back.
+    // nghttp2 then keeps a whole window of what it would have given back.
     if (!this.session.destroyed) this.session.setLocalWindowSize(0);
   }
 
   /**
-   * Gives the window back. nghttp2 only does so when the next bytes arrive, which a client without any window can't
-   * send: it is given one byte more than was withheld, each time.
+   * Gives the window back. nghttp2 does so only when the next bytes arrive, and a client without any window can't send
+   * any. But it announces a larger window at once. So each opening makes the window one byte larger than the opening before
+   * did, and then sets it back.
    */
   private open(): void {
     const { session } = this;
     this.isShut = false;
     if (session.destroyed) return;
-    this.opened++;
-    session.setLocalWindowSize(this.window + this.opened);
+    this.openings++;
+    session.setLocalWindowSize(this.window + this.openings);
     session.setLocalWindowSize(this.window);
-    // Node sends what nghttp2 has to send with the next frame of its own.
+    // Node sends nghttp2's frames only together with one of its own, such as a PING.
     if (!session.closed) session.ping(() => {});
   }
 }
 
-/** Bounds what all connections together hold: over the limit, onExceeded is called, once in a turn of the event loop. */
+/** Counts the bytes that all connections together hold. Over the limit, it calls onExceeded, once in a turn of the event loop. */
 export class TotalBudget {
   private held = 0;
   private isExceeded = false;
@@ -103,7 +107,7 @@ export class TotalBudget {
     this.held += bytes;
     if (this.held <= this.limit || this.isExceeded) return;
     this.isExceeded = true;
-    // Not within node's callback for the bytes that arrive: what is ended there is still in use.
+    // Not at once: node's callback for the arriving bytes still uses the stream that onExceeded() may destroy.
     setImmediate(() => {
       this.isExceeded = false;
       this.onExceeded();

@@ -11,14 +11,14 @@ import { takeReading } from './grpc-js.js';
 import type { InboundBudget } from './inbound-budget.js';
 import { type ChunkTaker, takeChunks } from './take-chunks.js';
 
-/** So much of a stream is asked for ahead of its handler, and handed on at a time; beyond it, HTTP/2's window fills up. */
+/** When whole frames of this many bytes wait for the handler, reading stops. Pieces have about this length. */
 const READ_AHEAD_BYTES = 64 * 1024;
-/** The most chunks that wait to be copied. Each is an object of node's, and a client may send one byte in each. */
-const MOST_CHUNKS = 256;
+/** At this many chunks they are copied before the turn ends: each is an object of node's and may hold only one byte. */
+const MAX_CHUNKS = 256;
 
 const NOTHING: Buffer = Buffer.alloc(0);
 
-/** Whole frames, of which some may be compressed. */
+/** Whole frames that wait for the handler. */
 interface Piece {
   readonly bytes: Buffer;
   readonly hasCompressed: boolean;
@@ -27,42 +27,47 @@ interface Piece {
 type Next = IteratorResult<ReceivedFrames>;
 
 /**
- * The request stream of a call as batches of whole frames: everything that arrived in one turn of the event
- * loop is one batch. It takes the HTTP/2 stream over from grpc-js, which spends a promise and a pause on every
- * DATA frame, while clients in Go send a frame a message. Handing on the first frame at once, without waiting for the
- * turn's end, halves the throughput of uploads (docs/performance.md, "DATA frames of one turn of the event loop together").
+ * The request stream of a call, as batches of whole frames. It reads the HTTP/2 stream in place of grpc-js, which makes a
+ * promise and a pause for every DATA frame, while clients in Go send a DATA frame for each message. All that arrives in one
+ * turn of the event loop becomes one batch (docs/performance.md, "All DATA frames of one turn").
  *
- * Node hands over each chunk as a part of all that it read from the socket at once, up to 64 KiB. Kept, a chunk of a
- * few bytes would keep all of that. So at the end of the turn its bytes are copied into memory of the stream's own,
- * which is as long as they are, or up to twice as long while a message is unfinished.
+ * Bytes pass through these stages:
+ * - *chunks*: parts of what node read from the socket at once, up to 64 KiB, all of which a kept chunk would keep alive;
+ * - *block*: at the end of the turn gather() copies them into the stream's own memory, and finds the frames that are whole;
+ * - *pieces*: seal() makes a piece of the block's whole frames when the handler asks for a batch or they are long enough;
+ * - *handed*: the batch that the handler works on. It is released from the budget at the handler's next call of next().
  *
- * Ends when the client half-closes, which is not a commit: a client that cancels may half-close first
- * (grpc-node 2583). Rejects with what the signal was aborted with.
+ * It ends when the client half-closes. That is not a commit: a client that cancels may half-close first (grpc-node 2583).
+ * If the signal aborts, what was not handed is discarded and next() rejects with the signal's reason.
  */
 export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, ChunkTaker {
   /** Chunks that arrived in this turn of the event loop. */
   private chunks: Buffer[] = [];
   private chunkBytes = 0;
-  /** Bytes that arrived before. The first wholeBytes are whole frames; up to blockBytes follows the start of the next one. */
+  /** Its first wholeBytes are whole frames. The start of the next frame goes up to blockBytes, and the rest is free. */
   private block = NOTHING;
   private blockBytes = 0;
   private wholeBytes = 0;
+  /** True if one of the block's whole frames is compressed. */
   private hasCompressed = false;
-  /** How long the unfinished frame is, with its header, as far as that is known. */
+  /** The length of the unfinished frame; until its header has arrived, the length of the header. */
   private unfinishedBytes = FRAME_HEADER_BYTES;
-  /** Whole frames that arrived before those of the block, and their bytes. */
   private pieces: Piece[] = [];
   private pieceBytes = 0;
-  /** Bytes of the batch that the handler works on. They are released when it asks for more. */
   private handedBytes = 0;
-  private isLeft = false;
+  /** The handler called return(). */
+  private hasReturned = false;
 
+  /** Nothing that arrives is taken any more. The handler still gets the pieces, and then `error`, if there is one. */
   private ended = false;
   private error: unknown;
-  private waiting:
+  /** The handler's call of next() that waits for a batch. */
+  private pendingNext:
     | { resolve: (result: Next | Promise<Next>) => void; reject: (error: unknown) => void }
     | undefined;
+  /** flush() runs at the end of this turn. */
   private flushing = false;
+  /** takeChunk() has told node to send no more chunks until askForMore() is called. */
   private stopped = false;
   private readonly askForMore: () => void;
 
@@ -78,7 +83,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     stream.on('end', () => this.onEnd());
     stream.pause();
     signal.addEventListener('abort', () => this.end(signal.reason));
-    // The handler may never have been called, and the signal is not aborted once it has returned.
+    // Also if the handler was never called, or is done, so that the signal never aborts.
     stream.on('close', () => this.drop());
   }
 
@@ -93,27 +98,26 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     if (this.error !== undefined) return Promise.reject(this.error);
     if (this.ended) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve, reject) => {
-      this.waiting = { resolve, reject };
+      this.pendingNext = { resolve, reject };
       this.resume();
     });
   }
 
-  /** Takes no more; what still arrives is dropped. */
+  /** The handler stops reading: what has arrived and what still arrives is discarded. */
   return(): Promise<Next> {
-    this.isLeft = true;
+    this.hasReturned = true;
     this.releaseHanded();
     this.end(undefined);
     return Promise.resolve({ done: true, value: undefined });
   }
 
-  /** @returns whether more may come */
   takeChunk(chunk: Buffer): boolean {
     if (this.ended) return true;
     this.chunks.push(chunk);
     this.chunkBytes += chunk.length;
     this.budget.arrived(chunk.length);
     const isMuch = this.blockBytes + this.chunkBytes >= READ_AHEAD_BYTES;
-    if (isMuch || this.chunks.length === MOST_CHUNKS) this.gather();
+    if (isMuch || this.chunks.length === MAX_CHUNKS) this.gather();
     if (this.pieceBytes + this.wholeBytes >= READ_AHEAD_BYTES) {
       this.stopped = true;
       this.flush();
@@ -134,8 +138,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   }
 
   private onEnd(): void {
-    // A reset ends the stream as well, and a client that cancels may half-close right before it: its close
-    // aborts the call, with the reason, within two turns of the event loop.
+    // If the client reset the stream, perhaps right after a half-close, "close" aborts the call within two turns of the event
+    // loop. Then the abort's reason is the end, and not this one.
     setImmediate(() => setImmediate(() => this.endUnlessAborted()));
   }
 
@@ -148,7 +152,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     this.flush();
   }
 
-  /** Ends the stream at once, and discards what its handler has not taken. */
+  /** Ends the stream at once and discards what the handler has not taken. */
   private end(error: unknown): void {
     this.ended = true;
     this.error = error;
@@ -171,14 +175,14 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   private flush(): void {
     this.flushing = false;
     this.gather();
-    const { waiting } = this;
-    if (!waiting) return;
+    const { pendingNext } = this;
+    if (!pendingNext) return;
     const next = this.take();
-    if (next) waiting.resolve(next);
-    else if (this.error !== undefined) waiting.reject(this.error);
-    else if (this.ended) waiting.resolve({ done: true, value: undefined });
+    if (next) pendingNext.resolve(next);
+    else if (this.error !== undefined) pendingNext.reject(this.error);
+    else if (this.ended) pendingNext.resolve({ done: true, value: undefined });
     else return;
-    this.waiting = undefined;
+    this.pendingNext = undefined;
   }
 
   private take(): Next | Promise<Next> | undefined {
@@ -189,8 +193,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     const piece = this.pieces.shift();
     if (!piece) return undefined;
     const { bytes, hasCompressed } = piece;
-    const end = hasCompressed ? this.endOfFirst(bytes) : bytes.length;
-    // Compressed ones are handed on one at a time: each may be a thousand times as long as its bytes.
+    const end = hasCompressed ? this.endOfBatch(bytes) : bytes.length;
+    // A compressed frame is a batch by itself, because its message may be a thousand times longer.
     if (end < bytes.length) this.pieces.unshift({ bytes: bytes.subarray(end), hasCompressed });
     this.pieceBytes -= end;
     this.handedBytes = end;
@@ -200,8 +204,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
       : this.decompressed(handed);
   }
 
-  /** Where the plain frames at the beginning end, or the first frame, where that is a compressed one. */
-  private endOfFirst(bytes: Buffer): number {
+  /** Returns where the first batch ends: the uncompressed frames at the beginning, or else a single compressed frame. */
+  private endOfBatch(bytes: Buffer): number {
     let end = 0;
     do end += FRAME_HEADER_BYTES + frameLength(bytes, end);
     while (bytes[0] === 0 && end < bytes.length && bytes[end] === 0);
@@ -213,7 +217,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     this.handedBytes = 0;
   }
 
-  /** Copies what arrived in this turn to what arrived before, and finds the frames that are whole now. */
+  /** Copies the chunks to the end of the block, and finds the frames that are whole now. */
   private gather(): void {
     const { chunks } = this;
     if (chunks.length === 0) return;
@@ -229,9 +233,9 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   }
 
   private grow(bytes: number): void {
-    // A message that comes a little at a time would be copied again and again. So the block doubles, up to the message's end.
-    const toCome = Math.max(READ_AHEAD_BYTES, this.wholeBytes + this.unfinishedBytes);
-    const room = this.blockBytes === 0 ? bytes : Math.min(2 * this.block.length, toCome);
+    // The block doubles, so that a message in many small parts is not copied for each of them, but never beyond its end.
+    const most = Math.max(READ_AHEAD_BYTES, this.wholeBytes + this.unfinishedBytes);
+    const room = this.blockBytes === 0 ? bytes : Math.min(2 * this.block.length, most);
     const block = Buffer.allocUnsafeSlow(Math.max(bytes, room));
     this.block.copy(block, 0, 0, this.blockBytes);
     this.block = block;
@@ -253,17 +257,17 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
       this.wholeBytes += this.unfinishedBytes;
       this.unfinishedBytes = FRAME_HEADER_BYTES;
     }
-    this.budget.finished(this.wholeBytes - before);
+    this.budget.completed(this.wholeBytes - before);
     if (this.wholeBytes >= READ_AHEAD_BYTES) this.seal();
   }
 
-  /** Makes a piece of the whole frames of the block. */
+  /** Makes a piece of the block's whole frames. The unfinished frame moves to a new block. */
   private seal(): void {
     const { block, wholeBytes, hasCompressed } = this;
     if (wholeBytes === 0) return;
     this.pieces.push({ bytes: block.subarray(0, wholeBytes), hasCompressed });
     this.pieceBytes += wholeBytes;
-    // In memory of its own, or the handler's batch and the next message would keep each other.
+    // A copy: if they shared memory, the handler's batch and the unfinished frame would keep each other alive.
     const rest = block.subarray(wholeBytes, this.blockBytes);
     this.block = rest.length === 0 ? NOTHING : Buffer.allocUnsafeSlow(rest.length);
     this.blockBytes = rest.copy(this.block);
@@ -273,10 +277,11 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
 
   private async decompressed(framed: Buffer): Promise<Next> {
     const bytes = frame(await decompress(framed, this.encoding, this.maxMessageBytes));
-    if (!this.isLeft) {
+    // After return(), nothing would release these bytes.
+    if (!this.hasReturned) {
       const more = bytes.length - framed.length;
       this.budget.arrived(more);
-      this.budget.finished(more);
+      this.budget.completed(more);
       this.handedBytes += more;
     }
     return { done: false, value: { pieces: [bytes] } };

@@ -1,13 +1,12 @@
 import type { FrameSource, Frames } from '../../wire/frames.js';
 import type { Call } from './call.js';
 
-/** The largest single write, bytes: of a larger event, the client takes one part before the next is written. */
+/** The largest single write, in bytes. A larger batch is written in parts, each once the kernel has taken the one before. */
 const PART_BYTES = 64 * 1024;
 
 /**
- * Sends what a source has, one batch at a time: a slow client holds one batch, whatever is behind it. Resolves at
- * the end of the source; rejects with what the source failed with, or what the call's signal was aborted with.
- * Either way a source that was opened is closed.
+ * Sends a source's batches to the client, one at a time, so that a slow client costs the memory of one batch. Resolves at the
+ * end of the source; rejects with the source's error or the reason of the call's abort. Closes the source if it opened it.
  */
 export function pump(source: FrameSource, call: Call): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -17,22 +16,23 @@ export function pump(source: FrameSource, call: Call): Promise<void> {
 }
 
 /**
- * Makes no promise and no closure for a batch: docs/performance.md says what they cost.
+ * Makes no promise and no closure for a batch (docs/performance.md, "No promise and no closure for a batch").
  *
- * Its turn says who acts next:
- * - `source`: send() takes the next batch. The source calls onMore when it had none and has one now.
- * - `asked source`: the source has answered with a promise; onTaken() or fail() goes on.
- * - `client`: a write is under way; onOut() goes on.
- * - `connection`: too much is in flight on the connection; resume() goes on.
- * - `nobody`: it has ended.
+ * `turn` says who acts next. Each of the first four can go to `nobody`: at an error, at an abort, or at the source's end.
+ * - `source`: it starts here. send() takes the next batch, and the turn goes to one of the next three. If there is no batch now,
+ *   the source calls send() once it has one.
+ * - `asked source`: take() has returned a promise. With its batch the turn goes to `client`, without one back to `source`.
+ * - `client`: a write is not done. onWritten() then goes to `source`, or if a part is left, to `client` or `connection`.
+ * - `connection`: the connection is full. resume() then goes to `client` with the next part, or to `source`.
+ * - `nobody`: the source is closed, and the promise of pump() settles.
  */
 class Pump {
   private turn: 'source' | 'asked source' | 'client' | 'connection' | 'nobody' = 'source';
-  /** The source called onMore while its promise was pending: it may have something that the promise missed. */
-  private isMore = false;
+  /** The source called send() while its promise was pending, so it may have a batch even if the promise brings none. */
+  private hasMore = false;
   /** The rest of a batch that is larger than one write. */
   private unsent: Buffer | undefined;
-  /** The write that is under way: its bytes, and what the connection calls its round. */
+  /** The bytes of the write that is not done, and its round (SendLimit). */
   private writingBytes = 0;
   private round = 0;
 
@@ -60,11 +60,11 @@ class Pump {
 
   /** The call's signal aborts. */
   handleEvent(): void {
-    // A source that was asked is waited for: it sees the abort by itself, and may have to clean up.
+    // The promise of `asked source` is awaited first: the source sees the abort too, and may have to clean up.
     if (this.turn !== 'asked source') this.fail(this.call.signal.reason);
   }
 
-  /** The connection has room again. */
+  /** SendLimit calls this when the connection has room again. */
   resume(): void {
     if (this.turn !== 'connection') return;
     this.turn = 'source';
@@ -72,9 +72,9 @@ class Pump {
     else this.send();
   }
 
-  /** Sends what there is, until there is nothing, or the client or the connection has to take it first. */
+  /** Takes and writes the next batch, if it is the source's turn. */
   private readonly send = (): void => {
-    if (this.turn === 'asked source') this.isMore = true;
+    if (this.turn === 'asked source') this.hasMore = true;
     while (this.turn === 'source') {
       if (this.call.connection.outbound.isFull()) {
         this.waitForConnection();
@@ -84,7 +84,7 @@ class Pump {
         const taken = this.source.take();
         if (taken instanceof Promise) {
           this.turn = 'asked source';
-          this.isMore = false;
+          this.hasMore = false;
           taken.then(this.onTaken, this.fail);
         } else if (taken) {
           this.write(taken.bytes);
@@ -106,30 +106,29 @@ class Pump {
     this.turn = 'source';
     if (taken) this.write(taken.bytes);
     else if (this.source.isOver) this.end(this.resolve);
-    else if (this.isMore) this.send();
+    else if (this.hasMore) this.send();
   };
 
   /**
-   * Writes frames straight to the HTTP/2 stream, without a copy; of a batch that is longer than a part, the first part.
-   * grpc-js would take a write, an allocation and a copy for each message (grpc-node 2899). Its own headers and
-   * trailers, which it still sends, queue on the same stream.
+   * Writes a batch, or the first part of a long one, straight to the HTTP/2 stream. grpc-js would make a write, an allocation
+   * and a copy for each message (grpc-node 2899). It still sends headers and trailers, which queue on the same stream.
    */
   private write(bytes: Buffer): void {
     const { stream, connection } = this.call;
     const part = bytes.length > PART_BYTES ? bytes.subarray(0, PART_BYTES) : bytes;
     this.unsent = part === bytes ? undefined : bytes.subarray(PART_BYTES);
     this.turn = 'client';
-    // grpc-js has ended the stream, at its deadline: the abort is to come.
+    // grpc-js ended the stream at its deadline. The call's own timer aborts the call soon.
     if (stream.writableEnded) return;
     this.writingBytes = part.length;
     this.round = connection.outbound.writeBegins(part.length);
-    stream.write(part, this.onOut);
+    stream.write(part, this.onWritten);
   }
 
-  private readonly onOut = (error: Error | null | undefined): void => {
+  private readonly onWritten = (error: Error | null | undefined): void => {
     const { call, unsent } = this;
     call.connection.writeDone(this.writingBytes, this.round);
-    // With an error, the stream is gone: its close aborts the call, with the reason.
+    // After an error the stream closes, which aborts the call with the reason.
     if (error) return;
     call.writesDone++;
     if (this.turn !== 'client') return;

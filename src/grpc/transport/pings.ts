@@ -2,13 +2,13 @@ import type { ServerHttp2Session } from 'node:http2';
 
 /** The PINGs of one connection. A client answers one after it has read all that was sent to it before. */
 export class Pings {
-  /** Called at the answer to the next PING of sendForCallbacks(). */
+  /** The callbacks that the next PING of sendForCallbacks() takes. */
   private callbacks: (() => void)[] = [];
   private isAsking = false;
 
   constructor(private readonly session: ServerHttp2Session) {}
 
-  /** @returns false if none can be sent: the connection is ending, or has ten unanswered ones */
+  /** Sends a PING now. Returns false if node can't: the connection is ending, or ten PINGs are unanswered. */
   send(onAnswer: () => void): boolean {
     if (this.session.destroyed || this.session.closed) return false;
     return this.session.ping((error) => {
@@ -17,8 +17,8 @@ export class Pings {
   }
 
   /**
-   * Calls back at the answer to a PING that is sent from now on. Callbacks that come while one is unanswered share the
-   * next. On a connection that is ending, where node sends no PING, it calls back at once.
+   * Calls back when a PING that was sent after this call is answered. Calls during one unanswered PING share the next. If no PING
+   * can be sent (see send()), it calls back at once.
    */
   ask(callback: () => void): void {
     this.callbacks.push(callback);

@@ -3,74 +3,76 @@ import type { Pings } from './pings.js';
 
 /** A stream's pump that waits for room on its connection. */
 export interface Writer {
-  /** Writes, unless the connection is full again. */
+  /** Writes once, unless the connection is full again. */
   resume(): void;
 }
 
 /** The limit on bytes in flight starts here, and never falls below it. */
 const LEAST_IN_FLIGHT = 128 * 1024;
-/** It never rises above this, which is enough for 80 MB/s over a round trip of 50 ms. */
+/** It never rises above this: 4 MiB in flight are 80 MB/s over a round trip of 50 ms. */
 const MOST_IN_FLIGHT = 4 * 2 ** 20;
-/** If an answer takes this much longer (milliseconds) than the fastest one, too much is queued on the link: the limit is halved. */
+/** If an answer to a PING takes this much longer (ms) than the fastest one, the link has a queue: the limit is halved. */
 const LONG_WAIT = 2_000;
-/** If it takes less than this longer (milliseconds), and half of the limit was used, the limit is doubled. */
+/** If it takes less than this much longer (milliseconds), and half of the limit was in flight, the limit is doubled. */
 const SHORT_WAIT = 500;
-/** While writers wait, the client is asked this often (milliseconds): node does not say when it opens its window. */
-const ASK_INTERVAL = 20;
+/** While writers wait, the client gets a PING this often (milliseconds): node does not tell when the client opens its window. */
+const PING_INTERVAL = 20;
 
 /**
  * Says when the streams of one connection may write.
  *
- * **In flight.** A write that is done says only that the kernel had room. So a PING follows each quarter of the limit,
- * and its answer confirms what was sent before it. The limit follows the link: what is in flight is what the link takes in
- * a second or two. So a PING is answered within seconds on a slow link as well, and a result does not stand behind
- * megabytes of events.
+ * **Bytes in flight.** A done write shows only that the kernel had room for it. So a PING follows each quarter of the limit,
+ * and its answer confirms that the client has received what was sent before it. The limit adapts to the link: no more is in
+ * flight than the link carries in a second or two. So even a slow link answers PINGs within seconds, and a result does not
+ * wait behind megabytes of events.
  *
- * **The client's window of the connection.** Writes that wait for it in nghttp2 are sent in no fair order: streams that
- * write again and again starve others for good (test/faults/slow-links.spec.ts). So streams write no more than it has
- * room for, in turn.
+ * **The client's receive window of the connection.** nghttp2 sends the writes that wait for this window in no fair order:
+ * streams that write often starve others for good (test/faults/slow-links.spec.ts). So all streams together write no more than
+ * the window has room for, in turn.
  *
- * A write may also wait for its own stream's window, for as long as its client likes. Such writes must not hold up others.
- * A PING overtakes them: if the connection's window is open when it is answered, all writes that are still pending wait for
- * their own streams. Then a new round begins, in which they do not count.
+ * A write may also wait for the window of its own stream, as long as the client likes, and must not block other streams. A
+ * PING overtakes such a write: if the connection's window is open when the answer comes, every write that is still pending
+ * waits for its own stream. Then a new *round* begins: the pending writes of earlier rounds no longer count.
  */
 export class SendLimit {
   private maxInFlight = LEAST_IN_FLIGHT;
-  /** Bytes that the kernel has taken, in all; as of the newest PING; as of the newest answer. */
+  /** The total of bytes that the kernel has taken. */
   private sent = 0;
+  /** What `sent` was at the newest PING. */
   private pinged = 0;
+  /** What `sent` was at the newest PING that was answered. */
   private confirmed = 0;
-  /** The shortest time that an answer took, milliseconds. */
+  /** The fastest answer to a PING, in milliseconds. */
   private roundTrip = Infinity;
 
   /** Bytes written in this round that the kernel has not taken. */
   private pending = 0;
   private round = 0;
-  /** The connection's window has room for at least this many bytes more. It is read anew when this is used up. */
+  /** At least this many bytes of the connection's window are free. The window is read again once they are used. */
   private windowLeft = 0;
 
   private readonly writers = new Set<Writer>();
-  private isAsking = false;
+  private isPinging = false;
 
   constructor(
     private readonly session: ServerHttp2Session,
     private readonly pings: Pings,
   ) {}
 
-  /** True while no stream should write. Never after GOAWAY, when node sends no PING any more. */
+  /** True while no stream should write. False after GOAWAY, when node sends no PINGs and nothing would be confirmed. */
   isFull(): boolean {
     const inFlight = this.sent - this.confirmed + this.pending;
     return (inFlight >= this.maxInFlight || this.isWindowTaken()) && !this.session.closed;
   }
 
   private isWindowTaken(): boolean {
-    // Without a pending write, nothing would tell that the window has opened: one is let through.
+    // One write may always be pending: it is done when the window opens.
     if (this.windowLeft > 0 || this.pending === 0) return false;
     this.windowLeft = this.window - this.pending;
     return this.windowLeft <= 0;
   }
 
-  /** Bytes that the client lets all streams of the connection together send. */
+  /** How many bytes the client allows all streams of the connection together. */
   get window(): number {
     return this.session.state.remoteWindowSize ?? 0;
   }
@@ -116,18 +118,19 @@ export class SendLimit {
   /** Resumes a writer once the connection is no longer full. Writers that have waited longest come first. */
   waitForRoom(writer: Writer): void {
     this.writers.add(writer);
-    if (!this.isAsking) this.ask();
+    if (!this.isPinging) this.pingForWriters();
   }
 
   stopWaiting(writer: Writer): void {
     this.writers.delete(writer);
   }
 
-  private ask(): void {
-    this.isAsking = true;
+  private pingForWriters(): void {
+    this.isPinging = true;
     const { sent } = this;
     this.pings.ask(() => {
-      // No PING of sendPing() may be unanswered: when this was sent, the limit may have been larger, and a quarter of it too.
+      // This PING confirms as well. sendPing() may have sent none after the bytes in flight: when they were sent, the limit may
+      // have been larger, and so a quarter of it.
       this.confirmed = Math.max(this.confirmed, sent);
       this.pinged = Math.max(this.pinged, sent);
       if (this.window > 0) {
@@ -136,8 +139,8 @@ export class SendLimit {
       }
       this.resumeWriters();
       if (this.writers.size > 0 && !this.session.destroyed)
-        setTimeout(() => this.ask(), ASK_INTERVAL);
-      else this.isAsking = false;
+        setTimeout(() => this.pingForWriters(), PING_INTERVAL);
+      else this.isPinging = false;
     });
   }
 

@@ -5,23 +5,16 @@ const CODES = Object.values(status).filter(
 );
 
 /**
- * The status of whatever ended a call, safe to send: grpc-js crashes on a lone surrogate in the details
- * (encodeURI) and hangs the client on metadata that is not a Metadata.
+ * Returns the status for whatever was thrown, INTERNAL if that is not a status. It is safe to send: on a lone surrogate in the
+ * details grpc-js crashes (encodeURI), and on metadata that is not a Metadata it leaves the client waiting.
  */
 export function statusOf(error: unknown): StatusObject {
-  const { code, details, message, metadata } = (
-    typeof error === 'object' && error !== null ? error : {}
-  ) as {
-    code?: unknown;
-    details?: unknown;
-    message?: unknown;
-    metadata?: unknown;
-  };
+  const { code, details, message, metadata } = Object(error) as Record<string, unknown>;
   const known = CODES.find((candidate) => candidate === code);
   const text = typeof details === 'string' ? details : typeof message === 'string' ? message : '';
   return {
     code: known ?? status.INTERNAL,
-    // What is no status was not meant for the client: it may say more than the client should know.
+    // Other errors were not made for clients: their text may tell what clients should not know.
     details: known ? text.toWellFormed() : 'Internal server error',
     metadata: metadata instanceof Metadata ? metadata : new Metadata(),
   };

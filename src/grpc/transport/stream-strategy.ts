@@ -21,23 +21,23 @@ import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
 
 export interface StreamStrategyOptions {
-  /** As for Nest's own gRPC transport. */
+  /** The options of Nest's own gRPC transport. */
   readonly grpc: GrpcOptions['options'] & { url: string };
   readonly server?: ServerOptions;
-  /** HTTP/2 receive window of each stream, bytes. */
+  /** The HTTP/2 receive window of each stream, in bytes. */
   readonly streamWindow: number;
   readonly inbound: InboundLimits;
   readonly keepalive: Keepalive;
   readonly connectionLimit?: ConnectionLimit;
-  /** The largest message of a request stream, bytes; its length is refused before its bytes are read. */
+  /** The largest message of a request stream, in bytes. A larger one is refused when its header arrives. */
   readonly maxMessageBytes: number;
-  /** The open calls, of this server and of whatever else adds to it, such as a Set<Call>. */
+  /** The server adds each call here when it begins and deletes it when it is closed. A Set<Call> will do. */
   readonly calls: { add(call: Call): unknown; delete(call: Call): unknown };
   /** Called once for every call of a handler, when it has ended. */
   readonly onEnd?: (ended: EndedCall) => void;
 }
 
-/** The largest request that is a single message, bytes: nothing bounds how many begin to arrive. */
+/** The largest request that is a single message, in bytes. grpc-js collects those, and nothing limits how many at a time. */
 const MAX_REQUEST_BYTES = 64 * 1024;
 
 interface Method {
@@ -47,15 +47,15 @@ interface Method {
 }
 
 /**
- * Nest's gRPC transport for streams of frames, pulled with backpressure: a handler marked
- * `@GrpcStreamMethod` gets (request or AsyncIterable<ReceivedFrames>, Call), and returns a message, or
- * streamed(AsyncIterable<Frames> or FrameSource). Guards, interceptors and exception filters apply once a call.
+ * A gRPC transport for Nest whose streams have backpressure. A handler marked `@GrpcStreamMethod` gets (request or
+ * AsyncIterable<ReceivedFrames>, Call), and returns a message, or streamed(AsyncIterable<Frames> or FrameSource). Guards,
+ * interceptors and exception filters run once for each call.
  *
- * Nest's own (ServerGrpc) reads ahead without bound, reorders behind async guards, never ends a handler that
- * consumes its stream, and does not take `@GrpcStreamMethod` for a single request.
+ * Nest's own transport (ServerGrpc) reads ahead without limit, reorders messages behind async guards, never ends a handler
+ * that consumes its stream, and allows `@GrpcStreamMethod` for request streams only.
  */
 export class StreamStrategy extends ServerGrpc {
-  /** The status of calls from now on, if the server takes no more. */
+  /** Set by stopAccepting(): the status of every later call. */
   private refusal: unknown;
 
   private readonly connections: Connections;
@@ -71,7 +71,7 @@ export class StreamStrategy extends ServerGrpc {
     this.connections = new Connections(streamOptions.keepalive, streamOptions.inbound);
   }
 
-  /** Where it listens, once it does. */
+  /** The port on which it listens; 0 before. */
   port = 0;
 
   override async createClient(): Promise<Server> {
@@ -102,7 +102,10 @@ export class StreamStrategy extends ServerGrpc {
     return server;
   }
 
-  /** Every handler is registered as one of a request stream, whether its request is one or not. */
+  /**
+   * Finds the handler of a method. `@GrpcStreamMethod` registers each handler as one of a request stream, also if the
+   * method's request is a single message.
+   */
   override getMessageHandler(
     service: string,
     method: string,
@@ -134,14 +137,14 @@ export class StreamStrategy extends ServerGrpc {
   /**
    * Takes no new connections, and sends GOAWAY on the open ones.
    *
-   * @param refusal the status of calls that still come. No handler sees them, and so no exception filter
+   * @param refusal the status of later calls, ready to send: no handler and so no exception filter sees those calls
    */
   stopAccepting(refusal: unknown): void {
     this.refusal = refusal;
     (this.grpcClient as Server | undefined)?.tryShutdown(() => {});
   }
 
-  /** Closes the connections on which calls are open. Their clients get UNAVAILABLE; of a stream that is reset, CANCELLED. */
+  /** Closes the connections on which calls are open. Their clients get UNAVAILABLE, where a reset would give them CANCELLED. */
   closeBusyConnections(): void {
     this.connections.closeBusy();
   }
@@ -154,13 +157,14 @@ export class StreamStrategy extends ServerGrpc {
   ): void {
     const stream = http2StreamOf(grpcCall);
     const connection = this.connections.of(stream);
-    // The connection went between its last frame and now: there is nobody to answer.
+    // The connection closed after it sent the request: there is nobody to answer.
     if (!connection) return;
     const call = new Call(grpcCall, stream, connection, method.responseStream, this.onClosed);
     connection.calls.add(call);
     this.streamOptions.calls.add(call);
     const hookContext = { call, operationId: method.path };
-    // Neither Nest nor an async function waits here for the call's end: that would be a KiB of every idle one.
+    // Nothing here awaits the end of the call: that would take memory of every open call (docs/performance.md, "No
+    // interceptor").
     this.runWithProcessingHooks(hookContext as never, (runEndHook) => {
       const answer = new Answer(call, grpcCall, respond, this.streamOptions.onEnd, runEndHook);
       this.begin(handler, method, call, grpcCall).then(

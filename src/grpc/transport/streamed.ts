@@ -1,15 +1,15 @@
 import { Observable, type Subscriber } from 'rxjs';
 import type { Frames, FrameSource } from '../../wire/frames.js';
 
-/** How a stream ended: `error` is there if it failed. */
+/** How a stream ended. It failed if the property `error` exists, even as undefined. */
 export interface Outcome {
   readonly error?: unknown;
 }
 
 /**
- * A handler's stream on its way through Nest, where it is one value of an Observable that stays open while the
- * transport pulls the stream, and ends as the stream ends. So interceptors see the end of the call and exception
- * filters its errors, and neither is between its messages.
+ * Carries a handler's stream through Nest: an Observable whose only value is itself, and which ends as the stream ends. The
+ * transport pulls the messages from `frames`. So interceptors see the end of the call and exception filters its errors, but
+ * no message passes through them.
  */
 export class Streamed extends Observable<Streamed> {
   private subscriber: Subscriber<Streamed> | undefined;
@@ -36,7 +36,7 @@ export class Streamed extends Observable<Streamed> {
   }
 }
 
-/** One function for all streams. Rxjs calls it with the Observable that is subscribed to as `this`. */
+/** All streams share this function, to save a closure for each. Rxjs calls it with the Observable as `this`. */
 function begin(this: Observable<Streamed>, subscriber: Subscriber<Streamed>): void {
   (this as Streamed).begin(subscriber);
 }
@@ -46,7 +46,7 @@ function settle(subscriber: Subscriber<Streamed>, outcome: Outcome): void {
   else subscriber.complete();
 }
 
-/** What a handler returns that answers with a stream. */
+/** A handler that answers with a stream returns this. */
 export function streamed(frames: FrameSource | AsyncIterable<Frames>): Streamed {
   return new Streamed(Symbol.asyncIterator in frames ? new IterableSource(frames) : frames);
 }
@@ -74,9 +74,9 @@ class IterableSource implements FrameSource {
 }
 
 /**
- * The stream that Nest has put nothing but exception filters around. It can be pulled without a subscription, which
- * only has to be there for its end: that saves memory of every open call (docs/performance.md, "No interceptor").
- * Interceptors have to be subscribed to.
+ * Returns the stream if Nest has put only exception filters around it, and undefined if there are interceptors, which run only
+ * when subscribed to. Filters see only the end, so the subscription can wait until then, which saves memory of every open
+ * call (docs/performance.md, "No interceptor").
  */
 export function bareStream(handled: Observable<unknown>): Streamed | undefined {
   return handled.source instanceof Streamed ? handled.source : undefined;

@@ -13,9 +13,9 @@ interface TakenStream extends ServerHttp2Stream {
 }
 
 /**
- * Has each DATA frame's bytes handed to `taker`, in place of the stream's push(), with which node puts them into the stream's
- * buffer. Reading them from that buffer, by "data" or by "readable", spends an event and a tick on each frame
- * (docs/performance.md, "DATA frames taken in push()"). push() and _read() are documented, for the two sides of a Readable.
+ * Passes the bytes of each DATA frame to `taker`. It replaces the stream's push(), by which node puts them into the stream's
+ * buffer: reading that buffer costs an event and a tick for each frame (docs/performance.md, "DATA frames are taken in
+ * push()"). Node documents push() and _read().
  *
  * @returns a function that asks for more, to be called after takeChunk() returned false
  */
@@ -26,9 +26,9 @@ export function takeChunks(stream: ServerHttp2Stream, taker: ChunkTaker): () => 
   return () => stream._read(0);
 }
 
-/** One function for all streams, because V8 would compile a closure of each stream again when the next stream comes. */
+/** All streams share this function, because V8 would compile a closure again for each new stream. */
 function pushToTaker(this: TakenStream, chunk: Buffer | null): boolean {
   if (chunk !== null) return this[TAKER].takeChunk(chunk);
-  // The end still goes the stream's own way: node waits for it before it closes the stream.
+  // The end must reach the stream's buffer: node closes the stream only after it.
   return Readable.prototype.push.call(this, null);
 }

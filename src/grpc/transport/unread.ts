@@ -1,30 +1,30 @@
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Connection } from './connection.js';
 
-/** A client that takes nothing of a stream for this long (milliseconds), while its connection moves, does not read it. */
+/** A client that takes nothing of a stream for this long (milliseconds), though its connection has room, does not read it. */
 export const LINGER = 2_000;
-/** The stream is checked so often in that time, and must have made no progress at any check. */
+/** The number of checks in that time. The stream is unread after this many in a row without progress. */
 const CHECKS = 2;
-/** After this long (milliseconds) without progress, it counts as unread even if its connection did not move. */
-const MOST_LINGER = 60_000;
+/** After this long (milliseconds) without progress the stream is unread, even if its connection had no room. */
+const MAX_LINGER = 60_000;
 
-/** A call whose client should take what is left of its stream. */
+/** What is needed of a call whose client should read the rest of its stream. */
 interface LingeringCall {
   readonly connection: Connection;
   readonly stream: ServerHttp2Stream;
-  /** Writes of its stream that the kernel has taken, in all. */
+  /** How many of its stream's writes the kernel has taken. */
   readonly writesDone: number;
 }
 
 /**
- * Calls back once the client does not read what is left of a call's stream. Time alone would not tell such a client from
- * one on a slow link, whose connection is busy with other streams.
+ * Calls `onUnread` once the client has stopped reading a call's stream. Time alone can't tell: on a slow link, the stream may
+ * wait for other streams of its connection.
  *
- * Each check is a PING, which overtakes the stream's data where that has no window, and nothing else. So when the answer
- * is there, the data was sent before it, or could not be: for want of the stream's own window, if the connection's is
- * open. A connection that is ending can't be asked: there it is time that counts.
+ * So each check waits for the answer to a PING. A PING overtakes only data that lacks window. So at the answer, either the
+ * data was sent, which is progress, or it lacked window: that of the stream itself, if the connection's is open, which means
+ * that the client does not read the stream. A connection that is ending takes no PINGs, and only time counts there.
  *
- * @returns what stops the checks; it does not call back after that
+ * @returns a function that stops the checks, after which onUnread is not called
  */
 export function whenUnread(call: LingeringCall, onUnread: () => void): () => void {
   const { connection, stream } = call;
@@ -34,16 +34,16 @@ export function whenUnread(call: LingeringCall, onUnread: () => void): () => voi
   const interval = LINGER / CHECKS;
   const ask = (): void => connection.pings.ask(check);
   let timer = setTimeout(ask, interval);
-  const latest = setTimeout(giveUp, MOST_LINGER);
+  const latest = setTimeout(giveUp, MAX_LINGER);
 
   function check(): void {
     if (isStopped) return;
-    // Else it is the handler that has not answered yet, such as an upload whose disk is slow.
-    const isAnswered = stream.writableLength > 0 || stream.writableEnded;
+    // False if there is nothing to read, because the handler has not answered yet, such as an upload on a slow disk.
+    const hasAnswer = stream.writableLength > 0 || stream.writableEnded;
     if (call.writesDone !== writesDone) {
       unread = 0;
       latest.refresh();
-    } else if (isAnswered && (connection.outbound.window > 0 || stream.writableFinished)) {
+    } else if (hasAnswer && (connection.outbound.window > 0 || stream.writableFinished)) {
       unread++;
     }
     ({ writesDone } = call);
