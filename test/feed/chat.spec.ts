@@ -45,8 +45,11 @@ describe('a chat whose room fails', () => {
   it('leaves its rooms and ends with the error', async () => {
     class FailingRooms extends LocalRooms {
       override join(...args: Parameters<LocalRooms['join']>): RoomSeat {
-        const { leave } = super.join(...args);
-        return { leave, send: () => Promise.reject(new Error('no connection')) };
+        const seat = super.join(...args);
+        return {
+          leave: () => seat.leave(),
+          send: () => Promise.reject(new Error('no connection')),
+        };
       }
     }
     const failing = new FailingRooms();

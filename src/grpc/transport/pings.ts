@@ -1,5 +1,8 @@
 import type { ServerHttp2Session } from 'node:http2';
 
+/** How soon (milliseconds) a PING that node refused, because ten are unanswered, is tried again. */
+const RETRY = 20;
+
 /** The PINGs of one connection. A client answers one after it has read all that was sent to it before. */
 export class Pings {
   /** The callbacks that the next PING of sendForCallbacks() takes. */
@@ -17,8 +20,8 @@ export class Pings {
   }
 
   /**
-   * Calls back when a PING that was sent after this call is answered. Calls during one unanswered PING share the next. If no PING
-   * can be sent (see send()), it calls back at once.
+   * Calls back when a PING that was sent after this call is answered. Calls during one unanswered PING share the next. On a
+   * connection that is ending, where no PING can be sent, it calls back at once.
    */
   ask(callback: () => void): void {
     this.callbacks.push(callback);
@@ -26,14 +29,19 @@ export class Pings {
   }
 
   private sendForCallbacks(): void {
-    const { callbacks } = this;
-    this.callbacks = [];
-    this.isAsking = true;
+    const { callbacks, session } = this;
     const onAnswer = (): void => {
       this.isAsking = false;
       for (const callback of callbacks) callback();
       if (this.callbacks.length > 0 && !this.isAsking) this.sendForCallbacks();
     };
-    if (!this.send(onAnswer)) onAnswer();
+    this.isAsking = true;
+    if (!this.send(onAnswer) && !session.destroyed && !session.closed) {
+      // Ten are unanswered. To call back now would say that the client had read what it has not.
+      setTimeout(() => this.sendForCallbacks(), RETRY);
+      return;
+    }
+    this.callbacks = [];
+    if (session.destroyed || session.closed) onAnswer();
   }
 }
