@@ -25,8 +25,8 @@ export class Uploads {
   constructor(private readonly repository: EventRepository) {}
 
   /**
-   * Takes a stream to its end and resolves when its last event is durable. Whatever ends it, what was
-   * taken until then is stored or has failed when this settles.
+   * Stores a stream of events, and resolves when all of them are durable. However the stream ends, each event that was
+   * taken from it is durable or refused when this settles.
    *
    * @throws FeedError with `received`, how many of the stream's first events are stored
    */
@@ -43,7 +43,7 @@ export class Uploads {
     let duplicates = 0;
     let last: Cursor | undefined;
     let failure: AppendError | undefined;
-    let ended: unknown;
+    let streamError: unknown;
     // Appends settle in order, so the last one settles after all others.
     let lastAppend: Promise<void> | undefined;
     try {
@@ -63,7 +63,7 @@ export class Uploads {
             },
             (error: AppendError) => {
               failure ??= error;
-              void frames.return?.(); // do not wait for the client's next event to tell it
+              void frames.return?.(); // ends the stream now: the client's next event may be a long time coming
             },
           );
         }
@@ -72,7 +72,7 @@ export class Uploads {
         if (room) await room;
       }
     } catch (error) {
-      ended = error;
+      streamError = error;
     } finally {
       void frames.return?.();
       await lastAppend;
@@ -88,7 +88,7 @@ export class Uploads {
       });
     }
     if (checker.isFull) throw tooLong(maxEvents, count);
-    if (ended) throw withReceived(ended, checker.count, count);
+    if (streamError) throw withReceived(streamError, checker.count, count);
     return {
       received,
       duplicates,
@@ -109,7 +109,7 @@ function tooLong(maxEvents: number, received: { received: string }): FeedError {
   return new FeedError('UPLOAD_TOO_LONG', message, received);
 }
 
-/** The error that ended the stream, with what the client needs to go on. */
+/** Returns the error that ended the stream, with what the client needs to continue. */
 function withReceived(error: unknown, index: number, received: { received: string }): unknown {
   if (error instanceof BadMessageError) {
     return new FeedError('EVENT_INVALID', `event ${index}: ${error.message}`, {
