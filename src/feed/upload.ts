@@ -82,10 +82,7 @@ export class Uploads {
     if (failure) throw insertFailed(failure, count);
     if (checker.problem) {
       const { index, problem } = checker.problem;
-      throw new FeedError('EVENT_INVALID', `event ${index}: ${problem}`, {
-        index: String(index),
-        ...count,
-      });
+      throw invalidEvent(index, problem, count);
     }
     if (checker.isFull) throw tooLong(maxEvents, count);
     if (streamError) throw withReceived(streamError, checker.count, count);
@@ -104,6 +101,11 @@ function insertFailed(error: AppendError, received: { received: string }): FeedE
     : new FeedError('INSERT_FAILED', `insert: ${error.message}`, received, { cause: error });
 }
 
+function invalidEvent(index: number, problem: string, received: { received: string }): FeedError {
+  const metadata = { index: String(index), ...received };
+  return new FeedError('EVENT_INVALID', `event ${index}: ${problem}`, metadata);
+}
+
 function tooLong(maxEvents: number, received: { received: string }): FeedError {
   const message = `an upload has at most ${maxEvents} events: go on with a new one`;
   return new FeedError('UPLOAD_TOO_LONG', message, received);
@@ -111,19 +113,8 @@ function tooLong(maxEvents: number, received: { received: string }): FeedError {
 
 /** Returns the error that ended the stream, with what the client needs to continue. */
 function withReceived(error: unknown, index: number, received: { received: string }): unknown {
-  if (error instanceof BadMessageError) {
-    return new FeedError('EVENT_INVALID', `event ${index}: ${error.message}`, {
-      index: String(index),
-      ...received,
-    });
-  }
-  if (error instanceof FeedError) {
-    return new FeedError(
-      error.reason,
-      error.message,
-      { ...error.metadata, ...received },
-      { cause: error },
-    );
-  }
-  return error;
+  if (error instanceof BadMessageError) return invalidEvent(index, error.message, received);
+  if (!(error instanceof FeedError)) return error;
+  const metadata = { ...error.metadata, ...received };
+  return new FeedError(error.reason, error.message, metadata, { cause: error });
 }

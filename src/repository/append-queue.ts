@@ -51,7 +51,7 @@ interface CommitRequest {
  * - scheduled: a timer or immediate will call commitWaiting(), which takes what waits and begins the commit.
  * - committing: appends wait for the next commit. When this one is durable or has failed, the queue schedules the next
  *   one if something waits, or else becomes idle.
- * - closed: appends and requests are refused. close() gets here from idle, once no append waits any more.
+ * - closed: appends and requests are refused. close() gets here once no append waits or is being committed.
  */
 export class AppendQueue {
   /** The last position given out. It is beyond the durable head during a commit. */
@@ -66,7 +66,7 @@ export class AppendQueue {
   private lastCommit = 0;
   private closed: AppendError | undefined;
   /** Set by close(): called once no append waits or is being committed. */
-  private onIdle: (() => void) | undefined;
+  private onDrained: (() => void) | undefined;
   private roomWaiters: (() => void)[] = [];
 
   constructor(
@@ -91,7 +91,7 @@ export class AppendQueue {
     if (!this.committing && this.waiting.length === 0) return close();
     await new Promise<void>((resolve) => {
       // It closes before it resolves: an append between the two would never be committed.
-      this.onIdle = () => resolve(close());
+      this.onDrained = () => resolve(close());
     });
   }
 
@@ -150,7 +150,7 @@ export class AppendQueue {
       for (const { reject } of requests) reject(this.closed);
       return;
     }
-    if (group.length === 0 && requests.length === 0) return this.tellIfIdle();
+    if (group.length === 0 && requests.length === 0) return this.tellIfDrained();
     this.committing = true;
     this.commitRequests = [];
     this.lastCommit = performance.now();
@@ -192,11 +192,11 @@ export class AppendQueue {
     this.roomWaiters = [];
     for (const resolve of waiters) resolve();
     this.schedule();
-    this.tellIfIdle();
+    this.tellIfDrained();
   }
 
-  private tellIfIdle(): void {
-    if (!this.committing && this.waiting.length === 0) this.onIdle?.();
+  private tellIfDrained(): void {
+    if (!this.committing && this.waiting.length === 0) this.onDrained?.();
   }
 
   /** Takes the appends of the next commit. It rejects an append of a writer that has failed before. */

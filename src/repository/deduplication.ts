@@ -48,7 +48,7 @@ export class Deduplication {
     this.recent.mark();
   }
 
-  /** Ends the commit. If it was not stored, its ids are forgotten, and those come back that it pushed out of the window. */
+  /** Ends the commit. If it was not stored, its ids are forgotten, and those that they overwrote come back. */
   end(isStored: boolean): void {
     this.kept = [];
     if (!isStored) this.recent.rollBack();

@@ -37,13 +37,13 @@ export interface Engine {
    */
   commit(commit: EngineCommit): Promise<void>;
 
-  /** Returns why a commit of `bytes` of events (0: it only removes) would be refused now, or undefined if it would not. */
+  /** Returns why a commit of `bytes` of events (0: it only removes) would be refused now; undefined: it would not. */
   refusal(bytes: number): AppendError | undefined;
 
   /** Returns the position of the newest removed event of a topic; 0 if there is none. */
   floor(topic: string): Position;
 
-  /** Returns the id of a removed event; undefined if there was none, or if it is before the horizon of the last commit. */
+  /** Returns the id of a removed event; undefined if there was none, or if the last commit let the engine forget it. */
   removedId(topic: string, position: Position): Buffer | undefined;
 
   /** Yields the id hashes of what was stored before the engine was opened, the newest first. */
@@ -97,7 +97,7 @@ export interface RunIndex {
   topics(after: string | undefined): Iterable<string>;
 }
 
-/** Lists commits over all topics, the oldest first: RunIndex has an order only within a topic. Each commit adds to it. */
+/** Lists commits over all topics, the oldest first. RunIndex has an order only within a topic. */
 export interface CommitIndex {
   /** Yields records in the order of their positions; only those after one, if the `first` of one is given. */
   after(first: Position | undefined): Iterable<CommitRecord>;

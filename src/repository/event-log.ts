@@ -15,7 +15,7 @@ import {
 import { type LogClock, logClock } from './log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
-import { bytesOf, firstWhere } from './stored-run.js';
+import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
 
 export interface LogOptions {
@@ -105,12 +105,8 @@ export class EventLog extends EventRepository {
 
   override positionBefore(topic: string, since: number): Promise<Position | undefined> {
     const storedSince = this.clock.since(since);
-    const run = firstWhere(
-      this.engine.runs,
-      topic,
-      this.head,
-      ({ storedAt }) => storedAt >= storedSince,
-    );
+    const isSince = ({ storedAt }: HeldRun): boolean => storedAt >= storedSince;
+    const run = firstWhere(this.engine.runs, topic, this.head, isSince);
     return Promise.resolve(run && run.first - 1);
   }
 
@@ -119,13 +115,8 @@ export class EventLog extends EventRepository {
     if (!newest) return this.floor(topic);
     // The ordinal of the first event wanted. If it is not held any more, firstWhere() finds the oldest run.
     const wanted = newest.ordinal + newest.count - count;
-    const run =
-      firstWhere(
-        this.engine.runs,
-        topic,
-        this.head,
-        (held) => held.ordinal + held.count > wanted,
-      ) ?? newest;
+    const isWanted = ({ ordinal, count }: HeldRun): boolean => ordinal + count > wanted;
+    const run = firstWhere(this.engine.runs, topic, this.head, isWanted) ?? newest;
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 

@@ -29,7 +29,7 @@ export interface LastStored {
   readonly lag?: number;
 }
 
-/** Makes a clock that continues the log's time. While the log was closed, as much time passed as by the machine's clock. */
+/** Makes a clock that continues the log's time. For the time while the log was closed, it trusts the machine's clock. */
 export function logClock({ storedAt, wall = storedAt, lag = 0 }: LastStored): LogClock {
   let time = storedAt === 0 ? Date.now() : storedAt + Math.max(0, Date.now() - wall);
   let readAt = performance.now();

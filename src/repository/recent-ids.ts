@@ -9,7 +9,7 @@ export interface DedupWindow {
 /** Nothing is remembered. */
 export const NO_DEDUP: DedupWindow = { ids: 0, milliseconds: 0 };
 
-/** An event's id is remembered only if the event has this position or a later one, and was stored at this time or later. */
+/** The id of an event is remembered only if the event has this or a later position, and this or a later time. */
 export interface DedupHorizon {
   /** Infinity if nothing is remembered. */
   readonly position: Position;
@@ -239,7 +239,7 @@ export class RecentIds {
     return (this.entries[at + UPPER] & (HALF - 1)) * WORD + this.entries[at + TIME];
   }
 
-  /** Keeps the entry at index `at` of `entries`, and the link of the bucket that will get the new one, for rollBack(). */
+  /** Keeps for rollBack() the entry at index `at` of `entries`, and the link of the bucket that gets the new entry. */
   private keepOverwritten(at: number, link: number): void {
     const kept = UNDO_WORDS * this.overwrites++;
     if (kept === this.overwritten.length) {

@@ -44,7 +44,7 @@ interface RemovalBudget {
   readonly bytes: number;
 }
 const UNBOUNDED: RemovalBudget = { topics: Infinity, bytes: Infinity };
-/** The least budget of a commit that stores. A large commit may remove twice what it stores, so that removal keeps up. */
+/** The least budget of a commit that stores. It grows to twice what the commit stores, so that removal keeps up. */
 const LEAST_BUDGET: RemovalBudget = { topics: 64, bytes: 2 ** 20 };
 /** If runs are small, MOST_RUNS of them may be less than what comes in. With this backlog, commits wait for removal. */
 const MAX_BACKLOG_BYTES = 4 * 2 ** 20;

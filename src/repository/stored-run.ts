@@ -26,7 +26,7 @@ export function bytesOf(runs: readonly StoredRun[]): number {
   return runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
 }
 
-/** Describes a run that follows `before`, the topic's newest run that is held. Without one, ordinal and offset are 0. */
+/** Describes a run that follows `before`, the topic's newest run held. Without one, ordinal and offset are 0. */
 export function heldRun(
   { first, last, count, storedAt, bytes }: StoredRun,
   before: HeldRun | undefined,

@@ -542,8 +542,8 @@ export const mutants = [
   {
     name: 'log: closes a moment after the last commit',
     file: 'src/repository/append-queue.ts',
-    from: 'this.onIdle = () => resolve(close());',
-    to: 'this.onIdle = () => resolve(void Promise.resolve().then(close));',
+    from: 'this.onDrained = () => resolve(close());',
+    to: 'this.onDrained = () => resolve(void Promise.resolve().then(close));',
     tests: ['test/repository/append-queue', '-t', 'close'],
   },
   {

@@ -59,7 +59,7 @@ function ownerOf(path: string): string {
   return `of uid ${uid}, gid ${gid} and mode ${(mode & 0o7777).toString(8).padStart(4, '0')}`;
 }
 
-/** Links are refused because free disk space is measured, and the lock is taken, beside the link and not at its target. */
+/** Links are refused, because free disk space would be measured, and the lock taken, beside the link. */
 function symbolicLink(path: string): string {
   return `${path} is a symbolic link: put what it leads to in its place, or set FEED_DATA_DIR to where that is`;
 }

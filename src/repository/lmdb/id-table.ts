@@ -42,7 +42,7 @@ export class IdTable {
   private forget(position: Position): void {
     const limit = 2 * this.records;
     this.records = 0;
-    // A record's events end before the next record's begin, so it can go once the next one begins at or before `position`.
+    // A record's events end where the next record begins, so a record can go if the next one begins up to `position`.
     let previous: Buffer | undefined;
     for (const key of this.db.getKeys({ limit })) {
       if (readPositionKey(key) > position) break;

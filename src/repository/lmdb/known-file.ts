@@ -93,7 +93,7 @@ export function writeNote(directory: string, file: LogFile, state: LogState): vo
     renameSync(unfinished, join(directory, NOTE));
     syncDirectory(directory);
   } catch {
-    // The disk may be full. A note that is still there says `flushing` or `unflushed`, which remains true of a closed log.
+    // The disk may be full. If there is an older note, it says `flushing` or `unflushed`, which promises less.
   }
 }
 

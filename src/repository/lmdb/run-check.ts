@@ -65,7 +65,8 @@ function checkEvents({ first, count, size }: HeldRun, bytes: Buffer, epoch: stri
   for (; at + FRAME_HEADER_BYTES <= size && events < count; events++)
     at += FRAME_HEADER_BYTES + frameLength(bytes, at);
   const stamped = Buffer.from(bytes);
-  if (events === count && at === size) stampCursors(stamped, epoch, first);
-  if (events !== count || at !== size || !stamped.equals(bytes))
+  const areWhole = events === count && at === size;
+  if (areWhole) stampCursors(stamped, epoch, first);
+  if (!areWhole || !stamped.equals(bytes))
     throw new DamageError(`the events at position ${first} are not whole`);
 }

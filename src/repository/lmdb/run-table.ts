@@ -151,7 +151,7 @@ export class RunTable implements RunIndex {
     for (let i = 0; at < size; i++) {
       const piece = this.pieces.getBinaryFast(pieceKey(first, i));
       if (!piece) throw new DamageError(`a piece of the events at position ${first} is missing`);
-      // getBinaryFast() returns lmdb-js's own buffer with `length` set to the value's: without an end, copy() copies more.
+      // getBinaryFast() returns lmdb-js's own buffer, with another `length`. Without an end, copy() would copy too much.
       at += piece.copy(bytes, at, 0, piece.length);
     }
     return bytes;

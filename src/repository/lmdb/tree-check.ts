@@ -68,7 +68,6 @@ const MAX_DEPTH = 32;
  */
 export class TreeCheck {
   private readonly reader: PageReader;
-  private readonly pageBytes: number;
   /** A bit for each page of the file: 1 once its owner is known. */
   private readonly claimed: Uint8Array;
   /** How many pages of trees were found. */
@@ -80,8 +79,7 @@ export class TreeCheck {
     private readonly size: number,
     private readonly meta: Meta,
   ) {
-    this.pageBytes = meta.pageBytes;
-    this.reader = new PageReader(file, this.pageBytes);
+    this.reader = new PageReader(file, meta.pageBytes);
     this.claimed = new Uint8Array(Math.floor(meta.lastPage / 8) + 1);
   }
 
@@ -152,12 +150,12 @@ export class TreeCheck {
     yield this.treePages / this.meta.lastPage;
   }
 
-  /** Claims pages for a tree. Throws if one is outside the file or has an owner already. Pages 0 and 1 are the meta pages. */
+  /** Claims pages for a tree. Throws if one is a meta page (0 or 1), outside the file, or claimed already. */
   private claimTreePages(first: number, count: number): void {
     const end = first + count;
     if (first < 2 || count < 1 || end - 1 > this.meta.lastPage)
       throw new DamageError(`it refers to page ${first} of ${this.meta.lastPage + 1}`);
-    if (end * this.pageBytes > this.size)
+    if (end * this.meta.pageBytes > this.size)
       throw new DamageError(`it has ${this.size} bytes, and page ${end - 1} is beyond them`);
     for (let page = first; page < end; page++) this.claim(page);
     this.treePages += count;
@@ -179,7 +177,7 @@ export class TreeCheck {
   ): number {
     const lower = lowerBound(page);
     const upper = upperBound(page);
-    const room = this.pageBytes - PAGE_HEADER_BYTES;
+    const room = this.meta.pageBytes - PAGE_HEADER_BYTES;
     const nodes = lower / 2;
     const damaged = (what: string): DamageError =>
       new DamageError(`page ${number} is damaged: ${what}`);
@@ -190,11 +188,11 @@ export class TreeCheck {
     let before = from;
     for (let i = 0; i < nodes; i++) {
       const node = nodeAt(page, i);
-      if (node < PAGE_HEADER_BYTES + upper || node + NODE_HEADER_BYTES > this.pageBytes)
+      if (node < PAGE_HEADER_BYTES + upper || node + NODE_HEADER_BYTES > this.meta.pageBytes)
         throw damaged('the place of a node');
       let bytes = NODE_HEADER_BYTES + keyBytes(page, node);
       if (isLeaf) bytes += storedValueBytes(page, node);
-      if (node + bytes > this.pageBytes) throw damaged('the length of a node');
+      if (node + bytes > this.meta.pageBytes) throw damaged('the length of a node');
       used += bytes + (bytes & 1);
       // LMDB ignores the key of a branch page's first node, whose child has all keys below the second node's.
       if (!isLeaf && i === 0) continue;
@@ -223,7 +221,7 @@ export class TreeCheck {
     checkKind(header, first, PageFlag.overflow);
     if (pageTransaction(header) !== written || written > transaction)
       throw new DamageError(`page ${first} is of another moment than what leads to it`);
-    const needed = Math.ceil((PAGE_HEADER_BYTES + valueBytes(page, node)) / this.pageBytes);
+    const needed = Math.ceil((PAGE_HEADER_BYTES + valueBytes(page, node)) / this.meta.pageBytes);
     if (overflowPageCount(header) !== count || needed !== count)
       throw new DamageError(`page ${first} has another length than what leads to it says`);
     return count;
@@ -250,7 +248,10 @@ export class TreeCheck {
     const length = valueBytes(page, node);
     const list =
       nodeFlags(page, node) & NodeFlag.overflow
-        ? this.reader.bytes(readNumber(page, value) * this.pageBytes + PAGE_HEADER_BYTES, length)
+        ? this.reader.bytes(
+            readNumber(page, value) * this.meta.pageBytes + PAGE_HEADER_BYTES,
+            length,
+          )
         : page.subarray(value, value + length);
     const count = length < 8 ? 0 : readNumber(list, 0);
     if (length < 8 || length < 8 * (count + 1))
@@ -282,7 +283,7 @@ function keyAt(page: Buffer, i: number): Buffer {
   return page.subarray(start, start + keyBytes(page, node));
 }
 
-/** Returns how many bytes a leaf's node takes for its value: those of the value, or of a reference to overflow pages. */
+/** Returns the size of what a leaf's node holds: its value, or a reference to overflow pages. */
 function storedValueBytes(page: Buffer, node: number): number {
   return nodeFlags(page, node) & NodeFlag.overflow
     ? OVERFLOW_REFERENCE_BYTES
