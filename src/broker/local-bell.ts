@@ -1,6 +1,6 @@
 import { Bell, type BellListener } from './bell.js';
 
-/** A bell for the watches of this process, rung by its own log. */
+/** A bell for the watches of this process. */
 export class LocalBell extends Bell {
   private readonly listeners = new Map<string, Set<BellListener>>();
   subscriptions = 0;

@@ -40,7 +40,7 @@ export interface ChatCall extends CallRecord {
   abortOnceUnread(reason: Error): void;
 }
 
-/** Talks with clients, and lets them talk in rooms. */
+/** Opens chats: each echoes its client's messages, and carries those of rooms. */
 @Injectable()
 export class Chats {
   /** Chats under way. */
@@ -123,7 +123,7 @@ class Chat implements FrameSource, RoomMember {
     this.outbox.putFromRoom(framed);
   }
 
-  /** The client has ended, or has sent something bad. What waits for the client is still sent. */
+  /** Called when the client has ended its messages, or has sent a bad one. What waits for the client is still sent. */
   private stopReading(failure?: Error): void {
     this.isReading = false;
     this.failure = failure;

@@ -1,4 +1,4 @@
-/** Why a call ended other than well. Clients branch on these: google.rpc.ErrorInfo.reason. */
+/** Why a call failed: google.rpc.ErrorInfo.reason, by which clients decide what to do. */
 export type Reason =
   | 'CURSOR_INVALID'
   | 'CURSOR_EXPIRED'
@@ -17,7 +17,7 @@ export type Reason =
   | 'TOO_MANY_ROOMS'
   | 'DRAINING';
 
-/** An error that the client is told of, whatever the transport. */
+/** An error that is sent to the client, by any transport. */
 export class FeedError extends Error {
   constructor(
     readonly reason: Reason,
@@ -30,7 +30,7 @@ export class FeedError extends Error {
   }
 }
 
-/** What an open call is aborted with when the server shuts down. */
+/** Returns the error that ends an open call when the server shuts down. */
 export function draining(): FeedError {
   return new FeedError('DRAINING', 'the server is shutting down: reconnect and go on');
 }

@@ -54,7 +54,10 @@ export class FeedModule implements OnApplicationShutdown {
     repository.onDurable((topics) => bell.ring(topics));
   }
 
-  /** After both doors are closed. Nest logs what a hook throws, and drops it: src/process/run.ts asks for it again. */
+  /**
+   * Nest calls this after both doors are closed. It would log an error of close() and go on, so src/process/run.ts calls
+   * close() again and gets the same error.
+   */
   async onApplicationShutdown(): Promise<void> {
     await this.repository.close().catch(() => {});
   }

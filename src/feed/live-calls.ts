@@ -1,15 +1,15 @@
 import { Injectable } from '@nestjs/common';
 
-/** What a use case writes down of the call that it serves. */
+/** What a use case records about the call that it serves. */
 export interface CallRecord {
   /** The topic of a watch, or of an upload's first event. */
   readonly notes: { topic?: string };
-  /** Events and messages that were taken or are sent, and their bytes. */
+  /** How many events or messages were received and sent, and their bytes. */
   events: number;
   bytes: number;
 }
 
-/** An open call, at whichever door: what metrics and an administrator read of it, and what ends it. */
+/** An open call of any door: what metrics and administrators read, and a way to end it. */
 export interface LiveCall extends Readonly<CallRecord> {
   /** Such as /feed.v1.FeedService/Watch. */
   readonly method: string;

@@ -12,7 +12,7 @@ import { Chats } from './chat.js';
 import { Uploads } from './upload.js';
 import { Watches } from './watch.js';
 
-/** How many of each are open right now. What grows without more clients is a leak. */
+/** How many of each are open now. A number that grows without more clients shows a leak. */
 export interface OpenCounts {
   readonly watches: number;
   readonly uploads: number;
@@ -23,14 +23,14 @@ export interface OpenCounts {
   readonly members: number;
 }
 
-/** The log says at most this often (milliseconds) what is open. */
-const SAY_INTERVAL = 1_000;
+/** The counts are logged at most this often (milliseconds). */
+const LOG_INTERVAL = 1_000;
 
-/** The internal port for telemetry; also says at debug what is open, when that has changed. */
+/** Counts what is open, for metrics. At level debug, it also logs the counts when they have changed. */
 @Injectable()
 export class OpenWork implements OnApplicationBootstrap, OnApplicationShutdown {
   private timer: NodeJS.Timeout | undefined;
-  private said = '';
+  private logged = '';
 
   constructor(
     private readonly watches: Watches,
@@ -53,20 +53,20 @@ export class OpenWork implements OnApplicationBootstrap, OnApplicationShutdown {
 
   onApplicationBootstrap(): void {
     if (!this.log.isLevelEnabled('debug')) return;
-    this.timer = setInterval(() => this.say(), SAY_INTERVAL).unref();
+    this.timer = setInterval(() => this.logChange(), LOG_INTERVAL).unref();
   }
 
-  /** The last count is what a shutdown has left open: nothing. */
+  /** Logs what the shutdown has left open, which is nothing unless something leaks. */
   onApplicationShutdown(): void {
     clearInterval(this.timer);
-    this.say();
+    this.logChange();
   }
 
-  private say(): void {
+  private logChange(): void {
     const { counts } = this;
     const text = JSON.stringify(counts);
-    if (text === this.said) return;
-    this.said = text;
+    if (text === this.logged) return;
+    this.logged = text;
     this.log.debug({ context: 'open', ...counts }, 'open now');
   }
 }

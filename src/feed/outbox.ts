@@ -45,7 +45,7 @@ export class Outbox {
     return this.parts.length === 0;
   }
 
-  /** The next batch; undefined if there is nothing. */
+  /** Returns the next batch, or undefined if there is nothing. */
   take(): Frames | undefined {
     if (this.isEmpty) return undefined;
     const taken = this.parts.splice(0, this.nextParts());
@@ -61,14 +61,14 @@ export class Outbox {
     }
     if (taken.some(({ isFromRoom }) => !isFromRoom)) this.onTaken?.();
     if (taken.length === 1) return { bytes: taken[0].bytes, count };
-    // Not from node's pool, of which a client that does not read would hold 64 KiB.
+    // Not from node's pool: a client that does not read would keep 64 KiB of the pool alive.
     const whole = Buffer.allocUnsafeSlow(bytes);
     let at = 0;
     for (const part of taken) at += part.bytes.copy(whole, at);
     return { bytes: whole, count };
   }
 
-  /** How many parts the next batch has. */
+  /** Returns how many parts the next batch has. */
   private nextParts(): number {
     let bytes = 0;
     for (const [i, part] of this.parts.entries()) {
@@ -78,7 +78,7 @@ export class Outbox {
     return this.parts.length;
   }
 
-  /** Resolves once the client has taken all that put() queued, so that whoever puts does not run ahead of it. */
+  /** Resolves once everything that put() queued is taken, so that its caller does not run ahead of the client. */
   async taken(): Promise<void> {
     if (this.ended || this.parts.every(({ isFromRoom }) => isFromRoom)) return;
     await new Promise<void>((resolve) => (this.onTaken = resolve));

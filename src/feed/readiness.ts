@@ -1,8 +1,9 @@
 import { Injectable } from '@nestjs/common';
 
 /**
- * Whether the service takes new work: from when the store is open and everything listens, until it
- * drains. Full disks and slow stores do not count: reads go on.
+ * Says whether the service takes new work. It is `starting` until the store is open and everything listens; started()
+ * makes it `ready`, and drain() makes it `draining`, from either state and for good. A full disk or a slow store does not
+ * change it, because reads go on.
  */
 @Injectable()
 export class Readiness {

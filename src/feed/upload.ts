@@ -25,8 +25,8 @@ export class Uploads {
   constructor(private readonly repository: EventRepository) {}
 
   /**
-   * Takes a stream to its end and resolves when its last event is durable. Whatever ends it, what was
-   * taken until then is stored or has failed when this settles.
+   * Stores a stream of events, and resolves when all of them are durable. However the stream ends, each event that was
+   * taken from it is durable or refused when this settles.
    *
    * @throws FeedError with `received`, how many of the stream's first events are stored
    */
@@ -43,7 +43,7 @@ export class Uploads {
     let duplicates = 0;
     let last: Cursor | undefined;
     let failure: AppendError | undefined;
-    let ended: unknown;
+    let streamError: unknown;
     // Appends settle in order, so the last one settles after all others.
     let lastAppend: Promise<void> | undefined;
     try {
@@ -63,7 +63,7 @@ export class Uploads {
             },
             (error: AppendError) => {
               failure ??= error;
-              void frames.return?.(); // do not wait for the client's next event to tell it
+              void frames.return?.(); // ends the stream now: the client's next event may be a long time coming
             },
           );
         }
@@ -72,7 +72,7 @@ export class Uploads {
         if (room) await room;
       }
     } catch (error) {
-      ended = error;
+      streamError = error;
     } finally {
       void frames.return?.();
       await lastAppend;
@@ -82,13 +82,10 @@ export class Uploads {
     if (failure) throw insertFailed(failure, count);
     if (checker.problem) {
       const { index, problem } = checker.problem;
-      throw new FeedError('EVENT_INVALID', `event ${index}: ${problem}`, {
-        index: String(index),
-        ...count,
-      });
+      throw invalidEvent(index, problem, count);
     }
     if (checker.isFull) throw tooLong(maxEvents, count);
-    if (ended) throw withReceived(ended, checker.count, count);
+    if (streamError) throw withReceived(streamError, checker.count, count);
     return {
       received,
       duplicates,
@@ -104,26 +101,20 @@ function insertFailed(error: AppendError, received: { received: string }): FeedE
     : new FeedError('INSERT_FAILED', `insert: ${error.message}`, received, { cause: error });
 }
 
+function invalidEvent(index: number, problem: string, received: { received: string }): FeedError {
+  const metadata = { index: String(index), ...received };
+  return new FeedError('EVENT_INVALID', `event ${index}: ${problem}`, metadata);
+}
+
 function tooLong(maxEvents: number, received: { received: string }): FeedError {
   const message = `an upload has at most ${maxEvents} events: go on with a new one`;
   return new FeedError('UPLOAD_TOO_LONG', message, received);
 }
 
-/** The error that ended the stream, with what the client needs to go on. */
+/** Returns the error that ended the stream, with what the client needs to continue. */
 function withReceived(error: unknown, index: number, received: { received: string }): unknown {
-  if (error instanceof BadMessageError) {
-    return new FeedError('EVENT_INVALID', `event ${index}: ${error.message}`, {
-      index: String(index),
-      ...received,
-    });
-  }
-  if (error instanceof FeedError) {
-    return new FeedError(
-      error.reason,
-      error.message,
-      { ...error.metadata, ...received },
-      { cause: error },
-    );
-  }
-  return error;
+  if (error instanceof BadMessageError) return invalidEvent(index, error.message, received);
+  if (!(error instanceof FeedError)) return error;
+  const metadata = { ...error.metadata, ...received };
+  return new FeedError(error.reason, error.message, metadata, { cause: error });
 }

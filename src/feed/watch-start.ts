@@ -6,6 +6,7 @@ import { topicProblem } from '../wire/topic.js';
 import type { Time, WatchRequest } from '../wire/watch-request.js';
 import { FeedError } from './errors.js';
 
+/** Cursors to resume after: just before the topic's oldest event that is held, and at the end of the log. */
 interface Bounds {
   readonly [key: string]: string;
   readonly earliest: string;
@@ -13,12 +14,11 @@ interface Bounds {
 }
 
 export interface WatchStart {
-  /** Read strictly after this. */
+  /** The watch reads events strictly after this. */
   readonly after: Position;
-  /** Cursors to resume after: where a live watch starts, and just before the oldest event held. */
   readonly head: string;
   readonly earliest: string;
-  /** Milliseconds, or 0 for no heartbeats. */
+  /** The interval of heartbeats in milliseconds; 0 for none. */
   readonly heartbeat: number;
 }
 
@@ -101,7 +101,6 @@ function afterCursorOf(
   }
 }
 
-/** Cursors to resume after: just before the oldest event held of a topic, and the newest of the log. */
 export async function boundsOf(repository: EventRepository, topic: string): Promise<Bounds> {
   return boundsAt(repository, await repository.floor(topic), repository.head);
 }
@@ -113,7 +112,7 @@ function boundsAt(repository: EventRepository, floor: Position, head: Position):
   };
 }
 
-/** The answer to a watch whose next events retention has removed. */
+/** Returns the error of a watch whose next events retention has removed. */
 export function expired(bounds: Bounds): FeedError {
   return new FeedError(
     'CURSOR_EXPIRED',

@@ -10,7 +10,7 @@ import type { WatchRequest } from '../wire/watch-request.js';
 import type { CallRecord } from './live-calls.js';
 import { boundsOf, expired, type WatchStart, watchStart } from './watch-start.js';
 
-/** Bytes of events that a watch sends at a time: all the memory it takes, however slow its reader. */
+/** A watch sends this many bytes of events at a time, and holds no more in memory, however slow its reader is. */
 const BATCH_BYTES = 32 * 1024;
 
 export interface OpenWatch {
@@ -41,7 +41,7 @@ export class Watches implements OnApplicationShutdown {
    * @throws FeedError if the request can't be served
    */
   async watch(request: WatchRequest, call: CallRecord): Promise<OpenWatch> {
-    // Also of a request that is refused, whose topic may be of any length.
+    // A request that will be refused gets a note, too, and its topic may be of any length.
     call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
     const start = await watchStart(this.repository, request);
     return { start, batches: new Watch(this, request.topic, start, call) };
@@ -52,7 +52,10 @@ export class Watches implements OnApplicationShutdown {
   }
 }
 
-/** One watch: a position, and nothing else that grows. */
+/**
+ * One watch. The reader calls take() for each batch. If there is none, the watch waits until onMore() tells the reader to
+ * call take() again: because of a ring, the poll, or a heartbeat that is due.
+ */
 class Watch implements FrameSource, BellListener {
   readonly isOver = false;
   private position: Position;
@@ -88,7 +91,7 @@ class Watch implements FrameSource, BellListener {
     if (this.heartbeat > 0 && this.isSending) this.sentAt = performance.now();
     this.isSending = false;
     const { repository } = this.watches;
-    // Before the read: it is past no event of this topic that the read will not have found.
+    // Taken before the read, so that all events up to it are among those that the read finds.
     const { head } = repository;
     if (this.position >= head) return this.found(undefined, head);
     try {
@@ -135,7 +138,7 @@ class Watch implements FrameSource, BellListener {
     return undefined;
   }
 
-  /** Retention may have overtaken a reader that is slower than it. */
+  /** If the reader is slow, retention may have removed its next events. */
   private async failed(error: unknown): Promise<never> {
     if (error instanceof EventsRemovedError)
       throw expired(await boundsOf(this.watches.repository, this.topic));

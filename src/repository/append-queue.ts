@@ -9,7 +9,7 @@ import { AppendError, type Appended, type EventWriter } from './event-repository
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import type { StoredRun } from './stored-run.js';
 
-/** Where a new queue goes on. */
+/** Where the queue continues: after the head, and not before the time of the last commit. */
 export interface QueueStart {
   readonly epochs: Epochs;
   readonly head: Position;
@@ -23,12 +23,13 @@ export interface QueueStart {
  * that of waking every watch (docs/performance.md, "Group commit"). An append to an idle log does not wait for it.
  */
 const COMMIT_INTERVAL = 4;
-/** Writers are asked to wait while so many bytes of one writer, or of all, wait for a commit. */
+/** room() holds a writer back while this many bytes of its own, or of all writers together, are not committed yet. */
 const WRITER_BYTES = 1024 * 1024;
 const QUEUE_BYTES = 16 * 1024 * 1024;
-/** A commit takes what is waiting, up to about so many bytes. */
+/** A commit takes appends until they have this many bytes. */
 const COMMIT_BYTES = 8 * 1024 * 1024;
 
+/** An append that is not committed yet. `last` and `duplicates` are its answer, once the commit is built. */
 interface Pending {
   readonly writer: QueueWriter;
   readonly events: CheckedEvents;
@@ -44,29 +45,35 @@ interface CommitRequest {
 }
 
 /**
- * The one queue that every append of an embedded log goes through: what arrives during a commit is the
- * next commit. It gives out positions, stamps cursors, and publishes in append order.
+ * The queue of all appends of a log. It gives out positions, stamps cursors, and makes commits, one at a time:
+ *
+ * - idle: nothing waits. An append or a request schedules a commit.
+ * - scheduled: a timer or immediate will call commitWaiting(), which takes what waits and begins the commit.
+ * - committing: appends wait for the next commit. When this one is durable or has failed, the queue schedules the next
+ *   one if something waits, or else becomes idle.
+ * - closed: appends and requests are refused. close() gets here once no append waits or is being committed.
  */
 export class AppendQueue {
-  /** The last position given out; beyond the durable head while a commit is under way. */
+  /** The last position given out. It is beyond the durable head during a commit. */
   private position: Position;
   private storedAt: number;
   private waiting: Pending[] = [];
   private queuedBytes = 0;
   private committing = false;
   private scheduled = false;
-  /** Who waits for the next commit though it may have nothing to store. */
+  /** The calls of requestCommit() that wait for the next commit. */
   private commitRequests: CommitRequest[] = [];
   private lastCommit = 0;
   private closed: AppendError | undefined;
-  private idle: (() => void) | undefined;
+  /** Set by close(): called once no append waits or is being committed. */
+  private onDrained: (() => void) | undefined;
   private roomWaiters: (() => void)[] = [];
 
   constructor(
     private readonly start: QueueStart,
-    /** Makes runs durable, all or none. */
+    /** Makes all runs of a commit durable, or none. */
     private readonly commit: (commit: Commit) => Promise<void>,
-    /** Called in order, once runs are durable. */
+    /** Called with the runs of each commit, in order, once they are durable. */
     private readonly publish: (runs: readonly StoredRun[]) => void,
     private readonly deduplication = new Deduplication(new RecentIds(NO_DEDUP), () => undefined),
   ) {
@@ -78,17 +85,17 @@ export class AppendQueue {
     return new QueueWriter(this);
   }
 
-  /** Commits what is waiting, then refuses. */
+  /** Commits what waits, then closes the queue. */
   async close(): Promise<void> {
     const close = (): void => void (this.closed = new AppendError('refused', 'the log is closed'));
     if (!this.committing && this.waiting.length === 0) return close();
     await new Promise<void>((resolve) => {
-      // At once: an append that came in before this function goes on would never be committed.
-      this.idle = () => resolve(close());
+      // It closes before it resolves: an append between the two would never be committed.
+      this.onDrained = () => resolve(close());
     });
   }
 
-  /** Makes a commit even if nothing is waiting: it may have something to remove. Resolves when it is durable. */
+  /** Makes a commit even if no append waits, because it may remove something. Resolves when it is durable. */
   requestCommit(): Promise<void> {
     if (this.closed) return Promise.reject(this.closed);
     return new Promise((resolve, reject) => {
@@ -130,7 +137,7 @@ export class AppendQueue {
     if (this.waiting.length === 0 && this.commitRequests.length === 0) return;
     this.scheduled = true;
     const since = performance.now() - this.lastCommit;
-    // An immediate still gathers what other streams append in this turn of the event loop.
+    // The immediate runs after the other streams have appended what they got in this turn of the event loop.
     if (since >= COMMIT_INTERVAL) setImmediate(this.commitWaiting);
     else setTimeout(this.commitWaiting, COMMIT_INTERVAL - since);
   }
@@ -143,10 +150,7 @@ export class AppendQueue {
       for (const { reject } of requests) reject(this.closed);
       return;
     }
-    if (group.length === 0 && requests.length === 0) {
-      this.settle();
-      return;
-    }
+    if (group.length === 0 && requests.length === 0) return this.tellIfDrained();
     this.committing = true;
     this.commitRequests = [];
     this.lastCommit = performance.now();
@@ -161,7 +165,7 @@ export class AppendQueue {
     try {
       const commit = this.buildCommit(group);
       runs = commit.runs;
-      // All of it may be in the log already.
+      // If every event is a duplicate, there is nothing to commit.
       if (runs.length > 0 || requests.length > 0) await this.commit(commit);
     } catch (cause) {
       this.deduplication.end(false);
@@ -188,14 +192,14 @@ export class AppendQueue {
     this.roomWaiters = [];
     for (const resolve of waiters) resolve();
     this.schedule();
-    this.settle();
+    this.tellIfDrained();
   }
 
-  private settle(): void {
-    if (!this.committing && this.waiting.length === 0) this.idle?.();
+  private tellIfDrained(): void {
+    if (!this.committing && this.waiting.length === 0) this.onDrained?.();
   }
 
-  /** The appends of the next commit: never one behind a failed one of its writer. */
+  /** Takes the appends of the next commit. It rejects an append of a writer that has failed before. */
   private takeGroup(): Pending[] {
     const group: Pending[] = [];
     let bytes = 0;
@@ -225,7 +229,7 @@ export class AppendQueue {
     this.queuedBytes -= pending.events.bytes;
   }
 
-  /** Gives out positions topic by topic, so that each run's are consecutive. */
+  /** Builds the runs of a commit topic by topic, so that the positions of each run are consecutive. */
   private buildCommit(group: readonly Pending[]): Commit {
     const storedAt = Math.max(this.storedAt, this.start.now());
     this.storedAt = storedAt;

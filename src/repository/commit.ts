@@ -5,8 +5,8 @@ export interface Commit {
   /** Runs at consecutive positions. */
   readonly runs: readonly StoredRun[];
   /**
-   * The hash of each event's (topic, id), in two halves, in the order of positions; 0 and 0 where the server made the
-   * id. Empty if ids are not remembered.
+   * The IdHash of each event, in the order of positions, as two numbers: the high half and the low half. Both are 0 where
+   * the server made the id. Empty if ids are not remembered.
    */
   readonly ids: readonly Uint32Array[];
 }

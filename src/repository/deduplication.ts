@@ -6,57 +6,61 @@ import { FrameWalk, frameStarting } from './frame-walk.js';
 import { idOf } from './framed-ids.js';
 import type { RecentIds } from './recent-ids.js';
 
-/** Events of one topic in one commit, less those that are in the log already. */
+/** The answer of keep(). */
 export interface Kept {
+  /** The events that are not in the log yet. */
   readonly events: TopicEvents;
-  /** How many were left out. */
+  /** How many events were left out. */
   readonly duplicates: number;
-  /** The position of the last event, or of its earlier twin. */
+  /** The position of the last event; if it is a duplicate, that of the stored event. */
   readonly last: Position;
 }
 
 /**
- * Leaves out events whose (topic, id) the log stored within its window. The queue calls it while it builds a commit, and
- * builds the next one only when that is durable or has failed: so an id counts as stored once its commit is durable, and
- * of twins within one commit both are durable or neither.
+ * Leaves out duplicates: events whose (topic, id) the log stored within its window. The queue calls begin(), then keep()
+ * for each part of a commit, then end() once the commit is durable or has failed, and only then begins the next one. An
+ * event may also be the duplicate of an earlier one in the same commit: both become durable, or neither.
  */
 export class Deduplication {
   private now = 0;
-  /** The events of this commit that came in earlier appends, among which twins are looked for. */
-  private taken: { topic: string; first: Position; events: TopicEvents }[] = [];
-  // Of the call of keep() that is running: its events, the position of the first one kept, the indexes of those that
-  // are duplicates, and the index of the one that isSame() compares.
+  /** What keep() returned in this commit: events that the log does not find yet. */
+  private kept: { topic: string; first: Position; events: TopicEvents }[] = [];
+
+  // State of the keep() that is running, here because a closure for each call would cost more.
   private events!: TopicEvents;
-  private first = 0;
-  private known: Set<number> | undefined;
   private frames!: FrameWalk;
-  private at = 0;
+  /** The position of the first event kept. */
+  private first = 0;
+  /** The indexes of the duplicates found so far; undefined as long as there are none. */
+  private duplicates: Set<number> | undefined;
+  /** The index of the event that isSame() compares. */
+  private index = 0;
 
   constructor(
     private readonly recent: RecentIds,
-    /** The id of a topic's event at a position, or undefined where there is none. */
+    /** Returns the id of a topic's stored event at a position, or undefined if there is none. */
     private readonly storedIdAt: (topic: string, position: Position) => Buffer | undefined,
   ) {}
 
-  /** Begins a commit, at a time of the log's. */
+  /** Begins a commit. @param now the log's time */
   begin(now: number): void {
     this.now = now;
     this.recent.mark();
   }
 
-  /** @param isStored if not, its ids are not in the log, and must not push out of the window those that are */
+  /** Ends the commit. If it was not stored, its ids are forgotten, and those that they overwrote come back. */
   end(isStored: boolean): void {
-    this.taken = [];
+    this.kept = [];
     if (!isStored) this.recent.rollBack();
   }
 
-  /** @param first the position that the first kept event will have */
+  /** Returns those of the events that are no duplicates. @param first the position that the first of them will have */
   keep(events: TopicEvents, first: Position): Kept {
     const { ids, count, topic } = events;
     this.events = events;
     this.frames = new FrameWalk(events.bytes);
     this.first = first;
-    this.known = undefined;
+    this.duplicates = undefined;
     let next = first;
     let last = first;
     this.recent.prefetch(ids);
@@ -64,40 +68,39 @@ export class Deduplication {
       const high = ids[2 * i];
       const low = ids[2 * i + 1];
       const hasId = high !== 0 || low !== 0;
-      this.at = i;
+      this.index = i;
       const known = hasId ? this.recent.find(high, low, this.now, this.isSame) : undefined;
       if (known !== undefined) {
-        (this.known ??= new Set()).add(i);
+        (this.duplicates ??= new Set()).add(i);
         last = known;
         continue;
       }
-      if (hasId) {
-        this.recent.add(high, low, next, this.now);
-      }
+      if (hasId) this.recent.add(high, low, next, this.now);
       last = next++;
     }
-    const kept = this.known ? without(events, this.known) : events;
-    this.taken.push({ topic, first, events: kept });
+    const kept = this.duplicates ? without(events, this.duplicates) : events;
+    this.kept.push({ topic, first, events: kept });
     return { events: kept, duplicates: count - kept.count, last };
   }
 
+  /** Returns true if the event at a position has the id of the event at `index`. */
   private readonly isSame = (position: Position): boolean => {
-    const taken = this.takenAt(position);
-    const id = taken ? idOf(taken) : this.storedIdAt(this.events.topic, position);
-    return id?.equals(idOf(this.frames.at(this.at))) ?? false;
+    const uncommitted = this.uncommittedAt(position);
+    const id = uncommitted ? idOf(uncommitted) : this.storedIdAt(this.events.topic, position);
+    return id?.equals(idOf(this.frames.at(this.index))) ?? false;
   };
 
-  /** An event of this commit. */
-  private takenAt(position: Position): Buffer | undefined {
-    if (position < (this.taken[0]?.first ?? this.first)) return undefined;
+  /** Returns the frame of an event of this commit, or undefined if the position belongs to an earlier commit. */
+  private uncommittedAt(position: Position): Buffer | undefined {
+    if (position < (this.kept[0]?.first ?? this.first)) return undefined;
     if (position >= this.first) {
       let index = 0;
       for (let left = position - this.first; ; index++) {
-        if (this.known?.has(index)) continue;
+        if (this.duplicates?.has(index)) continue;
         if (left-- === 0) return frameAt(this.events.bytes, index);
       }
     }
-    const part = this.taken.find(
+    const part = this.kept.find(
       ({ first, events }) => position >= first && position < first + events.count,
     );
     return part?.topic === this.events.topic
@@ -107,8 +110,8 @@ export class Deduplication {
 }
 
 /**
- * Finds the ids of stored events. A producer that sends a stream again has them looked up one after another, so the last
- * run read is kept.
+ * Finds the ids of stored events. It keeps the run that it read last: when a producer sends a stream again, positions
+ * are asked for one after another.
  */
 export class StoredIds {
   private run: { topic: string; first: Position; last: Position; frames: FrameWalk } | undefined;
@@ -124,7 +127,7 @@ export class StoredIds {
     let { run } = this;
     if (run?.topic !== topic || position < run.first || position > run.last) {
       const batch = this.log.read(topic, position - 1, 1);
-      // One run, so its positions are consecutive.
+      // With a limit of one byte, read() returns events of one run, so their positions are consecutive.
       if (!batch || batch.last - batch.count + 1 !== position) return undefined;
       const frames = new FrameWalk(batch.bytes);
       this.run = run = { topic, first: position, last: batch.last, frames };
@@ -133,7 +136,7 @@ export class StoredIds {
   }
 }
 
-/** The events but for those left out. */
+/** Returns the events without those at the indexes in `leftOut`. */
 function without(
   { topic, bytes, ids, count }: TopicEvents,
   leftOut: ReadonlySet<number>,

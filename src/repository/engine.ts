@@ -8,21 +8,20 @@ import type { CommitIds, DedupHorizon } from './recent-ids.js';
 import type { HeldRun } from './stored-run.js';
 
 /**
- * Where one EventLog, its only writer, keeps its runs. The log decides what is stored and removed; an engine does it,
- * and answers what is held.
+ * Stores the runs of one EventLog, which is its only writer. The log decides what is stored and removed. The engine does
+ * it, and says what it holds.
  *
- * Turns of the event loop: every method but commit() and close() answers in the caller's turn, changes nothing, and
- * throws only if the store is damaged. commit() is called when the one before has settled, and close() once, after the
- * last commit has.
+ * All methods but commit() and close() answer synchronously, change nothing, and throw only if the store is damaged. The
+ * log calls commit() only when the commit before has settled, and close() once, after the last commit has.
  *
- * Until a commit has settled, other methods may or may not show what it stores and removes: the log reads no further
- * than its head, and asks for what is removed only in its next commit.
+ * During a commit, the other methods may or may not show what it stores and removes. That does no harm: the log reads
+ * no further than its head, and looks at what it has removed only in its next commit.
  */
 export interface Engine {
   readonly durability: Durability;
-  /** For people: where the events are kept. */
+  /** Tells operators where the events are kept. */
   readonly location: string;
-  /** How the log stood when the engine was opened. */
+  /** The log's state when the engine was opened. */
   readonly start: EngineStart;
   /** The size of all framed events held, in bytes, as of the last commit that succeeded. */
   readonly heldBytes: number;
@@ -30,21 +29,21 @@ export interface Engine {
   readonly commits: CommitIndex;
 
   /**
-   * Makes what a commit stores durable, and removes what it removes: all of it or none. Keeps the bytes it is given,
-   * which nobody changes.
+   * Makes all of a commit durable, what it stores and what it removes, or nothing of it. The engine may keep the buffers
+   * it gets, because nobody changes them.
    *
-   * Rejects if the commit was not made: with an AppendError that says what to do, or with the store's own error. The next
-   * commit's positions go on after those of this one.
+   * Rejects if the commit was not made: with an AppendError that says what to do, or with the store's own error. The
+   * next commit then has later positions.
    */
   commit(commit: EngineCommit): Promise<void>;
 
-  /** Returns why a commit of so many bytes of events (0: one that only removes) would be refused now, if it would be. */
+  /** Returns why a commit of `bytes` of events (0: it only removes) would be refused now; undefined: it would not. */
   refusal(bytes: number): AppendError | undefined;
 
   /** Returns the position of the newest removed event of a topic; 0 if there is none. */
   floor(topic: string): Position;
 
-  /** Returns the id of a removed event, if it is not beyond the horizon of the last commit. */
+  /** Returns the id of a removed event; undefined if there was none, or if the last commit let the engine forget it. */
   removedId(topic: string, position: Position): Buffer | undefined;
 
   /** Yields the id hashes of what was stored before the engine was opened, the newest first. */
@@ -55,24 +54,24 @@ export interface Engine {
 }
 
 export interface EngineStart extends LastStored {
-  /** The last of them began with this opening. */
+  /** The last one began when the engine was opened. */
   readonly epochs: Epochs;
   readonly head: Position;
 }
 
 export interface EngineCommit extends Commit {
   readonly removal: Removal;
-  /** The ids of removed events are kept up to here. */
+  /** The engine may forget the ids of events before this. */
   readonly horizon: DedupHorizon;
-  /** LogClock.lag(), for the start of the next process. */
+  /** LogClock.lag(), which the next process needs. */
   readonly lag: number;
 }
 
 /** What a commit removes. */
 export interface Removal {
-  /** By topic: its oldest runs, without a gap. */
+  /** For each topic its oldest runs, without a gap. */
   readonly runs: ReadonlyMap<string, readonly HeldRun[]>;
-  /** The `first` of records of the commit index. */
+  /** Records of the commit index: the `first` of each. */
   readonly commits: readonly Position[];
 }
 
@@ -80,7 +79,8 @@ export interface Removal {
 export interface RunIndex {
   /**
    * Returns a topic's events after a position and up to another: the first run and further ones up to `maxBytes`, or
-   * undefined if there are none. Nothing changes these bytes later. The caller has looked at floor().
+   * undefined if there are none. Nobody changes these bytes later. The caller has made sure that `after` is not before
+   * the topic's floor().
    */
   read(topic: string, after: Position, upTo: Position, maxBytes: number): EventBatch | undefined;
 
@@ -97,15 +97,15 @@ export interface RunIndex {
   topics(after: string | undefined): Iterable<string>;
 }
 
-/** The order of commits over all topics: what a topic's runs don't tell. Each commit adds what it stores. */
+/** Lists commits over all topics, the oldest first. RunIndex has an order only within a topic. */
 export interface CommitIndex {
   /** Yields records in the order of their positions; only those after one, if the `first` of one is given. */
   after(first: Position | undefined): Iterable<CommitRecord>;
 }
 
-/** What a commit stored, or a part of that. */
+/** Says what a commit stored. A large commit may have several records, each for a part of its runs. */
 export interface CommitRecord {
-  /** The position of its first event. */
+  /** The position of the first event. */
   readonly first: Position;
   readonly storedAt: number;
   readonly runs: readonly (readonly [topic: string, first: Position])[];

@@ -2,22 +2,22 @@ import { randomInt } from 'node:crypto';
 import { type Cursor, type Epoch, epochOf, type Position } from '../wire/cursor.js';
 import type { CursorPlace } from './event-repository.js';
 
-/** An epoch and the position after which it began: what it wrote is beyond that. */
+/** An epoch, and the position after which it began: all events of the epoch have later positions. */
 export interface EpochStart {
   readonly epoch: Epoch;
   readonly after: Position;
 }
 
 /**
- * The epochs of one log, oldest first. Positions go on through them; an epoch says which history wrote a
- * position, so that a cursor from another history is not taken for one of this log.
+ * The epochs of one log, the oldest first. They tell a cursor of this log from one of another history, such as that of a
+ * lost log of which this one is a copy: docs/architecture.md, "Position, epoch and cursor, by an example".
  */
 export class Epochs {
   constructor(readonly starts: readonly EpochStart[]) {}
 
-  /** With a new epoch for what is written after a position. */
+  /** Returns these epochs and a new one, which begins after a position. */
   begun(after: Position): Epochs {
-    // One that wrote nothing is in no cursor, but for the first: 0 is a position before all events.
+    // An epoch that wrote nothing is in no cursor and can go; but the first one may be in the cursor of position 0.
     const starts = this.starts.filter((start, i) => i === 0 || start.after < after);
     return new Epochs([...starts, { epoch: randomEpoch(), after }]);
   }
@@ -26,12 +26,14 @@ export class Epochs {
     return this.starts[this.starts.length - 1].epoch;
   }
 
+  /** Returns the cursor of a position, with the epoch that gave it out. */
   cursorAt(position: Position): Cursor {
     let i = this.starts.length - 1;
     while (i > 0 && this.starts[i].after >= position) i--;
     return { epoch: this.starts[i].epoch, position };
   }
 
+  /** Says where a cursor stands in a log that ends at `head`. */
   locate({ epoch, position }: Cursor, head: Position): CursorPlace {
     const i = this.starts.findIndex((start) => start.epoch === epoch);
     if (i < 0) return 'other-epoch';

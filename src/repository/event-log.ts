@@ -15,11 +15,11 @@ import {
 import { type LogClock, logClock } from './log-clock.js';
 import { type DedupWindow, NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
-import { bytesOf, firstWhere } from './stored-run.js';
+import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
 
 export interface LogOptions {
-  /** Which ids are remembered, to leave out events that come twice. */
+  /** How many ids deduplication remembers, and for how long. */
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
   readonly clock?: LogClock;
@@ -29,9 +29,9 @@ export interface LogOptions {
 const TAIL_BYTES = 32 * 2 ** 20;
 
 /**
- * A log that has one writer, this process: its promises, made of what an engine stores. Appends go through a queue into
- * commits (append-queue.ts), each of which also removes what retention chose (retention.ts). Reads come from the tail,
- * or from the engine where they are older.
+ * Keeps the promises of EventRepository for a log whose only writer is this process, on any engine. Appends go through a
+ * queue into commits (append-queue.ts), which also remove what retention chose (retention.ts). Reads of new events are
+ * answered from the tail, and all others from the engine.
  */
 export class EventLog extends EventRepository {
   override readonly durability: Durability;
@@ -105,27 +105,18 @@ export class EventLog extends EventRepository {
 
   override positionBefore(topic: string, since: number): Promise<Position | undefined> {
     const storedSince = this.clock.since(since);
-    const run = firstWhere(
-      this.engine.runs,
-      topic,
-      this.head,
-      ({ storedAt }) => storedAt >= storedSince,
-    );
+    const isSince = ({ storedAt }: HeldRun): boolean => storedAt >= storedSince;
+    const run = firstWhere(this.engine.runs, topic, this.head, isSince);
     return Promise.resolve(run && run.first - 1);
   }
 
   override positionBeforeLast(topic: string, count: number): Promise<Position> {
     const newest = this.engine.runs.newest(topic, this.head);
     if (!newest) return this.floor(topic);
-    // The ordinal of the first event wanted; before the oldest held, the oldest is found.
+    // The ordinal of the first event wanted. If it is not held any more, firstWhere() finds the oldest run.
     const wanted = newest.ordinal + newest.count - count;
-    const run =
-      firstWhere(
-        this.engine.runs,
-        topic,
-        this.head,
-        (held) => held.ordinal + held.count > wanted,
-      ) ?? newest;
+    const isWanted = ({ ordinal, count }: HeldRun): boolean => ordinal + count > wanted;
+    const run = firstWhere(this.engine.runs, topic, this.head, isWanted) ?? newest;
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 
@@ -144,14 +135,14 @@ export class EventLog extends EventRepository {
     await this.engine.close();
   }
 
-  /** Stores a commit, all of it or nothing, and removes what is over the limits. */
+  /** Stores all of a commit or nothing of it, and removes what is over the limits. */
   private async commit(commit: Commit): Promise<void> {
     const stuck = this.engine.refusal(0);
     if (stuck) throw stuck;
     while (this.retention.isBehind) await this.write(NOTHING_TO_STORE);
     const bytes = bytesOf(commit.runs);
     if (this.refusal(bytes)) {
-      // What is over a limit goes all the same, and may make room enough.
+      // Removing what is over a limit may make enough room.
       this.retention.chooseFromQuietTopics();
       if (this.retention.isDue(this.clock.now(), true)) await this.write(NOTHING_TO_STORE);
       const full = this.refusal(bytes);
@@ -183,7 +174,7 @@ export class EventLog extends EventRepository {
     this.listener(topics);
   }
 
-  /** Commits until nothing is over a limit: what comes in meanwhile shares these commits. */
+  /** Requests commits until nothing is over a limit. Appends that come in meanwhile share these commits. */
   private async removeDue(): Promise<void> {
     if (this.isRemoving) return;
     this.isRemoving = true;
@@ -196,7 +187,7 @@ export class EventLog extends EventRepository {
         await this.queue.requestCommit();
       }
     } catch {
-      // Uploads are told why commits fail; the next sweep tries again.
+      // The next sweep tries again. Uploads get the reason why commits fail.
     } finally {
       this.isRemoving = false;
     }

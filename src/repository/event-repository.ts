@@ -2,7 +2,7 @@ import type { CheckedEvents } from '../wire/check-events.js';
 import type { Cursor, Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 
-/** What it means that an append is done. */
+/** Where the events of an append are safe once it has resolved. */
 export type Durability = 'memory' | 'fsync' | 'replicated';
 
 /**
@@ -23,25 +23,25 @@ export type Durability = 'memory' | 'fsync' | 'replicated';
 export abstract class EventRepository {
   abstract readonly durability: Durability;
 
-  /** For people: where the events are kept. */
+  /** Tells operators where the events are kept. */
   abstract readonly location: string;
 
   /** The newest durable position; 0 in a log that never held an event. */
   abstract readonly head: Position;
 
-  /** The cursor of a position that this log has given out, or of 0. */
+  /** Returns the cursor of a position that this log has given out, or of 0. */
   abstract cursorAt(position: Position): Cursor;
 
-  /** What this log knows of a cursor that some client brings. */
+  /** Says where a client's cursor stands in this log. */
   abstract locate(cursor: Cursor): CursorPlace;
 
-  /** For one upload. It holds nothing that must be released. */
+  /** Returns a writer for one upload. It holds nothing that must be released. */
   abstract openWriter(): EventWriter;
 
   /**
-   * Events of a topic strictly after a position and up to the head, about `maxBytes` of them (at least
-   * one event, whole stored batches otherwise); undefined if there is none. Not a promise where the
-   * answer is at hand, because every watch asks this for every batch.
+   * Returns events of a topic strictly after a position and up to the head: the rest of one run, and further runs as
+   * long as all have up to `maxBytes`; undefined if there are no events. It makes no promise if it has the answer in
+   * memory, because every watch calls it for every batch.
    *
    * @throws EventsRemovedError if events of the topic after the position were removed
    */
@@ -51,25 +51,25 @@ export abstract class EventRepository {
     maxBytes: number,
   ): EventBatch | undefined | Promise<EventBatch | undefined>;
 
-  /** The position of the newest removed event of a topic: what is after it is complete. 0: none. */
+  /** Returns the position of the topic's newest removed event, or 0. All events after it are held. */
   abstract floor(topic: string): Promise<Position>;
 
   /**
-   * The position to read after to get the topic's events stored at or after a time (milliseconds of the server's
-   * clock, not in the future). Where that clock was set since, older events may come too; none is missed.
-   * Undefined if there is none yet.
+   * Returns the position to read after to get the topic's events stored at or after a time (milliseconds of the
+   * server's clock, not in the future); undefined if there are none yet. If that clock was set since, older events may
+   * come, too; none is missed.
    */
   abstract positionBefore(topic: string, since: number): Promise<Position | undefined>;
 
-  /** The position to read after to get the newest `count` (at least 1) events of a topic. */
+  /** Returns the position to read after to get the newest `count` (at least 1) events of a topic. */
   abstract positionBeforeLast(topic: string, count: number): Promise<Position>;
 
   /** Calls `listener` with the topics of each commit once their events can be read. */
   abstract onDurable(listener: (topics: Iterable<string>) => void): void;
 
   /**
-   * Flushes and closes the store. Appends that are not durable by then fail. Called again, it settles as the first
-   * time.
+   * Flushes and closes the store. Appends that are not durable by then fail. Another call settles as the first one
+   * does.
    */
   abstract close(): Promise<void>;
 }
@@ -79,12 +79,13 @@ export type CursorPlace = 'in-log' | 'ahead' | 'other-epoch';
 
 export interface EventWriter {
   /**
-   * Appends events in order, behind what this writer appended before, but for those whose (topic, id) the log
-   * has stored within its deduplication window. Resolves when all of them are durable and can be read; rejects with an AppendError.
+   * Appends events in order, after those that this writer appended before. It leaves out events whose (topic, id) the
+   * log has stored within its deduplication window. Resolves when all events are durable and can be read; rejects with
+   * an AppendError.
    */
   append(events: CheckedEvents): Promise<Appended>;
 
-  /** What to await before the next append while the store is behind; undefined while it keeps up. */
+  /** Returns undefined if the writer may append more now; else a promise of when it may. */
   room(): Promise<void> | undefined;
 }
 
@@ -102,7 +103,7 @@ export class EventsRemovedError extends Error {
   }
 }
 
-/** Events that were not stored, nor any that the same writer appended after them. */
+/** An append failed. Neither its events are stored, nor any that the same writer appended after them. */
 export class AppendError extends Error {
   constructor(
     readonly reason: 'refused' | 'storage-full',

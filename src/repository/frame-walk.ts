@@ -1,6 +1,6 @@
 import { FRAME_HEADER_BYTES, frameLength } from '../wire/frames.js';
 
-/** Finds the frames of a buffer by their index: in one step each if they are asked for in order. */
+/** Finds the frames of a buffer by their index. If they are asked for in order, it takes one step for each. */
 export class FrameWalk {
   private index = 0;
   private start = 0;

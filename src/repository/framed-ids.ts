@@ -5,10 +5,10 @@ import { FrameWalk } from './frame-walk.js';
 /** The number of an event's field `id`. */
 const ID = 1;
 const fields = new FieldReader();
-/** Where framedIds() makes its answer. */
+/** The memory of what framedIds() returns. */
 let scratch = Buffer.allocUnsafe(64 * 1024);
 
-/** Returns the id of a framed event: a view of its bytes. */
+/** Returns the id of a framed event, as a view of its bytes; empty if it has none. */
 export function idOf(frame: Buffer): Buffer {
   return seekId(frame, FRAME_HEADER_BYTES, frame.length)
     ? frame.subarray(fields.start, fields.end)
@@ -16,8 +16,8 @@ export function idOf(frame: Buffer): Buffer {
 }
 
 /**
- * Returns the ids of framed events, framed themselves: what is kept of events that are removed. The answer is good
- * until the next call.
+ * Returns the ids of framed events, each in a frame of its own: all that is kept of removed events. The ids "x" and "yz"
+ * become 00 00000001 "x" 00 00000002 "yz". The next call overwrites what this one returned.
  */
 export function framedIds(events: Buffer): Buffer {
   if (scratch.length < events.length) scratch = Buffer.allocUnsafe(events.length); // an id is shorter than its event
@@ -34,12 +34,12 @@ export function framedIds(events: Buffer): Buffer {
   return scratch.subarray(0, end);
 }
 
-/** Returns one of framedIds(). */
+/** Returns one id of those that framedIds() returned. */
 export function framedId(ids: Buffer, index: number): Buffer {
   return new FrameWalk(ids).at(index).subarray(FRAME_HEADER_BYTES);
 }
 
-/** Moves `fields` to the id of the event between two offsets. @returns false if it has none */
+/** Moves `fields` to the id of the event bytes[start, end). Returns false if it has none. */
 function seekId(bytes: Buffer, start: number, end: number): boolean {
   fields.read(bytes, start, end);
   while (fields.next()) if (fields.field === ID) return true;

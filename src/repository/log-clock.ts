@@ -1,26 +1,27 @@
-/** How fast the log's time may run to catch up with a clock that was set: 10% more or less than real time. */
+/** The log's time approaches the machine's clock by running up to this share faster or slower than real time. */
 const SLEW = 0.1;
-/** The machine's clock was set where it is so much (milliseconds) ahead of the log's time. */
+/** If the machine's clock is this much (milliseconds) ahead of the log's time, somebody has set it. */
 const LEAST_LAG = 1_000;
 
 /**
- * The log's own time, in milliseconds: near the machine's clock, but never going back and never jumping, so that
- * setting the clock neither ends a deduplication window nor makes events old.
+ * The log's own time, in milliseconds. It follows the machine's clock, but never jumps or goes back, so that setting
+ * that clock neither ends a deduplication window nor makes events old. If the clock is set ahead by an hour, the log's
+ * time follows in ten hours, during which it runs 10% faster.
  */
 export interface LogClock {
   readonly now: () => number;
 
   /**
-   * The earliest that the log's time can have been at a time of the machine's clock that is not in the future: who asks
-   * for events since then misses none.
+   * Returns the earliest time that the log can have had at a time of the machine's clock, which is not in the future.
+   * No event that was stored at or after `wall` has an earlier time.
    */
   readonly since: (wall: number) => number;
 
-  /** By how much (milliseconds) the machine's clock was ever ahead of the log's time, because it was set. */
+  /** The most (milliseconds) that the machine's clock was ever ahead of the log's time, because somebody had set it. */
   readonly lag: () => number;
 }
 
-/** When a log last stored something, by its own time and, if that is known, by the machine's clock. */
+/** When a log last stored something: `storedAt` by its own time, and `wall`, if known, by the machine's clock. */
 export interface LastStored {
   readonly storedAt: number;
   readonly wall?: number;
@@ -28,7 +29,7 @@ export interface LastStored {
   readonly lag?: number;
 }
 
-/** Goes on from where the log was: time passed since then as far as the machine's clock says that it did. */
+/** Makes a clock that continues the log's time. For the time while the log was closed, it trusts the machine's clock. */
 export function logClock({ storedAt, wall = storedAt, lag = 0 }: LastStored): LogClock {
   let time = storedAt === 0 ? Date.now() : storedAt + Math.max(0, Date.now() - wall);
   let readAt = performance.now();

@@ -1,6 +1,6 @@
 import type { Position } from '../wire/cursor.js';
 
-/** What is remembered: so many ids, for so long (milliseconds of the log's own time). */
+/** How many ids are remembered, and how long (milliseconds of the log's own time). */
 export interface DedupWindow {
   readonly ids: number;
   readonly milliseconds: number;
@@ -9,14 +9,14 @@ export interface DedupWindow {
 /** Nothing is remembered. */
 export const NO_DEDUP: DedupWindow = { ids: 0, milliseconds: 0 };
 
-/** Nobody asks any more for the id of an event before this position, or stored before this time. */
+/** The id of an event is remembered only if the event has this or a later position, and this or a later time. */
 export interface DedupHorizon {
   /** Infinity if nothing is remembered. */
   readonly position: Position;
   readonly storedAt: number;
 }
 
-/** Returns false if no event of a run is asked about any more. */
+/** Returns true if the id of some event of a run is still remembered. */
 export function isRemembered(
   { last, storedAt }: { readonly last: Position; readonly storedAt: number },
   horizon: DedupHorizon,
@@ -24,7 +24,7 @@ export function isRemembered(
   return last >= horizon.position && storedAt >= horizon.storedAt;
 }
 
-/** The id hashes of events at consecutive positions, in two halves each; 0 and 0 where the server made the id. */
+/** The id hashes of events at consecutive positions, the first at `first`. `ids` is as in Commit. */
 export interface CommitIds {
   readonly first: Position;
   readonly storedAt: number;
@@ -33,48 +33,52 @@ export interface CommitIds {
 
 const FIRST_CAPACITY = 16 * 1024;
 
-// An entry, in 32-bit words. All of it is in one place, because with a million ids each look into another array misses
-// the processor's caches (docs/performance.md, "Id hashes").
+// An entry has 6 words of 32 bits, all in one array: with a million ids, each look into another array would miss the
+// processor's caches (docs/performance.md, "Id hashes"). A link is a slot plus 1, or 0 if there is none.
 const HIGH = 0;
 const LOW = 1;
+/** The low 32 bits of the position, and of the time. */
 const POSITION = 2;
 const TIME = 3;
-/** What the position and the time have beyond 32 bits: the position's in the upper half. */
+/** The upper 16 bits of the position, then those of the time. */
 const UPPER = 4;
-/** The slot of the entry before it in its chain, plus 1; 0 at the end. */
+/** The link to the next older entry of the bucket. */
 const OLDER = 5;
 const WORDS = 6;
-/** Of what was overwritten: its entry, and the slot of its bucket's newest entry, plus 1. */
+/** An overwritten entry is kept with the link that its bucket had then. */
 const UNDO_WORDS = WORDS + 1;
 
-/** What prefetch() reads of the buckets; one array serves all, because it never waits. */
+/** The links that prefetch() reads first. One array serves every call, because prefetch() never waits. */
 let links = new Uint32Array(1024);
 
 const WORD = 2 ** 32;
 const HALF = 2 ** 16;
 
 /**
- * The ids of the newest events, as 64-bit hashes with the positions of the events: 28 bytes an id. A hash only points at
- * an event that may have the id; the caller of find() compares the ids themselves.
+ * The ids of the newest events, as 64-bit hashes with the positions of the events: 28 bytes for each id. A hash only
+ * points to an event that may have the id; the caller of find() compares the ids themselves.
  *
- * The entries are a ring in the order of positions, and each bucket has a chain from its newest entry to older ones. An
- * entry that the ring overwrites stays in its chain: the chain ends where the next entry is not older.
+ * The entries are a ring: entry n is in slot n % capacity. Entries whose hashes fall into the same bucket form a chain,
+ * from the newest to the oldest. When the ring overwrites a slot, the chain of the old entry still links to it. So
+ * find() stops at an entry that is not older than the one before, because it belongs to another chain.
  */
 export class RecentIds {
   private capacity: number;
-  /** Entries ever added; entry n is in slot n % capacity. */
+  /** The number of entries ever added. */
   private added = 0;
+  /** The slot of the next entry. */
   private next = 0;
-  /** How many of the entries ever added are known to be too old. */
+  /** The entries ever added up to this number are overwritten or too old. */
   private expired = 0;
   private entries: Uint32Array;
-  /** For each bucket the slot of its newest entry, plus 1; 0 if it has none. */
+  /** For each bucket, the link to its newest entry. */
   private newest: Uint32Array;
-  /** `added` and `expired` as they were at mark(); `overwritten` has the entries that were overwritten since. */
+  /** `added` and `expired` at the time of mark(). */
   private marked = { added: 0, expired: 0 };
+  /** The entries that were overwritten since mark(), and how many they are. */
   private overwritten = new Uint32Array(UNDO_WORDS * 1024);
   private overwrites = 0;
-  /** What prefetch() read: V8 would leave out loads of which nothing comes. */
+  /** prefetch() writes here, because V8 would leave out its reads if nobody used what they return. */
   protected prefetched = 0;
 
   constructor(private readonly window: DedupWindow) {
@@ -84,9 +88,9 @@ export class RecentIds {
   }
 
   /**
-   * Adds what was stored before a start. Nothing was added yet.
+   * Adds the ids that were stored before this start. Call it before any other method.
    *
-   * @param newestFirst is read no further than the window goes
+   * @param newestFirst is read only as far as the window goes back
    */
   recall(newestFirst: Iterable<CommitIds>, now: number): void {
     const recalled: CommitIds[] = [];
@@ -104,11 +108,12 @@ export class RecentIds {
     }
   }
 
+  /** Returns the horizon of the window that ends now. */
   horizon(now: number): DedupHorizon {
     return { position: this.oldest(now), storedAt: now - this.window.milliseconds };
   }
 
-  /** The position of the oldest entry within the window; Infinity where there is none. */
+  /** Returns the position of the oldest entry within the window, or Infinity if there is none. */
   oldest(now: number): Position {
     this.expired = Math.max(this.expired, this.added - this.capacity);
     while (
@@ -129,7 +134,7 @@ export class RecentIds {
     if (this.added >= this.capacity) this.keepOverwritten(at, older);
     entries[at + HIGH] = high;
     entries[at + LOW] = low;
-    entries[at + POSITION] = position; // modulo 2^32, as is the time
+    entries[at + POSITION] = position; // an element of the array keeps the low 32 bits
     entries[at + TIME] = storedAt;
     entries[at + UPPER] = Math.floor(position / WORD) * HALF + Math.floor(storedAt / WORD);
     entries[at + OLDER] = older === slot + 1 ? 0 : older;
@@ -138,7 +143,7 @@ export class RecentIds {
     this.next = slot + 1 === this.capacity ? 0 : slot + 1;
   }
 
-  /** Makes room for so many entries while there are none: growing to it takes as long as filling it. */
+  /** Makes room for `count` entries at once, before the first one: grow() would take as long as adding them. */
   private reserve(count: number): void {
     while (this.capacity < Math.min(count, this.window.ids))
       this.capacity = Math.min(2 * this.capacity, this.window.ids);
@@ -146,13 +151,13 @@ export class RecentIds {
     this.newest = buckets(this.capacity);
   }
 
-  /** Begins what rollBack() takes back. */
+  /** Marks the state that rollBack() restores. */
   mark(): void {
     this.marked = { added: this.added, expired: this.expired };
     this.overwrites = 0;
   }
 
-  /** Takes back what was added since mark(), and brings back what that pushed out. */
+  /** Removes what was added since mark(), and brings back the entries that it overwrote. */
   rollBack(): void {
     while (this.added > this.marked.added) {
       this.added--;
@@ -172,10 +177,10 @@ export class RecentIds {
   }
 
   /**
-   * Reads what find() of each of these hashes will read first: independent loads, which the processor waits for together
-   * and not one after another (docs/performance.md, "Id hashes"). It changes no answer.
+   * Reads what find() will read first for each of these hashes. These reads do not depend on each other, so the processor
+   * waits for all of them at once (docs/performance.md, "Id hashes"). It changes no answer.
    *
-   * @param hashes high and low half of each, one after another
+   * @param hashes the high and the low half of each
    */
   prefetch(hashes: Uint32Array): void {
     const { entries, newest } = this;
@@ -191,14 +196,14 @@ export class RecentIds {
   }
 
   /**
-   * The first position, from the newest on, of an event with this hash for which `is` says that it is the one.
-   * Events stored before the window are not asked about.
+   * Returns the position of the newest event within the window that has this hash and for which `isSame` returns true;
+   * undefined if there is none.
    */
   find(
     high: number,
     low: number,
     now: number,
-    is: (position: Position) => boolean,
+    isSame: (position: Position) => boolean,
   ): Position | undefined {
     if (this.added === 0) return undefined;
     const { entries } = this;
@@ -209,15 +214,16 @@ export class RecentIds {
       const older = this.ageOf(slot);
       if (older <= age || this.timeIn(slot) < now - this.window.milliseconds) return undefined;
       age = older;
-      if (entries[at + LOW] === low && entries[at + HIGH] === high && is(this.positionIn(slot))) {
-        return this.positionIn(slot);
+      if (entries[at + LOW] === low && entries[at + HIGH] === high) {
+        const position = this.positionIn(slot);
+        if (isSame(position)) return position;
       }
       link = entries[at + OLDER];
     }
     return undefined;
   }
 
-  /** How many entries were added after the one in a slot. */
+  /** Returns how many entries were added after the one in a slot. */
   private ageOf(slot: number): number {
     const age = this.next - 1 - slot;
     return age < 0 ? age + this.capacity : age;
@@ -233,7 +239,8 @@ export class RecentIds {
     return (this.entries[at + UPPER] & (HALF - 1)) * WORD + this.entries[at + TIME];
   }
 
-  private keepOverwritten(at: number, newest: number): void {
+  /** Keeps for rollBack() the entry at index `at` of `entries`, and the link of the bucket that gets the new entry. */
+  private keepOverwritten(at: number, link: number): void {
     const kept = UNDO_WORDS * this.overwrites++;
     if (kept === this.overwritten.length) {
       const wider = new Uint32Array(2 * kept);
@@ -241,10 +248,10 @@ export class RecentIds {
       this.overwritten = wider;
     }
     for (let i = 0; i < WORDS; i++) this.overwritten[kept + i] = this.entries[at + i];
-    this.overwritten[kept + WORDS] = newest;
+    this.overwritten[kept + WORDS] = link;
   }
 
-  /** Only while the ring has not wrapped, so that every entry keeps its slot. */
+  /** Doubles the ring. Call only before it overwrites its first slot, so that every entry keeps its slot. */
   private grow(): void {
     const { entries: before } = this;
     this.next = this.capacity;
@@ -260,14 +267,14 @@ export class RecentIds {
   }
 }
 
-/** How many events have an id of their own. */
+/** Returns how many events came with an id. */
 function idCount(ids: Uint32Array): number {
   let count = 0;
   for (let i = 0; i < ids.length; i += 2) if (ids[i] !== 0 || ids[i + 1] !== 0) count++;
   return count;
 }
 
-/** As many as entries, or up to twice as many; a power of two. */
+/** Returns empty buckets, one for each entry, rounded up to a power of two. */
 function buckets(entries: number): Uint32Array {
   return new Uint32Array(2 ** Math.ceil(Math.log2(entries)));
 }

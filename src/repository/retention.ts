@@ -3,7 +3,7 @@ import type { CommitRecord, Engine, Removal } from './engine.js';
 import { AppendError } from './event-repository.js';
 import { bytesOf, firstWhere, type HeldRun, type StoredRun } from './stored-run.js';
 
-/** How much a log keeps; 0 for no limit. What is over a limit is removed from the old end, but for the quota's. */
+/** How much a log keeps; 0 means no limit. Over the first three, the oldest events are removed. */
 export interface RetentionLimits {
   /** Milliseconds of the log's own time. */
   readonly maxAge: number;
@@ -11,7 +11,7 @@ export interface RetentionLimits {
   readonly maxBytes: number;
   /** Bytes of stored events of each topic. */
   readonly topicMaxBytes: number;
-  /** Bytes of stored events, over all topics, that new ones are refused for rather than old ones removed. */
+  /** Bytes of stored events, over all topics. New events over it are refused, and none are removed for them. */
   readonly quotaBytes: number;
 }
 
@@ -22,37 +22,38 @@ export const KEEP_ALL: RetentionLimits = {
   quotaBytes: 0,
 };
 
-/** How often (milliseconds) an idle log looks for events that have become too old. */
+/** A log looks this often (milliseconds) for events that have become too old. */
 export const RETENTION_INTERVAL = 1_000;
 
 /**
- * While events come in, removal begins once a limit is exceeded by this share of it, or by the most below: then many
- * runs of each topic are removed together, which costs LMDB a few pages; one by one, each costs as many as it took to
- * store. While nothing comes in, everything over a limit goes.
+ * While events come in, removal begins only when a limit is exceeded by this share of it, or by one of the maxima below.
+ * Then many runs of a topic go together, and LMDB writes a few pages for all of them. One by one, each would cost as many
+ * pages as storing it. While no events come in, everything over a limit is removed.
  */
 const SLACK_SHARE = 1 / 64;
 const MAX_SLACK_MILLISECONDS = 1_000;
 const MAX_SLACK_BYTES = 8 * 2 ** 20;
-/** No commit removes more runs than this, or looks at more for removal, so that nobody waits long for it. */
+/** The most runs that one commit removes, and the most that it looks at, so that it does not take long. */
 const MOST_RUNS = 512;
-/** How many topics that get nothing new are looked at together: what they hold was stored under another limit. */
+/** chooseFromQuietTopics() looks at this many topics in one call. */
 const QUIET_TOPICS = 64;
 
-/** What one commit may remove: from so many topics, because each costs pages of its own, and about so many bytes. */
+/** The most that one commit may remove. The number of topics counts, because LMDB writes other pages for each. */
 interface RemovalBudget {
   readonly topics: number;
   readonly bytes: number;
 }
 const UNBOUNDED: RemovalBudget = { topics: Infinity, bytes: Infinity };
-/** The least budget of a commit that stores; more, if twice of what it stores is more: so removal keeps up. */
+/** The least budget of a commit that stores. It grows to twice what the commit stores, so that removal keeps up. */
 const LEAST_BUDGET: RemovalBudget = { topics: 64, bytes: 2 ** 20 };
-/** Runs may be so small that MOST_RUNS of them are less than what comes in. With this backlog, commits wait for it. */
+/** If runs are small, MOST_RUNS of them may be less than what comes in. With this backlog, commits wait for removal. */
 const MAX_BACKLOG_BYTES = 4 * 2 ** 20;
 
-/** A removal with what becomes of the choice once it is done. */
+/** A removal, and the state of Retention once it is made. */
 interface RemovalPlan extends Removal {
-  /** The topics of which all that was chosen is removed with it, and whether those are all topics. */
+  /** The topics of which it removes everything chosen. */
   readonly finished: readonly string[];
+  /** True if those are all topics. */
   readonly isComplete: boolean;
   readonly backlogBytes: number;
 }
@@ -66,22 +67,26 @@ const NO_REMOVAL: RemovalPlan = {
 };
 
 /**
- * Decides what a log removes from its old end: some with each commit, so that no commit takes long.
+ * Decides what a log removes from its old end: a little with each commit, so that no commit takes long. A run is
  *
- * Runs are first chosen (`chosen`: by topic, the last position to remove), oldest commit first, or of a topic that is
- * over its own limit; plan() then takes as many of the chosen as one commit may remove, and confirm() forgets those
- * once they are gone. If the commit fails, they stay chosen, and the next plan() takes them again.
+ * - held: it is in the log and within the limits.
+ * - chosen: it is over a limit. chooseOldest() chooses runs of the oldest commits, and chooseOfTopic() those of a topic
+ *   that is over its own limit.
+ * - planned: plan() has taken it from the chosen ones for the next commit, within the budget of a commit.
+ * - removed: the commit is made, and confirm() has forgotten the run. If the commit fails, the run is still chosen.
  */
 export class Retention {
+  /** For each topic with chosen runs, the last position to remove. */
   private readonly chosen = new Map<string, Position>();
-  /** The records of commits of which nothing will be held once all that is chosen is removed. */
+  /** The records of those commits of which nothing will be held once all chosen runs are removed. */
   private emptied: Position[] = [];
-  /** The oldest record of which not every run is chosen yet, and the index of the next one to look at. */
+  /** The oldest record that has a run which is not chosen yet, and the index of that run. */
   private front: { record: CommitRecord; next: number } | undefined;
   /** The last record that forgetEmptied() has looked at. */
   private lastRecord: Position | undefined;
   /** The last topic that chooseFromQuietTopics() has looked at. */
   private lastTopic: string | undefined;
+  /** About how many bytes are over a limit because commits could not remove as much as they stored. */
   private backlogBytes = 0;
 
   constructor(
@@ -89,12 +94,12 @@ export class Retention {
     private readonly engine: Engine,
   ) {}
 
-  /** True if the next commit must wait until more is removed. */
+  /** True if the next commit must wait until the backlog is smaller. */
   get isBehind(): boolean {
     return this.backlogBytes > MAX_BACKLOG_BYTES;
   }
 
-  /** Returns what a commit of so many bytes is refused with, if what is held would exceed the quota by it. */
+  /** Returns the error of a commit that stores this much, if that exceeds the quota. */
   refusal(storedBytes: number): AppendError | undefined {
     const { quotaBytes } = this.limits;
     const { heldBytes } = this.engine;
@@ -107,9 +112,9 @@ export class Retention {
   }
 
   /**
-   * True if a commit is to be made for removals though nothing may be stored.
+   * Returns true if there is something to remove that should not wait for the next append.
    *
-   * @param isIdle true: whatever is over a limit is to go; false: only what is over it by the slack
+   * @param isIdle true if no events come in, so that removal begins without slack
    */
   isDue(now: number, isIdle: boolean): boolean {
     if (this.chosen.size > 0 || this.emptied.length > 0) return true;
@@ -117,7 +122,10 @@ export class Retention {
     return this.isOver(oldest, now, this.engine.heldBytes, isIdle ? 0 : SLACK_SHARE);
   }
 
-  /** Chooses what is over the limit in some topics that get nothing new: each call the next ones, round and round. */
+  /**
+   * Chooses runs of topics that are over their limit but get no events, as when the limit was lowered. Each call looks at
+   * the next few topics, round and round.
+   */
   chooseFromQuietTopics(): void {
     if (this.limits.topicMaxBytes === 0) return;
     let looks = 0;
@@ -129,7 +137,7 @@ export class Retention {
     this.lastTopic = undefined;
   }
 
-  /** Returns what the next commit is to remove beside what it stores. */
+  /** Returns what the next commit removes, beside storing `stored`. */
   plan(stored: readonly StoredRun[], now: number): RemovalPlan {
     const { maxAge, maxBytes, topicMaxBytes } = this.limits;
     if (maxAge === 0 && maxBytes === 0 && topicMaxBytes === 0) return NO_REMOVAL;
@@ -149,14 +157,14 @@ export class Retention {
     return this.take(budget, storedBytes, heldBytes);
   }
 
-  /** Call when the commit of a plan is made. */
+  /** Call once the commit of a plan is made. */
   confirm({ finished, isComplete, backlogBytes }: RemovalPlan): void {
     for (const topic of finished) this.chosen.delete(topic);
     if (isComplete) this.emptied = [];
     this.backlogBytes = backlogBytes;
   }
 
-  /** Chooses runs of the oldest commits, up to about as many bytes as one commit may remove. */
+  /** Chooses runs of the oldest commits until no limit is exceeded, or about `bytes` are chosen. */
   private chooseOldest(now: number, heldBytes: number, slackShare: number, bytes: number): void {
     this.front ??= this.frontAfter(undefined);
     if (!this.isOver(this.front?.record, now, heldBytes, slackShare)) return;
@@ -169,7 +177,7 @@ export class Retention {
         if (looks++ === MOST_RUNS || !this.isOver(record, now, left, 0)) return;
         const [topic, first] = record.runs[front.next];
         const run = this.engine.runs.oldest(topic, first);
-        // It may be gone already, with its topic's limit.
+        // The run may have been removed already, because its topic was over its own limit.
         if (run?.first !== first) continue;
         this.choose(topic, first);
         left -= run.size;
@@ -178,6 +186,7 @@ export class Retention {
     }
   }
 
+  /** Chooses the oldest runs of a topic that is over its limit by more than the slack. */
   private chooseOfTopic(topic: string, slackShare: number): void {
     const { topicMaxBytes } = this.limits;
     if (this.chosen.has(topic)) return;
@@ -187,7 +196,7 @@ export class Retention {
     const end = newest.offset + newest.size;
     if (end - oldest.offset <= withSlack(topicMaxBytes, slackShare)) return;
     const excess = end - topicMaxBytes;
-    // The newest run stays, however large.
+    // The newest run is kept, even if it alone is over the limit.
     const isKept = ({ offset }: HeldRun): boolean => offset >= excess;
     const kept = firstWhere(this.engine.runs, topic, newest.first, isKept) ?? newest;
     this.choose(topic, kept.first - 1);
@@ -197,7 +206,7 @@ export class Retention {
     this.chosen.set(topic, Math.max(upTo, this.chosen.get(topic) ?? 0));
   }
 
-  /** Takes from what is chosen topic by topic, because a topic's runs are next to each other. */
+  /** Takes chosen runs for the next commit, topic by topic, because LMDB keeps the runs of a topic together. */
   private take(budget: RemovalBudget, storedBytes: number, heldBytes: number): RemovalPlan {
     const runs = new Map<string, readonly HeldRun[]>();
     const finished: string[] = [];
@@ -229,8 +238,9 @@ export class Retention {
   }
 
   /**
-   * Topic limits empty commits in any order, and the oldest may be held for ever: adds to `commits` those of which
-   * nothing is held among the next few of all, round and round, so that there are never many more than hold something.
+   * Adds to `commits` the records of which no run is held any more, among the next few of all records, round and round.
+   * With topic limits, records become empty in any order, and the oldest may never do so. Without this method they would
+   * pile up.
    */
   private forgetEmptied(atMost: number, commits: Position[]): void {
     let looks = 0;
@@ -260,7 +270,7 @@ export class Retention {
     return record && { record, next: 0 };
   }
 
-  /** True if a commit, the oldest that is held, is over a limit of the whole log. */
+  /** Returns true if the oldest commit that is held is over a limit of the whole log. */
   private isOver(
     record: CommitRecord | undefined,
     now: number,

@@ -1,9 +1,10 @@
 import type { Position } from '../wire/cursor.js';
 import { cutAfter, type EventBatch, joined, type Run } from '../wire/event-batch.js';
 
-/** Runs of one or all topics in the order of their positions, which come at one end and leave at the other. */
+/** A queue of runs, of one topic or of all, in the order of their positions. */
 export class RunList<R extends Run> {
   private runs: R[] = [];
+  /** The index of the oldest run. Runs before it are removed. */
   private start = 0;
 
   get oldest(): R | undefined {
@@ -63,7 +64,7 @@ export class RunList<R extends Run> {
     return joined(parts);
   }
 
-  /** The index of the first run that ends after a position. */
+  /** Returns the index of the first run that ends after a position. */
   private indexAfter(position: Position): number {
     let low = this.start;
     let high = this.runs.length;

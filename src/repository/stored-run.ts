@@ -4,11 +4,11 @@ import type { Run } from '../wire/event-batch.js';
 /** The unit of storage: consecutive events of one topic from one commit, framed as they are sent. */
 export interface StoredRun extends Run {
   readonly topic: string;
-  /** The log's time of its commit, in milliseconds; never before that of an earlier run. */
+  /** The log's time of the run's commit, in milliseconds. No earlier run has a later time. */
   readonly storedAt: number;
 }
 
-/** All that is known of a stored run but its topic and its bytes. */
+/** Describes a stored run: everything but its topic and its bytes. */
 export interface HeldRun {
   readonly first: Position;
   readonly last: Position;
@@ -16,7 +16,7 @@ export interface HeldRun {
   readonly storedAt: number;
   /** The size of its framed events, in bytes. */
   readonly size: number;
-  /** How many events, and how many bytes of them, its topic had stored before this run. */
+  /** How many events of its topic were stored before this run, and how many bytes. Removing events changes neither. */
   readonly ordinal: number;
   readonly offset: number;
 }
@@ -26,7 +26,7 @@ export function bytesOf(runs: readonly StoredRun[]): number {
   return runs.reduce((sum, { bytes }) => sum + bytes.length, 0);
 }
 
-/** @param before the topic's newest run until now; undefined if nothing of it is held, and then it is counted from 0 */
+/** Describes a run that follows `before`, the topic's newest run held. Without one, ordinal and offset are 0. */
 export function heldRun(
   { first, last, count, storedAt, bytes }: StoredRun,
   before: HeldRun | undefined,
@@ -36,7 +36,10 @@ export function heldRun(
   return { first, last, count, storedAt, size: bytes.length, ordinal, offset };
 }
 
-/** Returns a topic's oldest run, up to a position, that meets a condition which all newer ones then meet as well. */
+/**
+ * Returns a topic's oldest run that meets a condition and starts up to a position. It is a binary search: if a run meets
+ * the condition, all newer runs must, too.
+ */
 export function firstWhere(
   runs: { oldest(topic: string, from: Position): HeldRun | undefined },
   topic: string,

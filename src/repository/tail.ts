@@ -3,23 +3,23 @@ import type { EventBatch } from '../wire/event-batch.js';
 import { RunList } from './run-list.js';
 import type { StoredRun } from './stored-run.js';
 
-/** Bytes of memory that a run takes beside its own: most of it where each commit has one event. */
+/** A run takes about this many bytes of memory beside its events. It matters if each commit has one event. */
 const RUN_OVERHEAD = 400;
 
 interface TopicTail {
   readonly runs: RunList<StoredRun>;
-  /** The last answer: watchers of one topic mostly stand at the same position. */
+  /** The last batch that was read. Most watches of a topic read after the same position. */
   memo: { after: Position; maxBytes: number; batch: EventBatch } | undefined;
 }
 
-/** The newest runs of the log, in memory, bounded over all topics, shared by all watchers. */
+/** The newest runs of all topics, in memory, up to `maxBytes` together. All watches share it. */
 export class Tail {
   private bytes = 0;
   private readonly topics = new Map<string, TopicTail>();
   private readonly all = new RunList<StoredRun>();
 
   constructor(
-    /** Every run after this position is held, of every topic. */
+    /** The tail holds every event after this position. */
     public horizon: Position,
     private readonly maxBytes: number,
   ) {}

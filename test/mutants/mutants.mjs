@@ -239,7 +239,7 @@ export const mutants = [
   {
     name: 'dedup: by hash alone',
     file: 'src/repository/deduplication.ts',
-    from: 'id?.equals(idOf(this.frames.at(this.at))) ?? false',
+    from: 'id?.equals(idOf(this.frames.at(this.index))) ?? false',
     to: 'id !== undefined',
     tests: ['test/contract/dedup'],
   },
@@ -577,8 +577,8 @@ export const mutants = [
   {
     name: 'log: closes a moment after the last commit',
     file: 'src/repository/append-queue.ts',
-    from: 'this.idle = () => resolve(close());',
-    to: 'this.idle = () => resolve(void Promise.resolve().then(close));',
+    from: 'this.onDrained = () => resolve(close());',
+    to: 'this.onDrained = () => resolve(void Promise.resolve().then(close));',
     tests: ['test/repository/append-queue', '-t', 'close'],
   },
   {

@@ -11,20 +11,20 @@ import { dirname } from 'node:path';
 
 const { O_RDWR, O_NOFOLLOW, R_OK, W_OK, X_OK } = constants;
 
-/** Makes of an error of the file system one that says what to change. */
+/** Turns an error of the file system into one that says what to change. */
 export function accessError(path: string, cause: unknown): Error {
   const { code, message } = cause as NodeJS.ErrnoException;
   return new Error(`can't use ${path}: ${reasonOf(path, code) ?? message}`, { cause });
 }
 
-/** Returns a path, or the closest one above it of which this process can see that it is there. */
-function nearest(path: string): string {
+/** Returns the path, or the closest directory above it that this process can see. */
+function nearestVisible(path: string): string {
   const above = dirname(path);
   try {
     lstatSync(path);
     return path;
   } catch {
-    return above === path ? path : nearest(above);
+    return above === path ? path : nearestVisible(above);
   }
 }
 
@@ -45,7 +45,7 @@ function reasonOf(path: string, code: string | undefined): string | undefined {
 }
 
 function notAllowed(path: string): string {
-  const at = nearest(path);
+  const at = nearestVisible(path);
   const who = `this process, of uid ${process.geteuid?.()} and groups ${process.getgroups?.().join(', ')}`;
   const give =
     'it to that user (chown), or to one of its groups and make it writable for that (chgrp, chmod g+rwX)';
@@ -59,7 +59,7 @@ function ownerOf(path: string): string {
   return `of uid ${uid}, gid ${gid} and mode ${(mode & 0o7777).toString(8).padStart(4, '0')}`;
 }
 
-/** Links are refused because free disk is measured, and the lock is taken, where the link is and not where it leads. */
+/** Links are refused, because free disk space would be measured, and the lock taken, beside the link. */
 function symbolicLink(path: string): string {
   return `${path} is a symbolic link: put what it leads to in its place, or set FEED_DATA_DIR to where that is`;
 }

@@ -4,7 +4,7 @@ import type { CommitIndex, CommitRecord } from '../engine.js';
 import type { StoredRun } from '../stored-run.js';
 import { positionKey, readPositionKey } from './run-key.js';
 
-/** A record of more runs does not fit on a page of LMDB (run-table.ts); very long topics take more all the same. */
+/** A record with more runs would not fit on one page of LMDB (run-table.ts). Very long topics may need more pages. */
 const RUNS_OF_RECORD = 64;
 
 /** The commit index: a record for each 64 runs of a commit. */

@@ -1,10 +1,10 @@
-/** Says that a log is not what the service wrote. The message completes "the log X is damaged (…)". */
+/** A log is not what the service wrote. The message completes "the log X is damaged (…)". */
 export class DamageError extends Error {}
 
-/** Makes of an error of a check one that names the log and says what to do. */
+/** Turns the error of a check into one that names the log and says what to do. */
 export function checkError(path: string, error: unknown): Error {
   const { message } = error as Error;
-  // An error of the disk, for one: the log may be whole.
+  // The disk may have failed. The log may be whole.
   if (!(error instanceof DamageError))
     return new Error(`can't check the log ${path}: ${message}`, { cause: error });
   return new Error(

@@ -7,11 +7,11 @@ import { syncDirectory } from './new-log.js';
 const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
 
 /**
- * Makes a directory, if need be, and takes it for this process: LMDB lets two processes write one log without
- * complaint. The lock is the kernel's, so it is gone with the process, however that ends; a PID file would not
- * be, and in containers every process is PID 1.
+ * Makes a directory if there is none, and locks it for this process, because LMDB lets two processes write one log
+ * without complaint. The kernel releases the lock when the process ends, however it ends. A PID file would stay, and
+ * in containers every process is PID 1.
  *
- * @returns what gives the directory back
+ * @returns a function that unlocks the directory
  * @throws an error that names the setting
  */
 export function takeDirectory(directory: string): () => void {
@@ -32,7 +32,7 @@ export function takeDirectory(directory: string): () => void {
   return () => closeSync(file);
 }
 
-/** Takes an open file for this process, and closes it if another has it. */
+/** Locks an open file for this process. If another process has locked it, closes it and throws. */
 export function takeFile(file: number, directory: string): void {
   if (tryLock(file)) return;
   closeSync(file);

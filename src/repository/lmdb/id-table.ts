@@ -5,14 +5,17 @@ import type { CommitIds } from '../recent-ids.js';
 import { positionKey, readPositionKey } from './run-key.js';
 import { PAGE_VALUE_BYTES } from './run-table.js';
 
-/** So many records are put between looks for some to remove. */
+/** After this many new records, the table looks for old ones to remove. */
 const FORGET_EVERY = 32;
-/** A record fits on a page of LMDB: its time, and so many ids. */
+/** The most ids of one record, so that it fits on one page of LMDB: 8 bytes for the time, and 8 for each id. */
 const IDS_OF_RECORD = (PAGE_VALUE_BYTES - 8) / 8;
 
-/** The id hashes of the events, by the commit, so that a start knows the newest ids without reading the log. */
+/**
+ * The id hashes of the events, so that a start knows the newest ids without reading the log. A commit has one record
+ * for each 508 events. If it stored 600 events from position 1000 on, its records have the keys 1000 and 1508.
+ */
 export class IdTable {
-  /** Put since records were looked at for removal. */
+  /** How many records were put since forget() was called last. */
   private records = 0;
 
   constructor(private readonly db: Database<Buffer, Buffer>) {}
@@ -35,11 +38,11 @@ export class IdTable {
     if (this.records >= FORGET_EVERY) this.forget(horizon.position);
   }
 
-  /** Removes records of events before a position: more than were put since the last time. */
+  /** Removes records of events before a position, up to twice as many as were put since the last call. */
   private forget(position: Position): void {
     const limit = 2 * this.records;
     this.records = 0;
-    // A record ends where the next one begins.
+    // A record's events end where the next record begins, so a record can go if the next one begins up to `position`.
     let previous: Buffer | undefined;
     for (const key of this.db.getKeys({ limit })) {
       if (readPositionKey(key) > position) break;
@@ -49,7 +52,7 @@ export class IdTable {
   }
 }
 
-/** The time of a commit, then the id hashes of some of its events, in order of position. */
+/** Returns a record: the time of its commit, then the id hashes of some of its events, in the order of positions. */
 function record(storedAt: number, ids: Uint32Array): Buffer {
   const bytes = Buffer.allocUnsafe(8 + ids.byteLength);
   bytes.writeDoubleLE(storedAt, 0);

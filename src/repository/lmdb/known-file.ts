@@ -13,32 +13,48 @@ import type { Meta } from './lmdb-file.js';
 import type { LogFile } from './log-file.js';
 import { syncDirectory } from './new-log.js';
 
-/** The note beside a log's file which says that the file was whole, and which file that was. */
+/** The name of the note: a file beside data.mdb which says that data.mdb was whole, and which file that was. */
 export const NOTE = 'opened';
-/** An empty file beside it. The note holds its ctime, which no program can set, so a copy of both does not match. */
+/** The name of an empty file beside the note. No program can set a ctime, so a copied mark does not match its note. */
 export const MARK = 'opened-mark';
 
+/**
+ * The note is JSON. This one was written while the log was open, with each commit flushed:
+ *
+ *     {"file":"4718605 1764237704123456789","mark":"1764237704125000000"}
+ */
 interface Note {
-  /** The file's inode and birth time. */
+  /** The inode and the birth time of data.mdb. */
   readonly file: string;
   /** The ctime of the mark. */
   readonly mark: string;
-  /** The ctime of the log's file when it was closed; absent while it is open. */
+  /** The ctime of data.mdb when it was closed. Only in the state `closed`. */
   readonly closed?: string;
-  /** The machine's start during which the log is written without being flushed. */
+  /** The bootId() of the machine when the log was opened. Only in the state `unflushed`. */
   readonly unflushedSince?: string;
 }
 
-/** closed: the log is flushed and closed. flushing, unflushed: it is open, and each commit is flushed or none is. */
+/**
+ * The states of a log of which a note can be written:
+ * - flushing: it is open, and each commit is flushed.
+ * - unflushed: it is open, and commits are not flushed.
+ * - closed: it is flushed and closed.
+ *
+ * A start removes the note before LMDB opens the file, and writes `flushing` or `unflushed` once the file is found
+ * whole. An orderly end replaces that by `closed`. With no note, or one that does not fit, the next start checks all
+ * of the file.
+ */
 export type LogState = 'closed' | 'flushing' | 'unflushed';
 
 /**
- * True if this is the same file (inode and birth time) that the last start opened, nothing was copied over it or its
- * note, its newest transaction is the one in lock.mdb, and it was flushed or the machine has not restarted since.
- * Otherwise the file may be a copy, and all of it is checked.
+ * Returns true if data.mdb is the file that the last start opened, and only that process has written to it since:
+ * - The note has the file's inode and birth time, and the ctime of the mark.
+ * - closed: The file's ctime is still the one in the note.
+ * - unflushed: The machine has not restarted since, because a crash of it may lose parts of commits.
+ * - The file's newest transaction is the one that lock.mdb names.
  *
- * A copy over data.mdb and lock.mdb alone, after the process was killed, is not noticed: while a log is open its ctime
- * changes with each commit.
+ * It does not notice a copy over data.mdb and lock.mdb alone after the process was killed: the ctime of an open
+ * data.mdb changes with each commit, so the note can't have it.
  */
 export function isKnown(directory: string, file: LogFile, meta: Meta): boolean {
   const note = readNote(directory);
@@ -46,11 +62,11 @@ export function isKnown(directory: string, file: LogFile, meta: Meta): boolean {
   if (note.closed !== undefined && note.closed !== String(file.stats.ctimeNs)) return false;
   if (note.unflushedSince !== undefined && note.unflushedSince !== bootId()) return false;
   const lastTransaction = transactionOfLock(directory);
-  // LMDB writes the meta page first.
+  // LMDB writes the meta page before lock.mdb, and a process may be killed between the two.
   return lastTransaction === meta.transaction || lastTransaction === meta.transaction - 1;
 }
 
-/** Removes the note, so that what is written from now on is not covered by it, even after a power cut. */
+/** Removes the note, also for a start after a power cut: it says nothing of what is written from now on. */
 export function removeNote(directory: string): void {
   const path = join(directory, NOTE);
   try {
@@ -61,7 +77,7 @@ export function removeNote(directory: string): void {
   }
 }
 
-/** Notes that a log is whole. If the note can't be written, the next start checks the log again. */
+/** Writes the note of a log that is whole. If that fails, the next start checks the whole log. */
 export function writeNote(directory: string, file: LogFile, state: LogState): void {
   const unfinished = join(directory, `${NOTE}.new`);
   try {
@@ -70,14 +86,14 @@ export function writeNote(directory: string, file: LogFile, state: LogState): vo
     const note: Partial<Note> = {
       file: identity(file),
       mark: markTime(directory),
-      ...(state === 'closed' ? { closed: String(file.ctime()) } : {}),
-      ...(state === 'unflushed' ? { unflushedSince: bootId() } : {}),
+      closed: state === 'closed' ? String(file.ctime()) : undefined,
+      unflushedSince: state === 'unflushed' ? bootId() : undefined,
     };
     writeFileSync(unfinished, JSON.stringify(note), { flush: true });
     renameSync(unfinished, join(directory, NOTE));
     syncDirectory(directory);
   } catch {
-    // A full disk, for one. The note that is there, if any, was written for a state that promises less.
+    // The disk may be full. If there is an older note, it says `flushing` or `unflushed`, which promises less.
   }
 }
 
@@ -96,12 +112,12 @@ function markTime(directory: string): string | undefined {
   })?.ctimeNs.toString();
 }
 
-/** The device is left out: its number changes with the machine or the mount. */
+/** Returns inode and birth time. It leaves out the device, whose number changes with the machine or the mount. */
 function identity({ stats }: LogFile): string {
   return `${stats.ino} ${stats.birthtimeNs}`;
 }
 
-/** Linux's id of the machine's current start. Without one, each call returns another id. */
+/** Returns Linux's id of the machine's current start. Where there is none, each call returns a different text. */
 function bootId(): string {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -110,7 +126,7 @@ function bootId(): string {
   }
 }
 
-/** LMDB keeps the number of its last transaction in lock.mdb, a file mapped into memory: struct MDB_txbody of mdb.c. */
+/** Returns the number of LMDB's last transaction, from lock.mdb: struct MDB_txbody of mdb.c. */
 function transactionOfLock(directory: string): number | undefined {
   try {
     return Number(readFileSync(join(directory, 'lock.mdb')).readBigUInt64LE(8));

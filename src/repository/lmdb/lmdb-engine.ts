@@ -17,7 +17,7 @@ import { Store } from './store.js';
 
 export interface LmdbOptions {
   readonly directory: string;
-  /** false: the operating system writes when it likes; a crash of the machine loses events. */
+  /** True if each commit is flushed to disk. If false, a crash of the machine loses events. */
   readonly fsync: boolean;
   /** Receives messages for the operator. */
   readonly notices?: Notices;
@@ -29,9 +29,9 @@ const NO_NOTICES: Notices = { info: () => {}, error: () => {} };
 const LOG = 'log';
 /** The files that may be in it beside data.mdb. */
 const OTHER_FILES = ['lock.mdb', NOTE, `${NOTE}.new`, MARK];
-/** Free disk below which writes are refused: what LMDB's own pages, logs and others still need. */
+/** A commit that stores events must leave this much of the disk free, for LMDB's own pages and other files. */
 const RESERVE_BYTES = 16 * 2 ** 20;
-/** And below which nothing is removed either: what one removal writes, the ids of what it removes above all. */
+/** A commit that only removes events needs this much free disk. It writes mostly the ids of the removed events. */
 const REMOVAL_BYTES = 8 * 2 ** 20;
 
 /** Opens the log of a data directory. */
@@ -39,18 +39,15 @@ export async function openLmdbLog(options: LmdbOptions & LogOptions): Promise<Ev
   return new EventLog(await LmdbEngine.open(options), options);
 }
 
-/**
- * The runs of a log in an LMDB file: a record for each, its key all that is known of the run, its value the frames as
- * they are sent.
- */
+/** Keeps a log in an LMDB file (store.ts), which it locks, checks when it opens it, and watches while it is open. */
 export class LmdbEngine implements Engine {
   readonly durability: Durability;
   readonly runs: RunIndex;
   readonly commits: CommitIndex;
 
-  /** The last commit was refused, because the log's file is not at its path. */
+  /** True if the last commit was refused because the log's file is not at its path. */
   private isFileMissing = false;
-  /** The file disappeared while a commit was being written: this process and the file may differ until a restart. */
+  /** True from when the file disappeared during a commit: nobody knows then whether the file has that commit. */
   private needsRestart = false;
 
   private constructor(
@@ -112,7 +109,7 @@ export class LmdbEngine implements Engine {
     this.heldBytes = bytes;
   }
 
-  /** Before the write, because one that finds the disk full fails as EIO, and may hurt the store or end the process. */
+  /** The log asks before each commit: LMDB reports a full disk as EIO, and may damage the store or end the process. */
   refusal(bytes: number): AppendError | undefined {
     const needed = bytes === 0 ? REMOVAL_BYTES : bytes + RESERVE_BYTES;
     let free: number;
@@ -120,10 +117,10 @@ export class LmdbEngine implements Engine {
       const { bavail, bsize } = statfsSync(this.location);
       free = bavail * bsize;
     } catch {
-      return undefined; // The directory is gone, or its disk does not answer: commit() tells which.
+      return undefined; // The directory is gone, or its disk has failed. commit() reports which.
     }
     if (free >= needed) return undefined;
-    // Removed events leave room within the file, which never shrinks. Half of it, because it is in pieces.
+    // Removed events leave free pages in the file, which never shrinks. Half of them count, because they are scattered.
     const room = Math.floor(free + this.store.freeBytes() / 2);
     if (room >= needed) return undefined;
     return new AppendError(
@@ -148,7 +145,7 @@ export class LmdbEngine implements Engine {
   async close(): Promise<void> {
     try {
       await this.store.close();
-      // Where each commit is not flushed, LMDB leaves it to the operating system; an orderly end does not.
+      // Without fsync, LMDB does not flush the file, not even when it closes it.
       await this.file.flush();
       if (!this.file.isAtItsPath()) throw new Error(missing(this.file.path));
       writeNote(dirname(this.file.path), this.file, 'closed');

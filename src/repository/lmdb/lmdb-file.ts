@@ -2,8 +2,16 @@ import { readSync } from 'node:fs';
 import { DamageError } from './damage.js';
 
 // The layout of an LMDB file as lmdb 3.5.6 writes it on a little-endian machine with 64 bits: mdb.c, struct
-// MDB_page_header, MDB_meta, MDB_db, MDB_node and MDB_ovpage. It differs from LMDB 0.9's (which lacks a page's
-// transaction, for one), and so does its version number.
+// MDB_page_header, MDB_meta, MDB_db, MDB_node and MDB_ovpage. LMDB 0.9 has another layout, in which pages have no
+// transaction, and another version number.
+//
+// A leaf page of 4,096 bytes with two nodes of 40 bytes each has lowerBound 4 and upperBound 3992, because both count
+// from the end of the header:
+//
+//     0        24              28           4016     4056     4096
+//     | header | 4032 and 3992 | free space | node 1 | node 0 |
+//
+// A node is a header of 8 bytes, its key and its value. A branch's node has no value: its header names a page.
 const MAGIC = 0xbeefc0de;
 const DATA_VERSION = 2;
 /** A root page's number in the record of an empty tree. */
@@ -12,12 +20,12 @@ export const PAGE_HEADER_BYTES = 24;
 export const NODE_HEADER_BYTES = 8;
 export const TREE_BYTES = 48;
 export const OVERFLOW_REFERENCE_BYTES = 24;
-/** The flags of a page, one of which it has. */
+/** A page has one of these flags. */
 export const PageFlag = { branch: 1, leaf: 2, overflow: 4, meta: 8 } as const;
-/** The flags of a node: its value is on overflow pages, or is the record of a tree. */
+/** overflow: the node's value is on overflow pages. tree: its value is the record of a tree. */
 export const NodeFlag = { overflow: 1, tree: 2 } as const;
 
-/** Where a tree is, and what is in it. */
+/** The record of a tree: where its root page is, and how much is in it. */
 export interface Tree {
   readonly flags: number;
   readonly depth: number;
@@ -28,7 +36,10 @@ export interface Tree {
   readonly root: number;
 }
 
-/** A meta page: where the trees of a snapshot are. LMDB has two, and goes on from the one with the newer transaction. */
+/**
+ * A meta page: where a transaction left the main tree and the tree of free pages. The file has two of them, which
+ * transactions write in turn. LMDB opens the one with the newer transaction.
+ */
 export interface Meta {
   readonly pageBytes: number;
   readonly free: Tree;
@@ -37,12 +48,12 @@ export interface Meta {
   readonly transaction: number;
 }
 
-/** Exact for all but NO_PAGE and what no log grows to; several times faster than a BigInt. */
+/** Reads 64 bits. The result is exact up to 2^53, which no log reaches. 64 bits of 1 give 2^64, which is NO_PAGE. */
 export function readNumber(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
 }
 
-/** A page's own number. */
+/** The number that a page gives itself. */
 export const pageNumber = (page: Buffer): number => readNumber(page, 0);
 /** The transaction that wrote a page. */
 export const pageTransaction = (page: Buffer): number => readNumber(page, 8);
@@ -51,9 +62,9 @@ export const pageFlags = (page: Buffer): number => page.readUInt16LE(18);
 export const lowerBound = (page: Buffer): number => page.readUInt16LE(20);
 /** In a branch or leaf page: the bytes from the header's end to the lowest node. */
 export const upperBound = (page: Buffer): number => page.readUInt16LE(22);
-/** In the first of some overflow pages: how many there are. */
+/** In the first of adjacent overflow pages: how many there are. */
 export const overflowPageCount = (page: Buffer): number => page.readUInt32LE(20);
-/** Where the i-th node is in a branch or leaf page. */
+/** The offset of the i-th node in a branch or leaf page. */
 export const nodeAt = (page: Buffer, i: number): number =>
   PAGE_HEADER_BYTES + page.readUInt16LE(PAGE_HEADER_BYTES + 2 * i);
 /** In a node of a branch page: the number of the page below. */
@@ -76,9 +87,9 @@ export function readTree(bytes: Buffer, at: number): Tree {
 }
 
 /**
- * Returns the meta page that LMDB goes on from.
+ * Returns the meta page that LMDB opens.
  *
- * @throws DamageError if the file has none
+ * @throws DamageError if the file lacks one of its two
  */
 export function newestMeta(file: number): Meta {
   const first = metaAt(file, 0);
@@ -100,7 +111,7 @@ function metaAt(file: number, position: number): Meta {
   if (version !== DATA_VERSION)
     throw new DamageError(`it has version ${version} of LMDB's format, not ${DATA_VERSION}`);
   const pageBytes = page.readUInt32LE(48);
-  // As LMDB allows them; each a power of two.
+  // LMDB allows the powers of two in this range.
   if (pageBytes < 256 || pageBytes > 65_536 || (pageBytes & (pageBytes - 1)) !== 0)
     throw new DamageError(`its pages have ${pageBytes} bytes`);
   return {

@@ -15,7 +15,7 @@ const SLACK_BYTES = 2 ** 20;
 /**
  * Checks a log's file before LMDB maps it.
  *
- * @returns true if all of it was checked, false if it is known to be whole
+ * @returns true if it checked the whole file, false if the file is known to be whole (known-file.ts)
  */
 export async function checkFile(
   directory: string,

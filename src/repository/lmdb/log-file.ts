@@ -11,11 +11,11 @@ export class LogFile {
   private constructor(
     readonly path: string,
     readonly descriptor: number,
-    /** As it was opened. */
+    /** The file's stats when it was opened. */
     readonly stats: BigIntStats,
   ) {}
 
-  /** @param directory what is said to be in use, where another process has the file */
+  /** @param directory the data directory, which the error names if another process has the file */
   static open(path: string, directory: string): LogFile {
     const file = openFile(path);
     if (file === undefined) throw new Error(`${path} is gone`);
@@ -24,8 +24,8 @@ export class LogFile {
   }
 
   /**
-   * True if the file can be found at its path: what is written to a file that was removed is gone with the process, and
-   * what is written to one that was renamed is not found by the next.
+   * Returns true if the file is still at its path. What is written to a removed file is lost when the process ends, and
+   * the next process does not find a renamed one.
    */
   isAtItsPath(): boolean {
     try {
@@ -37,12 +37,12 @@ export class LogFile {
     }
   }
 
-  /** The time of the file's last change, in ns. */
+  /** Returns the time of the file's last change, in nanoseconds. */
   ctime(): bigint {
     return fstatSync(this.descriptor, { bigint: true }).ctimeNs;
   }
 
-  /** Makes all that was written to it survive a power cut. */
+  /** Makes everything that was written to the file survive a power cut. */
   flush(): Promise<void> {
     return promisify(fdatasync)(this.descriptor);
   }

@@ -12,8 +12,8 @@ import { join } from 'node:path';
 import type { Store } from './store.js';
 
 /**
- * Makes a log where there is none yet, whole and on the disk before it gets its name: LMDB writes the first pages in
- * place, and a power cut in their midst would leave what nothing tells from a damaged log.
+ * Makes a log if there is none. The log is flushed under another name before it gets its own, because LMDB writes the
+ * first pages in place: a power cut meanwhile would leave a file that looks like a damaged log.
  */
 export async function makeNewLog(
   directory: string,
@@ -22,7 +22,7 @@ export async function makeNewLog(
   open: (path: string) => Store,
 ): Promise<void> {
   const path = join(directory, name);
-  // Not existsSync, which follows links: one that leads to a disk that is not mounted yet is no missing log.
+  // Not existsSync(), which follows links: a link to a disk that is not mounted yet does not mean that there is no log.
   if (lstatSync(join(path, 'data.mdb'), { throwIfNoEntry: false })) return;
   refuseForeignFiles(path, ownFiles);
   const unfinished = join(directory, `new-${name}`);
@@ -30,13 +30,13 @@ export async function makeNewLog(
   await open(unfinished).close();
   await flush(join(unfinished, 'data.mdb'));
   syncDirectory(unfinished);
-  // A log whose file was moved away leaves its other files.
+  // If the log's file was moved away, lock.mdb and the note are still there.
   rmSync(path, { recursive: true, force: true });
   renameSync(unfinished, path);
   syncDirectory(directory);
 }
 
-/** Throws if something is in a directory that this service did not make, such as the log's file under another name. */
+/** Throws if the directory has files that this service did not make, such as the log's file under another name. */
 function refuseForeignFiles(path: string, ownFiles: readonly string[]): void {
   if (!lstatSync(path, { throwIfNoEntry: false })) return;
   const others = readdirSync(path).filter((name) => !ownFiles.includes(name));

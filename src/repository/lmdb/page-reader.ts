@@ -1,12 +1,13 @@
 import { readSync } from 'node:fs';
 
-/** Pages lie where they were written, those of one commit next to each other: so they are read many at a time. */
+/** The reader reads this many bytes at a time: pages that one commit wrote lie together, and are asked for together. */
 const CHUNK_BYTES = 64 * 1024;
-const CHUNKS = 64;
+/** The reader holds this many chunks: 4 MiB of the file. */
+const MAX_CHUNKS = 64;
 
-/** Reads pages of a file in any order, and holds 4 MiB of it. */
+/** Reads pages of a file in any order, through a cache. */
 export class PageReader {
-  /** By their number in the file, the least recently used first. */
+  /** Chunks of the file, by index: chunk 2 begins at byte 2 * CHUNK_BYTES. The least recently used one comes first. */
   private readonly chunks = new Map<number, Buffer>();
 
   constructor(
@@ -14,7 +15,7 @@ export class PageReader {
     private readonly pageBytes: number,
   ) {}
 
-  /** A page, good until the next are asked for. What lies beyond the end of the file is zero. */
+  /** Returns a view of a page. The next call may overwrite it. Bytes beyond the end of the file are 0. */
   page(number: number): Buffer {
     const start = number * this.pageBytes;
     const index = Math.floor(start / CHUNK_BYTES);
@@ -22,7 +23,7 @@ export class PageReader {
     return this.chunk(index).subarray(at, at + this.pageBytes);
   }
 
-  /** Bytes that may go on over several pages; a copy. */
+  /** Returns a copy of bytes, which may lie on several pages. */
   bytes(position: number, length: number): Buffer {
     const bytes = Buffer.alloc(length);
     readSync(this.file, bytes, 0, length, position);
@@ -34,18 +35,19 @@ export class PageReader {
     if (chunk) {
       this.chunks.delete(index);
     } else {
-      chunk = this.spare();
+      chunk = this.takeBuffer();
       const read = readSync(this.file, chunk, 0, CHUNK_BYTES, index * CHUNK_BYTES);
       chunk.fill(0, read);
     }
-    this.chunks.set(index, chunk);
+    this.chunks.set(index, chunk); // the last one in the map's order: the most recently used
     return chunk;
   }
 
-  private spare(): Buffer {
-    if (this.chunks.size < CHUNKS) return Buffer.allocUnsafeSlow(CHUNK_BYTES);
-    const [oldest] = this.chunks;
-    this.chunks.delete(oldest[0]);
-    return oldest[1];
+  /** Returns a buffer to read into: a new one, or that of the least recently used chunk, which it drops. */
+  private takeBuffer(): Buffer {
+    if (this.chunks.size < MAX_CHUNKS) return Buffer.allocUnsafeSlow(CHUNK_BYTES);
+    const [[index, buffer]] = this.chunks;
+    this.chunks.delete(index);
+    return buffer;
   }
 }

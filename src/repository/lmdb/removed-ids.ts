@@ -5,33 +5,34 @@ import { type DedupHorizon, isRemembered } from '../recent-ids.js';
 import type { HeldRun } from '../stored-run.js';
 import { positionKey, readPositionKey } from './run-key.js';
 
-/** All of a key but the topic: 0, the first position, the last position and the time of the newest run. */
+// A record has the ids of one removed run. Records of earlier versions have several runs of a topic.
+// Key: topic, 0, first position (6 bytes), last position (6) and storedAt (6) of the newest run.
+// Value: the number of runs (1 byte), then for each its first position (6) and count (4), then all ids, framed.
+// For a run with the positions 7 and 8 and the ids "x" and "y", the value is:
+//
+//     01  000000000007 00000002  00 00000001 "x"  00 00000001 "y"
+
+/** The size of a key without its topic. */
 const FIXED_BYTES = 1 + 6 + 6 + 6;
-/** Of each run in a record: its first position and its count. */
+/** The size of what a value has of each run. */
 const RUN_ENTRY_BYTES = 6 + 4;
 
 /**
- * The ids of events that retention removes while they are remembered: without them, such an event sent again
- * would be stored again, because its hash alone says nothing.
+ * The ids of events that retention has removed and deduplication still remembers. If such an event is sent again,
+ * its hash points to a position, and the id kept here says whether it is the same event.
  */
 export class RemovedIds {
-  /** Up to where records were looked at, in the order of their keys. */
+  /** The last key that forget() has looked at. */
   private lookedAt: Buffer | undefined;
 
-  constructor(
-    /**
-     * A run of a topic, or some in a log of an earlier version: how many, where each starts and how many events it had;
-     * then their ids, framed.
-     */
-    private readonly db: Database<Buffer, Buffer>,
-  ) {}
+  constructor(private readonly db: Database<Buffer, Buffer>) {}
 
-  /** Keeps the ids of a run: a record, which nearly always fits on one page of LMDB (run-table.ts). Call within a batch. */
+  /** Keeps the ids of a run. The record nearly always fits on one page (run-table.ts). Call within a batch. */
   put(topic: string, run: HeldRun, events: Buffer): void {
     void this.db.put(keyOf(topic, run.first, run), record(run, events));
   }
 
-  /** Looks at a few records, round and round, and drops those beyond the horizon. Call within a batch. */
+  /** Looks at the next few records, round and round, and removes those before the horizon. Call within a batch. */
   forget(horizon: DedupHorizon, atMost: number): void {
     let seen = 0;
     const range = { start: this.lookedAt, exclusiveStart: this.lookedAt !== undefined };
@@ -43,6 +44,7 @@ export class RemovedIds {
     if (seen < atMost) this.lookedAt = undefined;
   }
 
+  /** Returns the id of a removed event, or undefined if it is not kept. */
   at(topic: string, position: Position): Buffer | undefined {
     const upTo = { last: 0, storedAt: 0 };
     const range = {

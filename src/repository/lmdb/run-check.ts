@@ -10,11 +10,11 @@ import type { RunTable } from './run-table.js';
 const RUNS_AT_ONCE = 64;
 
 /**
- * Reads all events of a log whose trees are whole, and throws where they are not what the log says elsewhere. A page of
- * an older copy can look valid where it is, and half a page can be old. So this compares runs with the counts, positions
- * and cursors stored elsewhere.
+ * Reads all events of a log whose trees are whole, and throws a DamageError where they contradict what the log says
+ * elsewhere: counts, positions, sizes and cursors. TreeCheck can't find that, because a page of an older copy can look
+ * valid in its place, and half a page can be old.
  *
- * It yields the share of the bytes that it has read.
+ * It yields the share of the bytes that it has read, from 0 to 1.
  */
 export function* checkRuns(
   runs: RunTable,
@@ -25,12 +25,12 @@ export function* checkRuns(
   let bytes = 0;
   let pieces = 0;
   let before: (HeldRun & { topic: string }) | undefined;
-  let last: Buffer | undefined;
+  let lastKey: Buffer | undefined;
   for (;;) {
     let isEnd = true;
-    for (const { key, run, value, pieceCount } of runs.after(last, RUNS_AT_ONCE)) {
+    for (const { key, run, bytes: runBytes, pieceCount } of runs.after(lastKey, RUNS_AT_ONCE)) {
       isEnd = false;
-      last = key;
+      lastKey = key;
       const topic = readTopic(key);
       if (before?.topic === topic) {
         const { ordinal, count, offset, size } = before;
@@ -42,7 +42,7 @@ export function* checkRuns(
       }
       if (run.last > head.position)
         throw new DamageError(`it ends at position ${head.position}, and has ${run.last}`);
-      checkEvents(run, value, epochs.cursorAt(run.first).epoch);
+      checkEvents(run, runBytes, epochs.cursorAt(run.first).epoch);
       before = { ...run, topic };
       bytes += run.size;
       pieces += pieceCount;
@@ -58,14 +58,15 @@ export function* checkRuns(
     throw new DamageError('it has pieces of events that belong to none');
 }
 
-/** Throws if a run's bytes are not as many whole frames as its key says, each with its own cursor. */
+/** Throws unless a run's bytes are exactly as many whole frames as its key says, each with its own cursor. */
 function checkEvents({ first, count, size }: HeldRun, bytes: Buffer, epoch: string): void {
   let events = 0;
   let at = 0;
   for (; at + FRAME_HEADER_BYTES <= size && events < count; events++)
     at += FRAME_HEADER_BYTES + frameLength(bytes, at);
   const stamped = Buffer.from(bytes);
-  if (events === count && at === size) stampCursors(stamped, epoch, first);
-  if (events !== count || at !== size || !stamped.equals(bytes))
+  const areWhole = events === count && at === size;
+  if (areWhole) stampCursors(stamped, epoch, first);
+  if (!areWhole || !stamped.equals(bytes))
     throw new DamageError(`the events at position ${first} are not whole`);
 }

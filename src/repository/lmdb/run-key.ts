@@ -1,8 +1,11 @@
 import { MAX_POSITION, type Position } from '../../wire/cursor.js';
 import type { HeldRun } from '../stored-run.js';
 
-// topic, 0, first (6 bytes), count (4), storedAt (6), size (4), ordinal (6), offset (6); big-endian, so that a
-// topic's runs sort by position. No topic has a 0 in it.
+// The key of a run: topic, 0, first (6 bytes), count (4), storedAt (6), size (4), ordinal (6), offset (6). Numbers are
+// big-endian, so that a topic's runs sort by position. No topic contains a 0. For the run of topic "a" with the
+// positions 7 and 8, stored at 1764237704123, of 300 bytes, after 5 events of 750 bytes:
+//
+//     61 00 000000000007 00000002 019ac4c2fbbb 0000012c 000000000005 0000000002ee
 const FIXED_BYTES = 1 + 6 + 4 + 6 + 4 + 6 + 6;
 
 export function runKey(topic: string, run: HeldRun): Buffer {
@@ -16,7 +19,7 @@ export function runKey(topic: string, run: HeldRun): Buffer {
   return key;
 }
 
-/** Sorts before every run of the topic that starts at or after a position, and after all others. */
+/** Returns a key that sorts before the topic's runs that start at or after a position, and after its other runs. */
 export function startKey(topic: string, first: Position): Buffer {
   const topicBytes = Buffer.byteLength(topic);
   const key = Buffer.alloc(topicBytes + FIXED_BYTES);
@@ -25,12 +28,12 @@ export function startKey(topic: string, first: Position): Buffer {
   return key;
 }
 
-/** Sorts after every run of the topic, and before those of the next. */
+/** Returns a key that sorts after the topic's runs, and before those of the next topic. */
 export function afterTopicKey(topic: string): Buffer {
   return Buffer.from(`${topic}\u0001`);
 }
 
-/** Sorts after every run of the topic that starts at or before a position, and before all others. */
+/** Returns a key that sorts after the topic's runs that start at or before a position, and before its other runs. */
 export function afterRunKey(topic: string, position: Position): Buffer {
   return position < MAX_POSITION ? startKey(topic, position + 1) : afterTopicKey(topic);
 }
@@ -54,7 +57,7 @@ export function readRunKey(key: Buffer): HeldRun {
   };
 }
 
-/** The key of what is not with the record of the run that starts at a position: its pieces, counted from 0. */
+/** Returns the key of a piece (run-table.ts) of the run that starts at `first`. Pieces are counted from 0. */
 export function pieceKey(first: Position, piece: number): Buffer {
   const key = Buffer.allocUnsafe(8);
   key.writeUIntBE(first, 0, 6);
@@ -62,7 +65,7 @@ export function pieceKey(first: Position, piece: number): Buffer {
   return key;
 }
 
-/** The key of what belongs to a commit: the position of its first event; big-endian, so that they sort. */
+/** Returns a position as a key. Such keys sort as the positions do. */
 export function positionKey(position: Position): Buffer {
   const key = Buffer.allocUnsafe(6);
   key.writeUIntBE(position, 0, 6);

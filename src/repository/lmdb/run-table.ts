@@ -15,24 +15,33 @@ import {
 } from './run-key.js';
 
 /**
- * What LMDB has room for on one page. Of values that need several pages side by side, of many sizes, the removed ones
- * leave holes that fit no other, ever more of them, and LMDB goes through all holes with each commit
- * (docs/performance.md, "Retention"): a hole of one page fits all.
+ * The largest value that LMDB stores on one page. A larger value takes adjacent pages, and leaves a hole of as many
+ * when it is removed. Holes of many sizes stay unused and make each commit slower (docs/performance.md, "Retention").
+ * Holes of one page never do, because every value fits in them.
  */
 export const PAGE_VALUE_BYTES = 4_072;
 
-/** Each run of events as a record: what is known of it in the key, its bytes the value, the rest of them in pieces. */
+/**
+ * Stores runs in two LMDB databases. The record of a run has all of its HeldRun in the key, and the first
+ * PAGE_VALUE_BYTES of its events as the value. Pieces of the same size hold the rest. A run of 10,000 bytes that starts
+ * at position 7 takes:
+ *
+ *     db      runKey("orders", run)   bytes 0-4071
+ *     pieces  pieceKey(7, 0)          bytes 4072-8143
+ *     pieces  pieceKey(7, 1)          bytes 8144-9999
+ *
+ * In a log of format 1, the records of older runs hold all bytes, and there are no pieces of them.
+ */
 export class RunTable implements RunIndex {
-  /** The newest run of each topic in the commit that is being made: its records can't be read yet. */
+  /** The newest run that the current put() has written, by topic: LMDB does not find its record before the commit. */
   private readonly newestPut = new Map<string, HeldRun>();
 
   constructor(
     private readonly db: Database<Buffer, Buffer>,
-    /** What of a run's bytes is not with its record: not in a log of an earlier version. */
     private readonly pieces: Database<Buffer, Buffer>,
   ) {}
 
-  /** Call within one batch. */
+  /** Stores the runs of one commit. Call within its batch. */
   put(runs: readonly StoredRun[]): void {
     this.newestPut.clear();
     for (const run of runs) {
@@ -58,27 +67,31 @@ export class RunTable implements RunIndex {
       yield topic;
   }
 
-  /** Runs in the order of their keys, from the first or after one; each value is good until the next is asked for. */
+  /**
+   * Yields runs of all topics in the order of their keys, from the first one or from the one after `start`.
+   *
+   * @returns for each run its key and bytes, and how many pieces it has
+   */
   *after(
     start: Buffer | undefined,
     limit: number,
-  ): Iterable<{ key: Buffer; run: HeldRun; value: Buffer; pieceCount: number }> {
+  ): Iterable<{ key: Buffer; run: HeldRun; bytes: Buffer; pieceCount: number }> {
     const range = { start, exclusiveStart: start !== undefined, limit };
     for (const { key, value } of this.db.getRange(range)) {
       const run = readRunKey(key);
       const pieceCount = Math.ceil((run.size - value.length) / PAGE_VALUE_BYTES);
-      yield { key, run, value: this.whole(run, value), pieceCount };
+      yield { key, run, bytes: this.wholeRun(run, value), pieceCount };
     }
   }
 
-  /** How many pieces there are of all runs. */
+  /** The number of pieces of all runs. */
   get pieceCount(): number {
     return (this.pieces.getStats() as { entryCount: number }).entryCount;
   }
 
-  /** Returns the bytes of a run that is held; good until the next call. */
+  /** Returns the bytes of a run that is held. The next read of the log may overwrite them. */
   bytesOf(topic: string, run: HeldRun): Buffer {
-    return this.whole(run, this.db.getBinaryFast(runKey(topic, run))!);
+    return this.wholeRun(run, this.db.getBinaryFast(runKey(topic, run))!);
   }
 
   /** Call within a batch. */
@@ -89,16 +102,15 @@ export class RunTable implements RunIndex {
       void this.pieces.remove(pieceKey(first, i));
   }
 
-  /** What leaves here is a copy. */
+  /** The batch is a copy: no view of LMDB's memory leaves this method. */
   read(topic: string, after: Position, upTo: Position, maxBytes: number): EventBatch | undefined {
     const parts: EventBatch[] = [];
     let bytes = 0;
-    const holding = this.newest(topic, after);
-    if (holding && holding.last > after) {
-      const { first, last, count } = holding;
-      for (const { value } of this.db.getRange({ start: startKey(topic, first), limit: 1 })) {
-        const run = { first, last, count, bytes: this.whole(holding, value) };
-        parts.push(cutAfter(run, after));
+    // The position `after` may lie within a run, whose later events come first.
+    const cut = this.newest(topic, after);
+    if (cut && cut.last > after) {
+      for (const { value } of this.db.getRange({ start: startKey(topic, cut.first), limit: 1 })) {
+        parts.push(cutAfter({ ...cut, bytes: this.wholeRun(cut, value) }, after));
         bytes = parts[0].bytes.length;
       }
       if (bytes >= maxBytes) return joined(parts);
@@ -107,7 +119,7 @@ export class RunTable implements RunIndex {
     for (const { key, value } of this.db.getRange(range)) {
       const run = readRunKey(key);
       if (parts.length > 0 && bytes + run.size > maxBytes) break;
-      parts.push({ bytes: this.whole(run, value), count: run.count, last: run.last });
+      parts.push({ bytes: this.wholeRun(run, value), count: run.count, last: run.last });
       bytes += run.size;
     }
     return parts.length === 0 ? undefined : joined(parts);
@@ -130,15 +142,16 @@ export class RunTable implements RunIndex {
     return undefined;
   }
 
-  /** All bytes of a run, of which a record has some. */
-  private whole({ first, size }: HeldRun, head: Buffer): Buffer {
+  /** Returns all bytes of a run. Those in its record are `head`; if that is all, it returns `head` itself. */
+  private wholeRun({ first, size }: HeldRun, head: Buffer): Buffer {
     if (head.length === size) return head;
-    const bytes = Buffer.allocUnsafeSlow(size); // of node's pool, a watch that nobody reads would keep 64 KiB
+    // Not from node's pool: a watch that nobody reads would keep 64 KiB of the pool alive.
+    const bytes = Buffer.allocUnsafeSlow(size);
     let at = head.copy(bytes, 0, 0, head.length);
     for (let i = 0; at < size; i++) {
       const piece = this.pieces.getBinaryFast(pieceKey(first, i));
       if (!piece) throw new DamageError(`a piece of the events at position ${first} is missing`);
-      // LMDB reads into one buffer for all: it is longer than what it says.
+      // getBinaryFast() returns lmdb-js's own buffer, with another `length`. Without an end, copy() would copy too much.
       at += piece.copy(bytes, at, 0, piece.length);
     }
     return bytes;

@@ -10,19 +10,19 @@ import { RemovedIds } from './removed-ids.js';
 import { RunTable } from './run-table.js';
 
 const FORMAT = 2;
-/** Its runs have no pieces; what it gets now has. */
+/** A log of this format has no pieces (run-table.ts). Opening it makes it one of format 2: new runs get pieces. */
 const FORMAT_OF_WHOLE_RUNS = 1;
-/** Address space, not memory or disk: the log grows to it without a remap, and beyond it with one. */
+/** Address space, which costs neither memory nor disk. If the log grows beyond it, LMDB maps the file again. */
 const MAP_BYTES = 64 * 2 ** 30;
 
-/** How the log stood after its last commit; a log of an earlier version has no `wall` and no `lag`. */
+/** The log after its last commit. A log of an earlier version has no `wall` and no `lag`. */
 interface Head extends LastStored {
   readonly position: Position;
   /** The size of all events held. */
   readonly bytes: number;
 }
 
-/** What lmdb says of a database, in pages; the last page number is the whole file's. */
+/** lmdb's statistics of a database, in pages. The last page number is that of the whole file. */
 interface DatabaseStats {
   readonly pageSize: number;
   readonly lastPageNumber: number;
@@ -31,7 +31,7 @@ interface DatabaseStats {
   readonly overflowPages: number;
 }
 
-/** What lmdb throws when a commit fails; a second promise rejects as well, and unseen ends the process. */
+/** lmdb's error of a failed commit. The promise in it rejects, too: if nobody handles that, the process ends. */
 interface CommitFailure extends Error {
   readonly commitError?: Promise<never>;
 }
@@ -55,11 +55,11 @@ export class Store {
       mapSize: MAP_BYTES,
       maxDbs: 8,
       noSync: !fsync,
-      // With lmdb's default, a commit is readable before it is durable, promises of one are fulfilled out of
-      // order, and a copied file may be read from a page that was never flushed.
+      // With lmdb's default, a commit is readable before it is durable, its promises are fulfilled out of order, and
+      // a copy of the file may lead to pages that were never flushed.
       overlappingSync: false,
-      // A batch a commit. With batches a turn of the event loop, a failed commit rejects promises that nobody
-      // holds, and ends the process.
+      // Each commit is one batch. With lmdb's default, a batch for each turn of the event loop, a failed commit
+      // rejects promises that nobody handles, and ends the process.
       eventTurnBatching: false,
     });
     const bytes = { encoding: 'binary', keyEncoding: 'binary' } as const;
@@ -89,8 +89,8 @@ export class Store {
   }
 
   /**
-   * Each opening of the log is an epoch: nothing tells a log from a copy that was put in its place, or says what
-   * a crash without fsync has lost, and either may have given out positions after the head.
+   * Begins the epoch of this opening, and stores it. Each opening needs one: the log may be a copy, or a crash without
+   * fsync may have lost its end, and then positions after `head` were given out before.
    */
   async beginEpoch(head: Position): Promise<Epochs> {
     const epochs = this.epochs().begun(head);
@@ -101,7 +101,7 @@ export class Store {
     return epochs;
   }
 
-  /** Those of earlier openings. Throws if this version does not know how the log is written. */
+  /** Returns the epochs of earlier openings. Throws if this version does not know the log's format. */
   epochs(): Epochs {
     const format = this.meta.get('format') ?? FORMAT;
     if (format !== FORMAT && format !== FORMAT_OF_WHOLE_RUNS) {
@@ -112,11 +112,12 @@ export class Store {
     return new Epochs((this.meta.get('epochs') as EpochStart[] | undefined) ?? []);
   }
 
+  /** Returns the position of the topic's newest removed event, or 0. */
   floor(topic: string): Position {
     return this.floors.get(topic) ?? 0;
   }
 
-  /** Call within a write. */
+  /** Makes the changes of a commit. Call within write(). */
   put(commit: EngineCommit, heldBytes: number): void {
     const { runs, removal, horizon, lag } = commit;
     this.remove(removal, horizon);
@@ -136,7 +137,7 @@ export class Store {
     void this.meta.put('head', head);
   }
 
-  /** One transaction. Every write goes through here: a failed one must not end the process. */
+  /** Runs `puts` in one transaction. Rejects with the reason if that fails. Every write goes through here. */
   async write(puts: () => void): Promise<void> {
     try {
       await this.root.batch(puts);
@@ -145,12 +146,12 @@ export class Store {
     }
   }
 
-  /** Closes LMDB. Without fsync this does not flush: the caller must. */
+  /** Closes LMDB. Without fsync, the caller must flush the file. */
   async close(): Promise<void> {
     await this.root.close();
   }
 
-  /** Bytes of the file that hold nothing. */
+  /** Returns how many bytes of the file are free. */
   freeBytes(): number {
     const stats = this.databases.map((database) => database.getStats() as DatabaseStats);
     const used = stats.reduce(
@@ -173,11 +174,12 @@ export class Store {
       count += gone.length;
     }
     for (const first of commits) this.commits.remove(first);
-    // More than were put.
+    // It looks at more records than were put, so old ones do not pile up.
     if (count > 0) this.removedIds.forget(horizon, 2 * count);
   }
 }
 
+/** Handles the second promise of a failed commit, and returns the reason that it has. */
 async function reasonOf(error: CommitFailure): Promise<Error> {
   try {
     await error.commitError;

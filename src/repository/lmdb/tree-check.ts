@@ -25,116 +25,116 @@ import {
 } from './lmdb-file.js';
 import { PageReader } from './page-reader.js';
 
-/** Bounds that a child page must keep, taken from its parent. */
-interface Above {
+/** The limits that a page's parent sets for it. */
+interface Bounds {
+  /** The transaction that wrote the parent. */
   readonly transaction: number;
-  /** The lowest key allowed in the page, and the first key above it that is not; undefined: no bound. */
+  /** Each key k of the page has from <= k < to; undefined: no bound. */
   readonly from: Buffer | undefined;
   readonly to: Buffer | undefined;
-}
-
-interface Counts {
-  branchPages: number;
-  leafPages: number;
-  overflowPages: number;
-  entries: number;
 }
 
 /** How LMDB sorts the keys of a tree. */
 type Compare = (a: Buffer, b: Buffer) => number;
 
-/** LMDB's own stack has room for so many pages from a root to a leaf. */
+/** Checks one value of a tree: that of the leaf's node at offset `node`, whose value begins at offset `value`. */
+type ValueCheck = (leaf: Buffer, node: number, value: number) => Iterable<number>;
+
+const COUNTED = ['branchPages', 'leafPages', 'overflowPages', 'entries'] as const;
+
+/** The check of one tree. */
+interface Walk {
+  readonly compare: Compare;
+  readonly checkValue: ValueCheck;
+  /** How much of the tree was found so far. */
+  readonly counts: Record<(typeof COUNTED)[number], number>;
+}
+
+/** LMDB's own stack has room for this many pages from a root to a leaf. */
 const MAX_DEPTH = 32;
 
 /**
- * Goes through all pages that a meta page leads to, and throws where one is not what the page above says: LMDB
- * follows whatever is there, and would end the process by a signal, or hand out bytes of another moment.
+ * Checks all pages of an LMDB file that its meta page leads to, and throws a DamageError at the first bad one. LMDB
+ * itself checks little: it would crash on a bad page, or return bytes that another transaction wrote. Each page must
+ * fulfil all of these:
  *
- * What proves a page: its number is its place; no page is reached twice, or reached and free; its transaction is not
- * newer than that of the page above, because LMDB copies the way from the root to all that it changes; an overflow
- * page's transaction is the one that its reference names; nodes fill their page without gap, keys are in order and
- * within the bounds above; and each tree has as many pages and entries as its record says.
+ * - It contains its own number.
+ * - It has one owner: one place in one tree, or the list of free pages.
+ * - Its transaction is not newer than its parent's, because LMDB writes a changed page and all pages above it anew. An
+ *   overflow page's transaction is the one that its reference names.
+ * - Its nodes fill it without a gap. Its keys are in order, and within the bounds that its parent sets.
  *
- * It yields which share of the file's pages it has seen.
+ * And each tree has as many pages and entries as its record says.
  */
 export class TreeCheck {
   private readonly reader: PageReader;
-  private readonly pageBytes: number;
-  private readonly reached: Uint8Array;
-  private pages = 0;
+  /** A bit for each page of the file: 1 once its owner is known. */
+  private readonly claimed: Uint8Array;
+  /** How many pages of trees were found. */
+  private treePages = 0;
 
-  /** @param size of the file in bytes */
+  /** @param size the file's size in bytes */
   constructor(
     file: number,
     private readonly size: number,
     private readonly meta: Meta,
   ) {
-    this.pageBytes = meta.pageBytes;
-    this.reader = new PageReader(file, this.pageBytes);
-    this.reached = new Uint8Array(Math.floor(meta.lastPage / 8) + 1);
+    this.reader = new PageReader(file, meta.pageBytes);
+    this.claimed = new Uint8Array(Math.floor(meta.lastPage / 8) + 1);
   }
 
+  /** Yields the share of the file's pages that is checked, from 0 to 1. */
   *run(): Generator<number> {
     const { main, free, transaction } = this.meta;
     yield* this.tree(main, transaction, compareBytes, (page, node, value) =>
       this.namedTree(page, node, value),
     );
-    // The free tree's flags are those of the environment.
+    // In the record of the free tree, LMDB keeps flags of the whole file.
     yield* this.tree({ ...free, flags: 0 }, transaction, compareNumbers, (page, node, value) =>
       this.freePages(page, node, value),
     );
   }
 
-  /** @param onValue looks at each value of the tree */
+  /** @param transaction the one that wrote the record of the tree */
   private *tree(
     tree: Tree,
     transaction: number,
     compare: Compare,
-    onValue: (page: Buffer, node: number, value: number) => Iterable<number>,
+    checkValue: ValueCheck,
   ): Generator<number> {
-    // Flags would say that LMDB sorts the keys otherwise, or that values are trees of duplicates.
+    // A flag would say that LMDB sorts the keys in another way, or that a key has several values. Feed uses neither.
     if (tree.flags !== 0) throw new DamageError(`one of its trees has the flags ${tree.flags}`);
-    const counts: Counts = { branchPages: 0, leafPages: 0, overflowPages: 0, entries: 0 };
+    const counts = { branchPages: 0, leafPages: 0, overflowPages: 0, entries: 0 };
     if (tree.root !== NO_PAGE) {
       if (tree.depth === 0 || tree.depth > MAX_DEPTH)
         throw new DamageError(`one of its trees has a depth of ${tree.depth}`);
-      const above = { transaction, from: undefined, to: undefined };
-      yield* this.treePage(tree.root, tree.depth, above, compare, counts, onValue);
+      const bounds = { transaction, from: undefined, to: undefined };
+      yield* this.treePage(tree.root, tree.depth, bounds, { compare, checkValue, counts });
     }
-    for (const count of ['branchPages', 'leafPages', 'overflowPages', 'entries'] as const) {
+    for (const count of COUNTED) {
       if (counts[count] !== tree[count])
         throw new DamageError(`${counts[count]} ${count} are there of ${tree[count]}`);
     }
   }
 
-  private *treePage(
-    number: number,
-    height: number,
-    above: Above,
-    compare: Compare,
-    counts: Counts,
-    onValue: (page: Buffer, node: number, value: number) => Iterable<number>,
-  ): Generator<number> {
-    this.reach(number, 1);
-    // A copy: it is still needed when many others have been read.
+  /** @param height 1 for a leaf, 2 for a page above leaves, and so on */
+  private *treePage(number: number, height: number, bounds: Bounds, walk: Walk): Generator<number> {
+    this.claimTreePages(number, 1);
+    // A copy, because this page is needed until all pages below it are read, and the reader reuses its memory.
     const page = Buffer.from(this.reader.page(number));
-    this.checkHeader(page, number, height === 1 ? PageFlag.leaf : PageFlag.branch, above);
-    const nodes = this.checkNodes(page, number, height === 1, above, compare);
+    checkKind(page, number, height === 1 ? PageFlag.leaf : PageFlag.branch);
     const transaction = pageTransaction(page);
+    if (transaction > bounds.transaction)
+      throw new DamageError(`page ${number} is of a later moment than what leads to it`);
+    const nodes = this.checkNodes(page, number, height === 1, bounds, walk.compare);
+    const { counts } = walk;
     if (height > 1) {
       counts.branchPages++;
       for (let i = 0; i < nodes; i++) {
-        const from = i === 0 ? above.from : keyAt(page, i);
-        const to = i === nodes - 1 ? above.to : keyAt(page, i + 1);
+        const from = i === 0 ? bounds.from : keyAt(page, i);
+        const to = i === nodes - 1 ? bounds.to : keyAt(page, i + 1);
         const child = childPage(page, nodeAt(page, i));
-        yield* this.treePage(
-          child,
-          height - 1,
-          { transaction, from, to },
-          compare,
-          counts,
-          onValue,
-        );
+        yield* this.treePage(child, height - 1, { transaction, from, to }, walk);
       }
       return;
     }
@@ -142,66 +142,59 @@ export class TreeCheck {
     counts.entries += nodes;
     for (let i = 0; i < nodes; i++) {
       const node = nodeAt(page, i);
-      let value = node + NODE_HEADER_BYTES + keyBytes(page, node);
+      const value = node + NODE_HEADER_BYTES + keyBytes(page, node);
       if (nodeFlags(page, node) & NodeFlag.overflow)
         counts.overflowPages += this.overflow(page, node, value, transaction);
-      yield* onValue(page, node, value);
+      yield* walk.checkValue(page, node, value);
     }
-    yield this.pages / this.meta.lastPage;
+    yield this.treePages / this.meta.lastPage;
   }
 
-  /** Marks pages as reached, which must be in the file, and not reached or free already. */
-  private reach(first: number, count: number): void {
+  /** Claims pages for a tree. Throws if one is a meta page (0 or 1), outside the file, or claimed already. */
+  private claimTreePages(first: number, count: number): void {
     const end = first + count;
     if (first < 2 || count < 1 || end - 1 > this.meta.lastPage)
       throw new DamageError(`it refers to page ${first} of ${this.meta.lastPage + 1}`);
-    if (end * this.pageBytes > this.size)
+    if (end * this.meta.pageBytes > this.size)
       throw new DamageError(`it has ${this.size} bytes, and page ${end - 1} is beyond them`);
-    for (let page = first; page < end; page++) this.mark(page);
-    this.pages += count;
+    for (let page = first; page < end; page++) this.claim(page);
+    this.treePages += count;
   }
 
-  private mark(page: number): void {
+  private claim(page: number): void {
     const bit = 1 << (page & 7);
-    if (this.reached[page >>> 3] & bit) throw new DamageError(`page ${page} is used twice`);
-    this.reached[page >>> 3] |= bit;
+    if (this.claimed[page >>> 3] & bit) throw new DamageError(`page ${page} is used twice`);
+    this.claimed[page >>> 3] |= bit;
   }
 
-  private checkHeader(page: Buffer, number: number, flag: number, above: Above): void {
-    if (pageNumber(page) !== number || pageFlags(page) !== flag)
-      throw new DamageError(`page ${number} is not what its tree says`);
-    if (pageTransaction(page) > above.transaction)
-      throw new DamageError(`page ${number} is of a later moment than what leads to it`);
-  }
-
-  /** @returns how many nodes there are */
+  /** Checks the nodes of a branch or leaf page, and returns how many there are. */
   private checkNodes(
     page: Buffer,
     number: number,
     isLeaf: boolean,
-    { from, to }: Above,
+    { from, to }: Bounds,
     compare: Compare,
   ): number {
     const lower = lowerBound(page);
     const upper = upperBound(page);
-    const room = this.pageBytes - PAGE_HEADER_BYTES;
+    const room = this.meta.pageBytes - PAGE_HEADER_BYTES;
     const nodes = lower / 2;
     const damaged = (what: string): DamageError =>
       new DamageError(`page ${number} is damaged: ${what}`);
     if (lower % 2 !== 0 || lower > upper || upper > room) throw damaged('its bounds');
-    // LMDB never leaves fewer, and ends the process where it finds so.
+    // LMDB never leaves fewer nodes, and ends the process if it finds fewer.
     if (nodes < (isLeaf ? 1 : 2)) throw damaged('it has too few nodes');
     let used = 0;
     let before = from;
     for (let i = 0; i < nodes; i++) {
       const node = nodeAt(page, i);
-      if (node < PAGE_HEADER_BYTES + upper || node + NODE_HEADER_BYTES > this.pageBytes)
+      if (node < PAGE_HEADER_BYTES + upper || node + NODE_HEADER_BYTES > this.meta.pageBytes)
         throw damaged('the place of a node');
       let bytes = NODE_HEADER_BYTES + keyBytes(page, node);
       if (isLeaf) bytes += storedValueBytes(page, node);
-      if (node + bytes > this.pageBytes) throw damaged('the length of a node');
+      if (node + bytes > this.meta.pageBytes) throw damaged('the length of a node');
       used += bytes + (bytes & 1);
-      // The first of a branch page stands for all keys below the second.
+      // LMDB ignores the key of a branch page's first node, whose child has all keys below the second node's.
       if (!isLeaf && i === 0) continue;
       const key = keyAt(page, i);
       if (key.length === 0) throw damaged('an empty key');
@@ -218,23 +211,23 @@ export class TreeCheck {
     return nodes;
   }
 
-  /** @returns how many pages the value takes */
+  /** Checks the overflow pages that hold a node's value, and returns how many there are. */
   private overflow(page: Buffer, node: number, value: number, transaction: number): number {
     const first = readNumber(page, value);
     const written = readNumber(page, value + 8);
     const count = readNumber(page, value + 16);
-    this.reach(first, count);
+    this.claimTreePages(first, count);
     const header = this.reader.page(first);
-    if (pageNumber(header) !== first || pageFlags(header) !== PageFlag.overflow)
-      throw new DamageError(`page ${first} is not what its tree says`);
+    checkKind(header, first, PageFlag.overflow);
     if (pageTransaction(header) !== written || written > transaction)
       throw new DamageError(`page ${first} is of another moment than what leads to it`);
-    const needed = Math.ceil((PAGE_HEADER_BYTES + valueBytes(page, node)) / this.pageBytes);
+    const needed = Math.ceil((PAGE_HEADER_BYTES + valueBytes(page, node)) / this.meta.pageBytes);
     if (overflowPageCount(header) !== count || needed !== count)
       throw new DamageError(`page ${first} has another length than what leads to it says`);
     return count;
   }
 
+  /** Checks a tree whose record is a value of the main tree. */
   private *namedTree(page: Buffer, node: number, value: number): Generator<number> {
     if (nodeFlags(page, node) !== NodeFlag.tree) return;
     if (valueBytes(page, node) !== TREE_BYTES)
@@ -247,14 +240,18 @@ export class TreeCheck {
   }
 
   /**
-   * A list of free pages, as lmdb-js writes it: how many numbers follow; each of them a page, or 0, or, negative, how
-   * many pages there are from the one on that comes next.
+   * Claims the pages of a list of free pages. The list begins with the number of entries. In lmdb-js, an entry may be
+   * 0, which means nothing, or negative, which says how many pages begin at the next entry. The list 4, 9, -3, 20, 0
+   * has four entries and frees the pages 9, 20, 21 and 22.
    */
   private freePages(page: Buffer, node: number, value: number): Iterable<number> {
     const length = valueBytes(page, node);
     const list =
       nodeFlags(page, node) & NodeFlag.overflow
-        ? this.reader.bytes(readNumber(page, value) * this.pageBytes + PAGE_HEADER_BYTES, length)
+        ? this.reader.bytes(
+            readNumber(page, value) * this.meta.pageBytes + PAGE_HEADER_BYTES,
+            length,
+          )
         : page.subarray(value, value + length);
     const count = length < 8 ? 0 : readNumber(list, 0);
     if (length < 8 || length < 8 * (count + 1))
@@ -269,10 +266,15 @@ export class TreeCheck {
       if (first === 0) continue;
       if (first < 2 || pages > this.meta.lastPage || first + pages - 1 > this.meta.lastPage)
         throw new DamageError(`its free pages begin at ${first}`);
-      for (let free = first; free < first + pages; free++) this.mark(free);
+      for (let free = first; free < first + pages; free++) this.claim(free);
     }
     return [];
   }
+}
+
+function checkKind(page: Buffer, number: number, flag: number): void {
+  if (pageNumber(page) !== number || pageFlags(page) !== flag)
+    throw new DamageError(`page ${number} is not what its tree says`);
 }
 
 function keyAt(page: Buffer, i: number): Buffer {
@@ -281,7 +283,7 @@ function keyAt(page: Buffer, i: number): Buffer {
   return page.subarray(start, start + keyBytes(page, node));
 }
 
-/** What a leaf's node holds of its value. */
+/** Returns the size of what a leaf's node holds: its value, or a reference to overflow pages. */
 function storedValueBytes(page: Buffer, node: number): number {
   return nodeFlags(page, node) & NodeFlag.overflow
     ? OVERFLOW_REFERENCE_BYTES
@@ -290,7 +292,7 @@ function storedValueBytes(page: Buffer, node: number): number {
 
 const compareBytes: Compare = (a, b) => a.compare(b);
 
-/** The keys of the free tree are transactions. */
+/** Compares keys of the free tree, which are the numbers of transactions. */
 function compareNumbers(a: Buffer, b: Buffer): number {
   return readNumber(a, 0) - readNumber(b, 0);
 }

@@ -13,7 +13,7 @@ interface RemovedRun extends HeldRun {
   readonly ids: Buffer;
 }
 
-/** A log in memory, for tests and trials: gone, and a new epoch, with every restart. */
+/** Keeps a log in memory, for tests and trials. It begins empty, with a new epoch, at every start. */
 export class MemoryEngine implements Engine {
   readonly durability: Durability = 'memory';
   readonly location = 'memory, lost at the end of the process';
@@ -24,7 +24,7 @@ export class MemoryEngine implements Engine {
 
   private readonly floors = new Map<string, Position>();
   private readonly records = new Map<Position, CommitRecord>();
-  /** Removed runs of which an id may still be asked for. */
+  /** Removed runs whose ids deduplication still remembers. */
   private removed: RemovedRun[] = [];
 
   commit({ runs, removal, horizon }: EngineCommit): Promise<void> {
