@@ -115,7 +115,7 @@ export class EventLog extends EventRepository {
     if (!newest) return this.floor(topic);
     // The ordinal of the first event wanted. If it is not held any more, firstWhere() finds the oldest run.
     const wanted = newest.ordinal + newest.count - count;
-    const isWanted = ({ ordinal, count }: HeldRun): boolean => ordinal + count > wanted;
+    const isWanted = (held: HeldRun): boolean => held.ordinal + held.count > wanted;
     const run = firstWhere(this.engine.runs, topic, this.head, isWanted) ?? newest;
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
