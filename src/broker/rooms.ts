@@ -14,7 +14,10 @@ export abstract class Rooms {
    */
   abstract join(room: string, member: RoomMember): RoomSeat;
 
-  /** The number of seats that members in this process hold: a member of three rooms has three. If it grows without more members, there is a leak. */
+  /**
+   * The number of seats that members in this process hold: a member of three rooms has three. If it grows without more
+   * members, there is a leak.
+   */
   abstract readonly seats: number;
 }
 

@@ -42,7 +42,7 @@ export class Deduplication {
     private readonly storedIdAt: (topic: string, position: Position) => Buffer | undefined,
   ) {}
 
-  /** Begins a commit. @param now the log's time */
+  /** Begins a commit, at `now` of the log's time. */
   begin(now: number): void {
     this.now = now;
     this.recent.mark();
@@ -54,7 +54,7 @@ export class Deduplication {
     if (!isStored) this.recent.rollBack();
   }
 
-  /** Returns those of the events that are no duplicates. @param first the position that the first of them will have */
+  /** Returns the events that are no duplicates. The first of them will have the position `first`. */
   keep(events: TopicEvents, first: Position): Kept {
     const { ids, count, topic } = events;
     this.events = events;

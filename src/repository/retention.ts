@@ -69,7 +69,7 @@ const NO_REMOVAL: RemovalPlan = {
 /**
  * Decides what a log removes from its old end: a little with each commit, so that no commit takes long. A run is
  *
- * - held: it is in the log and within the limits.
+ * - held: it is in the log.
  * - chosen: it is over a limit. chooseOldest() chooses runs of the oldest commits, and chooseOfTopic() those of a topic
  *   that is over its own limit.
  * - planned: plan() has taken it from the chosen ones for the next commit, within the budget of a commit.

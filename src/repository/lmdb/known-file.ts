@@ -66,7 +66,7 @@ export function isKnown(directory: string, file: LogFile, meta: Meta): boolean {
   return lastTransaction === meta.transaction || lastTransaction === meta.transaction - 1;
 }
 
-/** Removes the note, also for a start after a power cut: it says nothing of what is written from now on. */
+/** Removes the note, which is not true of what is written from now on. No power cut brings it back. */
 export function removeNote(directory: string): void {
   const path = join(directory, NOTE);
   try {

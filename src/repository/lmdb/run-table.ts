@@ -68,9 +68,8 @@ export class RunTable implements RunIndex {
   }
 
   /**
-   * Yields runs of all topics in the order of their keys, from the first one or from the one after `start`.
-   *
-   * @returns for each run its key and bytes, and how many pieces it has
+   * Yields up to `limit` runs of all topics in the order of their keys, from the first one or from the one after `start`.
+   * The next read of the log may overwrite `bytes`.
    */
   *after(
     start: Buffer | undefined,
