@@ -1,16 +1,18 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type RoomMember, Rooms, type RoomSeat } from './rooms.js';
 
+/** While senders wait, the rooms look at their members this often (milliseconds). */
+const LOOK_INTERVAL = 2;
 /**
- * The most turns of the event loop for which a congested member holds senders back, and for which one message waits for
- * all members together. A member that reads catches up in that time.
+ * The most looks for which a congested member holds senders back, and for which one message waits for all members together:
+ * 250 ms. A member that reads catches up in that time, also one of many on a connection whose send limit is still small.
  */
-const PATIENCE_TURNS = 16;
+const PATIENCE_LOOKS = 125;
 
 /** What the rooms know of a member. Its seats in all rooms share this, because the member has one queue. */
 interface MemberState {
   readonly member: RoomMember;
-  /** The turn of the last message that came while the member was not congested. */
+  /** The number of the look before the last message that came while the member was not congested. */
   uncongestedAt: number;
 }
 
@@ -18,9 +20,9 @@ interface MemberState {
 export class LocalRooms extends Rooms {
   private readonly rooms = new Map<string, Set<MemberState>>();
   private readonly states = new WeakMap<RoomMember, MemberState>();
-  /** Counts the turns of the event loop in which some sender waited. Patience is measured in these. */
-  private turn = 0;
-  private turnEnd: Promise<void> | undefined;
+  /** Counts the looks while some sender waited. Patience is measured in these. */
+  private looks = 0;
+  private look: Promise<void> | undefined;
   seats = 0;
 
   override join(room: string, member: RoomMember): RoomSeat {
@@ -54,7 +56,7 @@ export class LocalRooms extends Rooms {
   }
 
   private deliverTo(to: MemberState, framed: Buffer): void {
-    if (!to.member.isCongested) to.uncongestedAt = this.turn;
+    if (!to.member.isCongested) to.uncongestedAt = this.looks;
     to.member.receive(framed);
   }
 
@@ -63,30 +65,30 @@ export class LocalRooms extends Rooms {
     members: ReadonlySet<MemberState>,
     own: MemberState,
   ): Promise<void> {
-    for (let turns = 0; turns < PATIENCE_TURNS && this.isAnyCongested(members, own); turns++) {
-      await this.nextTurn();
+    for (let looks = 0; looks < PATIENCE_LOOKS && this.isAnyCongested(members, own); looks++) {
+      await this.nextLook();
       if (!members.has(own)) return;
     }
     this.deliver(framed, members, own);
   }
 
-  /** True while another member is congested and has not held senders back for PATIENCE_TURNS. */
+  /** True while another member is congested and has not held senders back for PATIENCE_LOOKS. */
   private isAnyCongested(members: ReadonlySet<MemberState>, own: MemberState): boolean {
     for (const other of members) {
       if (other === own || !other.member.isCongested) continue;
-      if (this.turn - other.uncongestedAt < PATIENCE_TURNS) return true;
+      if (this.looks - other.uncongestedAt < PATIENCE_LOOKS) return true;
     }
     return false;
   }
 
   /**
-   * Resolves in the next turn of the event loop. Senders that wait share the promise, so they go on one after the other,
+   * Resolves at the next look. Senders that wait share the promise, so they go on one after the other,
    * and each looks at the members after those before it have sent.
    */
-  private nextTurn(): Promise<void> {
-    return (this.turnEnd ??= nextTurn().then(() => {
-      this.turn++;
-      this.turnEnd = undefined;
+  private nextLook(): Promise<void> {
+    return (this.look ??= sleep(LOOK_INTERVAL).then(() => {
+      this.looks++;
+      this.look = undefined;
     }));
   }
 }

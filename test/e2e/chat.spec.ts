@@ -8,7 +8,7 @@ import { OpenWork } from '../../src/feed/open-work.js';
 import { frame } from '../../src/wire/frames.js';
 import { codec, connect, errorInfo, failure, type FeedClient } from '../support/client.js';
 import { RawClient } from '../support/raw-client.js';
-import { runService } from '../support/service.js';
+import { runService, ServiceProcess } from '../support/service.js';
 import { until, within } from '../support/wait.js';
 
 describe('Chat', () => {
@@ -291,6 +291,35 @@ describe('Chat rooms', () => {
     for (const { call } of members) call.cancel();
     await until(() => app.get(Rooms).seats === 0, 'an empty room');
     second.close();
+  });
+
+  test('fifty members that read keep up with a burst, though they share one connection', async () => {
+    const service = await ServiceProcess.start({ FEED_ENGINE: 'memory' });
+    const sender = service.connect().Chat();
+    sender.on('error', () => {});
+    const client = service.connect();
+    const members = Array.from({ length: 50 }, () => {
+      const call = client.Chat();
+      const received: string[] = [];
+      call.on('data', ({ text }: ChatMessage) => received.push(text));
+      call.on('error', () => {});
+      call.write({ room: 'r' });
+      return received;
+    });
+    // A room does not say who has joined: one that receives has.
+    while (members.some((received) => received.length === 0)) {
+      sender.write({ room: 'r', text: 'who is here' });
+      await sleep(20);
+    }
+    const burst = Array.from({ length: 300 }, (_, i) => `${i}`.padStart(100, '.'));
+    for (const text of burst) sender.write({ room: 'r', text });
+    await until(
+      () => members.every((received) => received.at(-1) === burst.at(-1)),
+      () => `all to have the burst: ${members.map((received) => received.length).join()}`,
+      20_000,
+    );
+    for (const received of members) expect(received.slice(-300)).toEqual(burst);
+    sender.cancel();
   });
 
   test('a member of ten thousand rooms receives each message once, and leaves all rooms when it half-closes', async () => {

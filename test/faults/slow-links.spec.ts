@@ -188,6 +188,25 @@ test('a client whose network dies is gone after FEED_KEEPALIVE_TIME and FEED_KEE
   expect(output()).toMatch(/nothing came from it for 1\.\d s/);
 });
 
+test('a client that says goodbye (GOAWAY), goes on watching, and vanishes is found as well', async () => {
+  const service = await start({
+    FEED_KEEPALIVE_TIME: '700ms',
+    FEED_KEEPALIVE_TIMEOUT: '300ms',
+    FEED_LOG_FORMAT: 'json',
+  });
+  const output = (): string => service.output.join('');
+  const link = await slowLink(service, {});
+  const raw = await connectOver(link, MIB);
+  const call = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 'quiet' }));
+  call.stream.end();
+  await new Promise((resolve) => call.stream.once('response', resolve));
+  raw.session.goaway();
+  await sleep(100);
+  link.cut();
+  await until(() => output().includes('call ended'), 'the end of the call', 20_000);
+  expect(output()).toMatch(/nothing came from it for 1\.\d s/);
+});
+
 test('a client that answers PINGs is not taken for dead because the service stood still', async () => {
   const service = await start({
     FEED_KEEPALIVE_TIME: '700ms',

@@ -14,6 +14,8 @@ export interface Keepalive {
 /** What a connection needs of each call on it. */
 interface ConnectionCall {
   readonly stream: ServerHttp2Stream;
+  /** True for a call that does not end by itself. */
+  readonly endless: boolean;
   abortUnread(reason: Error): void;
 }
 
@@ -62,6 +64,11 @@ export class Connection {
     return this.session.destroyed;
   }
 
+  private get hasEndlessCall(): boolean {
+    for (const { endless } of this.calls) if (endless) return true;
+    return false;
+  }
+
   /** True if one of its calls has an answer that its client does not read. */
   get hasUnreadAnswer(): boolean {
     for (const { stream } of this.calls) if (stream.writableLength > 0) return true;
@@ -107,7 +114,9 @@ export class Connection {
    */
   checkLife(now: number): void {
     const { session, keepalive, pingedAt } = this;
-    if (session.destroyed || session.closed) return;
+    if (session.destroyed) return;
+    // After GOAWAY node sends no PING. A client that waits for a result may be silent then; one that watches or chats is not for long.
+    if (session.closed && !this.hasEndlessCall) return;
     const { bytesRead } = session.socket;
     if (bytesRead !== this.bytesRead) {
       this.bytesRead = bytesRead;
@@ -122,7 +131,8 @@ export class Connection {
       this.pings.ask(() => {});
     } else if (now - pingedAt >= keepalive.timeout) {
       this.endedBecause = `the client's connection is gone: nothing came from it for ${(silence / 1000).toFixed(1)} s`;
-      session.destroy();
+      // Its streams are reset with a code, because a client that was only paused may come back and read it.
+      session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     }
   }
 }
