@@ -70,9 +70,16 @@ export const mutants = [
   {
     name: 'transport: a client whose network died stays',
     file: `${transport}/connection.ts`,
-    from: 'for ${(silence / 1000).toFixed(1)} s`;\n      session.destroy();',
-    to: 'for ${(silence / 1000).toFixed(1)} s`;',
+    from: 'session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);',
+    to: '',
     tests: ['test/faults/slow-links', '-t', 'network dies'],
+  },
+  {
+    name: 'transport: a client that vanishes after its GOAWAY stays',
+    file: `${transport}/connection.ts`,
+    from: 'if (session.closed && !this.hasEndlessCall) return;',
+    to: 'if (session.closed) return;',
+    tests: ['test/faults/slow-links', '-t', 'goodbye'],
   },
   {
     name: 'transport: takes a client for dead that was not asked',
