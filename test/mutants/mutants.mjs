@@ -78,7 +78,7 @@ export const mutants = [
     name: 'transport: a client that vanishes after its GOAWAY stays',
     file: `${transport}/connection.ts`,
     from: 'if (session.closed && !this.hasEndlessCall) return;',
-    to: 'if (session.closed) return;',
+    to: 'if (session.closed && (this.hasEndlessCall || true)) return;',
     tests: ['test/faults/slow-links', '-t', 'goodbye'],
   },
   {
