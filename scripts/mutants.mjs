@@ -55,7 +55,7 @@ function test(tests) {
   const args = ['run', '--bail=1', '--no-color', ...tests];
   const { status, stdout, stderr } = run('vitest', args);
   const output = stdout + stderr;
-  // Of a file that can't be loaded there are none, and where nothing has the name they are all skipped.
+  // If the file can't be loaded, there are no tests; if no test has the name, all are skipped.
   const [, counts = ''] = /^ *Tests +(\d.*)$/m.exec(stdout) ?? [];
   if (status !== null && counts === '') throw new Error(`no test can be run: ${output}`);
   const [, red] = /FAIL +(.*)/.exec(output) ??

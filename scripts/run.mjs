@@ -12,7 +12,7 @@ import { build, env, install } from './prepare.mjs';
 
 /** @type {Record<string, (...args: string[]) => Program>} */
 const PROGRAMS = {
-  // What `npm start` does before it runs the service.
+  // Installs and builds; `npm start` calls it before it runs the service.
   prepare: () => ({ usesDist: true }),
 
   // Builds dist/, whether or not it is stale.

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import type { NewEvent, StoredEvent } from './feed-client.ts';
 
 export interface Lines {
-  /** As many lines as wanted, without their line breaks. A shorter file is repeated. */
+  /** The requested number of lines, without their line breaks. If the file has fewer, it is repeated. */
   readonly lines: readonly string[];
   readonly linesInFile: number;
   readonly emptyLines: number;

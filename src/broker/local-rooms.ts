@@ -9,7 +9,7 @@ const LOOK_INTERVAL = 2;
  */
 const PATIENCE_LOOKS = 125;
 
-/** What the rooms know of a member. Its seats in all rooms share this, because the member has one queue. */
+/** A member and its congestion. Its seats in all rooms share one state, because the member has one queue. */
 interface MemberState {
   readonly member: RoomMember;
   /** The number of the look before the last message that came while the member was not congested. */

@@ -14,7 +14,7 @@ export const SETTINGS = z.object({
   FEED_DATA_DIR: z.string().min(1, 'must name a directory').prefault('./data'),
   /** Where events are kept: lmdb (in FEED_DATA_DIR) or memory (lost at the end of the process). */
   FEED_ENGINE: oneOf('lmdb', 'memory').prefault('lmdb'),
-  /** What an acknowledgement means: fsync (flushed to disk) or none. Follows the engine. */
+  /** The meaning of an acknowledgement: fsync (flushed to disk) or none. The default follows the engine. */
   FEED_DURABILITY: oneOf('fsync', 'none').optional(),
   /** The largest event an upload may send, encoded. */
   FEED_MAX_EVENT_BYTES: size('1KiB', '3MiB').prefault('1MiB'),

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
-/** What a use case records about the call that it serves. */
+/** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
   /** The topic of a watch, or of an upload's first event. */
   readonly notes: { topic?: string };

@@ -1,6 +1,6 @@
 import type { StoredRun } from './stored-run.js';
 
-/** What one commit stores. */
+/** The runs and ids that one commit stores. */
 export interface Commit {
   /** Runs at consecutive positions. */
   readonly runs: readonly StoredRun[];

@@ -23,7 +23,7 @@ export interface Kept {
  */
 export class Deduplication {
   private now = 0;
-  /** What keep() returned in this commit: events that the log does not find yet. */
+  /** The events that keep() returned in this commit. Reads of the log do not find them yet. */
   private kept: { topic: string; first: Position; events: TopicEvents }[] = [];
 
   // State of the keep() that is running, here because a closure for each call would cost more.

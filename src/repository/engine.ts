@@ -67,7 +67,7 @@ export interface EngineCommit extends Commit {
   readonly lag: number;
 }
 
-/** What a commit removes. */
+/** The runs and records that one commit removes. */
 export interface Removal {
   /** For each topic its oldest runs, without a gap. */
   readonly runs: ReadonlyMap<string, readonly HeldRun[]>;

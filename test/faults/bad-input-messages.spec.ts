@@ -226,7 +226,7 @@ test.each<[string, Buffer]>([
   ['since with a group', bytesField(4, join(tag(3, 3), tag(3, 4)))],
   ['since cut short', bytesField(4, tag(1, 0))],
   ['a heartbeat of a wrong wire type', bytesField(6, join(tag(2, 5), Buffer.alloc(4)))],
-  // Of a longer int32, protobuf.js reads five bytes and skips five more, and goes on inside the next field.
+  // protobuf.js reads five bytes of a longer int32 and skips five more, so it goes on inside the next field.
   ['nanos of six bytes', bytesField(6, join(varintField(1, 5), tag(2, 0), varint(1, 6)))],
   ['a position of six bytes', join(tag(3, 0), varint(1, 6), bytesField(7, 'abcdef'))],
 ])('a watch with %s is refused', async (_what, field) => {

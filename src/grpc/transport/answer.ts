@@ -9,7 +9,7 @@ export interface EndedCall {
   readonly call: Call;
   readonly code: status;
   readonly details: string;
-  /** What the handler, an interceptor, a guard or a filter threw. */
+  /** The error that the handler, an interceptor, a guard or a filter threw. */
   readonly error?: unknown;
 }
 

@@ -11,7 +11,7 @@ export interface Keepalive {
   readonly timeout: number;
 }
 
-/** What a connection needs of each call on it. */
+/** A call, as its connection uses it. */
 interface ConnectionCall {
   readonly stream: ServerHttp2Stream;
   /** True for a call that does not end by itself. */

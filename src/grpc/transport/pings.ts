@@ -11,9 +11,14 @@ export class Pings {
 
   constructor(private readonly session: ServerHttp2Session) {}
 
+  /** True once node sends no PING on this connection any more. */
+  private get isEnding(): boolean {
+    return this.session.destroyed || this.session.closed;
+  }
+
   /** Sends a PING now. Returns false if node can't: the connection is ending, or ten PINGs are unanswered. */
   send(onAnswer: () => void): boolean {
-    if (this.session.destroyed || this.session.closed) return false;
+    if (this.isEnding) return false;
     return this.session.ping((error) => {
       if (!error) onAnswer();
     });
@@ -29,19 +34,19 @@ export class Pings {
   }
 
   private sendForCallbacks(): void {
-    const { callbacks, session } = this;
+    const { callbacks } = this;
     const onAnswer = (): void => {
       this.isAsking = false;
       for (const callback of callbacks) callback();
       if (this.callbacks.length > 0 && !this.isAsking) this.sendForCallbacks();
     };
     this.isAsking = true;
-    if (!this.send(onAnswer) && !session.destroyed && !session.closed) {
+    if (!this.send(onAnswer) && !this.isEnding) {
       // Ten are unanswered. To call back now would say that the client had read what it has not.
       setTimeout(() => this.sendForCallbacks(), RETRY);
       return;
     }
     this.callbacks = [];
-    if (session.destroyed || session.closed) onAnswer();
+    if (this.isEnding) onAnswer();
   }
 }

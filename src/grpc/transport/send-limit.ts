@@ -38,9 +38,9 @@ export class SendLimit {
   private maxInFlight = LEAST_IN_FLIGHT;
   /** The total of bytes that the kernel has taken. */
   private sent = 0;
-  /** What `sent` was at the newest PING. */
+  /** The value of `sent` when the newest PING was sent. */
   private pinged = 0;
-  /** What `sent` was at the newest PING that was answered. */
+  /** The value of `sent` when the newest answered PING was sent: the client has read these bytes. */
   private confirmed = 0;
   /** The fastest answer to a PING, in milliseconds. */
   private roundTrip = Infinity;

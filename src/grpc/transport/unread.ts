@@ -8,7 +8,7 @@ const CHECKS = 2;
 /** After this long (milliseconds) without progress the stream is unread, even if its connection had no room. */
 const MAX_LINGER = 60_000;
 
-/** What is needed of a call whose client should read the rest of its stream. */
+/** A call whose client should read the rest of its stream. */
 interface LingeringCall {
   readonly connection: Connection;
   readonly stream: ServerHttp2Stream;
