@@ -40,7 +40,25 @@ module.exports = {
       from: { path: room('feed') },
       to: { path: ['@grpc', '@nestjs/microservices', 'express'] },
     },
-    { name: 'no-circles', severity: 'error', from: { path: '^src/' }, to: { circular: true } },
+    {
+      name: 'client-stands-alone',
+      severity: 'error',
+      comment: 'client/ speaks the contract and imports nothing of the service',
+      from: { path: '^client/src/' },
+      to: { path: '^(src|test|bench)/' },
+    },
+    {
+      name: 'client-library-knows-no-command-line-and-no-nest',
+      severity: 'error',
+      from: { path: '^client/src/', pathNot: '^client/src/(cli|nest)/' },
+      to: { path: ['^client/src/(cli|nest)/', '@nestjs', 'commander'] },
+    },
+    {
+      name: 'no-circles',
+      severity: 'error',
+      from: { path: '^(client/)?src/' },
+      to: { circular: true },
+    },
     {
       name: 'no-orphans',
       severity: 'error',

@@ -11,10 +11,12 @@ const steps = [
   ['format', 'prettier', '--check', '--log-level=warn', '.'],
   ['lint', 'oxlint', '--type-aware', '--quiet'],
   ['types', 'tsc', '--noEmit', '-p', 'tsconfig.json'],
+  ["the client's types", 'tsc', '--noEmit', '-p', 'client/tsconfig.json'],
   [
     'import arrows',
     'depcruise',
     'src',
+    'client/src',
     '--config',
     '.dependency-cruiser.cjs',
     '--output-type',
@@ -29,6 +31,13 @@ const steps = [
     '-r',
     join(generated, 'src', 'gen'),
     'src/gen',
+  ],
+  [
+    "the client's messages are up to date (npm run proto)",
+    'diff',
+    '-r',
+    join(generated, 'client', 'src', 'gen'),
+    'client/src/gen',
   ],
   [
     'proto descriptors are up to date',

@@ -129,24 +129,54 @@ function missing() {
   });
 }
 
-/** Builds dist/ unless it is newer than all that it is made of. */
-export function build() {
-  const done = join(root, 'dist', 'main.js');
-  const sources = [
-    'src',
-    'proto',
-    'package-lock.json',
-    'tsconfig.json',
-    'tsconfig.build.json',
-    'nest-cli.json',
-  ];
-  if (
-    existsSync(done) &&
-    sources.every((source) => newest(join(root, source)) < statSync(done).mtimeMs)
-  )
-    return;
-  process.stdout.write('Building ...\n');
-  run('nest', ['build']);
+/**
+ * @typedef {object} Build
+ * @property {string} made a file that is made last
+ * @property {readonly string[]} sources
+ * @property {readonly [string, ...string[]]} command
+ */
+
+/** @type {readonly Build[]} */
+const BUILDS = [
+  {
+    made: 'dist/main.js',
+    sources: [
+      'src',
+      'proto',
+      'package-lock.json',
+      'tsconfig.json',
+      'tsconfig.build.json',
+      'nest-cli.json',
+    ],
+    command: ['nest', 'build'],
+  },
+  {
+    made: 'client/dist/index.js',
+    sources: ['client/src', 'client/package.json', 'client/tsconfig.json', 'package-lock.json'],
+    command: ['tsc', '-p', 'client/tsconfig.json'],
+  },
+];
+
+/** Builds the service and the client, each unless it is newer than all that it is made of. */
+export function build({ always = false } = {}) {
+  for (const { made, sources, command } of BUILDS) {
+    if (!always && isNewer(join(root, made), sources)) continue;
+    process.stdout.write(`Building ${dirname(made)} ...\n`);
+    rmSync(join(root, dirname(made)), { recursive: true, force: true }); // What was removed from the sources goes, too.
+    const [program, ...args] = command;
+    run(program, args);
+  }
+}
+
+/**
+ * @param {string} made
+ * @param {readonly string[]} sources
+ */
+function isNewer(made, sources) {
+  return (
+    existsSync(made) &&
+    sources.every((source) => newest(join(root, source)) < statSync(made).mtimeMs)
+  );
 }
 
 /**

@@ -1,4 +1,4 @@
-// npm run proto: what is generated from proto/, into the checkout or the directory given: the types in src/gen,
+// npm run proto: what is generated from proto/, into the checkout or the directory given: the types in src/gen, the client's messages in client/src/gen,
 // and proto/descriptors.binpb, which reflection serves (grpc-health-check's service among it).
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,6 +7,7 @@ import { root, run } from './prepare.mjs';
 
 const target = process.argv[2] ?? root;
 run('buf', ['generate', '-o', target]);
+run('buf', ['generate', '--template', 'buf.gen.client.yaml', '-o', target]);
 
 // Descriptor sets are protobuf messages of one repeated field: two of them are one.
 const scratch = mkdtempSync(join(tmpdir(), 'feed-proto-'));

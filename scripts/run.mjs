@@ -7,6 +7,7 @@ import { build, env, install } from './prepare.mjs';
  * @typedef {object} Program
  * @property {readonly [string, ...string[]]} [command] the program's name and its arguments; none only installs and builds
  * @property {boolean} [usesDist] the program starts the built service
+ * @property {'always'} [builds] the service and the client are built, even if they are up to date
  * @property {Record<string, string>} [settings] environment variables
  */
 
@@ -15,8 +16,8 @@ const PROGRAMS = {
   // Installs and builds; `npm start` calls it before it runs the service.
   prepare: () => ({ usesDist: true }),
 
-  // Builds dist/, whether or not it is stale.
-  build: () => ({ command: ['nest', 'build'] }),
+  // Builds the service and the client, whether or not they are stale.
+  build: () => ({ builds: 'always' }),
 
   // Runs the service and, whenever a file of src changes, builds and restarts it.
   dev: () => ({ command: ['nest', 'start', '--watch', '--preserveWatchOutput', '--no-shell'] }),
@@ -79,9 +80,9 @@ if (!Object.hasOwn(PROGRAMS, name ?? '')) {
   process.stderr.write(`node scripts/run.mjs ${Object.keys(PROGRAMS).join(' | ')}\n`);
   process.exit(1);
 }
-const { command, usesDist, settings } = PROGRAMS[name](...args);
+const { command, usesDist, builds, settings } = PROGRAMS[name](...args);
 install();
-if (usesDist) build();
+if (usesDist || builds) build({ always: builds === 'always' });
 if (command) {
   Object.assign(env, settings);
   const [program, ...rest] = command;

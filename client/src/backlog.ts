@@ -1,0 +1,223 @@
+import { randomBytes } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Event } from './gen/feed/v1/feed.js';
+import { frameBytes, offsetAfter, writeFrame } from './grpc/frames.js';
+
+/** An event to upload. A string is the body of one. */
+export interface NewEvent {
+  /** Unique in its topic; made at random if it is missing. An event with an id that is stored already is a duplicate. */
+  readonly id?: string;
+  /** The upload's topic by default. */
+  readonly topic?: string;
+  readonly body?: string;
+  /** The server's time by default. */
+  readonly at?: Date;
+}
+
+export type Source = Iterable<NewEvent | string> | AsyncIterable<NewEvent | string>;
+
+/** Framed events, written at once. */
+export interface Batch {
+  frames: Buffer;
+  count: number;
+  /** When (performance.now()) they were first sent in a call that broke, if the log may hold them. */
+  doubtfulSince?: number;
+}
+
+/** A batch is closed at this size. */
+const BATCH_BYTES = 64 * 2 ** 10;
+
+/**
+ * The events that were taken from an upload's source and are not acknowledged yet, in order, as batches. The source is
+ * asked for more only while they take less than `maxBytes`.
+ */
+export class Backlog {
+  /** So many events were taken from the source. */
+  taken = 0;
+  /** All that is not acknowledged; the first `sent` of them were handed out by next(). */
+  private readonly batches: Batch[] = [];
+  private sent = 0;
+  private bytes = 0;
+  private readonly runId = randomBytes(9).toString('base64url');
+  private open: Buffer = Buffer.allocUnsafe(BATCH_BYTES);
+  private openBytes = 0;
+  private openCount = 0;
+  private isFlushScheduled = false;
+  private isStopped = false;
+  private end: { readonly error?: unknown } | undefined;
+  private wakeReader: (() => void) | undefined;
+  private wakeFiller: (() => void) | undefined;
+
+  constructor(
+    source: Source,
+    private readonly topic: string,
+    private readonly maxBytes: number,
+  ) {
+    void this.fill(source).then(
+      () => this.finish({}),
+      (error: unknown) => this.finish({ error }),
+    );
+  }
+
+  /**
+   * Resolves with the next batch that was not handed out since the last rewind(); with undefined at the end of the
+   * source; with `late` after so many milliseconds without one.
+   */
+  async next(timeout?: number): Promise<Batch | undefined | 'late'> {
+    const batch = this.takeNext();
+    if (batch || this.end) return batch;
+    await new Promise<void>((resolve) => {
+      const timer = timeout === undefined ? undefined : setTimeout(resolve, Math.max(0, timeout));
+      this.wakeReader = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.wakeReader = undefined;
+    return this.takeNext() ?? (this.end ? undefined : 'late');
+  }
+
+  /** What the source failed with, once all that came before was handed out. */
+  get failure(): { readonly error?: unknown } | undefined {
+    return this.end && 'error' in this.end ? this.end : undefined;
+  }
+
+  /** The number of events that next() has handed out and that are not acknowledged. */
+  get unacknowledged(): number {
+    return count(this.batches.slice(0, this.sent));
+  }
+
+  /** The number of events that the log may hold. */
+  get doubtful(): number {
+    return count(this.batches.filter(({ doubtfulSince }) => doubtfulSince !== undefined));
+  }
+
+  /** When the first of the doubtful events was sent (performance.now()). */
+  get doubtfulSince(): number | undefined {
+    return this.batches.find(({ doubtfulSince }) => doubtfulSince !== undefined)?.doubtfulSince;
+  }
+
+  /** Forgets the first `events` events: they are stored. */
+  acknowledge(events: number): void {
+    let left = events;
+    while (left > 0) {
+      const [first] = this.batches;
+      if (first.count > left) {
+        const at = offsetAfter(first.frames, left);
+        first.frames = first.frames.subarray(at);
+        first.count -= left;
+        this.bytes -= at;
+        break;
+      }
+      left -= first.count;
+      this.bytes -= first.frames.length;
+      this.batches.shift();
+      this.sent--;
+    }
+    if (this.bytes < this.maxBytes) this.wakeFiller?.();
+  }
+
+  /**
+   * Makes next() begin with the first event that is not acknowledged.
+   *
+   * @param sentAt when the broken call sent its first event, if the log may hold what it sent
+   */
+  rewind(sentAt: number | undefined): void {
+    for (const batch of this.batches.slice(0, this.sent)) {
+      if (sentAt !== undefined) batch.doubtfulSince ??= sentAt;
+    }
+    this.sent = 0;
+  }
+
+  /** Takes nothing more from the source. */
+  stop(): void {
+    this.isStopped = true;
+    this.wakeFiller?.();
+  }
+
+  private takeNext(): Batch | undefined {
+    // What is taken and still open goes out with the rest when someone waits for it.
+    return this.sent < this.batches.length ? this.batches[this.sent++] : undefined;
+  }
+
+  private async fill(source: Source): Promise<void> {
+    if (Symbol.asyncIterator in source) {
+      for await (const event of source) {
+        if (this.isStopped) return;
+        if (this.add(event)) await this.room();
+      }
+    } else {
+      for (const event of source) {
+        if (this.isStopped) return;
+        if (this.add(event)) await this.room();
+      }
+    }
+  }
+
+  /** Encodes an event. Returns true when the batch was closed, so that others should have their turn. */
+  private add(event: NewEvent | string): boolean {
+    const {
+      id,
+      topic = this.topic,
+      body = '',
+      at,
+    } = typeof event === 'string' ? { body: event } : event;
+    const message = Event.encode({
+      id: id || `${this.runId}-${this.taken}`,
+      topic,
+      body,
+      at,
+      cursor: '',
+    }).finish();
+    const size = frameBytes(message);
+    let isClosed = false;
+    if (this.openBytes + size > this.open.length && this.openCount > 0) {
+      this.close();
+      isClosed = true;
+    }
+    if (size > this.open.length) this.open = Buffer.allocUnsafe(size);
+    this.openBytes = writeFrame(this.open, this.openBytes, message);
+    this.openCount++;
+    this.taken++;
+    if (!this.isFlushScheduled) {
+      // A source that is slower than a turn of the event loop gets its event sent at once.
+      this.isFlushScheduled = true;
+      setImmediate(() => {
+        this.isFlushScheduled = false;
+        this.close();
+      });
+    }
+    return isClosed;
+  }
+
+  private close(): void {
+    if (this.openCount === 0) return;
+    const frames = this.open.subarray(0, this.openBytes);
+    this.batches.push({ frames, count: this.openCount });
+    this.bytes += frames.length;
+    const isNearlyFull = this.openBytes > BATCH_BYTES / 2;
+    // A small batch leaves the rest of its buffer to the next one.
+    const rest = isNearlyFull ? undefined : this.open.subarray(this.openBytes);
+    this.open = rest ?? Buffer.allocUnsafe(BATCH_BYTES);
+    this.openBytes = 0;
+    this.openCount = 0;
+    this.wakeReader?.();
+  }
+
+  private async room(): Promise<void> {
+    await nextTurn();
+    while (this.bytes >= this.maxBytes && !this.isStopped) {
+      await new Promise<void>((resolve) => (this.wakeFiller = resolve));
+    }
+  }
+
+  private finish(end: { readonly error?: unknown }): void {
+    this.close();
+    this.end = end;
+    this.wakeReader?.();
+  }
+}
+
+function count(batches: readonly Batch[]): number {
+  return batches.reduce((sum, batch) => sum + batch.count, 0);
+}

@@ -1,0 +1,38 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** How long a client waits between attempts, in milliseconds. */
+export interface RetryOptions {
+  /** The wait before the second attempt; the first follows at once. 100 by default. */
+  readonly initial?: number;
+  /** Waits double up to this. 10,000 by default. */
+  readonly max?: number;
+}
+
+/** The waits between attempts: none at first, then doubled each time, and random so that clients do not come together. */
+export class Backoff {
+  private failures = 0;
+
+  constructor(private readonly options: RetryOptions = {}) {}
+
+  /** The number of waits since the last reset. */
+  get attempt(): number {
+    return this.failures;
+  }
+
+  /** Returns the next wait, in milliseconds. */
+  next(): number {
+    const { initial = 100, max = 10_000 } = this.options;
+    if (this.failures++ === 0) return 0;
+    const longest = Math.min(max, initial * 2 ** (this.failures - 2));
+    return longest * (0.5 + Math.random() / 2);
+  }
+
+  reset(): void {
+    this.failures = 0;
+  }
+}
+
+/** Waits, or less if the signal fires. */
+export async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(milliseconds, undefined, { signal }).catch(() => {});
+}

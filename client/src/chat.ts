@@ -1,0 +1,154 @@
+import { Backoff, pause, type RetryOptions } from './backoff.js';
+import { FeedError, isRetryable } from './errors.js';
+import { ChatMessage } from './gen/feed/v1/feed.js';
+import type { Call } from './grpc/call.js';
+import { frame } from './grpc/frames.js';
+import type { OpenCall } from './open-call.js';
+
+/** What a chat is doing. Rooms keep no history: what others say while it is not joined, it does not get. */
+export type ChatState =
+  | { readonly name: 'connecting' }
+  /** The join was sent on a call that the server has taken. */
+  | { readonly name: 'joined' }
+  | {
+      readonly name: 'reconnecting';
+      readonly reason: FeedError;
+      readonly attempt: number;
+      readonly wait: number;
+    }
+  | { readonly name: 'ended' };
+
+export interface ChatOptions {
+  /** The name that others see. */
+  readonly from: string;
+  /** Leaves the room: the iteration is then done, without an error. */
+  readonly signal?: AbortSignal;
+  /** Called at each change. */
+  readonly onState?: (state: ChatState) => void;
+}
+
+/** A room: iterate over it once for what others say. It joins when the iteration begins, or with the first send(). */
+export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
+  private readonly backoff: Backoff;
+  private readonly leaving = new AbortController();
+  private readonly signal: AbortSignal;
+  private joined: Promise<Call> | undefined;
+  private iteration: AsyncGenerator<ChatMessage, void, void> | undefined;
+  private attempts = 0;
+
+  /** @internal */
+  constructor(
+    private readonly openCall: OpenCall,
+    readonly room: string,
+    private readonly options: ChatOptions,
+    retry: RetryOptions | undefined,
+  ) {
+    const { signal } = options;
+    this.backoff = new Backoff(retry);
+    this.signal = signal ? AbortSignal.any([signal, this.leaving.signal]) : this.leaving.signal;
+  }
+
+  /**
+   * Says something to all others in the room. Resolves when flow control took it, which does not mean that anyone got it:
+   * when the connection breaks, what is on its way is lost.
+   *
+   * @throws FeedError if the message can't be sent again: the room's name is invalid, or the chat has ended
+   */
+  async send(text: string): Promise<void> {
+    for (;;) {
+      const call = await this.join();
+      try {
+        await call.write(frame(encode({ from: this.options.from, text, room: this.room })));
+        return;
+      } catch (error) {
+        await this.recover(call, error);
+      }
+    }
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<ChatMessage, void, void> {
+    if (this.iteration) throw new Error('a chat can be iterated over once: make another one');
+    this.iteration = this.messages();
+    return this.iteration;
+  }
+
+  /** Leaves the room. What was sent before still goes out. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const call = await this.joined?.catch(() => undefined);
+    call?.end();
+    this.leaving.abort();
+    await this.iteration?.return();
+  }
+
+  private async *messages(): AsyncGenerator<ChatMessage, void, void> {
+    try {
+      for (;;) {
+        let call: Call | undefined;
+        try {
+          call = await this.join();
+          for (;;) {
+            const messages = await call.read();
+            if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the chat');
+            this.backoff.reset();
+            for (const message of messages) yield ChatMessage.decode(message);
+          }
+        } catch (error) {
+          if (this.signal.aborted) return;
+          await this.recover(call, error);
+        }
+      }
+    } finally {
+      this.leaving.abort();
+      (await this.joined?.catch(() => undefined))?.cancel();
+      this.options.onState?.({ name: 'ended' });
+    }
+  }
+
+  /** Returns the call that has joined, the same to all until it breaks. */
+  private join(): Promise<Call> {
+    this.joined ??= this.openRoom();
+    return this.joined;
+  }
+
+  private async openRoom(): Promise<Call> {
+    if (this.attempts++ === 0) this.options.onState?.({ name: 'connecting' });
+    for (;;) {
+      try {
+        const call = await this.openCall('Chat', this.signal);
+        const cancel = (): void => call.cancel();
+        this.signal.addEventListener('abort', cancel);
+        await call.write(frame(encode({ from: this.options.from, text: '', room: this.room })));
+        await call.headers();
+        this.options.onState?.({ name: 'joined' });
+        return call;
+      } catch (error) {
+        await this.wait(error);
+      }
+    }
+  }
+
+  /** Makes the next join() open another call, once, whoever noticed that this one broke. */
+  private async recover(broken: Call | undefined, error: unknown): Promise<void> {
+    if (this.signal.aborted || !isRetryable(error)) throw error;
+    const current = await this.joined?.catch(() => undefined);
+    if (current !== broken) return;
+    this.joined = this.wait(error).then(() => this.openRoom());
+    await this.joined;
+  }
+
+  private async wait(error: unknown): Promise<void> {
+    if (this.signal.aborted || !isRetryable(error)) throw error;
+    const wait = this.backoff.next();
+    this.options.onState?.({
+      name: 'reconnecting',
+      reason: error,
+      attempt: this.backoff.attempt,
+      wait,
+    });
+    await pause(wait, this.signal);
+  }
+}
+
+function encode(message: ChatMessage): Uint8Array {
+  return ChatMessage.encode(message).finish();
+}

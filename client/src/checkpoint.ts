@@ -1,0 +1,112 @@
+import { open, readFile, rename } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** Keeps the cursor of a watch across runs of the process. */
+export interface Checkpoint {
+  /** Returns the cursor that was saved last, or undefined if none was. */
+  load(): Promise<string | undefined>;
+  /** Resolves when the cursor is safe. Never called again before it has settled. */
+  save(cursor: string): Promise<void>;
+}
+
+/** How often a checkpoint is saved while events come. It is also saved when the watch ends. */
+export interface CheckpointInterval {
+  /** After this many events; 100 by default. */
+  readonly events?: number;
+  /** And this many milliseconds after the first event that was not saved; 1,000 by default. */
+  readonly time?: number;
+}
+
+/** A checkpoint in a file of its own. Its directory must exist. A crash leaves the old cursor or the new one. */
+export function fileCheckpoint(path: string): Checkpoint {
+  return {
+    async load() {
+      try {
+        return (await readFile(path, 'utf8')).trim() || undefined;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+        throw error;
+      }
+    },
+    save: (cursor) => replaceFile(path, `${cursor}\n`),
+  };
+}
+
+/** Replaces a file at once and for good: the new text is flushed before it takes the name, and then the name is. */
+export async function replaceFile(path: string, text: string): Promise<void> {
+  const temporary = `${path}.new`;
+  await flushed(temporary, 'w', (file) => file.writeFile(text));
+  await rename(temporary, path);
+  await flushed(dirname(path), 'r');
+}
+
+async function flushed(
+  path: string,
+  flags: string,
+  write?: (file: Awaited<ReturnType<typeof open>>) => Promise<void>,
+): Promise<void> {
+  const file = await open(path, flags);
+  try {
+    await write?.(file);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Saves a cursor that moves: one save at a time, and no more often than the interval says. */
+export class CheckpointSaver {
+  private cursor: string | undefined;
+  private unsavedEvents = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private saving: Promise<void> | undefined;
+  private failure: { readonly error: unknown } | undefined;
+
+  constructor(
+    private readonly checkpoint: Checkpoint,
+    private readonly interval: CheckpointInterval = {},
+  ) {}
+
+  /**
+   * Notes the cursor of an event that was handled, or of a heartbeat after it.
+   *
+   * @throws what an earlier save failed with
+   */
+  move(cursor: string, events: number): void {
+    if (this.failure) throw this.failure.error;
+    const { events: maxEvents = 100, time = 1_000 } = this.interval;
+    this.cursor = cursor;
+    this.unsavedEvents += events;
+    if (this.unsavedEvents >= maxEvents) this.start();
+    else this.timer ??= setTimeout(() => this.start(), time);
+  }
+
+  /** Saves what is not saved. @throws what a save failed with */
+  async finish(): Promise<void> {
+    this.start();
+    while (this.saving) await this.saving;
+    if (this.failure) throw this.failure.error;
+  }
+
+  private start(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    if (this.saving || this.cursor === undefined) return; // the save under way looks again when it is done
+    const { cursor } = this;
+    this.cursor = undefined;
+    this.unsavedEvents = 0;
+    this.saving = this.checkpoint.save(cursor).then(
+      () => this.saved(),
+      (error: unknown) => {
+        this.failure = { error };
+        this.saved();
+      },
+    );
+  }
+
+  private saved(): void {
+    this.saving = undefined;
+    const { events: maxEvents = 100 } = this.interval;
+    if (this.unsavedEvents >= maxEvents) this.start();
+  }
+}

@@ -1,0 +1,106 @@
+import type { RetryOptions } from './backoff.js';
+import type { Source } from './backlog.js';
+import { Chat, type ChatOptions } from './chat.js';
+import { parseAddresses } from './grpc/addresses.js';
+import type { TlsOptions } from './grpc/connection.js';
+import { Servers } from './grpc/servers.js';
+import { type CallMetadata, callOpener, type OpenCall } from './open-call.js';
+import { Upload, type UploadOptions, type UploadSummary } from './upload.js';
+import { Watch, type WatchOptions } from './watch.js';
+
+export interface ConnectOptions extends CallMetadata {
+  /** True for TLS with the system's authorities; certificates of your own otherwise. No TLS by default. */
+  readonly tls?: boolean | TlsOptions;
+  /** Milliseconds until a server that does not answer is given up for another attempt; 10,000 by default. */
+  readonly connectTimeout?: number;
+  /**
+   * After `time` milliseconds without a byte from a server that calls are open to, it is asked for a sign of life; after
+   * `timeout` more, it is gone. 30,000 and 10,000 by default.
+   */
+  readonly keepalive?: { readonly time?: number; readonly timeout?: number };
+  /** Bytes that the server may send ahead on a stream that is not read; 1 MiB by default. It is HTTP/2's stream window. */
+  readonly streamWindow?: number;
+  /** The waits between attempts to connect again. */
+  readonly retry?: RetryOptions;
+}
+
+/** A client of one Feed service. Its watches, uploads and chats share its connections. */
+export class Feed implements AsyncDisposable {
+  private readonly servers: Servers;
+  private readonly openCall: OpenCall;
+  private readonly closing = new AbortController();
+
+  /** @internal */
+  constructor(
+    addresses: string | readonly string[],
+    private readonly options: ConnectOptions,
+  ) {
+    const { tls, keepalive } = options;
+    this.servers = new Servers(parseAddresses(addresses), {
+      tls: tls === true ? {} : tls || undefined,
+      connectTimeout: options.connectTimeout ?? 10_000,
+      keepaliveTime: keepalive?.time ?? 30_000,
+      keepaliveTimeout: keepalive?.timeout ?? 10_000,
+      streamWindow: options.streamWindow ?? 2 ** 20,
+    });
+    this.openCall = callOpener(this.servers, options);
+  }
+
+  /** Follows a topic. Nothing happens before the first event is asked for. */
+  watch(topic: string, options: WatchOptions = {}): Watch {
+    return new Watch(this.openCall, topic, this.withClosing(options), this.options.retry);
+  }
+
+  /**
+   * Stores the events of a source, in order, each once. Resolves when all of them are stored.
+   *
+   * @throws UploadError, which says how many are
+   */
+  upload(topic: string, source: Source, options: UploadOptions = {}): Promise<UploadSummary> {
+    const upload = new Upload(
+      this.openCall,
+      topic,
+      source,
+      this.withClosing(options),
+      this.options.retry,
+    );
+    return upload.run();
+  }
+
+  /** Joins a room. */
+  chat(room: string, options: ChatOptions): Chat {
+    return new Chat(this.openCall, room, this.withClosing(options), this.options.retry);
+  }
+
+  /** Ends all watches, uploads and chats, and closes the connections. */
+  close(): void {
+    this.closing.abort();
+    this.servers.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  private withClosing<T extends { readonly signal?: AbortSignal }>(options: T): T {
+    const { signal } = this.closing;
+    return {
+      ...options,
+      signal: options.signal ? AbortSignal.any([options.signal, signal]) : signal,
+    };
+  }
+}
+
+/**
+ * Makes a client. It connects with the first call, and connects again whenever that is needed.
+ *
+ * @param addresses `host:port`, `[ipv6]:port` or `dns:///host:port` (each IP address of the name is a server), or several in a
+ * list or separated by commas. The default port is 50051. Calls take turns over the servers.
+ * @throws TypeError for an address that is none
+ */
+export function connect(
+  addresses: string | readonly string[] = 'localhost:50051',
+  options: ConnectOptions = {},
+): Feed {
+  return new Feed(addresses, options);
+}

@@ -1,0 +1,64 @@
+import { lookup } from 'node:dns/promises';
+import { FeedError } from '../errors.js';
+import type { Endpoint } from './connection.js';
+
+export const DEFAULT_PORT = 50051;
+
+/** One address that the user gave. With `isDns`, each IP address of the name is a server of its own. */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+  readonly isDns: boolean;
+}
+
+/**
+ * Reads addresses: `host`, `host:port`, `[ipv6]:port` or `dns:///host:port`, in a list or separated by commas. The default
+ * port is 50051.
+ *
+ * @throws TypeError for anything else
+ */
+export function parseAddresses(addresses: string | readonly string[]): Address[] {
+  const all = [addresses].flat().flatMap((one) => one.split(','));
+  const named = all.map((one) => one.trim()).filter((one) => one !== '');
+  if (named.length === 0) throw new TypeError('no address of a Feed server was given');
+  return named.map(parse);
+}
+
+function parse(text: string): Address {
+  const match =
+    /^(?<dns>dns:\/\/\/)?(?:\[(?<ipv6>[\da-fA-F:.]+)\]|(?<name>[^\s:/[\]]+))(?::(?<port>\d{1,5}))?$/.exec(
+      text,
+    );
+  const port = Number(match?.groups!.port ?? DEFAULT_PORT);
+  if (!match || port > 65_535)
+    throw new TypeError(
+      `"${text}" is no address: use host:port, [ipv6]:port or dns:///host:port, and the option tls for TLS`,
+    );
+  const { dns, ipv6, name } = match.groups!;
+  return { host: ipv6 ?? name, port, isDns: dns !== undefined };
+}
+
+/**
+ * Returns the servers that the addresses stand for now.
+ *
+ * @throws FeedError UNAVAILABLE if a name has no address, and no other address is given
+ */
+export async function resolve(addresses: readonly Address[]): Promise<Endpoint[]> {
+  let failure: FeedError | undefined;
+  const found = await Promise.all(
+    addresses.map(async ({ host, port, isDns }): Promise<Endpoint[]> => {
+      if (!isDns) return [{ host, port, name: host }];
+      try {
+        const all = await lookup(host, { all: true });
+        return all.map(({ address }) => ({ host: address, port, name: host }));
+      } catch (cause) {
+        const code = (cause as NodeJS.ErrnoException).code;
+        failure = new FeedError('UNAVAILABLE', `can't find ${host}: ${code}`, { cause });
+        return [];
+      }
+    }),
+  );
+  const endpoints = found.flat();
+  if (endpoints.length === 0) throw failure!;
+  return endpoints;
+}

@@ -1,0 +1,109 @@
+import { FeedError } from '../errors.js';
+import { type Address, resolve } from './addresses.js';
+import { Call } from './call.js';
+import { Connection, type ConnectionOptions, type Endpoint, formatAddress } from './connection.js';
+
+/** A server that failed or leaves is asked again only after this many milliseconds, if there are others. */
+const AVOID_FOR = 10_000;
+
+/** DNS is asked again after this many milliseconds, when a call begins. */
+const RESOLVED_FOR = 10_000;
+
+/** Reasons for which a server ends calls that another server would take. */
+const LEAVING: ReadonlySet<string | undefined> = new Set(['DRAINING', 'MOVED']);
+
+interface Server {
+  readonly endpoint: Endpoint;
+  connection?: Connection;
+  opening?: Promise<Connection>;
+  avoidedUntil: number;
+}
+
+/** The servers of a client: one connection to each, opened when a call needs it. Calls take turns over the servers. */
+export class Servers {
+  private readonly known = new Map<string, Server>();
+  private current: Server[] = [];
+  private resolvedAt = -Infinity;
+  private turn = Math.floor(Math.random() * 1_000); // Many clients that start together don't all take the first server.
+  private isClosed = false;
+
+  constructor(
+    private readonly addresses: readonly Address[],
+    private readonly options: ConnectionOptions,
+  ) {}
+
+  /**
+   * Starts a call on the next server that can be reached.
+   *
+   * @throws FeedError UNAVAILABLE if none can
+   */
+  async call(path: string, headers: Readonly<Record<string, string>>): Promise<Call> {
+    const { server, connection } = await this.connect();
+    const stream = connection.request(path, headers);
+    return new Call(stream, connection, (error) => {
+      if (error && (LEAVING.has(error.reason) || connection.failure)) this.avoid(server);
+    });
+  }
+
+  close(): void {
+    this.isClosed = true;
+    for (const { connection } of this.known.values()) connection?.close();
+  }
+
+  private async connect(): Promise<{ server: Server; connection: Connection }> {
+    await this.refresh();
+    const failures: FeedError[] = [];
+    for (const server of this.inOrder()) {
+      if (this.isClosed) throw new FeedError('CANCELLED', 'the client was closed');
+      try {
+        return { server, connection: await this.open(server) };
+      } catch (error) {
+        this.avoid(server);
+        failures.push(error as FeedError);
+      }
+    }
+    if (failures.length === 1) throw failures[0];
+    const message = `no server can be reached: ${failures.map((one) => one.message).join('; ')}`;
+    throw new FeedError('UNAVAILABLE', message, { cause: failures[0] });
+  }
+
+  /** The servers to try: in turn, those that are to be avoided last. */
+  private inOrder(): Server[] {
+    const first = this.turn++ % this.current.length;
+    const servers = [...this.current.slice(first), ...this.current.slice(0, first)];
+    const now = Date.now();
+    const isAvoided = ({ avoidedUntil }: Server): boolean => avoidedUntil > now;
+    return [...servers.filter((one) => !isAvoided(one)), ...servers.filter(isAvoided)];
+  }
+
+  /** Calls that begin while a connection opens share it. */
+  private open(server: Server): Promise<Connection> {
+    if (server.connection?.isUsable) return Promise.resolve(server.connection);
+    server.opening ??= Connection.open(server.endpoint, this.options)
+      .then((connection) => {
+        if (this.isClosed) connection.close();
+        server.connection = connection;
+        server.avoidedUntil = 0;
+        return connection;
+      })
+      .finally(() => (server.opening = undefined));
+    return server.opening;
+  }
+
+  private avoid(server: Server): void {
+    server.avoidedUntil = Date.now() + AVOID_FOR;
+    this.resolvedAt = -Infinity; // Perhaps DNS knows its successor.
+  }
+
+  private async refresh(): Promise<void> {
+    if (Date.now() - this.resolvedAt < RESOLVED_FOR) return;
+    const endpoints = await resolve(this.addresses);
+    this.current = endpoints.map((endpoint) => {
+      const key = formatAddress(endpoint.host, endpoint.port);
+      const server = this.known.get(key) ?? { endpoint, avoidedUntil: 0 };
+      this.known.set(key, server);
+      return server;
+    });
+    this.resolvedAt = Date.now();
+  }
+}

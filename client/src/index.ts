@@ -1,0 +1,19 @@
+export { connect, type ConnectOptions, type Feed } from './feed.js';
+export type { NewEvent, Source } from './backlog.js';
+export type { RetryOptions } from './backoff.js';
+export type { Chat, ChatOptions, ChatState } from './chat.js';
+export { type Checkpoint, type CheckpointInterval, fileCheckpoint } from './checkpoint.js';
+export {
+  CursorExpiredError,
+  EpochChangedError,
+  FeedError,
+  ForbiddenError,
+  isRetryable,
+  type Status,
+  UploadError,
+} from './errors.js';
+export type { TlsOptions } from './grpc/connection.js';
+export type { CallMetadata } from './open-call.js';
+export type { UploadOptions, UploadProgress, UploadSummary } from './upload.js';
+export type { From, Watch, WatchOptions, WatchState } from './watch.js';
+export { type ChatMessage, Durability, Event } from './gen/feed/v1/feed.js';

@@ -1,0 +1,69 @@
+import { FeedError } from './errors.js';
+import type { Call } from './grpc/call.js';
+import type { Servers } from './grpc/servers.js';
+
+/** What a client sends with each call. It is asked for at each connect, so that tokens can be renewed. */
+export interface CallMetadata {
+  /** Sent as `authorization: Bearer <token>`. */
+  readonly token?: string | (() => string | Promise<string>);
+  /** Sent as they are. Names are lower-case; a value of a name in `-bin` is base64. */
+  readonly metadata?:
+    | Readonly<Record<string, string>>
+    | (() => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>);
+}
+
+export interface OpenCallOptions {
+  /** Milliseconds after which the server ends the call. */
+  readonly timeout?: number;
+}
+
+/**
+ * Connects where needed, and starts a call of FeedService.
+ *
+ * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the signal fires
+ */
+export type OpenCall = (
+  method: 'Watch' | 'UploadEvents' | 'Chat',
+  signal: AbortSignal,
+  options?: OpenCallOptions,
+) => Promise<Call>;
+
+const USER_AGENT = `feed-client node/${process.versions.node}`;
+
+export function callOpener(servers: Servers, own: CallMetadata): OpenCall {
+  return async (method, signal, { timeout } = {}) => {
+    const start = async (): Promise<Call> => {
+      const headers: Record<string, string> = {
+        'user-agent': USER_AGENT,
+        ...(await metadataOf(own)),
+      };
+      if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
+      const call = await servers.call(`/feed.v1.FeedService/${method}`, headers);
+      if (signal.aborted) call.cancel();
+      return call;
+    };
+    return orAborted(start(), signal);
+  };
+}
+
+async function metadataOf({ token, metadata }: CallMetadata): Promise<Record<string, string>> {
+  const headers = { ...(typeof metadata === 'function' ? await metadata() : metadata) };
+  const bearer = typeof token === 'function' ? await token() : token;
+  if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
+  return headers;
+}
+
+/** Resolves as `work` does, or rejects with CANCELLED as soon as the signal fires. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort: () => void;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(new FeedError('CANCELLED', 'the call was cancelled'));
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort);
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort!);
+  }
+}

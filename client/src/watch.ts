@@ -1,0 +1,250 @@
+import { Backoff, pause, type RetryOptions } from './backoff.js';
+import { type Checkpoint, type CheckpointInterval, CheckpointSaver } from './checkpoint.js';
+import { CursorExpiredError, FeedError, isRetryable } from './errors.js';
+import { Event, StartPosition, WatchRequest } from './gen/feed/v1/feed.js';
+import type { Call } from './grpc/call.js';
+import { frame } from './grpc/frames.js';
+import type { OpenCall } from './open-call.js';
+
+/**
+ * Where a watch begins: with the events stored from now on, with the oldest that is still held, after an event's cursor,
+ * with those stored since a time (by the server's clock), or with the newest n.
+ */
+export type From =
+  | 'live'
+  | 'earliest'
+  | { readonly cursor: string }
+  | { readonly since: Date }
+  | { readonly last: number };
+
+/** What a watch is doing. */
+export type WatchState =
+  /** It connects for the first time. */
+  | { readonly name: 'connecting' }
+  /** It gets events that were stored before it connected. */
+  | { readonly name: 'behind' }
+  /** It has got all of those, and gets each new event as it is stored. */
+  | { readonly name: 'live' }
+  /** It broke, and connects again after `wait` milliseconds. `attempt` counts from 1 since the last event or heartbeat. */
+  | {
+      readonly name: 'reconnecting';
+      readonly reason: FeedError;
+      readonly attempt: number;
+      readonly wait: number;
+    }
+  /** Retention removed events after the cursor `after` before they were read; it goes on after `earliest`. */
+  | { readonly name: 'gap'; readonly after: string; readonly earliest: string }
+  /** It ended, by its consumer, its signal or an error. */
+  | { readonly name: 'ended' };
+
+export interface WatchOptions {
+  /** Where to begin if the checkpoint has no cursor; `live` by default. */
+  readonly from?: From;
+  /** Ends the watch: its iteration is then done, without an error. */
+  readonly signal?: AbortSignal;
+  /** Where to keep the cursor across runs of the process. */
+  readonly checkpoint?: Checkpoint;
+  readonly checkpointEvery?: CheckpointInterval;
+  /**
+   * What to do when retention removed events before they were read: `throw` a CursorExpiredError (the default), or go on
+   * from the `earliest` that is left, after the state `gap`.
+   */
+  readonly expired?: 'throw' | 'earliest';
+  /**
+   * The server sends a sign of life after this many milliseconds of silence: at least 1,000, by default 10,000. A watch that
+   * is silent for two and a half times as long is given up and resumed.
+   */
+  readonly heartbeat?: number;
+  /** Called at each change. */
+  readonly onState?: (state: WatchState) => void;
+}
+
+/** A stream is given up after this many times the interval of its heartbeats. */
+const SILENT_HEARTBEATS = 2.5;
+
+/**
+ * The events of a topic, each once and in order, whatever happens to the server and the network. Iterate over it once.
+ *
+ * An event counts as handled when the next one is asked for. The events that its consumer has not asked for stay at the
+ * server, but for what fits in the stream's window.
+ */
+export class Watch implements AsyncIterable<Event>, AsyncDisposable {
+  private readonly backoff: Backoff;
+  private readonly saver: CheckpointSaver | undefined;
+  private readonly stopping = new AbortController();
+  private readonly signal: AbortSignal;
+  private readonly heartbeat: number;
+  private from: From;
+  /** The cursor of the last event or heartbeat that came. All that came is handed out before the watch connects again. */
+  private received: string | undefined;
+  private handedOut: string | undefined;
+  private handled: string | undefined;
+  private state: WatchState = { name: 'connecting' };
+  private iteration: AsyncGenerator<Event, void, void> | undefined;
+
+  /** @internal */
+  constructor(
+    private readonly openCall: OpenCall,
+    readonly topic: string,
+    private readonly options: WatchOptions,
+    retry: RetryOptions | undefined,
+  ) {
+    const { checkpoint, checkpointEvery, from = 'live', heartbeat = 10_000, signal } = options;
+    if (!(heartbeat >= 1_000))
+      throw new TypeError(`heartbeat is at least 1,000 milliseconds, not ${heartbeat}`);
+    this.backoff = new Backoff(retry);
+    this.saver = checkpoint && new CheckpointSaver(checkpoint, checkpointEvery);
+    this.from = from;
+    this.heartbeat = heartbeat;
+    this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal;
+  }
+
+  /** The cursor after which a watch would go on: that of the last event that was handled, or of a heartbeat after it. */
+  get cursor(): string | undefined {
+    return this.handled;
+  }
+
+  /** Counts the event that was handed out last as handled, for a consumer that stops without asking for the next one. */
+  accept(): void {
+    if (this.handedOut === undefined) return;
+    this.handled = this.handedOut;
+    this.handedOut = undefined;
+    this.saver?.move(this.handled, 1);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<Event, void, void> {
+    if (this.iteration) throw new Error('a watch can be iterated over once: make another one');
+    this.iteration = this.events();
+    return this.iteration;
+  }
+
+  /** Ends the watch and saves its checkpoint. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stopping.abort();
+    await this.iteration?.return();
+  }
+
+  private async *events(): AsyncGenerator<Event, void, void> {
+    try {
+      this.enter({ name: 'connecting' });
+      const saved = await this.options.checkpoint?.load();
+      if (saved !== undefined) this.from = { cursor: saved };
+      while (!this.signal.aborted) {
+        try {
+          yield* this.eventsUntilBreak();
+        } catch (error) {
+          if (this.signal.aborted) return;
+          await this.recover(error);
+        }
+      }
+    } finally {
+      this.enter({ name: 'ended' });
+      await this.saver?.finish();
+    }
+  }
+
+  private async *eventsUntilBreak(): AsyncGenerator<Event, void, void> {
+    const call = await this.openCall('Watch', this.signal);
+    const cancel = (): void => call.cancel();
+    this.signal.addEventListener('abort', cancel);
+    try {
+      call.endAfterSilence(this.heartbeat * SILENT_HEARTBEATS);
+      await call.write(frame(WatchRequest.encode(this.request()).finish()));
+      call.end();
+      const head = await this.opened(call);
+      for (;;) {
+        const messages = await call.read();
+        if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the watch');
+        this.backoff.reset();
+        for (const message of messages) {
+          const event = Event.decode(message);
+          this.received = event.cursor;
+          if (event.id === '') {
+            this.noteHeartbeat(event.cursor);
+            continue;
+          }
+          this.handedOut = event.cursor;
+          yield event;
+          this.accept();
+          if (this.state.name !== 'live' && isAtOrAfter(event.cursor, head))
+            this.enter({ name: 'live' });
+          if (this.signal.aborted) return;
+        }
+      }
+    } finally {
+      this.signal.removeEventListener('abort', cancel);
+      call.cancel();
+    }
+  }
+
+  private request(): WatchRequest {
+    const { from, topic } = this;
+    const request: WatchRequest = { topic, heartbeat: durationOf(this.heartbeat) };
+    if (this.received !== undefined) request.afterCursor = this.received;
+    else if (from === 'live') request.position = StartPosition.START_POSITION_LIVE;
+    else if (from === 'earliest') request.position = StartPosition.START_POSITION_EARLIEST;
+    else if ('cursor' in from) request.afterCursor = from.cursor;
+    else if ('since' in from) request.since = from.since;
+    else request.last = from.last;
+    return request;
+  }
+
+  /** Waits for the response headers, and returns the cursor of the log's end. */
+  private async opened(call: Call): Promise<string> {
+    const headers = await call.headers();
+    const head = String(headers['feed-head']);
+    const isLive =
+      this.received === undefined && (this.from === 'live' || isEmptyStart(this.from, head));
+    // From here on a live watch loses nothing, even if it breaks before its first event.
+    if (isLive) this.received = head;
+    const start =
+      this.received ??
+      (typeof this.from === 'object' && 'cursor' in this.from ? this.from.cursor : '');
+    this.enter({ name: isLive || isAtOrAfter(start, head) ? 'live' : 'behind' });
+    return head;
+  }
+
+  /** Before a heartbeat, the server has sent all that there was. */
+  private noteHeartbeat(cursor: string): void {
+    this.handled = cursor;
+    this.saver?.move(cursor, 0);
+    if (this.state.name !== 'live') this.enter({ name: 'live' });
+  }
+
+  /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
+  private async recover(error: unknown): Promise<void> {
+    if (error instanceof CursorExpiredError && this.options.expired === 'earliest') {
+      const { earliest } = error;
+      this.enter({ name: 'gap', after: this.request().afterCursor ?? '', earliest });
+      this.received = earliest;
+      return;
+    }
+    if (!isRetryable(error)) throw error;
+    const wait = this.backoff.next();
+    this.enter({ name: 'reconnecting', reason: error, attempt: this.backoff.attempt, wait });
+    await pause(wait, this.signal);
+  }
+
+  private enter(state: WatchState): void {
+    this.state = state;
+    this.options.onState?.(state);
+  }
+}
+
+function isEmptyStart(from: From, head: string): boolean {
+  if (typeof from === 'string') return false;
+  return 'cursor' in from ? from.cursor === head : 'last' in from && from.last === 0;
+}
+
+/** The last characters of a cursor, which name its epoch. */
+const EPOCH_CHARS = 6;
+
+/** Cursors of one epoch compare as text in the order of the log (docs/protocol.md, "Names"). */
+function isAtOrAfter(cursor: string, head: string): boolean {
+  return cursor.slice(-EPOCH_CHARS) === head.slice(-EPOCH_CHARS) && cursor >= head;
+}
+
+function durationOf(milliseconds: number) {
+  const seconds = Math.floor(milliseconds / 1_000);
+  return { seconds, nanos: Math.round((milliseconds - seconds * 1_000) * 1e6) };
+}
