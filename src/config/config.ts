@@ -132,8 +132,8 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'lmdb' ? 'fsync' : 'none'),
     maxEventBytes: settings.FEED_MAX_EVENT_BYTES,
     dedupWindow: settings.FEED_DEDUP_WINDOW,
-    /** 0 turns deduplication off. */
-    dedupIds: settings.FEED_DEDUP_WINDOW === 0 ? 0 : settings.FEED_DEDUP_IDS,
+    /** Deduplication is off if this or dedupWindow is 0. */
+    dedupIds: settings.FEED_DEDUP_IDS,
     retention: {
       maxAge: settings.FEED_RETENTION_MAX_AGE,
       maxBytes: settings.FEED_RETENTION_MAX_BYTES,
