@@ -70,7 +70,7 @@ const FOREIGN = [
   /^FEED_(\w+_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=/,
   // Only with such a value, because somebody who sets FEED_PORT=50051 takes it for a setting.
   /^FEED_(\w+_)?PORT=(tcp|udp|sctp):/,
-  /^FEED_(ADDRESS|TOKEN)=/,
+  /^FEED_(ADDRESS|TOKEN|CLIENT_TLS_(CA|CERT|KEY))=/,
 ];
 
 /**
