@@ -14,6 +14,8 @@ export interface CallConnection {
   readonly address: string;
   /** Why the connection ended, once it has. */
   readonly failure: FeedError | undefined;
+  /** Makes the next calls use another connection. */
+  retire(): void;
 }
 
 /** One call: frames go out, messages come in, and it ends with a status. */
@@ -29,6 +31,9 @@ export class Call {
   /** Wake whoever waits in headers(), read() or write(). They look again. */
   private readonly waiting = new Set<() => void>();
   private silenceTimer: NodeJS.Timeout | undefined;
+  private markEnded!: () => void;
+  /** Resolves when the call has ended, however it did. */
+  readonly ended = new Promise<void>((resolve) => (this.markEnded = resolve));
 
   constructor(
     private readonly stream: ClientHttp2Stream,
@@ -125,14 +130,14 @@ export class Call {
     if (milliseconds === 0 || this.outcome) return;
     this.silenceTimer = setTimeout(() => {
       // With no one waiting, the stream may be paused: then it is the reader who is silent.
-      if (this.waiting.size === 0) this.silenceTimer?.refresh();
-      else
-        this.cancel(
-          new FeedError(
-            'UNAVAILABLE',
-            `nothing came from ${this.connection.address} for ${milliseconds / 1_000} s, not even a heartbeat`,
-          ),
-        );
+      if (this.waiting.size === 0) {
+        this.silenceTimer?.refresh();
+        return;
+      }
+      const { address } = this.connection;
+      const message = `nothing came from ${address} for ${milliseconds / 1_000} s, not even a heartbeat`;
+      this.connection.retire(); // The connection may be dead: keepalive finds that later than this stream did.
+      this.cancel(new FeedError('UNAVAILABLE', message));
     }, milliseconds);
   }
 
@@ -168,6 +173,7 @@ export class Call {
     clearTimeout(this.silenceTimer);
     if (!this.stream.closed) this.stream.close(constants.NGHTTP2_CANCEL);
     this.onEnd(error);
+    this.markEnded();
     this.wake();
   }
 

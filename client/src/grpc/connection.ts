@@ -44,9 +44,9 @@ const MAX_SESSION_MEMORY_MB = 1_000;
 
 /** An HTTP/2 connection that the server has answered on. */
 export class Connection implements CallConnection {
-  failure: FeedError | undefined;
-  /** The server takes no new calls on this connection (GOAWAY); those that are open go on. */
-  private isLeaving = false;
+  private ending: FeedError | undefined;
+  /** No new calls are made on this connection; those that are open go on. */
+  private isRetired = false;
   private openCalls = 0;
   private bytesSeen = 0;
   private isAsked = false;
@@ -57,7 +57,7 @@ export class Connection implements CallConnection {
     private readonly session: ClientHttp2Session,
     private readonly options: ConnectionOptions,
   ) {
-    session.on('goaway', () => (this.isLeaving = true));
+    session.on('goaway', () => this.retire());
     session.on('error', (error) => this.fail('was lost', error));
     session.on('close', () => {
       clearTimeout(this.timer);
@@ -101,7 +101,18 @@ export class Connection implements CallConnection {
   }
 
   get isUsable(): boolean {
-    return !this.failure && !this.isLeaving && !this.session.closed;
+    return !this.failure && !this.isRetired && !this.session.closed;
+  }
+
+  get failure(): FeedError | undefined {
+    // Node closes the streams of a lost session before it says that the session is.
+    if (this.session.destroyed) this.fail('was lost');
+    return this.ending;
+  }
+
+  retire(): void {
+    this.isRetired = true;
+    if (this.openCalls === 0) this.session.close();
   }
 
   /** Starts an HTTP/2 request. @throws FeedError UNAVAILABLE if the connection has just ended */
@@ -129,14 +140,14 @@ export class Connection implements CallConnection {
       if (--this.openCalls > 0) return;
       clearTimeout(this.timer);
       if (!this.session.destroyed) this.session.unref();
-      if (this.isLeaving) this.session.close();
+      if (this.isRetired) this.session.close();
     });
     return stream;
   }
 
   /** Closes the connection at once. Calls that are open end with CANCELLED. */
   close(): void {
-    this.failure ??= new FeedError('CANCELLED', 'the client was closed');
+    this.ending ??= new FeedError('CANCELLED', 'the client was closed');
     this.session.destroy();
   }
 
@@ -167,7 +178,7 @@ export class Connection implements CallConnection {
   }
 
   private fail(what: string, cause?: Error): void {
-    this.failure ??= new FeedError('UNAVAILABLE', `the connection to ${this.address} ${what}`, {
+    this.ending ??= new FeedError('UNAVAILABLE', `the connection to ${this.address} ${what}`, {
       cause,
     });
   }
