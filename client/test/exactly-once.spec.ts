@@ -31,9 +31,9 @@ test('a consumer that keeps its cursor in the transaction of its work counts eac
   };
 
   let uploaded = 0;
-  let isOver = false;
+  const source = { isOver: false };
   async function* orders(): AsyncGenerator<string> {
-    while (!isOver) {
+    while (!source.isOver) {
       for (let i = 0; i < 20; i++) yield `item ${uploaded++ % ITEMS}`;
       await sleep(10);
     }
@@ -46,7 +46,7 @@ test('a consumer that keeps its cursor in the transaction of its work counts eac
     consumer.child.kill('SIGKILL');
     await once(consumer.child, 'exit');
   }
-  isOver = true;
+  source.isOver = true;
   await upload;
   consumer = start();
   const totals = (): number[] => {
