@@ -2,7 +2,7 @@ import type { RetryOptions } from './backoff.js';
 import type { Source } from './backlog.js';
 import { Chat, type ChatOptions } from './chat.js';
 import { parseAddresses } from './grpc/addresses.js';
-import type { TlsOptions } from './grpc/connection.js';
+import type { ConnectionOptions, TlsOptions } from './grpc/connection.js';
 import { Servers } from './grpc/servers.js';
 import { type CallMetadata, callOpener, type OpenCall } from './open-call.js';
 import { Upload, type UploadOptions, type UploadSummary } from './upload.js';
@@ -24,6 +24,22 @@ export interface ConnectOptions extends CallMetadata {
   readonly retry?: RetryOptions;
 }
 
+/** Returns what concerns connections, with the defaults for what is not given. */
+export function withDefaults({
+  tls,
+  connectTimeout = 10_000,
+  keepalive: { time = 30_000, timeout = 10_000 } = {},
+  streamWindow = 2 ** 20,
+}: ConnectOptions): ConnectionOptions {
+  return {
+    tls: tls === true ? {} : tls || undefined,
+    connectTimeout,
+    keepaliveTime: time,
+    keepaliveTimeout: timeout,
+    streamWindow,
+  };
+}
+
 /** A client of one Feed service. Its watches, uploads and chats share its connections. */
 export class Feed implements AsyncDisposable {
   private readonly servers: Servers;
@@ -35,14 +51,7 @@ export class Feed implements AsyncDisposable {
     addresses: string | readonly string[],
     private readonly options: ConnectOptions,
   ) {
-    const { tls, keepalive } = options;
-    this.servers = new Servers(parseAddresses(addresses), {
-      tls: tls === true ? {} : tls || undefined,
-      connectTimeout: options.connectTimeout ?? 10_000,
-      keepaliveTime: keepalive?.time ?? 30_000,
-      keepaliveTimeout: keepalive?.timeout ?? 10_000,
-      streamWindow: options.streamWindow ?? 2 ** 20,
-    });
+    this.servers = new Servers(parseAddresses(addresses), withDefaults(options));
     this.openCall = callOpener(this.servers, options);
   }
 

@@ -1,6 +1,10 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
-import { connect as connectTcp } from 'node:net';
-import { connect as connectTls, type SecureContextOptions } from 'node:tls';
+import { connect as connectTcp, type Socket } from 'node:net';
+import {
+  connect as connectTls,
+  type ConnectionOptions as TlsConnectionOptions,
+  type SecureContextOptions,
+} from 'node:tls';
 import { FeedError } from '../errors.js';
 import type { CallConnection } from './call.js';
 
@@ -72,10 +76,7 @@ export class Connection implements CallConnection {
     const { tls } = options;
     const scheme = tls ? 'https' : 'http';
     const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
-      createConnection: () =>
-        tls
-          ? connectTls({ ...endpointOf(endpoint), ...contextOf(tls), ALPNProtocols: ['h2'] })
-          : connectTcp(endpointOf(endpoint)),
+      createConnection: () => openSocket(endpoint, tls),
       settings: { initialWindowSize: options.streamWindow, enablePush: false },
       maxSessionMemory: MAX_SESSION_MEMORY_MB,
     });
@@ -176,6 +177,21 @@ export class Connection implements CallConnection {
 /** Joins a host and a port; an IPv6 address gets brackets. */
 export function formatAddress(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/**
+ * Begins to connect, with TLS if it is given.
+ *
+ * @param own settings of node's for TLS that replace those made of `tls`
+ */
+export function openSocket(
+  endpoint: Endpoint,
+  tls: TlsOptions | undefined,
+  own: TlsConnectionOptions = {},
+): Socket {
+  return tls
+    ? connectTls({ ...endpointOf(endpoint), ...contextOf(tls), ALPNProtocols: ['h2'], ...own })
+    : connectTcp(endpointOf(endpoint));
 }
 
 function endpointOf({ host, port, name }: Endpoint) {
