@@ -1,0 +1,6 @@
+import type { Command } from 'commander';
+
+/** Registers `feed watch`. */
+export function addWatchCommand(program: Command): void {
+  program.command('watch').description('');
+}
