@@ -136,9 +136,13 @@ function undeliveredFinding({ cause }: Undelivered, { watch }: Examined): Findin
 }
 
 /** Uploads an event in a call of its own. @throws UploadFailed */
-export async function uploadOne(examined: Examined, id: string): Promise<UploadResult> {
+export async function uploadOne(
+  examined: Examined,
+  id: string,
+  start: typeof startCall = startCall,
+): Promise<UploadResult> {
   const { signal, topic } = examined;
-  const probe = await startCall(examined, '/feed.v1.FeedService/UploadEvents');
+  const probe = await start(examined, '/feed.v1.FeedService/UploadEvents');
   try {
     const event = { id, topic, body: 'from `feed doctor`', at: undefined, cursor: '' };
     await within(probe.call.write(frame(Event.encode(event).finish())), signal);
