@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Event } from './gen/feed/v1/feed.js';
-import { frameBytes, offsetAfter, writeFrame } from './grpc/frames.js';
+import { mostFrameBytes, writeEventFrame } from './event-frame.js';
+import { offsetAfter } from './grpc/frames.js';
 
 /** An event to upload. A string is the body of one. */
 export interface NewEvent {
@@ -52,6 +52,8 @@ export class Backlog {
     source: Source,
     private readonly topic: string,
     private readonly maxBytes: number,
+    /** The source's first `events` events may be in the log since an earlier upload, which sent them at `since`. */
+    private readonly earlier?: { readonly events: number; readonly since: number },
   ) {
     void this.fill(source).then(
       () => this.finish({}),
@@ -162,21 +164,15 @@ export class Backlog {
       body = '',
       at,
     } = typeof event === 'string' ? { body: event } : event;
-    const message = Event.encode({
-      id: id || `${this.runId}-${this.taken}`,
-      topic,
-      body,
-      at,
-      cursor: '',
-    }).finish();
-    const size = frameBytes(message);
+    const next = { id: id || `${this.runId}-${this.taken}`, topic, body, at };
+    const size = mostFrameBytes(next);
     let isClosed = false;
-    if (this.openBytes + size > this.open.length && this.openCount > 0) {
+    if (this.openBytes + size > this.open.length) {
+      isClosed = this.openCount > 0;
       this.close();
-      isClosed = true;
+      if (size > this.open.length) this.open = Buffer.allocUnsafe(Math.max(size, BATCH_BYTES));
     }
-    if (size > this.open.length) this.open = Buffer.allocUnsafe(size);
-    this.openBytes = writeFrame(this.open, this.openBytes, message);
+    this.openBytes = writeEventFrame(this.open, this.openBytes, next);
     this.openCount++;
     this.taken++;
     if (!this.isFlushScheduled) {
@@ -193,12 +189,15 @@ export class Backlog {
   private close(): void {
     if (this.openCount === 0) return;
     const frames = this.open.subarray(0, this.openBytes);
-    this.batches.push({ frames, count: this.openCount });
+    const isDoubtful = this.earlier && this.taken - this.openCount < this.earlier.events;
+    this.batches.push({
+      frames,
+      count: this.openCount,
+      ...(isDoubtful ? { doubtfulSince: this.earlier.since } : {}),
+    });
     this.bytes += frames.length;
-    const isNearlyFull = this.openBytes > BATCH_BYTES / 2;
-    // A small batch leaves the rest of its buffer to the next one.
-    const rest = isNearlyFull ? undefined : this.open.subarray(this.openBytes);
-    this.open = rest ?? Buffer.allocUnsafe(BATCH_BYTES);
+    // The rest of the buffer is for the next batch; add() makes another one when it does not fit there.
+    this.open = this.open.subarray(this.openBytes);
     this.openBytes = 0;
     this.openCount = 0;
     this.wakeReader?.();

@@ -35,6 +35,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private joined: Promise<Call> | undefined;
   private iteration: AsyncGenerator<ChatMessage, void, void> | undefined;
   private attempts = 0;
+  private isLeaving = false;
 
   /** @internal */
   constructor(
@@ -72,6 +73,12 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     return this.iteration;
   }
 
+  /** Leaves the room once the server has taken what was sent. The iteration goes on until then, and is then done. */
+  async leave(): Promise<void> {
+    this.isLeaving = true;
+    (await this.joined)?.end();
+  }
+
   /** Leaves the room. What was sent before still goes out. */
   async [Symbol.asyncDispose](): Promise<void> {
     const call = await this.joined?.catch(() => undefined);
@@ -88,6 +95,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
           call = await this.join();
           for (;;) {
             const messages = await call.read();
+            if (!messages && this.isLeaving) return;
             if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the chat');
             this.backoff.reset();
             for (const message of messages) yield ChatMessage.decode(message);

@@ -1,12 +1,14 @@
 import type { RetryOptions } from './backoff.js';
 import type { Source } from './backlog.js';
-import { Chat, type ChatOptions } from './chat.js';
+import { Chat, type ChatOptions, type ChatState } from './chat.js';
+import type { FeedError } from './errors.js';
 import { parseAddresses } from './grpc/addresses.js';
 import type { ConnectionOptions, TlsOptions } from './grpc/connection.js';
 import { Servers } from './grpc/servers.js';
+import { describe, type LogEntry, retrying } from './log.js';
 import { type CallMetadata, callOpener, type OpenCall } from './open-call.js';
 import { Upload, type UploadOptions, type UploadSummary } from './upload.js';
-import { Watch, type WatchOptions } from './watch.js';
+import { Watch, type WatchOptions, type WatchState } from './watch.js';
 
 export interface ConnectOptions extends CallMetadata {
   /** True for TLS with the system's authorities; certificates of your own otherwise. No TLS by default. */
@@ -22,6 +24,8 @@ export interface ConnectOptions extends CallMetadata {
   readonly streamWindow?: number;
   /** The waits between attempts to connect again. */
   readonly retry?: RetryOptions;
+  /** Called with each change of a watch, an upload or a chat, for a log. */
+  readonly log?: (entry: LogEntry) => void;
 }
 
 /** Returns what concerns connections, with the defaults for what is not given. */
@@ -57,7 +61,17 @@ export class Feed implements AsyncDisposable {
 
   /** Follows a topic. Nothing happens before the first event is asked for. */
   watch(topic: string, options: WatchOptions = {}): Watch {
-    return new Watch(this.openCall, topic, this.withClosing(options), this.options.retry);
+    const onState = (state: WatchState): void => {
+      this.options.log?.(describe(`the watch of ${topic}`, state));
+      options.onState?.(state);
+    };
+    const { openCall, closing } = this;
+    return new Watch(
+      openCall,
+      topic,
+      { ...options, onState, signal: either(options.signal, closing.signal) },
+      this.options.retry,
+    );
   }
 
   /**
@@ -66,19 +80,33 @@ export class Feed implements AsyncDisposable {
    * @throws UploadError, which says how many are
    */
   upload(topic: string, source: Source, options: UploadOptions = {}): Promise<UploadSummary> {
-    const upload = new Upload(
-      this.openCall,
+    const onRetry = (error: FeedError, wait: number): void => {
+      this.options.log?.(retrying(`the upload to ${topic}`, error, wait));
+      options.onRetry?.(error, wait);
+    };
+    const { openCall, closing } = this;
+    return new Upload(
+      openCall,
       topic,
       source,
-      this.withClosing(options),
+      { ...options, onRetry, signal: either(options.signal, closing.signal) },
       this.options.retry,
-    );
-    return upload.run();
+    ).run();
   }
 
   /** Joins a room. */
   chat(room: string, options: ChatOptions): Chat {
-    return new Chat(this.openCall, room, this.withClosing(options), this.options.retry);
+    const onState = (state: ChatState): void => {
+      this.options.log?.(describe(`the chat in ${room}`, state));
+      options.onState?.(state);
+    };
+    const { openCall, closing } = this;
+    return new Chat(
+      openCall,
+      room,
+      { ...options, onState, signal: either(options.signal, closing.signal) },
+      this.options.retry,
+    );
   }
 
   /** Ends all watches, uploads and chats, and closes the connections. */
@@ -90,14 +118,10 @@ export class Feed implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
   }
+}
 
-  private withClosing<T extends { readonly signal?: AbortSignal }>(options: T): T {
-    const { signal } = this.closing;
-    return {
-      ...options,
-      signal: options.signal ? AbortSignal.any([options.signal, signal]) : signal,
-    };
-  }
+function either(one: AbortSignal | undefined, other: AbortSignal): AbortSignal {
+  return one ? AbortSignal.any([one, other]) : other;
 }
 
 /**

@@ -13,6 +13,7 @@ export {
   UploadError,
 } from './errors.js';
 export type { TlsOptions } from './grpc/connection.js';
+export type { LogEntry } from './log.js';
 export type { CallMetadata } from './open-call.js';
 export type { UploadOptions, UploadProgress, UploadSummary } from './upload.js';
 export type { From, Watch, WatchOptions, WatchState } from './watch.js';

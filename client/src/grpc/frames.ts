@@ -6,21 +6,10 @@ const HEADER_BYTES = 5;
 /** Returns a message in a frame of its own. */
 export function frame(message: Uint8Array): Buffer {
   const bytes = Buffer.allocUnsafe(HEADER_BYTES + message.length);
-  writeFrame(bytes, 0, message);
+  bytes[0] = 0;
+  bytes.writeUInt32BE(message.length, 1);
+  bytes.set(message, HEADER_BYTES);
   return bytes;
-}
-
-/** Writes a message's frame into `target`. Returns the offset after it. */
-export function writeFrame(target: Buffer, at: number, message: Uint8Array): number {
-  target[at] = 0;
-  target.writeUInt32BE(message.length, at + 1);
-  target.set(message, at + HEADER_BYTES);
-  return at + HEADER_BYTES + message.length;
-}
-
-/** The size of a message's frame, in bytes. */
-export function frameBytes(message: Uint8Array): number {
-  return HEADER_BYTES + message.length;
 }
 
 /** Returns the offset after the first `count` frames of `frames`, which holds whole frames only. */

@@ -1,0 +1,39 @@
+import type { ChatState } from './chat.js';
+import type { FeedError } from './errors.js';
+import type { WatchState } from './watch.js';
+
+/** A line for a log. */
+export interface LogEntry {
+  readonly level: 'debug' | 'info' | 'warn';
+  readonly message: string;
+  /** Why a call broke. */
+  readonly error?: FeedError;
+}
+
+/** Says in a sentence what became of a watch or a chat, which `what` names. */
+export function describe(what: string, state: WatchState | ChatState): LogEntry {
+  switch (state.name) {
+    case 'connecting':
+      return { level: 'debug', message: `${what} connects` };
+    case 'behind':
+      return { level: 'debug', message: `${what} reads what is stored` };
+    case 'live':
+      return { level: 'info', message: `${what} is live` };
+    case 'joined':
+      return { level: 'info', message: `${what} has joined` };
+    case 'gap':
+      return {
+        level: 'warn',
+        message: `${what} goes on after ${state.earliest}: retention removed events after ${state.after}`,
+      };
+    case 'ended':
+      return { level: 'debug', message: `${what} has ended` };
+    case 'reconnecting':
+      return retrying(what, state.reason, state.wait);
+  }
+}
+
+export function retrying(what: string, error: FeedError, wait: number): LogEntry {
+  const when = wait === 0 ? 'now' : `in ${Math.ceil(wait)} ms`;
+  return { level: 'warn', message: `${what} broke, and goes on ${when}: ${error.message}`, error };
+}
