@@ -5,8 +5,8 @@ import { codeOf, TooLate } from './within.js';
 
 /** Explains why a call failed. `headers` are its response headers, if any came. */
 export function callFailed(error: unknown, headers: IncomingHttpHeaders | undefined): Finding {
-  const httpStatus = headers?.[':status'];
-  if (httpStatus !== undefined && httpStatus !== 200) return httpFailed(httpStatus, headers!);
+  const httpStatus = Number(headers?.[':status'] ?? 200);
+  if (httpStatus !== 200) return httpFailed(httpStatus, headers!);
   const type = headers?.['content-type'];
   if (headers && !type?.startsWith('application/grpc'))
     return failed(`the answer is no gRPC, but ${type ?? 'of no content type'}`, [WRONG_SERVER]);
@@ -37,7 +37,7 @@ function adviceOn({ status, reason }: FeedError): string[] {
       ];
     case 'PERMISSION_DENIED':
       return [
-        "The server knows the caller, and its policy does not let it do this. Extend the policy on the server, use another token, or let the checks use a topic that the caller may use: --topic NAME.",
+        'The server knows the caller, and its policy does not let it do this. Extend the policy on the server, use another token, or let the checks use a topic that the caller may use: --topic NAME.',
       ];
     case 'RESOURCE_EXHAUSTED':
       return [
@@ -80,7 +80,9 @@ function httpAdvice(httpStatus: number): string[] {
       ];
     default:
       return httpStatus >= 300 && httpStatus < 400
-        ? ['A proxy sends clients elsewhere, which gRPC does not follow: use that address, or route gRPC past it.']
+        ? [
+            'A proxy sends clients elsewhere, which gRPC does not follow: use that address, or route gRPC past it.',
+          ]
         : [WRONG_SERVER];
   }
 }

@@ -2,7 +2,7 @@ import type { CallMetadata } from '../../open-call.js';
 import type { Address } from '../../grpc/addresses.js';
 import { type ConnectionOptions, formatAddress } from '../../grpc/connection.js';
 import type { Examined } from './examined.js';
-import { type Check, type CheckName, type Finding, skipped } from './finding.js';
+import { type Check, type CheckName, type Finding, LABELS, skipped } from './finding.js';
 import { checkHttp2, checkRoundTrip, checkWindows } from './http2.js';
 import { callFailed } from './call-advice.js';
 import { checkIdle } from './idle.js';
@@ -126,5 +126,5 @@ function* skipAll(server: string, cause: CheckName): Generator<Check, void, void
 }
 
 function skippedBy(cause: CheckName): Finding {
-  return skipped(`because of ${cause}`);
+  return skipped(`can't be tried without ${LABELS[cause]}`);
 }

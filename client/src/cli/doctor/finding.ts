@@ -13,6 +13,22 @@ export type CheckName =
   | 'idle'
   | 'idle-heartbeat';
 
+/** The checks' names for people. */
+export const LABELS: Readonly<Record<CheckName, string>> = {
+  name: 'name',
+  tcp: 'TCP',
+  tls: 'TLS',
+  http2: 'HTTP/2',
+  'round-trip': 'round trip',
+  windows: 'windows',
+  health: 'health',
+  authorization: 'authorization',
+  delivery: 'delivery',
+  deduplication: 'deduplication',
+  idle: 'idle watch',
+  'idle-heartbeat': 'idle, heartbeats',
+};
+
 /** `warning`: it works, and yet something should be known or changed. Only `failed` makes the command fail. */
 export type State = 'ok' | 'warning' | 'failed' | 'skipped';
 

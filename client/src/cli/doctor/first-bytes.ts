@@ -52,7 +52,11 @@ function speechOf(bytes: Buffer | undefined): Speech {
   if (!bytes) return { speaks: 'nothing' };
   if (bytes.length >= FRAME_HEADER_BYTES && bytes[3] === SETTINGS_FRAME) return { speaks: 'http2' };
   if (bytes[0] === TLS_ALERT && bytes[1] === 3) return { speaks: 'tls' };
-  const text = bytes.toString('latin1').split(/[\r\n]/)[0].replaceAll(/[^ -~]/g, '?').slice(0, 60);
+  const text = bytes
+    .toString('latin1')
+    .split(/[\r\n]/)[0]
+    .replaceAll(/[^ -~]/g, '?')
+    .slice(0, 60);
   return { speaks: text.startsWith('HTTP/1') ? 'http1' : 'other', text };
 }
 

@@ -2,8 +2,7 @@ import { type IdleContext, type IdleEnd, isSilent, type Outcome } from './idle.j
 
 /** Says what to change, for a watch that did not survive its silence. */
 export function idleAdvice(watch: Outcome, { other, isBeating, heartbeat }: IdleContext): string[] {
-  if (watch.ended?.error.reason === 'DRAINING')
-    return ['The server was shutting down. Try again.'];
+  if (watch.ended?.error.reason === 'DRAINING') return ['The server was shutting down. Try again.'];
   if (isSilent(watch)) return [SILENT_DROP, KEEPALIVE];
   const otherLives = !other.ended && !isSilent(other);
   if (otherLives) return isBeating ? [HELD_BACK] : idleTimeout(watch.ended!);
@@ -14,7 +13,10 @@ export function idleAdvice(watch: Outcome, { other, isBeating, heartbeat }: Idle
           RAISE_IT,
         ]
       : [AGE, RAISE_AGE];
-  return ['Both watches ended, at different times: the log of the server or of the proxy says why.', RAISE_IT];
+  return [
+    'Both watches ended, at different times: the log of the server or of the proxy says why.',
+    RAISE_IT,
+  ];
 }
 
 /** The ends are as near to each other as a limit on the age of streams would have them. */

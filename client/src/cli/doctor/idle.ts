@@ -105,8 +105,7 @@ async function follow(watch: IdleWatch, start: number): Promise<void> {
   }
   watch.ended = {
     seconds: Math.round((performance.now() - start) / 100) / 10,
-    error:
-      error instanceof FeedError ? error : new FeedError('UNAVAILABLE', 'the server ended it'),
+    error: error instanceof FeedError ? error : new FeedError('UNAVAILABLE', 'the server ended it'),
     isConnectionLost: watch.connection.failure !== undefined,
   };
 }
@@ -149,8 +148,7 @@ async function tryWithEvent(examined: Examined, watches: readonly IdleWatch[]): 
     connection?.close();
   }
   const end = performance.now() + ARRIVES_WITHIN;
-  while (performance.now() < end && !watches.every(isOver))
-    await sleep(10, undefined, { signal });
+  while (performance.now() < end && !watches.every(isOver)) await sleep(10, undefined, { signal });
   return true;
 }
 
@@ -159,7 +157,11 @@ async function openCall(
   path: string,
 ): Promise<{ connection: Connection; call: Call; probe: ProbeCall }> {
   const { endpoint, options, metadata, signal } = examined;
-  const connection = await within(Connection.open(endpoint, options), signal, options.connectTimeout);
+  const connection = await within(
+    Connection.open(endpoint, options),
+    signal,
+    options.connectTimeout,
+  );
   const call = new Call(connection.request(path, await headersOf(metadata)), connection, () => {});
   return { connection, call, probe: { call, responseHeaders: () => undefined } };
 }

@@ -1,20 +1,5 @@
-import type { Check, CheckName, State } from './finding.js';
+import { type Check, LABELS, type State } from './finding.js';
 import { printable, type Paint, type Style } from '../terminal.js';
-
-const LABELS: Readonly<Record<CheckName, string>> = {
-  name: 'name',
-  tcp: 'TCP',
-  tls: 'TLS',
-  http2: 'HTTP/2',
-  'round-trip': 'round trip',
-  windows: 'windows',
-  health: 'health',
-  authorization: 'authorization',
-  delivery: 'delivery',
-  deduplication: 'deduplication',
-  idle: 'idle watch',
-  'idle-heartbeat': 'idle, heartbeats',
-};
 
 const STATES: Readonly<Record<State, readonly [text: string, style: Style]>> = {
   ok: ['ok', 'green'],
@@ -28,7 +13,11 @@ const LABEL_COLUMNS = 18;
 const INDENT = ' '.repeat(STATE_COLUMNS + LABEL_COLUMNS);
 
 /** Returns a check as lines for people: one with what was found, and an indented paragraph for each piece of advice. */
-export function linesOf({ check, state, detail, advice = [] }: Check, paint: Paint, columns: number): string {
+export function linesOf(
+  { check, state, detail, advice = [] }: Check,
+  paint: Paint,
+  columns: number,
+): string {
   const [text, style] = STATES[state];
   // The detail may hold words of the server's.
   const line = `${paint(style, text.padEnd(STATE_COLUMNS))}${LABELS[check].padEnd(LABEL_COLUMNS)}${printable(detail)}`;

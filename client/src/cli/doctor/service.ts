@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { FeedError } from '../../errors.js';
-import { Durability, Event, StartPosition, UploadResult, WatchRequest } from '../../gen/feed/v1/feed.js';
+import {
+  Durability,
+  Event,
+  StartPosition,
+  UploadResult,
+  WatchRequest,
+} from '../../gen/feed/v1/feed.js';
 import { frame } from '../../grpc/frames.js';
 import { callFailed } from './call-advice.js';
 import type { Examined } from './examined.js';
@@ -48,10 +54,9 @@ export async function checkAuthorization(examined: Examined): Promise<Finding> {
     probe.call.end();
     const headers = await within(probe.call.headers(), signal);
     if (headers['feed-head'] === undefined)
-      return warning(
-        `may watch ${topic}, but the answer has no header feed-head`,
-        ['A proxy drops response headers, and watches need them: let it pass feed-head and feed-earliest.'],
-      );
+      return warning(`may watch ${topic}, but the answer has no header feed-head`, [
+        'A proxy drops response headers, and watches need them: let it pass feed-head and feed-earliest.',
+      ]);
     examined.watch = probe;
     const how = metadata.token === undefined ? 'without a token' : 'with the token';
     return ok(`may watch ${topic} ${how} (${since(start)} ms)`, {
@@ -102,7 +107,9 @@ export async function checkDelivery(examined: Examined): Promise<Finding> {
     if (error instanceof Undelivered) return undeliveredFinding(error, examined);
     const finding = error instanceof UploadFailed ? error.finding : callFailed(error, undefined);
     const { mayUpload } = examined;
-    return mayUpload === false ? skipped(`may not upload to ${topic} (${finding.detail})`) : finding;
+    return mayUpload === false
+      ? skipped(`may not upload to ${topic} (${finding.detail})`)
+      : finding;
   }
   examined.mayUpload = true;
   const [ack, delivery] = [median(acknowledged), median(delivered)];

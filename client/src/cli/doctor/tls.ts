@@ -113,7 +113,9 @@ function explain(
     default:
       return {
         detail: 'the certificate is not good',
-        advice: ['OpenSSL explains the code: https://docs.openssl.org/master/man1/openssl-verification-options/'],
+        advice: [
+          'OpenSSL explains the code: https://docs.openssl.org/master/man1/openssl-verification-options/',
+        ],
       };
   }
 }
