@@ -73,13 +73,7 @@ export class Connection implements CallConnection {
   /** Resolves once the server's HTTP/2 settings have come. Rejects with UNAVAILABLE. */
   static async open(endpoint: Endpoint, options: ConnectionOptions): Promise<Connection> {
     const address = formatAddress(endpoint.host, endpoint.port);
-    const { tls } = options;
-    const scheme = tls ? 'https' : 'http';
-    const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
-      createConnection: () => openSocket(endpoint, tls),
-      settings: { initialWindowSize: options.streamWindow, enablePush: false },
-      maxSessionMemory: MAX_SESSION_MEMORY_MB,
-    });
+    const session = openSession(endpoint, options);
     try {
       await new Promise<void>((resolve, reject) => {
         const timer = setTimeout(() => {
@@ -177,6 +171,27 @@ export class Connection implements CallConnection {
 /** Joins a host and a port; an IPv6 address gets brackets. */
 export function formatAddress(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Begins an HTTP/2 connection. It emits 'remoteSettings' once the server has answered. */
+export function openSession(
+  endpoint: Endpoint,
+  { tls, streamWindow }: Pick<ConnectionOptions, 'tls' | 'streamWindow'>,
+): ClientHttp2Session {
+  const scheme = tls ? 'https' : 'http';
+  const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
+    createConnection: () => {
+      const socket = openSocket(endpoint, tls);
+      // Node tells the session nothing of an alert of TLS after the handshake, such as for a missing certificate.
+      return socket.on('error', (error) => {
+        session.destroy(error);
+        socket.destroy();
+      });
+    },
+    settings: { initialWindowSize: streamWindow, enablePush: false },
+    maxSessionMemory: MAX_SESSION_MEMORY_MB,
+  });
+  return session;
 }
 
 /**

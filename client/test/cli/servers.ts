@@ -76,7 +76,8 @@ export function tlsProxy(target: string, options: TlsProxyOptions = {}): Promise
     {
       cert: readFileSync(certificate(`${name}.pem`)),
       key: readFileSync(certificate('server.key')),
-      ca: readFileSync(certificate('ca.pem')),
+      // Node sends authorities to clients along with the certificate.
+      ca: asksForCertificate ? readFileSync(certificate('ca.pem')) : undefined,
       ALPNProtocols: [...protocols],
       requestCert: asksForCertificate,
       rejectUnauthorized: asksForCertificate,
