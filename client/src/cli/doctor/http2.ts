@@ -1,5 +1,5 @@
-import { type ClientHttp2Session, connect, type Settings } from 'node:http2';
-import { formatAddress, openSocket } from '../../grpc/connection.js';
+import type { ClientHttp2Session, Settings } from 'node:http2';
+import { openSession } from '../../grpc/connection.js';
 import type { Examined } from './examined.js';
 import { type Finding, failed, ok, warning } from './finding.js';
 import { listen, type Speech } from './first-bytes.js';
@@ -16,11 +16,7 @@ const UNLIMITED_STREAMS = 2 ** 32 - 1;
 export async function checkHttp2(examined: Examined): Promise<Finding> {
   const { endpoint, options, signal } = examined;
   const start = performance.now();
-  const scheme = options.tls ? 'https' : 'http';
-  const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
-    createConnection: () => openSocket(endpoint, options.tls),
-    settings: { initialWindowSize: options.streamWindow, enablePush: false },
-  });
+  const session = openSession(endpoint, options);
   try {
     await within(
       new Promise<void>((resolve, reject) => {
