@@ -52,6 +52,8 @@ export class Backlog {
     source: Source,
     private readonly topic: string,
     private readonly maxBytes: number,
+    /** The source's first `events` events may be in the log since an earlier upload, which sent them at `since`. */
+    private readonly earlier?: { readonly events: number; readonly since: number },
   ) {
     void this.fill(source).then(
       () => this.finish({}),
@@ -187,7 +189,12 @@ export class Backlog {
   private close(): void {
     if (this.openCount === 0) return;
     const frames = this.open.subarray(0, this.openBytes);
-    this.batches.push({ frames, count: this.openCount });
+    const isDoubtful = this.earlier && this.taken - this.openCount < this.earlier.events;
+    this.batches.push({
+      frames,
+      count: this.openCount,
+      ...(isDoubtful ? { doubtfulSince: this.earlier.since } : {}),
+    });
     this.bytes += frames.length;
     // The rest of the buffer is for the next batch; add() makes another one when it does not fit there.
     this.open = this.open.subarray(this.openBytes);

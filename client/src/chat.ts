@@ -79,15 +79,24 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     return this.iteration;
   }
 
-  /** Leaves the room, once the server has taken what was sent before, or after 2 s. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  /**
+   * Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then, and is then
+   * done.
+   */
+  async leave(): Promise<void> {
     this.isLeaving = true;
+    // A chat that is still connecting has sent nothing that could get lost.
     const call = await Promise.race([this.joined?.catch(() => undefined), pause(0, undefined)]);
     if (call) {
       call.end();
       await Promise.race([call.ended, pause(LEAVE_WITHIN, this.signal)]);
     }
     this.leaving.abort();
+  }
+
+  /** Leaves the room, and ends the iteration. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.leave();
     await this.iteration?.return();
   }
 

@@ -19,6 +19,12 @@ export interface UploadOptions {
   readonly signal?: AbortSignal;
   /** Bytes of events that may wait for their acknowledgement; 8 MiB by default. The source waits beyond that. */
   readonly maxUnacknowledgedBytes?: number;
+  /**
+   * The source's first `events` events have ids of their own and were sent by an earlier upload, at `since` or later, which
+   * did not learn whether they are stored. They are sent within the server's deduplication window, or not at all: then the
+   * upload fails with the reason `DEDUP_WINDOW_PASSED`.
+   */
+  readonly doubtful?: { readonly events: number; readonly since: Date };
   /** Called when events were stored, and when a call breaks. */
   readonly onProgress?: (progress: UploadProgress) => void;
   /** Called when a call broke and is to be made again after `wait` milliseconds. */
@@ -79,7 +85,13 @@ export class Upload {
   ) {
     const { maxUnacknowledgedBytes = 2 * CALL_BYTES, signal = new AbortController().signal } =
       options;
-    this.backlog = new Backlog(source, topic, maxUnacknowledgedBytes);
+    const { doubtful } = options;
+    this.backlog = new Backlog(
+      source,
+      topic,
+      maxUnacknowledgedBytes,
+      doubtful && { events: doubtful.events, since: monotonic(doubtful.since) },
+    );
     this.backoff = new Backoff(retry);
     this.signal = signal;
   }
@@ -122,6 +134,7 @@ export class Upload {
   private async oneCall(): Promise<void> {
     let sentAt: number | undefined;
     try {
+      if (!this.isWindowKnown && this.backlog.doubtfulSince !== undefined) await this.askWindow();
       const call = await this.openCall('UploadEvents', this.signal, { timeout: this.timeLeft() });
       const cancel = (): void => call.cancel();
       this.signal.addEventListener('abort', cancel);
@@ -141,16 +154,27 @@ export class Upload {
     }
   }
 
+  /** What an earlier upload sent has a deadline, which a call must have from its start: so a call of its own asks for it. */
+  private async askWindow(): Promise<void> {
+    const call = await this.openCall('UploadEvents', this.signal);
+    try {
+      await this.learnWindow(call);
+    } finally {
+      call.cancel();
+    }
+    this.checkDoubt();
+  }
+
   /** Nothing is sent before it is known for how long it could be sent again. */
   private async learnWindow(call: Call): Promise<void> {
     if (this.isWindowKnown && this.backlog.doubtfulSince === undefined) return;
-    this.isWindowKnown = true;
     const enough = new AbortController();
     const headers = await Promise.race([
       call.headers(),
       pause(HEADERS_WITHIN, enough.signal), // A server of an earlier version sends them with its answer.
     ]);
     enough.abort();
+    this.isWindowKnown = true;
     if (headers) this.window = windowOf(headers);
   }
 
@@ -189,7 +213,10 @@ export class Upload {
     // A status with `received` says that nothing after those events is stored, unless the store failed while it wrote.
     const isExact = received !== undefined && (error as FeedError).reason !== 'INSERT_FAILED';
     this.backlog.rewind(isExact ? undefined : sentAt);
-    if (this.signal.aborted || !isRetryable(error)) throw error;
+    if (this.signal.aborted) throw error;
+    // The deadline of a call is the end of the window for what it sends again.
+    if (error instanceof FeedError && error.status === 'DEADLINE_EXCEEDED') this.checkDoubt();
+    if (!isRetryable(error)) throw error;
     this.retries++;
     this.report();
     this.checkDoubt();
@@ -202,7 +229,7 @@ export class Upload {
   /** Milliseconds during which the server knows the ids of all events that it may have stored. */
   private timeLeft(): number | undefined {
     const since = this.backlog.doubtfulSince;
-    if (since === undefined) return undefined;
+    if (since === undefined || !this.isWindowKnown) return undefined;
     return since + this.window.milliseconds * WINDOW_SHARE - performance.now();
   }
 
@@ -214,7 +241,7 @@ export class Upload {
       seconds === 0
         ? 'the server does not recognize events that are sent again, so the upload can not go on'
         : `the upload could not be made again within the server's deduplication window of ${seconds} s`;
-    throw new FeedError('ABORTED', message);
+    throw new FeedError('ABORTED', message, { reason: 'DEDUP_WINDOW_PASSED' });
   }
 
   private failed(error: unknown): unknown {
@@ -233,6 +260,11 @@ export class Upload {
     const { stored, retries } = this;
     this.options.onProgress?.({ taken: this.backlog.taken, stored, retries });
   }
+}
+
+/** The time on the clock of performance.now(), which nobody sets. */
+function monotonic(time: Date): number {
+  return performance.now() - Math.max(0, Date.now() - time.getTime());
 }
 
 async function answerOf(call: Call): Promise<UploadResult> {

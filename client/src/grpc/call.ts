@@ -44,7 +44,7 @@ export class Call {
       this.responseHeaders = headers;
       // An answer of headers alone: its headers are the trailers.
       if (headers['grpc-status'] !== undefined) this.trailers = headers;
-      else if (headers[':status'] !== 200)
+      else if (isWholeAnswer(headers))
         this.finish(errorOfHttpStatus(Number(headers[':status']), connection.address));
       this.wake();
     });
@@ -68,7 +68,7 @@ export class Call {
    * @throws FeedError if the call ends before them
    */
   async headers(): Promise<IncomingHttpHeaders> {
-    while (!this.responseHeaders || this.responseHeaders['grpc-status'] !== undefined) {
+    while (!this.responseHeaders || isWholeAnswer(this.responseHeaders)) {
       if (this.outcome) throw this.outcome.error ?? endedEarly(this.connection.address);
       await this.change();
     }
@@ -187,6 +187,15 @@ export class Call {
     for (const resolve of this.waiting) resolve();
     this.waiting.clear();
   }
+}
+
+/** True for an answer without messages: a gRPC status alone, or the answer of a server or proxy that is not gRPC's. */
+function isWholeAnswer(headers: IncomingHttpHeaders): boolean {
+  return (
+    headers['grpc-status'] !== undefined ||
+    Number(headers[':status']) !== 200 ||
+    !headers['content-type']?.startsWith('application/grpc')
+  );
 }
 
 function endedEarly(address: string): FeedError {

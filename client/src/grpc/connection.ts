@@ -1,6 +1,10 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
-import { connect as connectTcp } from 'node:net';
-import { connect as connectTls, type SecureContextOptions } from 'node:tls';
+import { connect as connectTcp, type Socket } from 'node:net';
+import {
+  connect as connectTls,
+  type ConnectionOptions as TlsConnectionOptions,
+  type SecureContextOptions,
+} from 'node:tls';
 import { FeedError } from '../errors.js';
 import type { CallConnection } from './call.js';
 
@@ -69,16 +73,7 @@ export class Connection implements CallConnection {
   /** Resolves once the server's HTTP/2 settings have come. Rejects with UNAVAILABLE. */
   static async open(endpoint: Endpoint, options: ConnectionOptions): Promise<Connection> {
     const address = formatAddress(endpoint.host, endpoint.port);
-    const { tls } = options;
-    const scheme = tls ? 'https' : 'http';
-    const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
-      createConnection: () =>
-        tls
-          ? connectTls({ ...endpointOf(endpoint), ...contextOf(tls), ALPNProtocols: ['h2'] })
-          : connectTcp(endpointOf(endpoint)),
-      settings: { initialWindowSize: options.streamWindow, enablePush: false },
-      maxSessionMemory: MAX_SESSION_MEMORY_MB,
-    });
+    const session = openSession(endpoint, options);
     try {
       await new Promise<void>((resolve, reject) => {
         const timer = setTimeout(() => {
@@ -187,6 +182,42 @@ export class Connection implements CallConnection {
 /** Joins a host and a port; an IPv6 address gets brackets. */
 export function formatAddress(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Begins an HTTP/2 connection. It emits 'remoteSettings' once the server has answered. */
+export function openSession(
+  endpoint: Endpoint,
+  { tls, streamWindow }: Pick<ConnectionOptions, 'tls' | 'streamWindow'>,
+): ClientHttp2Session {
+  const scheme = tls ? 'https' : 'http';
+  const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
+    createConnection: () => {
+      const socket = openSocket(endpoint, tls);
+      // Node tells the session nothing of an alert of TLS after the handshake, such as for a missing certificate.
+      return socket.on('error', (error) => {
+        session.destroy(error);
+        socket.destroy();
+      });
+    },
+    settings: { initialWindowSize: streamWindow, enablePush: false },
+    maxSessionMemory: MAX_SESSION_MEMORY_MB,
+  });
+  return session;
+}
+
+/**
+ * Begins to connect, with TLS if it is given.
+ *
+ * @param own settings of node's for TLS that replace those made of `tls`
+ */
+export function openSocket(
+  endpoint: Endpoint,
+  tls: TlsOptions | undefined,
+  own: TlsConnectionOptions = {},
+): Socket {
+  return tls
+    ? connectTls({ ...endpointOf(endpoint), ...contextOf(tls), ALPNProtocols: ['h2'], ...own })
+    : connectTcp(endpointOf(endpoint));
 }
 
 function endpointOf({ host, port, name }: Endpoint) {

@@ -1,0 +1,33 @@
+import { accessSync, constants } from 'node:fs';
+import { dirname } from 'node:path';
+import { type Checkpoint, fileCheckpoint } from '../checkpoint.js';
+import { CommandError, EXIT } from './exit-codes.js';
+import type { Output } from './output.js';
+
+/**
+ * A checkpoint in a file, which is never ahead of the data on standard output: a cursor is saved once its event's line was
+ * taken by the reader's pipe, or is in the file.
+ *
+ * @throws CommandError at once if its directory can't be written to
+ */
+export function checkpointFile(path: string, output: Output): Checkpoint {
+  const file = fileCheckpoint(path);
+  const failed = (cause: unknown): never => {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new CommandError(`the checkpoint ${path} can't be used: ${code ?? message}`, EXIT.file, {
+      cause,
+    });
+  };
+  try {
+    accessSync(dirname(path), constants.W_OK);
+  } catch (error) {
+    failed(error);
+  }
+  return {
+    load: () => file.load().catch(failed),
+    async save(cursor) {
+      await output.flush();
+      if (!output.closed.aborted) await file.save(cursor).catch(failed);
+    },
+  };
+}

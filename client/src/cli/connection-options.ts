@@ -1,0 +1,153 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createSecureContext } from 'node:tls';
+import { type Command, Option } from 'commander';
+import { connect, type ConnectOptions, type Feed } from '../feed.js';
+import { parseAddresses } from '../grpc/addresses.js';
+import type { TlsOptions } from '../grpc/connection.js';
+import { CommandError, EXIT } from './exit-codes.js';
+
+export const DEFAULT_ADDRESS = '127.0.0.1:50051';
+
+/** The options of all commands, as commander reads them from the command line and the environment. */
+interface GivenOptions {
+  readonly address: string;
+  readonly token?: string;
+  readonly tls?: boolean;
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly serverName?: string;
+}
+
+/** Where to connect, and how. */
+export interface Connection {
+  /** As given: one or several with commas. */
+  readonly address: string;
+  readonly options: ConnectOptions;
+}
+
+/** Adds the options that say how to connect, for all commands. */
+export function addConnectionOptions(program: Command): void {
+  program
+    .addOption(
+      new Option('--address <host:port>', 'the server, or several with commas')
+        .env('FEED_ADDRESS')
+        .default(DEFAULT_ADDRESS),
+    )
+    .addOption(
+      new Option(
+        '--token <token>',
+        'sent with each call; other users see it in the list of processes, so better set it',
+      ).env('FEED_TOKEN'),
+    )
+    .addOption(new Option('--tls', 'connect by TLS; implied by the four options that follow'))
+    .addOption(new Option('--no-tls', 'connect without TLS, whatever the environment says'))
+    .addOption(
+      new Option('--ca <file>', 'authorities that the server is known by, PEM').env(
+        'FEED_CLIENT_TLS_CA',
+      ),
+    )
+    .addOption(
+      new Option('--cert <file>', 'the certificate of this client, PEM').env(
+        'FEED_CLIENT_TLS_CERT',
+      ),
+    )
+    .addOption(
+      new Option('--key <file>', 'the key of that certificate, PEM').env('FEED_CLIENT_TLS_KEY'),
+    )
+    .addOption(
+      new Option('--server-name <name>', "the name in the server's certificate, if not its host"),
+    );
+}
+
+/**
+ * Reads the options that say how to connect.
+ *
+ * @param command the one that runs: the options may stand before or after its name
+ * @throws CommandError if one can't be used
+ */
+export function connectionOf(command: Command): Connection {
+  const given: GivenOptions = command.optsWithGlobals();
+  try {
+    parseAddresses(given.address);
+  } catch (cause) {
+    const isEnvironment = command.getOptionValueSourceWithGlobals('address') === 'env';
+    throw new CommandError(
+      `${isEnvironment ? 'FEED_ADDRESS' : '--address'}: ${(cause as Error).message}`,
+      isEnvironment ? EXIT.settings : EXIT.usage,
+      { cause },
+    );
+  }
+  const { token } = given;
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token))
+    throw new CommandError(
+      'the token (FEED_TOKEN or --token) is empty or has characters that are not printable ASCII',
+      EXIT.settings,
+    );
+  return {
+    address: given.address,
+    options: { ...(token === undefined ? {} : { token }), ...tlsOf(given) },
+  };
+}
+
+/** Makes the client that a command uses. It connects with its first call. @throws CommandError */
+export function connectFeed(command: Command): Feed {
+  const { address, options } = connectionOf(command);
+  return connect(address, options);
+}
+
+function tlsOf(given: GivenOptions): { readonly tls?: true | TlsOptions } {
+  const { tls, ca, cert, key, serverName } = given;
+  if (tls === false) return {};
+  if (ca === undefined && cert === undefined && key === undefined && serverName === undefined)
+    return tls ? { tls } : {};
+  if ((cert === undefined) !== (key === undefined))
+    throw new CommandError(
+      'a certificate and its key belong together: give both (--cert or FEED_CLIENT_TLS_CERT, --key or FEED_CLIENT_TLS_KEY)',
+      EXIT.settings,
+    );
+  const options: TlsOptions = {
+    ...(ca === undefined ? {} : { ca: certificate('authorities', ca) }),
+    ...(cert === undefined ? {} : { cert: certificate('certificate', cert) }),
+    ...(key === undefined ? {} : { key: read('key', key) }),
+    ...(serverName === undefined ? {} : { serverName }),
+  };
+  try {
+    createSecureContext({ ca: options.ca, cert: options.cert, key: options.key });
+  } catch (cause) {
+    throw new CommandError(
+      `the key ${key} can't be used with the certificate ${cert}: ${(cause as Error).message}`,
+      EXIT.settings,
+      { cause },
+    );
+  }
+  return { tls: options };
+}
+
+function certificate(what: string, path: string): Buffer {
+  const pem = read(what, path);
+  try {
+    void new X509Certificate(pem);
+  } catch (cause) {
+    throw new CommandError(
+      `the ${what} of the TLS settings can't be used: ${path} is no PEM certificate`,
+      EXIT.settings,
+      { cause },
+    );
+  }
+  return pem;
+}
+
+function read(what: string, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new CommandError(
+      `the ${what} of the TLS settings can't be read: ${path}: ${code}`,
+      EXIT.settings,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,56 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { FeedError, ForbiddenError } from '../errors.js';
+import { addBenchCommand } from './bench.js';
+import { addChatCommand } from './chat.js';
+import { addCompletionCommand } from './completion.js';
+import { addConnectionOptions } from './connection-options.js';
+import { addDoctorCommand } from './doctor.js';
+import { CommandError, EXIT, EXIT_CODES_HELP } from './exit-codes.js';
+import { paintFor } from './terminal.js';
+import { addUploadCommand } from './upload.js';
+import { addWatchCommand } from './watch.js';
+
+const { version } = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+) as { readonly version: string };
+
+const program = new Command('feed')
+  .description('Follows, fills and tries a Feed server.')
+  .version(version)
+  .configureHelp({ showGlobalOptions: true })
+  .showHelpAfterError('(feed --help, or feed help <command>, says how it is used)')
+  .exitOverride()
+  .addHelpText('after', EXIT_CODES_HELP);
+
+addConnectionOptions(program);
+addWatchCommand(program);
+addUploadCommand(program);
+addChatCommand(program);
+addBenchCommand(program);
+addDoctorCommand(program);
+addCompletionCommand(program);
+
+// Nobody reads what would be said, so nothing is lost by saying nothing.
+process.stderr.on('error', () => {});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = exitCodeOf(error);
+  const text = error instanceof CommanderError ? '' : messageOf(error); // Commander has said it.
+  if (text !== '') process.stderr.write(`${paintFor(process.stderr)('red', 'feed:')} ${text}\n`);
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommandError) return error.exitCode;
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  return error instanceof ForbiddenError ? EXIT.forbidden : EXIT.failed;
+}
+
+/** An error that is not expected is shown with its stack, for a report. */
+function messageOf(error: unknown): string {
+  if (error instanceof CommandError) return error.message;
+  if (error instanceof FeedError) return `${error.message} (${error.reason ?? error.status})`;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

@@ -1,0 +1,69 @@
+import { once } from 'node:events';
+import type { Writable } from 'node:stream';
+
+/** Text is written at this many characters, or at the end of the turn in which it came. */
+const FLUSHED_AT = 64 * 2 ** 10;
+
+/**
+ * Standard output for data. Writers wait while its reader is slow. When the reader goes away, as `head` does, `closed` fires
+ * and all that follows is dropped.
+ */
+export class Output {
+  private readonly closing = new AbortController();
+  private text = '';
+  private isScheduled = false;
+  private failure: Error | undefined;
+
+  constructor(private readonly stream: Writable = process.stdout) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') this.failure ??= error;
+      this.closing.abort();
+    });
+  }
+
+  /** Fires when nothing more can be written. */
+  get closed(): AbortSignal {
+    return this.closing.signal;
+  }
+
+  /** Writes text. Resolves when there is room for more. */
+  write(text: string): Promise<void> | undefined {
+    if (this.closed.aborted) return undefined;
+    this.text += text;
+    if (this.text.length >= FLUSHED_AT) this.send();
+    else if (!this.isScheduled) {
+      this.isScheduled = true;
+      setImmediate(() => {
+        this.isScheduled = false;
+        this.send();
+      });
+    }
+    return this.stream.writableNeedDrain ? this.drained() : undefined;
+  }
+
+  /**
+   * Resolves when the reader's pipe, or the file, has taken all that was written, or `closed` has fired.
+   *
+   * @throws the error of the file, such as ENOSPC; a reader that went away is none
+   */
+  async flush(): Promise<void> {
+    this.send();
+    if (!this.closed.aborted) {
+      await new Promise<void>((resolve) => {
+        this.stream.write('', () => resolve());
+      });
+    }
+    if (this.failure) throw this.failure;
+  }
+
+  private send(): void {
+    if (this.text === '') return;
+    const { text } = this;
+    this.text = '';
+    if (!this.closed.aborted) this.stream.write(text);
+  }
+
+  private async drained(): Promise<void> {
+    await once(this.stream, 'drain', { signal: this.closed }).catch(() => {});
+  }
+}

@@ -1,0 +1,6 @@
+import type { Command } from 'commander';
+
+/** Registers `feed upload`. */
+export function addUploadCommand(program: Command): void {
+  program.command('upload').description('');
+}

@@ -1,0 +1,171 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { CursorExpiredError, EpochChangedError, FeedError } from '../errors.js';
+import { Event } from '../gen/feed/v1/feed.js';
+import type { From, WatchState } from '../watch.js';
+import { checkpointFile } from './checkpoint-file.js';
+import { connectFeed } from './connection-options.js';
+import { runUntilItSucceeds } from './event-command.js';
+import { CommandError, EXIT } from './exit-codes.js';
+import { catchSignals } from './interruption.js';
+import { parseDuration, wholeNumber } from './option-values.js';
+import { Output } from './output.js';
+import { formatCount } from './progress.js';
+import { Reconnects } from './reconnects.js';
+import { paintFor, printable } from './terminal.js';
+
+interface WatchCommandOptions {
+  readonly from?: From;
+  readonly last?: number;
+  readonly json?: boolean;
+  readonly checkpoint?: string;
+  readonly until?: number;
+  readonly exec?: string;
+  readonly failOnGap?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  feed watch orders                                 what is stored from now on
+  feed watch orders --from earliest --json          all that is held, one JSON object a line
+  feed watch orders --from 2h --until 100           100 events, the first of two hours ago
+  feed watch orders --last 10                       the newest 10, and what follows
+  feed watch orders --checkpoint orders.cursor --exec 'curl -sf --data-binary @- http://localhost/hook'
+                                                    runs a command for each event, and goes on there after a break
+
+The command of --exec gets the event as a line of JSON on its standard input, and FEED_TOPIC, FEED_ID, FEED_CURSOR and
+FEED_AT in its environment (not those that are too long for one). It is run for one event after the other, and again until
+it succeeds. It may run twice for an event if this process is killed.`;
+
+/** Registers `feed watch`. */
+export function addWatchCommand(program: Command): void {
+  program
+    .command('watch')
+    .description('prints the events of a topic as they are stored, and goes on after any break')
+    .argument('<topic>', 'the topic')
+    .addOption(
+      new Option(
+        '--from <where>',
+        'earliest, live, after a cursor, or a time ago: 90s, 15m, 2h, 7d',
+      )
+        .argParser(parseFrom)
+        .default('live' satisfies From)
+        .conflicts('last'),
+    )
+    .addOption(new Option('--last <n>', 'begin with the newest n events').argParser(wholeNumber(0)))
+    .option('--json', 'one JSON object (proto3 JSON) a line, with the cursor')
+    .option('--checkpoint <file>', 'keep the cursor in a file; if it has one, go on after it')
+    .addOption(new Option('--until <n>', 'end after n events').argParser(wholeNumber(1)))
+    .option('--exec <command>', 'run a shell command for each event instead of printing it')
+    .option(
+      '--fail-on-gap',
+      'end with exit code 1 where retention removed events, instead of going on',
+    )
+    .addHelpText('after', EXAMPLES)
+    .action(watch);
+}
+
+async function watch(topic: string, options: WatchCommandOptions, command: Command): Promise<void> {
+  const say = (text: string): void => void process.stderr.write(`${text}\n`);
+  const interruption = catchSignals();
+  const output = new Output();
+  const checkpoint =
+    options.checkpoint === undefined ? undefined : checkpointFile(options.checkpoint, output);
+  await using feed = connectFeed(command);
+  const events = feed.watch(topic, {
+    from: options.last === undefined ? options.from : { last: options.last },
+    signal: AbortSignal.any([interruption.signal, output.closed]),
+    ...(checkpoint ? { checkpoint } : {}),
+    // A command has effects that lines don't have: its cursor is saved after each event.
+    ...(options.exec === undefined ? {} : { checkpointEvery: { events: 1 } }),
+    expired: options.failOnGap ? 'throw' : 'earliest',
+    onState: stateSayer(topic, say),
+  });
+  const line = options.json ? jsonLine : readableLine();
+  const { until = Infinity } = options;
+  let count = 0;
+  try {
+    for await (const event of events) {
+      if (options.exec === undefined) {
+        await output.write(line(event));
+        if (output.closed.aborted) break;
+      } else if (!(await runUntilItSucceeds(options.exec, event, interruption.signal, say))) break;
+      if (++count >= until) {
+        events.accept();
+        break;
+      }
+    }
+  } catch (error) {
+    throw explained(error, options);
+  }
+  await output.flush();
+  if (output.closed.aborted) return;
+  const cursor = events.cursor === undefined ? '' : `; go on with --from ${events.cursor}`;
+  say(`${formatCount(count)} ${count === 1 ? 'event' : 'events'} of ${topic}${cursor}`);
+  const isDone = options.until === undefined || count >= until;
+  process.exitCode = isDone ? EXIT.done : interruption.exitCode;
+}
+
+function parseFrom(text: string): From {
+  if (text === 'earliest' || text === 'live') return text;
+  const ago = parseDuration(text);
+  if (ago !== undefined) return { since: new Date(Date.now() - ago) };
+  // Cursors are opaque; those of this version have 16 characters. A shorter text is a misspelt word.
+  if (/^[\x21-\x7e]{12,40}$/.test(text)) return { cursor: text };
+  throw new InvalidArgumentError('It is earliest, live, a cursor, or a time ago such as 2h.');
+}
+
+/** One line of JSON. On a terminal, the control characters that JSON leaves alone are escaped, too. */
+function jsonLine(event: Event): string {
+  const json = JSON.stringify(Event.toJSON(event));
+  return `${process.stdout.isTTY ? printable(json) : json}\n`;
+}
+
+/** Returns the function that makes a line for people: the time, the id and the body. */
+function readableLine(): (event: Event) => string {
+  const paint = paintFor(process.stdout);
+  return ({ at, id, body }) =>
+    `${paint('dim', at?.toISOString() ?? '-')} ${paint('cyan', printable(id))} ${printable(body)}\n`;
+}
+
+/** Returns the function that says in a line what became of the watch, where it changed. */
+function stateSayer(topic: string, say: (text: string) => void): (state: WatchState) => void {
+  const reconnects = new Reconnects(say);
+  let last: WatchState['name'] | undefined;
+  return (state) => {
+    if (state.name === 'reconnecting') reconnects.failed(state.reason);
+    else if (state.name === 'gap')
+      say(
+        `a gap: retention removed events after ${state.after || 'the start'} before they were read; going on after ${state.earliest}`,
+      );
+    else if (state.name === 'behind' || state.name === 'live') {
+      const again = reconnects.succeeded() ? 'connected again; ' : '';
+      if (again !== '' || last !== state.name)
+        say(`${again}${topic}: ${state.name === 'live' ? 'live' : 'reading what is stored'}`);
+      last = state.name;
+    }
+  };
+}
+
+/** Adds what to do about an error to what it says. */
+function explained(error: unknown, options: WatchCommandOptions): unknown {
+  if (!(error instanceof FeedError)) return error;
+  const advice = adviceFor(error);
+  if (advice === undefined) return error;
+  const first = options.checkpoint === undefined ? '' : `remove ${options.checkpoint}, and `;
+  return new CommandError(
+    `${error.message} (${error.reason}). To go on, ${first}${advice}`,
+    EXIT.failed,
+    {
+      cause: error,
+    },
+  );
+}
+
+function adviceFor(error: FeedError): string | undefined {
+  if (error instanceof CursorExpiredError)
+    return `watch --from ${error.earliest}: what was removed is lost`;
+  if (error instanceof EpochChangedError || error.reason === 'CURSOR_AHEAD')
+    return 'watch --from earliest, or --from live: the log is another one than before';
+  if (error.reason === 'CURSOR_INVALID') return 'watch --from earliest, or --from live';
+  return undefined;
+}
