@@ -95,6 +95,10 @@ export class Connection implements CallConnection {
     return new Connection(address, session, options);
   }
 
+  onClose(listener: () => void): void {
+    this.session.once('close', listener);
+  }
+
   get isUsable(): boolean {
     return !this.failure && !this.isRetired && !this.session.closed;
   }
