@@ -70,7 +70,7 @@ const FOREIGN = [
   /^FEED_(\w+_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=/,
   // Only with such a value, because somebody who sets FEED_PORT=50051 takes it for a setting.
   /^FEED_(\w+_)?PORT=(tcp|udp|sctp):/,
-  /^FEED_(ADDRESS|TOKEN)=/,
+  /^FEED_(ADDRESS|TOKEN|CLIENT_TLS_(CA|CERT|KEY))=/,
 ];
 
 /**
@@ -132,8 +132,8 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'lmdb' ? 'fsync' : 'none'),
     maxEventBytes: settings.FEED_MAX_EVENT_BYTES,
     dedupWindow: settings.FEED_DEDUP_WINDOW,
-    /** 0 turns deduplication off. */
-    dedupIds: settings.FEED_DEDUP_WINDOW === 0 ? 0 : settings.FEED_DEDUP_IDS,
+    /** Deduplication is off if this or dedupWindow is 0. */
+    dedupIds: settings.FEED_DEDUP_IDS,
     retention: {
       maxAge: settings.FEED_RETENTION_MAX_AGE,
       maxBytes: settings.FEED_RETENTION_MAX_BYTES,

@@ -1,6 +1,10 @@
 import { Injectable } from '@nestjs/common';
 import { Durability, type UploadResult } from '../gen/feed/v1/feed.js';
-import { type AppendError, EventRepository } from '../repository/event-repository.js';
+import {
+  type AppendError,
+  type DedupWindow,
+  EventRepository,
+} from '../repository/event-repository.js';
 import { EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
@@ -23,6 +27,11 @@ export class Uploads {
   open = 0;
 
   constructor(private readonly repository: EventRepository) {}
+
+  /** Events that a producer sends again within this window are not stored twice. Both numbers are 0 if that is off. */
+  get dedupWindow(): DedupWindow {
+    return this.repository.dedupWindow;
+  }
 
   /**
    * Stores a stream of events, and resolves when all of them are durable. However the stream ends, each event that was

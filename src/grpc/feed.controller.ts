@@ -28,6 +28,9 @@ export class FeedController {
 
   @GrpcStreamMethod('FeedService')
   uploadEvents(events: AsyncIterable<ReceivedFrames>, call: Call): Promise<UploadResult> {
+    // Sent before any event is read: a producer that knows the window knows how long it may retry.
+    const { milliseconds, ids } = this.uploads.dedupWindow;
+    call.sendHeaders({ 'feed-dedup-window': String(milliseconds), 'feed-dedup-ids': String(ids) });
     return this.uploads.upload(events, call);
   }
 

@@ -3,11 +3,10 @@ import { type Config, ConfigError, readConfig } from '../config/config.js';
 import { OpenWork } from '../feed/open-work.js';
 import { EventRepository } from '../repository/event-repository.js';
 import { createLog, type ProcessLog } from '../telemetry/log.js';
+import { EXIT_CONFIG } from './command-line.js';
 import { endAtOnce } from './end-at-once.js';
 import { startService } from './service.js';
 import type { Signals } from './signals.js';
-
-const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
 
 /** How long (milliseconds) a shutdown may take beside drainDelay and drainTimeout. The chart's grace period includes it. */
 const CLOSE_TIMEOUT = 9_000;

@@ -7,19 +7,20 @@ import type { Engine } from './engine.js';
 import {
   type AppendError,
   type CursorPlace,
+  type DedupWindow,
   type Durability,
   EventRepository,
   EventsRemovedError,
   type EventWriter,
 } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
-import { type DedupWindow, NO_DEDUP, RecentIds } from './recent-ids.js';
+import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
 
 export interface LogOptions {
-  /** How many ids deduplication remembers, and for how long. */
+  /** Deduplication is off if either number is 0. */
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
   readonly clock?: LogClock;
@@ -35,6 +36,7 @@ const TAIL_BYTES = 32 * 2 ** 20;
  */
 export class EventLog extends EventRepository {
   override readonly durability: Durability;
+  override readonly dedupWindow: DedupWindow;
   override readonly location: string;
 
   private readonly clock: LogClock;
@@ -56,17 +58,19 @@ export class EventLog extends EventRepository {
     super();
     const { epochs, head, storedAt } = engine.start;
     this.durability = engine.durability;
+    this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
     this.location = engine.location;
     this.clock = clock;
     this.headAtSweep = this.durableHead = head;
-    this.recent = new RecentIds(dedup);
+    this.recent = new RecentIds(this.dedupWindow);
     this.recent.recall(engine.newestIds(), clock.now());
     this.retention = new Retention(retention, engine);
     this.tail = new Tail(head, TAIL_BYTES);
     const storedIds = new StoredIds(this);
     this.queue = new AppendQueue(
       { epochs, head, storedAt, now: clock.now },
-      (commit) => this.commit(dedup.ids === 0 ? { runs: commit.runs, ids: [] } : commit),
+      (commit) =>
+        this.commit(this.dedupWindow === NO_DEDUP ? { runs: commit.runs, ids: [] } : commit),
       (runs) => this.publish(runs),
       new Deduplication(this.recent, (topic, position) =>
         position > engine.floor(topic)

@@ -5,6 +5,12 @@ import type { EventBatch } from '../wire/event-batch.js';
 /** Where the events of an append are safe once it has resolved. */
 export type Durability = 'memory' | 'fsync' | 'replicated';
 
+/** How many ids deduplication remembers, and how long (milliseconds of the log's own time). */
+export interface DedupWindow {
+  readonly ids: number;
+  readonly milliseconds: number;
+}
+
 /**
  * The log of events: one sequence of positions over all topics, each topic's events in order.
  *
@@ -22,6 +28,9 @@ export type Durability = 'memory' | 'fsync' | 'replicated';
  */
 export abstract class EventRepository {
   abstract readonly durability: Durability;
+
+  /** An event with the topic and id of one stored within this window is not stored. Both numbers are 0 if that is off. */
+  abstract readonly dedupWindow: DedupWindow;
 
   /** Tells operators where the events are kept. */
   abstract readonly location: string;
@@ -80,7 +89,7 @@ export type CursorPlace = 'in-log' | 'ahead' | 'other-epoch';
 export interface EventWriter {
   /**
    * Appends events in order, after those that this writer appended before. It leaves out events whose (topic, id) the
-   * log has stored within its deduplication window. Resolves when all events are durable and can be read; rejects with
+   * log has stored within its `dedupWindow`. Resolves when all events are durable and can be read; rejects with
    * an AppendError.
    */
   append(events: CheckedEvents): Promise<Appended>;

@@ -1,10 +1,5 @@
 import type { Position } from '../wire/cursor.js';
-
-/** How many ids are remembered, and how long (milliseconds of the log's own time). */
-export interface DedupWindow {
-  readonly ids: number;
-  readonly milliseconds: number;
-}
+import type { DedupWindow } from './event-repository.js';
 
 /** Nothing is remembered. */
 export const NO_DEDUP: DedupWindow = { ids: 0, milliseconds: 0 };

@@ -292,7 +292,19 @@ describe('what others put into the environment', () => {
     },
   );
 
-  it.each(['FEED_ADDRESS', 'FEED_TOKEN'])("is let through: the client's %s", (name) => {
+  const CLIENT = [
+    'FEED_ADDRESS',
+    'FEED_TOKEN',
+    'FEED_CLIENT_TLS_CA',
+    'FEED_CLIENT_TLS_CERT',
+    'FEED_CLIENT_TLS_KEY',
+  ];
+
+  it.each(CLIENT)("is let through: the client's %s", (name) => {
     expect(problemOf({ [name]: 'anything' })).toBe('');
+  });
+
+  it.each(CLIENT)("is let through only by the client's exact name: %s", (name) => {
+    expect(problemOf({ [`${name}S`]: 'anything' })).toContain(`${name}S is not a setting`);
   });
 });

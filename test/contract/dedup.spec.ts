@@ -60,6 +60,11 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     return { log, append, stored, close, directory };
   }
 
+  it('says its window', async () => {
+    const { log } = await open();
+    expect(log.dedupWindow).toEqual(WINDOW);
+  });
+
   it('does not store an id twice, and answers with the cursor of the stored event', async () => {
     const { append, stored } = await open();
     const first = await append('a', 'b');

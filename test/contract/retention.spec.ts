@@ -1,10 +1,13 @@
 import * as fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { type EventRepository, EventsRemovedError } from '../../src/repository/event-repository.js';
+import {
+  type DedupWindow,
+  type EventRepository,
+  EventsRemovedError,
+} from '../../src/repository/event-repository.js';
 import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
-import type { DedupWindow } from '../../src/repository/recent-ids.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { checked, eventsIn } from '../wire/events.js';
 import { temporaryDirectory } from '../support/service.js';

@@ -1,8 +1,8 @@
-import { status } from '@grpc/grpc-js';
+import { type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import type { Event } from '../../src/gen/feed/v1/feed.js';
-import { codec, errorInfo, take, upload } from '../support/client.js';
+import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
+import { codec, errorInfo, type FeedClient, take, upload } from '../support/client.js';
 import type { CallRecord } from '../../src/feed/live-calls.js';
 import { Uploads } from '../../src/feed/upload.js';
 import type { EngineCommit } from '../../src/repository/engine.js';
@@ -12,13 +12,31 @@ import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { eventFrames } from '../support/frames.js';
 import { RawClient } from '../support/raw-client.js';
 import { runService } from '../support/service.js';
-import { until } from '../support/wait.js';
+import { until, within } from '../support/wait.js';
 
 const event = (id: string, more: Partial<Event> = {}): Partial<Event> => ({
   id,
   topic: 'orders',
   ...more,
 });
+
+/** Opens an upload that sends nothing, and resolves once its response headers have come. */
+async function open(client: FeedClient) {
+  const ended = Promise.withResolvers<UploadResult>();
+  const call = client.UploadEvents((error, result) =>
+    error ? ended.reject(error) : ended.resolve(result),
+  );
+  const headers = new Promise<{ window: unknown; ids: unknown }>((resolve) =>
+    call.on('metadata', (metadata: Metadata) => {
+      const [[window], [ids]] = ['feed-dedup-window', 'feed-dedup-ids'].map((name) =>
+        metadata.get(name),
+      );
+      resolve({ window, ids });
+    }),
+  );
+  const first = await within(Promise.race([headers, ended.promise]), 'the headers');
+  return { call, headers: first, result: ended.promise };
+}
 
 describe.each([
   ['lmdb', 2],
@@ -31,6 +49,52 @@ describe.each([
     const { result } = await upload(client, [event('a'), event('b'), event('c')]);
     const [, , last] = await take(client, { topic: 'orders', position: 1 }, 3);
     expect(result).toEqual({ received: 3, duplicates: 0, lastCursor: last.cursor, durability });
+  });
+
+  test('an upload has its headers at once: the deduplication window in milliseconds and in ids', async () => {
+    const { client } = await run({ FEED_DEDUP_WINDOW: '90s', FEED_DEDUP_IDS: '5000' });
+    const { call, headers, result } = await open(client);
+    expect(headers).toEqual({ window: '90000', ids: '5000' });
+    call.write(event('a'));
+    call.end();
+    expect(await result).toMatchObject({ received: 1, duplicates: 0 });
+  });
+
+  test.each([{ FEED_DEDUP_WINDOW: '0s' }, { FEED_DEDUP_IDS: '0' }])(
+    'with %j, the headers say that no id is remembered, and none is',
+    async (settings) => {
+      const { client } = await run(settings);
+      await upload(client, [event('a')]);
+      const { call, headers, result } = await open(client);
+      expect(headers).toEqual({ window: '0', ids: '0' });
+      call.write(event('a'));
+      call.end();
+      expect(await result).toMatchObject({ received: 1, duplicates: 0 });
+    },
+  );
+
+  test('an upload whose first event is refused has its headers and its status', async () => {
+    const { client } = await run();
+    const { call, headers, result } = await open(client);
+    expect(headers).toEqual({ window: '120000', ids: '1000000' });
+    call.write(event('a', { topic: '' }));
+    const error = (await result.catch((thrown: unknown) => thrown)) as ServiceError;
+    expect(error.code).toBe(status.INVALID_ARGUMENT);
+    expect(errorInfo(error.metadata)).toMatchObject({
+      reason: 'EVENT_INVALID',
+      metadata: { index: '0', received: '0' },
+    });
+  });
+
+  test('cursors compare as text in the order of the log, whatever their topics, while the epoch is the same', async () => {
+    const { client } = await run();
+    const cursors: string[] = [];
+    for (let i = 0; i < 40; i++) {
+      const { result } = await upload(client, [event(String(i), { topic: `t${i % 3}` })]);
+      cursors.push(result!.lastCursor);
+    }
+    expect(new Set(cursors.map((cursor) => cursor.slice(-6))).size).toBe(1);
+    expect(cursors.toSorted()).toEqual(cursors);
   });
 
   test('acknowledges an upload of no events', async () => {

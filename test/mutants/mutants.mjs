@@ -456,6 +456,27 @@ export const mutants = [
     tests: ['test/process/feed-server', '-t', 'young'],
   },
   {
+    name: 'upload: its headers wait for its result',
+    file: 'src/grpc/feed.controller.ts',
+    from: "call.sendHeaders({ 'feed-dedup-window': String(milliseconds), 'feed-dedup-ids': String(ids) });\n    return this.uploads.upload(events, call);",
+    to: "return this.uploads.upload(events, call).finally(() => call.sendHeaders({ 'feed-dedup-window': String(milliseconds), 'feed-dedup-ids': String(ids) }));",
+    tests: ['test/e2e/upload', '-t', 'headers'],
+  },
+  {
+    name: 'upload: its headers say the dedup window in seconds',
+    file: 'src/grpc/feed.controller.ts',
+    from: 'String(milliseconds)',
+    to: 'String(milliseconds / 1000)',
+    tests: ['test/e2e/upload', '-t', 'headers'],
+  },
+  {
+    name: 'upload: its headers have a dedup window where no id is remembered',
+    file: 'src/repository/event-log.ts',
+    from: 'dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;',
+    to: 'dedup;',
+    tests: ['test/e2e/upload', '-t', 'headers'],
+  },
+  {
     name: 'upload: makes no id',
     file: 'src/wire/check-events.ts',
     from: 'this.lacksId = (this.seen & (1 << ID)) === 0 && !this.rebuild;',

@@ -1,5 +1,12 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
@@ -36,6 +43,7 @@ function run(command: string, { PATH = process.env.PATH, cwd = '/', args = [] as
     cwd,
     env: { PATH },
     encoding: 'utf8',
+    timeout: 60_000,
   });
   return { status, stdout, stderr };
 }
@@ -83,6 +91,36 @@ test('says what to do where nothing is built', () => {
   expect(stderr).toMatch(/^Feed is not built: .*dist\/main\.js is missing\..*npm run build.*\n$/);
   expect(status).toBe(78);
 });
+
+const packageJson = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+) as { version: string };
+
+/** Runs the built service, in a directory of its own in case that it starts. */
+const runServer = (args: string[]) => run(SERVER, { args, cwd: temporaryDirectory() });
+
+test.each(['--help', '-h'])('%s says how to run it, and exits with 0', (argument) => {
+  const { status, stdout, stderr } = runServer([argument]);
+  expect(stdout).toMatch(/^feed-server runs Feed/);
+  for (const part of ['--help', '--version', 'environment variables', 'README.md', '78'])
+    expect(stdout).toContain(part);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+});
+
+test('--version says the version of package.json, and exits with 0', () => {
+  const stdout = `${packageJson.version}\n`;
+  expect(runServer(['--version'])).toEqual({ status: 0, stdout, stderr: '' });
+});
+
+test.each([[['foo']], [['--port', '1']], [['--version', 'foo']], [['-v']]])(
+  'refuses the arguments %j with a sentence, and does not start',
+  (args) => {
+    const { status, stdout, stderr } = runServer(args);
+    expect(stderr).toContain(`Feed can't start with these arguments: ${args.join(' ')}\n`);
+    expect(stderr).toContain('environment variables');
+    expect({ status, stdout }).toEqual({ status: 78, stdout: '' });
+  },
+);
 
 /** Makes objects of which many stay, as when streams open by the thousand; says how large the young generation became. */
 const GROW = `
