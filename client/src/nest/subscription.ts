@@ -37,6 +37,8 @@ export class Subscription {
   private readonly stopping = new AbortController();
   /** Fires when nobody waits for the running handler any more. */
   private readonly tooLate = new AbortController();
+  /** Each attempt has a signal of its own, so that what a handler adds to it does not pile up. */
+  private attemptAbort: AbortController | undefined;
   private readonly watch: Watch;
   private ended: Promise<void> = Promise.resolve();
 
@@ -69,6 +71,7 @@ export class Subscription {
     this.stopping.abort();
     if (await settlesWithin(this.ended, timeout)) return;
     this.tooLate.abort();
+    this.attemptAbort?.abort();
     const { name, topic } = this.handler;
     logger.error(
       `${name} (${topic}) did not finish within ${timeout} ms: what it has not handled comes again after the next start`,
@@ -95,7 +98,9 @@ export class Subscription {
     const backoff = new Backoff(options.retry);
     for (let attempt = 1; ; attempt++) {
       try {
-        await handle(event, { cursor: event.cursor, attempt, signal: this.tooLate.signal });
+        this.attemptAbort = new AbortController();
+        const { signal } = this.attemptAbort;
+        await handle(event, { cursor: event.cursor, attempt, signal });
         return true;
       } catch (error) {
         const isSkipped = options.onError === 'skip';
