@@ -16,7 +16,7 @@ database.exec(`
 const readCursor = database.prepare(`SELECT cursor FROM feed_cursors WHERE handler = 'invoices'`);
 const moveCursor = database.prepare(
   `INSERT INTO feed_cursors VALUES ('invoices', ?1)
-   ON CONFLICT (handler) DO UPDATE SET cursor = ?1 WHERE cursor < ?1`,
+   ON CONFLICT (handler) DO UPDATE SET cursor = excluded.cursor WHERE feed_cursors.cursor < excluded.cursor`,
 );
 const addInvoice = database.prepare('INSERT INTO invoices VALUES (?)');
 
@@ -39,7 +39,7 @@ const checkpoint = {
   /** @param {string} cursor */
   save: async (cursor) => void moveCursor.run(cursor),
 };
-// A decorator, in the words of JavaScript.
+// JavaScript has no syntax for decorators yet.
 OnFeedEvent('orders', { from: 'earliest', checkpoint, checkpointEvery: { events: 7 } })(
   Invoices.prototype,
   'onOrder',

@@ -1,4 +1,12 @@
-import { Controller, Inject, Injectable, Module, Scope, type Type } from '@nestjs/common';
+import {
+  type BeforeApplicationShutdown,
+  Controller,
+  Inject,
+  Injectable,
+  Module,
+  Scope,
+  type Type,
+} from '@nestjs/common';
 import { describe, expect, test } from 'vitest';
 import { until } from '../../test/support/wait.js';
 import type { Event } from '../src/index.js';
@@ -45,6 +53,28 @@ describe('FeedModule', () => {
     expect(await context.get(Orders).place('17')).toMatchObject({ stored: 1 });
     await until(() => seen.length > 0, 'the invoice');
     expect(seen).toEqual(['17']);
+  });
+
+  test('closes the client after the hooks that may need it', async () => {
+    const { grpcAddress } = await startService();
+    const uploads: unknown[] = [];
+
+    @Injectable()
+    class Orders implements BeforeApplicationShutdown {
+      constructor(private readonly feed: Feed) {}
+
+      async beforeApplicationShutdown() {
+        uploads.push(await this.feed.upload('orders', ['the last one']));
+      }
+    }
+
+    const { context } = await startHandlers(grpcAddress, Orders);
+    const feed = context.get(Feed);
+    await context.close();
+    expect(uploads).toMatchObject([{ stored: 1 }]);
+    await expect(feed.upload('orders', ['too late'])).rejects.toMatchObject({
+      status: 'CANCELLED',
+    });
   });
 
   test('takes its options from other providers', async () => {
@@ -231,7 +261,7 @@ describe('an app does not start', () => {
     );
   });
 
-  test('with a checkpoint that no provider is', async () => {
+  test('with a checkpoint whose provider is missing', async () => {
     @Injectable()
     class Orders {
       constructor(@Inject('prefix') readonly prefix: string) {}
@@ -253,7 +283,7 @@ describe('an app does not start', () => {
     );
   });
 
-  test('with an address that is none, or options that a watch can not have', async () => {
+  test("with an address that can't be parsed, or a heartbeat that is too short", async () => {
     @Injectable()
     class Orders {
       @OnFeedEvent('orders', { heartbeat: 10 })

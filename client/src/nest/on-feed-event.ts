@@ -53,7 +53,7 @@ const METADATA_KEY = '@feed-events/client:OnFeedEvent';
  * Makes a method of a provider or controller the handler of a topic's events. From the start of the app to its shutdown,
  * the method gets each event in order, and the next one once the promise that it returned has resolved. Its class must
  * have the default scope, and Nest's guards, pipes, interceptors and filters do not apply. A method may handle several
- * topics, by several decorators.
+ * topics, by several decorators. Each replica of the app gets every event.
  */
 export function OnFeedEvent(topic: string, options: OnFeedEventOptions = {}) {
   return <T extends FeedEventHandler>(
