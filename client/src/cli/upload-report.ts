@@ -62,9 +62,10 @@ export class UploadReport {
     const { stored, taken, duplicates, topic } = this;
     const parts = [
       `${isInterrupted ? 'interrupted: ' : ''}${formatCount(stored)} ${stored === 1 ? 'line' : 'lines'} stored in ${topic}`,
-      ...(taken > stored ? [`${formatCount(taken - stored)} sent without an acknowledgement`] : []),
+      ...(taken > stored ? [`${formatCount(taken - stored)} more were read`] : []),
       ...(duplicates > 0 ? [`${formatCount(duplicates)} of them were there before`] : []),
-      `${formatDuration(elapsed)}, ${formatCount((stored / elapsed) * 1_000)}/s`,
+      formatDuration(elapsed),
+      ...(stored > 0 ? [`${formatCount((stored / elapsed) * 1_000)}/s`] : []),
       ...(this.lastCursor === '' ? [] : [`last cursor ${this.lastCursor}`]),
     ];
     this.progress.say(parts.join('; '));
