@@ -21,7 +21,7 @@ const TOPIC = 'bench.lines';
 
 /** Each way runs in a process of its own, which ends when the file is stored. */
 const WAYS = {
-  //'feed upload': 'the command, which shows its progress',
+  'feed upload': 'the command, which shows its progress',
   'the SDK': 'feed.upload(topic, lines)',
   'plain grpc-js': 'one UploadEvents call, a write() for each event',
   'one by one': 'a call for each event: send, wait for its acknowledgement (1% of the lines)',

@@ -5,13 +5,7 @@
 //
 //   npm run example:log -- --help
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  connect,
-  newProgress,
-  type StoredEvent,
-  uploadAll,
-  type UploadProgress,
-} from './lib/feed-client.ts';
+import { connect, type Event, type UploadProgress } from '@feed-events/client';
 import { compare, readLines, type Share, sharesOf } from './lib/lines.ts';
 import { type Options, readOptions } from './lib/options.ts';
 import { n, report, sum } from './lib/report.ts';
@@ -40,7 +34,7 @@ async function main(options: Options): Promise<boolean> {
 
   console.log();
   const equal = report(lines, run.shares, run.watchers);
-  const breaks = sum(run.uploads.map((upload) => upload.breaks));
+  const breaks = sum(run.uploads.map((upload) => upload.retries));
   console.log(
     `\n${n(run.stored)} events stored through ${options.streams} streams, broken ${n(breaks)} times in all ` +
       `by ${run.kills} kills, in ${(run.milliseconds / 1000).toFixed(1)} s`,
@@ -57,7 +51,7 @@ async function main(options: Options): Promise<boolean> {
 /** Runs the uploads, the watchers and the kills at the same time. */
 class Run {
   readonly shares: readonly Share[];
-  readonly uploads: readonly UploadProgress[];
+  readonly uploads: UploadProgress[];
   readonly watchers: Watcher[];
   kills = 0;
   milliseconds = 0;
@@ -71,7 +65,7 @@ class Run {
   constructor(service: Service, shares: readonly Share[]) {
     this.service = service;
     this.shares = shares;
-    this.uploads = shares.map(newProgress);
+    this.uploads = shares.map(() => ({ taken: 0, stored: 0, retries: 0 }));
     this.total = sum(shares.map(({ length }) => length));
     this.watchers = [
       new Watcher('fast'),
@@ -82,13 +76,13 @@ class Run {
     ];
   }
 
-  /** The number of events that are known to be stored: acknowledged, or found in the log after a kill. */
+  /** The number of events that are acknowledged. */
   get stored(): number {
     return sum(this.uploads.map(({ stored }) => stored));
   }
 
   private get sent(): number {
-    return sum(this.uploads.map(({ sent }) => sent));
+    return sum(this.uploads.map(({ taken }) => taken));
   }
 
   /** Resolves when all is done: with the error that ended the run, or with undefined. */
@@ -126,15 +120,15 @@ class Run {
   }
 
   private async upload(signal: AbortSignal): Promise<void> {
-    const client = connect(this.service.grpcAddress); // one connection for all streams
-    try {
-      await this.allOf(
-        this.shares.map((share, i) => uploadAll(client, share, this.uploads[i], signal)),
-      );
-      this.say(`all ${n(this.stored)} events are acknowledged`);
-    } finally {
-      client.close();
-    }
+    await using feed = connect(this.service.grpcAddress, { retry: { max: 500 } }); // one connection for all streams
+    await this.allOf(
+      this.shares.map(async (share, i) => {
+        const onProgress = (progress: UploadProgress): void => void (this.uploads[i] = progress);
+        // At most so much is in flight when the service is killed.
+        await feed.upload(TOPIC, share, { signal, onProgress, maxUnacknowledgedBytes: 2 ** 20 });
+      }),
+    );
+    this.say(`all ${n(this.stored)} events are acknowledged`);
   }
 
   private async watch(watcher: Watcher, signal: AbortSignal): Promise<void> {
@@ -191,7 +185,7 @@ class Run {
    * @param seen how many events each watcher had
    */
   private checkNothingLost(
-    log: readonly StoredEvent[],
+    log: readonly Event[],
     acknowledged: readonly number[],
     seen: readonly number[],
   ): void {

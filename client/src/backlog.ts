@@ -102,7 +102,7 @@ export class Backlog {
   /** Forgets the first `events` events: they are stored. */
   acknowledge(events: number): void {
     let left = events;
-    while (left > 0) {
+    while (left > 0 && this.batches.length > 0) {
       const [first] = this.batches;
       if (first.count > left) {
         const at = offsetAfter(first.frames, left);

@@ -27,14 +27,20 @@ export interface ChatOptions {
   readonly onState?: (state: ChatState) => void;
 }
 
-/** A room: iterate over it once for what others say. It joins when the iteration begins, or with the first send(). */
+/** How long (milliseconds) the server may take to end a chat that leaves. */
+const LEAVE_WITHIN = 2_000;
+
+/**
+ * A room: iterate over it once for what others say. It joins when the iteration begins, or with the first send(). Iterate even
+ * if you only send, because the server ends members who read nothing.
+ */
 export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private readonly backoff: Backoff;
   private readonly leaving = new AbortController();
   private readonly signal: AbortSignal;
   private joined: Promise<Call> | undefined;
   private iteration: AsyncGenerator<ChatMessage, void, void> | undefined;
-  private attempts = 0;
+  private hasConnected = false;
   private isLeaving = false;
 
   /** @internal */
@@ -73,42 +79,54 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     return this.iteration;
   }
 
-  /** Leaves the room once the server has taken what was sent. The iteration goes on until then, and is then done. */
+  /**
+   * Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then, and is then
+   * done.
+   */
   async leave(): Promise<void> {
     this.isLeaving = true;
-    (await this.joined)?.end();
+    // A chat that is still connecting has sent nothing that could get lost.
+    const call = await Promise.race([this.joined?.catch(() => undefined), pause(0, undefined)]);
+    if (call) {
+      call.end();
+      await Promise.race([call.ended, pause(LEAVE_WITHIN, this.signal)]);
+    }
+    this.leaving.abort();
   }
 
-  /** Leaves the room. What was sent before still goes out. */
+  /** Leaves the room, and ends the iteration. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const call = await this.joined?.catch(() => undefined);
-    call?.end();
-    this.leaving.abort();
+    await this.leave();
     await this.iteration?.return();
   }
 
   private async *messages(): AsyncGenerator<ChatMessage, void, void> {
     try {
       for (;;) {
-        let call: Call | undefined;
+        const call = await this.join();
         try {
-          call = await this.join();
-          for (;;) {
-            const messages = await call.read();
-            if (!messages && this.isLeaving) return;
-            if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the chat');
-            this.backoff.reset();
-            for (const message of messages) yield ChatMessage.decode(message);
-          }
+          yield* this.messagesOf(call);
+          if (this.isLeaving) return;
+          throw new FeedError('UNAVAILABLE', 'the server ended the chat');
         } catch (error) {
-          if (this.signal.aborted) return;
           await this.recover(call, error);
         }
       }
+    } catch (error) {
+      if (!this.signal.aborted) throw error;
     } finally {
       this.leaving.abort();
       (await this.joined?.catch(() => undefined))?.cancel();
       this.options.onState?.({ name: 'ended' });
+    }
+  }
+
+  private async *messagesOf(call: Call): AsyncGenerator<ChatMessage, void, void> {
+    for (;;) {
+      const messages = await call.read();
+      if (!messages) return;
+      this.backoff.reset();
+      for (const message of messages) yield ChatMessage.decode(message);
     }
   }
 
@@ -119,7 +137,8 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   }
 
   private async openRoom(): Promise<Call> {
-    if (this.attempts++ === 0) this.options.onState?.({ name: 'connecting' });
+    if (!this.hasConnected) this.options.onState?.({ name: 'connecting' });
+    this.hasConnected = true;
     for (;;) {
       try {
         const call = await this.openCall('Chat', this.signal);
@@ -135,11 +154,10 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     }
   }
 
-  /** Makes the next join() open another call, once, whoever noticed that this one broke. */
-  private async recover(broken: Call | undefined, error: unknown): Promise<void> {
+  /** Makes the next join() open another call, once, whoever noticed first that this one broke. */
+  private async recover(broken: Call, error: unknown): Promise<void> {
     if (this.signal.aborted || !isRetryable(error)) throw error;
-    const current = await this.joined?.catch(() => undefined);
-    if (current !== broken) return;
+    if ((await this.joined) !== broken) return;
     this.joined = this.wait(error).then(() => this.openRoom());
     await this.joined;
   }

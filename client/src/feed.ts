@@ -3,7 +3,7 @@ import type { Source } from './backlog.js';
 import { Chat, type ChatOptions, type ChatState } from './chat.js';
 import type { FeedError } from './errors.js';
 import { parseAddresses } from './grpc/addresses.js';
-import type { TlsOptions } from './grpc/connection.js';
+import type { ConnectionOptions, TlsOptions } from './grpc/connection.js';
 import { Servers } from './grpc/servers.js';
 import { describe, type LogEntry, retrying } from './log.js';
 import { type CallMetadata, callOpener, type OpenCall } from './open-call.js';
@@ -28,6 +28,22 @@ export interface ConnectOptions extends CallMetadata {
   readonly log?: (entry: LogEntry) => void;
 }
 
+/** Returns what concerns connections, with the defaults for what is not given. */
+export function withDefaults({
+  tls,
+  connectTimeout = 10_000,
+  keepalive: { time = 30_000, timeout = 10_000 } = {},
+  streamWindow = 2 ** 20,
+}: ConnectOptions): ConnectionOptions {
+  return {
+    tls: tls === true ? {} : tls || undefined,
+    connectTimeout,
+    keepaliveTime: time,
+    keepaliveTimeout: timeout,
+    streamWindow,
+  };
+}
+
 /** A client of one Feed service. Its watches, uploads and chats share its connections. */
 export class Feed implements AsyncDisposable {
   private readonly servers: Servers;
@@ -39,14 +55,7 @@ export class Feed implements AsyncDisposable {
     addresses: string | readonly string[],
     private readonly options: ConnectOptions,
   ) {
-    const { tls, keepalive } = options;
-    this.servers = new Servers(parseAddresses(addresses), {
-      tls: tls === true ? {} : tls || undefined,
-      connectTimeout: options.connectTimeout ?? 10_000,
-      keepaliveTime: keepalive?.time ?? 30_000,
-      keepaliveTimeout: keepalive?.timeout ?? 10_000,
-      streamWindow: options.streamWindow ?? 2 ** 20,
-    });
+    this.servers = new Servers(parseAddresses(addresses), withDefaults(options));
     this.openCall = callOpener(this.servers, options);
   }
 

@@ -33,10 +33,11 @@ const USER_AGENT = `feed-client node/${process.versions.node}`;
 export function callOpener(servers: Servers, own: CallMetadata): OpenCall {
   return async (method, signal, { timeout } = {}) => {
     const start = async (): Promise<Call> => {
-      const headers: Record<string, string> = {
-        'user-agent': USER_AGENT,
-        ...(await metadataOf(own)),
-      };
+      const headers = await headersOf(own).catch((cause: unknown) => {
+        // What gives out tokens may be away for a while, as a server may.
+        const message = `the token or metadata of the call could not be had: ${String(cause)}`;
+        throw new FeedError('UNAVAILABLE', message, { cause });
+      });
       if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
       const call = await servers.call(`/feed.v1.FeedService/${method}`, headers);
       if (signal.aborted) call.cancel();
@@ -46,8 +47,13 @@ export function callOpener(servers: Servers, own: CallMetadata): OpenCall {
   };
 }
 
-async function metadataOf({ token, metadata }: CallMetadata): Promise<Record<string, string>> {
-  const headers = { ...(typeof metadata === 'function' ? await metadata() : metadata) };
+/** Returns the headers that every call sends. */
+export async function headersOf({
+  token,
+  metadata,
+}: CallMetadata): Promise<Record<string, string>> {
+  const headers: Record<string, string> = { 'user-agent': USER_AGENT };
+  Object.assign(headers, typeof metadata === 'function' ? await metadata() : metadata);
   const bearer = typeof token === 'function' ? await token() : token;
   if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
   return headers;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { connect, type Feed, type UploadSummary, type Watch } from '@feed-events/client';
+import { connect, type Feed, type Watch } from '@feed-events/client';
 import { randomFrom } from '../../test/support/random.js';
 import { ServiceProcess, temporaryDirectory } from '../../test/support/service.js';
 import { eventually, within } from '../../test/support/wait.js';
@@ -99,8 +99,7 @@ test(
       expect(bodies.slice(0, count)).toEqual(wanted);
       expect(bodies.slice(count).every((body) => body === 'last')).toBe(true);
     }
-    for (const [i, { stored }] of (summaries as UploadSummary[]).entries())
-      expect(stored).toBe(sources[i].count);
+    for (const [i, { stored }] of summaries.entries()) expect(stored).toBe(sources[i].count);
     const retries = summaries.reduce((sum, summary) => sum + summary.retries, 0);
     console.log(
       `${proxy.faults} faults and ${KILLS} kills; ${retries} calls of ${UPLOADS} uploads were made again; ` +

@@ -9,6 +9,8 @@ type Pair = readonly [client: Socket, server: Socket];
 export class FaultProxy {
   /** How often it did something to a connection. */
   faults = 0;
+  /** Bytes that clients were sent. */
+  toClientBytes = 0;
   private readonly pairs = new Set<Pair>();
 
   private constructor(
@@ -56,6 +58,8 @@ export class FaultProxy {
   /** Passes nothing on, in any connection of now, and tells nobody. */
   freezeAll(): void {
     for (const [client, server] of this.pairs) {
+      client.unpipe(server);
+      server.unpipe(client);
       client.pause();
       server.pause();
     }
@@ -73,6 +77,7 @@ export class FaultProxy {
     this.pairs.add(pair);
     client.pipe(server);
     server.pipe(client);
+    server.on('data', (chunk) => (this.toClientBytes += chunk.length));
     for (const socket of pair) {
       socket.on('error', () => this.cut(pair));
       socket.on('close', () => this.cut(pair));

@@ -1,7 +1,7 @@
 // Makes events of the lines of a file, and compares received events with those lines.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { NewEvent, StoredEvent } from './feed-client.ts';
+import type { Event, NewEvent } from '@feed-events/client';
 
 export interface Lines {
   /** The requested number of lines, without their line breaks. If the file has fewer, it is repeated. */
@@ -67,7 +67,7 @@ export interface Comparison {
 /**
  * Compares received events with the shares. The streams may be mixed in any way, but each must keep its own order.
  */
-export function compare(received: readonly StoredEvent[], shares: readonly Share[]): Comparison {
+export function compare(received: readonly Event[], shares: readonly Share[]): Comparison {
   const reached = shares.map(() => 0);
   const wrong: string[] = [];
   received.forEach(({ id, body, cursor }, i) => {
@@ -88,7 +88,7 @@ export function compare(received: readonly StoredEvent[], shares: readonly Share
 }
 
 /** Puts the lines of each stream together again, and returns the lines of the file. */
-export function reassembled(received: readonly StoredEvent[], streams: number): string[] {
+export function reassembled(received: readonly Event[], streams: number): string[] {
   const shares: string[][] = Array.from({ length: streams }, () => []);
   for (const { id, body } of received) shares[parseId(id).stream]?.push(body);
   return shares.flat();

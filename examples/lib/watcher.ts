@@ -1,11 +1,4 @@
-import {
-  connect,
-  EARLIEST,
-  type FeedClient,
-  follow,
-  readToHead,
-  type StoredEvent,
-} from './feed-client.ts';
+import { connect, type Event } from '@feed-events/client';
 
 /**
  * A watcher calls this for each event, with the number of events so far, and waits for the promise, if there is one.
@@ -15,7 +8,7 @@ export type Handler = (count: number) => Promise<void> | undefined;
 /** Watches a topic, and keeps the events that it gets. */
 export class Watcher {
   readonly name: string;
-  readonly events: StoredEvent[] = [];
+  readonly events: Event[] = [];
   /** How often its watch was opened: once, and again after each break. */
   connections = 0;
   /** The duration of its last follow() or readToHead(). */
@@ -29,36 +22,45 @@ export class Watcher {
 
   /** Follows a topic until it has `wanted` events. */
   async follow(address: string, topic: string, wanted: number, signal: AbortSignal): Promise<void> {
-    await this.connected(address, async (client) => {
-      for await (const event of follow(client, topic, signal, () => this.connections++)) {
-        this.events.push(event);
-        // While it waits here, it takes nothing from the network.
-        await this.handle(this.events.length);
-        if (this.events.length >= wanted) break;
-      }
+    const stop = new AbortController();
+    await this.watch(address, topic, AbortSignal.any([signal, stop.signal]), async (count) => {
+      // While it waits here, it takes nothing from the network.
+      await this.handle(count);
+      if (count >= wanted) stop.abort();
     });
   }
 
   /** Reads from its last event to the newest event that the topic has now. */
   async readToHead(address: string, topic: string, signal: AbortSignal): Promise<void> {
-    const last = this.events.at(-1);
-    const start = last ? { afterCursor: last.cursor } : EARLIEST;
-    await this.connected(address, async (client) => {
-      for await (const event of readToHead(client, topic, start, signal)) this.events.push(event);
-    });
+    const stop = new AbortController();
+    const isLive = (): void => stop.abort();
+    await this.watch(address, topic, AbortSignal.any([signal, stop.signal]), undefined, isLive);
   }
 
-  private async connected(
+  private async watch(
     address: string,
-    work: (client: FeedClient) => Promise<void>,
+    topic: string,
+    signal: AbortSignal,
+    handle?: Handler,
+    onLive?: () => void,
   ): Promise<void> {
-    const client = connect(address); // each watcher has its own connection
+    // Each watcher has a connection of its own. The service is back within a second, so they look often.
+    await using feed = connect(address, { retry: { max: 500 } });
     const startedAt = performance.now();
-    try {
-      await work(client);
-    } finally {
-      this.seconds = (performance.now() - startedAt) / 1000;
-      client.close();
+    const last = this.events.at(-1);
+    const from = last ? { cursor: last.cursor } : 'earliest';
+    const watch = feed.watch(topic, {
+      from,
+      signal,
+      onState: ({ name }) => {
+        if (name === 'behind' || name === 'live') this.connections++;
+        if (name === 'live') onLive?.();
+      },
+    });
+    for await (const event of watch) {
+      this.events.push(event);
+      await handle?.(this.events.length);
     }
+    this.seconds = (performance.now() - startedAt) / 1000;
   }
 }

@@ -14,9 +14,9 @@ import { until, within } from './wait.js';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 /** Makes a directory that is removed after the test. */
-export function temporaryDirectory(): string {
+export function temporaryDirectory(atEnd: AtEnd = onTestFinished): string {
   const directory = mkdtempSync(join(tmpdir(), 'feed-test-'));
-  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  atEnd(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
 

@@ -14,6 +14,8 @@ export interface CallConnection {
   readonly address: string;
   /** Why the connection ended, once it has. */
   readonly failure: FeedError | undefined;
+  /** Makes the next calls use another connection. */
+  retire(): void;
 }
 
 /** One call: frames go out, messages come in, and it ends with a status. */
@@ -29,6 +31,9 @@ export class Call {
   /** Wake whoever waits in headers(), read() or write(). They look again. */
   private readonly waiting = new Set<() => void>();
   private silenceTimer: NodeJS.Timeout | undefined;
+  private markEnded!: () => void;
+  /** Resolves when the call has ended, however it did. */
+  readonly ended = new Promise<void>((resolve) => (this.markEnded = resolve));
 
   constructor(
     private readonly stream: ClientHttp2Stream,
@@ -39,7 +44,7 @@ export class Call {
       this.responseHeaders = headers;
       // An answer of headers alone: its headers are the trailers.
       if (headers['grpc-status'] !== undefined) this.trailers = headers;
-      else if (headers[':status'] !== 200)
+      else if (isWholeAnswer(headers))
         this.finish(errorOfHttpStatus(Number(headers[':status']), connection.address));
       this.wake();
     });
@@ -63,7 +68,7 @@ export class Call {
    * @throws FeedError if the call ends before them
    */
   async headers(): Promise<IncomingHttpHeaders> {
-    while (!this.responseHeaders || this.responseHeaders['grpc-status'] !== undefined) {
+    while (!this.responseHeaders || isWholeAnswer(this.responseHeaders)) {
       if (this.outcome) throw this.outcome.error ?? endedEarly(this.connection.address);
       await this.change();
     }
@@ -125,14 +130,14 @@ export class Call {
     if (milliseconds === 0 || this.outcome) return;
     this.silenceTimer = setTimeout(() => {
       // With no one waiting, the stream may be paused: then it is the reader who is silent.
-      if (this.waiting.size === 0) this.silenceTimer?.refresh();
-      else
-        this.cancel(
-          new FeedError(
-            'UNAVAILABLE',
-            `nothing came from ${this.connection.address} for ${milliseconds / 1_000} s, not even a heartbeat`,
-          ),
-        );
+      if (this.waiting.size === 0) {
+        this.silenceTimer?.refresh();
+        return;
+      }
+      const { address } = this.connection;
+      const message = `nothing came from ${address} for ${milliseconds / 1_000} s, not even a heartbeat`;
+      this.connection.retire(); // The connection may be dead: keepalive finds that later than this stream did.
+      this.cancel(new FeedError('UNAVAILABLE', message));
     }, milliseconds);
   }
 
@@ -168,6 +173,7 @@ export class Call {
     clearTimeout(this.silenceTimer);
     if (!this.stream.closed) this.stream.close(constants.NGHTTP2_CANCEL);
     this.onEnd(error);
+    this.markEnded();
     this.wake();
   }
 
@@ -181,6 +187,15 @@ export class Call {
     for (const resolve of this.waiting) resolve();
     this.waiting.clear();
   }
+}
+
+/** True for an answer without messages: a gRPC status alone, or the answer of a server or proxy that is not gRPC's. */
+function isWholeAnswer(headers: IncomingHttpHeaders): boolean {
+  return (
+    headers['grpc-status'] !== undefined ||
+    Number(headers[':status']) !== 200 ||
+    !headers['content-type']?.startsWith('application/grpc')
+  );
 }
 
 function endedEarly(address: string): FeedError {

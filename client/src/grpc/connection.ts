@@ -1,6 +1,10 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
-import { connect as connectTcp } from 'node:net';
-import { connect as connectTls, type SecureContextOptions } from 'node:tls';
+import { connect as connectTcp, type Socket } from 'node:net';
+import {
+  connect as connectTls,
+  type ConnectionOptions as TlsConnectionOptions,
+  type SecureContextOptions,
+} from 'node:tls';
 import { FeedError } from '../errors.js';
 import type { CallConnection } from './call.js';
 
@@ -44,9 +48,9 @@ const MAX_SESSION_MEMORY_MB = 1_000;
 
 /** An HTTP/2 connection that the server has answered on. */
 export class Connection implements CallConnection {
-  failure: FeedError | undefined;
-  /** The server takes no new calls on this connection (GOAWAY); those that are open go on. */
-  private isLeaving = false;
+  private ending: FeedError | undefined;
+  /** No new calls are made on this connection; those that are open go on. */
+  private isRetired = false;
   private openCalls = 0;
   private bytesSeen = 0;
   private isAsked = false;
@@ -57,7 +61,7 @@ export class Connection implements CallConnection {
     private readonly session: ClientHttp2Session,
     private readonly options: ConnectionOptions,
   ) {
-    session.on('goaway', () => (this.isLeaving = true));
+    session.on('goaway', () => this.retire());
     session.on('error', (error) => this.fail('was lost', error));
     session.on('close', () => {
       clearTimeout(this.timer);
@@ -69,16 +73,7 @@ export class Connection implements CallConnection {
   /** Resolves once the server's HTTP/2 settings have come. Rejects with UNAVAILABLE. */
   static async open(endpoint: Endpoint, options: ConnectionOptions): Promise<Connection> {
     const address = formatAddress(endpoint.host, endpoint.port);
-    const { tls } = options;
-    const scheme = tls ? 'https' : 'http';
-    const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
-      createConnection: () =>
-        tls
-          ? connectTls({ ...endpointOf(endpoint), ...contextOf(tls), ALPNProtocols: ['h2'] })
-          : connectTcp(endpointOf(endpoint)),
-      settings: { initialWindowSize: options.streamWindow, enablePush: false },
-      maxSessionMemory: MAX_SESSION_MEMORY_MB,
-    });
+    const session = openSession(endpoint, options);
     try {
       await new Promise<void>((resolve, reject) => {
         const timer = setTimeout(() => {
@@ -100,8 +95,23 @@ export class Connection implements CallConnection {
     return new Connection(address, session, options);
   }
 
+  onClose(listener: () => void): void {
+    this.session.once('close', listener);
+  }
+
   get isUsable(): boolean {
-    return !this.failure && !this.isLeaving && !this.session.closed;
+    return !this.failure && !this.isRetired && !this.session.closed;
+  }
+
+  get failure(): FeedError | undefined {
+    // Node closes the streams of a lost session before it says that the session is.
+    if (this.session.destroyed) this.fail('was lost');
+    return this.ending;
+  }
+
+  retire(): void {
+    this.isRetired = true;
+    if (this.openCalls === 0) this.session.close();
   }
 
   /** Starts an HTTP/2 request. @throws FeedError UNAVAILABLE if the connection has just ended */
@@ -129,14 +139,14 @@ export class Connection implements CallConnection {
       if (--this.openCalls > 0) return;
       clearTimeout(this.timer);
       if (!this.session.destroyed) this.session.unref();
-      if (this.isLeaving) this.session.close();
+      if (this.isRetired) this.session.close();
     });
     return stream;
   }
 
   /** Closes the connection at once. Calls that are open end with CANCELLED. */
   close(): void {
-    this.failure ??= new FeedError('CANCELLED', 'the client was closed');
+    this.ending ??= new FeedError('CANCELLED', 'the client was closed');
     this.session.destroy();
   }
 
@@ -167,7 +177,7 @@ export class Connection implements CallConnection {
   }
 
   private fail(what: string, cause?: Error): void {
-    this.failure ??= new FeedError('UNAVAILABLE', `the connection to ${this.address} ${what}`, {
+    this.ending ??= new FeedError('UNAVAILABLE', `the connection to ${this.address} ${what}`, {
       cause,
     });
   }
@@ -176,6 +186,42 @@ export class Connection implements CallConnection {
 /** Joins a host and a port; an IPv6 address gets brackets. */
 export function formatAddress(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Begins an HTTP/2 connection. It emits 'remoteSettings' once the server has answered. */
+export function openSession(
+  endpoint: Endpoint,
+  { tls, streamWindow }: Pick<ConnectionOptions, 'tls' | 'streamWindow'>,
+): ClientHttp2Session {
+  const scheme = tls ? 'https' : 'http';
+  const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
+    createConnection: () => {
+      const socket = openSocket(endpoint, tls);
+      // Node tells the session nothing of an alert of TLS after the handshake, such as for a missing certificate.
+      return socket.on('error', (error) => {
+        session.destroy(error);
+        socket.destroy();
+      });
+    },
+    settings: { initialWindowSize: streamWindow, enablePush: false },
+    maxSessionMemory: MAX_SESSION_MEMORY_MB,
+  });
+  return session;
+}
+
+/**
+ * Begins to connect, with TLS if it is given.
+ *
+ * @param own settings of node's for TLS that replace those made of `tls`
+ */
+export function openSocket(
+  endpoint: Endpoint,
+  tls: TlsOptions | undefined,
+  own: TlsConnectionOptions = {},
+): Socket {
+  return tls
+    ? connectTls({ ...endpointOf(endpoint), ...contextOf(tls), ALPNProtocols: ['h2'], ...own })
+    : connectTcp(endpointOf(endpoint));
 }
 
 function endpointOf({ host, port, name }: Endpoint) {

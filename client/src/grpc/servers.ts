@@ -26,6 +26,8 @@ export class Servers {
   private resolvedAt = -Infinity;
   private turn = Math.floor(Math.random() * 1_000); // Many clients that start together don't all take the first server.
   private isClosed = false;
+  /** All that are open, those of servers that the name has lost among them. */
+  private readonly connections = new Set<Connection>();
 
   constructor(
     private readonly addresses: readonly Address[],
@@ -47,7 +49,7 @@ export class Servers {
 
   close(): void {
     this.isClosed = true;
-    for (const { connection } of this.known.values()) connection?.close();
+    for (const connection of this.connections) connection.close();
   }
 
   private async connect(): Promise<{ server: Server; connection: Connection }> {
@@ -81,6 +83,8 @@ export class Servers {
     if (server.connection?.isUsable) return Promise.resolve(server.connection);
     server.opening ??= Connection.open(server.endpoint, this.options)
       .then((connection) => {
+        this.connections.add(connection);
+        connection.onClose(() => this.connections.delete(connection));
         if (this.isClosed) connection.close();
         server.connection = connection;
         server.avoidedUntil = 0;
@@ -104,6 +108,11 @@ export class Servers {
       this.known.set(key, server);
       return server;
     });
+    for (const [key, server] of this.known) {
+      if (this.current.includes(server)) continue;
+      this.known.delete(key);
+      server.connection?.retire(); // the name has lost this address
+    }
     this.resolvedAt = Date.now();
   }
 }

@@ -151,7 +151,9 @@ export interface Event {
     | undefined;
   /**
    * The event's place in the log, to resume after, such as `00000000z8k3x9qz`. Clients must not read
-   * anything from it. The server always sets it and drops what a producer puts here.
+   * anything from it but the order: while their last six characters are the same, cursors of one log
+   * compare as text in the order of the log, whatever their topics. The server always sets it and drops
+   * what a producer puts here.
    */
   cursor: string;
 }

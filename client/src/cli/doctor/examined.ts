@@ -1,0 +1,29 @@
+import type { ClientHttp2Session } from 'node:http2';
+import type { ConnectionOptions, Endpoint } from '../../grpc/connection.js';
+import type { CallMetadata } from '../../open-call.js';
+import type { ProbeCall } from './probe-call.js';
+
+/** One server that is examined, with what its checks leave to those after them. */
+export interface Examined {
+  readonly endpoint: Endpoint;
+  /** `host:port`. */
+  readonly address: string;
+  readonly options: ConnectionOptions;
+  readonly metadata: CallMetadata;
+  /** The topic that the checks watch and upload to. */
+  readonly topic: string;
+  /** Ends all checks. */
+  readonly signal: AbortSignal;
+  /** What the TLS handshake agreed on as the protocol: `h2`, another one, or false for none. */
+  alpn?: string | false;
+  /** From the check `http2` on. */
+  session?: ClientHttp2Session;
+  /** The time of a PING and its answer, in milliseconds, from the check `round-trip` on. */
+  roundTrip?: number;
+  /** A live watch of the topic, from the check `authorization` on. */
+  watch?: ProbeCall;
+  /** The response headers of an upload, from the check `delivery` on. */
+  uploadHeaders?: NodeJS.Dict<string | string[]>;
+  /** False when the caller may not upload to the topic. */
+  mayUpload?: boolean;
+}

@@ -1,0 +1,75 @@
+/** The checks, in the order in which they are made. A check's name is part of the NDJSON output and never changes. */
+export type CheckName =
+  | 'name'
+  | 'tcp'
+  | 'tls'
+  | 'http2'
+  | 'round-trip'
+  | 'windows'
+  | 'health'
+  | 'authorization'
+  | 'delivery'
+  | 'deduplication'
+  | 'idle'
+  | 'idle-heartbeat';
+
+/** The checks' names for people. */
+export const LABELS: Readonly<Record<CheckName, string>> = {
+  name: 'name',
+  tcp: 'TCP',
+  tls: 'TLS',
+  http2: 'HTTP/2',
+  'round-trip': 'round trip',
+  windows: 'windows',
+  health: 'health',
+  authorization: 'authorization',
+  delivery: 'delivery',
+  deduplication: 'deduplication',
+  idle: 'idle watch',
+  'idle-heartbeat': 'idle, heartbeats',
+};
+
+/** `warning`: it works, and yet something should be known or changed. Only `failed` makes the command fail. */
+export type State = 'ok' | 'warning' | 'failed' | 'skipped';
+
+/** What a check found. */
+export interface Finding {
+  readonly state: State;
+  /** One line for people. */
+  readonly detail: string;
+  /** What was measured, for scripts; a name ends in its unit. */
+  readonly figures?: Readonly<Record<string, number | string>>;
+  /** What to change and where, a sentence or two each. */
+  readonly advice?: readonly string[];
+}
+
+/** A finding, with the server and the check that it is of. */
+export interface Check extends Finding {
+  /** `host:port`. */
+  readonly server: string;
+  readonly check: CheckName;
+}
+
+export function ok(detail: string, figures?: Finding['figures']): Finding {
+  return { state: 'ok', detail, ...(figures && { figures }) };
+}
+
+export function warning(
+  detail: string,
+  advice: readonly string[],
+  figures?: Finding['figures'],
+): Finding {
+  return { state: 'warning', detail, advice, ...(figures && { figures }) };
+}
+
+export function failed(
+  detail: string,
+  advice: readonly string[],
+  figures?: Finding['figures'],
+): Finding {
+  return { state: 'failed', detail, advice, ...(figures && { figures }) };
+}
+
+export function skipped(detail: string): Finding {
+  return { state: 'skipped', detail };
+}

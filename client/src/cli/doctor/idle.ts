@@ -1,0 +1,208 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FeedError } from '../../errors.js';
+import { Event, StartPosition, WatchRequest } from '../../gen/feed/v1/feed.js';
+import { Call } from '../../grpc/call.js';
+import { Connection } from '../../grpc/connection.js';
+import { frame } from '../../grpc/frames.js';
+import { headersOf } from '../../open-call.js';
+import type { Examined } from './examined.js';
+import { type Finding, failed, ok } from './finding.js';
+import { idleAdvice } from './idle-advice.js';
+import type { ProbeCall } from './probe-call.js';
+import { uploadOne } from './service.js';
+import { within } from './within.js';
+
+/** The client's own interval of heartbeats, in seconds. */
+const HEARTBEAT_SECONDS = 10;
+/** The server takes no shorter one. */
+const SHORTEST_HEARTBEAT_SECONDS = 1;
+/** A watch with heartbeats is dead after this many intervals without one, as it is for the client. */
+const SILENT_HEARTBEATS = 2.5;
+
+/** A watch on which nothing happens, on a connection of its own. */
+interface IdleWatch {
+  readonly connection: Connection;
+  readonly call: Call;
+  /** How it ended, and after how many seconds. */
+  ended?: IdleEnd;
+  heartbeats: number;
+  readonly ids: Set<string>;
+}
+
+export interface IdleEnd {
+  readonly seconds: number;
+  readonly error: FeedError;
+  /** True if the whole connection ended, and not only the stream. */
+  readonly isConnectionLost: boolean;
+}
+
+/** Returns the interval of heartbeats, in seconds, for an idle time of so many seconds. */
+export function heartbeatFor(seconds: number): number {
+  return Math.max(SHORTEST_HEARTBEAT_SECONDS, Math.min(HEARTBEAT_SECONDS, Math.floor(seconds / 3)));
+}
+
+/**
+ * Opens two watches at once, one of them with heartbeats, and looks after so many seconds of silence whether they live: an
+ * event that is stored then has to arrive. Their connections have PINGs as those of the client have.
+ */
+export async function checkIdle(
+  examined: Examined,
+  seconds: number,
+): Promise<readonly [withoutHeartbeat: Finding, withHeartbeat: Finding]> {
+  const { signal } = examined;
+  const heartbeat = heartbeatFor(seconds);
+  const watches = [
+    await openWatch(examined, undefined),
+    await openWatch(examined, heartbeat),
+  ] as const;
+  try {
+    await waitUntilOver(watches, seconds, signal);
+    const isTried = await tryWithEvent(examined, watches);
+    const [plain, beating] = watches.map((watch) => ({ ...watch, isTried }));
+    const context = { seconds, heartbeat };
+    return [
+      describe(plain, { ...context, other: beating, isBeating: false }),
+      describe(beating, { ...context, other: plain, isBeating: true }),
+    ];
+  } finally {
+    for (const { connection } of watches) connection.close();
+  }
+}
+
+async function openWatch(examined: Examined, heartbeat: number | undefined): Promise<IdleWatch> {
+  const { signal, topic } = examined;
+  const { connection, call } = await openCall(examined, '/feed.v1.FeedService/Watch');
+  const request = WatchRequest.encode({
+    topic,
+    position: StartPosition.START_POSITION_LIVE,
+    heartbeat: heartbeat === undefined ? undefined : { seconds: heartbeat, nanos: 0 },
+  });
+  await within(call.write(frame(request.finish())), signal);
+  call.end();
+  await within(call.headers(), signal);
+  if (heartbeat !== undefined) call.endAfterSilence(heartbeat * SILENT_HEARTBEATS * 1_000);
+  const watch: IdleWatch = { connection, call, heartbeats: 0, ids: new Set() };
+  void follow(watch, performance.now());
+  return watch;
+}
+
+/** Notes what comes, and the end. Never rejects. */
+async function follow(watch: IdleWatch, start: number): Promise<void> {
+  let error: unknown;
+  try {
+    for (;;) {
+      const messages = await watch.call.read();
+      if (!messages) break;
+      for (const message of messages) {
+        const { id } = Event.decode(message);
+        if (id === '') watch.heartbeats++;
+        else watch.ids.add(id);
+      }
+    }
+  } catch (failure) {
+    error = failure;
+  }
+  watch.ended = {
+    seconds: Math.round((performance.now() - start) / 100) / 10,
+    error: error instanceof FeedError ? error : new FeedError('UNAVAILABLE', 'the server ended it'),
+    isConnectionLost: watch.connection.failure !== undefined,
+  };
+}
+
+async function waitUntilOver(
+  watches: readonly IdleWatch[],
+  seconds: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const end = performance.now() + seconds * 1_000;
+  while (performance.now() < end && watches.some(({ ended }) => !ended)) {
+    await sleep(Math.min(100, Math.max(1, end - performance.now())), undefined, { signal });
+  }
+}
+
+/** An event may take this many milliseconds to a watch that was idle. */
+const ARRIVES_WITHIN = 5_000;
+
+/**
+ * Stores an event, and waits until each watch has it or has ended. Returns false if no event could be stored, so that nobody
+ * knows whether a watch that has not ended is alive.
+ */
+async function tryWithEvent(examined: Examined, watches: readonly IdleWatch[]): Promise<boolean> {
+  const { signal } = examined;
+  const id = randomUUID();
+  const isOver = ({ ended, ids }: IdleWatch): boolean => ended !== undefined || ids.has(id);
+  if (examined.mayUpload !== true || watches.every(({ ended }) => ended)) return false;
+  let connection: Connection | undefined;
+  try {
+    // The connection of the earlier checks was idle for as long, and may be gone.
+    await uploadOne(examined, id, async (_, path) => {
+      const own = await openCall(examined, path);
+      ({ connection } = own);
+      return own.probe;
+    });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return false;
+  } finally {
+    connection?.close();
+  }
+  const end = performance.now() + ARRIVES_WITHIN;
+  while (performance.now() < end && !watches.every(isOver)) await sleep(10, undefined, { signal });
+  return true;
+}
+
+async function openCall(
+  examined: Examined,
+  path: string,
+): Promise<{ connection: Connection; call: Call; probe: ProbeCall }> {
+  const { endpoint, options, metadata, signal } = examined;
+  const connection = await within(
+    Connection.open(endpoint, options),
+    signal,
+    options.connectTimeout,
+  );
+  const call = new Call(connection.request(path, await headersOf(metadata)), connection, () => {});
+  return { connection, call, probe: { call, responseHeaders: () => undefined } };
+}
+
+/** A watch after the silence. */
+export interface Outcome extends IdleWatch {
+  /** True if an event was stored after the silence, which a watch that lives has got. */
+  readonly isTried: boolean;
+}
+
+export interface IdleContext {
+  readonly seconds: number;
+  /** The interval of the heartbeats, in seconds. */
+  readonly heartbeat: number;
+  /** The other watch, to tell what ends idle streams from what ends all. */
+  readonly other: Outcome;
+  /** True for the watch that had heartbeats. */
+  readonly isBeating: boolean;
+}
+
+function describe(watch: Outcome, context: IdleContext): Finding {
+  const { ended, isTried, heartbeats } = watch;
+  const { seconds, heartbeat, isBeating } = context;
+  const how = isBeating ? ` (${heartbeats} heartbeats, one every ${heartbeat} s)` : '';
+  const figures = { idleSeconds: seconds, ...(isBeating && { heartbeats }) };
+  if (ended) {
+    const detail = `ended after ${ended.seconds} s${how}: ${ended.error.message}`;
+    const advice = idleAdvice(watch, context);
+    return failed(detail, advice, { ...figures, endedAfterSeconds: ended.seconds });
+  }
+  if (isSilent(watch))
+    return failed(
+      `looked alive after ${seconds} s${how}, and did not get an event that was stored then`,
+      idleAdvice(watch, context),
+      figures,
+    );
+  const proof = isTried ? 'got an event' : 'had not ended';
+  return ok(`${proof} after ${seconds} s of silence${how}`, figures);
+}
+
+/** True if the watch has not ended, and the event never came to it. */
+export function isSilent({ ended, isTried, ids }: Outcome): boolean {
+  return !ended && isTried && ids.size === 0;
+}

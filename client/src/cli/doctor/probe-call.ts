@@ -1,0 +1,32 @@
+import type { ClientHttp2Session, IncomingHttpHeaders } from 'node:http2';
+import { FeedError } from '../../errors.js';
+import { Call } from '../../grpc/call.js';
+import { headersOf } from '../../open-call.js';
+import type { Examined } from './examined.js';
+
+/** A call, with the response headers as they came: of a proxy's answer, the client keeps a status only. */
+export interface ProbeCall {
+  readonly call: Call;
+  readonly responseHeaders: () => IncomingHttpHeaders | undefined;
+}
+
+/** Starts a call, such as `/feed.v1.FeedService/Watch`, on the connection that is examined. */
+export async function startCall(examined: Examined, path: string): Promise<ProbeCall> {
+  const session: ClientHttp2Session = examined.session!;
+  if (session.closed || session.destroyed)
+    throw new FeedError('UNAVAILABLE', `the connection to ${examined.address} was closed`);
+  const stream = session.request(
+    {
+      ...(await headersOf(examined.metadata)),
+      ':method': 'POST',
+      ':path': path,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    },
+    { endStream: false },
+  );
+  let headers: IncomingHttpHeaders | undefined;
+  stream.on('response', (own) => (headers = own));
+  const call = new Call(stream, { address: examined.address, failure: undefined }, () => {});
+  return { call, responseHeaders: () => headers };
+}

@@ -1,0 +1,47 @@
+/** Milliseconds that a server may take to answer in one check. */
+export const PATIENCE = 5_000;
+
+/** Nothing came in time. */
+export class TooLate extends Error {
+  override readonly name = 'TooLate';
+  constructor(readonly seconds: number) {
+    super(`no answer within ${seconds} s`);
+  }
+}
+
+/**
+ * Resolves as `work` does.
+ *
+ * @throws TooLate after `milliseconds`; the signal's reason as soon as it fires
+ */
+export async function within<T>(
+  work: Promise<T>,
+  signal: AbortSignal,
+  milliseconds = PATIENCE,
+): Promise<T> {
+  const over = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const given = new Promise<never>((_, reject) => {
+    const stop = (): void => reject(signal.reason as Error);
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop, { signal: over.signal });
+    timer = setTimeout(() => reject(new TooLate(milliseconds / 1_000)), milliseconds);
+  });
+  try {
+    return await Promise.race([work, given]);
+  } finally {
+    clearTimeout(timer);
+    over.abort();
+  }
+}
+
+/** Returns the code of an error of node's, such as ECONNREFUSED; otherwise its message. */
+export function codeOf(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return code ?? message;
+}
+
+/** Milliseconds since `start` (performance.now()), for people. */
+export function since(start: number): number {
+  return Math.round((performance.now() - start) * 100) / 100;
+}

@@ -1,0 +1,84 @@
+import { expect, test } from 'vitest';
+import type { Chat, ChatState } from '@feed-events/client';
+import { until } from '../../test/support/wait.js';
+import { client, Subject } from './service.js';
+
+/** Reads a chat in the background. */
+function listen(chat: Chat): { texts: string[]; ended: Promise<void> } {
+  const texts: string[] = [];
+  const ended = (async () => {
+    for await (const { from, text } of chat) texts.push(`${from}: ${text}`);
+  })();
+  return { texts, ended };
+}
+
+test('members of a room get what others say, in order', async () => {
+  const { address } = await Subject.start();
+  await using ada = client(address).chat('ops', { from: 'ada' });
+  const states: string[] = [];
+  await using bob = client(address).chat('ops', {
+    from: 'bob',
+    onState: ({ name }) => states.push(name),
+  });
+  const toAda = listen(ada);
+  const toBob = listen(bob);
+  await until(async () => {
+    await ada.send('are you there?');
+    return toBob.texts.length > 0;
+  }, 'bob');
+  for (let i = 0; i < 100; i++) await bob.send(String(i));
+  await until(() => toAda.texts.length === 100, 'all that bob said');
+  expect(toAda.texts).toEqual(Array.from({ length: 100 }, (_, i) => `bob: ${i}`));
+  expect(states).toEqual(['connecting', 'joined']);
+});
+
+test('a chat joins again after a break, and says so; what is said to it meanwhile waits', async () => {
+  const subject = await Subject.start();
+  const states: ChatState[] = [];
+  const chat = subject
+    .client()
+    .chat('ops', { from: 'ada', onState: (state) => states.push(state) });
+  const other = client(subject.address).chat('ops', { from: 'bob' });
+  const toAda = listen(chat);
+  await until(() => states.some(({ name }) => name === 'joined'), 'the room');
+  await subject.service.kill('SIGKILL');
+  await until(() => states.some(({ name }) => name === 'reconnecting'), 'the break');
+  const sent = chat.send('still here');
+  await subject.restart();
+  await sent;
+  listen(other);
+  await until(async () => {
+    await other.send('hello');
+    return toAda.texts.includes('bob: hello');
+  }, 'the room after the break');
+  expect(states.find(({ name }) => name === 'reconnecting')).toMatchObject({
+    reason: { status: 'UNAVAILABLE' },
+  });
+});
+
+test('a chat ends when it is left, and sends before that what it was told to', async () => {
+  const { address } = await Subject.start();
+  const bob = client(address).chat('ops', { from: 'bob' });
+  const toBob = listen(bob);
+  await bob.send('');
+  {
+    await using ada = client(address).chat('ops', { from: 'ada' });
+    await ada.send('bye');
+  }
+  await until(() => toBob.texts.length > 0, 'a goodbye');
+  expect(toBob.texts).toEqual(['ada: bye']);
+  await bob[Symbol.asyncDispose]();
+  await toBob.ended;
+});
+
+test('a room with an invalid name refuses to be joined', async () => {
+  const { address } = await Subject.start();
+  const chat = client(address).chat('no room', { from: 'ada' });
+  await expect(listen(chat).ended).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
+  const another = client(address).chat('no room', { from: 'ada' });
+  await expect(
+    (async () => {
+      for (;;) await another.send('x');
+    })(),
+  ).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
+});

@@ -1,0 +1,44 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+
+const program = fileURLToPath(new URL('../../bin/feed.js', import.meta.url));
+
+/** How the command ended, and what it wrote. */
+export interface Ending {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The feed command in a process of its own. */
+export class RunningCommand {
+  stdout = '';
+  stderr = '';
+  readonly ended: Promise<Ending>;
+
+  constructor(readonly process: ChildProcess) {
+    process.stdout!.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    process.stderr!.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    this.ended = once(process, 'close').then(([code]) => {
+      const { stdout, stderr } = this;
+      return { code: code as number | null, stdout, stderr };
+    });
+  }
+}
+
+/** Starts `feed <args>`, with nothing of this process's environment that the command reads. */
+export function startFeed(args: readonly string[], env: NodeJS.ProcessEnv = {}): RunningCommand {
+  const child = spawn(process.execPath, [program, ...args], {
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return new RunningCommand(child);
+}
+
+/** Runs `feed <args>` to its end. */
+export function runFeed(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Ending> {
+  return startFeed(args, env).ended;
+}

@@ -1,0 +1,137 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+
+/** Returns the path of a file in test/certificates. */
+export function certificate(name: string): string {
+  return fileURLToPath(new URL(`../certificates/${name}`, import.meta.url));
+}
+
+/** Listens on a free port until the test ends. Returns the address. */
+async function listening(server: Server): Promise<string> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket.on('error', () => {}));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** Takes connections, and never says anything; with `greeting`, says that at once. */
+export function silentServer(greeting?: string): Promise<string> {
+  return listening(
+    createServer((socket) => {
+      if (greeting !== undefined) socket.write(greeting);
+    }),
+  );
+}
+
+/** Returns an address at which nothing listens. */
+export async function closedPort(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return `127.0.0.1:${port}`;
+}
+
+function open(target: string): Socket {
+  const [host, port] = target.split(':');
+  return connect(Number(port), host);
+}
+
+function join(one: Socket, other: Socket): void {
+  for (const [from, to] of [
+    [one, other],
+    [other, one],
+  ]) {
+    from.pipe(to);
+    from.on('error', () => to.destroy());
+    from.on('close', () => to.destroy());
+  }
+}
+
+export interface TlsProxyOptions {
+  /** Names a certificate in test/certificates; `server` by default. */
+  readonly certificate?: string;
+  readonly protocols?: readonly string[];
+  /** Clients need a certificate of the test authority. */
+  readonly asksForCertificate?: boolean;
+}
+
+/** Ends TLS in front of a server. */
+export function tlsProxy(target: string, options: TlsProxyOptions = {}): Promise<string> {
+  const { certificate: name = 'server', protocols = ['h2'], asksForCertificate } = options;
+  const server = createTlsServer(
+    {
+      cert: readFileSync(certificate(`${name}.pem`)),
+      key: readFileSync(certificate('server.key')),
+      // Node sends authorities to clients along with the certificate.
+      ca: asksForCertificate ? readFileSync(certificate('ca.pem')) : undefined,
+      ALPNProtocols: [...protocols],
+      requestCert: asksForCertificate,
+      rejectUnauthorized: asksForCertificate,
+    },
+    (socket) => join(socket, open(target)),
+  );
+  server.on('tlsClientError', () => {});
+  return listening(server);
+}
+
+/** Passes on bytes, and closes a connection on which none came from the server for so many milliseconds. */
+export function idleProxy(target: string, milliseconds: number): Promise<string> {
+  return listening(
+    createServer((client) => {
+      const server = open(target);
+      join(client, server);
+      server.setTimeout(milliseconds, () => client.destroy());
+    }),
+  );
+}
+
+/** Passes on bytes until the connection is so many milliseconds old. */
+export function shortLivedProxy(target: string, milliseconds: number): Promise<string> {
+  return listening(
+    createServer((client) => {
+      join(client, open(target));
+      const timer = setTimeout(() => client.destroy(), milliseconds);
+      client.on('close', () => clearTimeout(timer));
+    }),
+  );
+}
+
+/** Passes on bytes; once none came from the server for so many milliseconds, it drops all that follows, and tells nobody. */
+export function forgetfulProxy(target: string, milliseconds: number): Promise<string> {
+  return listening(
+    createServer((client) => {
+      const server = open(target);
+      join(client, server);
+      server.setTimeout(milliseconds, () => {
+        server.unpipe(client).resume();
+        client.unpipe(server).resume();
+      });
+    }),
+  );
+}
+
+/** An HTTP/2 server that answers each request with these headers, and nothing else. */
+export function answeringServer(
+  answer: (path: string) => Readonly<Record<string, string | number>>,
+): Promise<string> {
+  const server = createHttp2Server();
+  server.on('stream', (stream: ServerHttp2Stream, headers) => {
+    stream.on('error', () => {});
+    stream.respond(answer(String(headers[':path'])), { endStream: true });
+  });
+  return listening(server);
+}

@@ -1,0 +1,150 @@
+import { once } from 'node:events';
+import {
+  constants,
+  createServer,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import { onTestFinished } from 'vitest';
+import { Event } from '../src/gen/feed/v1/feed.js';
+import { ErrorInfo } from '../src/gen/google/rpc/error_details.js';
+import { Status } from '../src/gen/google/rpc/status.js';
+import { frame } from '../src/grpc/frames.js';
+
+/** Answers one call. */
+export type Answer = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void;
+
+/**
+ * A server that answers its first call with the first answer, and so on, and all calls after those with the last one. It
+ * stands for what proxies and other servers do, which the real service does not.
+ */
+export class ScriptedServer {
+  readonly calls: IncomingHttpHeaders[] = [];
+  private readonly sessions = new Set<ServerHttp2Session>();
+
+  private constructor(private readonly server: Http2Server) {}
+
+  static async start(...answers: Answer[]): Promise<ScriptedServer> {
+    const server = createServer();
+    const scripted = new ScriptedServer(server);
+    server.on('session', (session) => {
+      scripted.sessions.add(session);
+      session.on('error', () => {});
+    });
+    server.on('stream', (stream, headers) => {
+      stream.on('error', () => {});
+      const answer = answers[Math.min(scripted.calls.length, answers.length - 1)];
+      scripted.calls.push(headers);
+      answer(stream, headers);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(() => {
+      for (const session of scripted.sessions) session.destroy();
+      server.close();
+    });
+    return scripted;
+  }
+
+  get address(): string {
+    return `127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+}
+
+const HEAD = '0000000001k3x9qz';
+
+/** The answer of a watch: its headers, and events with these bodies. The call stays open. */
+export function events(...bodies: string[]): Answer {
+  return (stream) => {
+    respond(stream);
+    for (const [i, body] of bodies.entries()) stream.write(eventFrame(body, i + 1));
+  };
+}
+
+/** Sends an event and ends the call as `end` says. */
+export function eventThen(body: string, end: Answer): Answer {
+  return (stream, headers) => {
+    respond(stream);
+    stream.write(eventFrame(body, 1), () => end(stream, headers));
+  };
+}
+
+function respond(stream: ServerHttp2Stream): void {
+  stream.respond(
+    {
+      ':status': 200,
+      'content-type': 'application/grpc',
+      'feed-head': HEAD,
+      'feed-earliest': HEAD,
+    },
+    { waitForTrailers: true },
+  );
+}
+
+function eventFrame(body: string, n: number): Buffer {
+  const cursor = `${String(n).padStart(10, '0')}k3x9qz`;
+  return frame(Event.encode({ id: `id-${n}`, topic: 't', body, at: undefined, cursor }).finish());
+}
+
+/** Ends a call with a gRPC status: in trailers, or in the headers if none were sent. */
+export function status(code: number, message = '', info?: Partial<ErrorInfo>): Answer {
+  const trailers: Record<string, string> = {
+    'grpc-status': String(code),
+    'grpc-message': encodeURIComponent(message),
+  };
+  if (info) {
+    const value = ErrorInfo.encode({
+      reason: '',
+      domain: 'feed.v1',
+      metadata: {},
+      ...info,
+    }).finish();
+    const details = [
+      { typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo', value: Buffer.from(value) },
+    ];
+    const bytes = Status.encode({ code, message, details }).finish();
+    trailers['grpc-status-details-bin'] = Buffer.from(bytes).toString('base64');
+  }
+  return (stream) => {
+    if (stream.headersSent) {
+      stream.on('wantTrailers', () => stream.sendTrailers(trailers));
+      stream.end();
+    } else {
+      stream.respond(
+        { ':status': 200, 'content-type': 'application/grpc', ...trailers },
+        { endStream: true },
+      );
+    }
+  };
+}
+
+/** Resets the stream. */
+export function reset(code: keyof typeof constants): Answer {
+  return (stream) => stream.close(constants[code] as number);
+}
+
+/** Ends the call without a status, as a proxy does that lost the server. */
+export const noStatus: Answer = (stream) => {
+  if (!stream.headersSent) stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
+  stream.end();
+};
+
+/** Answers as a proxy does. */
+export function http(code: number): Answer {
+  return (stream) => {
+    stream.respond({ ':status': code, 'content-type': 'text/html' });
+    stream.end('<h1>no</h1>');
+  };
+}
+
+/** Says that no more calls are taken, and destroys the connection. */
+export const goneAway: Answer = (stream) => {
+  stream.session!.goaway(0);
+  stream.session!.destroy();
+};
+
+/** Never answers. */
+export const silence: Answer = () => {};
