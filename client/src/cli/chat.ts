@@ -1,6 +1,127 @@
+import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
+import type { Chat, ChatState } from '../chat.js';
+import { ChatMessage } from '../gen/feed/v1/feed.js';
+import { connectFeed } from './connection-options.js';
+import { catchSignals } from './interruption.js';
+import { Output } from './output.js';
+import { Reconnects } from './reconnects.js';
+import { paintFor, printable } from './terminal.js';
+
+interface ChatCommandOptions {
+  readonly from: string;
+  readonly json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  feed chat kitchen --from ann                      type a line to say it; Ctrl-D or Ctrl-C leaves
+  echo 'dinner is ready' | feed chat kitchen --from bob
+                                                    says each line of standard input, then leaves
+
+Rooms keep no history: what is said while you are not in the room, you don't get.`;
 
 /** Registers `feed chat`. */
 export function addChatCommand(program: Command): void {
-  program.command('chat').description('');
+  program
+    .command('chat')
+    .description('talks with all others in a room')
+    .argument('<room>', 'the room')
+    .requiredOption('--from <name>', 'the name that others see')
+    .option('--json', 'one JSON object (proto3 JSON) a line for what others say')
+    .addHelpText('after', EXAMPLES)
+    .action(chat);
+}
+
+async function chat(room: string, options: ChatCommandOptions, command: Command): Promise<void> {
+  const interruption = catchSignals();
+  const output = new Output();
+  const isInteractive = process.stdin.isTTY && process.stdout.isTTY;
+  const lines = createInterface({
+    input: process.stdin,
+    ...(isInteractive ? { output: process.stdout, prompt: '> ' } : {}),
+  });
+  lines.on('SIGINT', () => lines.close()); // readline takes Ctrl-C from an interactive terminal.
+
+  /** What is being typed stays below what comes in. */
+  const above = async (write: () => void | Promise<void>): Promise<void> => {
+    if (isInteractive) process.stdout.write('\r\u001b[K');
+    await write();
+    if (isInteractive) {
+      await output.flush();
+      lines.prompt(true);
+    }
+  };
+  const say = (text: string): void => void above(() => void process.stderr.write(`${text}\n`));
+
+  await using feed = connectFeed(command);
+  await using conversation = feed.chat(room, {
+    from: options.from,
+    signal: AbortSignal.any([interruption.signal, output.closed]),
+    onState: stateSayer(room, say),
+  });
+  const counts = { said: 0, heard: 0 };
+  const saying = sayLines(lines, conversation, isInteractive, counts);
+  // An end by a signal or a broken pipe leaves readline waiting for its next line.
+  const end = (): void => lines.close();
+  const receiving = receive(conversation, options, output, above, counts).finally(end);
+  await Promise.all([saying, receiving]);
+  await output.flush();
+  if (output.closed.aborted) return;
+  process.stderr.write(`left ${room}: ${counts.said} said, ${counts.heard} heard\n`);
+}
+
+interface Counts {
+  said: number;
+  heard: number;
+}
+
+/** Says each line of the input, and leaves the room at its end. */
+async function sayLines(
+  lines: ReturnType<typeof createInterface>,
+  conversation: Chat,
+  isInteractive: boolean,
+  counts: Counts,
+): Promise<void> {
+  if (isInteractive) lines.prompt();
+  try {
+    for await (const line of lines) {
+      // An empty text would only join the room, which has happened.
+      if (line !== '') {
+        await conversation.send(line);
+        counts.said++;
+      }
+      if (isInteractive) lines.prompt();
+    }
+    await conversation.leave();
+  } catch {
+    // The reading side gets the same error, and reports it.
+  }
+}
+
+async function receive(
+  conversation: Chat,
+  { json }: ChatCommandOptions,
+  output: Output,
+  above: (write: () => void | Promise<void>) => Promise<void>,
+  counts: Counts,
+): Promise<void> {
+  const paint = paintFor(process.stdout);
+  for await (const message of conversation) {
+    counts.heard++;
+    const text = json
+      ? JSON.stringify(ChatMessage.toJSON(message))
+      : `${paint('cyan', `${printable(message.from)}:`)} ${printable(message.text)}`;
+    await above(() => output.write(`${process.stdout.isTTY && json ? printable(text) : text}\n`));
+    if (output.closed.aborted) return;
+  }
+}
+
+function stateSayer(room: string, say: (text: string) => void): (state: ChatState) => void {
+  const reconnects = new Reconnects(say);
+  return (state) => {
+    if (state.name === 'reconnecting') reconnects.failed(state.reason);
+    else if (state.name === 'joined')
+      say(reconnects.succeeded() ? `connected again; in ${room}` : `in ${room}`);
+  };
 }

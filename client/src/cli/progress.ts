@@ -56,8 +56,7 @@ export class Progress {
     // The last column stays free: a line that fills it would wrap, and could not be cleared.
     const columns = widthOf(this.stream) - 1;
     const barColumns = fraction === undefined ? 0 : BAR_COLUMNS + percent(fraction).length + 2;
-    const line =
-      barColumns + text.length <= columns ? bar + text : `${text.slice(0, Math.max(0, columns))}`;
+    const line = barColumns + text.length <= columns ? bar + text : text.slice(0, columns);
     this.clear();
     this.stream.write(line);
     this.isDrawn = true;

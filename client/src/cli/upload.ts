@@ -1,6 +1,372 @@
-import type { Command } from 'commander';
+import { type FileHandle, open } from 'node:fs/promises';
+import { createInterface } from 'node:readline/promises';
+import { type Command, Option } from 'commander';
+import type { NewEvent } from '../backlog.js';
+import { FeedError, UploadError } from '../errors.js';
+import type { Feed } from '../feed.js';
+import { connectionOf, connectFeed } from './connection-options.js';
+import { CommandError, EXIT } from './exit-codes.js';
+import { catchSignals } from './interruption.js';
+import {
+  type FollowedEnd,
+  followFile,
+  lineBlocks,
+  linesOf,
+  type Place,
+  readFile,
+  readStream,
+} from './line-blocks.js';
+import { eventOf, type LineFormat } from './line-events.js';
+import { formatCount } from './progress.js';
+import { Reconnects } from './reconnects.js';
+import { ResumeState } from './resume-state.js';
+import { SentLines } from './sent-lines.js';
+import { UploadReport } from './upload-report.js';
+
+interface UploadCommandOptions {
+  readonly format: LineFormat;
+  readonly follow?: boolean;
+  readonly resume?: boolean;
+  readonly doubtful?: 'again' | 'skip';
+}
+
+const EXAMPLES = `
+Examples:
+  feed upload orders events.txt                     each line is the body of an event
+  seq 1000 | feed upload numbers                    from standard input
+  feed watch orders --from earliest --json | feed upload copy --format ndjson
+                                                    with the ids and times of the events
+  feed upload logs app.log --follow --resume        what is appended, too; after a kill it goes on where it was
+
+With --resume, <file>.feed-resume says how far the upload has come. Started again with the same arguments, it sends only
+what is not acknowledged. Lines that were sent without an acknowledgement are sent again with the same ids, so that the
+server stores none of them twice. Once its deduplication window is over, the server can't tell any more: then the command
+asks on a terminal, and ends with exit code 75 otherwise. --doubtful answers it.`;
 
 /** Registers `feed upload`. */
 export function addUploadCommand(program: Command): void {
-  program.command('upload').description('');
+  program
+    .command('upload')
+    .description('stores the lines of files or of standard input in a topic, in order')
+    .argument('<topic>', 'the topic')
+    .argument(
+      '[file...]',
+      'the files, one after the other; standard input if there is none, or for -',
+    )
+    .addOption(
+      new Option('--format <format>', 'lines: a line is a body; ndjson: a line is an event as JSON')
+        .choices(['lines', 'ndjson'])
+        .default('lines'),
+    )
+    .option('--follow', 'wait for what is appended to the file, as tail -F does')
+    .option('--resume', 'keep how far the upload has come in <file>.feed-resume, and go on there')
+    .addOption(
+      new Option(
+        '--doubtful <how>',
+        'when it is too late to know which lines are stored: store them again, or skip them',
+      ).choices(['again', 'skip']),
+    )
+    .addHelpText('after', EXAMPLES)
+    .action(upload);
+}
+
+/** After Ctrl-C, what was sent has this many milliseconds to be acknowledged. */
+const STOPS_WITHIN = 3_000;
+
+/** What all parts of one upload command share. */
+interface Job {
+  readonly feed: Feed;
+  readonly topic: string;
+  readonly address: string;
+  readonly options: UploadCommandOptions;
+  /** Fires when no more lines are to be taken. */
+  readonly stopping: AbortSignal;
+  /** Fires when the upload is to end, whatever is not acknowledged. */
+  readonly ending: AbortSignal;
+  readonly report: UploadReport;
+}
+
+async function upload(
+  topic: string,
+  files: readonly string[],
+  options: UploadCommandOptions,
+  command: Command,
+): Promise<void> {
+  const names = files.length === 0 ? ['-'] : files;
+  checkUse(names, options);
+  const { address } = connectionOf(command);
+  await using feed = connectFeed(command);
+  const interruption = catchSignals();
+  const ending = new AbortController();
+  interruption.signal.addEventListener('abort', () => {
+    setTimeout(() => ending.abort(), STOPS_WITHIN).unref();
+  });
+  const report = new UploadReport(topic, names);
+  const job: Job = {
+    feed,
+    topic,
+    address,
+    options,
+    stopping: interruption.signal,
+    ending: ending.signal,
+    report,
+  };
+  await report.start(options.follow !== true);
+  let hasFailed = true;
+  try {
+    for (const name of names) {
+      if (interruption.signal.aborted) break;
+      if (name === '-') await uploadInput(job);
+      else await uploadFile(job, name);
+    }
+    hasFailed = false;
+  } finally {
+    report.finish(interruption.signal.aborted, hasFailed);
+  }
+  // An upload that follows a file has no end of its own: then all that was in the file is stored.
+  if (interruption.signal.aborted && !options.follow) process.exitCode = interruption.exitCode;
+}
+
+function checkUse(
+  names: readonly string[],
+  { follow, resume, doubtful }: UploadCommandOptions,
+): void {
+  const wrong = (message: string): never => {
+    throw new CommandError(message, EXIT.usage);
+  };
+  const usesInput = names.includes('-');
+  if (follow && (names.length > 1 || usesInput)) wrong('--follow needs one file');
+  if (resume && usesInput) wrong('--resume needs a file: standard input can not be read again');
+  if (doubtful !== undefined && !resume) wrong('--doubtful goes with --resume');
+  if (new Set(names).size < names.length) wrong('a file is named twice');
+}
+
+async function uploadInput(job: Job): Promise<void> {
+  if (process.stdin.isTTY)
+    job.report.say('reading from the terminal: each line is an event, Ctrl-D ends');
+  const read: ReadBytes<void> = (signal) => readStream(process.stdin, signal);
+  await uploadLines(job, 'standard input', read, START, undefined);
+}
+
+const START: Place = { offset: 0, line: 0 };
+
+async function uploadFile(job: Job, path: string): Promise<void> {
+  const { options, report, stopping } = job;
+  let end: FollowedEnd | undefined;
+  do {
+    await using file = await openFile(path);
+    let state: ResumeState | undefined;
+    if (options.resume) {
+      // A file that took the place of the last one begins anew.
+      state = await resumeStateOf(job, path, file, end !== undefined);
+      if (state.acknowledged.line > 0)
+        report.say(
+          `${path}: going on after line ${formatCount(state.acknowledged.line)}, which was acknowledged before`,
+        );
+    }
+    end = await uploadOpenFile(job, path, file, state);
+    if (end) report.say(`${path} was ${end}: going on with what has its name now, from its start`);
+  } while (end && !stopping.aborted);
+}
+
+async function resumeStateOf(
+  { options, report, topic, address }: Job,
+  path: string,
+  file: FileHandle,
+  isNew: boolean,
+): Promise<ResumeState> {
+  const statePath = `${path}.feed-resume`;
+  const saved = isNew ? undefined : await ResumeState.open(statePath, path, file, topic, address);
+  if (saved === 'none' || isNew) return ResumeState.begin(statePath, file, topic, address);
+  if (saved) return saved;
+  if (!options.follow)
+    throw new CommandError(
+      `${path} is not the file that ${statePath} is about: it was replaced, cut or changed. Remove ${statePath} to upload ${path} from its start`,
+      EXIT.file,
+    );
+  report.say(`${path} is another file than before: it is uploaded from its start`);
+  return ResumeState.begin(statePath, file, topic, address);
+}
+
+/** Uploads a file to its end, and asks where it is unknown what is stored. Returns why a file that is followed has ended. */
+async function uploadOpenFile(
+  job: Job,
+  path: string,
+  file: FileHandle,
+  state: ResumeState | undefined,
+): Promise<FollowedEnd | undefined> {
+  job.report.skipped(state?.acknowledged.offset ?? 0);
+  for (;;) {
+    const start = state?.acknowledged ?? START;
+    const read: ReadBytes<FollowedEnd | undefined> = (signal) =>
+      job.options.follow
+        ? followFile(path, file, start.offset, signal)
+        : wholeFile(file, start.offset, signal);
+    try {
+      return await uploadLines(job, path, read, start, state);
+    } catch (error) {
+      const isTooLate = error instanceof UploadError && error.reason === 'DEDUP_WINDOW_PASSED';
+      if (!state || !isTooLate) throw error;
+      await state.settleDoubt(await answerDoubt(job, path, state));
+    } finally {
+      await state?.finish();
+    }
+  }
+}
+
+async function* wholeFile(
+  file: FileHandle,
+  offset: number,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, undefined, void> {
+  yield* readFile(file, offset, signal);
+  return undefined;
+}
+
+/** Reads until the signal fires, or to the end of what there is to read. */
+type ReadBytes<R> = (signal: AbortSignal) => AsyncGenerator<Buffer, R, void>;
+
+/** Uploads what a source reads, from a place on. Returns what the source returned. */
+async function uploadLines<R>(
+  job: Job,
+  name: string,
+  read: ReadBytes<R>,
+  start: Place,
+  state: ResumeState | undefined,
+): Promise<R> {
+  const { feed, topic, options, report } = job;
+  const sent = new SentLines();
+  const reconnects = new Reconnects((text) => report.say(text));
+  const failing = new AbortController();
+  const stopping = AbortSignal.any([job.stopping, failing.signal]);
+  let result: R;
+  async function* events(): AsyncGenerator<NewEvent, void, void> {
+    const blocks = lineBlocks(read(stopping), start, name, stopping);
+    for (;;) {
+      const next = await blocks.next();
+      if (next.done) {
+        result = next.value;
+        return;
+      }
+      await state?.beforeSending(next.value.end);
+      for (const line of linesOf(next.value)) {
+        const event = eventOf(line, options.format, name);
+        if (!event) continue;
+        sent.push(line.end);
+        report.taken++;
+        yield state && event.id === undefined
+          ? { ...event, id: `${state.key}-${line.start}` }
+          : event;
+      }
+    }
+  }
+  let retries = 0;
+  let acknowledgedOffset = start.offset;
+  try {
+    const { duplicates, lastCursor } = await feed.upload(topic, events(), {
+      signal: job.ending,
+      ...(state?.doubtful ? { doubtful: state.doubtful } : {}),
+      onProgress: (progress) => {
+        if (progress.retries > retries) {
+          retries = progress.retries;
+          state?.broke();
+        }
+        const count = progress.stored - sent.acknowledged;
+        if (count === 0) return;
+        reconnects.succeeded();
+        const place = sent.acknowledge(count);
+        state?.acknowledge(place);
+        report.acknowledged(count, place.offset - acknowledgedOffset);
+        acknowledgedOffset = place.offset;
+      },
+      onRetry: (reason) => {
+        reconnects.failed(reason);
+        // After Ctrl-C nobody waits for a server that is away.
+        if (job.stopping.aborted) report.say('press Ctrl-C again to end now');
+      },
+    });
+    report.duplicates += duplicates;
+    if (lastCursor !== '') report.lastCursor = lastCursor;
+    return result!;
+  } catch (error) {
+    failing.abort(); // The source would read on, and keep the process alive.
+    throw await explained(error, name, sent, state);
+  }
+}
+
+/** Says which line of the file an error is about, and what became of those before it. */
+async function explained(
+  error: unknown,
+  name: string,
+  sent: SentLines,
+  state: ResumeState | undefined,
+): Promise<unknown> {
+  if (!(error instanceof UploadError) || (error.reason === 'DEDUP_WINDOW_PASSED' && state))
+    return error;
+  if (error.unknown === 0) await state?.settleDoubt('again');
+  const cause = error.cause as FeedError;
+  if (cause.cause instanceof CommandError) return cause.cause; // a line that is no event
+  const line = error.index === undefined ? undefined : sent.at(error.index)?.line;
+  if (line !== undefined)
+    return new CommandError(
+      `line ${line} of ${name}: ${cause.message} (${cause.reason ?? cause.status}). The lines before it are stored, and those after it are not`,
+      EXIT.file,
+      { cause },
+    );
+  if (error.unknown === 0) return cause;
+  return new CommandError(
+    `${cause.message} (${cause.reason ?? cause.status}). It is unknown whether the ${formatCount(error.unknown)} lines after the ${formatCount(error.stored)} stored ones are stored${state ? '; the same command goes on there' : ''}`,
+    state ? EXIT.failed : EXIT.doubt,
+    { cause },
+  );
+}
+
+/** Finds out what to do with lines that may be stored. @throws CommandError if nobody says it */
+async function answerDoubt(
+  { options, report }: Job,
+  path: string,
+  state: ResumeState,
+): Promise<'again' | 'skip'> {
+  const { events = 0, since } = state.doubtful ?? {};
+  const first = state.acknowledged.line + 1;
+  const what = `${path}: lines ${formatCount(first)} to ${formatCount(first + events - 1)} were sent at ${since?.toISOString()} without an acknowledgement, and the server can't tell any more whether it has them`;
+  if (options.doubtful !== undefined) {
+    report.say(`${what}; they are ${options.doubtful === 'again' ? 'stored again' : 'skipped'}`);
+    return options.doubtful;
+  }
+  if (!process.stdin.isTTY || !process.stderr.isTTY)
+    throw new CommandError(
+      `${what}. --doubtful again stores them, up to ${formatCount(events)} of them twice; --doubtful skip leaves them out, and up to ${formatCount(events)} may be missing`,
+      EXIT.doubt,
+    );
+  report.say(`${what}.`);
+  report.pause();
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    for (;;) {
+      const answer = (
+        await terminal.question(
+          'Store them again (some may be there twice), skip them (some may be missing), or quit? [a/s/q] ',
+        )
+      ).trim();
+      if (answer === 'a') return 'again';
+      if (answer === 's') return 'skip';
+      if (answer === 'q') throw new CommandError('the upload was left as it is', EXIT.doubt);
+    }
+  } finally {
+    terminal.close();
+    report.resume();
+  }
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  try {
+    const file = await open(path);
+    if (!(await file.stat()).isDirectory()) return file;
+    await file.close();
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new CommandError(`${path} can't be read: ${code}`, EXIT.file, { cause });
+  }
+  throw new CommandError(`${path} is a directory`, EXIT.file);
 }

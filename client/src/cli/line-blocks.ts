@@ -1,0 +1,200 @@
+import { type FileHandle, stat } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { isUtf8 } from 'node:buffer';
+import { pause } from '../backoff.js';
+import { CommandError, EXIT } from './exit-codes.js';
+
+/** A place in a file: so many bytes, and so many lines, are before it. */
+export interface Place {
+  readonly offset: number;
+  readonly line: number;
+}
+
+/** Whole lines that were read together. */
+export interface LineBlock {
+  readonly bytes: Buffer;
+  readonly start: Place;
+  readonly end: Place;
+}
+
+/** A line of a block, without its line break. */
+export interface Line {
+  readonly text: string;
+  readonly start: number;
+  readonly end: Place;
+}
+
+const READ_BYTES = 2 ** 19;
+const LINE_FEED = 10;
+const CARRIAGE_RETURN = 13;
+
+/** Longer than the largest event of any server (3 MiB). */
+const MAX_LINE_BYTES = 4 * 2 ** 20;
+
+/** A file that is followed is looked at again after so many milliseconds. */
+const LOOKED_AT_EVERY = 200;
+
+/** Reads a file from an offset to its end, or until the signal fires. */
+export async function* readFile(
+  file: FileHandle,
+  offset: number,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void, void> {
+  for (let at = offset; !signal.aborted;) {
+    const { bytesRead, buffer } = await file.read(
+      Buffer.allocUnsafe(READ_BYTES),
+      0,
+      READ_BYTES,
+      at,
+    );
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
+}
+
+/** How a file that was followed came to its end: another one has its name now, or it has less in it than was read. */
+export type FollowedEnd = 'replaced' | 'truncated';
+
+/**
+ * Reads a file from an offset, and what is appended to it, as `tail -F` does.
+ *
+ * @returns why it ended; undefined if the signal fired
+ */
+export async function* followFile(
+  path: string,
+  file: FileHandle,
+  offset: number,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, FollowedEnd | undefined, void> {
+  let at = offset;
+  for (;;) {
+    // The look comes first: what the old file got before it was replaced is then read below.
+    const end = await endOf(path, file, at);
+    if (end !== 'truncated') {
+      for await (const bytes of readFile(file, at, signal)) {
+        at += bytes.length;
+        yield bytes;
+      }
+    }
+    if (signal.aborted) return undefined;
+    if (end) return end;
+    await pause(LOOKED_AT_EVERY, signal);
+  }
+}
+
+async function endOf(
+  path: string,
+  file: FileHandle,
+  offset: number,
+): Promise<FollowedEnd | undefined> {
+  const own = await file.stat();
+  if (own.size < offset) return 'truncated';
+  try {
+    const named = await stat(path);
+    return named.ino === own.ino && named.dev === own.dev ? undefined : 'replaced';
+  } catch {
+    return undefined; // Nothing has its name yet.
+  }
+}
+
+/** Reads a stream to its end, or until the signal fires. */
+export async function* readStream(
+  stream: Readable,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void, void> {
+  const stop = (): void => void stream.destroy();
+  signal.addEventListener('abort', stop);
+  try {
+    for await (const bytes of stream) yield bytes as Buffer;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/**
+ * Cuts what is read into blocks of whole lines. What follows the last line break is a line if the input came to its end,
+ * and not if the signal stopped it.
+ *
+ * @param name of the file, for errors
+ * @returns what `source` returned
+ * @throws CommandError for text that is not UTF-8, or a line that is longer than any event
+ */
+export async function* lineBlocks<R>(
+  source: AsyncGenerator<Buffer, R, void>,
+  start: Place,
+  name: string,
+  signal: AbortSignal,
+): AsyncGenerator<LineBlock, R, void> {
+  let place = start;
+  let rest: Buffer[] = [];
+  let restBytes = 0;
+  const block = (bytes: Buffer): LineBlock => {
+    checkText(bytes, place, name);
+    const end = { offset: place.offset + bytes.length, line: place.line + countLines(bytes) };
+    const result = { bytes, start: place, end };
+    place = end;
+    return result;
+  };
+  for (;;) {
+    const { done, value } = await source.next();
+    if (done) {
+      if (restBytes > 0 && !signal.aborted) yield block(Buffer.concat(rest));
+      return value;
+    }
+    const cut = value.lastIndexOf(LINE_FEED) + 1;
+    if (cut > 0) {
+      const whole = value.subarray(0, cut);
+      yield block(restBytes === 0 ? whole : Buffer.concat([...rest, whole]));
+      rest = [];
+      restBytes = 0;
+    }
+    if (cut < value.length) {
+      rest.push(value.subarray(cut));
+      restBytes += value.length - cut;
+    }
+    if (restBytes > MAX_LINE_BYTES)
+      throw new CommandError(
+        `line ${place.line + 1} of ${name} is longer than 4 MiB, which is more than a server takes`,
+        EXIT.file,
+      );
+  }
+}
+
+/** The lines of a block. A line ends with a line feed, or a carriage return and a line feed. */
+export function* linesOf({ bytes, start }: LineBlock): Generator<Line, void, void> {
+  let { line } = start;
+  for (let at = 0; at < bytes.length;) {
+    const found = bytes.indexOf(LINE_FEED, at);
+    const next = found === -1 ? bytes.length : found + 1;
+    let textEnd = found === -1 ? next : found;
+    if (found > at && bytes[textEnd - 1] === CARRIAGE_RETURN) textEnd--;
+    line++;
+    yield {
+      text: bytes.toString('utf8', at, textEnd),
+      start: start.offset + at,
+      end: { offset: start.offset + next, line },
+    };
+    at = next;
+  }
+}
+
+function countLines(bytes: Buffer): number {
+  let count = 0;
+  for (let at = bytes.indexOf(LINE_FEED); at !== -1; at = bytes.indexOf(LINE_FEED, at + 1)) count++;
+  return bytes.at(-1) === LINE_FEED ? count : count + 1;
+}
+
+/** Decoding would replace what is not UTF-8, and so store something else than was given. */
+function checkText(bytes: Buffer, { line }: Place, name: string): void {
+  if (isUtf8(bytes)) return;
+  for (let at = 0, number = line + 1; at < bytes.length; number++) {
+    const found = bytes.indexOf(LINE_FEED, at);
+    const next = found === -1 ? bytes.length : found + 1;
+    if (!isUtf8(bytes.subarray(at, next)))
+      throw new CommandError(`line ${number} of ${name} is not UTF-8 text`, EXIT.file);
+    at = next;
+  }
+}
