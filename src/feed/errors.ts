@@ -12,6 +12,7 @@ export type Reason =
   | 'UPLOAD_TOO_LONG'
   | 'INSERT_FAILED'
   | 'STORAGE_FULL'
+  | 'STORE_UNAVAILABLE'
   | 'MESSAGE_INVALID'
   | 'TOO_SLOW'
   | 'TOO_MANY_ROOMS'

@@ -57,9 +57,15 @@ export class Uploads {
     let lastAppend: Promise<void> | undefined;
     try {
       for (;;) {
-        const next = await frames.next();
-        if (next.done || failure) break;
-        const events = checker.check(next.value);
+        // What the checker left over of the last frames comes first.
+        let taken = checker.rest;
+        if (!taken) {
+          const next = await frames.next();
+          if (next.done) break;
+          taken = next.value;
+        }
+        if (failure) break;
+        const events = checker.check(taken);
         if (events.count > 0) {
           call.events += events.count;
           call.bytes += events.bytes;
@@ -105,9 +111,15 @@ export class Uploads {
 }
 
 function insertFailed(error: AppendError, received: { received: string }): FeedError {
-  return error.reason === 'storage-full'
-    ? new FeedError('STORAGE_FULL', error.message, received, { cause: error })
-    : new FeedError('INSERT_FAILED', `insert: ${error.message}`, received, { cause: error });
+  const cause = { cause: error };
+  switch (error.reason) {
+    case 'storage-full':
+      return new FeedError('STORAGE_FULL', error.message, received, cause);
+    case 'unavailable':
+      return new FeedError('STORE_UNAVAILABLE', error.message, received, cause);
+    case 'refused':
+      return new FeedError('INSERT_FAILED', `insert: ${error.message}`, received, cause);
+  }
 }
 
 function invalidEvent(index: number, problem: string, received: { received: string }): FeedError {

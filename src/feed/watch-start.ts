@@ -16,6 +16,8 @@ interface Bounds {
 export interface WatchStart {
   /** The watch reads events strictly after this. */
   readonly after: Position;
+  /** EventRepository.history, to which `after` belongs. */
+  readonly history: number;
   readonly head: string;
   readonly earliest: string;
   /** The interval of heartbeats in milliseconds; 0 for none. */
@@ -39,11 +41,11 @@ export async function watchStart(
   if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `topic: ${problem}`);
   const heartbeat = heartbeatOf(request);
 
-  const head = repository.head;
+  const { head, history } = repository;
   const floor = await repository.floor(topic);
   const bounds = boundsAt(repository, floor, head);
   const after = await startOf(repository, request, head, floor, bounds);
-  return { after, ...bounds, heartbeat };
+  return { after, history, ...bounds, heartbeat };
 }
 
 async function startOf(
@@ -70,12 +72,12 @@ async function startOf(
   }
 }
 
-function afterCursorOf(
+async function afterCursorOf(
   repository: EventRepository,
   text: string,
   floor: Position,
   bounds: Bounds,
-): Position {
+): Promise<Position> {
   const cursor = parseCursor(text);
   if (!cursor) {
     throw new FeedError(
@@ -83,14 +85,10 @@ function afterCursorOf(
       'after_cursor is not a cursor of this service: send one as it was received',
     );
   }
-  switch (repository.locate(cursor)) {
+  const place = repository.locate(cursor);
+  switch (place instanceof Promise ? await place : place) {
     case 'other-epoch':
-      throw new FeedError(
-        'EPOCH_CHANGED',
-        'after_cursor is of a history that this log does not have: it was lost, or restored from a copy. ' +
-          'Start again from earliest or head',
-        bounds,
-      );
+      throw epochChanged(bounds);
     case 'ahead':
       throw new FeedError('CURSOR_AHEAD', 'after_cursor is ahead of the log', {
         head: bounds.head,
@@ -110,6 +108,16 @@ function boundsAt(repository: EventRepository, floor: Position, head: Position):
     earliest: formatCursor(repository.cursorAt(floor)),
     head: formatCursor(repository.cursorAt(head)),
   };
+}
+
+/** Returns the error of a watch whose position is in a history that this log does not have. */
+export function epochChanged(bounds: Bounds): FeedError {
+  return new FeedError(
+    'EPOCH_CHANGED',
+    'the cursor is of a history that this log does not have: it was lost, or restored from a copy. ' +
+      'Start again from earliest or head',
+    bounds,
+  );
 }
 
 /** Returns the error of a watch whose next events retention has removed. */

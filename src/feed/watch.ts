@@ -8,7 +8,7 @@ import { heartbeatEvent } from '../wire/heartbeat.js';
 import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import type { WatchRequest } from '../wire/watch-request.js';
 import type { CallRecord } from './live-calls.js';
-import { boundsOf, expired, type WatchStart, watchStart } from './watch-start.js';
+import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
 
 /** A watch sends this many bytes of events at a time, and holds no more in memory, however slow its reader is. */
 const BATCH_BYTES = 32 * 1024;
@@ -59,6 +59,8 @@ export class Watches implements OnApplicationShutdown {
 class Watch implements FrameSource, BellListener {
   readonly isOver = false;
   private position: Position;
+  /** EventRepository.history, in which `position` means something. */
+  private readonly history: number;
   private readonly heartbeat: number;
   private onMore: (() => void) | undefined;
   /** True from a take() that returned a batch to the next take(), which shows that the batch was sent. */
@@ -69,10 +71,11 @@ class Watch implements FrameSource, BellListener {
   constructor(
     private readonly watches: Watches,
     private readonly topic: string,
-    { after, heartbeat }: WatchStart,
+    { after, history, heartbeat }: WatchStart,
     private readonly call: CallRecord,
   ) {
     this.position = after;
+    this.history = history;
     this.heartbeat = heartbeat;
   }
 
@@ -91,6 +94,7 @@ class Watch implements FrameSource, BellListener {
     if (this.heartbeat > 0 && this.isSending) this.sentAt = performance.now();
     this.isSending = false;
     const { repository } = this.watches;
+    if (repository.history !== this.history) return this.endOfHistory();
     // Taken before the read, so that all events up to it are among those that the read finds.
     const { head } = repository;
     if (this.position >= head) return this.found(undefined, head);
@@ -136,6 +140,10 @@ class Watch implements FrameSource, BellListener {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.onMore?.(), Math.max(1, left));
     return undefined;
+  }
+
+  private async endOfHistory(): Promise<never> {
+    throw epochChanged(await boundsOf(this.watches.repository, this.topic));
   }
 
   /** If the reader is slow, retention may have removed its next events. */

@@ -11,12 +11,35 @@ import type { StoredRun } from './stored-run.js';
 
 /** Where the queue continues: after the head, and not before the time of the last commit. */
 export interface QueueStart {
+  /** Those of now: a shared log may begin another epoch. */
   readonly epochs: Epochs;
   readonly head: Position;
   readonly storedAt: number;
   /** The log's time, in milliseconds. */
   readonly now: () => number;
 }
+
+/** A log to which other processes write, too. The queue then asks it where each commit begins. */
+export interface SharedLog {
+  /**
+   * Called before a commit is built. Resolves with the log's last position and time, once it knows what others stored
+   * before the commit. From then until settled(), the log takes over nothing that others store.
+   *
+   * @throws AppendError
+   */
+  begin(): Promise<{ readonly head: Position; readonly storedAt: number }>;
+  /** Called once that commit is published, has failed, or is to be built again. */
+  settled(): void;
+  /** Returns the position of the first event of a run that follows a position. */
+  nextRun(after: Position): Position;
+  /** A commit takes appends until they have this many bytes. */
+  readonly commitBytes: number;
+  /** A commit has at most this many runs. It is not less than MAX_GROUPS of check-events.ts. */
+  readonly maxRuns: number;
+}
+
+/** Thrown by `commit` of a shared log: it stored nothing, because others stored something first. It is built again. */
+export class OvertakenError extends Error {}
 
 /**
  * Commits start at least this far apart (milliseconds) under load, so that many events share a commit's own cost and
@@ -26,8 +49,8 @@ const COMMIT_INTERVAL = 4;
 /** room() holds a writer back while this many bytes of its own, or of all writers together, are not committed yet. */
 const WRITER_BYTES = 1024 * 1024;
 const QUEUE_BYTES = 16 * 1024 * 1024;
-/** A commit takes appends until they have this many bytes. */
-const COMMIT_BYTES = 8 * 1024 * 1024;
+/** The limits of a commit of a log that only this process writes to. */
+const EMBEDDED = { commitBytes: 8 * 1024 * 1024, maxRuns: Infinity };
 
 /** An append that is not committed yet. `last` and `duplicates` are its answer, once the commit is built. */
 interface Pending {
@@ -49,8 +72,9 @@ interface CommitRequest {
  *
  * - idle: nothing waits. An append or a request schedules a commit.
  * - scheduled: a timer or immediate will call commitWaiting(), which takes what waits and begins the commit.
- * - committing: appends wait for the next commit. When this one is durable or has failed, the queue schedules the next
- *   one if something waits, or else becomes idle.
+ * - committing: appends wait for the next commit. If others have stored something first, the commit is rolled back and
+ *   built again. When it is durable or has failed, the queue schedules the next one if something waits, or else becomes
+ *   idle.
  * - closed: appends and requests are refused. close() gets here once no append waits or is being committed.
  */
 export class AppendQueue {
@@ -76,6 +100,7 @@ export class AppendQueue {
     /** Called with the runs of each commit, in order, once they are durable. */
     private readonly publish: (runs: readonly StoredRun[]) => void,
     private readonly deduplication = new Deduplication(new RecentIds(NO_DEDUP), () => undefined),
+    private readonly shared?: SharedLog,
   ) {
     this.position = start.head;
     this.storedAt = start.storedAt;
@@ -163,19 +188,14 @@ export class AppendQueue {
   ): Promise<void> {
     let runs: readonly StoredRun[];
     try {
-      const commit = this.buildCommit(group);
-      runs = commit.runs;
-      // If every event is a duplicate, there is nothing to commit.
-      if (runs.length > 0 || requests.length > 0) await this.commit(commit);
+      runs = await this.store(group, requests.length > 0);
     } catch (cause) {
-      this.deduplication.end(false);
       const error = cause instanceof AppendError ? cause : refusal(cause);
       for (const pending of group) this.fail(pending, error);
       for (const { reject } of requests) reject(error);
       this.committed();
       return;
     }
-    this.deduplication.end(true);
     if (runs.length > 0) this.publish(runs);
     for (const pending of group) {
       this.release(pending);
@@ -186,8 +206,40 @@ export class AppendQueue {
     this.committed();
   }
 
+  /**
+   * Builds a commit and makes it durable. Returns its runs.
+   *
+   * @param isRequested true if it is made even if it stores nothing
+   */
+  private async store(
+    group: readonly Pending[],
+    isRequested: boolean,
+  ): Promise<readonly StoredRun[]> {
+    for (;;) {
+      if (this.shared) {
+        const { head, storedAt } = await this.shared.begin();
+        this.position = head;
+        this.storedAt = storedAt;
+      }
+      let isStored = false;
+      try {
+        const commit = this.buildCommit(group);
+        // If every event is a duplicate, there is nothing to commit.
+        if (commit.runs.length > 0 || isRequested) await this.commit(commit);
+        isStored = true;
+        return commit.runs;
+      } catch (error) {
+        if (!(error instanceof OvertakenError)) throw error;
+      } finally {
+        this.deduplication.end(isStored);
+      }
+      this.shared?.settled();
+    }
+  }
+
   private committed(): void {
     this.committing = false;
+    this.shared?.settled();
     const waiters = this.roomWaiters;
     this.roomWaiters = [];
     for (const resolve of waiters) resolve();
@@ -202,10 +254,13 @@ export class AppendQueue {
   /** Takes the appends of the next commit. It rejects an append of a writer that has failed before. */
   private takeGroup(): Pending[] {
     const group: Pending[] = [];
+    const { commitBytes, maxRuns } = this.shared ?? EMBEDDED;
     let bytes = 0;
+    let runs = 0;
     let taken = 0;
     for (const pending of this.waiting) {
-      if (bytes >= COMMIT_BYTES) break;
+      runs += pending.events.topics.length;
+      if (bytes >= commitBytes || runs > maxRuns) break;
       taken++;
       if (pending.writer.failed) {
         this.fail(pending, pending.writer.failed);
@@ -234,6 +289,9 @@ export class AppendQueue {
     const storedAt = Math.max(this.storedAt, this.start.now());
     this.storedAt = storedAt;
     this.deduplication.begin(storedAt);
+    for (const pending of group) pending.duplicates = 0;
+    const nextRun = (): Position =>
+      this.shared ? this.shared.nextRun(this.position) : this.position + 1;
     const byTopic = new Map<string, { events: TopicEvents; pending: Pending; isLast: boolean }[]>();
     for (const pending of group) {
       pending.events.topics.forEach((events, i) => {
@@ -249,9 +307,9 @@ export class AppendQueue {
       let buffers: Buffer[] = [];
       let bytes = 0;
       let count = 0;
+      let first = nextRun();
       const endRun = (): void => {
-        const first = this.position + 1;
-        this.position += count;
+        this.position = first + count - 1;
         if (this.position > MAX_POSITION) throw new Error('the log has no positions left');
         const all = buffers.length === 1 ? buffers[0] : concatenate(buffers, allocate(bytes));
         stampCursors(all, this.start.epochs.current, first);
@@ -259,10 +317,11 @@ export class AppendQueue {
         buffers = [];
         bytes = 0;
         count = 0;
+        first = nextRun();
       };
       for (const { events, pending, isLast } of parts) {
         if (count > 0 && bytes + events.bytes.length > RUN_BYTES) endRun();
-        const kept = this.deduplication.keep(events, this.position + count + 1);
+        const kept = this.deduplication.keep(events, first + count);
         pending.duplicates += kept.duplicates;
         if (isLast) pending.last = kept.last;
         if (kept.events.count === 0) continue;

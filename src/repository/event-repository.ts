@@ -24,7 +24,7 @@ export interface DedupWindow {
  * 5. A prefix: after one append of a writer has failed, none of its later ones is stored.
  *
  * Nothing here says that this process is the only writer, that positions of one topic are consecutive,
- * or how long an append takes.
+ * or how long an append takes. Where other processes write to the log, `head` is what this process knows of it.
  */
 export abstract class EventRepository {
   abstract readonly durability: Durability;
@@ -38,11 +38,17 @@ export abstract class EventRepository {
   /** The newest durable position; 0 in a log that never held an event. */
   abstract readonly head: Position;
 
+  /**
+   * Grows by 1 when the log turns out to be another one than before, such as a stream that was restored from a backup while
+   * this process used it. Positions that were known before then mean nothing any more.
+   */
+  readonly history: number = 0;
+
   /** Returns the cursor of a position that this log has given out, or of 0. */
   abstract cursorAt(position: Position): Cursor;
 
-  /** Says where a client's cursor stands in this log. */
-  abstract locate(cursor: Cursor): CursorPlace;
+  /** Says where a client's cursor stands in this log. Makes a promise only if other processes write to the log. */
+  abstract locate(cursor: Cursor): CursorPlace | Promise<CursorPlace>;
 
   /** Returns a writer for one upload. It holds nothing that must be released. */
   abstract openWriter(): EventWriter;
@@ -60,7 +66,10 @@ export abstract class EventRepository {
     maxBytes: number,
   ): EventBatch | undefined | Promise<EventBatch | undefined>;
 
-  /** Returns the position of the topic's newest removed event, or 0. All events after it are held. */
+  /**
+   * Returns the position of the topic's newest removed event, or 0. All events after it are held. If the log does not know
+   * that position, it returns a later one before which no event of the topic is held.
+   */
   abstract floor(topic: string): Promise<Position>;
 
   /**
@@ -112,10 +121,13 @@ export class EventsRemovedError extends Error {
   }
 }
 
-/** An append failed. Neither its events are stored, nor any that the same writer appended after them. */
+/**
+ * An append failed. Neither its events are stored, nor any that the same writer appended after them. With the reason
+ * 'unavailable', nobody knows yet whether its events are stored, and some that were appended after them may be, too.
+ */
 export class AppendError extends Error {
   constructor(
-    readonly reason: 'refused' | 'storage-full',
+    readonly reason: 'refused' | 'storage-full' | 'unavailable',
     message: string,
     options?: ErrorOptions,
   ) {

@@ -46,6 +46,8 @@ export interface EventProblem {
 const ID = 1;
 const TOPIC = 2;
 const AT = 4;
+/** check() makes at most this many groups, because an engine may store so many runs at once and no more. */
+export const MAX_GROUPS = 1_000;
 const NAMES = ['', 'id', 'topic', 'body', 'at', 'cursor'];
 const NOTHING: Buffer = Buffer.alloc(0);
 const NO_IDS = new Uint32Array(0);
@@ -130,6 +132,8 @@ export class EventChecker {
   problem: EventProblem | undefined;
   /** True if the upload goes on after its `maxEvents` events. */
   isFull = false;
+  /** The frames that the last check() left for the next one, because its events had MAX_GROUPS groups; else undefined. */
+  rest: ReceivedFrames | undefined;
 
   private readonly fields = new FieldReader();
   private readonly timestamp = new FieldReader();
@@ -158,7 +162,8 @@ export class EventChecker {
 
   /**
    * Accepts events up to the first invalid one, which `problem` then describes, or until `maxEvents` events of the
-   * upload are accepted. Returns those that it accepted.
+   * upload are accepted, or until there are MAX_GROUPS groups; `rest` then has what it did not look at. Returns those
+   * that it accepted.
    */
   check(received: ReceivedFrames): CheckedEvents {
     const groups: Group[] = [];
@@ -166,8 +171,9 @@ export class EventChecker {
     let count = 0;
     sources.length = 0;
     this.time = NOTHING;
+    this.rest = undefined;
 
-    pieces: for (const piece of received.pieces) {
+    pieces: for (const [index, piece] of received.pieces.entries()) {
       const source = sources.push(piece) - 1;
       for (let at = 0; at < piece.length;) {
         const start = at + FRAME_HEADER_BYTES;
@@ -185,9 +191,17 @@ export class EventChecker {
         }
         // The event may become smaller, because a producer's cursor is dropped, but never larger than this.
         const most = FRAME_HEADER_BYTES + (end - start) + MAX_ADDED_BYTES;
+        const previous = group;
         if (group < 0 || groups[group].topic !== this.topic) group = lastOf(groups, this.topic);
-        if (group < 0 || (groups[group].count > 0 && groups[group].size + most > RUN_BYTES))
+        if (group < 0 || (groups[group].count > 0 && groups[group].size + most > RUN_BYTES)) {
+          if (groups.length === MAX_GROUPS) {
+            group = previous;
+            const left = piece.subarray(start - FRAME_HEADER_BYTES);
+            this.rest = { pieces: [left, ...received.pieces.slice(index + 1)] };
+            break pieces;
+          }
           group = groups.push(new Group(this.topic)) - 1;
+        }
         groups[group].count++;
         groups[group].size += this.note(NOTE_LENGTH * count++, group, source, start, end);
       }

@@ -258,7 +258,7 @@ export function eventRepositoryContract(
       const log = await openNew();
       expect(log.head).toBe(0);
       expect(log.cursorAt(0)).toEqual({ epoch: expect.any(String), position: 0 });
-      expect(log.locate(log.cursorAt(0))).toBe('in-log');
+      expect(await log.locate(log.cursorAt(0))).toBe('in-log');
       expect(await log.read(EMPTY_TOPIC, 0, 1_000)).toBeUndefined();
       expect(await log.floor(EMPTY_TOPIC)).toBe(0);
       expect(await log.positionBefore(EMPTY_TOPIC, 0)).toBeUndefined();
@@ -270,16 +270,17 @@ export function eventRepositoryContract(
       const writer = log.openWriter();
       for (let i = 0; i < 3; i++) await writer.append(checked({ topic: 't' }, { topic: 'u' }));
       const { epoch } = log.cursorAt(log.head);
-      for (let position = 0; position <= log.head; position++) {
-        expect(log.locate(log.cursorAt(position))).toBe('in-log');
+      const events = [...(await readAll(log, 't')), ...(await readAll(log, 'u'))];
+      for (const position of [0, ...events.map((event) => event.position), log.head]) {
+        expect(await log.locate(log.cursorAt(position))).toBe('in-log');
       }
-      expect(log.locate({ epoch, position: log.head + 1 })).toBe('ahead');
-      expect(log.locate({ epoch, position: 2 ** 48 - 1 })).toBe('ahead');
+      expect(await log.locate({ epoch, position: log.head + 1 })).toBe('ahead');
+      expect(await log.locate({ epoch, position: 2 ** 48 - 1 })).toBe('ahead');
 
       const other = await openNew();
-      expect(other.locate(log.cursorAt(0))).toBe('other-epoch');
-      expect(other.locate(log.cursorAt(log.head))).toBe('other-epoch');
-      expect(log.locate(other.cursorAt(0))).toBe('other-epoch');
+      expect(await other.locate(log.cursorAt(0))).toBe('other-epoch');
+      expect(await other.locate(log.cursorAt(log.head))).toBe('other-epoch');
+      expect(await log.locate(other.cursorAt(0))).toBe('other-epoch');
     });
 
     it('read() returns at most maxBytes bytes, but at least one event', async () => {
@@ -474,8 +475,12 @@ async function checkReads(
   all: ReadonlyMap<string, Seen[]>,
   reads: readonly { share: number; maxBytes: number }[],
 ): Promise<void> {
+  // Positions may be far apart, so it reads around those of events, and not after every number up to the head.
+  const positions = [...all.values()].flat().map(({ position }) => position);
+  const around = new Set([0, ...positions.flatMap((each) => [each - 1, each, each + 1])]);
   for (const [topic, events] of all) {
-    for (let after = 0; after <= log.head; after++) {
+    for (const after of around) {
+      if (after > log.head) continue;
       const [first] = (await next(log, topic, after, 1)) ?? [];
       expect(first).toEqual(events.find(({ position }) => position > after));
     }

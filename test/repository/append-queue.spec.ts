@@ -1,9 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { AppendQueue, type QueueStart } from '../../src/repository/append-queue.js';
+import {
+  AppendQueue,
+  OvertakenError,
+  type QueueStart,
+  type SharedLog,
+} from '../../src/repository/append-queue.js';
+import { Deduplication } from '../../src/repository/deduplication.js';
 import { Epochs } from '../../src/repository/epochs.js';
 import { AppendError, type EventWriter } from '../../src/repository/event-repository.js';
+import { RecentIds } from '../../src/repository/recent-ids.js';
 import { bytesOf, type StoredRun } from '../../src/repository/stored-run.js';
 import { formatCursor, MAX_POSITION } from '../../src/wire/cursor.js';
 import { RUN_BYTES } from '../../src/wire/event-batch.js';
@@ -471,5 +478,88 @@ describe('close', () => {
     await store.finish(new Error('no luck'));
     await closed;
     expect((await outcome)[0].status).toBe('rejected');
+  });
+});
+
+describe('on a log that others write to as well', () => {
+  /** A log of 100 positions a run, to which the test adds runs of others. */
+  class Shared implements SharedLog {
+    head = 0;
+    storedAt = 1;
+    readonly calls: string[] = [];
+    readonly commitBytes = MIB;
+    maxRuns = 1_000;
+    begin(): Promise<{ head: number; storedAt: number }> {
+      this.calls.push('begin');
+      return Promise.resolve({ head: this.head, storedAt: this.storedAt });
+    }
+    settled(): void {
+      this.calls.push('settled');
+    }
+    nextRun(after: number): number {
+      return (Math.floor(after / 100) + 1) * 100;
+    }
+  }
+
+  function open() {
+    const shared = new Shared();
+    const commits: (readonly StoredRun[])[] = [];
+    const recent = new RecentIds({ ids: 100, milliseconds: 60_000 });
+    const stored = new Map<number, Buffer>();
+    let refusals = 0;
+    const queue = new AppendQueue(
+      { epochs: new Epochs([{ epoch: EPOCH, after: 0 }]), head: 0, storedAt: 0, now: () => 0 },
+      ({ runs }) => {
+        if (refusals-- > 0) {
+          shared.head += 100; // another's run
+          return Promise.reject(new OvertakenError());
+        }
+        commits.push(runs);
+        return Promise.resolve();
+      },
+      (runs) => {
+        for (const run of runs) {
+          eventsIn(run.bytes).forEach(({ id }, i) => stored.set(run.first + i, Buffer.from(id)));
+          shared.head = run.last;
+        }
+      },
+      new Deduplication(recent, (_topic, position) => stored.get(position)),
+      shared,
+    );
+    const append = (...events: { id: string; topic: string }[]) =>
+      queue.openWriter().append(checked(...events));
+    return { shared, commits, append, refuse: (times: number) => (refusals = times) };
+  }
+
+  it('each run begins where the log says, and the time does not go back', async () => {
+    const { shared, commits, append } = open();
+    shared.storedAt = 5;
+    await append({ id: 'a', topic: 't' }, { id: 'b', topic: 't' }, { id: 'c', topic: 'u' });
+    expect(commits[0].map(({ first, last }) => [first, last])).toEqual([
+      [100, 101],
+      [200, 200],
+    ]);
+    expect(commits[0].every(({ storedAt }) => storedAt === 5)).toBe(true);
+  });
+
+  it('a commit that others overtook is built again, behind them, with its own ids as before', async () => {
+    const { shared, commits, append, refuse } = open();
+    await append({ id: 'a', topic: 't' });
+    refuse(2);
+    const { last, duplicates } = await append({ id: 'a', topic: 't' }, { id: 'b', topic: 't' });
+    expect(duplicates).toBe(1);
+    expect(last.position).toBe(400);
+    expect(eventsIn(commits[1][0].bytes).map(({ cursor }) => cursor)).toEqual([formatCursor(last)]);
+    // settled() comes once for each begin(), before the next one.
+    expect(shared.calls.join(' ')).toBe('begin settled begin settled begin settled begin settled');
+  });
+
+  it('a commit has no more runs than the log takes', async () => {
+    const { shared, commits, append } = open();
+    shared.maxRuns = 3;
+    const pair = (n: number) =>
+      append({ id: `${n}`, topic: `a${n}` }, { id: `${n}`, topic: `b${n}` });
+    await Promise.all([pair(1), pair(2), pair(3)]);
+    expect(commits.map(({ length }) => length)).toEqual([2, 2, 2]);
   });
 });

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { RUN_BYTES } from '../../src/wire/event-batch.js';
-import { EventChecker } from '../../src/wire/check-events.js';
+import { EventChecker, MAX_GROUPS } from '../../src/wire/check-events.js';
 import { stampCursors } from '../../src/wire/cursor.js';
 import {
   bytesField,
@@ -379,5 +379,22 @@ describe('a batch', () => {
     const checker = new EventChecker();
     expect(checker.check(received(Buffer.from([0]), good))).toMatchObject({ topics: [], count: 0 });
     expect(checker.problem?.index).toBe(0);
+  });
+
+  it('leaves frames over when it has its most groups, and goes on with them', () => {
+    const checker = new EventChecker();
+    const frames = Array.from({ length: MAX_GROUPS + 2 }, (_, i) => of(`t${i}`, String(i)));
+    // The event of the first topic belongs to a group that is there, but comes after one that is left over.
+    const first = checker.check({ pieces: [framed(...frames), framed(of('t0', 'last'))] });
+    expect(first.count).toBe(MAX_GROUPS);
+    expect(first.topics[first.lastTopic].topic).toBe(`t${MAX_GROUPS - 1}`);
+    const rest = checker.check(checker.rest!);
+    expect(checker.rest).toBeUndefined();
+    expect(checker.count).toBe(MAX_GROUPS + 3);
+    expect(rest.topics.flatMap(({ bytes }) => eventsIn(bytes).map(({ id }) => id))).toEqual([
+      String(MAX_GROUPS),
+      String(MAX_GROUPS + 1),
+      'last',
+    ]);
   });
 });
