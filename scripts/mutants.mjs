@@ -48,7 +48,9 @@ function run(command, args) {
  * @param {readonly string[]} tests
  */
 function test(tests) {
-  if (tests.some((part) => /life|process|faults|histories|e2e\/chat|client\//.test(part))) {
+  if (
+    tests.some((part) => /life|process|faults|histories|e2e\/(chat|jetstream)|client\//.test(part))
+  ) {
     const { status, stdout, stderr } = run('nest', ['build']);
     if (status !== 0) throw new Error(`it does not compile: ${stdout}${stderr}`);
   }

@@ -54,6 +54,8 @@ const HEADERS_WITHIN = 2_000;
 
 /** The part of the deduplication window within which events are sent again. The rest is for their way to the server. */
 const WINDOW_SHARE = 0.75;
+/** With these reasons, events after the `received` ones may be stored, too. */
+const UNSURE: ReadonlySet<string> = new Set(['INSERT_FAILED', 'STORE_UNAVAILABLE']);
 
 /** What the server says of its deduplication in the response headers of an upload. */
 interface DedupWindow {
@@ -211,7 +213,7 @@ export class Upload {
     const received = error instanceof FeedError ? error.metadata.received : undefined;
     this.acknowledge(Number(received ?? 0));
     // A status with `received` says that nothing after those events is stored, unless the store failed while it wrote.
-    const isExact = received !== undefined && (error as FeedError).reason !== 'INSERT_FAILED';
+    const isExact = received !== undefined && !UNSURE.has((error as FeedError).reason ?? '');
     this.backlog.rewind(isExact ? undefined : sentAt);
     if (this.signal.aborted) throw error;
     // The deadline of a call is the end of the window for what it sends again.

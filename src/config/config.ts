@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { address, count, duration, oneOf, size } from './parse.js';
+import { address, count, duration, file, oneOf, size, urls } from './parse.js';
 
 /**
  * Every setting: an environment variable with its default. README.md has the same as a table, and helm/feed as values;
@@ -12,8 +12,11 @@ export const SETTINGS = z.object({
   FEED_HTTP_ADDRESS: address.prefault('127.0.0.1:8080'),
   /** The directory of the log. One process at a time. */
   FEED_DATA_DIR: z.string().min(1, 'must name a directory').prefault('./data'),
-  /** Where events are kept: lmdb (in FEED_DATA_DIR) or memory (lost at the end of the process). */
-  FEED_ENGINE: oneOf('lmdb', 'memory').prefault('lmdb'),
+  /**
+   * Where events are kept: lmdb (in FEED_DATA_DIR), memory (lost at the end of the process) or jetstream (on NATS, shared
+   * by several replicas).
+   */
+  FEED_ENGINE: oneOf('lmdb', 'memory', 'jetstream').prefault('lmdb'),
   /** The meaning of an acknowledgement: fsync (flushed to disk) or none. The default follows the engine. */
   FEED_DURABILITY: oneOf('fsync', 'none').optional(),
   /** The largest event an upload may send, encoded. */
@@ -30,6 +33,29 @@ export const SETTINGS = z.object({
   FEED_RETENTION_TOPIC_MAX_BYTES: size('0B', '100000GiB').prefault('0B'),
   /** Uploads that would make all events take more than this are refused, and nothing is removed; 0B: no limit. */
   FEED_QUOTA_BYTES: size('0B', '100000GiB').prefault('0B'),
+  /** NATS servers of the jetstream engine: URLs, separated by commas. It needs at least one. */
+  FEED_NATS_SERVERS: urls('nats:', 'tls:').prefault(''),
+  /** The name of the stream. It is made at the first start. */
+  FEED_NATS_STREAM: z
+    .string()
+    .regex(/^[\w-]{1,32}$/, 'must have 1 to 32 letters, digits, - or _')
+    .prefault('FEED'),
+  /** How many servers keep the stream: 1, 3 or 5. */
+  FEED_NATS_REPLICAS: oneOf('1', '3', '5').prefault('3'),
+  /** The creds file of the user that Feed connects as. */
+  FEED_NATS_CREDENTIALS: file.prefault(''),
+  /** PEM files: the authority that signed the servers' certificates, and Feed's own certificate and key. */
+  FEED_NATS_TLS_CA: file.prefault(''),
+  FEED_NATS_TLS_CERT: file.prefault(''),
+  FEED_NATS_TLS_KEY: file.prefault(''),
+  /** Monitoring URLs of all NATS servers, separated by commas: there, Feed sees whether they flush. */
+  FEED_NATS_MONITOR_URLS: urls('http:', 'https:').prefault(''),
+  /** The creds file of a user of the system account, for the same. */
+  FEED_NATS_SYSTEM_CREDENTIALS: file.prefault(''),
+  /** vouched: the operator says that all NATS servers flush. observed: Feed looks. */
+  FEED_NATS_FLUSH: oneOf('observed', 'vouched').prefault('observed'),
+  /** How long uploads wait for NATS before they end with STORE_UNAVAILABLE. */
+  FEED_NATS_PATIENCE: duration('1s', '10m').prefault('20s'),
   /** How much a client may send on one stream before the server has read it: HTTP/2's receive window of a stream. */
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
   /** How much a client may send on all streams of a connection before handlers have taken it. HTTP/2's window is half of it. */
@@ -102,6 +128,14 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
       'FEED_DURABILITY=fsync: the memory engine keeps nothing on disk; use FEED_ENGINE=lmdb',
     );
   }
+  if (data?.FEED_ENGINE === 'jetstream' && data.FEED_NATS_SERVERS.length === 0) {
+    problems.push(
+      'FEED_ENGINE=jetstream needs FEED_NATS_SERVERS, such as nats://nats-0:4222,nats://nats-1:4222',
+    );
+  }
+  if (data && (data.FEED_NATS_TLS_CERT === undefined) !== (data.FEED_NATS_TLS_KEY === undefined)) {
+    problems.push('FEED_NATS_TLS_CERT and FEED_NATS_TLS_KEY belong together: set both or neither');
+  }
   if (data && data.FEED_STREAM_WINDOW > data.FEED_SESSION_WINDOW) {
     problems.push(
       'FEED_STREAM_WINDOW is larger than FEED_SESSION_WINDOW, which holds all streams of a connection',
@@ -129,7 +163,7 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     httpAddress: settings.FEED_HTTP_ADDRESS,
     dataDir: settings.FEED_DATA_DIR,
     engine: settings.FEED_ENGINE,
-    durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'lmdb' ? 'fsync' : 'none'),
+    durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'memory' ? 'none' : 'fsync'),
     maxEventBytes: settings.FEED_MAX_EVENT_BYTES,
     dedupWindow: settings.FEED_DEDUP_WINDOW,
     /** Deduplication is off if this or dedupWindow is 0. */
@@ -139,6 +173,19 @@ function toConfig(settings: Settings, toTerminal: boolean) {
       maxBytes: settings.FEED_RETENTION_MAX_BYTES,
       topicMaxBytes: settings.FEED_RETENTION_TOPIC_MAX_BYTES,
       quotaBytes: settings.FEED_QUOTA_BYTES,
+    },
+    nats: {
+      servers: settings.FEED_NATS_SERVERS,
+      stream: settings.FEED_NATS_STREAM,
+      replicas: Number(settings.FEED_NATS_REPLICAS),
+      credentials: settings.FEED_NATS_CREDENTIALS,
+      tlsCa: settings.FEED_NATS_TLS_CA,
+      tlsCert: settings.FEED_NATS_TLS_CERT,
+      tlsKey: settings.FEED_NATS_TLS_KEY,
+      monitorUrls: settings.FEED_NATS_MONITOR_URLS,
+      systemCredentials: settings.FEED_NATS_SYSTEM_CREDENTIALS,
+      isFlushVouched: settings.FEED_NATS_FLUSH === 'vouched',
+      patience: settings.FEED_NATS_PATIENCE,
     },
     streamWindow: settings.FEED_STREAM_WINDOW,
     sessionWindow: settings.FEED_SESSION_WINDOW,

@@ -1,3 +1,4 @@
+import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
 
 const UNITS = {
@@ -49,6 +50,30 @@ export const address = z.string().transform((text, context) => {
     return z.NEVER;
   }
   return { host: match[1].replace(/^\[|\]$/g, ''), port: Number(match[2]), text };
+});
+
+/** URLs with one of these protocols, separated by commas, without the spaces around them. None, if the text is empty. */
+export const urls = (...protocols: readonly string[]) =>
+  z.string().transform((text, context) => {
+    const all = text === '' ? [] : text.split(',').map((part) => part.trim());
+    for (const url of all) {
+      if (URL.canParse(url) && protocols.includes(new URL(url).protocol)) continue;
+      context.addIssue(`must be URLs separated by commas, such as ${protocols[0]}//nats-0:4222`);
+      return z.NEVER;
+    }
+    return all;
+  });
+
+/** The path of a file that this process can read; undefined if it is empty. */
+export const file = z.string().transform((text, context) => {
+  if (text === '') return undefined;
+  try {
+    accessSync(text, constants.R_OK);
+    return text;
+  } catch (error) {
+    context.addIssue(`must name a file that Feed can read: ${(error as Error).message}`);
+    return z.NEVER;
+  }
 });
 
 /** One of these words. */

@@ -7,6 +7,7 @@ import { Rooms } from '../broker/rooms.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { EventLog } from '../repository/event-log.js';
 import { EventRepository } from '../repository/event-repository.js';
+import { openJetStreamLog } from '../repository/jetstream/open.js';
 import { openLmdbLog } from '../repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../repository/memory/memory-engine.js';
 import { LOG } from '../telemetry/log.js';
@@ -19,16 +20,22 @@ import { Watches } from './watch.js';
 
 function openRepository(config: Config, log: Logger): EventRepository | Promise<EventRepository> {
   const dedup = { ids: config.dedupIds, milliseconds: config.dedupWindow };
-  const { engine, retention } = config;
-  return engine === 'memory'
-    ? new EventLog(new MemoryEngine(), { dedup, retention })
-    : openLmdbLog({
+  const { engine, retention, nats, maxEventBytes } = config;
+  const flushes = config.durability === 'fsync';
+  switch (engine) {
+    case 'memory':
+      return new EventLog(new MemoryEngine(), { dedup, retention });
+    case 'lmdb':
+      return openLmdbLog({
         directory: config.dataDir,
-        fsync: config.durability === 'fsync',
+        fsync: flushes,
         dedup,
         retention,
         notices: log,
       });
+    case 'jetstream':
+      return openJetStreamLog({ nats, flushes, maxEventBytes, dedup, retention, notices: log });
+  }
 }
 
 /** The use cases, whatever the transport, on the log, the bell and the rooms. */

@@ -1,5 +1,5 @@
 import { StartPosition } from '../gen/feed/v1/feed.js';
-import type { EventRepository } from '../repository/event-repository.js';
+import { type EventRepository, StoreUnavailableError } from '../repository/event-repository.js';
 import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
 import { MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from '../wire/timestamp.js';
 import { topicProblem } from '../wire/topic.js';
@@ -41,6 +41,9 @@ export async function watchStart(
   if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `topic: ${problem}`);
   const heartbeat = heartbeatOf(request);
 
+  // So that the start is exact on every replica, and a cursor that another one has just given out is known.
+  const behind = repository.catchUp();
+  if (behind) await behind;
   const { head, history } = repository;
   const floor = await repository.floor(topic);
   const bounds = boundsAt(repository, floor, head);
@@ -60,7 +63,7 @@ async function startOf(
     const time = millisecondsOf(since);
     return time > Date.now() ? head : ((await repository.positionBefore(topic, time)) ?? head);
   }
-  if (last) return repository.positionBeforeLast(topic, last);
+  if (last) return repository.positionBeforeLast(topic, last, head);
   switch (position ?? StartPosition.START_POSITION_UNSPECIFIED) {
     case StartPosition.START_POSITION_EARLIEST:
       return floor;
@@ -72,12 +75,12 @@ async function startOf(
   }
 }
 
-async function afterCursorOf(
+function afterCursorOf(
   repository: EventRepository,
   text: string,
   floor: Position,
   bounds: Bounds,
-): Promise<Position> {
+): Position {
   const cursor = parseCursor(text);
   if (!cursor) {
     throw new FeedError(
@@ -85,8 +88,7 @@ async function afterCursorOf(
       'after_cursor is not a cursor of this service: send one as it was received',
     );
   }
-  const place = repository.locate(cursor);
-  switch (place instanceof Promise ? await place : place) {
+  switch (repository.locate(cursor)) {
     case 'other-epoch':
       throw epochChanged(bounds);
     case 'ahead':
@@ -118,6 +120,12 @@ export function epochChanged(bounds: Bounds): FeedError {
       'Start again from earliest or head',
     bounds,
   );
+}
+
+/** Throws the error of a store that does not answer as what a client is told; any other error as it is. */
+export function storeUnavailable(error: unknown): never {
+  if (!(error instanceof StoreUnavailableError)) throw error;
+  throw new FeedError('STORE_UNAVAILABLE', error.message, {}, { cause: error });
 }
 
 /** Returns the error of a watch whose next events retention has removed. */

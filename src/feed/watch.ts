@@ -8,7 +8,14 @@ import { heartbeatEvent } from '../wire/heartbeat.js';
 import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import type { WatchRequest } from '../wire/watch-request.js';
 import type { CallRecord } from './live-calls.js';
-import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
+import {
+  boundsOf,
+  epochChanged,
+  expired,
+  storeUnavailable,
+  type WatchStart,
+  watchStart,
+} from './watch-start.js';
 
 /** A watch sends this many bytes of events at a time, and holds no more in memory, however slow its reader is. */
 const BATCH_BYTES = 32 * 1024;
@@ -26,14 +33,14 @@ const POLL_INTERVAL = 5_000;
 export class Watches implements OnApplicationShutdown {
   /** Watches that are being sent to their clients. */
   readonly open = new Set<Watch>();
-  private readonly poll = setInterval(() => {
-    for (const watch of this.open) watch.onRing();
-  }, POLL_INTERVAL).unref();
+  private readonly poll = setInterval(() => this.ringAll(), POLL_INTERVAL).unref();
 
   constructor(
     readonly repository: EventRepository,
     readonly bell: Bell,
-  ) {}
+  ) {
+    repository.onHistoryChange(() => this.ringAll());
+  }
 
   /**
    * The batches never end by themselves.
@@ -43,8 +50,12 @@ export class Watches implements OnApplicationShutdown {
   async watch(request: WatchRequest, call: CallRecord): Promise<OpenWatch> {
     // A request that will be refused gets a note, too, and its topic may be of any length.
     call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
-    const start = await watchStart(this.repository, request);
+    const start = await watchStart(this.repository, request).catch(storeUnavailable);
     return { start, batches: new Watch(this, request.topic, start, call) };
+  }
+
+  private ringAll(): void {
+    for (const watch of this.open) watch.onRing();
   }
 
   onApplicationShutdown(): void {
@@ -143,13 +154,22 @@ class Watch implements FrameSource, BellListener {
   }
 
   private async endOfHistory(): Promise<never> {
-    throw epochChanged(await boundsOf(this.watches.repository, this.topic));
+    throw epochChanged(await this.bounds());
+  }
+
+  private async bounds(): ReturnType<typeof boundsOf> {
+    try {
+      return await boundsOf(this.watches.repository, this.topic);
+    } catch (error) {
+      return storeUnavailable(error);
+    }
   }
 
   /** If the reader is slow, retention may have removed its next events. */
   private async failed(error: unknown): Promise<never> {
-    if (error instanceof EventsRemovedError)
-      throw expired(await boundsOf(this.watches.repository, this.topic));
-    throw error;
+    if (error instanceof EventsRemovedError) {
+      throw expired(await this.bounds());
+    }
+    return storeUnavailable(error);
   }
 }

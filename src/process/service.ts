@@ -53,7 +53,13 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
   log.info(`gRPC listens on ${service.grpcAddress}`);
   log.info(`HTTP listens on ${service.httpAddress}`);
   log.info(`events are kept in ${location}`);
-  if (durability === 'fsync') log.info('an acknowledged event is flushed to disk');
+  if (durability === 'replicated')
+    log.info('an acknowledged event is flushed to disk by most of the NATS servers that keep it');
+  else if (durability === 'fsync') log.info('an acknowledged event is flushed to disk');
+  else if (config.engine === 'jetstream')
+    log.warn(
+      'an acknowledged event may not be flushed by any NATS server: a power cut may lose it',
+    );
   else if (config.engine === 'memory')
     log.info('an acknowledged event is in memory: it ends with the process');
   else

@@ -114,13 +114,13 @@ export class EventLog extends EventRepository {
     return Promise.resolve(run && run.first - 1);
   }
 
-  override positionBeforeLast(topic: string, count: number): Promise<Position> {
-    const newest = this.engine.runs.newest(topic, this.head);
+  override positionBeforeLast(topic: string, count: number, head: Position): Promise<Position> {
+    const newest = this.engine.runs.newest(topic, head);
     if (!newest) return this.floor(topic);
     // The ordinal of the first event wanted. If it is not held any more, firstWhere() finds the oldest run.
     const wanted = newest.ordinal + newest.count - count;
     const isWanted = (held: HeldRun): boolean => held.ordinal + held.count > wanted;
-    const run = firstWhere(this.engine.runs, topic, this.head, isWanted) ?? newest;
+    const run = firstWhere(this.engine.runs, topic, head, isWanted) ?? newest;
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 

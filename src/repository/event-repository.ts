@@ -47,8 +47,18 @@ export abstract class EventRepository {
   /** Returns the cursor of a position that this log has given out, or of 0. */
   abstract cursorAt(position: Position): Cursor;
 
-  /** Says where a client's cursor stands in this log. Makes a promise only if other processes write to the log. */
-  abstract locate(cursor: Cursor): CursorPlace | Promise<CursorPlace>;
+  /**
+   * Resolves once this process knows all that was stored before the call. Returns undefined if no other process writes to the
+   * log.
+   *
+   * @throws StoreUnavailableError
+   */
+  catchUp(): Promise<void> | undefined {
+    return undefined;
+  }
+
+  /** Says where a client's cursor stands in this log, as far as this process knows it. */
+  abstract locate(cursor: Cursor): CursorPlace;
 
   /** Returns a writer for one upload. It holds nothing that must be released. */
   abstract openWriter(): EventWriter;
@@ -79,11 +89,14 @@ export abstract class EventRepository {
    */
   abstract positionBefore(topic: string, since: number): Promise<Position | undefined>;
 
-  /** Returns the position to read after to get the newest `count` (at least 1) events of a topic. */
-  abstract positionBeforeLast(topic: string, count: number): Promise<Position>;
+  /** Returns the position to read after to get the newest `count` (at least 1) events of a topic up to a head. */
+  abstract positionBeforeLast(topic: string, count: number, head: Position): Promise<Position>;
 
   /** Calls `listener` with the topics of each commit once their events can be read. */
   abstract onDurable(listener: (topics: Iterable<string>) => void): void;
+
+  /** Calls `listener` each time that `history` has grown. */
+  onHistoryChange(_listener: () => void): void {}
 
   /**
    * Flushes and closes the store. Appends that are not durable by then fail. Another call settles as the first one
@@ -120,6 +133,9 @@ export class EventsRemovedError extends Error {
     super('events after this position were removed');
   }
 }
+
+/** The store does not answer. It may do so later. */
+export class StoreUnavailableError extends Error {}
 
 /**
  * An append failed. Neither its events are stored, nor any that the same writer appended after them. With the reason

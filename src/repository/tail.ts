@@ -43,9 +43,20 @@ export class Tail {
     return batch;
   }
 
+  /** Moves the horizon up to a position, before which events are missing. */
+  forget(upTo: Position): void {
+    this.horizon = Math.max(this.horizon, upTo);
+  }
+
+  /** Returns the run that holds a topic's event, if the tail has it. */
+  runAt(topic: string, position: Position): StoredRun | undefined {
+    const run = this.topics.get(topic)?.runs.newestUpTo(position);
+    return run && position <= run.last ? run : undefined;
+  }
+
   private removeOldest(): void {
     const run = this.all.oldest!;
-    this.horizon = run.last;
+    this.horizon = Math.max(this.horizon, run.last);
     this.bytes -= run.bytes.length + RUN_OVERHEAD;
     this.all.removeOldest();
     const tail = this.topics.get(run.topic)!;

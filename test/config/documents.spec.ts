@@ -40,7 +40,7 @@ describe('what the other tests here compare with', () => {
       'FEED_DURABILITY',
       'FEED_LOG_FORMAT',
     ]);
-    expect(wordsOf('FEED_ENGINE')).toEqual(['lmdb', 'memory']);
+    expect(wordsOf('FEED_ENGINE')).toEqual(['lmdb', 'memory', 'jetstream']);
     expect(wordsOf('FEED_LOG_FORMAT')).toEqual(['json', 'pretty']);
     expect(wordsOf('FEED_DEDUP_WINDOW')).toBeUndefined();
   });

@@ -6,12 +6,16 @@ import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { IdHash } from '../../src/wire/id-hash.js';
 import { checked } from '../wire/events.js';
+import { NATS_SERVER } from '../support/nats.js';
 import { temporaryDirectory } from '../support/service.js';
+import { natsForTests } from './stream.js';
 import { readAll } from './reading.js';
 import { testClock } from './test-clock.js';
 
 const WINDOW = { ids: 1000, milliseconds: 60_000 };
 let now = 0;
+
+const { openStream } = natsForTests();
 
 const engines: [string, (directory: string) => EventRepository | Promise<EventRepository>][] = [
   [
@@ -24,6 +28,11 @@ const engines: [string, (directory: string) => EventRepository | Promise<EventRe
     () => new EventLog(new MemoryEngine(), { dedup: WINDOW, clock: testClock(() => now) }),
   ],
 ];
+if (NATS_SERVER)
+  engines.push([
+    'jetstream',
+    (directory) => openStream(directory, { dedup: WINDOW, clock: testClock(() => now) }),
+  ]);
 
 class FailingEngine extends MemoryEngine {
   failing = false;
@@ -209,6 +218,8 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
       expect((await after.append(id)).duplicates).toBe(1);
     expect((await after.append(many[WINDOW.ids - 1])).last.position).toBe(last.position);
   });
+
+  if (engine !== 'lmdb') return;
 
   it('removes the stored ids of commits outside the window', async () => {
     const { append, log } = await open();

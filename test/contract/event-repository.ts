@@ -173,7 +173,7 @@ export function eventRepositoryContract(
       log.onDurable((topics) => {
         for (const topic of topics) {
           told.push([topic, log.head]);
-          reads.push(next(log, topic, log.head - 2, 1_000_000));
+          reads.push(next(log, topic, 0, 1_000_000));
         }
       });
       const writer = log.openWriter();
@@ -258,11 +258,11 @@ export function eventRepositoryContract(
       const log = await openNew();
       expect(log.head).toBe(0);
       expect(log.cursorAt(0)).toEqual({ epoch: expect.any(String), position: 0 });
-      expect(await log.locate(log.cursorAt(0))).toBe('in-log');
+      expect(log.locate(log.cursorAt(0))).toBe('in-log');
       expect(await log.read(EMPTY_TOPIC, 0, 1_000)).toBeUndefined();
       expect(await log.floor(EMPTY_TOPIC)).toBe(0);
       expect(await log.positionBefore(EMPTY_TOPIC, 0)).toBeUndefined();
-      expect(await log.positionBeforeLast(EMPTY_TOPIC, 1)).toBe(0);
+      expect(await log.positionBeforeLast(EMPTY_TOPIC, 1, log.head)).toBe(0);
     });
 
     it('locate() tells whether a cursor is in the log, ahead of it, or of another epoch', async () => {
@@ -272,15 +272,15 @@ export function eventRepositoryContract(
       const { epoch } = log.cursorAt(log.head);
       const events = [...(await readAll(log, 't')), ...(await readAll(log, 'u'))];
       for (const position of [0, ...events.map((event) => event.position), log.head]) {
-        expect(await log.locate(log.cursorAt(position))).toBe('in-log');
+        expect(log.locate(log.cursorAt(position))).toBe('in-log');
       }
-      expect(await log.locate({ epoch, position: log.head + 1 })).toBe('ahead');
-      expect(await log.locate({ epoch, position: 2 ** 48 - 1 })).toBe('ahead');
+      expect(log.locate({ epoch, position: log.head + 1 })).toBe('ahead');
+      expect(log.locate({ epoch, position: 2 ** 48 - 1 })).toBe('ahead');
 
       const other = await openNew();
-      expect(await other.locate(log.cursorAt(0))).toBe('other-epoch');
-      expect(await other.locate(log.cursorAt(log.head))).toBe('other-epoch');
-      expect(await log.locate(other.cursorAt(0))).toBe('other-epoch');
+      expect(other.locate(log.cursorAt(0))).toBe('other-epoch');
+      expect(other.locate(log.cursorAt(log.head))).toBe('other-epoch');
+      expect(log.locate(other.cursorAt(0))).toBe('other-epoch');
     });
 
     it('read() returns at most maxBytes bytes, but at least one event', async () => {
@@ -351,7 +351,11 @@ export function eventRepositoryContract(
               for (const topic of [...TOPICS, EMPTY_TOPIC]) {
                 const all = ids(await readAll(repository, topic));
                 for (const count of [...Array(all.length + 2).keys(), 2 ** 32 - 2]) {
-                  const position = await repository.positionBeforeLast(topic, count + 1);
+                  const position = await repository.positionBeforeLast(
+                    topic,
+                    count + 1,
+                    repository.head,
+                  );
                   expect(ids(await readAll(repository, topic, position))).toEqual(
                     all.slice(-count - 1),
                   );

@@ -11,6 +11,7 @@ import { AppendError } from '../../src/repository/event-repository.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { eventFrames } from '../support/frames.js';
 import { RawClient } from '../support/raw-client.js';
+import { ENGINES, engineForTests } from '../support/nats.js';
 import { runService } from '../support/service.js';
 import { until, within } from '../support/wait.js';
 
@@ -38,11 +39,11 @@ async function open(client: FeedClient) {
   return { call, headers: first, result: ended.promise };
 }
 
-describe.each([
-  ['lmdb', 2],
-  ['memory', 1],
-])('UploadEvents (%s)', (engine, durability) => {
-  const run = (settings = {}) => runService({ FEED_ENGINE: engine, ...settings });
+const { settings: settingsOf } = engineForTests();
+
+describe.each(ENGINES)('UploadEvents (%s)', (engine) => {
+  const durability = engine === 'lmdb' ? 2 : 1;
+  const run = (settings = {}) => runService({ ...settingsOf(engine), ...settings });
 
   test("answers with the number of stored events, the last one's cursor, and how durable they are", async () => {
     const { client } = await run();

@@ -5,6 +5,7 @@ import type { Event, WatchRequest } from '../../src/gen/feed/v1/feed.js';
 import { Watches } from '../../src/feed/watch.js';
 import { epochOf, formatCursor, parseCursor } from '../../src/wire/cursor.js';
 import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
+import { ENGINES, engineForTests } from '../support/nats.js';
 import { runService } from '../support/service.js';
 import { eventually, until } from '../support/wait.js';
 
@@ -35,8 +36,10 @@ async function open(client: FeedClient, request: Partial<WatchRequest>) {
   return { call, events, ...headers };
 }
 
-describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
-  const run = () => runService({ FEED_ENGINE: engine });
+const { settings } = engineForTests();
+
+describe.each(ENGINES)('Watch (%s)', (engine) => {
+  const run = () => runService(settings(engine));
 
   test.each<[string, Partial<WatchRequest>]>([
     ['no start', {}],
@@ -222,8 +225,8 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
   test('a watch with a cursor ahead of the log is refused, and told the head', async () => {
     const { client } = await run();
     const { result } = await upload(client, numbered(1));
-    const { epoch } = parseCursor(result!.lastCursor)!;
-    const afterCursor = formatCursor({ epoch, position: 1000 });
+    const { epoch, position } = parseCursor(result!.lastCursor)!;
+    const afterCursor = formatCursor({ epoch, position: position + 1000 });
     const error = await failure(client.Watch({ topic: 'orders', afterCursor }));
     expect(error.code).toBe(status.OUT_OF_RANGE);
     expect(errorInfo(error.metadata)).toMatchObject({
@@ -233,7 +236,7 @@ describe.each(['lmdb', 'memory'])('Watch (%s)', (engine) => {
   });
 
   test('a watch that retention overtakes is told so, and where it can go on', async () => {
-    const { client } = await runService({ FEED_ENGINE: engine, FEED_RETENTION_MAX_BYTES: '1MiB' });
+    const { client } = await runService({ ...settings(engine), FEED_RETENTION_MAX_BYTES: '1MiB' });
     const body = 'x'.repeat(10_000);
     const bulk = (from: number) => numbered(400, 'orders', from).map((one) => ({ ...one, body }));
     await upload(client, bulk(0));

@@ -1,12 +1,13 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { engineForTests, NATS_SERVER } from '../support/nats.js';
 import { temporaryDirectory } from '../support/service.js';
 import { within } from '../support/wait.js';
 import { type History, watchers } from './history.js';
 import { plans, servicePlanOf } from './plan.js';
-import { RestartedService } from './restarted-service.js';
+import { RestartedReplicas, RestartedService, type ServiceUnderTest } from './restarted-service.js';
 import { run } from './run.js';
 import { validators } from './validators.js';
 
@@ -34,31 +35,55 @@ for (const seed of groups)
   test(
     `random histories keep every promise through restarts and kills (${replay(seed)})`,
     { timeout: 3 * PATIENCE },
-    async () => {
-      const servicePlan = servicePlanOf(seed);
-      const service = new RestartedService({
-        FEED_DATA_DIR: temporaryDirectory(),
-        FEED_DRAIN_TIMEOUT: '300ms',
-        ...servicePlan.settings,
-      });
-      await service.client('first');
-      const lastRestart = service.restartAsPlanned(servicePlan);
-      const retention = Object.keys(servicePlan.settings).length > 0;
-      const running = plans(seed, AT_ONCE).map((plan, i) =>
-        within(
-          run(plan, `h${i}`, service, lastRestart, retention),
-          `the end of history ${i}`,
-          PATIENCE,
-        ),
-      );
-      const histories = await Promise.all(running);
-      expect(await service.end()).toEqual({ code: 0, signal: null });
-      for (const history of histories) check(history);
-      happened.restarts += service.restarts;
-      happened.kills += service.kills;
-      console.log(report(seed, histories, service.restarts));
-    },
+    () =>
+      runHistories(
+        seed,
+        (settings) => new RestartedService({ FEED_DATA_DIR: temporaryDirectory(), ...settings }),
+      ),
   );
+
+describe.skipIf(!NATS_SERVER)('on jetstream', () => {
+  const { settings } = engineForTests();
+  for (const seed of groups)
+    test(
+      `random histories keep every promise over two replicas (${replay(seed)})`,
+      { timeout: 3 * PATIENCE },
+      () =>
+        runHistories(
+          seed,
+          (more) => new RestartedReplicas(2, { ...settings('jetstream'), ...more }),
+          // This engine forgets the ids of events that retention has removed, so a producer that sends one again has it
+          // stored again, and later than it was. It may declare a gap of a topic of which it holds nothing
+          // (docs/protocol.md, "Several replicas").
+          (retention) => (retention ? ['unique', 'ordered', 'gapHonest'] : []),
+        ),
+    );
+});
+
+async function runHistories(
+  seed: number,
+  start: (settings: Record<string, string>) => ServiceUnderTest,
+  notPromised: (retention: boolean) => readonly string[] = () => [],
+): Promise<void> {
+  const servicePlan = servicePlanOf(seed);
+  const service = start({ FEED_DRAIN_TIMEOUT: '300ms', ...servicePlan.settings });
+  await service.client('first');
+  const lastRestart = service.restartAsPlanned(servicePlan);
+  const retention = Object.keys(servicePlan.settings).length > 0;
+  const running = plans(seed, AT_ONCE).map((plan, i) =>
+    within(
+      run(plan, `h${i}`, service, lastRestart, retention),
+      `the end of history ${i}`,
+      PATIENCE,
+    ),
+  );
+  const histories = await Promise.all(running);
+  expect(await service.end()).toEqual({ code: 0, signal: null });
+  for (const history of histories) check(history, notPromised(retention));
+  happened.restarts += service.restarts;
+  happened.kills += service.kills;
+  console.log(report(seed, histories, service.restarts));
+}
 
 // What happens in none of the histories is not tested by them.
 test.skipIf(groups.length < 2)('each kind of event happened in some history', () => {
@@ -71,8 +96,9 @@ function replay(seed: number): string {
   return `FEED_TEST_SEED=${seed} FEED_TEST_HISTORIES=${AT_ONCE} FEED_TEST_AT_ONCE=${AT_ONCE} npm test -- test/histories/histories.spec.ts`;
 }
 
-function check(history: History): void {
-  const breaches = Object.entries(validators).flatMap(([promise, validate]) =>
+function check(history: History, notPromised: readonly string[]): void {
+  const promised = Object.entries(validators).filter(([promise]) => !notPromised.includes(promise));
+  const breaches = promised.flatMap(([promise, validate]) =>
     validate(history).map((breach) => `not ${promise}: ${breach}`),
   );
   if (breaches.length === 0) return;

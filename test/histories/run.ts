@@ -9,7 +9,7 @@ import {
 } from './history.js';
 import { type Plan, TOPICS, type WatcherPlan } from './plan.js';
 import { produce, upload } from './producer.js';
-import type { RestartedService } from './restarted-service.js';
+import type { ServiceUnderTest } from './restarted-service.js';
 import { LAST_READER, STEADY_READER } from './validators.js';
 import { follow } from './watcher.js';
 
@@ -34,7 +34,7 @@ const STEADY: WatcherPlan = {
 export async function run(
   plan: Plan,
   name: string,
-  service: RestartedService,
+  service: ServiceUnderTest,
   lastRestart: Promise<void>,
   retention: boolean,
 ): Promise<History> {

@@ -1,5 +1,6 @@
 // One-line faults, and the tests that must notice each. place.mjs says how each is placed.
 const transport = 'src/grpc/transport';
+const jetstream = 'src/repository/jetstream';
 
 /** @type {readonly import('./place.mjs').Mutant[]} */
 export const mutants = [
@@ -232,8 +233,12 @@ export const mutants = [
   {
     name: 'log: delivers before the commit',
     file: 'src/repository/append-queue.ts',
-    from: 'if (runs.length > 0 || requests.length > 0) await this.commit(commit);',
-    to: 'if (runs.length > 0) this.publish(runs);\n      await this.commit(commit);\n      runs = [];',
+    within: 'store',
+    from: 'if (commit.runs.length > 0 || isRequested) await this.commit(commit);',
+    to: `this.publish(commit.runs);
+      await this.commit(commit);
+      isStored = true;
+      return [];`,
     tests: ['test/repository/lmdb-traps', '-t', 'nothing is seen, and head does not move'],
   },
   {
@@ -1009,5 +1014,176 @@ export const mutants = [
     from: 'else this.timer ??= setTimeout(() => this.start(), time);',
     to: 'else void time;',
     tests: ['client/test/watch.spec', '-t', 'due by time'],
+  },
+  {
+    name: 'jetstream: commits carry no condition',
+    file: `${jetstream}/stream-api.ts`,
+    from: "if (index === 0) headers.set('Nats-Expected-Last-Sequence', String(expectedLast));",
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'store one log'],
+  },
+  {
+    name: 'jetstream: does not know its own commit again',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (isRefused && attempt > 0 && (await this.isStored(messages, base, end))) return;',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'knows its own commit'],
+  },
+  {
+    name: "jetstream: takes another's commit for its own",
+    file: `${jetstream}/replica.ts`,
+    from: 'found !== undefined && commitOf(found.data).equals(own)',
+    to: 'found !== undefined',
+    tests: ['test/contract/jetstream', '-t', "another's commit"],
+  },
+  {
+    name: 'jetstream: believes a stale read',
+    file: `${jetstream}/stored-runs.ts`,
+    from: 'if (!first || first.previous > after) {',
+    to: 'if (first && first.previous > after) {',
+    tests: ['test/contract/jetstream', '-t', 'asks the leader'],
+  },
+  {
+    name: 'jetstream: does not notice a run that is left out',
+    file: `${jetstream}/stored-runs.ts`,
+    from: 'if (run.last > upTo || previous !== last) break;',
+    to: 'if (run.last > upTo) break;',
+    tests: ['test/contract/jetstream', '-t', 'skips no run'],
+  },
+  {
+    name: 'jetstream: reads on over removed runs',
+    file: `${jetstream}/stored-runs.ts`,
+    from: 'if (first.run.first > after && first.previous > after) throw new EventsRemovedError();',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'never skips removed'],
+  },
+  {
+    name: 'jetstream: takes nothing held for nothing removed',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (newest > after) throw new EventsRemovedError();',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'never skips removed'],
+  },
+  {
+    name: 'jetstream: forgets that a topic without runs had some',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (!newest) return { last: await this.floorOfStream(), total: 0, totalBytes: 0 };',
+    to: 'if (!newest) return { last: 0, total: 0, totalBytes: 0 };',
+    tests: ['test/contract/jetstream', '-t', 'never skips removed'],
+  },
+  {
+    name: 'jetstream: does not notice a gap in the stream',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (sequence === this.applied + 1) return;',
+    to: 'return;',
+    tests: ['test/contract/jetstream', '-t', 'learns anew'],
+  },
+  {
+    name: 'jetstream: gives nobody a turn',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (left > 0) await Promise.race([this.until(this.applied + 1), sleep(left)]);',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'take turns'],
+  },
+  {
+    name: 'jetstream: takes events behind the tail for new',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (this.missing.size > 0) {',
+    to: 'if (this.missing.size < 0) {',
+    tests: ['test/contract/jetstream', '-t', 'in memory no more'],
+  },
+  {
+    name: 'jetstream: does not remember the ids of others',
+    file: `${jetstream}/replica.ts`,
+    within: 'apply',
+    from: 'this.recent.add(ids[i], ids[i + 1], run.first + i / 2, run.storedAt);',
+    to: 'void i;',
+    tests: ['test/contract/jetstream', '-t', 'store one log'],
+  },
+  {
+    name: 'jetstream: a start begins no epoch',
+    file: `${jetstream}/replica.ts`,
+    within: 'join',
+    from: 'await this.writeEpochs(true);',
+    to: 'await this.writeEpochs(false);',
+    tests: ['test/contract/jetstream', '-t', 'joins late'],
+  },
+  {
+    name: 'jetstream: lets retention remove the epochs',
+    file: `${jetstream}/replica.ts`,
+    from: 'if ((this.writesEpochs || this.isEpochsRecordOld(bytes)) && runs.length < MAX_BATCH) {',
+    to: 'if (this.beginsEpoch) {',
+    tests: ['test/contract/jetstream', '-t', 'keeps its epochs'],
+  },
+  {
+    name: 'jetstream: does not compare the stream with what it knows',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (!commitOf(found.data).equals(lastCommit))',
+    to: 'if (found.data.length === 0)',
+    tests: ['test/contract/jetstream', '-t', 'older backup'],
+  },
+  {
+    name: 'jetstream: watches are not told of another history',
+    file: `${jetstream}/jetstream-log.ts`,
+    from: 'if (this.replica) this.history++;',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'is deleted ends'],
+  },
+  {
+    name: 'jetstream: a start waits for nobody',
+    file: `${jetstream}/replica.ts`,
+    within: 'catchUp',
+    from: 'await this.until(state.last_seq);',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'of one is good'],
+  },
+  {
+    name: 'jetstream: a quota is an error like any other',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (isRefused && FULL.has(error.code))',
+    to: 'if (isRefused && error.code < 0)',
+    tests: ['test/contract/jetstream', '-t', 'over the quota'],
+  },
+  {
+    name: 'jetstream: the janitor removes the newest run',
+    file: `${jetstream}/janitor.ts`,
+    from: 'await this.api.purge(this.prefix + topic, (kept ?? newest).sequence);',
+    to: 'await this.api.purge(this.prefix + topic, newest.sequence + 1);',
+    tests: ['test/contract/jetstream', '-t', 'topic over its limit'],
+  },
+  {
+    name: 'jetstream: takes a stream of another structure',
+    file: `${jetstream}/stream-config.ts`,
+    from: 'if (JSON.stringify(current[name]) === JSON.stringify(wanted[name])) continue;',
+    to: 'if (name !== undefined) continue;',
+    tests: ['test/contract/jetstream', '-t', 'with other settings'],
+  },
+  {
+    name: 'jetstream: replicas may have different windows',
+    file: `${jetstream}/stream-config.ts`,
+    from: 'if (is !== should && isUsed)',
+    to: 'if (is === undefined && isUsed)',
+    tests: ['test/contract/jetstream', '-t', 'with other settings'],
+  },
+  {
+    name: 'jetstream: takes a server for one that flushes',
+    file: `${jetstream}/durability.ts`,
+    from: 'config?.sync_always !== true',
+    to: 'config === undefined',
+    tests: ['test/e2e/jetstream', '-t', 'it does not flush'],
+  },
+  {
+    name: 'jetstream: asks some of the servers',
+    file: `${jetstream}/durability.ts`,
+    from: 'if (servers.size < size)',
+    to: 'if (servers.size < 1)',
+    tests: ['test/e2e/jetstream', '-t', 'all servers are asked'],
+  },
+  {
+    name: 'jetstream: waits for NATS for ever',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (this.isOver(end)) throw this.unknownOutcome(error);',
+    to: '',
+    tests: ['test/e2e/jetstream', '-t', 'cut off from'],
   },
 ];

@@ -1,0 +1,88 @@
+import type { RetentionLimits } from '../retention.js';
+import type { Replica } from './replica.js';
+import type { StreamApi } from './stream-api.js';
+import { StoredRuns } from './stored-runs.js';
+
+/** How often (milliseconds) the janitor looks at the topics that were written. */
+const INTERVAL = 1_000;
+/** It looks at this many of them each time. */
+const MOST_TOPICS = 1_000;
+/** The server lists this many subjects at once. */
+const PAGE = 100_000;
+
+/**
+ * Does what JetStream has no limit for: it removes the oldest runs of topics that are over FEED_RETENTION_TOPIC_MAX_BYTES,
+ * and writes the record of the epochs again before retention removes it. The newest run of a topic is never removed,
+ * so its `previous` tells the topic's floor. Several replicas may do the same at once, which harms nothing.
+ */
+export class Janitor {
+  private readonly stored: StoredRuns;
+  private readonly timer: NodeJS.Timeout;
+  private readonly written = new Set<string>();
+  private listed = 0;
+  private isListed = false;
+  private isWorking = false;
+
+  constructor(
+    private readonly api: StreamApi,
+    private readonly replica: Replica,
+    private readonly limits: RetentionLimits,
+    private readonly prefix: string,
+  ) {
+    this.stored = new StoredRuns(api, prefix);
+    this.timer = setInterval(() => void this.work(), INTERVAL).unref();
+    if (limits.topicMaxBytes > 0) replica.onWritten = (topic) => void this.written.add(topic);
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+  }
+
+  private async work(): Promise<void> {
+    if (this.isWorking) return;
+    this.isWorking = true;
+    try {
+      if (this.limits.topicMaxBytes > 0) await this.trimTopics();
+      if (this.replica.isEpochsRecordOld()) await this.replica.writeEpochs(false);
+    } catch {
+      // The next time, it tries again.
+    } finally {
+      this.isWorking = false;
+    }
+  }
+
+  private async trimTopics(): Promise<void> {
+    if (!this.isListed) await this.list();
+    let looks = 0;
+    for (const topic of this.written) {
+      if (looks++ === MOST_TOPICS) return;
+      this.written.delete(topic);
+      await this.trim(topic);
+    }
+  }
+
+  /** Notes all topics, a page at a time, because the limit may have been lowered before this start. */
+  private async list(): Promise<void> {
+    const { state } = await this.api.info({ filter: `${this.prefix}>`, offset: this.listed });
+    const subjects = Object.keys(state.subjects ?? {});
+    for (const subject of subjects) this.written.add(subject.slice(this.prefix.length));
+    this.listed += subjects.length;
+    this.isListed = subjects.length < PAGE;
+  }
+
+  private async trim(topic: string): Promise<void> {
+    const { topicMaxBytes } = this.limits;
+    const newest = await this.stored.newest(topic);
+    const oldest = newest && (await this.stored.firstFrom(topic, 1));
+    if (!newest || !oldest) return;
+    const start = oldest.totalBytes - oldest.run.bytes.length;
+    if (newest.totalBytes - start <= topicMaxBytes) return;
+    const excess = newest.totalBytes - topicMaxBytes;
+    const kept = await this.stored.firstWhere(
+      topic,
+      newest.sequence,
+      ({ totalBytes, run }) => totalBytes - run.bytes.length >= excess,
+    );
+    await this.api.purge(this.prefix + topic, (kept ?? newest).sequence);
+  }
+}

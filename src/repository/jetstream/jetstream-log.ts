@@ -1,0 +1,328 @@
+import type { NatsConnection } from '@nats-io/transport-node';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Cursor, Position } from '../../wire/cursor.js';
+import type { EventBatch } from '../../wire/event-batch.js';
+import { Epochs } from '../epochs.js';
+import {
+  AppendError,
+  type CursorPlace,
+  type DedupWindow,
+  type Durability,
+  EventRepository,
+  type EventWriter,
+} from '../event-repository.js';
+import { type LogClock, logClock } from '../log-clock.js';
+import { NO_DEDUP } from '../recent-ids.js';
+import type { RetentionLimits } from '../retention.js';
+import { Janitor } from './janitor.js';
+import { decode, endOf, headAfter, type Message } from './message.js';
+import { Replica, type ReplicaStart } from './replica.js';
+import {
+  changedConfig,
+  epochsSubjectOf,
+  newConfig,
+  prefixOf,
+  StreamError,
+} from './stream-config.js';
+import {
+  CODE,
+  type MessageQuery,
+  RefusedError,
+  StreamApi,
+  type StreamConfig,
+  type StreamInfo,
+  UnansweredError,
+} from './stream-api.js';
+
+export interface JetStreamOptions {
+  readonly connection: NatsConnection;
+  readonly stream: string;
+  readonly replicas: number;
+  readonly durability: Durability;
+  readonly dedup: DedupWindow;
+  readonly retention: RetentionLimits;
+  /** How long (milliseconds) work waits for NATS. */
+  readonly patience: number;
+  readonly clock?: LogClock;
+  /** Receives messages for the operator. */
+  readonly notices: Notices;
+}
+
+export interface Notices {
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+}
+
+const RETRY_INTERVAL = 500;
+/** While the stream does not answer, a start says so this often (milliseconds). */
+const NOTICE_INTERVAL = 10_000;
+
+/**
+ * The log of several replicas on a JetStream stream. All that a replica knows of the stream is in a Replica. When the stream
+ * turns out to be another one, this log drops it and makes a new one, as at a start.
+ */
+export class JetStreamLog extends EventRepository {
+  override readonly durability: Durability;
+  override readonly dedupWindow: DedupWindow;
+  override readonly location: string;
+  override history = 0;
+
+  private readonly api: StreamApi;
+  /** Undefined only until open() is done. */
+  private replica!: Replica;
+  private janitor: Janitor | undefined;
+  private clock!: LogClock;
+  private listener: (topics: Iterable<string>) => void = () => {};
+  private onHistory: () => void = () => {};
+  private isClosed = false;
+  private closing: Promise<void> | undefined;
+  private joining: Promise<void> = Promise.resolve();
+
+  /**
+   * Opens the log: makes the stream if there is none, and follows it. Waits as long as JetStream does not answer.
+   *
+   * @throws StreamError if the stream can't be used
+   */
+  static async open(options: JetStreamOptions): Promise<JetStreamLog> {
+    const log = new JetStreamLog(options);
+    try {
+      await log.join();
+    } catch (error) {
+      await log.close();
+      throw error;
+    }
+    return log;
+  }
+
+  private constructor(private readonly options: JetStreamOptions) {
+    super();
+    const { connection, dedup, stream, durability } = options;
+    this.durability = durability;
+    this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
+    this.location = `the JetStream stream ${stream}`;
+    this.api = new StreamApi(connection, stream, (isConnected) => this.onConnection(isConnected));
+  }
+
+  override get head(): Position {
+    return this.replica.head;
+  }
+
+  override cursorAt(position: Position): Cursor {
+    return this.replica.epochs.cursorAt(position);
+  }
+
+  override catchUp(): Promise<void> {
+    return this.replica.catchUp();
+  }
+
+  override locate(cursor: Cursor): CursorPlace {
+    return this.replica.locate(cursor);
+  }
+
+  override openWriter(): EventWriter {
+    return this.replica.queue.openWriter();
+  }
+
+  override read(
+    topic: string,
+    after: Position,
+    maxBytes: number,
+  ): EventBatch | undefined | Promise<EventBatch | undefined> {
+    return this.replica.read(topic, after, maxBytes);
+  }
+
+  override floor(topic: string): Promise<Position> {
+    return this.replica.floor(topic);
+  }
+
+  override positionBefore(topic: string, since: number): Promise<Position | undefined> {
+    return this.replica.positionBefore(topic, this.clock.since(since));
+  }
+
+  override positionBeforeLast(topic: string, count: number, head: Position): Promise<Position> {
+    return this.replica.positionBeforeLast(topic, count, head);
+  }
+
+  override onDurable(listener: (topics: Iterable<string>) => void): void {
+    this.listener = listener;
+  }
+
+  override onHistoryChange(listener: () => void): void {
+    this.onHistory = listener;
+  }
+
+  override close(): Promise<void> {
+    this.closing ??= this.end();
+    return this.closing;
+  }
+
+  private async end(): Promise<void> {
+    this.isClosed = true;
+    this.janitor?.stop();
+    await this.replica?.close();
+    await this.joining.catch(() => {});
+    await this.options.connection.close();
+  }
+
+  /** Makes a replica of the stream as it is now. */
+  private async join(): Promise<void> {
+    const { patience, retention } = this.options;
+    const start = await this.start();
+    const { storedAt } = start.before;
+    const clock = this.options.clock ?? logClock({ storedAt });
+    const replica = new Replica(this.api, start, {
+      dedup: this.dedupWindow,
+      clock,
+      retention,
+      patience,
+      onDurable: (topics) => this.listener(topics),
+      onLost: (why) => this.rejoin(replica, why),
+    });
+    try {
+      await replica.join();
+    } catch (error) {
+      await replica.close();
+      throw error;
+    }
+    this.clock = clock;
+    // Positions of the replica before mean nothing to this one, so watches must learn of both at once.
+    if (this.replica) this.history++;
+    this.replica = replica;
+    this.janitor?.stop();
+    this.janitor = new Janitor(this.api, replica, retention, start.prefix);
+  }
+
+  /** The stream has another history now: watches end, and the uploads that are open fail. */
+  private rejoin(lost: Replica, why: string): void {
+    if (lost !== this.replica || this.isClosed) return;
+    this.options.notices.error(why);
+    this.joining = this.joinUntilDone();
+  }
+
+  private async joinUntilDone(): Promise<void> {
+    while (!this.isClosed) {
+      try {
+        await this.join();
+        this.onHistory();
+        return;
+      } catch (error) {
+        this.options.notices.error(`the stream can't be used: ${(error as Error).message}`);
+        await sleep(10 * RETRY_INTERVAL);
+      }
+    }
+  }
+
+  private onConnection(isConnected: boolean): void {
+    const { notices } = this.options;
+    if (!isConnected) {
+      if (!this.isClosed) notices.warn('the connection to NATS is lost');
+      return;
+    }
+    notices.info('connected to NATS again');
+    this.replica?.suspect();
+  }
+
+  /** Makes the stream or checks it, and finds out where to begin. */
+  private async start(): Promise<ReplicaStart> {
+    const { created, config, state } = await this.stream();
+    const prefix = prefixOf(config);
+    const decoded = async (query: MessageQuery): Promise<Message | undefined> => {
+      const found = await this.answer(() => this.api.message(query));
+      return found && decode(found.sequence, found.subject.slice(prefix.length), found.data);
+    };
+    const last = state.last_seq;
+    const newest = last > 0 ? await decoded({ seq: last }) : undefined;
+    const from = Math.max(1, newest ? await this.firstNeeded(newest, decoded) : last + 1);
+    const before = from > 1 ? await decoded({ seq: from - 1 }) : undefined;
+    const record = await decoded({ last_by_subj: epochsSubjectOf(config) });
+    const starts = record?.kind === 'epochs' ? record.starts : [];
+    return {
+      created,
+      prefix,
+      from,
+      last,
+      before: {
+        // Where the message before is not held, any position of it may have been given out.
+        head: before ? headAfter(before) : from > 1 ? endOf(from - 1) : 0,
+        storedAt: before?.storedAt ?? (from > 1 ? timeOf(state.last_ts) : 0),
+        allIds: before?.allIds ?? 0,
+        commit: before?.commit,
+      },
+      // Without a record, every cursor of before is of another epoch.
+      epochs: new Epochs(starts),
+    };
+  }
+
+  /** Returns the sequence of the first message whose ids deduplication needs: a binary search. */
+  private async firstNeeded(
+    newest: Message,
+    decoded: (query: MessageQuery) => Promise<Message | undefined>,
+  ): Promise<number> {
+    const { ids, milliseconds } = this.dedupWindow;
+    if (ids === 0) return newest.sequence;
+    const clock = this.options.clock ?? logClock(newest);
+    const oldest = Math.max(newest.storedAt, clock.now()) - milliseconds;
+    let low = 1;
+    let high = newest.sequence;
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      const message = await decoded({ seq: middle, next_by_subj: '>' });
+      const isNeeded =
+        !message || (message.storedAt >= oldest && message.allIds > newest.allIds - ids);
+      if (isNeeded) high = middle;
+      else low = message.sequence + 1;
+    }
+    return Math.min(low, newest.sequence);
+  }
+
+  /** Makes the stream, or changes its limits to those of the settings. */
+  private async stream(): Promise<StreamInfo> {
+    for (;;) {
+      try {
+        const info = await this.answer(() => this.api.info());
+        const changed = changedConfig(
+          info.config,
+          { ...this.options, dedup: this.dedupWindow },
+          info.state.consumer_count > 0,
+        );
+        if (!changed) return info;
+        this.options.notices.info(`the limits of ${this.location} change`);
+        return await this.answer(() => this.api.update(changed));
+      } catch (error) {
+        if (!(error instanceof RefusedError) || error.code !== CODE.streamNotFound) throw error;
+      }
+      const config: StreamConfig = newConfig({ ...this.options, dedup: this.dedupWindow });
+      try {
+        await this.answer(() => this.api.create(config));
+        this.options.notices.info(`made ${this.location}`);
+      } catch (error) {
+        // Another replica may make it at the same time. Then it is there soon.
+        if (!(error instanceof RefusedError) || error.code !== CODE.streamExists)
+          throw new StreamError(`the stream can't be made: ${(error as Error).message}`);
+        await sleep(RETRY_INTERVAL);
+      }
+    }
+  }
+
+  /** Asks until there is an answer. */
+  private async answer<T>(question: () => Promise<T>): Promise<T> {
+    let saidAt = performance.now();
+    for (;;) {
+      try {
+        return await question();
+      } catch (error) {
+        if (!(error instanceof UnansweredError)) throw error;
+        if (this.isClosed) throw new AppendError('refused', 'the log is closed');
+        if (performance.now() - saidAt > NOTICE_INTERVAL) {
+          saidAt = performance.now();
+          this.options.notices.warn(`waiting for JetStream: ${error.message}`);
+        }
+        await sleep(RETRY_INTERVAL);
+      }
+    }
+  }
+}
+
+/** Returns milliseconds; 0 for the time of a stream that never had a message. */
+const timeOf = (text: string): number => Math.max(0, Date.parse(text));

@@ -1,0 +1,136 @@
+import { readFileSync } from 'node:fs';
+import {
+  connect,
+  type ConnectionOptions,
+  credsAuthenticator,
+  type NatsConnection,
+} from '@nats-io/transport-node';
+import type { DedupWindow } from '../event-repository.js';
+import type { RetentionLimits } from '../retention.js';
+import { findDurability } from './durability.js';
+import { JetStreamLog, type Notices } from './jetstream-log.js';
+import { StreamError } from './stream-config.js';
+
+/** How to reach NATS. Files are PEM, but for `credentials`, a creds file. */
+export interface NatsSettings {
+  readonly servers: readonly string[];
+  readonly stream: string;
+  readonly replicas: number;
+  readonly credentials: string | undefined;
+  readonly tlsCa: string | undefined;
+  readonly tlsCert: string | undefined;
+  readonly tlsKey: string | undefined;
+  readonly monitorUrls: readonly string[];
+  readonly systemCredentials: string | undefined;
+  readonly isFlushVouched: boolean;
+  /** Milliseconds. */
+  readonly patience: number;
+}
+
+export interface OpenOptions {
+  readonly nats: NatsSettings;
+  /** False: any cluster will do, and an acknowledgement means little. */
+  readonly flushes: boolean;
+  readonly maxEventBytes: number;
+  readonly dedup: DedupWindow;
+  readonly retention: RetentionLimits;
+  readonly notices: Notices;
+}
+
+/** The first version of nats-server with atomic batches. */
+const LEAST_VERSION = [2, 12] as const;
+/** What a message has beside its largest event: the head, ids, the subject and headers. */
+const MESSAGE_OVERHEAD = 64 * 1024;
+/** An idle connection that is cut is noticed after two of these (milliseconds). The client's default is two minutes. */
+const PING_INTERVAL = 4_000;
+/** While there is no connection, a start says so this often (milliseconds). */
+const NOTICE_INTERVAL = 5_000;
+
+/**
+ * Opens the log of a JetStream stream. Waits as long as NATS can't be reached.
+ *
+ * @throws StreamError if the servers, the stream or the settings are such that promises would not hold
+ */
+export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamLog> {
+  const { nats, flushes, maxEventBytes, dedup, retention, notices } = options;
+  const connection = await connectPatiently(nats, notices);
+  try {
+    refuseUnusableServer(connection, maxEventBytes);
+    const systemCredentials = nats.systemCredentials;
+    const finding = flushes
+      ? await findDurability(nats.replicas, undefined, {
+          monitorUrls: nats.monitorUrls,
+          connectToSystem:
+            systemCredentials === undefined
+              ? undefined
+              : () => connect({ ...optionsOf(nats, systemCredentials), timeout: 5_000 }),
+          isVouched: nats.isFlushVouched,
+        })
+      : undefined;
+    if (finding) notices.info(finding.reason);
+    if (retention.maxBytes === 0 && retention.quotaBytes === 0)
+      notices.warn(
+        'the stream has no limit of bytes, and a full disk stops JetStream, reads too: set FEED_RETENTION_MAX_BYTES ' +
+          'or FEED_QUOTA_BYTES below what the disks of the NATS servers have',
+      );
+    return await JetStreamLog.open({
+      connection,
+      stream: nats.stream,
+      replicas: nats.replicas,
+      durability: finding?.durability ?? 'memory',
+      dedup,
+      retention,
+      patience: nats.patience,
+      notices,
+    });
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+}
+
+function refuseUnusableServer({ info }: NatsConnection, maxEventBytes: number): void {
+  const { version = '0.0.0', max_payload: maxPayload = 0 } = info ?? {};
+  const [major, minor] = version.split('.').map(Number);
+  if (major < LEAST_VERSION[0] || (major === LEAST_VERSION[0] && minor < LEAST_VERSION[1]))
+    throw new StreamError(
+      `the NATS server has version ${version}; Feed needs ${LEAST_VERSION.join('.')} or later`,
+    );
+  const needed = maxEventBytes + MESSAGE_OVERHEAD;
+  if (maxPayload < needed)
+    throw new StreamError(
+      `the NATS server takes messages of up to ${maxPayload} bytes, and ${needed} are needed: raise its max_payload ` +
+        '(8MB is its recommended most; in the NATS chart: config.merge.max_payload), or lower FEED_MAX_EVENT_BYTES',
+    );
+}
+
+async function connectPatiently(nats: NatsSettings, notices: Notices): Promise<NatsConnection> {
+  const timer = setInterval(
+    () =>
+      notices.warn(`waiting for NATS at ${nats.servers.join(', ')}: not ready until it answers`),
+    NOTICE_INTERVAL,
+  );
+  try {
+    return await connect({ ...optionsOf(nats, nats.credentials), waitOnFirstConnect: true });
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+function optionsOf(nats: NatsSettings, credentials: string | undefined): ConnectionOptions {
+  const { tlsCa: caFile, tlsCert: certFile, tlsKey: keyFile } = nats;
+  const hasTls = caFile !== undefined || certFile !== undefined;
+  return {
+    servers: [...nats.servers],
+    name: 'feed',
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 200,
+    pingInterval: PING_INTERVAL,
+    maxPingOut: 2,
+    noAsyncTraces: true,
+    ...(hasTls ? { tls: { caFile, certFile, keyFile } } : {}),
+    ...(credentials === undefined
+      ? {}
+      : { authenticator: credsAuthenticator(new Uint8Array(readFileSync(credentials))) }),
+  };
+}

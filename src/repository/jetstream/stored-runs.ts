@@ -1,0 +1,114 @@
+import type { Position } from '../../wire/cursor.js';
+import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
+import { EventsRemovedError } from '../event-repository.js';
+import { decode, type RunMessage, sequenceOf } from './message.js';
+import type { StoredMessage, StreamApi } from './stream-api.js';
+
+/** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
+const READ_AHEAD = 16 * 1024;
+
+/**
+ * The runs of a stream, read from its servers. Any server answers direct gets, also one that lags: so each run must follow
+ * the one before it (`previous`), and only the leader is believed that there are no more.
+ */
+export class StoredRuns {
+  constructor(
+    private readonly api: StreamApi,
+    /** What the subjects of topics begin with. */
+    private readonly prefix: string,
+  ) {}
+
+  /**
+   * Returns events of a topic after a position and up to another: the first run, and further ones up to `maxBytes`. Returns
+   * 'later' if the topic's next events are later than that, and 'none' if none are held, which says nothing of those that
+   * were removed.
+   *
+   * @throws EventsRemovedError if older events than those found are missing, RefusedError, UnansweredError
+   */
+  async read(
+    topic: string,
+    after: Position,
+    upTo: Position,
+    maxBytes: number,
+  ): Promise<EventBatch | 'later' | 'none'> {
+    const found = await this.messages(topic, sequenceOf(after) + 1, maxBytes + READ_AHEAD);
+    let [first] = found;
+    // The run of `after` itself may have further events.
+    if (!first || first.previous > after) {
+      found.length = 0;
+      for (let sequence = Math.max(1, sequenceOf(after)); ; sequence = first.sequence + 1) {
+        const next = await this.firstFrom(topic, sequence);
+        if (!next) return 'none';
+        first = next;
+        if (first.run.last > after) break;
+      }
+      if (first.run.first > after && first.previous > after) throw new EventsRemovedError();
+      found.push(first);
+    }
+    const parts: EventBatch[] = [];
+    let bytes = 0;
+    let last = first.previous;
+    for (const { run, previous } of found) {
+      if (run.last > upTo || previous !== last) break;
+      const part = run.first > after ? run : cutAfter(run, after);
+      bytes += part.bytes.length;
+      if (parts.length > 0 && bytes > maxBytes) break;
+      parts.push(part);
+      ({ last } = run);
+    }
+    return parts.length === 0 ? 'later' : joined(parts);
+  }
+
+  /** Returns a topic's oldest run from a sequence on, as the leader knows it. */
+  async firstFrom(topic: string, sequence: number): Promise<RunMessage | undefined> {
+    return this.run(await this.api.message({ seq: sequence, next_by_subj: this.prefix + topic }));
+  }
+
+  /** Returns a topic's newest run, as the leader knows it. */
+  async newest(topic: string): Promise<RunMessage | undefined> {
+    return this.run(await this.api.message({ last_by_subj: this.prefix + topic }));
+  }
+
+  /** Returns the run at a sequence, if one is held there. */
+  async at(sequence: number): Promise<RunMessage | undefined> {
+    return this.run(await this.api.message({ seq: sequence }));
+  }
+
+  /**
+   * Returns a topic's oldest run up to a sequence that meets a condition. It is a binary search: if a run meets it, all newer
+   * ones must, too.
+   */
+  async firstWhere(
+    topic: string,
+    upTo: number,
+    condition: (message: RunMessage) => boolean,
+  ): Promise<RunMessage | undefined> {
+    let found: RunMessage | undefined;
+    let low = 1;
+    let high = upTo;
+    while (low <= high) {
+      const middle = Math.floor((low + high) / 2);
+      const run = await this.firstFrom(topic, middle);
+      const isBelow = run !== undefined && run.sequence <= upTo;
+      if (isBelow && !condition(run)) {
+        low = run.sequence + 1;
+      } else {
+        if (isBelow) found = run;
+        high = middle - 1;
+      }
+    }
+    return found;
+  }
+
+  private async messages(topic: string, from: number, maxBytes: number): Promise<RunMessage[]> {
+    const messages = await this.api.messages(this.prefix + topic, from, maxBytes);
+    return messages.flatMap((message) => this.run(message) ?? []);
+  }
+
+  private run(message: StoredMessage | undefined): RunMessage | undefined {
+    if (!message) return undefined;
+    const topic = message.subject.slice(this.prefix.length);
+    const decoded = decode(message.sequence, topic, message.data);
+    return decoded.kind === 'run' ? decoded : undefined;
+  }
+}

@@ -1,0 +1,287 @@
+import {
+  createInbox,
+  headers as newHeaders,
+  type MsgHdrs,
+  type NatsConnection,
+} from '@nats-io/transport-node';
+
+/** How long (milliseconds) a question to the stream's leader may take. An election takes 4 to 8 s. */
+const ANSWER_TIMEOUT = 3_000;
+
+/** Error codes of JetStream's API: server/errors.json of nats-server. */
+export const CODE = {
+  noPeers: 10005,
+  temporarilyUnavailable: 10008,
+  notLeader: 10009,
+  noMessage: 10037,
+  insufficientResources: 10023,
+  storageExceeded: 10047,
+  messageTooLarge: 10054,
+  streamExists: 10058,
+  streamNotFound: 10059,
+  wrongLastSequence: 10071,
+  maxBytes: 10077,
+  /** The same as wrongLastSequence, from a server that does not name the sequence. */
+  wrongLastSequenceOfBatch: 10164,
+} as const;
+
+/** The cluster is not complete yet, or elects a leader: the same request may be answered later. */
+const NOT_NOW: ReadonlySet<number> = new Set([
+  CODE.noPeers,
+  CODE.temporarilyUnavailable,
+  CODE.notLeader,
+]);
+
+/** JetStream refused a request. */
+export class RefusedError extends Error {
+  constructor(
+    readonly code: number,
+    description: string,
+  ) {
+    super(`JetStream refused: ${description} (${code})`);
+  }
+}
+
+/** There was no answer: no connection, no leader, or a slow server. What was asked for may have been done or not. */
+export class UnansweredError extends Error {}
+
+/** The stream's state, as the API has it. `created` and `last_ts` are times as RFC 3339 has them. */
+export interface StreamInfo {
+  readonly created: string;
+  readonly config: StreamConfig;
+  readonly state: {
+    readonly first_seq: number;
+    readonly last_seq: number;
+    readonly last_ts: string;
+    readonly bytes: number;
+    readonly consumer_count: number;
+    readonly subjects?: Readonly<Record<string, number>>;
+  };
+}
+
+/** The parts of a stream's configuration that Feed sets. Times are nanoseconds. */
+export interface StreamConfig {
+  readonly name: string;
+  readonly subjects: readonly string[];
+  readonly storage: 'file' | 'memory';
+  readonly retention: 'limits' | 'interest' | 'workqueue';
+  readonly discard: 'old' | 'new';
+  readonly num_replicas: number;
+  readonly max_age: number;
+  readonly max_bytes: number;
+  readonly max_msgs: number;
+  readonly max_msgs_per_subject: number;
+  readonly max_msg_size: number;
+  readonly duplicate_window: number;
+  readonly allow_direct: boolean;
+  readonly allow_atomic: boolean;
+  readonly persist_mode?: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** A message as it is stored. */
+export interface StoredMessage {
+  readonly subject: string;
+  readonly sequence: number;
+  readonly data: Buffer;
+}
+
+/** Names a message: by its sequence, as the first of a subject from a sequence on, or as the last of a subject. */
+export type MessageQuery =
+  | { readonly seq: number }
+  | { readonly seq: number; readonly next_by_subj: string }
+  | { readonly last_by_subj: string };
+
+interface Answer {
+  readonly error?: { readonly err_code: number; readonly description: string };
+}
+
+/** The requests of JetStream's API that Feed needs, on one stream. Each is sent once. */
+export class StreamApi {
+  isConnected = true;
+  /** Reject the requests that wait for an answer: after a reconnect, none will come. */
+  private readonly waiting = new Set<() => void>();
+
+  constructor(
+    readonly connection: NatsConnection,
+    readonly stream: string,
+    /** Called when the connection is lost, and when it is there again. */
+    private readonly onConnection: (isConnected: boolean) => void,
+  ) {
+    void this.watchConnection();
+  }
+
+  private async watchConnection(): Promise<void> {
+    for await (const { type } of this.connection.status()) {
+      if (type !== 'disconnect' && type !== 'reconnect') continue;
+      this.isConnected = type === 'reconnect';
+      if (!this.isConnected) for (const reject of this.waiting) reject();
+      this.onConnection(this.isConnected);
+    }
+  }
+
+  /** What is sent without a connection would only pile up, and be dropped. */
+  private answer<T>(send: () => Promise<T>): Promise<T> {
+    if (!this.isConnected) return Promise.reject(new UnansweredError('there is no connection'));
+    return new Promise((resolve, reject) => {
+      const cut = (): void => reject(new UnansweredError('the connection was lost'));
+      this.waiting.add(cut);
+      send()
+        .then(resolve, (error: unknown) => reject(unanswered(error)))
+        .finally(() => this.waiting.delete(cut));
+    });
+  }
+
+  /** @throws RefusedError, UnansweredError */
+  private async request<T>(
+    operation: string,
+    body: object | undefined,
+    timeout = ANSWER_TIMEOUT,
+  ): Promise<T> {
+    const subject = `$JS.API.${operation}`;
+    const answer = await this.answer(() =>
+      this.connection.request(subject, body && JSON.stringify(body), { timeout }),
+    );
+    const parsed = JSON.parse(answer.string()) as T & Answer;
+    if (parsed.error) throw refusal(parsed.error);
+    return parsed;
+  }
+
+  /**
+   * Returns the stream's state, as its leader knows it.
+   *
+   * @param subjects also returns how many messages each of these subjects has, from the one at `offset` on
+   */
+  info(subjects?: { filter: string; offset: number }): Promise<StreamInfo> {
+    const body = subjects && { subjects_filter: subjects.filter, offset: subjects.offset };
+    return this.request(`STREAM.INFO.${this.stream}`, body);
+  }
+
+  create(config: StreamConfig): Promise<StreamInfo> {
+    return this.request(`STREAM.CREATE.${this.stream}`, config, 10_000);
+  }
+
+  update(config: StreamConfig): Promise<StreamInfo> {
+    return this.request(`STREAM.UPDATE.${this.stream}`, config, 10_000);
+  }
+
+  /** Asks the stream's leader for a message; undefined if there is none. */
+  async message(query: MessageQuery): Promise<StoredMessage | undefined> {
+    interface Found {
+      readonly message: { readonly subject: string; readonly seq: number; readonly data?: string };
+    }
+    try {
+      const { message } = await this.request<Found>(`STREAM.MSG.GET.${this.stream}`, query);
+      const data = Buffer.from(message.data ?? '', 'base64');
+      return { subject: message.subject, sequence: message.seq, data };
+    } catch (error) {
+      if (error instanceof RefusedError && error.code === CODE.noMessage) return undefined;
+      throw error;
+    }
+  }
+
+  /** Removes a subject's messages before a sequence. */
+  async purge(subject: string, before: number): Promise<void> {
+    await this.request(`STREAM.PURGE.${this.stream}`, { filter: subject, seq: before });
+  }
+
+  createConsumer(config: object): Promise<{ readonly name: string }> {
+    return this.request(`CONSUMER.CREATE.${this.stream}`, { stream_name: this.stream, config });
+  }
+
+  async deleteConsumer(name: string): Promise<void> {
+    await this.request(`CONSUMER.DELETE.${this.stream}.${name}`, undefined, 1_000);
+  }
+
+  /**
+   * Asks any server of the stream for messages of a subject from a sequence on, up to about `maxBytes`. The server may
+   * lag behind the leader, so messages may be missing at the end, or all of them.
+   */
+  messages(subject: string, from: number, maxBytes: number): Promise<StoredMessage[]> {
+    return this.answer(() => this.getBatch(subject, from, maxBytes));
+  }
+
+  private async getBatch(
+    subject: string,
+    from: number,
+    maxBytes: number,
+  ): Promise<StoredMessage[]> {
+    const inbox = createInbox();
+    const done = Promise.withResolvers<StoredMessage[]>();
+    const found: StoredMessage[] = [];
+    const subscription = this.connection.subscribe(inbox, {
+      callback: (error, message) => {
+        if (error) return done.reject(unanswered(error));
+        const { headers } = message;
+        // 204 is the end, 404 means that there is none, 503 that nobody answers.
+        if (headers && headers.code >= 400 && headers.code !== 404)
+          return done.reject(new UnansweredError(`direct get: ${headers.code}`));
+        if (!headers || headers.code > 0) return done.resolve(found);
+        found.push({
+          subject: headers.get('Nats-Subject'),
+          sequence: Number(headers.get('Nats-Sequence')),
+          data: Buffer.from(message.data),
+        });
+      },
+    });
+    const timer = setTimeout(
+      () => done.reject(new UnansweredError('direct get: no answer')),
+      ANSWER_TIMEOUT,
+    );
+    try {
+      const query = { seq: from, next_by_subj: subject, batch: 256, max_bytes: maxBytes };
+      this.connection.publish(`$JS.API.DIRECT.GET.${this.stream}`, JSON.stringify(query), {
+        reply: inbox,
+      });
+      return await done.promise;
+    } finally {
+      clearTimeout(timer);
+      subscription.unsubscribe();
+    }
+  }
+
+  /**
+   * Stores messages, all or none, if the stream's last sequence is `expectedLast`. Returns the sequence of the last one.
+   *
+   * @throws RefusedError, UnansweredError
+   */
+  async publish(
+    messages: readonly { readonly subject: string; readonly data: Uint8Array }[],
+    expectedLast: number,
+    batchId: string,
+  ): Promise<number> {
+    const { connection } = this;
+    const headersOf = (index: number): MsgHdrs => {
+      const headers = newHeaders();
+      if (index === 0) headers.set('Nats-Expected-Last-Sequence', String(expectedLast));
+      if (messages.length > 1) {
+        headers.set('Nats-Batch-Id', batchId);
+        headers.set('Nats-Batch-Sequence', String(index + 1));
+        if (index === messages.length - 1) headers.set('Nats-Batch-Commit', '1');
+      }
+      return headers;
+    };
+    const last = messages.length - 1;
+    const answer = await this.answer(() => {
+      for (let i = 0; i < last; i++)
+        connection.publish(messages[i].subject, messages[i].data, { headers: headersOf(i) });
+      const { subject, data } = messages[last];
+      const options = { headers: headersOf(last), timeout: ANSWER_TIMEOUT };
+      return connection.request(subject, data, options);
+    });
+    const { error, seq } = JSON.parse(answer.string()) as Answer & { readonly seq: number };
+    if (error) throw refusal(error);
+    return seq;
+  }
+}
+
+function refusal({ err_code: code, description }: NonNullable<Answer['error']>): Error {
+  return NOT_NOW.has(code)
+    ? new UnansweredError(`${description} (${code})`)
+    : new RefusedError(code, description);
+}
+
+const unanswered = (cause: unknown): UnansweredError =>
+  cause instanceof UnansweredError
+    ? cause
+    : new UnansweredError(cause instanceof Error ? cause.message : String(cause), { cause });

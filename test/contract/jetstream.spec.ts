@@ -1,0 +1,509 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type {
+  JetStreamLog,
+  JetStreamOptions,
+} from '../../src/repository/jetstream/jetstream-log.js';
+import { type StreamApi, UnansweredError } from '../../src/repository/jetstream/stream-api.js';
+import { StreamError } from '../../src/repository/jetstream/stream-config.js';
+import { type EventRepository, EventsRemovedError } from '../../src/repository/event-repository.js';
+import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
+import { NATS_SERVER } from '../support/nats.js';
+import { eventually, until } from '../support/wait.js';
+import { checked } from '../wire/events.js';
+import { eventRepositoryContract } from './event-repository.js';
+import { ids, readAll } from './reading.js';
+import { natsForTests, openReplica } from './stream.js';
+import { testClock } from './test-clock.js';
+
+describe.skipIf(!NATS_SERVER)('jetstream', () => {
+  const { server, openStream } = natsForTests();
+
+  eventRepositoryContract(
+    'jetstream',
+    (place) => openStream(place, { clock: testClock(() => Date.now()) }),
+    { reopens: true },
+  );
+
+  let streams = 0;
+  const newStream = (): string => `T${streams++}`;
+
+  async function open(
+    stream: string,
+    options: Partial<JetStreamOptions> = {},
+  ): Promise<JetStreamLog> {
+    const log = await openReplica(server(), stream, options);
+    onTestFinished(() => log.close());
+    return log;
+  }
+
+  const append = (log: EventRepository, ...events: readonly (readonly [string, string])[]) =>
+    log.openWriter().append(checked(...events.map(([topic, id]) => ({ topic, id }))));
+
+  /** Sends a request to JetStream's API. */
+  async function jetstream<T>(operation: string, body: object = {}): Promise<T> {
+    const connection = await server().connect();
+    try {
+      const answer = await connection.request(`$JS.API.${operation}`, JSON.stringify(body));
+      const parsed = answer.json<T & { error?: { description: string } }>();
+      if (parsed.error) throw new Error(parsed.error.description);
+      return parsed;
+    } finally {
+      await connection.close();
+    }
+  }
+
+  const apiOf = (log: JetStreamLog): StreamApi => (log as unknown as { api: StreamApi }).api;
+
+  /** Puts something around each conditional publish of a replica. */
+  function onPublish(
+    log: JetStreamLog,
+    around: (publish: () => Promise<number>) => Promise<number>,
+  ) {
+    const api = apiOf(log);
+    const publish = api.publish.bind(api);
+    api.publish = (...args) => around(() => publish(...args));
+  }
+
+  describe('two replicas', () => {
+    it('store one log, whatever each is sent: all once, in the order of each writer', async () => {
+      const stream = newStream();
+      const dedup = { ids: 10_000, milliseconds: 60_000 };
+      const logs = [await open(stream, { dedup }), await open(stream, { dedup })];
+      const perWriter = 100;
+      let duplicates = 0;
+      // Both are sent the same ids, at the same time.
+      const writers = logs.flatMap((log) =>
+        ['a', 'b'].map(async (topic) => {
+          const writer = log.openWriter();
+          for (let i = 0; i < perWriter; i++) {
+            const appended = await writer.append(
+              checked({ topic, id: String(i) }, { topic: 'c', id: `${topic}${i}` }),
+            );
+            duplicates += appended.duplicates;
+          }
+        }),
+      );
+      await Promise.all(writers);
+      await until(() => logs[0].head === logs[1].head, 'the same head on both');
+      const inOrder = Array.from({ length: perWriter }, (_, i) => String(i));
+      for (const topic of ['a', 'b', 'c']) {
+        const [one, other] = [await readAll(logs[0], topic), await readAll(logs[1], topic)];
+        expect(one).toEqual(other);
+        if (topic !== 'c') expect(ids(one)).toEqual(inOrder);
+        else expect(one).toHaveLength(2 * perWriter);
+      }
+      expect(duplicates).toBe(4 * perWriter);
+    });
+
+    it('a cursor of one is good on the other at once', async () => {
+      const stream = newStream();
+      const [one, other] = [await open(stream), await open(stream)];
+      // The other one is slow to hear of it.
+      const { replica } = other as unknown as {
+        replica: { apply: (...message: unknown[]) => void };
+      };
+      const apply = replica.apply.bind(replica);
+      replica.apply = (...message) => void setTimeout(() => apply(...message), 20);
+      const writer = one.openWriter();
+      for (let i = 0; i < 30; i++) {
+        const { last } = await writer.append(checked({ topic: 't', id: String(i) }));
+        await other.catchUp();
+        expect(other.locate(last)).toBe('in-log');
+      }
+      expect(other.locate({ ...one.cursorAt(one.head), position: one.head + 1 })).toBe('ahead');
+    });
+
+    it('a replica that joins late has the epochs, the ids and the events of the others', async () => {
+      const stream = newStream();
+      const dedup = { ids: 1_000, milliseconds: 60_000 };
+      const one = await open(stream, { dedup });
+      const first = await append(one, ['t', 'a'], ['u', 'b']);
+      const late = await open(stream, { dedup });
+      expect(late.head).toBe(one.head);
+      expect(late.locate(first.last)).toBe('in-log');
+      const again = await append(late, ['t', 'a'], ['u', 'b'], ['t', 'c']);
+      expect(again.duplicates).toBe(2);
+      expect(again.last.epoch).not.toBe(first.last.epoch);
+      // The first replica goes on in the epoch that the second one began.
+      await until(() => one.head === late.head, 'the same head');
+      expect((await append(one, ['t', 'd'])).last.epoch).toBe(again.last.epoch);
+      expect(ids(await readAll(one, 't'))).toEqual(['a', 'c', 'd']);
+    });
+  });
+
+  it('an upload of more topics than a batch of JetStream may have is stored whole', async () => {
+    const log = await open(newStream());
+    const writer = log.openWriter();
+    const appends = Array.from({ length: 5 }, (_, k) =>
+      writer.append(
+        checked(...Array.from({ length: 900 }, (_each, i) => ({ topic: `t${k}.${i}`, id: '' }))),
+      ),
+    );
+    for (const { duplicates } of await Promise.all(appends)) expect(duplicates).toBe(0);
+    for (const topic of ['t0.0', 't2.450', 't4.899'])
+      expect(await readAll(log, topic)).toHaveLength(1);
+  });
+
+  it('finds duplicates of events that are in memory no more', async () => {
+    const stream = newStream();
+    const dedup = { ids: 100_000, milliseconds: 600_000 };
+    const log = await open(stream, { dedup });
+    const send = async (): Promise<number> => {
+      let duplicates = 0;
+      const writer = log.openWriter();
+      for (let i = 0; i < 50; i++) {
+        const events = Array.from({ length: 20 }, (_, k) => ({
+          topic: `t${k % 3}`,
+          id: `${i}-${k}`,
+          body: 'x'.repeat(50_000),
+        }));
+        ({ duplicates } = await writer.append(checked(...events)).then((appended) => ({
+          duplicates: duplicates + appended.duplicates,
+        })));
+      }
+      return duplicates;
+    };
+    expect(await send()).toBe(0); // 50 MB, more than the tail's 32 MiB
+    const head = log.head;
+    expect(await send()).toBe(1_000);
+    expect(log.head).toBe(head);
+  });
+
+  describe('with answers that are lost', () => {
+    it('knows its own commit again: stored once, and no duplicate of itself', async () => {
+      const log = await open(newStream(), { dedup: { ids: 100, milliseconds: 60_000 } });
+      let drops = 2;
+      onPublish(log, async (publish) => {
+        const sequence = await publish();
+        if (drops-- > 0) throw new UnansweredError('dropped by the test');
+        return sequence;
+      });
+      expect((await append(log, ['t', 'a'], ['u', 'b'])).duplicates).toBe(0);
+      expect(ids(await readAll(log, 't'))).toEqual(['a']);
+      expect(log.history).toBe(0);
+    });
+
+    it("does not take another's commit for its own", async () => {
+      const stream = newStream();
+      const dedup = { ids: 100, milliseconds: 60_000 };
+      const [log, other] = [await open(stream, { dedup }), await open(stream, { dedup })];
+      let isFirst = true;
+      onPublish(log, async (publish) => {
+        if (!isFirst) return publish();
+        isFirst = false;
+        // The request is lost, and another replica stores something in its place.
+        await append(other, ['t', 'others']);
+        throw new UnansweredError('dropped by the test');
+      });
+      await append(log, ['t', 'own']);
+      expect(ids(await readAll(log, 't'))).toEqual(['others', 'own']);
+    });
+  });
+
+  it('two replicas take turns, so that few commits are refused', async () => {
+    const stream = newStream();
+    const logs = [await open(stream), await open(stream)];
+    const count = { stored: 0, refused: 0 };
+    for (const log of logs)
+      onPublish(log, async (publish) => {
+        try {
+          await sleep(8); // as long as servers take that flush
+          const sequence = await publish();
+          count.stored++;
+          return sequence;
+        } catch (error) {
+          count.refused++;
+          throw error;
+        }
+      });
+    const end = performance.now() + 2_000;
+    const shares = await Promise.all(
+      logs.map(async (log) => {
+        let appends = 0;
+        for (const writer = log.openWriter(); performance.now() < end; appends++)
+          await writer.append(checked({ topic: 't', id: '' }));
+        return appends;
+      }),
+    );
+    expect(count.refused).toBeLessThan(0.3 * count.stored);
+    expect(Math.min(...shares)).toBeGreaterThan(0.25 * Math.max(...shares));
+  });
+
+  describe('behind the tail', () => {
+    /** Opens a replica that has the events of another one not in memory. */
+    async function openBehind(events: number): Promise<JetStreamLog> {
+      const stream = newStream();
+      const before = await open(stream);
+      for (let i = 0; i < events; i++) await append(before, ['t', String(i)], ['u', String(i)]);
+      await before.close();
+      return open(stream);
+    }
+    const all = (count: number) => Array.from({ length: count }, (_, i) => String(i));
+
+    it('asks the leader where another server has nothing yet', async () => {
+      const log = await openBehind(5);
+      apiOf(log).messages = () => Promise.resolve([]);
+      expect(ids(await readAll(log, 't'))).toEqual(all(5));
+    });
+
+    it('skips no run that a server leaves out', async () => {
+      const log = await openBehind(6);
+      const api = apiOf(log);
+      const messages = api.messages.bind(api);
+      api.messages = async (...query) => (await messages(...query)).filter((_, i) => i !== 1);
+      expect(ids(await readAll(log, 't'))).toEqual(all(6));
+    });
+  });
+
+  it('goes on when the newest messages were removed before it got them', async () => {
+    const stream = newStream();
+    const [log, late] = [await open(stream), await open(stream)];
+    const { replica } = late as unknown as { replica: { apply: () => void } };
+    const { apply } = replica;
+    replica.apply = () => {};
+    const { last } = await append(log, ['t', 'a']);
+    await jetstream(`STREAM.PURGE.${stream}`);
+    replica.apply = apply;
+    await late.catchUp();
+    expect(late.locate(last)).toBe('in-log');
+    await expect(readAll(late, 't', last.position - 1)).rejects.toThrow(EventsRemovedError);
+    const next = await append(late, ['t', 'b']);
+    expect(next.last.position).toBeGreaterThan(last.position);
+    await until(() => log.head === late.head, 'the same head');
+    expect([log.history, late.history]).toEqual([0, 0]);
+    expect(ids(await readAll(log, 't', last.position))).toEqual(['b']);
+    expect(ids(await readAll(late, 't', await late.floor('t')))).toEqual(['b']);
+  });
+
+  it('learns anew what it knows of topics when messages were removed before it got them', async () => {
+    const stream = newStream();
+    const [log, late] = [await open(stream), await open(stream)];
+    await append(log, ['t', 'a']);
+    await until(() => late.head === log.head, 'the same head');
+    // The late replica does not get the next messages, and they are removed.
+    const { replica } = late as unknown as { replica: { apply: (...message: unknown[]) => void } };
+    const apply = replica.apply.bind(replica);
+    let isLate = true;
+    replica.apply = (...message) => isLate || apply(...message);
+    const { last } = await append(log, ['t', 'b']);
+    await append(log, ['t', 'c'], ['u', 'c']);
+    await jetstream(`STREAM.PURGE.${stream}`, { keep: 1 });
+    isLate = false;
+    await append(log, ['u', 'd']);
+    await until(() => late.head === log.head, 'the same head again');
+    await append(late, ['t', 'e']);
+    await until(() => late.head === log.head, 'the same head at the end');
+    expect([log.history, late.history]).toEqual([0, 0]);
+    await expect(readAll(late, 't', last.position - 1)).rejects.toThrow(EventsRemovedError);
+    expect(ids(await readAll(log, 't', await log.floor('t')))).toEqual(['e']);
+  });
+
+  describe('retention', () => {
+    const limited = (stream: string, limits: Partial<RetentionLimits>) =>
+      open(stream, { retention: { ...KEEP_ALL, ...limits } });
+
+    it('removes events by age, and says where a topic begins then', async () => {
+      const log = await limited(newStream(), { maxAge: 1_000 });
+      const old = await append(log, ['t', 'a'], ['t', 'b']);
+      await eventually(async () => {
+        const [seen] = [await readAll(log, 't', await log.floor('t'))];
+        expect(seen).toEqual([]);
+        expect(await log.floor('t')).toBe(old.last.position);
+      });
+      await append(log, ['t', 'c']);
+      expect(await log.floor('t')).toBe(old.last.position);
+      expect(ids(await readAll(log, 't', old.last.position))).toEqual(['c']);
+    });
+
+    it('never skips removed events in silence, on a replica that never met the topic either', async () => {
+      const stream = newStream();
+      const retention = { ...KEEP_ALL, maxAge: 1_500 };
+      const one = await open(stream, { retention });
+      const { last } = await append(one, ['t', 'a']);
+      await append(one, ['t', 'b']);
+      await eventually(
+        async () => expect(await one.floor('t')).toBeGreaterThan(last.position),
+        10_000,
+      );
+      const other = await open(stream, { retention });
+      expect(await other.floor('t')).toBeGreaterThan(last.position);
+      await expect(readAll(other, 't', last.position)).rejects.toThrow(EventsRemovedError);
+      await append(other, ['t', 'c']);
+      await expect(readAll(other, 't', last.position)).rejects.toThrow(EventsRemovedError);
+      const again = await open(stream, { retention });
+      expect(await again.floor('t')).toBeGreaterThan(last.position);
+      await expect(readAll(again, 't', last.position)).rejects.toThrow(EventsRemovedError);
+      expect(ids(await readAll(again, 't', await again.floor('t')))).toEqual(['c']);
+    });
+
+    it('removes the oldest events of a topic over its limit, and none of other topics', async () => {
+      const log = await limited(newStream(), { topicMaxBytes: 10_000 });
+      const body = 'x'.repeat(1_000);
+      await append(log, ['small', 'a']);
+      for (let i = 0; i < 40; i++)
+        await log.openWriter().append(checked({ topic: 'big', id: String(i), body }));
+      await log
+        .openWriter()
+        .append(checked({ topic: 'huge', id: 'only', body: 'x'.repeat(50_000) }));
+      await eventually(async () => {
+        const seen = ids(await readAll(log, 'big', await log.floor('big')));
+        expect(seen.length).toBeLessThanOrEqual(9);
+        expect(seen).toEqual(
+          Array.from({ length: seen.length }, (_, i) => String(40 - seen.length + i)),
+        );
+      });
+      expect(ids(await readAll(log, 'small'))).toEqual(['a']);
+      expect(ids(await readAll(log, 'huge'))).toEqual(['only']);
+    });
+
+    it('applies a lower limit of a topic to topics that get no new events', async () => {
+      const stream = newStream();
+      const before = await open(stream);
+      for (let i = 0; i < 20; i++)
+        await before
+          .openWriter()
+          .append(checked({ topic: 'quiet', id: String(i), body: 'x'.repeat(1_000) }));
+      await before.close();
+      const log = await limited(stream, { topicMaxBytes: 5_000 });
+      await eventually(async () => expect(await log.floor('quiet')).toBeGreaterThan(0));
+      expect(ids(await readAll(log, 'quiet', await log.floor('quiet'))).at(-1)).toBe('19');
+    });
+
+    it('keeps at most so many bytes of all topics', async () => {
+      const log = await limited(newStream(), { maxBytes: 100_000 });
+      for (let i = 0; i < 60; i++)
+        await log
+          .openWriter()
+          .append(checked({ topic: `t${i % 3}`, id: String(i), body: 'x'.repeat(5_000) }));
+      const held: number[] = [];
+      for (const topic of ['t0', 't1', 't2'])
+        held.push(...ids(await readAll(log, topic, await log.floor(topic))).map(Number));
+      expect(held.length).toBeGreaterThan(10);
+      expect(held.toSorted((a, b) => a - b)).toEqual(
+        Array.from({ length: held.length }, (_, i) => 60 - held.length + i),
+      );
+    });
+
+    it('refuses what is over the quota, and takes it when there is room again', async () => {
+      const stream = newStream();
+      const retention = { ...KEEP_ALL, topicMaxBytes: 20_000, quotaBytes: 100_000 };
+      const log = await open(stream, { retention });
+      const other = await open(stream, { retention });
+      const send = (topic: string) =>
+        log.openWriter().append(checked({ topic, id: '', body: 'x'.repeat(15_000) }));
+      for (let i = 0; i < 5; i++) await send(`t${i}`);
+      await expect(
+        (async () => {
+          for (let i = 5; i < 8; i++) await send(`t${i}`);
+        })(),
+      ).rejects.toMatchObject({ reason: 'storage-full' });
+      const head = log.head;
+      expect(await readAll(log, 't0')).toHaveLength(1);
+      await jetstream(`STREAM.PURGE.${stream}`, { keep: 2 });
+      await send('later');
+      expect(log.head).toBeGreaterThan(head);
+      expect(await readAll(other, 'later', await other.floor('later'))).toHaveLength(1);
+    });
+
+    it('keeps its epochs although their record is older than all that is held', async () => {
+      const stream = newStream();
+      const retention = { ...KEEP_ALL, maxAge: 2_000 };
+      const log = await open(stream, { retention });
+      const { last } = await append(log, ['t', 'a']);
+      const end = performance.now() + 5_000;
+      while (performance.now() < end) await append(log, ['t', '']);
+      const { epoch } = last;
+      const late = await open(stream, { retention });
+      expect(late.locate({ epoch, position: last.position })).toBe('in-log');
+    });
+  });
+
+  describe('the stream', () => {
+    it('is refused with other settings than it has', async () => {
+      const stream = newStream();
+      const log = await open(stream);
+      await expect(open(stream, { replicas: 3 })).rejects.toThrow(StreamError);
+      await expect(open(stream, { dedup: { ids: 5, milliseconds: 1_000 } })).rejects.toThrow(
+        /deduplication/,
+      );
+      await log.close();
+      const other = await open(stream, { dedup: { ids: 5, milliseconds: 1_000 } });
+      expect(other.dedupWindow.ids).toBe(5);
+    });
+
+    it('gets the limits of a later start', async () => {
+      const stream = newStream();
+      await (await open(stream)).close();
+      await open(stream, { retention: { ...KEEP_ALL, quotaBytes: 1_000_000 } });
+      interface Info {
+        readonly config: Record<string, unknown>;
+      }
+      const { config } = await jetstream<Info>(`STREAM.INFO.${stream}`);
+      expect(config).toMatchObject({ max_bytes: 1_000_000, discard: 'new' });
+    });
+
+    it('of somebody else is refused', async () => {
+      const name = newStream();
+      await jetstream(`STREAM.CREATE.${name}`, { name, subjects: ['somebody.else'] });
+      await expect(open(name)).rejects.toThrow(/not made by Feed/);
+    });
+
+    it('that was restored from an older backup ends the history, also where it has gone on since', async () => {
+      const stream = newStream();
+      const log = await open(stream);
+      await append(log, ['t', 'kept']);
+      const { config, state } = await jetstream<{ config: object; state: { last_seq: number } }>(
+        `STREAM.INFO.${stream}`,
+      );
+      interface Found {
+        readonly message: { readonly subject: string; readonly data: string };
+      }
+      const backup: Found[] = [];
+      for (let seq = 1; seq <= state.last_seq; seq++)
+        backup.push(await jetstream<Found>(`STREAM.MSG.GET.${stream}`, { seq }));
+      const lost = await append(log, ['t', 'lost'], ['u', 'lost']);
+
+      await jetstream(`STREAM.DELETE.${stream}`);
+      await jetstream(`STREAM.CREATE.${stream}`, config);
+      const connection = await server().connect();
+      for (const { message } of backup)
+        await connection.request(message.subject, Buffer.from(message.data, 'base64'));
+      await connection.close();
+      const other = await open(stream);
+      // Now it has as many messages as before, and more, and nothing about them looks wrong.
+      for (let i = 0; i < 5; i++) await append(other, ['new', String(i)]);
+      await until(() => log.history === 1, 'another history');
+      expect(log.locate(lost.last)).toBe('other-epoch');
+      await append(log, ['t', 'after']);
+      expect(ids(await readAll(log, 't'))).toEqual(['kept', 'after']);
+      expect(ids(await readAll(log, 'new'))).toEqual(['0', '1', '2', '3', '4']);
+    });
+
+    it.each(['deleted', 'made anew'])('that is %s ends the history', async (how) => {
+      const stream = newStream();
+      const log = await open(stream, { patience: 20_000 });
+      const other = await open(stream);
+      const { last } = await append(log, ['t', 'lost']);
+      const changes: number[] = [];
+      log.onHistoryChange(() => void changes.push(log.history));
+      const writer = log.openWriter();
+      await writer.append(checked({ topic: 't', id: 'first' }));
+      await jetstream(`STREAM.DELETE.${stream}`);
+      if (how === 'made anew') await openReplica(server(), stream).then((third) => third.close());
+      // The upload that was open may not go on: its first events are gone.
+      await expect(
+        (async () => {
+          for (let i = 0; i < 100; i++)
+            await writer.append(checked({ topic: 't', id: `more${i}` }));
+        })(),
+      ).rejects.toMatchObject({ reason: 'unavailable' });
+      await until(() => log.history === 1 && other.history === 1, 'another history on both');
+      expect(changes).toEqual([1]);
+      expect(log.locate(last)).toBe('other-epoch');
+      expect(other.locate(last)).toBe('other-epoch');
+      await append(log, ['t', 'new']);
+      expect(ids(await readAll(log, 't'))).toEqual(['new']);
+    });
+  });
+});

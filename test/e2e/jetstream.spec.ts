@@ -1,0 +1,235 @@
+import { type ServiceError, status } from '@grpc/grpc-js';
+import { connect } from '@nats-io/transport-node';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
+import { findDurability } from '../../src/repository/jetstream/durability.js';
+import { StreamError } from '../../src/repository/jetstream/stream-config.js';
+import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
+import { jetstreamSettings, NATS_SERVER, NatsServer, SYSTEM } from '../support/nats.js';
+import { runService, ServiceProcess } from '../support/service.js';
+import { until, within } from '../support/wait.js';
+
+const numbered = (from: number, count: number, topic = 'orders'): Partial<Event>[] =>
+  Array.from({ length: count }, (_, i) => ({ topic, id: String(from + i) }));
+const ids = (events: readonly Event[]): string[] => events.map(({ id }) => id);
+
+/** Watches a topic from earliest, and collects what comes until the test ends. */
+function watching(
+  client: FeedClient,
+  topic = 'orders',
+): { events: Event[]; ended: Promise<ServiceError> } {
+  const events: Event[] = [];
+  const call = client.Watch({ topic, position: 1 });
+  call.on('data', (event: Event) => events.push(event));
+  const ended = new Promise<ServiceError>((resolve) => call.on('error', resolve));
+  onTestFinished(() => call.cancel());
+  return { events, ended };
+}
+
+async function remove(servers: readonly NatsServer[]): Promise<void> {
+  await Promise.all(servers.map((server) => server.remove()));
+}
+
+describe.skipIf(!NATS_SERVER)('on one server', () => {
+  let servers: NatsServer[];
+  beforeAll(async () => void (servers = await NatsServer.start(1, { jetstream: '' })));
+  afterAll(() => remove(servers));
+
+  test('two replicas serve one log: each takes uploads, and watches of both get all events', async () => {
+    const settings = jetstreamSettings(servers);
+    const [one, other] = [await runService(settings), await runService(settings)];
+    const [a, b] = [watching(one.client), watching(other.client)];
+    for (let i = 0; i < 20; i++) {
+      const { client } = i % 2 ? one : other;
+      expect((await upload(client, numbered(10 * i, 10))).result?.received).toBe(10);
+    }
+    await until(() => a.events.length === 200 && b.events.length === 200, 'all events on both');
+    expect(ids(a.events)).toEqual(Array.from({ length: 200 }, (_, i) => String(i)));
+    expect(b.events).toEqual(a.events);
+    // A cursor of one is good on the other at once.
+    for (let i = 200; i < 250; i++) {
+      const { result } = await upload(one.client, numbered(i, 1));
+      const next = take(other.client, { topic: 'orders', afterCursor: result!.lastCursor }, 1);
+      await upload(other.client, numbered(1_000 + i, 1));
+      expect(ids(await next)).toEqual([String(1_000 + i)]);
+    }
+  });
+
+  test('a replica that was killed is replaced by another one, and what it stored is not stored twice', async () => {
+    const settings = jetstreamSettings(servers);
+    const first = await ServiceProcess.start(settings);
+    await upload(first.connect(), numbered(0, 5));
+    await first.kill('SIGKILL');
+    const second = await ServiceProcess.start(settings);
+    const client = second.connect();
+    const { result } = await upload(client, numbered(3, 5));
+    expect(result).toMatchObject({ received: 5, duplicates: 2 });
+    expect(ids(await take(client, { topic: 'orders', position: 1 }, 8))).toEqual(
+      Array.from({ length: 8 }, (_, i) => String(i)),
+    );
+    expect(await second.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+  });
+
+  test('watches of a stream that is deleted end with EPOCH_CHANGED, on every replica', async () => {
+    const settings = jetstreamSettings(servers);
+    const [one, other] = [await runService(settings), await runService(settings)];
+    await upload(one.client, numbered(0, 3));
+    const watches = [watching(one.client), watching(other.client), watching(other.client, 'quiet')];
+    await until(() => watches[1].events.length === 3, 'the events');
+    const connection = await servers[0].connect();
+    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`);
+    await connection.close();
+    for (const { ended } of watches) {
+      const error = await within(ended, 'the end of the watch');
+      expect([error.code, errorInfo(error.metadata)?.reason]).toEqual([
+        status.FAILED_PRECONDITION,
+        'EPOCH_CHANGED',
+      ]);
+    }
+    const [{ cursor }] = watches[0].events;
+    const error = await failure(one.client.Watch({ topic: 'orders', afterCursor: cursor }));
+    expect(errorInfo(error.metadata)?.reason).toBe('EPOCH_CHANGED');
+    expect((await upload(other.client, numbered(0, 3))).result?.duplicates).toBe(0);
+    expect(ids(await take(one.client, { topic: 'orders', position: 1 }, 3))).toEqual([
+      '0',
+      '1',
+      '2',
+    ]);
+  });
+
+  test.each([
+    ['nobody can see whether it flushes', {}, /FEED_NATS_MONITOR_URLS.*FEED_NATS_FLUSH=vouched/],
+    [
+      'it does not flush',
+      { FEED_NATS_MONITOR_URLS: 'MONITOR' },
+      /do not flush.*sync_interval: always.*config\.jetstream\.merge/,
+    ],
+    [
+      'the stream needs three servers',
+      { FEED_NATS_REPLICAS: '3', FEED_NATS_FLUSH: 'vouched' },
+      /replicas/,
+    ],
+    [
+      'its largest message is too small',
+      { FEED_NATS_FLUSH: 'vouched', FEED_MAX_EVENT_BYTES: '3MiB' },
+      /max_payload/,
+    ],
+  ])('a start is refused where %s, with what to set', async (_why, more, message) => {
+    const [small] = await NatsServer.start(1, { jetstream: '', maxPayload: '2MB' });
+    onTestFinished(() => small.remove());
+    const settings: Record<string, string> = { ...jetstreamSettings([small]), ...more };
+    delete settings.FEED_DURABILITY;
+    if (settings.FEED_NATS_MONITOR_URLS) settings.FEED_NATS_MONITOR_URLS = small.monitorUrl;
+    const service = ServiceProcess.spawn(settings);
+    expect(await service.ended()).toEqual({ code: 78, signal: null });
+    expect(service.output.join('')).toMatch(message);
+  });
+
+  test('a server that flushes makes acknowledgements mean that', async () => {
+    const [flushing] = await NatsServer.start(1);
+    onTestFinished(() => flushing.remove());
+    const settings: Record<string, string> = {
+      ...jetstreamSettings([flushing]),
+      FEED_NATS_MONITOR_URLS: flushing.monitorUrl,
+    };
+    delete settings.FEED_DURABILITY;
+    const { client } = await runService(settings);
+    expect((await upload(client, numbered(0, 1))).result?.durability).toBe(2);
+    const vouched = { ...settings, FEED_NATS_MONITOR_URLS: '', FEED_NATS_FLUSH: 'vouched' };
+    const { client: other, log } = await runService(vouched);
+    expect((await upload(other, numbered(1, 1))).result?.durability).toBe(2);
+    expect(JSON.stringify(log)).toContain('vouched');
+    expect(JSON.stringify(log)).toContain('no limit of bytes');
+  });
+
+  test('a start without NATS waits for it, says so, and ends at a signal', async () => {
+    const [late] = await NatsServer.start(1, { jetstream: '' });
+    onTestFinished(() => late.remove());
+    await late.kill();
+    const settings = jetstreamSettings([late]);
+    const waiting = ServiceProcess.spawn(settings);
+    await until(() => waiting.output.join('').includes('waiting for NATS'), 'a word of it');
+    expect(waiting.output.join('')).not.toContain('listens');
+    const ending = ServiceProcess.spawn(settings);
+    await until(() => ending.output.join('').includes('waiting for NATS'), 'a word of it');
+    expect((await ending.kill('SIGTERM')).code).toBe(0);
+    late.run();
+    await waiting.ready();
+    expect((await upload(waiting.connect(), numbered(0, 1))).result?.received).toBe(1);
+  });
+
+  test('cut off from NATS, uploads end with STORE_UNAVAILABLE and what is stored, and watches go on later', async () => {
+    const [cut] = await NatsServer.start(1, { jetstream: '' });
+    onTestFinished(() => cut.remove());
+    const { client, log, httpAddress } = await runService({
+      ...jetstreamSettings([cut]),
+      FEED_NATS_PATIENCE: '2s',
+    });
+    const watch = watching(client);
+    const outcome = Promise.withResolvers<{ error?: ServiceError; result?: UploadResult }>();
+    const call = client.UploadEvents((error, result) =>
+      outcome.resolve(error ? { error } : { result }),
+    );
+    for (const event of numbered(0, 3)) call.write(event);
+    await until(() => watch.events.length === 3, 'the first events');
+    await cut.kill();
+    for (const event of numbered(3, 3)) call.write(event);
+    call.end();
+    const { error } = await within(outcome.promise, 'the end of the upload');
+    expect(error?.code).toBe(status.UNAVAILABLE);
+    expect(errorInfo(error!.metadata)).toMatchObject({
+      reason: 'STORE_UNAVAILABLE',
+      metadata: { received: '3' },
+    });
+    expect((await fetch(`http://${httpAddress}/readyz`)).status).toBe(200);
+    cut.run();
+    await cut.ready();
+    expect((await upload(client, numbered(0, 8))).result).toMatchObject({
+      received: 8,
+      duplicates: 3,
+    });
+    await until(() => watch.events.length === 8, 'the events on the watch that was open');
+    expect(ids(watch.events)).toEqual(Array.from({ length: 8 }, (_, i) => String(i)));
+    expect(JSON.stringify(log)).toContain('the connection to NATS is lost');
+  });
+});
+
+describe.skipIf(!NATS_SERVER)('on a cluster of three', () => {
+  let servers: NatsServer[];
+  beforeAll(async () => void (servers = await NatsServer.start(3)));
+  afterAll(() => remove(servers));
+
+  test('that flushes, an acknowledgement means DURABILITY_REPLICATED', async () => {
+    const settings: Record<string, string> = {
+      ...jetstreamSettings(servers),
+      FEED_NATS_MONITOR_URLS: servers.map(({ monitorUrl }) => monitorUrl).join(),
+    };
+    delete settings.FEED_DURABILITY;
+    const { client } = await runService(settings);
+    expect((await upload(client, numbered(0, 3))).result).toMatchObject({
+      received: 3,
+      durability: 3,
+    });
+    expect(ids(await take(client, { topic: 'orders', position: 1 }, 3))).toEqual(['0', '1', '2']);
+  });
+
+  test('all servers are asked, by the system account or at their monitoring URLs', async () => {
+    const connectToSystem = () => connect({ servers: servers[0].url, ...SYSTEM });
+    const none = { monitorUrls: [], connectToSystem: undefined, isVouched: false };
+    expect(await findDurability(3, undefined, { ...none, connectToSystem })).toMatchObject({
+      durability: 'replicated',
+      reason: 'all 3 NATS servers flush before they answer',
+    });
+    const two = servers.slice(1).map(({ monitorUrl }) => monitorUrl);
+    await expect(findDurability(3, undefined, { ...none, monitorUrls: two })).rejects.toThrow(
+      '2 of 3 NATS servers',
+    );
+    await expect(findDurability(3, 'async', { ...none, isVouched: true })).rejects.toThrow(
+      StreamError,
+    );
+    const ordinary = () => connect({ servers: servers[0].url });
+    await expect(
+      findDurability(3, undefined, { ...none, connectToSystem: ordinary }),
+    ).rejects.toThrow(StreamError);
+  });
+});
