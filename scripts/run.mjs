@@ -39,6 +39,8 @@ const PROGRAMS = {
       FEED_TEST_SLOW_SECONDS: '600',
       FEED_TEST_SLOW_UPLOADS: '10',
       FEED_TEST_TEARS: '400',
+      FEED_TEST_NATS_RUNS: '50',
+      FEED_TEST_NATS_CUT_SECONDS: '60',
     },
   }),
 

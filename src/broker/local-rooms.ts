@@ -10,7 +10,7 @@ const LOOK_INTERVAL = 2;
 const PATIENCE_LOOKS = 125;
 
 /** A member and its congestion. Its seats in all rooms share one state, because the member has one queue. */
-interface MemberState {
+export interface MemberState {
   readonly member: RoomMember;
   /** The number of the look before the last message that came while the member was not congested. */
   uncongestedAt: number;
@@ -18,7 +18,7 @@ interface MemberState {
 
 /** Rooms whose members are all in this process. */
 export class LocalRooms extends Rooms {
-  private readonly rooms = new Map<string, Set<MemberState>>();
+  protected readonly rooms = new Map<string, Set<MemberState>>();
   private readonly states = new WeakMap<RoomMember, MemberState>();
   /** Counts the looks while some sender waited. Patience is measured in these. */
   private looks = 0;
@@ -33,9 +33,8 @@ export class LocalRooms extends Rooms {
     this.seats++;
     return {
       send: (framed) => {
-        if (this.isAnyCongested(members, own)) return this.sendLater(framed, members, own);
-        this.deliver(framed, members, own);
-        return undefined;
+        if (this.isAnyCongested(members, own)) return this.sendLater(room, framed, members, own);
+        return this.carry(room, framed, own);
       },
       leave: () => {
         if (!members.delete(own)) return;
@@ -51,8 +50,17 @@ export class LocalRooms extends Rooms {
     return state;
   }
 
-  private deliver(framed: Buffer, members: ReadonlySet<MemberState>, own: MemberState): void {
-    for (const other of members) if (other !== own) this.deliverTo(other, framed);
+  /** Brings a message to the other members of its sender's room. */
+  protected carry(room: string, framed: Buffer, own: MemberState): Promise<void> | undefined {
+    this.deliver(room, framed, own);
+    return undefined;
+  }
+
+  /** Hands a message to all members in this process but its sender. */
+  protected deliver(room: string, framed: Buffer, sender: MemberState | undefined): void {
+    const members = this.rooms.get(room);
+    if (!members) return;
+    for (const member of members) if (member !== sender) this.deliverTo(member, framed);
   }
 
   private deliverTo(to: MemberState, framed: Buffer): void {
@@ -61,6 +69,7 @@ export class LocalRooms extends Rooms {
   }
 
   private async sendLater(
+    room: string,
     framed: Buffer,
     members: ReadonlySet<MemberState>,
     own: MemberState,
@@ -69,7 +78,7 @@ export class LocalRooms extends Rooms {
       await this.nextLook();
       if (!members.has(own)) return;
     }
-    this.deliver(framed, members, own);
+    await this.carry(room, framed, own);
   }
 
   /** True while another member is congested and has not held senders back for PATIENCE_LOOKS. */

@@ -19,15 +19,26 @@ export abstract class Rooms {
    * members, there is a leak.
    */
   abstract readonly seats: number;
+
+  /** Releases everything, once no member is left. */
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
 }
 
 export interface RoomMember {
   /** Takes a framed message of one of the member's rooms. It does not wait, and it never throws. */
   receive(framed: Buffer): void;
 
+  /** Called when messages of its rooms may be lost, such as those of other processes while the network is cut. */
+  onInterruption(): void;
+
   /** True while the member's queue is more than half full. */
   readonly isCongested: boolean;
 }
+
+/** A room could not carry a message. Whether other members got it is not known. */
+export class RoomInterruptedError extends Error {}
 
 /** One member's place in one room. */
 export interface RoomSeat {
@@ -35,8 +46,8 @@ export interface RoomSeat {
    * Sends a framed message to every other member. A member sends one message at a time, and none after it has left.
    *
    * @returns undefined if the room has taken the message; else a promise that resolves once it has. The promise also
-   *   resolves, soon, if the member leaves first, and the message is then dropped. It rejects if the room can't carry the
-   *   message, which does not happen between members of one process
+   *   resolves, soon, if the member leaves first, and the message is then dropped. It rejects with a RoomInterruptedError
+   *   if the room can't carry the message, which does not happen between members of one process
    */
   send(framed: Buffer): Promise<void> | undefined;
 

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { type RoomMember, Rooms, type RoomSeat } from '../broker/rooms.js';
+import { RoomInterruptedError, type RoomMember, Rooms, type RoomSeat } from '../broker/rooms.js';
 import {
   chatMessagesIn,
   type ChatMessageView,
@@ -78,7 +78,7 @@ class Chat implements FrameSource, RoomMember {
     this.outbox.onMore = onMore;
     this.readMessages().then(
       () => this.stopReading(),
-      (error: Error) => this.stopReading(error instanceof BadMessageError ? invalid(error) : error),
+      (error: Error) => this.stopReading(asFeedError(error)),
     );
   }
 
@@ -107,6 +107,10 @@ class Chat implements FrameSource, RoomMember {
   get isCongested(): boolean {
     const { count, bytes } = this.outbox.fromRooms;
     return count > QUEUE_MESSAGES / 2 || bytes > QUEUE_BYTES / 2;
+  }
+
+  onInterruption(): void {
+    this.call.abort(interrupted());
   }
 
   receive(framed: Buffer): void {
@@ -185,6 +189,15 @@ class Chat implements FrameSource, RoomMember {
   }
 }
 
-function invalid(error: Error): FeedError {
-  return new FeedError('MESSAGE_INVALID', error.message, {}, { cause: error });
+function asFeedError(error: Error): Error {
+  if (error instanceof BadMessageError)
+    return new FeedError('MESSAGE_INVALID', error.message, {}, { cause: error });
+  return error instanceof RoomInterruptedError ? interrupted() : error;
+}
+
+function interrupted(): FeedError {
+  return new FeedError(
+    'ROOM_INTERRUPTED',
+    'messages between the replicas of the service may be lost: join again',
+  );
 }

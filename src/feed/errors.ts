@@ -16,6 +16,7 @@ export type Reason =
   | 'MESSAGE_INVALID'
   | 'TOO_SLOW'
   | 'TOO_MANY_ROOMS'
+  | 'ROOM_INTERRUPTED'
   | 'DRAINING';
 
 /** An error that is sent to the client, by any transport. */

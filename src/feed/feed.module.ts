@@ -4,6 +4,7 @@ import { Bell } from '../broker/bell.js';
 import { LocalBell } from '../broker/local-bell.js';
 import { LocalRooms } from '../broker/local-rooms.js';
 import { Rooms } from '../broker/rooms.js';
+import { SharedRooms } from '../broker/shared-rooms.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { EventLog } from '../repository/event-log.js';
 import { EventRepository } from '../repository/event-repository.js';
@@ -38,12 +39,16 @@ function openRepository(config: Config, log: Logger): EventRepository | Promise<
   }
 }
 
+function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms> {
+  return engine === 'jetstream' ? SharedRooms.open(nats, log) : new LocalRooms();
+}
+
 /** The use cases, whatever the transport, on the log, the bell and the rooms. */
 @Module({
   providers: [
     { provide: EventRepository, useFactory: openRepository, inject: [CONFIG, LOG] },
     { provide: Bell, useClass: LocalBell },
-    { provide: Rooms, useClass: LocalRooms },
+    { provide: Rooms, useFactory: openRooms, inject: [CONFIG, LOG] },
     Watches,
     Uploads,
     Chats,
@@ -57,6 +62,7 @@ export class FeedModule implements OnApplicationShutdown {
   constructor(
     private readonly repository: EventRepository,
     @Inject(Bell) bell: Bell,
+    @Inject(Rooms) private readonly rooms: Rooms,
   ) {
     repository.onDurable((topics) => bell.ring(topics));
   }
@@ -67,5 +73,6 @@ export class FeedModule implements OnApplicationShutdown {
    */
   async onApplicationShutdown(): Promise<void> {
     await this.repository.close().catch(() => {});
+    await this.rooms.close();
   }
 }

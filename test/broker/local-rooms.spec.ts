@@ -15,6 +15,8 @@ class Member implements RoomMember {
   receive(framed: Buffer): void {
     this.queue.push(String(framed));
   }
+
+  onInterruption(): void {}
 }
 
 /** Far longer (milliseconds) than a room holds a sender back. */
@@ -32,7 +34,7 @@ beforeEach(() => {
 
 /** A seat whose member reads at once, and a `send` that notes which messages the room has taken. */
 function sender() {
-  const seat = rooms.join('r', { isCongested: false, receive: () => {} });
+  const seat = rooms.join('r', { isCongested: false, receive: () => {}, onInterruption: () => {} });
   const taken: string[] = [];
   const send = (text: string): Promise<void> | undefined => {
     const sending = seat.send(Buffer.from(text));
@@ -86,7 +88,11 @@ describe('a local room', () => {
   it('holds no message back for long, even where a member becomes congested over and over', async () => {
     rooms.join('r', slow);
     rooms.join('hall', slow);
-    const filler = rooms.join('hall', { isCongested: false, receive: () => {} });
+    const filler = rooms.join('hall', {
+      isCongested: false,
+      receive: () => {},
+      onInterruption: () => {},
+    });
     const { send, taken } = sender();
     const fill = (): void => {
       slow.queue.length = 0;

@@ -4,7 +4,7 @@ import type {
   JetStreamLog,
   JetStreamOptions,
 } from '../../src/repository/jetstream/jetstream-log.js';
-import { type StreamApi, UnansweredError } from '../../src/repository/jetstream/stream-api.js';
+import { type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { StreamError } from '../../src/repository/jetstream/stream-config.js';
 import { type EventRepository, EventsRemovedError } from '../../src/repository/event-repository.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';

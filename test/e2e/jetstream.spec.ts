@@ -1,6 +1,7 @@
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { connect } from '@nats-io/transport-node';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { Rooms } from '../../src/broker/rooms.js';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { findDurability } from '../../src/repository/jetstream/durability.js';
 import { StreamError } from '../../src/repository/jetstream/stream-config.js';
@@ -53,6 +54,37 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
       await upload(other.client, numbered(1_000 + i, 1));
       expect(ids(await next)).toEqual([String(1_000 + i)]);
     }
+  });
+
+  test('a chat room has its members on all replicas, and ends with ROOM_INTERRUPTED when they are cut off', async () => {
+    const [cut] = await NatsServer.start(1, { jetstream: '' });
+    onTestFinished(() => cut.remove());
+    const settings = jetstreamSettings([cut]);
+    const replicas = [await runService(settings), await runService(settings)];
+    const chats = replicas.map(({ client }, i) => {
+      const call = client.Chat();
+      const texts: string[] = [];
+      call.on('data', ({ text }: { text: string }) => texts.push(text));
+      const ended = new Promise<ServiceError>((resolve) => call.on('error', resolve));
+      const send = (text: string) => call.write({ room: 'r', from: `${i}`, text });
+      send(''); // joins
+      return { texts, ended, send };
+    });
+    const seats = () => replicas.map(({ app }) => app.get(Rooms).seats);
+    await until(() => seats().every((count) => count === 1), 'a member on each');
+    chats[0].send('from one');
+    await until(() => chats[1].texts.includes('from one'), 'the message on the other');
+    chats[1].send('back');
+    await until(() => chats[0].texts.includes('back'), 'the answer');
+    await cut.kill();
+    for (const { ended } of chats) {
+      const error = await within(ended, 'the end of the chat');
+      expect([error.code, errorInfo(error.metadata)?.reason]).toEqual([
+        status.UNAVAILABLE,
+        'ROOM_INTERRUPTED',
+      ]);
+    }
+    await until(() => seats().every((count) => count === 0), 'no members any more');
   });
 
   test('a replica that was killed is replaced by another one, and what it stored is not stored twice', async () => {
@@ -216,20 +248,17 @@ describe.skipIf(!NATS_SERVER)('on a cluster of three', () => {
   test('all servers are asked, by the system account or at their monitoring URLs', async () => {
     const connectToSystem = () => connect({ servers: servers[0].url, ...SYSTEM });
     const none = { monitorUrls: [], connectToSystem: undefined, isVouched: false };
-    expect(await findDurability(3, undefined, { ...none, connectToSystem })).toMatchObject({
+    expect(await findDurability(3, { ...none, connectToSystem })).toMatchObject({
       durability: 'replicated',
       reason: 'all 3 NATS servers flush before they answer',
     });
     const two = servers.slice(1).map(({ monitorUrl }) => monitorUrl);
-    await expect(findDurability(3, undefined, { ...none, monitorUrls: two })).rejects.toThrow(
+    await expect(findDurability(3, { ...none, monitorUrls: two })).rejects.toThrow(
       '2 of 3 NATS servers',
     );
-    await expect(findDurability(3, 'async', { ...none, isVouched: true })).rejects.toThrow(
+    const ordinary = () => connect({ servers: servers[0].url });
+    await expect(findDurability(3, { ...none, connectToSystem: ordinary })).rejects.toThrow(
       StreamError,
     );
-    const ordinary = () => connect({ servers: servers[0].url });
-    await expect(
-      findDurability(3, undefined, { ...none, connectToSystem: ordinary }),
-    ).rejects.toThrow(StreamError);
   });
 });

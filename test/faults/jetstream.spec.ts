@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { AppendError, type EventRepository } from '../../src/repository/event-repository.js';
 import { JetStreamLog } from '../../src/repository/jetstream/jetstream-log.js';
-import { type StreamApi, UnansweredError } from '../../src/repository/jetstream/stream-api.js';
+import { type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
 import { formatCursor } from '../../src/wire/cursor.js';
 import { checked } from '../wire/events.js';
@@ -217,7 +217,7 @@ test.skipIf(!NATS_SERVER)(
       const status = readFileSync(`/proc/${service.process.pid}/status`, 'utf8');
       return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) * 1024;
     };
-    let isOver = false;
+    const over = new AbortController();
     const body = 'x'.repeat(1_000);
     const upload = async (n: number): Promise<{ sent: number; received: number }> => {
       const ended = Promise.withResolvers<number>();
@@ -226,7 +226,7 @@ test.skipIf(!NATS_SERVER)(
         else ended.resolve(result.received);
       });
       let sent = 0;
-      while (!isOver) {
+      while (!over.signal.aborted) {
         if (!call.write({ topic: `t${n}`, id: `${n}-${sent++}`, body })) await once(call, 'drain');
       }
       call.end();
@@ -243,7 +243,7 @@ test.skipIf(!NATS_SERVER)(
       await sleep(100);
     }
     servers[0].signal('SIGCONT');
-    setTimeout(() => (isOver = true), 1_000);
+    setTimeout(() => over.abort(), 1_000);
     // A writer that waits for room wakes only when there is some again.
     for (const { sent, received } of await Promise.all(uploads)) expect(received).toBe(sent);
     console.log(`${Math.round((most - before) / 2 ** 20)} MiB more during the cut`);

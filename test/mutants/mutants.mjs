@@ -554,8 +554,8 @@ export const mutants = [
   {
     name: 'rooms: half of the members hear a message a turn later',
     file: 'src/broker/local-rooms.ts',
-    from: 'for (const other of members) if (other !== own) this.deliverTo(other, framed);',
-    to: '[...members].forEach((other, i, all) => {\n      if (other === own) return;\n      if ((i + all.indexOf(own)) % 2 === 0) this.deliverTo(other, framed);\n      else setImmediate(() => this.deliverTo(other, framed));\n    });',
+    from: 'for (const member of members) if (member !== sender) this.deliverTo(member, framed);',
+    to: '[...members].forEach((other, i, all) => {\n      if (other === sender) return;\n      if ((i + all.indexOf(sender!)) % 2 === 0) this.deliverTo(other, framed);\n      else setImmediate(() => this.deliverTo(other, framed));\n    });',
     tests: ['test/e2e/chat', '-t', 'one order'],
   },
   {
@@ -1017,7 +1017,7 @@ export const mutants = [
   },
   {
     name: 'jetstream: commits carry no condition',
-    file: `${jetstream}/stream-api.ts`,
+    file: 'src/nats/stream-api.ts',
     from: "if (index === 0) headers.set('Nats-Expected-Last-Sequence', String(expectedLast));",
     to: '',
     tests: ['test/contract/jetstream', '-t', 'store one log'],
@@ -1185,5 +1185,27 @@ export const mutants = [
     from: 'if (this.isOver(end)) throw this.unknownOutcome(error);',
     to: '',
     tests: ['test/e2e/jetstream', '-t', 'cut off from'],
+  },
+  {
+    name: 'rooms: a member gets its own message from the stream',
+    file: 'src/broker/shared-rooms.ts',
+    from: 'sender = this.senders.get(number);',
+    to: '',
+    tests: ['test/broker/shared-rooms', '-t', 'one order'],
+  },
+  {
+    name: 'rooms: nobody is told that the stream was lost',
+    file: 'src/broker/shared-rooms.ts',
+    from: 'for (const { member } of members) member.onInterruption();',
+    to: '',
+    tests: ['test/broker/shared-rooms', '-t', 'members are told'],
+  },
+  {
+    name: 'rooms: each replica delivers by itself, in an order of its own',
+    file: 'src/broker/shared-rooms.ts',
+    within: 'carry',
+    from: 'this.senders.set(number, own);',
+    to: 'this.deliver(room, framed, own);',
+    tests: ['test/broker/shared-rooms', '-t', 'one order'],
   },
 ];

@@ -37,19 +37,15 @@ const WHAT_TO_SET =
 
 /**
  * Finds out what an acknowledgement means: it survives the power cut of all servers only if each of them flushes before it
- * answers.
+ * answers. (With persist_mode async a server would answer before it stores. It refuses that mode for streams with atomic
+ * batches, and stream-config.ts refuses streams without.)
  *
  * @throws StreamError if that can't be known, or does not hold
  */
 export async function findDurability(
   replicas: number,
-  persistMode: string | undefined,
   { monitorUrls, connectToSystem, isVouched }: FlushSources,
 ): Promise<Finding> {
-  if (persistMode === 'async')
-    throw new StreamError(
-      'the stream has persist_mode async, so its servers answer before they store. Make it anew without that',
-    );
   const durability = replicas >= 3 ? 'replicated' : 'fsync';
   if (isVouched)
     return {

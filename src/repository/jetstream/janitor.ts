@@ -1,6 +1,6 @@
 import type { RetentionLimits } from '../retention.js';
 import type { Replica } from './replica.js';
-import type { StreamApi } from './stream-api.js';
+import type { StreamApi } from '../../nats/stream-api.js';
 import { StoredRuns } from './stored-runs.js';
 
 /** How often (milliseconds) the janitor looks at the topics that were written. */

@@ -1,5 +1,6 @@
 import type { NatsConnection } from '@nats-io/transport-node';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Notices } from '../../nats/connect.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
 import { Epochs } from '../epochs.js';
@@ -32,7 +33,7 @@ import {
   type StreamConfig,
   type StreamInfo,
   UnansweredError,
-} from './stream-api.js';
+} from '../../nats/stream-api.js';
 
 export interface JetStreamOptions {
   readonly connection: NatsConnection;
@@ -46,12 +47,6 @@ export interface JetStreamOptions {
   readonly clock?: LogClock;
   /** Receives messages for the operator. */
   readonly notices: Notices;
-}
-
-export interface Notices {
-  info(message: string): void;
-  warn(message: string): void;
-  error(message: string): void;
 }
 
 const RETRY_INTERVAL = 500;

@@ -1,25 +1,20 @@
-import { readFileSync } from 'node:fs';
+import type { NatsConnection } from '@nats-io/transport-node';
 import {
-  connect,
-  type ConnectionOptions,
-  credsAuthenticator,
-  type NatsConnection,
-} from '@nats-io/transport-node';
+  connectOnce,
+  connectPatiently,
+  type NatsServers,
+  type Notices,
+} from '../../nats/connect.js';
 import type { DedupWindow } from '../event-repository.js';
 import type { RetentionLimits } from '../retention.js';
 import { findDurability } from './durability.js';
-import { JetStreamLog, type Notices } from './jetstream-log.js';
+import { JetStreamLog } from './jetstream-log.js';
 import { StreamError } from './stream-config.js';
 
-/** How to reach NATS. Files are PEM, but for `credentials`, a creds file. */
-export interface NatsSettings {
-  readonly servers: readonly string[];
+/** The stream, its servers, and how Feed finds out what they do. */
+export interface NatsSettings extends NatsServers {
   readonly stream: string;
   readonly replicas: number;
-  readonly credentials: string | undefined;
-  readonly tlsCa: string | undefined;
-  readonly tlsCert: string | undefined;
-  readonly tlsKey: string | undefined;
   readonly monitorUrls: readonly string[];
   readonly systemCredentials: string | undefined;
   readonly isFlushVouched: boolean;
@@ -41,11 +36,6 @@ export interface OpenOptions {
 const LEAST_VERSION = [2, 12] as const;
 /** What a message has beside its largest event: the head, ids, the subject and headers. */
 const MESSAGE_OVERHEAD = 64 * 1024;
-/** An idle connection that is cut is noticed after two of these (milliseconds). The client's default is two minutes. */
-const PING_INTERVAL = 4_000;
-/** While there is no connection, a start says so this often (milliseconds). */
-const NOTICE_INTERVAL = 5_000;
-
 /**
  * Opens the log of a JetStream stream. Waits as long as NATS can't be reached.
  *
@@ -58,12 +48,12 @@ export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamL
     refuseUnusableServer(connection, maxEventBytes);
     const systemCredentials = nats.systemCredentials;
     const finding = flushes
-      ? await findDurability(nats.replicas, undefined, {
+      ? await findDurability(nats.replicas, {
           monitorUrls: nats.monitorUrls,
           connectToSystem:
             systemCredentials === undefined
               ? undefined
-              : () => connect({ ...optionsOf(nats, systemCredentials), timeout: 5_000 }),
+              : () => connectOnce({ ...nats, credentials: systemCredentials }),
           isVouched: nats.isFlushVouched,
         })
       : undefined;
@@ -102,35 +92,4 @@ function refuseUnusableServer({ info }: NatsConnection, maxEventBytes: number): 
       `the NATS server takes messages of up to ${maxPayload} bytes, and ${needed} are needed: raise its max_payload ` +
         '(8MB is its recommended most; in the NATS chart: config.merge.max_payload), or lower FEED_MAX_EVENT_BYTES',
     );
-}
-
-async function connectPatiently(nats: NatsSettings, notices: Notices): Promise<NatsConnection> {
-  const timer = setInterval(
-    () =>
-      notices.warn(`waiting for NATS at ${nats.servers.join(', ')}: not ready until it answers`),
-    NOTICE_INTERVAL,
-  );
-  try {
-    return await connect({ ...optionsOf(nats, nats.credentials), waitOnFirstConnect: true });
-  } finally {
-    clearInterval(timer);
-  }
-}
-
-function optionsOf(nats: NatsSettings, credentials: string | undefined): ConnectionOptions {
-  const { tlsCa: caFile, tlsCert: certFile, tlsKey: keyFile } = nats;
-  const hasTls = caFile !== undefined || certFile !== undefined;
-  return {
-    servers: [...nats.servers],
-    name: 'feed',
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: 200,
-    pingInterval: PING_INTERVAL,
-    maxPingOut: 2,
-    noAsyncTraces: true,
-    ...(hasTls ? { tls: { caFile, certFile, keyFile } } : {}),
-    ...(credentials === undefined
-      ? {}
-      : { authenticator: credsAuthenticator(new Uint8Array(readFileSync(credentials))) }),
-  };
 }

@@ -34,9 +34,9 @@ import {
   type RunMessage,
   sequenceOf,
 } from './message.js';
-import { CODE, RefusedError, type StreamApi, UnansweredError } from './stream-api.js';
+import { CODE, RefusedError, type StreamApi, UnansweredError } from '../../nats/stream-api.js';
 import { StoredRuns } from './stored-runs.js';
-import { StreamTail } from './stream-tail.js';
+import { StreamTail } from '../../nats/stream-tail.js';
 import { type TopicState, TopicStates } from './topic-states.js';
 
 /** Where a replica begins to follow the stream, and what it knows then. */

@@ -2,7 +2,7 @@ import type { Position } from '../../wire/cursor.js';
 import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
 import { EventsRemovedError } from '../event-repository.js';
 import { decode, type RunMessage, sequenceOf } from './message.js';
-import type { StoredMessage, StreamApi } from './stream-api.js';
+import type { StoredMessage, StreamApi } from '../../nats/stream-api.js';
 
 /** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
 const READ_AHEAD = 16 * 1024;

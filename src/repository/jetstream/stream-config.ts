@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { DedupWindow } from '../event-repository.js';
 import type { RetentionLimits } from '../retention.js';
-import type { StreamConfig } from './stream-api.js';
+import type { StreamConfig } from '../../nats/stream-api.js';
 
 /** What the settings say of the stream. */
 export interface StreamSettings {

@@ -75,7 +75,6 @@ export interface StreamConfig {
   readonly duplicate_window: number;
   readonly allow_direct: boolean;
   readonly allow_atomic: boolean;
-  readonly persist_mode?: string;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -238,6 +237,16 @@ export class StreamApi {
       clearTimeout(timer);
       subscription.unsubscribe();
     }
+  }
+
+  /** Stores one message, whatever the stream has. Returns its sequence. */
+  async append(subject: string, data: Uint8Array): Promise<number> {
+    const answer = await this.answer(() =>
+      this.connection.request(subject, data, { timeout: ANSWER_TIMEOUT }),
+    );
+    const { error, seq } = JSON.parse(answer.string()) as Answer & { readonly seq: number };
+    if (error) throw refusal(error);
+    return seq;
   }
 
   /**

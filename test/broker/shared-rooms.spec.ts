@@ -1,0 +1,162 @@
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { type RoomMember, RoomInterruptedError, type RoomSeat } from '../../src/broker/rooms.js';
+import { SharedRooms } from '../../src/broker/shared-rooms.js';
+import { NATS_SERVER, NatsServer } from '../support/nats.js';
+import { until, within } from '../support/wait.js';
+
+const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
+
+class Member implements RoomMember {
+  readonly got: string[] = [];
+  interruptions = 0;
+  readonly isCongested = false;
+
+  receive(framed: Buffer): void {
+    this.got.push(String(framed));
+  }
+
+  onInterruption(): void {
+    this.interruptions++;
+  }
+}
+
+/** Sends one message from each seat, at the same time. */
+async function sendAll(messages: readonly (readonly [RoomSeat, string])[]): Promise<void> {
+  await Promise.all(messages.map(async ([seat, text]) => seat.send(Buffer.from(text))));
+}
+
+describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
+  let server: NatsServer;
+  let streams = 0;
+  beforeAll(async () => void ([server] = await NatsServer.start(1, { jetstream: '' })));
+  afterAll(() => server.remove());
+
+  /** Opens the rooms of several processes. */
+  async function open(processes: number, on = server): Promise<SharedRooms[]> {
+    const stream = `R${streams++}`;
+    const nats = {
+      servers: [on.url],
+      credentials: undefined,
+      tlsCa: undefined,
+      tlsCert: undefined,
+      tlsKey: undefined,
+      stream,
+      replicas: 1,
+    };
+    const rooms = await Promise.all(
+      Array.from({ length: processes }, () => SharedRooms.open(nats, SILENT)),
+    );
+    onTestFinished(async () => void (await Promise.all(rooms.map((each) => each.close()))));
+    return rooms;
+  }
+
+  it('all members, whichever process they are in, get the messages of the others in one order', async () => {
+    const processes = await open(3);
+    const members = processes.flatMap((rooms) =>
+      [0, 1].map(() => {
+        const member = new Member();
+        return { member, seat: rooms.join('r', member) };
+      }),
+    );
+    const listeners = processes.map((rooms) => {
+      const listener = new Member();
+      rooms.join('r', listener);
+      return listener;
+    });
+    const other = new Member();
+    processes[0].join('another', other);
+    const each = 50;
+    await Promise.all(
+      members.map(async ({ seat }, m) => {
+        for (let i = 0; i < each; i++) await seat.send(Buffer.from(`${m}-${i}`));
+      }),
+    );
+    const count = each * members.length;
+    await until(() => listeners.every(({ got }) => got.length === count), 'all messages');
+    const [{ got: order }] = listeners;
+    for (const { got } of listeners) expect(got).toEqual(order);
+    for (const [m, { member }] of members.entries()) {
+      const isOwn = (text: string): boolean => text.startsWith(`${m}-`);
+      expect(member.got).toEqual(order.filter((text) => !isOwn(text)));
+      expect(order.filter(isOwn)).toEqual(Array.from({ length: each }, (_, i) => `${m}-${i}`));
+    }
+    expect(other.got).toEqual([]);
+  });
+
+  it('a thousand members on three replicas get one order, and ten thousand rooms their own messages', async () => {
+    const processes = await open(3);
+    const members = Array.from({ length: 999 }, (_, i) => {
+      const member = new Member();
+      return { member, seat: processes[i % 3].join('large', member) };
+    });
+    const listener = new Member();
+    processes[0].join('large', listener);
+    await sendAll(members.slice(0, 60).map(({ seat }, i) => [seat, `${i}`]));
+    await until(() => members.every(({ member }) => member.got.length >= 59), 'all messages');
+    for (const [i, { member }] of members.entries())
+      expect(member.got).toEqual(listener.got.filter((text) => text !== `${i}`));
+
+    const rooms = Array.from({ length: 10_000 }, (_, i) => {
+      const member = new Member();
+      processes[i % 3].join(`room.${i}`, member);
+      return { member, seat: processes[(i + 1) % 3].join(`room.${i}`, new Member()) };
+    });
+    for (let i = 0; i < rooms.length; i += 500)
+      await sendAll(rooms.slice(i, i + 500).map(({ seat }, k) => [seat, `${i + k}`]));
+    await until(() => rooms.every(({ member }) => member.got.length === 1), 'a message in each');
+    for (const [i, { member }] of rooms.entries()) expect(member.got).toEqual([`${i}`]);
+  });
+
+  it('a member that has left gets nothing, and one that joins gets what is sent from then on', async () => {
+    const [one, two] = await open(2);
+    const sender = one.join('r', new Member());
+    const [leaver, late] = [new Member(), new Member()];
+    const seat = two.join('r', leaver);
+    await sender.send(Buffer.from('a'));
+    await until(() => leaver.got.length === 1, 'the first message');
+    seat.leave();
+    two.join('r', late);
+    await sender.send(Buffer.from('b'));
+    await until(() => late.got.length === 1, 'the second message');
+    expect([leaver.got, late.got]).toEqual([['a'], ['b']]);
+    expect([one.seats, two.seats]).toEqual([1, 1]);
+  });
+
+  it('members are told when the stream is lost, and rooms go on with a new one', async () => {
+    const processes = await open(2);
+    const members = processes.map((rooms) => {
+      const member = new Member();
+      return { member, seat: rooms.join('r', member) };
+    });
+    const connection = await server.connect();
+    await connection.request(`$JS.API.STREAM.DELETE.R${streams - 1}_ROOMS`);
+    await connection.close();
+    await until(() => members.every(({ member }) => member.interruptions > 0), 'a word to all');
+    await until(async () => {
+      try {
+        await members[0].seat.send(Buffer.from('again'));
+        return true;
+      } catch {
+        return false;
+      }
+    }, 'a message that is carried');
+    await until(() => members[1].member.got.includes('again'), 'the message');
+  });
+
+  it('cut off from NATS, members are told, and a sender is refused', async () => {
+    const [cut] = await NatsServer.start(1, { jetstream: '' });
+    onTestFinished(() => cut.remove());
+    const [rooms] = await open(1, cut);
+    const [member, sender] = [new Member(), new Member()];
+    rooms.join('r', member);
+    const seat = rooms.join('r', sender);
+    cut.signal('SIGSTOP');
+    onTestFinished(() => cut.signal('SIGCONT'));
+    // The signal comes a little later.
+    const sendUntilRefused = async (): Promise<void> => {
+      for (;;) await seat.send(Buffer.from('a'));
+    };
+    await expect(within(sendUntilRefused(), 'a refusal')).rejects.toThrow(RoomInterruptedError);
+    await until(() => member.interruptions > 0, 'a word to the other member');
+  });
+});
