@@ -253,7 +253,10 @@ describe('feed upload', () => {
     for (const upload of [stopped, waiting])
       await until(() => upload.stderr.includes('ECONNREFUSED; trying again\n'), 'a word of it');
     stopped.process.kill('SIGINT');
-    expect((await stopped.ended).code).not.toBe(0);
+    expect(await stopped.ended).toMatchObject({
+      code: 130,
+      stderr: expect.stringMatching(/feed: ended before all was acknowledged\n$/),
+    });
     await startService({ FEED_GRPC_ADDRESS: address });
     expect((await waiting.ended).code).toBe(0);
     expect(bodies(await held(address, 't'))).toEqual(['a']);
