@@ -74,7 +74,7 @@ test.skipIf(!HAS_SCRIPT)('on a terminal, what is typed stays below what others s
   const bob = startFeed(['chat', 'kitchen', '--from', 'bob'], env, 'pipe');
   await until(() => bob.stderr === 'in kitchen\n', 'bob in the room');
   ann.process.stdin!.write('hel');
-  await until(() => ann.stdout.endsWith('> hel'), 'what is typed');
+  await until(() => ann.stdout.endsWith('hel'), 'what is typed');
   bob.process.stdin!.write('knock\n');
   await until(() => /knock\r\n.*> hel/s.test(ann.stdout), 'the prompt below what bob says');
   ann.process.stdin!.write('lo\r');
