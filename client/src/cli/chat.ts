@@ -21,6 +21,9 @@ Examples:
 
 Rooms keep no history: what is said while you are not in the room, you don't get.`;
 
+/** Removes the prompt and what was typed. */
+const CLEAR_LINE = '\r\u001b[K';
+
 /** Registers `feed chat`. */
 export function addChatCommand(program: Command): void {
   program
@@ -45,7 +48,7 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
 
   /** What is being typed stays below what comes in. */
   const above = async (write: () => void | Promise<void>): Promise<void> => {
-    if (isInteractive) process.stdout.write('\r\u001b[K');
+    if (isInteractive) process.stdout.write(CLEAR_LINE);
     await write();
     if (isInteractive) {
       await output.flush();
@@ -68,6 +71,7 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
   await Promise.all([saying, receiving]);
   await output.flush();
   if (output.closed.aborted) return;
+  if (isInteractive) process.stdout.write(CLEAR_LINE);
   process.stderr.write(`left ${room}: ${counts.said} said, ${counts.heard} heard\n`);
 }
 

@@ -34,19 +34,16 @@ const MAX_LINE_BYTES = 4 * 2 ** 20;
 /** A file that is followed is looked at again after so many milliseconds. */
 const LOOKED_AT_EVERY = 200;
 
-/** Reads a file from an offset to its end, or until the signal fires. */
+/** Reads a file from an offset to its end, or to the offset `end`, or until the signal fires. */
 export async function* readFile(
   file: FileHandle,
   offset: number,
   signal: AbortSignal,
-): AsyncGenerator<Buffer, void, void> {
+  end = Infinity,
+): AsyncGenerator<Buffer, undefined, void> {
   for (let at = offset; !signal.aborted;) {
-    const { bytesRead, buffer } = await file.read(
-      Buffer.allocUnsafe(READ_BYTES),
-      0,
-      READ_BYTES,
-      at,
-    );
+    const length = Math.min(READ_BYTES, end - at);
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, at);
     if (bytesRead === 0) return;
     at += bytesRead;
     yield buffer.subarray(0, bytesRead);

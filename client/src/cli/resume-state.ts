@@ -21,6 +21,14 @@ interface Saved {
   readonly sentSince: string | null;
 }
 
+/** Lines that were sent without an acknowledgement. */
+export interface Doubt {
+  /** At most so many lines, empty ones included. */
+  readonly events: number;
+  readonly since: Date;
+  readonly end: Place;
+}
+
 /** So many bytes before the acknowledged place tell a file from another. */
 const COMPARED_BYTES = 4_096;
 
@@ -40,10 +48,12 @@ export class ResumeState {
     private acknowledgedPlace: Place,
     private readPlace: Place,
     private sentSince: number,
-  ) {}
+  ) {
+    this.nextSince = sentSince;
+  }
 
   /** When the calls after the last acknowledged one began, at the earliest. */
-  private nextSince = 0;
+  private nextSince: number;
   private saving: Promise<void> = Promise.resolve();
   private isSaveQueued = false;
 
@@ -94,10 +104,11 @@ export class ResumeState {
     return this.acknowledgedPlace;
   }
 
-  /** The lines after the acknowledged place that may be stored or not, and since when they may be. */
-  get doubtful(): { readonly events: number; readonly since: Date } | undefined {
+  /** What is after the acknowledged place, up to `end`, and may be stored or not, and since when it may be. */
+  get doubtful(): Doubt | undefined {
     const events = this.readPlace.line - this.acknowledgedPlace.line;
-    return events > 0 ? { events, since: new Date(this.sentSince) } : undefined;
+    if (events === 0) return undefined;
+    return { events, since: new Date(this.sentSince), end: this.readPlace };
   }
 
   /** Notes that what is before `place` is to be sent. Resolves when that is safe. */
@@ -126,7 +137,13 @@ export class ResumeState {
     this.nextSince = this.sentSince;
   }
 
-  /** Takes the lines that may be stored for not stored (they are sent again), or for stored (they are left out). */
+  /** Notes that nothing after `place` was sent, which is at most as far as was read. */
+  async narrowDoubt(place: Place): Promise<void> {
+    this.readPlace = place;
+    await this.save();
+  }
+
+  /** Takes the lines in doubt for not stored, so that they are sent again, or for stored, so that they are left out. */
   async settleDoubt(how: 'again' | 'skip'): Promise<void> {
     if (how === 'skip') this.acknowledgedPlace = this.readPlace;
     else this.readPlace = this.acknowledgedPlace;

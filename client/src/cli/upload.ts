@@ -6,7 +6,7 @@ import { FeedError, UploadError } from '../errors.js';
 import type { Feed } from '../feed.js';
 import { connectionOf, connectFeed } from './connection-options.js';
 import { CommandError, EXIT } from './exit-codes.js';
-import { catchSignals } from './interruption.js';
+import { catchSignals, type Interruption } from './interruption.js';
 import {
   type FollowedEnd,
   followFile,
@@ -79,7 +79,8 @@ interface Job {
   readonly topic: string;
   readonly address: string;
   readonly options: UploadCommandOptions;
-  /** Fires when no more lines are to be taken. */
+  readonly interruption: Interruption;
+  /** Fires when no more lines are to be taken: the interruption's signal. */
   readonly stopping: AbortSignal;
   /** Fires when the upload is to end, whatever is not acknowledged. */
   readonly ending: AbortSignal;
@@ -107,6 +108,7 @@ async function upload(
     topic,
     address,
     options,
+    interruption,
     stopping: interruption.signal,
     ending: ending.signal,
     report,
@@ -198,12 +200,16 @@ async function uploadOpenFile(
   job.report.skipped(state?.acknowledged.offset ?? 0);
   for (;;) {
     const start = state?.acknowledged ?? START;
+    // Lines in doubt are sent by themselves first. No line after them gets into the doubt.
+    const doubt = state?.doubtful;
     const read: ReadBytes<FollowedEnd | undefined> = (signal) =>
-      job.options.follow
+      job.options.follow && !doubt
         ? followFile(path, file, start.offset, signal)
-        : wholeFile(file, start.offset, signal);
+        : readFile(file, start.offset, signal, doubt?.end.offset);
     try {
-      return await uploadLines(job, path, read, start, state);
+      const end = await uploadLines(job, path, read, start, state);
+      if (!doubt || job.stopping.aborted) return end;
+      if (state?.doubtful) await state.narrowDoubt(state.acknowledged); // The file has become shorter.
     } catch (error) {
       const isTooLate = error instanceof UploadError && error.reason === 'DEDUP_WINDOW_PASSED';
       if (!state || !isTooLate) throw error;
@@ -212,15 +218,6 @@ async function uploadOpenFile(
       await state?.finish();
     }
   }
-}
-
-async function* wholeFile(
-  file: FileHandle,
-  offset: number,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer, undefined, void> {
-  yield* readFile(file, offset, signal);
-  return undefined;
 }
 
 /** Reads until the signal fires, or to the end of what there is to read. */
@@ -236,10 +233,12 @@ async function uploadLines<R>(
 ): Promise<R> {
   const { feed, topic, options, report } = job;
   const sent = new SentLines();
+  const doubtful = state?.doubtful;
   const reconnects = new Reconnects((text) => report.say(text));
   const failing = new AbortController();
   const stopping = AbortSignal.any([job.stopping, failing.signal]);
   let result: R;
+  let readTo: Place | undefined;
   async function* events(): AsyncGenerator<NewEvent, void, void> {
     const blocks = lineBlocks(read(stopping), start, name, stopping);
     for (;;) {
@@ -248,6 +247,8 @@ async function uploadLines<R>(
         result = next.value;
         return;
       }
+      if (failing.signal.aborted) return; // Nothing more is sent.
+      readTo = next.value.end;
       await state?.beforeSending(next.value.end);
       for (const line of linesOf(next.value)) {
         const event = eventOf(line, options.format, name);
@@ -265,7 +266,7 @@ async function uploadLines<R>(
   try {
     const { duplicates, lastCursor } = await feed.upload(topic, events(), {
       signal: job.ending,
-      ...(state?.doubtful ? { doubtful: state.doubtful } : {}),
+      ...(doubtful ? { doubtful } : {}),
       onProgress: (progress) => {
         if (progress.retries > retries) {
           retries = progress.retries;
@@ -287,23 +288,29 @@ async function uploadLines<R>(
     });
     report.duplicates += duplicates;
     if (lastCursor !== '') report.lastCursor = lastCursor;
+    if (readTo) state?.acknowledge(readTo); // Empty lines of NDJSON are no events, and have no acknowledgement.
     return result!;
   } catch (error) {
     failing.abort(); // The source would read on, and keep the process alive.
-    throw await explained(error, name, sent, state);
+    if (state && error instanceof UploadError && !doubtful) {
+      // The upload knows better than the state how far it came.
+      const end = error.unknown > 0 ? sent.at(error.stored + error.unknown - 1) : undefined;
+      await state.narrowDoubt(end ?? state.acknowledged);
+    }
+    throw explained(error, job, name, sent, state);
   }
 }
 
 /** Says which line of the file an error is about, and what became of those before it. */
-async function explained(
+function explained(
   error: unknown,
+  job: Job,
   name: string,
   sent: SentLines,
   state: ResumeState | undefined,
-): Promise<unknown> {
+): unknown {
   if (!(error instanceof UploadError) || (error.reason === 'DEDUP_WINDOW_PASSED' && state))
     return error;
-  if (error.unknown === 0) await state?.settleDoubt('again');
   const cause = error.cause as FeedError;
   if (cause.cause instanceof CommandError) return cause.cause; // a line that is no event
   const line = error.index === undefined ? undefined : sent.at(error.index)?.line;
@@ -313,10 +320,20 @@ async function explained(
       EXIT.file,
       { cause },
     );
-  if (error.unknown === 0) return cause;
+  const isInterrupted = job.ending.aborted;
+  if (error.unknown === 0 && !isInterrupted) return cause;
+  const why = isInterrupted
+    ? 'ended before all was acknowledged'
+    : `${cause.message} (${cause.reason ?? cause.status})`;
+  const doubt =
+    error.unknown === 0
+      ? ''
+      : `. It is unknown whether the ${formatCount(error.unknown)} lines after the ${formatCount(error.stored)} stored ones are stored`;
+  const advice = state ? '. The same command goes on there' : '';
+  const exitCode = isInterrupted ? job.interruption.exitCode : undefined;
   return new CommandError(
-    `${cause.message} (${cause.reason ?? cause.status}). It is unknown whether the ${formatCount(error.unknown)} lines after the ${formatCount(error.stored)} stored ones are stored${state ? '; the same command goes on there' : ''}`,
-    state ? EXIT.failed : EXIT.doubt,
+    `${why}${doubt}${advice}`,
+    exitCode ?? (state ? EXIT.failed : EXIT.doubt),
     { cause },
   );
 }
