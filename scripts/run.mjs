@@ -42,6 +42,14 @@ const PROGRAMS = {
     },
   }),
 
+  // The client's test of kills and a network that breaks at random, with more kills than `npm test` has. FEED_TEST_SEED,
+  // which is printed, repeats what is random.
+  chaos: (kills = '20') => ({
+    command: ['vitest', 'run', 'client/test/chaos.spec.ts'],
+    usesDist: true,
+    settings: { FEED_TEST_KILLS: kills },
+  }),
+
   // Random histories of uploads, watches, restarts and kills, each checked against every promise (test/histories). The name
   // of one that fails is the command that replays it.
   histories: (count = '10000', seed = String(Math.floor(Math.random() * 1e9))) => ({
@@ -69,6 +77,11 @@ const PROGRAMS = {
       'bench/wire.ts',
     ],
   }),
+  'bench:upload-file': (...args) => ({
+    command: ['node', 'bench/upload-file.ts', ...args],
+    usesDist: true,
+  }),
+  picture: () => ({ command: ['node', 'scripts/picture.mjs'], usesDist: true }),
   'example:log': (...args) => ({
     command: ['node', 'examples/log-file.ts', ...args],
     usesDist: true,

@@ -1,4 +1,4 @@
-export { connect, type ConnectOptions, type Feed } from './feed.js';
+export { connect, type ConnectOptions, Feed } from './feed.js';
 export type { NewEvent, Source } from './backlog.js';
 export type { RetryOptions } from './backoff.js';
 export type { Chat, ChatOptions, ChatState } from './chat.js';

@@ -1,0 +1,169 @@
+import { Logger } from '@nestjs/common';
+import { Backoff, pause } from '../backoff.js';
+import type { Checkpoint } from '../checkpoint.js';
+import type { Feed } from '../feed.js';
+import type { Event } from '../gen/feed/v1/feed.js';
+import type { Watch, WatchState } from '../watch.js';
+import type { FeedEventHandler, OnFeedEventOptions } from './on-feed-event.js';
+import { patientCheckpoint, stackOf } from './patient-checkpoint.js';
+
+/** A handler that gets no more events, though the app goes on. */
+export interface EndedSubscription {
+  readonly topic: string;
+  /** The handler's class and method, such as `Invoices.onOrder`. */
+  readonly handler: string;
+  /** Why, such as a CursorExpiredError. */
+  readonly error: unknown;
+}
+
+/** A method that was decorated with @OnFeedEvent, with all that its watch needs. */
+export interface Handler {
+  /** Its class and method, such as `Invoices.onOrder`. */
+  readonly name: string;
+  readonly topic: string;
+  readonly options: OnFeedEventOptions;
+  readonly checkpoint: Checkpoint | undefined;
+  readonly handle: FeedEventHandler;
+}
+
+/** At a shutdown that takes too long, a checkpoint still has this many milliseconds to be saved. */
+const LAST_SAVE_TIMEOUT = 2_000;
+
+const logger = new Logger('FeedModule');
+
+/** Follows a topic for one handler, from start() to stop(). */
+export class Subscription {
+  /** Fires when no more events are to be handled. */
+  private readonly stopping = new AbortController();
+  /** Fires when nobody waits for the running handler any more. */
+  private readonly tooLate = new AbortController();
+  /** Each attempt has a signal of its own, so that what a handler adds to it does not pile up. */
+  private attemptAbort: AbortController | undefined;
+  private readonly watch: Watch;
+  private ended: Promise<void> = Promise.resolve();
+
+  /** @throws TypeError for options that a watch can't have */
+  constructor(
+    feed: Feed,
+    private readonly handler: Handler,
+    private readonly onEnd: (ended: EndedSubscription) => unknown,
+  ) {
+    const { name, topic, options, checkpoint } = handler;
+    const { from, checkpointEvery, expired, heartbeat } = options;
+    const patience = { load: this.stopping.signal, save: this.tooLate.signal };
+    this.watch = feed.watch(topic, {
+      from,
+      checkpointEvery,
+      expired,
+      heartbeat,
+      checkpoint: checkpoint && patientCheckpoint(checkpoint, patience, name, logger),
+      signal: this.stopping.signal,
+      onState: (state) => logState(`${name} (${topic})`, state),
+    });
+  }
+
+  start(): void {
+    this.ended = this.run();
+  }
+
+  /** Takes no more events, waits for the running handler, at most `timeout` milliseconds, and saves the checkpoint. */
+  async stop(timeout: number): Promise<void> {
+    this.stopping.abort();
+    if (await settlesWithin(this.ended, timeout)) return;
+    this.tooLate.abort();
+    this.attemptAbort?.abort();
+    const { name, topic } = this.handler;
+    logger.error(
+      `${name} (${topic}) did not finish within ${timeout} ms: what it has not handled comes again after the next start`,
+    );
+    // The watch stands at the event whose handler still runs, so the checkpoint is that of the event before.
+    const saved = this.watch[Symbol.asyncDispose]().catch((error: unknown) => this.fail(error));
+    if (!(await settlesWithin(saved, LAST_SAVE_TIMEOUT)))
+      logger.error(`${name} (${topic}): the checkpoint was not saved in time`);
+  }
+
+  private async run(): Promise<void> {
+    try {
+      for await (const event of this.watch) {
+        if (!(await this.handle(event))) break;
+      }
+    } catch (error) {
+      await this.fail(error);
+    }
+  }
+
+  /** Hands an event to the handler until that succeeds. Returns false if the app shuts down before. */
+  private async handle(event: Event): Promise<boolean> {
+    const { name, topic, options, handle } = this.handler;
+    const backoff = new Backoff(options.retry);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        this.attemptAbort = new AbortController();
+        const { signal } = this.attemptAbort;
+        await handle(event, { cursor: event.cursor, attempt, signal });
+        return true;
+      } catch (error) {
+        const isSkipped = options.onError === 'skip';
+        const wait = isSkipped ? 0 : backoff.next();
+        const next = isSkipped ? 'it is skipped' : `next attempt in ${Math.round(wait)} ms`;
+        logger.error(
+          `${name} failed to handle event ${event.id} of ${topic} (attempt ${attempt}); ${next}`,
+          stackOf(error),
+        );
+        if (isSkipped) return true;
+        await pause(wait, this.stopping.signal);
+        if (this.stopping.signal.aborted) return false;
+      }
+    }
+  }
+
+  private async fail(error: unknown): Promise<void> {
+    const { name: handler, topic } = this.handler;
+    logger.error(`${handler} (${topic}) gets no more events: its watch failed`, stackOf(error));
+    if (this.stopping.signal.aborted) return;
+    try {
+      await this.onEnd({ topic, handler, error });
+    } catch (failure) {
+      logger.error("FeedModule's onEnd failed", stackOf(failure));
+    }
+  }
+}
+
+function logState(who: string, state: WatchState): void {
+  switch (state.name) {
+    case 'connecting':
+      logger.debug(`${who} connects`);
+      break;
+    case 'behind':
+      logger.log(`${who} gets the events that were stored before it connected`);
+      break;
+    case 'live':
+      logger.log(`${who} is live`);
+      break;
+    case 'reconnecting':
+      logger.warn(
+        `${who} connects again in ${Math.round(state.wait)} ms (attempt ${state.attempt}): ${state.reason.message}`,
+      );
+      break;
+    case 'gap':
+      logger.warn(
+        `${who} missed events: retention removed those after cursor ${state.after}, up to ${state.earliest}`,
+      );
+      break;
+    case 'ended':
+      logger.log(`${who} has ended`);
+      break;
+  }
+}
+
+async function settlesWithin(work: Promise<void>, milliseconds: number): Promise<boolean> {
+  const settled = new AbortController();
+  try {
+    return await Promise.race([
+      work.then(() => true),
+      pause(milliseconds, settled.signal).then(() => false),
+    ]);
+  } finally {
+    settled.abort();
+  }
+}
