@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until } from '../../../test/support/wait.js';
@@ -86,6 +88,55 @@ describe('feed watch', () => {
       watch.process.kill(signal);
       expect((await watch.ended).code).toBe(expected);
     }
+  });
+
+  test('takes a signal that npx repeats for one, and ends at once by a second one', async () => {
+    const { grpcAddress: address } = await startService();
+    const env = { FEED_ADDRESS: address };
+    const repeated = startFeed(['watch', 't'], env);
+    await until(() => repeated.stderr.includes('live'), 'a watch that is live');
+    repeated.process.kill('SIGINT');
+    repeated.process.kill('SIGINT');
+    expect(await repeated.ended).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('0 events of t'),
+    });
+    await store(address, 't', ['x']);
+    const busy = startFeed(['watch', 't', '--last', '1', '--exec', 'echo started; sleep 50'], env);
+    await until(() => busy.stdout === 'started\n', 'a command that runs');
+    busy.process.kill('SIGINT');
+    await sleep(600);
+    busy.process.kill('SIGINT');
+    await once(busy.process, 'exit');
+    expect(busy.process.exitCode).toBe(130);
+  });
+
+  test('goes on when the terminal closes on one that nohup started', async () => {
+    const { grpcAddress: address } = await startService();
+    const log = join(temporaryDirectory(), 'nohup.out');
+    const shell = startShell(`feed watch t < /dev/null > ${log} 2>&1 & echo $!; wait`, {
+      FEED_ADDRESS: address,
+    });
+    const written = (): string => (existsSync(log) ? readFileSync(log, 'utf8') : '');
+    await until(() => written().includes('t: live'), 'a watch that is live');
+    const pid = Number(shell.stdout);
+    process.kill(pid, 'SIGHUP');
+    await store(address, 't', ['after']);
+    await until(() => written().includes(' after\n'), 'the event');
+    process.kill(pid, 'SIGTERM');
+    await shell.ended;
+    expect(written()).toContain('1 event of t');
+  });
+
+  test('a disk that is full is named, with exit code 66', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', ['x']);
+    const { stdout, stderr } = await startShell(
+      'feed watch t --last 1 --until 1 > /dev/full; echo $?',
+      { FEED_ADDRESS: address },
+    ).ended;
+    expect(stderr).toContain("standard output can't be written to: ENOSPC");
+    expect(stdout).toBe('66\n');
   });
 
   test('says at once that no server is there, and once again when one has come', async () => {
