@@ -114,7 +114,7 @@ describe('feed watch', () => {
   test('goes on when the terminal closes on one that nohup started', async () => {
     const { grpcAddress: address } = await startService();
     const log = join(temporaryDirectory(), 'nohup.out');
-    const shell = startShell(`feed watch t < /dev/null > ${log} 2>&1 & echo $!; wait`, {
+    const shell = startShell(`$NODE $PROGRAM watch t < /dev/null > ${log} 2>&1 & echo $!; wait`, {
       FEED_ADDRESS: address,
     });
     const written = (): string => (existsSync(log) ? readFileSync(log, 'utf8') : '');
