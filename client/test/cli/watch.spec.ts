@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until } from '../../../test/support/wait.js';
 import { numbers } from '../service.js';
@@ -93,16 +93,21 @@ describe('feed watch', () => {
   test('takes a signal that npx repeats for one, and ends at once by a second one', async () => {
     const { grpcAddress: address } = await startService();
     const env = { FEED_ADDRESS: address };
-    const repeated = startFeed(['watch', 't'], env);
-    await until(() => repeated.stderr.includes('live'), 'a watch that is live');
+    await store(address, 't', ['x']);
+    const file = join(temporaryDirectory(), 'go-on');
+    const exec = `echo started; until test -e ${file}; do sleep 0.05; done`;
+    const repeated = startFeed(['watch', 't', '--last', '1', '--exec', exec], env);
+    await until(() => repeated.stdout === 'started\n', 'a command that runs');
     repeated.process.kill('SIGINT');
+    await sleep(100);
     repeated.process.kill('SIGINT');
+    await sleep(100);
+    writeFileSync(file, '');
     expect(await repeated.ended).toMatchObject({
       code: 0,
-      stderr: expect.stringContaining('0 events of t'),
+      stderr: expect.stringContaining('1 event of t'),
     });
-    await store(address, 't', ['x']);
-    const busy = startFeed(['watch', 't', '--last', '1', '--exec', 'echo started; sleep 50'], env);
+    const busy = startFeed(['watch', 't', '--last', '1', '--exec', 'echo started; sleep 5'], env);
     await until(() => busy.stdout === 'started\n', 'a command that runs');
     busy.process.kill('SIGINT');
     await sleep(600);
@@ -120,6 +125,9 @@ describe('feed watch', () => {
     const written = (): string => (existsSync(log) ? readFileSync(log, 'utf8') : '');
     await until(() => written().includes('t: live'), 'a watch that is live');
     const pid = Number(shell.stdout);
+    onTestFinished(() => {
+      if (shell.process.exitCode === null) process.kill(pid, 'SIGKILL');
+    });
     process.kill(pid, 'SIGHUP');
     await store(address, 't', ['after']);
     await until(() => written().includes(' after\n'), 'the event');
