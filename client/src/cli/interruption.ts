@@ -1,3 +1,5 @@
+import { fstatSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { EXIT_BY_SIGNAL } from './exit-codes.js';
 
 /** A request to end, by Ctrl-C or a signal. */
@@ -8,17 +10,25 @@ export interface Interruption {
   readonly exitCode: number | undefined;
 }
 
+/** A signal this many milliseconds after the first one is its echo: npx sends on the Ctrl-C that the terminal sends to all. */
+const ECHO = 500;
+
 /**
  * Makes Ctrl-C (SIGINT), SIGTERM and SIGHUP end the command's work in order. A second signal ends the process at once.
  */
 export function catchSignals(): Interruption {
   const controller = new AbortController();
+  const isDetached = runsDetached();
   let exitCode: number | undefined;
+  let firstAt = 0;
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {
-      if (exitCode !== undefined) process.exit(EXIT_BY_SIGNAL[name]);
-      exitCode = EXIT_BY_SIGNAL[name];
-      controller.abort();
+      if (name === 'SIGHUP' && isDetached) return;
+      if (exitCode === undefined) {
+        exitCode = EXIT_BY_SIGNAL[name];
+        firstAt = performance.now();
+        controller.abort();
+      } else if (performance.now() - firstAt > ECHO) process.exit(EXIT_BY_SIGNAL[name]);
     });
   }
   return {
@@ -27,4 +37,19 @@ export function catchSignals(): Interruption {
       return exitCode;
     },
   };
+}
+
+/**
+ * True if the standard streams are all files or /dev/null, as nohup makes them. Node restores the default of signals that
+ * it inherits as ignored, so a terminal that closes would end a command that nohup has started.
+ */
+function runsDetached(): boolean {
+  return [0, 1, 2].every((fd) => {
+    try {
+      const found = fstatSync(fd);
+      return found.isFile() || (found.isCharacterDevice() && !isatty(fd));
+    } catch {
+      return true; // It is closed.
+    }
+  });
 }

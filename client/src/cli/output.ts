@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
+import { CommandError, EXIT } from './exit-codes.js';
 
 /** Text is written at this many characters, or at the end of the turn in which it came. */
 const FLUSHED_AT = 64 * 2 ** 10;
@@ -12,11 +13,16 @@ export class Output {
   private readonly closing = new AbortController();
   private text = '';
   private isScheduled = false;
-  private failure: Error | undefined;
+  private failure: CommandError | undefined;
 
   constructor(private readonly stream: Writable = process.stdout) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') this.failure ??= error;
+      if (error.code !== 'EPIPE')
+        this.failure ??= new CommandError(
+          `standard output can't be written to: ${error.code ?? error.message}`,
+          EXIT.file,
+          { cause: error },
+        );
       this.closing.abort();
     });
   }
@@ -44,7 +50,7 @@ export class Output {
   /**
    * Resolves when the reader's pipe, or the file, has taken all that was written, or `closed` has fired.
    *
-   * @throws the error of the file, such as ENOSPC; a reader that went away is none
+   * @throws CommandError for an error such as a full disk; a reader that went away is none
    */
   async flush(): Promise<void> {
     this.send();

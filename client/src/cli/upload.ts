@@ -157,6 +157,22 @@ async function uploadFile(job: Job, path: string): Promise<void> {
   let end: FollowedEnd | undefined;
   do {
     await using file = await openFile(path);
+    if (!(await file.stat()).isFile()) {
+      // A pipe has no offsets, and can't be read again.
+      if (options.resume || options.follow)
+        throw new CommandError(
+          `--resume and --follow need a file, which ${path} is not`,
+          EXIT.usage,
+        );
+      await uploadLines(
+        job,
+        path,
+        (signal) => readStream(file.createReadStream(), signal),
+        START,
+        undefined,
+      );
+      return;
+    }
     let state: ResumeState | undefined;
     if (options.resume) {
       // A file that took the place of the last one begins anew.

@@ -40,10 +40,14 @@ export function startFeed(
   return started([node, program, ...args], env, stdin);
 }
 
-/** Starts a shell command in which `feed` is the command. */
+/** Starts a shell command in which `feed` is the command. In the background, `$NODE $PROGRAM` has no shell around it. */
 export function startShell(command: string, env: NodeJS.ProcessEnv = {}): RunningCommand {
-  const feed = `feed() { '${node}' '${program}' "$@"; }`;
-  return started(['bash', '-c', `${feed}; ${command}`], env, 'ignore');
+  const variables = { NODE: node, PROGRAM: program, ...env };
+  return started(
+    ['bash', '-c', `feed() { "$NODE" "$PROGRAM" "$@"; }; ${command}`],
+    variables,
+    'ignore',
+  );
 }
 
 /** Starts `feed <args>` on a terminal of its own, which is its standard input, output and error at once. */

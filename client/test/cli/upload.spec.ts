@@ -54,6 +54,14 @@ describe('feed upload', () => {
     expect(stored).toEqual(['one', 'two']);
   });
 
+  test('reads a pipe that is named as a file', async () => {
+    const { grpcAddress: address } = await startService();
+    const { stderr } = await startShell('feed upload t <(seq 0 9999)', { FEED_ADDRESS: address })
+      .ended;
+    expect(stderr).toContain('10,000 lines stored in t;');
+    expect(bodies(await held(address, 't'))).toEqual(numbers(0, 10_000));
+  });
+
   test('a copy of a topic has the ids, bodies and times, and a second one is recognized', async () => {
     const { grpcAddress: address } = await startService();
     await store(address, 'a', numbers(0, 1_000));
@@ -268,6 +276,7 @@ describe('feed upload', () => {
     [['upload', 't', 'a', 'a'], 64, 'a file is named twice'],
     [['upload', 't', '--format', 'xml'], 64, 'Allowed choices are lines, ndjson'],
     [['upload', 't', '/no/such/file'], 66, "/no/such/file can't be read: ENOENT"],
+    [['upload', 't', '/dev/null', '--follow'], 64, 'need a file, which /dev/null is not'],
     [['upload', 't', '/tmp'], 66, '/tmp is a directory'],
   ] as const)('%j ends with %i', async (args, expected, text) => {
     const { code, stderr } = await runFeed(args);

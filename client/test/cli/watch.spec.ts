@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until } from '../../../test/support/wait.js';
 import { numbers } from '../service.js';
@@ -86,6 +88,63 @@ describe('feed watch', () => {
       watch.process.kill(signal);
       expect((await watch.ended).code).toBe(expected);
     }
+  });
+
+  test('takes a signal that npx repeats for one, and ends at once by a second one', async () => {
+    const { grpcAddress: address } = await startService();
+    const env = { FEED_ADDRESS: address };
+    await store(address, 't', ['x']);
+    const file = join(temporaryDirectory(), 'go-on');
+    const exec = `echo started; until test -e ${file}; do sleep 0.05; done`;
+    const repeated = startFeed(['watch', 't', '--last', '1', '--exec', exec], env);
+    await until(() => repeated.stdout === 'started\n', 'a command that runs');
+    repeated.process.kill('SIGINT');
+    await sleep(100);
+    repeated.process.kill('SIGINT');
+    await sleep(100);
+    writeFileSync(file, '');
+    expect(await repeated.ended).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('1 event of t'),
+    });
+    const busy = startFeed(['watch', 't', '--last', '1', '--exec', 'echo started; sleep 5'], env);
+    await until(() => busy.stdout === 'started\n', 'a command that runs');
+    busy.process.kill('SIGINT');
+    await sleep(600);
+    busy.process.kill('SIGINT');
+    await once(busy.process, 'exit');
+    expect(busy.process.exitCode).toBe(130);
+  });
+
+  test('goes on when the terminal closes on one that nohup started', async () => {
+    const { grpcAddress: address } = await startService();
+    const log = join(temporaryDirectory(), 'nohup.out');
+    const shell = startShell(`$NODE $PROGRAM watch t < /dev/null > ${log} 2>&1 & echo $!; wait`, {
+      FEED_ADDRESS: address,
+    });
+    const written = (): string => (existsSync(log) ? readFileSync(log, 'utf8') : '');
+    await until(() => written().includes('t: live'), 'a watch that is live');
+    const pid = Number(shell.stdout);
+    onTestFinished(() => {
+      if (shell.process.exitCode === null) process.kill(pid, 'SIGKILL');
+    });
+    process.kill(pid, 'SIGHUP');
+    await store(address, 't', ['after']);
+    await until(() => written().includes(' after\n'), 'the event');
+    process.kill(pid, 'SIGTERM');
+    await shell.ended;
+    expect(written()).toContain('1 event of t');
+  });
+
+  test('a disk that is full is named, with exit code 66', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', ['x']);
+    const { stdout, stderr } = await startShell(
+      'feed watch t --last 1 --until 1 > /dev/full; echo $?',
+      { FEED_ADDRESS: address },
+    ).ended;
+    expect(stderr).toContain("standard output can't be written to: ENOSPC");
+    expect(stdout).toBe('66\n');
   });
 
   test('says at once that no server is there, and once again when one has come', async () => {
