@@ -456,6 +456,13 @@ export const mutants = [
     tests: ['test/process/feed-server', '-t', 'young'],
   },
   {
+    name: 'process: V8 collects its whole heap while the service loads',
+    file: 'bin/feed-server',
+    from: '--initial-old-space-size=96',
+    to: '',
+    tests: ['test/process/feed-server', '-t', 'while the service loads'],
+  },
+  {
     name: 'upload: makes no id',
     file: 'src/wire/check-events.ts',
     from: 'this.lacksId = (this.seen & (1 << ID)) === 0 && !this.rebuild;',
