@@ -9,7 +9,6 @@ import { headersOf } from '../../open-call.js';
 import type { Examined } from './examined.js';
 import { type Finding, failed, ok } from './finding.js';
 import { idleAdvice } from './idle-advice.js';
-import type { ProbeCall } from './probe-call.js';
 import { uploadOne } from './service.js';
 import { within } from './within.js';
 
@@ -38,7 +37,7 @@ export interface IdleEnd {
 }
 
 /** Returns the interval of heartbeats, in seconds, for an idle time of so many seconds. */
-export function heartbeatFor(seconds: number): number {
+function heartbeatFor(seconds: number): number {
   return Math.max(SHORTEST_HEARTBEAT_SECONDS, Math.min(HEARTBEAT_SECONDS, Math.floor(seconds / 3)));
 }
 
@@ -52,13 +51,14 @@ export async function checkIdle(
 ): Promise<readonly [withoutHeartbeat: Finding, withHeartbeat: Finding]> {
   const { signal } = examined;
   const heartbeat = heartbeatFor(seconds);
-  const watches = [
-    await openWatch(examined, undefined),
-    await openWatch(examined, heartbeat),
-  ] as const;
+  const connections: Connection[] = [];
   try {
+    const watches = [
+      await openWatch(examined, connections, undefined),
+      await openWatch(examined, connections, heartbeat),
+    ] as const;
     await waitUntilOver(watches, seconds, signal);
-    const isTried = await tryWithEvent(examined, watches);
+    const isTried = await tryWithEvent(examined, connections, watches);
     const [plain, beating] = watches.map((watch) => ({ ...watch, isTried }));
     const context = { seconds, heartbeat };
     return [
@@ -66,13 +66,18 @@ export async function checkIdle(
       describe(beating, { ...context, other: plain, isBeating: true }),
     ];
   } finally {
-    for (const { connection } of watches) connection.close();
+    for (const connection of connections) connection.close();
   }
 }
 
-async function openWatch(examined: Examined, heartbeat: number | undefined): Promise<IdleWatch> {
+async function openWatch(
+  examined: Examined,
+  connections: Connection[],
+  heartbeat: number | undefined,
+): Promise<IdleWatch> {
   const { signal, topic } = examined;
-  const { connection, call } = await openCall(examined, '/feed.v1.FeedService/Watch');
+  const path = '/feed.v1.FeedService/Watch';
+  const { connection, call } = await openCall(examined, connections, path);
   const request = WatchRequest.encode({
     topic,
     position: StartPosition.START_POSITION_LIVE,
@@ -128,42 +133,41 @@ const ARRIVES_WITHIN = 5_000;
  * Stores an event, and waits until each watch has it or has ended. Returns false if no event could be stored, so that nobody
  * knows whether a watch that has not ended is alive.
  */
-async function tryWithEvent(examined: Examined, watches: readonly IdleWatch[]): Promise<boolean> {
+async function tryWithEvent(
+  examined: Examined,
+  connections: Connection[],
+  watches: readonly IdleWatch[],
+): Promise<boolean> {
   const { signal } = examined;
   const id = randomUUID();
   const isOver = ({ ended, ids }: IdleWatch): boolean => ended !== undefined || ids.has(id);
   if (examined.mayUpload !== true || watches.every(({ ended }) => ended)) return false;
-  let connection: Connection | undefined;
   try {
     // The connection of the earlier checks was idle for as long, and may be gone.
     await uploadOne(examined, id, async (_, path) => {
-      const own = await openCall(examined, path);
-      ({ connection } = own);
-      return own.probe;
+      const { call } = await openCall(examined, connections, path);
+      return { call, responseHeaders: () => undefined };
     });
   } catch (error) {
     if (signal.aborted) throw error;
     return false;
-  } finally {
-    connection?.close();
   }
   const end = performance.now() + ARRIVES_WITHIN;
   while (performance.now() < end && !watches.every(isOver)) await sleep(10, undefined, { signal });
   return true;
 }
 
+/** Starts a call on a connection of its own, which it adds to `connections` for the caller to close. */
 async function openCall(
-  examined: Examined,
+  { endpoint, options, metadata, signal }: Examined,
+  connections: Connection[],
   path: string,
-): Promise<{ connection: Connection; call: Call; probe: ProbeCall }> {
-  const { endpoint, options, metadata, signal } = examined;
-  const connection = await within(
-    Connection.open(endpoint, options),
-    signal,
-    options.connectTimeout,
-  );
+): Promise<{ readonly connection: Connection; readonly call: Call }> {
+  const opening = Connection.open(endpoint, options);
+  const connection = await within(opening, signal, options.connectTimeout);
+  connections.push(connection);
   const call = new Call(connection.request(path, await headersOf(metadata)), connection, () => {});
-  return { connection, call, probe: { call, responseHeaders: () => undefined } };
+  return { connection, call };
 }
 
 /** A watch after the silence. */
@@ -185,7 +189,7 @@ export interface IdleContext {
 function describe(watch: Outcome, context: IdleContext): Finding {
   const { ended, isTried, heartbeats } = watch;
   const { seconds, heartbeat, isBeating } = context;
-  const how = isBeating ? ` (${heartbeats} heartbeats, one every ${heartbeat} s)` : '';
+  const how = isBeating ? ` (one heartbeat every ${heartbeat} s, ${heartbeats} came)` : '';
   const figures = { idleSeconds: seconds, ...(isBeating && { heartbeats }) };
   if (ended) {
     const detail = `ended after ${ended.seconds} s${how}: ${ended.error.message}`;

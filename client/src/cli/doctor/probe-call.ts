@@ -27,6 +27,8 @@ export async function startCall(examined: Examined, path: string): Promise<Probe
   );
   let headers: IncomingHttpHeaders | undefined;
   stream.on('response', (own) => (headers = own));
-  const call = new Call(stream, { address: examined.address, failure: undefined }, () => {});
+  const { address } = examined;
+  // The checks use their one connection whatever happens to a call.
+  const call = new Call(stream, { address, failure: undefined, retire: () => {} }, () => {});
   return { call, responseHeaders: () => headers };
 }

@@ -12,7 +12,7 @@ import { callFailed } from './call-advice.js';
 import type { Examined } from './examined.js';
 import { type Finding, failed, ok, skipped, warning } from './finding.js';
 import { type ProbeCall, startCall } from './probe-call.js';
-import { since, within } from './within.js';
+import { since, TooLate, within } from './within.js';
 
 /** grpc.health.v1.HealthCheckResponse.ServingStatus, by number. */
 const SERVING_STATUSES = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
@@ -54,8 +54,8 @@ export async function checkAuthorization(examined: Examined): Promise<Finding> {
     probe.call.end();
     const headers = await within(probe.call.headers(), signal);
     if (headers['feed-head'] === undefined)
-      return warning(`may watch ${topic}, but the answer has no header feed-head`, [
-        'A proxy drops response headers, and watches need them: let it pass feed-head and feed-earliest.',
+      return failed(`may watch ${topic}, but the answer has no header feed-head`, [
+        'A proxy drops response headers, and a watch needs them to resume: let it pass feed-head and feed-earliest.',
       ]);
     examined.watch = probe;
     const how = metadata.token === undefined ? 'without a token' : 'with the token';
@@ -104,7 +104,7 @@ export async function checkDelivery(examined: Examined): Promise<Finding> {
     }
   } catch (error) {
     if (signal.aborted) throw error;
-    if (error instanceof Undelivered) return undeliveredFinding(error, examined);
+    if (error instanceof Undelivered) return undeliveredFinding(error);
     const finding = error instanceof UploadFailed ? error.finding : callFailed(error, undefined);
     const { mayUpload } = examined;
     return mayUpload === false
@@ -134,13 +134,16 @@ class Undelivered extends Error {
   }
 }
 
-function undeliveredFinding({ cause }: Undelivered, { watch }: Examined): Finding {
-  const { detail } = callFailed(cause, watch!.responseHeaders());
-  return failed(`the event was stored, and the watch did not get it: ${detail}`, [
-    'With several servers behind one address, all of them have to share one log. A Feed that keeps its log on its own disk runs as one replica.',
-    'Or a proxy buffers responses: let it stream them (nginx: `grpc_pass`, not `proxy_pass` with `proxy_buffering`).',
-  ]);
+function undeliveredFinding({ cause }: Undelivered): Finding {
+  const { detail, advice } = callFailed(cause, undefined);
+  const what = `the event was stored, and the watch did not get it: ${detail}`;
+  return failed(what, cause instanceof TooLate ? NOT_DELIVERED_ADVICE : advice!);
 }
+
+const NOT_DELIVERED_ADVICE = [
+  'With several servers behind one address, all of them have to share one log. A Feed that keeps its log on its own disk runs as one replica.',
+  'Or a proxy holds responses back: let it stream them (nginx: `grpc_pass`, not `proxy_pass` with `proxy_buffering`).',
+];
 
 /** Uploads an event in a call of its own. @throws UploadFailed */
 export async function uploadOne(
