@@ -5,6 +5,9 @@ import { onTestFinished } from 'vitest';
 
 const program = fileURLToPath(new URL('../../bin/feed.js', import.meta.url));
 
+/** The node that runs the command; FEED_TEST_CLIENT_NODE names another one, such as the oldest that the client supports. */
+const node = process.env.FEED_TEST_CLIENT_NODE ?? process.execPath;
+
 /** How the command ended, and what it wrote. */
 export interface Ending {
   readonly code: number | null;
@@ -34,12 +37,12 @@ export function startFeed(
   env: NodeJS.ProcessEnv = {},
   stdin: 'ignore' | 'pipe' = 'ignore',
 ): RunningCommand {
-  return started([process.execPath, program, ...args], env, stdin);
+  return started([node, program, ...args], env, stdin);
 }
 
 /** Starts a shell command in which `feed` is the command. In the background, `$NODE $PROGRAM` has no shell around it. */
 export function startShell(command: string, env: NodeJS.ProcessEnv = {}): RunningCommand {
-  const variables = { NODE: process.execPath, PROGRAM: program, ...env };
+  const variables = { NODE: node, PROGRAM: program, ...env };
   return started(
     ['bash', '-c', `feed() { "$NODE" "$PROGRAM" "$@"; }; ${command}`],
     variables,
@@ -52,7 +55,7 @@ export function startOnTerminal(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): RunningCommand {
-  const command = ['exec', process.execPath, program, ...args].map((word) => `'${word}'`).join(' ');
+  const command = ['exec', node, program, ...args].map((word) => `'${word}'`).join(' ');
   const script = ['script', '-qec', command.replace("'exec'", 'exec'), '/dev/null'];
   return started(script, { TERM: 'xterm', SHELL: '/bin/sh', ...env }, 'pipe');
 }
