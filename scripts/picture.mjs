@@ -9,6 +9,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { env, root } from './prepare.mjs';
 
 const COLUMNS = 86;
+/** Stands for the escape character. */
+const ESCAPE = '␛';
+/** A control sequence, or one character. */
+const SEQUENCES = /␛\[[\d;?]*[A-Za-z]|[^␛]/gu;
 /** The colours of SGR that the command uses. */
 const CLASSES = /** @type {Record<string, string>} */ ({
   1: 'bold',
@@ -122,10 +126,12 @@ function visible(line) {
   let cells = [];
   let column = 0;
   let classes = new Set();
-  for (const [part] of line.matchAll(/\x1b\[[\d;?]*[A-Za-z]|[^\x1b]/gu)) {
-    if (part === '\r' || /\x1b\[1?G/.test(part)) column = 0;
-    else if (/\x1b\[[02]?K/.test(part)) cells = part.includes('2') ? [] : cells.slice(0, column);
-    else if (part.endsWith('m') && part.startsWith('\x1b')) {
+  // The escape character, which a regular expression may not name here, becomes one that no program writes.
+  for (const [part] of line.replaceAll('\x1b', ESCAPE).matchAll(SEQUENCES)) {
+    if (part === '\r' || part === `${ESCAPE}[G` || part === `${ESCAPE}[1G`) column = 0;
+    else if (part.startsWith(ESCAPE) && part.endsWith('K'))
+      cells = part.includes('2') ? [] : cells.slice(0, column);
+    else if (part.endsWith('m') && part.startsWith(ESCAPE)) {
       for (const code of part.slice(2, -1).split(';')) {
         if (code === '' || code === '0') classes = new Set();
         else if (code === '22') ['bold', 'dim'].forEach((name) => classes.delete(name));
@@ -133,7 +139,7 @@ function visible(line) {
           ['red', 'green', 'yellow', 'cyan'].forEach((name) => classes.delete(name));
         else if (CLASSES[code]) classes.add(CLASSES[code]);
       }
-    } else if (!part.startsWith('\x1b') && part >= ' ') {
+    } else if (!part.startsWith(ESCAPE) && part >= ' ') {
       cells[column++] = { text: part, classes: [...classes].join(' ') };
     }
   }

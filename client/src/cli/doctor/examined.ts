@@ -1,7 +1,13 @@
-import type { ClientHttp2Session } from 'node:http2';
+import type { ClientHttp2Session, IncomingHttpHeaders } from 'node:http2';
+import type { Call } from '../../grpc/call.js';
 import type { ConnectionOptions, Endpoint } from '../../grpc/connection.js';
 import type { CallMetadata } from '../../open-call.js';
-import type { ProbeCall } from './probe-call.js';
+
+/** A call, with the response headers as they came: of a proxy's answer, the client keeps a status only. */
+export interface ProbeCall {
+  readonly call: Call;
+  readonly responseHeaders: () => IncomingHttpHeaders | undefined;
+}
 
 /** One server that is examined, with what its checks leave to those after them. */
 export interface Examined {

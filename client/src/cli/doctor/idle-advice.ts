@@ -1,4 +1,4 @@
-import { type IdleContext, type IdleEnd, isSilent, type Outcome } from './idle.js';
+import { type IdleContext, type IdleEnd, isSilent, type Outcome } from './idle-watch.js';
 
 /** Says what to change, for a watch that did not survive its silence. */
 export function idleAdvice(watch: Outcome, { other, isBeating, heartbeat }: IdleContext): string[] {

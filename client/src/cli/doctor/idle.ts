@@ -9,6 +9,7 @@ import { headersOf } from '../../open-call.js';
 import type { Examined } from './examined.js';
 import { type Finding, failed, ok } from './finding.js';
 import { idleAdvice } from './idle-advice.js';
+import { type IdleContext, type IdleWatch, isSilent, type Outcome } from './idle-watch.js';
 import { uploadOne } from './service.js';
 import { within } from './within.js';
 
@@ -18,23 +19,6 @@ const HEARTBEAT_SECONDS = 10;
 const SHORTEST_HEARTBEAT_SECONDS = 1;
 /** A watch with heartbeats is dead after this many intervals without one, as it is for the client. */
 const SILENT_HEARTBEATS = 2.5;
-
-/** A watch on which nothing happens, on a connection of its own. */
-interface IdleWatch {
-  readonly connection: Connection;
-  readonly call: Call;
-  /** How it ended, and after how many seconds. */
-  ended?: IdleEnd;
-  heartbeats: number;
-  readonly ids: Set<string>;
-}
-
-export interface IdleEnd {
-  readonly seconds: number;
-  readonly error: FeedError;
-  /** True if the whole connection ended, and not only the stream. */
-  readonly isConnectionLost: boolean;
-}
 
 /** Returns the interval of heartbeats, in seconds, for an idle time of so many seconds. */
 function heartbeatFor(seconds: number): number {
@@ -170,22 +154,6 @@ async function openCall(
   return { connection, call };
 }
 
-/** A watch after the silence. */
-export interface Outcome extends IdleWatch {
-  /** True if an event was stored after the silence, which a watch that lives has got. */
-  readonly isTried: boolean;
-}
-
-export interface IdleContext {
-  readonly seconds: number;
-  /** The interval of the heartbeats, in seconds. */
-  readonly heartbeat: number;
-  /** The other watch, to tell what ends idle streams from what ends all. */
-  readonly other: Outcome;
-  /** True for the watch that had heartbeats. */
-  readonly isBeating: boolean;
-}
-
 function describe(watch: Outcome, context: IdleContext): Finding {
   const { ended, isTried, heartbeats } = watch;
   const { seconds, heartbeat, isBeating } = context;
@@ -204,9 +172,4 @@ function describe(watch: Outcome, context: IdleContext): Finding {
     );
   const proof = isTried ? 'got an event' : 'had not ended';
   return ok(`${proof} after ${seconds} s of silence${how}`, figures);
-}
-
-/** True if the watch has not ended, and the event never came to it. */
-export function isSilent({ ended, isTried, ids }: Outcome): boolean {
-  return !ended && isTried && ids.size === 0;
 }

@@ -2,13 +2,7 @@ import type { ClientHttp2Session, IncomingHttpHeaders } from 'node:http2';
 import { FeedError } from '../../errors.js';
 import { Call } from '../../grpc/call.js';
 import { headersOf } from '../../open-call.js';
-import type { Examined } from './examined.js';
-
-/** A call, with the response headers as they came: of a proxy's answer, the client keeps a status only. */
-export interface ProbeCall {
-  readonly call: Call;
-  readonly responseHeaders: () => IncomingHttpHeaders | undefined;
-}
+import type { Examined, ProbeCall } from './examined.js';
 
 /** Starts a call, such as `/feed.v1.FeedService/Watch`, on the connection that is examined. */
 export async function startCall(examined: Examined, path: string): Promise<ProbeCall> {

@@ -9,9 +9,9 @@ import {
 } from '../../gen/feed/v1/feed.js';
 import { frame } from '../../grpc/frames.js';
 import { callFailed } from './call-advice.js';
-import type { Examined } from './examined.js';
+import type { Examined, ProbeCall } from './examined.js';
 import { type Finding, failed, ok, skipped, warning } from './finding.js';
-import { type ProbeCall, startCall } from './probe-call.js';
+import { startCall } from './probe-call.js';
 import { since, TooLate, within } from './within.js';
 
 /** grpc.health.v1.HealthCheckResponse.ServingStatus, by number. */
