@@ -286,20 +286,30 @@ describe('feed upload', () => {
 });
 
 describe.skipIf(!HAS_SCRIPT)('on a terminal, feed upload', () => {
-  test('draws a bar, removes it at the end, and asks about lines in doubt', async () => {
+  test('draws a bar, and removes it at the end', async () => {
+    const service = await startService();
+    const path = fileWith(numbers(0, 10));
+    service.process.kill('SIGSTOP'); // Its answer comes once the bar has been drawn.
+    const upload = startOnTerminal(['upload', 't', path], { FEED_ADDRESS: service.grpcAddress });
+    await until(() => /━+\S* 0% 10 lines, 0 acknowledged/.test(upload.stdout), 'a bar');
+    service.process.kill('SIGCONT');
+    const { code, stdout } = await upload.ended;
+    expect(code).toBe(0);
+    expect(stdout).toContain('\r\u001b[K10 lines stored in t;');
+  });
+
+  test('asks about lines in doubt', async () => {
     const service = await startService({ FEED_DEDUP_WINDOW: '0s' });
     const env = { FEED_ADDRESS: service.grpcAddress };
     const path = fileWith(numbers(0, 10));
+    const args = ['upload', 't', path, '--resume'];
     service.process.kill('SIGSTOP');
-    const upload = startOnTerminal(['upload', 't', path, '--resume'], env);
-    await until(() => /━+\S* 0% 10 lines, 0 acknowledged/.test(upload.stdout), 'a bar');
+    const killed = startFeed(args, env);
     await until(() => stateOf(path)?.read.line === 10, 'lines that are about to be sent');
-    upload.process.stdin!.write('\u0003');
-    await until(() => upload.stdout.includes('^C'), 'the end of the terminal');
-    upload.process.stdin!.write('\u0003');
-    await upload.ended;
+    killed.process.kill('SIGKILL');
+    await killed.ended;
     service.process.kill('SIGCONT');
-    const asked = startOnTerminal(['upload', 't', path, '--resume'], env);
+    const asked = startOnTerminal(args, env);
     await until(() => asked.stdout.includes('[a/s/q]'), 'a question');
     asked.process.stdin!.write('a\r');
     const { code, stdout } = await asked.ended;
