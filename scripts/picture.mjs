@@ -166,7 +166,7 @@ function svg(terminals) {
   const height = 20;
   const texts = lines.map(
     (spans, i) =>
-      `<text x="16" y="${40 + i * height}">${spans
+      `<text xml:space="preserve" x="16" y="${40 + i * height}">${spans
         .map(({ text, classes }) => `<tspan class="${classes}">${escaped(text)}</tspan>`)
         .join('')}</text>`,
   );

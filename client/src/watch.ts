@@ -236,12 +236,12 @@ function isEmptyStart(from: From, head: string): boolean {
   return 'cursor' in from ? from.cursor === head : 'last' in from && from.last === 0;
 }
 
-/** The last characters of a cursor, which name its epoch. */
+/** The last characters of a cursor, which name its epoch. What is before them compares as text in the order of the log. */
 const EPOCH_CHARS = 6;
 
-/** Cursors of one epoch compare as text in the order of the log (docs/protocol.md, "Names"). */
+/** Compares a cursor that the server has taken with the end of its log (docs/protocol.md, "Names"). */
 function isAtOrAfter(cursor: string, head: string): boolean {
-  return cursor.slice(-EPOCH_CHARS) === head.slice(-EPOCH_CHARS) && cursor >= head;
+  return cursor.slice(0, -EPOCH_CHARS) >= head.slice(0, -EPOCH_CHARS);
 }
 
 function durationOf(milliseconds: number) {

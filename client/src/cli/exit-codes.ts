@@ -1,4 +1,4 @@
-/** The exit codes of the command, from sysexits.h where it has one. README.cli.md and `feed help` list them. */
+/** The exit codes of the command, from sysexits.h where it has one. COMMAND.md and `feed help` list them. */
 export const EXIT = {
   done: 0,
   /** The server refused it, or it failed in another way. */

@@ -27,6 +27,8 @@ export function catchSignals(): Interruption {
       if (exitCode === undefined) {
         exitCode = EXIT_BY_SIGNAL[name];
         firstAt = performance.now();
+        // The terminal has written "^C" where the summary begins.
+        if (name === 'SIGINT' && process.stderr.isTTY) process.stderr.write('\n');
         controller.abort();
       } else if (performance.now() - firstAt > ECHO) process.exit(EXIT_BY_SIGNAL[name]);
     });

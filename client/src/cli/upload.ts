@@ -144,8 +144,10 @@ function checkUse(
 }
 
 async function uploadInput(job: Job): Promise<void> {
-  if (process.stdin.isTTY)
+  if (process.stdin.isTTY) {
+    job.report.pause(); // a line that is drawn again and again would be in the way of what is typed
     job.report.say('reading from the terminal: each line is an event, Ctrl-D ends');
+  }
   const read: ReadBytes<void> = (signal) => readStream(process.stdin, signal);
   await uploadLines(job, 'standard input', read, START, undefined);
 }

@@ -32,7 +32,7 @@ describe('feed', () => {
   test('the README has all exit codes of the help', async () => {
     const { stdout } = await runFeed(['--help']);
     const codes = [...stdout.matchAll(/^ {2}(\d+) {2,}/gm)].map(([, code]) => code);
-    const readme = readFileSync(new URL('../../README.cli.md', import.meta.url), 'utf8');
+    const readme = readFileSync(new URL('../../COMMAND.md', import.meta.url), 'utf8');
     expect(codes.length).toBeGreaterThan(5);
     for (const code of codes) expect(readme).toMatch(new RegExp(`^\\| ${code}`, 'm'));
   });
