@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { mostFrameBytes, writeEventFrame } from './event-frame.js';
+import { maxFrameBytes, writeEventFrame } from './event-frame.js';
 import { offsetAfter } from './grpc/frames.js';
 
 /** An event to upload. A string is the body of one. */
@@ -165,7 +165,7 @@ export class Backlog {
       at,
     } = typeof event === 'string' ? { body: event } : event;
     const next = { id: id || `${this.runId}-${this.taken}`, topic, body, at };
-    const size = mostFrameBytes(next);
+    const size = maxFrameBytes(next);
     let isClosed = false;
     if (this.openBytes + size > this.open.length) {
       isClosed = this.openCount > 0;

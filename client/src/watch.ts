@@ -42,8 +42,9 @@ export interface WatchOptions {
   readonly from?: From;
   /** Ends the watch: its iteration is then done, without an error. */
   readonly signal?: AbortSignal;
-  /** Where to keep the cursor across runs of the process. */
+  /** Keeps the cursor across runs of the process. What its load() or save() fails with ends the watch. */
   readonly checkpoint?: Checkpoint;
+  /** How often the checkpoint is saved: by default after 100 events, or 1,000 milliseconds. */
   readonly checkpointEvery?: CheckpointInterval;
   /**
    * What to do when retention removed events before they were read: `throw` a CursorExpiredError (the default), or go on
@@ -55,18 +56,19 @@ export interface WatchOptions {
    * is silent for two and a half times as long is given up and resumed.
    */
   readonly heartbeat?: number;
-  /** Called at each change. */
+  /** Called at each change of the state. */
   readonly onState?: (state: WatchState) => void;
 }
 
-/** A stream is given up after this many times the interval of its heartbeats. */
-const SILENT_HEARTBEATS = 2.5;
+/** A watch gives its call up after this many heartbeat intervals in which nothing came. */
+export const MISSED_HEARTBEATS = 2.5;
 
 /**
- * The events of a topic, each once and in order, whatever happens to the server and the network. Iterate over it once.
+ * The events of a topic, each once and in order, whatever happens to the server and the network. Iterate over it once. The
+ * iteration throws a FeedError that another attempt would not mend, and what the checkpoint fails with.
  *
- * An event counts as handled when the next one is asked for. The events that its consumer has not asked for stay at the
- * server, but for what fits in the stream's window.
+ * An event counts as handled when its consumer asks for the next one. Events that the consumer has not asked for stay at the
+ * server, except for those that fit in the stream's window.
  */
 export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private readonly backoff: Backoff;
@@ -75,9 +77,14 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private readonly signal: AbortSignal;
   private readonly heartbeat: number;
   private from: From;
-  /** The cursor of the last event or heartbeat that came. All that came is handed out before the watch connects again. */
+  /**
+   * The cursor of the last event or heartbeat that came. The next call goes on after it, because all events that came are
+   * handed out before the watch connects again.
+   */
   private received: string | undefined;
+  /** The cursor of the event that the consumer has in hand; undefined once that event counts as handled. */
   private handedOut: string | undefined;
+  /** The cursor of the last event that counts as handled, or of a heartbeat after it. */
   private handled: string | undefined;
   private state: WatchState = { name: 'connecting' };
   private iteration: AsyncGenerator<Event, void, void> | undefined;
@@ -148,10 +155,10 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     const cancel = (): void => call.cancel();
     this.signal.addEventListener('abort', cancel);
     try {
-      call.endAfterSilence(this.heartbeat * SILENT_HEARTBEATS);
+      call.endAfterSilence(this.heartbeat * MISSED_HEARTBEATS);
       await call.write(frame(WatchRequest.encode(this.request()).finish()));
       call.end();
-      const head = await this.opened(call);
+      const head = await this.headOf(call);
       for (;;) {
         const messages = await call.read();
         if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the watch');
@@ -189,13 +196,13 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     return request;
   }
 
-  /** Waits for the response headers, and returns the cursor of the log's end. */
-  private async opened(call: Call): Promise<string> {
+  /** Waits for the response headers, and enters the state that follows from them. Returns the cursor of the log's end. */
+  private async headOf(call: Call): Promise<string> {
     const headers = await call.headers();
     const head = String(headers['feed-head']);
     const isLive =
-      this.received === undefined && (this.from === 'live' || isEmptyStart(this.from, head));
-    // From here on a live watch loses nothing, even if it breaks before its first event.
+      this.received === undefined && (this.from === 'live' || startsAtHead(this.from, head));
+    // A live watch goes on after this cursor if it breaks before its first event, and so misses nothing.
     if (isLive) this.received = head;
     const start =
       this.received ??
@@ -204,7 +211,10 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     return head;
   }
 
-  /** Before a heartbeat, the server has sent all that there was. */
+  /**
+   * The server sends a heartbeat only after all events before its cursor, so the watch is live. The consumer has asked for the
+   * next event, so all of them count as handled.
+   */
   private noteHeartbeat(cursor: string): void {
     this.handled = cursor;
     this.saver?.move(cursor, 0);
@@ -231,15 +241,19 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   }
 }
 
-function isEmptyStart(from: From, head: string): boolean {
+/** True if nothing is stored between this start and the head: the start is the head's cursor, or the newest 0 events. */
+function startsAtHead(from: From, head: string): boolean {
   if (typeof from === 'string') return false;
   return 'cursor' in from ? from.cursor === head : 'last' in from && from.last === 0;
 }
 
-/** The last characters of a cursor, which name its epoch. What is before them compares as text in the order of the log. */
+/** A cursor ends with the six characters of its epoch: `0000000002fc406w` is position `0000000002` of epoch `fc406w`. */
 const EPOCH_CHARS = 6;
 
-/** Compares a cursor that the server has taken with the end of its log (docs/protocol.md, "Names"). */
+/**
+ * Compares the position of a cursor that the server took as a start with that of its head. The epochs may differ: positions
+ * of one log compare as text all the same (docs/protocol.md, "Names").
+ */
 function isAtOrAfter(cursor: string, head: string): boolean {
   return cursor.slice(0, -EPOCH_CHARS) >= head.slice(0, -EPOCH_CHARS);
 }

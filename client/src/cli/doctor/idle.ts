@@ -6,6 +6,7 @@ import { Call } from '../../grpc/call.js';
 import { Connection } from '../../grpc/connection.js';
 import { frame } from '../../grpc/frames.js';
 import { headersOf } from '../../open-call.js';
+import { MISSED_HEARTBEATS } from '../../watch.js';
 import type { Examined } from './examined.js';
 import { type Finding, failed, ok } from './finding.js';
 import { idleAdvice } from './idle-advice.js';
@@ -13,21 +14,19 @@ import { type IdleContext, type IdleWatch, isSilent, type Outcome } from './idle
 import { uploadOne } from './service.js';
 import { within } from './within.js';
 
-/** The client's own interval of heartbeats, in seconds. */
+/** The interval of heartbeats that the client asks for by default, in seconds. */
 const HEARTBEAT_SECONDS = 10;
-/** The server takes no shorter one. */
+/** The server refuses shorter intervals. */
 const SHORTEST_HEARTBEAT_SECONDS = 1;
-/** A watch with heartbeats is dead after this many intervals without one, as it is for the client. */
-const SILENT_HEARTBEATS = 2.5;
 
-/** Returns the interval of heartbeats, in seconds, for an idle time of so many seconds. */
+/** Returns the interval of heartbeats, in seconds: short enough for three of them in an idle time of `seconds`. */
 function heartbeatFor(seconds: number): number {
   return Math.max(SHORTEST_HEARTBEAT_SECONDS, Math.min(HEARTBEAT_SECONDS, Math.floor(seconds / 3)));
 }
 
 /**
- * Opens two watches at once, one of them with heartbeats, and looks after so many seconds of silence whether they live: an
- * event that is stored then has to arrive. Their connections have PINGs as those of the client have.
+ * Opens two watches at once, one of them with heartbeats, and looks after `seconds` of silence whether they live: an event
+ * that is stored then has to arrive. Each has a connection of its own, with the PINGs of the client's connections.
  */
 export async function checkIdle(
   examined: Examined,
@@ -43,11 +42,11 @@ export async function checkIdle(
     ] as const;
     await waitUntilOver(watches, seconds, signal);
     const isTried = await tryWithEvent(examined, connections, watches);
-    const [plain, beating] = watches.map((watch) => ({ ...watch, isTried }));
+    const [plain, withHeartbeats] = watches.map((watch) => ({ ...watch, isTried }));
     const context = { seconds, heartbeat };
     return [
-      describe(plain, { ...context, other: beating, isBeating: false }),
-      describe(beating, { ...context, other: plain, isBeating: true }),
+      describe(plain, { ...context, other: withHeartbeats, hasHeartbeats: false }),
+      describe(withHeartbeats, { ...context, other: plain, hasHeartbeats: true }),
     ];
   } finally {
     for (const connection of connections) connection.close();
@@ -70,13 +69,13 @@ async function openWatch(
   await within(call.write(frame(request.finish())), signal);
   call.end();
   await within(call.headers(), signal);
-  if (heartbeat !== undefined) call.endAfterSilence(heartbeat * SILENT_HEARTBEATS * 1_000);
+  if (heartbeat !== undefined) call.endAfterSilence(heartbeat * MISSED_HEARTBEATS * 1_000);
   const watch: IdleWatch = { connection, call, heartbeats: 0, ids: new Set() };
   void follow(watch, performance.now());
   return watch;
 }
 
-/** Notes what comes, and the end. Never rejects. */
+/** Notes the heartbeats and events that come to the watch, and its end. Never rejects. */
 async function follow(watch: IdleWatch, start: number): Promise<void> {
   let error: unknown;
   try {
@@ -99,6 +98,7 @@ async function follow(watch: IdleWatch, start: number): Promise<void> {
   };
 }
 
+/** Waits for `seconds`, or until both watches have ended. */
 async function waitUntilOver(
   watches: readonly IdleWatch[],
   seconds: number,
@@ -110,12 +110,12 @@ async function waitUntilOver(
   }
 }
 
-/** An event may take this many milliseconds to a watch that was idle. */
+/** An event that is stored after the silence has this many milliseconds to reach the watches. */
 const ARRIVES_WITHIN = 5_000;
 
 /**
- * Stores an event, and waits until each watch has it or has ended. Returns false if no event could be stored, so that nobody
- * knows whether a watch that has not ended is alive.
+ * Stores an event, and waits until each watch has it or has ended. Returns false if no event could be stored: then it is
+ * unknown whether a watch that has not ended is alive.
  */
 async function tryWithEvent(
   examined: Examined,
@@ -156,9 +156,9 @@ async function openCall(
 
 function describe(watch: Outcome, context: IdleContext): Finding {
   const { ended, isTried, heartbeats } = watch;
-  const { seconds, heartbeat, isBeating } = context;
-  const how = isBeating ? ` (one heartbeat every ${heartbeat} s, ${heartbeats} came)` : '';
-  const figures = { idleSeconds: seconds, ...(isBeating && { heartbeats }) };
+  const { seconds, heartbeat, hasHeartbeats } = context;
+  const how = hasHeartbeats ? ` (one heartbeat every ${heartbeat} s, ${heartbeats} came)` : '';
+  const figures = { idleSeconds: seconds, ...(hasHeartbeats && { heartbeats }) };
   if (ended) {
     const detail = `ended after ${ended.seconds} s${how}: ${ended.error.message}`;
     const advice = idleAdvice(watch, context);
