@@ -1,7 +1,10 @@
 import { type IdleContext, type IdleEnd, isSilent, type Outcome } from './idle-watch.js';
 
 /** Returns what to change so that a watch survives the silence that this one did not survive. */
-export function idleAdvice(watch: Outcome, { other, hasHeartbeats, heartbeat }: IdleContext): string[] {
+export function idleAdvice(
+  watch: Outcome,
+  { other, hasHeartbeats, heartbeat }: IdleContext,
+): string[] {
   if (watch.ended?.error.reason === 'DRAINING') return ['The server was shutting down. Try again.'];
   if (isSilent(watch)) return [SILENT_DROP, KEEPALIVE];
   const otherLives = !other.ended && !isSilent(other);
