@@ -1,11 +1,11 @@
-import { open, readFile, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { replaceFile } from './replace-file.js';
 
 /** Keeps the cursor of a watch across runs of the process. */
 export interface Checkpoint {
   /** Returns the cursor that was saved last, or undefined if none was. */
   load(): Promise<string | undefined>;
-  /** Resolves when the cursor is safe. Never called again before it has settled. */
+  /** Resolves when the cursor is safe. The watch makes one save at a time. */
   save(cursor: string): Promise<void>;
 }
 
@@ -13,11 +13,14 @@ export interface Checkpoint {
 export interface CheckpointInterval {
   /** After this many events; 100 by default. */
   readonly events?: number;
-  /** And this many milliseconds after the first event that was not saved; 1,000 by default. */
+  /** And this many milliseconds after the first event since the last save; 1,000 by default. */
   readonly time?: number;
 }
 
-/** A checkpoint in a file of its own. Its directory must exist. A crash leaves the old cursor or the new one. */
+/**
+ * Returns a checkpoint in a file of its own, `path`. Its directory must exist and be writable. A crash leaves the old cursor or
+ * the new one. load() and save() reject with node's error if the file can't be read or replaced.
+ */
 export function fileCheckpoint(path: string): Checkpoint {
   return {
     async load() {
@@ -32,30 +35,9 @@ export function fileCheckpoint(path: string): Checkpoint {
   };
 }
 
-/** Replaces a file at once and for good: the new text is flushed before it takes the name, and then the name is. */
-export async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = `${path}.new`;
-  await flushed(temporary, 'w', (file) => file.writeFile(text));
-  await rename(temporary, path);
-  await flushed(dirname(path), 'r');
-}
-
-async function flushed(
-  path: string,
-  flags: string,
-  write?: (file: Awaited<ReturnType<typeof open>>) => Promise<void>,
-): Promise<void> {
-  const file = await open(path, flags);
-  try {
-    await write?.(file);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-/** Saves a cursor that moves: one save at a time, and no more often than the interval says. */
+/** Saves the cursor of a watch: one save at a time, and no more often than the interval says. */
 export class CheckpointSaver {
+  /** The cursor that is not saved yet; undefined if there is none. */
   private cursor: string | undefined;
   private unsavedEvents = 0;
   private timer: NodeJS.Timeout | undefined;
@@ -70,6 +52,7 @@ export class CheckpointSaver {
   /**
    * Notes the cursor of an event that was handled, or of a heartbeat after it.
    *
+   * @param events how many events were handled since the last call: 0 for a heartbeat
    * @throws what an earlier save failed with
    */
   move(cursor: string, events: number): void {
@@ -77,36 +60,36 @@ export class CheckpointSaver {
     const { events: maxEvents = 100, time = 1_000 } = this.interval;
     this.cursor = cursor;
     this.unsavedEvents += events;
-    if (this.unsavedEvents >= maxEvents) this.start();
-    else this.timer ??= setTimeout(() => this.start(), time);
+    if (this.unsavedEvents >= maxEvents) this.save();
+    else this.timer ??= setTimeout(() => this.save(), time);
   }
 
-  /** Saves what is not saved. @throws what a save failed with */
+  /** Saves the last cursor, if it is not saved. @throws what a save failed with */
   async finish(): Promise<void> {
-    this.start();
+    this.save();
     while (this.saving) await this.saving;
     if (this.failure) throw this.failure.error;
   }
 
-  private start(): void {
+  private save(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.saving || this.cursor === undefined) return; // the save under way looks again when it is done
+    if (this.saving || this.cursor === undefined) return; // saveEnded() starts the next save.
     const { cursor } = this;
     this.cursor = undefined;
     this.unsavedEvents = 0;
     this.saving = this.checkpoint.save(cursor).then(
-      () => this.saved(),
+      () => this.saveEnded(),
       (error: unknown) => {
         this.failure = { error };
-        this.saved();
+        this.saveEnded();
       },
     );
   }
 
-  private saved(): void {
+  private saveEnded(): void {
     this.saving = undefined;
     const { events: maxEvents = 100 } = this.interval;
-    if (this.unsavedEvents >= maxEvents) this.start();
+    if (this.unsavedEvents >= maxEvents) this.save();
   }
 }

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { type FileHandle, readFile } from 'node:fs/promises';
-import { replaceFile } from '../checkpoint.js';
+import { replaceFile } from '../replace-file.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import type { Place } from './line-blocks.js';
 
