@@ -42,6 +42,8 @@ export class CheckpointSaver {
   private unsavedEvents = 0;
   private timer: NodeJS.Timeout | undefined;
   private saving: Promise<void> | undefined;
+  /** Another save became due while one was under way. */
+  private isDueAgain = false;
   private failure: { readonly error: unknown } | undefined;
 
   constructor(
@@ -74,7 +76,11 @@ export class CheckpointSaver {
   private save(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.saving || this.cursor === undefined) return; // saveEnded() starts the next save.
+    if (this.cursor === undefined) return;
+    if (this.saving) {
+      this.isDueAgain = true;
+      return;
+    }
     const { cursor } = this;
     this.cursor = undefined;
     this.unsavedEvents = 0;
@@ -89,7 +95,8 @@ export class CheckpointSaver {
 
   private saveEnded(): void {
     this.saving = undefined;
-    const { events: maxEvents = 100 } = this.interval;
-    if (this.unsavedEvents >= maxEvents) this.save();
+    if (!this.isDueAgain) return;
+    this.isDueAgain = false;
+    this.save();
   }
 }
