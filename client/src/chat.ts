@@ -5,17 +5,20 @@ import type { Call } from './grpc/call.js';
 import { frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
-/** What a chat is doing. Rooms keep no history: what others say while it is not joined, it does not get. */
+/** What a chat is doing. Rooms keep no history: a chat does not get what others say while it is not joined. */
 export type ChatState =
+  /** It connects for the first time. */
   | { readonly name: 'connecting' }
-  /** The join was sent on a call that the server has taken. */
+  /** It has sent its join, and the server has accepted the call. */
   | { readonly name: 'joined' }
+  /** It broke, and joins again after `wait` milliseconds. `attempt` counts from 1 since the last message. */
   | {
       readonly name: 'reconnecting';
       readonly reason: FeedError;
       readonly attempt: number;
       readonly wait: number;
     }
+  /** It ended, by leave(), its signal or an error. */
   | { readonly name: 'ended' };
 
 export interface ChatOptions {
@@ -23,16 +26,17 @@ export interface ChatOptions {
   readonly from: string;
   /** Leaves the room: the iteration is then done, without an error. */
   readonly signal?: AbortSignal;
-  /** Called at each change. */
+  /** Called at each change of the state. */
   readonly onState?: (state: ChatState) => void;
 }
 
-/** How long (milliseconds) the server may take to end a chat that leaves. */
+/** A chat that leaves waits this many milliseconds for the server to end it. */
 const LEAVE_WITHIN = 2_000;
 
 /**
- * A room: iterate over it once for what others say. It joins when the iteration begins, or with the first send(). Iterate even
- * if you only send, because the server ends members who read nothing.
+ * A member of a room. Iterate over it once for what others say. It joins when the iteration begins, or with the first send().
+ * Iterate even if you only send, because the server ends members who read nothing. The iteration throws a FeedError that
+ * another attempt would not mend.
  */
 export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private readonly backoff: Backoff;
@@ -56,10 +60,10 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   }
 
   /**
-   * Says something to all others in the room. Resolves when flow control took it, which does not mean that anyone got it:
-   * when the connection breaks, what is on its way is lost.
+   * Says something to all others in the room. Resolves when flow control has taken the message, which does not mean that anyone
+   * got it: when the connection breaks, messages on their way are lost.
    *
-   * @throws FeedError if the message can't be sent again: the room's name is invalid, or the chat has ended
+   * @throws FeedError if the message can't be sent: the room's name is invalid, for example, or the chat has ended
    */
   async send(text: string): Promise<void> {
     for (;;) {
@@ -79,13 +83,10 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     return this.iteration;
   }
 
-  /**
-   * Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then, and is then
-   * done.
-   */
+  /** Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then. */
   async leave(): Promise<void> {
     this.isLeaving = true;
-    // A chat that is still connecting has sent nothing that could get lost.
+    // A chat that is still connecting is not waited for: it has sent nothing.
     const call = await Promise.race([this.joined?.catch(() => undefined), pause(0, undefined)]);
     if (call) {
       call.end();
@@ -130,7 +131,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     }
   }
 
-  /** Returns the call that has joined, the same to all until it breaks. */
+  /** Resolves with the call that has joined the room: the same call for all callers until it breaks. */
   private join(): Promise<Call> {
     this.joined ??= this.openRoom();
     return this.joined;
@@ -154,7 +155,11 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     }
   }
 
-  /** Makes the next join() open another call, once, whoever noticed first that this one broke. */
+  /**
+   * Opens another call. Both send() and the iteration may notice that one broke: only the first of them opens another.
+   *
+   * @throws the error, if another call would not mend it
+   */
   private async recover(broken: Call, error: unknown): Promise<void> {
     if (this.signal.aborted || !isRetryable(error)) throw error;
     if ((await this.joined) !== broken) return;
@@ -162,6 +167,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     await this.joined;
   }
 
+  /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
   private async wait(error: unknown): Promise<void> {
     if (this.signal.aborted || !isRetryable(error)) throw error;
     const wait = this.backoff.next();
