@@ -3,30 +3,34 @@ import { type Address, resolve } from './addresses.js';
 import { Call } from './call.js';
 import { Connection, type ConnectionOptions, type Endpoint, formatAddress } from './connection.js';
 
-/** A server that failed or leaves is asked again only after this many milliseconds, if there are others. */
+/** A server that failed or drains is tried last for this many milliseconds. */
 const AVOID_FOR = 10_000;
 
-/** DNS is asked again after this many milliseconds, when a call begins. */
+/** Names are looked up again when a call begins this many milliseconds after the last lookup. */
 const RESOLVED_FOR = 10_000;
 
-/** Reasons for which a server ends calls that another server would take. */
+/** Reasons with which a server ends calls that another server would take. */
 const LEAVING: ReadonlySet<string | undefined> = new Set(['DRAINING', 'MOVED']);
 
 interface Server {
   readonly endpoint: Endpoint;
   connection?: Connection;
+  /** A connection that is being opened. */
   opening?: Promise<Connection>;
+  /** Date.now() until which the server is tried last. */
   avoidedUntil: number;
 }
 
 /** The servers of a client: one connection to each, opened when a call needs it. Calls take turns over the servers. */
 export class Servers {
+  /** The servers by `host:port`, so that they keep their connections over lookups. */
   private readonly known = new Map<string, Server>();
+  /** The servers in the order of the addresses, as of the last lookup. */
   private current: Server[] = [];
   private resolvedAt = -Infinity;
-  private turn = Math.floor(Math.random() * 1_000); // Many clients that start together don't all take the first server.
+  private turn = Math.floor(Math.random() * 1_000); // Clients that start together do not all take the first server.
   private isClosed = false;
-  /** All that are open, those of servers that the name has lost among them. */
+  /** All open connections, also those to servers that DNS no longer names. */
   private readonly connections = new Set<Connection>();
 
   constructor(
@@ -35,9 +39,9 @@ export class Servers {
   ) {}
 
   /**
-   * Starts a call on the next server that can be reached.
+   * Starts a call, such as `/feed.v1.FeedService/Watch`, on the next server that can be reached.
    *
-   * @throws FeedError UNAVAILABLE if none can
+   * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the client is closed
    */
   async call(path: string, headers: Readonly<Record<string, string>>): Promise<Call> {
     const { server, connection } = await this.connect();
@@ -47,6 +51,7 @@ export class Servers {
     });
   }
 
+  /** Closes all connections. Open calls end with CANCELLED. */
   close(): void {
     this.isClosed = true;
     for (const connection of this.connections) connection.close();
@@ -69,7 +74,7 @@ export class Servers {
     throw new FeedError('UNAVAILABLE', message, { cause: failures[0] });
   }
 
-  /** The servers to try: in turn, those that are to be avoided last. */
+  /** Returns the servers in the order in which to try them: another one first each time, and those to avoid last. */
   private inOrder(): Server[] {
     const first = this.turn++ % this.current.length;
     const servers = [...this.current.slice(first), ...this.current.slice(0, first)];
@@ -78,7 +83,7 @@ export class Servers {
     return [...servers.filter((one) => !isAvoided(one)), ...servers.filter(isAvoided)];
   }
 
-  /** Calls that begin while a connection opens share it. */
+  /** Resolves with the server's connection. Calls that begin while it is being opened share it. */
   private open(server: Server): Promise<Connection> {
     if (server.connection?.isUsable) return Promise.resolve(server.connection);
     server.opening ??= Connection.open(server.endpoint, this.options)
@@ -96,9 +101,10 @@ export class Servers {
 
   private avoid(server: Server): void {
     server.avoidedUntil = Date.now() + AVOID_FOR;
-    this.resolvedAt = -Infinity; // Perhaps DNS knows its successor.
+    this.resolvedAt = -Infinity; // DNS may name its successor.
   }
 
+  /** Looks the names up again if it is time to. */
   private async refresh(): Promise<void> {
     if (Date.now() - this.resolvedAt < RESOLVED_FOR) return;
     const endpoints = await resolve(this.addresses);
@@ -111,7 +117,7 @@ export class Servers {
     for (const [key, server] of this.known) {
       if (this.current.includes(server)) continue;
       this.known.delete(key);
-      server.connection?.retire(); // the name has lost this address
+      server.connection?.retire(); // DNS no longer names this server.
     }
     this.resolvedAt = Date.now();
   }
