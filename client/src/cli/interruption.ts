@@ -10,11 +10,15 @@ export interface Interruption {
   readonly exitCode: number | undefined;
 }
 
-/** A signal this many milliseconds after the first one is its echo: npx sends on the Ctrl-C that the terminal sends to all. */
-const ECHO = 500;
+/**
+ * A second signal within this many milliseconds is the first one's echo: at Ctrl-C, the terminal signals this process and npx, and
+ * npx passes its signal on to this process.
+ */
+const ECHO_WITHIN = 500;
 
 /**
- * Makes Ctrl-C (SIGINT), SIGTERM and SIGHUP end the command's work in order. A second signal ends the process at once.
+ * Makes Ctrl-C (SIGINT), SIGTERM and SIGHUP end the command's work in order. A second signal, if it is no echo of the first, ends
+ * the process at once. Where nohup started the command, SIGHUP does nothing.
  */
 export function catchSignals(): Interruption {
   const controller = new AbortController();
@@ -27,10 +31,10 @@ export function catchSignals(): Interruption {
       if (exitCode === undefined) {
         exitCode = EXIT_BY_SIGNAL[name];
         firstAt = performance.now();
-        // The terminal has written "^C" where the summary begins.
+        // The terminal has written "^C" at the beginning of the line.
         if (name === 'SIGINT' && process.stderr.isTTY) process.stderr.write('\n');
         controller.abort();
-      } else if (performance.now() - firstAt > ECHO) process.exit(EXIT_BY_SIGNAL[name]);
+      } else if (performance.now() - firstAt > ECHO_WITHIN) process.exit(EXIT_BY_SIGNAL[name]);
     });
   }
   return {

@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { CommandError, EXIT } from './exit-codes.js';
 
-/** Text is written at this many characters, or at the end of the turn in which it came. */
-const FLUSHED_AT = 64 * 2 ** 10;
+/** Text is collected up to this many characters, or to the end of a turn of the event loop, and then written at once. */
+const CHUNK_CHARS = 64 * 2 ** 10;
 
 /**
  * Standard output for data. Writers wait while its reader is slow. When the reader goes away, as `head` does, `closed` fires
@@ -32,11 +32,11 @@ export class Output {
     return this.closing.signal;
   }
 
-  /** Writes text. Resolves when there is room for more. */
+  /** Writes text. Resolves when the reader can take more; returns undefined if it can already. */
   write(text: string): Promise<void> | undefined {
     if (this.closed.aborted) return undefined;
     this.text += text;
-    if (this.text.length >= FLUSHED_AT) this.send();
+    if (this.text.length >= CHUNK_CHARS) this.send();
     else if (!this.isScheduled) {
       this.isScheduled = true;
       setImmediate(() => {
