@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { type FileHandle, readFile } from 'node:fs/promises';
 import { replaceFile } from '../replace-file.js';
 import { CommandError, EXIT } from './exit-codes.js';
-import type { Place } from './line-blocks.js';
+import { type Place, START } from './line-blocks.js';
 
 /** What the file beside an uploaded file holds, as JSON. */
 interface Saved {
@@ -31,8 +31,6 @@ export interface Doubt {
 
 /** So many bytes before the acknowledged place tell a file from another. */
 const COMPARED_BYTES = 4_096;
-
-const START: Place = { offset: 0, line: 0 };
 
 /**
  * How far the upload of a file has come, in a file beside it, `<file>.feed-resume`. It is written before lines are sent, and

@@ -15,6 +15,7 @@ import {
   type Place,
   readFile,
   readStream,
+  START,
 } from './line-blocks.js';
 import { eventOf, type LineFormat } from './line-events.js';
 import { formatCount } from './progress.js';
@@ -152,8 +153,6 @@ async function uploadInput(job: Job): Promise<void> {
   await uploadLines(job, 'standard input', read, START, undefined);
 }
 
-const START: Place = { offset: 0, line: 0 };
-
 async function uploadFile(job: Job, path: string): Promise<void> {
   const { options, report, stopping } = job;
   let end: FollowedEnd | undefined;
@@ -274,7 +273,7 @@ async function uploadLines<R>(
         sent.push(line.end);
         report.taken++;
         yield state && event.id === undefined
-          ? { ...event, id: `${state.key}-${line.start}` }
+          ? { ...event, id: `${state.key}-${line.offset}` }
           : event;
       }
     }

@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CursorExpiredError, EpochChangedError, FeedError } from '../errors.js';
 import { Event } from '../gen/feed/v1/feed.js';
 import type { From, WatchState } from '../watch.js';
-import { checkpointFile } from './checkpoint-file.js';
+import { checkpointAfterOutput } from './checkpoint-after-output.js';
 import { connectFeed } from './connection-options.js';
 import { runUntilItSucceeds } from './event-command.js';
 import { CommandError, EXIT } from './exit-codes.js';
@@ -69,7 +69,9 @@ async function watch(topic: string, options: WatchCommandOptions, command: Comma
   const interruption = catchSignals();
   const output = new Output();
   const checkpoint =
-    options.checkpoint === undefined ? undefined : checkpointFile(options.checkpoint, output);
+    options.checkpoint === undefined
+      ? undefined
+      : checkpointAfterOutput(options.checkpoint, output);
   await using feed = connectFeed(command);
   const events = feed.watch(topic, {
     from: options.last === undefined ? options.from : { last: options.last },
