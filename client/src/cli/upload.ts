@@ -71,7 +71,7 @@ export function addUploadCommand(program: Command): void {
     .action(upload);
 }
 
-/** After Ctrl-C, what was sent has this many milliseconds to be acknowledged. */
+/** After Ctrl-C, the command waits this many milliseconds for the acknowledgement of what it has sent. */
 const STOPS_WITHIN = 3_000;
 
 /** What all parts of one upload command share. */
@@ -81,9 +81,9 @@ interface Job {
   readonly address: string;
   readonly options: UploadCommandOptions;
   readonly interruption: Interruption;
-  /** Fires when no more lines are to be taken: the interruption's signal. */
+  /** Fires at Ctrl-C: no more lines are read. It is the interruption's signal. */
   readonly stopping: AbortSignal;
-  /** Fires when the upload is to end, whatever is not acknowledged. */
+  /** Fires STOPS_WITHIN milliseconds later: the upload ends, whatever is not acknowledged. */
   readonly ending: AbortSignal;
   readonly report: UploadReport;
 }
@@ -126,10 +126,11 @@ async function upload(
   } finally {
     report.finish(interruption.signal.aborted, hasFailed);
   }
-  // An upload that follows a file has no end of its own: then all that was in the file is stored.
+  // An upload that follows a file has no end of its own, so Ctrl-C is its usual end.
   if (interruption.signal.aborted && !options.follow) process.exitCode = interruption.exitCode;
 }
 
+/** @throws CommandError for options that do not go together */
 function checkUse(
   names: readonly string[],
   { follow, resume, doubtful }: UploadCommandOptions,
@@ -146,7 +147,7 @@ function checkUse(
 
 async function uploadInput(job: Job): Promise<void> {
   if (process.stdin.isTTY) {
-    job.report.pause(); // a line that is drawn again and again would be in the way of what is typed
+    job.report.pause(); // The progress line would overwrite what is typed.
     job.report.say('reading from the terminal: each line is an event, Ctrl-D ends');
   }
   const read: ReadBytes<void> = (signal) => readStream(process.stdin, signal);
@@ -176,7 +177,7 @@ async function uploadFile(job: Job, path: string): Promise<void> {
     }
     let state: ResumeState | undefined;
     if (options.resume) {
-      // A file that took the place of the last one begins anew.
+      // A file that has replaced the followed one is uploaded from its start.
       state = await resumeStateOf(job, path, file, end !== undefined);
       if (state.acknowledged.line > 0)
         report.say(
@@ -188,6 +189,11 @@ async function uploadFile(job: Job, path: string): Promise<void> {
   } while (end && !stopping.aborted);
 }
 
+/**
+ * Returns the saved state of a file, or a new one where there is none. With `isNew`, what was saved is of the file before.
+ *
+ * @throws CommandError if the state is of another file, unless the file is followed
+ */
 async function resumeStateOf(
   { options, report, topic, address }: Job,
   path: string,
@@ -207,7 +213,10 @@ async function resumeStateOf(
   return ResumeState.begin(statePath, file, topic, address);
 }
 
-/** Uploads a file to its end, and asks where it is unknown what is stored. Returns why a file that is followed has ended. */
+/**
+ * Uploads a file to its end, and settles what to do with lines in doubt. Returns why the reading of a followed file ended, or
+ * undefined.
+ */
 async function uploadOpenFile(
   job: Job,
   path: string,
@@ -217,7 +226,7 @@ async function uploadOpenFile(
   job.report.skipped(state?.acknowledged.offset ?? 0);
   for (;;) {
     const start = state?.acknowledged ?? START;
-    // Lines in doubt are sent by themselves first. No line after them gets into the doubt.
+    // Lines in doubt are sent first, in an upload of their own, so that no line after them gets in doubt meanwhile.
     const doubt = state?.doubtful;
     const read: ReadBytes<FollowedEnd | undefined> = (signal) =>
       job.options.follow && !doubt
@@ -226,7 +235,7 @@ async function uploadOpenFile(
     try {
       const end = await uploadLines(job, path, read, start, state);
       if (!doubt || job.stopping.aborted) return end;
-      if (state?.doubtful) await state.narrowDoubt(state.acknowledged); // The file has become shorter.
+      if (state?.doubtful) await state.narrowDoubt(state.acknowledged); // The file has become shorter: the rest of them is gone.
     } catch (error) {
       const isTooLate = error instanceof UploadError && error.reason === 'DEDUP_WINDOW_PASSED';
       if (!state || !isTooLate) throw error;
@@ -240,7 +249,14 @@ async function uploadOpenFile(
 /** Reads until the signal fires, or to the end of what there is to read. */
 type ReadBytes<R> = (signal: AbortSignal) => AsyncGenerator<Buffer, R, void>;
 
-/** Uploads what a source reads, from a place on. Returns what the source returned. */
+/**
+ * Uploads the lines that `read` reads.
+ *
+ * @param name of the file, for messages
+ * @param start where in the file they begin
+ * @param state is kept up to date; undefined without --resume
+ * @returns what `read` returned
+ */
 async function uploadLines<R>(
   job: Job,
   name: string,
@@ -252,6 +268,7 @@ async function uploadLines<R>(
   const sent = new SentLines();
   const doubtful = state?.doubtful;
   const reconnects = new Reconnects((text) => report.say(text));
+  /** Fires when the upload has failed: no more lines are read. */
   const failing = new AbortController();
   const stopping = AbortSignal.any([job.stopping, failing.signal]);
   let result: R;
@@ -264,7 +281,7 @@ async function uploadLines<R>(
         result = next.value;
         return;
       }
-      if (failing.signal.aborted) return; // Nothing more is sent.
+      if (failing.signal.aborted) return; // The state must not say that this block was sent.
       readTo = next.value.end;
       await state?.beforeSending(next.value.end);
       for (const line of linesOf(next.value)) {
@@ -299,18 +316,19 @@ async function uploadLines<R>(
       },
       onRetry: (reason) => {
         reconnects.failed(reason);
-        // After Ctrl-C nobody waits for a server that is away.
+        // The upload waits for a server that is away, and the person who pressed Ctrl-C may not want to.
         if (job.stopping.aborted) report.say('press Ctrl-C again to end now');
       },
     });
     report.duplicates += duplicates;
     if (lastCursor !== '') report.lastCursor = lastCursor;
-    if (readTo) state?.acknowledge(readTo); // Empty lines of NDJSON are no events, and have no acknowledgement.
+    // Empty lines of NDJSON are no events, so no acknowledgement covers those at the end.
+    if (readTo) state?.acknowledge(readTo);
     return result!;
   } catch (error) {
-    failing.abort(); // The source would read on, and keep the process alive.
+    failing.abort(); // Otherwise the source would read on, and keep the process alive.
     if (state && error instanceof UploadError && !doubtful) {
-      // The upload knows better than the state how far it came.
+      // The error says which events were sent. The state knows only which lines were read.
       const end = error.unknown > 0 ? sent.at(error.stored + error.unknown - 1) : undefined;
       await state.narrowDoubt(end ?? state.acknowledged);
     }
@@ -318,7 +336,7 @@ async function uploadLines<R>(
   }
 }
 
-/** Says which line of the file an error is about, and what became of those before it. */
+/** Returns an error that says which line of the file it is about, what became of the others, and how to go on. */
 function explained(
   error: unknown,
   job: Job,
@@ -329,7 +347,7 @@ function explained(
   if (!(error instanceof UploadError) || (error.reason === 'DEDUP_WINDOW_PASSED' && state))
     return error;
   const cause = error.cause as FeedError;
-  if (cause.cause instanceof CommandError) return cause.cause; // a line that is no event
+  if (cause.cause instanceof CommandError) return cause.cause; // The source failed: a line is no event, for example.
   const line = error.index === undefined ? undefined : sent.at(error.index)?.line;
   if (line !== undefined)
     return new CommandError(
@@ -355,7 +373,11 @@ function explained(
   );
 }
 
-/** Finds out what to do with lines that may be stored. @throws CommandError if nobody says it */
+/**
+ * Returns what to do with the lines in doubt, from --doubtful or from the person at the terminal.
+ *
+ * @throws CommandError if there is no answer, or the answer is to quit
+ */
 async function answerDoubt(
   { options, report }: Job,
   path: string,
@@ -393,6 +415,7 @@ async function answerDoubt(
   }
 }
 
+/** @throws CommandError if the file can't be read, or is a directory */
 async function openFile(path: string): Promise<FileHandle> {
   try {
     const file = await open(path);
