@@ -25,7 +25,7 @@ interface BenchOptions {
   readonly json?: boolean;
 }
 
-/** The server's largest event (FEED_MAX_EVENT_BYTES) is 3 MiB at most, with its id and topic. */
+/** An event, with its id and topic, has at most 3 MiB on any server (FEED_MAX_EVENT_BYTES). */
 const MAX_BODY_BYTES = 3 * 2 ** 20 - 1_024;
 
 /** Registers `feed bench`. */
@@ -54,8 +54,8 @@ Workloads:
   fan-out          events delivered a second, to all watches together
   chat             messages echoed a second
 
-"client us" is the processor time of this command for an event. If that times the events a second is near a second, this
-command is the limit and not the server.
+"client us" is the processor time of this command for an event, in microseconds. If "per second" times "client us" comes near
+1,000,000, this command is the limit and not the server.
 
 The events stay in the log until retention removes them. The command says how many bytes it may store before it begins, and
 does not ask. It is not for a server that is busy: it loads the server as much as it can, for a few seconds.`,
@@ -63,6 +63,7 @@ does not ask. It is not for a server that is busy: it loads the server as much a
     .action(runBench);
 }
 
+/** Reads a number from `min` to `max`. @throws InvalidArgumentError, which commander reports with the option's name */
 function between(min: number, max: number, isWhole = true): (text: string) => number {
   return (text) => {
     const value = Number(text);
@@ -124,7 +125,7 @@ async function runBench(options: BenchOptions, command: Command): Promise<void> 
   process.exitCode = interruption.exitCode ?? EXIT.done;
 }
 
-/** Says how much the log may grow, and where. */
+/** Returns a sentence about how much the log may grow, and in which topics. */
 function storage(bench: Bench, workloads: readonly Workload[]): string {
   let events = 0;
   const rest = { ...bench };

@@ -21,7 +21,7 @@ Examples:
 
 Rooms keep no history: what is said while you are not in the room, you don't get.`;
 
-/** Removes the prompt and what was typed. */
+/** Clears the terminal's line: the prompt, and what was typed after it. */
 const CLEAR_LINE = '\r\u001b[K';
 
 /** Registers `feed chat`. */
@@ -46,7 +46,7 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
   });
   lines.on('SIGINT', () => lines.close()); // readline takes Ctrl-C from an interactive terminal.
 
-  /** What is being typed stays below what comes in. */
+  /** Writes above the prompt: on a terminal, what is being typed moves down a line. */
   const above = async (write: () => void | Promise<void>): Promise<void> => {
     if (isInteractive) process.stdout.write(CLEAR_LINE);
     await write();
@@ -65,7 +65,7 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
   });
   const counts = { said: 0, heard: 0 };
   const saying = sayLines(lines, conversation, isInteractive, counts);
-  // An end by a signal or a broken pipe leaves readline waiting for its next line.
+  // When the chat ends by a signal or a broken pipe, readline would still wait for its next line.
   const end = (): void => lines.close();
   const receiving = receive(conversation, options, output, above, counts).finally(end);
   await Promise.all([saying, receiving]);
@@ -90,7 +90,7 @@ async function sayLines(
   if (isInteractive) lines.prompt();
   try {
     for await (const line of lines) {
-      // An empty text would only join the room, which has happened.
+      // The server takes a message with an empty text for a join, and passes it to nobody.
       if (line !== '') {
         await conversation.send(line);
         counts.said++;
@@ -103,6 +103,7 @@ async function sayLines(
   }
 }
 
+/** Writes what others say, until the chat ends. */
 async function receive(
   conversation: Chat,
   { json }: ChatCommandOptions,
@@ -121,6 +122,7 @@ async function receive(
   }
 }
 
+/** Returns the listener that says in a line how the chat's state has changed. */
 function stateSayer(room: string, say: (text: string) => void): (state: ChatState) => void {
   const reconnects = new Reconnects(say);
   return (state) => {

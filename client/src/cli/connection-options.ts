@@ -7,7 +7,7 @@ import { parseAddresses } from '../grpc/addresses.js';
 import type { TlsOptions } from '../grpc/connection.js';
 import { CommandError, EXIT } from './exit-codes.js';
 
-export const DEFAULT_ADDRESS = '127.0.0.1:50051';
+const DEFAULT_ADDRESS = '127.0.0.1:50051';
 
 /** The options of all commands, as commander reads them from the command line and the environment. */
 interface GivenOptions {
@@ -65,7 +65,7 @@ export function addConnectionOptions(program: Command): void {
  * Reads the options that say how to connect.
  *
  * @param command the one that runs: the options may stand before or after its name
- * @throws CommandError if one can't be used
+ * @throws CommandError for an address, token, certificate or key that can't be used
  */
 export function connectionOf(command: Command): Connection {
   const given: GivenOptions = command.optsWithGlobals();
@@ -125,6 +125,7 @@ function tlsOf(given: GivenOptions): { readonly tls?: true | TlsOptions } {
   return { tls: options };
 }
 
+/** Reads a PEM file of certificates. `what` names it, for errors. */
 function certificate(what: string, path: string): Buffer {
   const pem = read(what, path);
   try {

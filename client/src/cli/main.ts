@@ -31,7 +31,7 @@ addBenchCommand(program);
 addDoctorCommand(program);
 addCompletionCommand(program);
 
-// Nobody reads what would be said, so nothing is lost by saying nothing.
+// Standard error may be closed. Nobody then reads the messages, so they may be lost, but the command goes on.
 process.stderr.on('error', () => {});
 
 try {
@@ -48,7 +48,7 @@ function exitCodeOf(error: unknown): number {
   return error instanceof ForbiddenError ? EXIT.forbidden : EXIT.failed;
 }
 
-/** An error that is not expected is shown with its stack, for a report. */
+/** Returns the message of an error that is expected, and the stack of any other, for a bug report. */
 function messageOf(error: unknown): string {
   if (error instanceof CommandError) return error.message;
   if (error instanceof FeedError) return `${error.message} (${error.reason ?? error.status})`;

@@ -364,7 +364,7 @@ function explained(
     error.unknown === 0
       ? ''
       : `. It is unknown whether the ${formatCount(error.unknown)} lines after the ${formatCount(error.stored)} stored ones are stored`;
-  const advice = state ? '. The same command goes on there' : '';
+  const advice = state ? '. Run the same command again to go on there' : '';
   const exitCode = isInterrupted ? job.interruption.exitCode : undefined;
   return new CommandError(
     `${why}${doubt}${advice}`,

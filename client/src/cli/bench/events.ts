@@ -3,18 +3,18 @@ import { ChatMessage, Event } from '../../gen/feed/v1/feed.js';
 import { frame } from '../../grpc/frames.js';
 
 const FRAME_HEADER_BYTES = 5;
-/** An id is a random run and a number of so many digits. */
-const NUMBER_DIGITS = 12;
+// An id is eight characters for the run and the event's number, such as `3fa94c10000000000042`.
 const RUN_CHARACTERS = 8;
-/** A body begins with the time at which it was made, in so many digits, and is filled up with x. */
+const NUMBER_DIGITS = 12;
+/** A body begins with the time at which it was made, in microseconds with this many digits. The rest of it is x. */
 export const TIME_DIGITS = 16;
 
-/** The server adds a cursor of 16 characters and its time to each event, with the keys and lengths of these fields. */
+/** The server adds a cursor of 16 characters and a time, 18 and 14 bytes with the keys and lengths of the fields. */
 const ADDED_BYTES = 18 + 14;
 
 /**
- * Makes framed events of one topic, many at a time. It encodes one event, and then only overwrites the digits of the id and
- * of the time in its copies, so that a client is not slower than the server that it measures.
+ * Makes framed events of one topic, many at a time. It encodes one event, and overwrites only the digits of the id and of the
+ * time in copies of it, so that this client is not slower than the server that it measures.
  */
 export class EventMaker {
   private readonly template: Buffer;
@@ -52,7 +52,7 @@ export class EventMaker {
   }
 }
 
-/** Returns how many milliseconds ago the event was made, in this process. */
+/** Returns how many milliseconds ago this process made the event. */
 export function ageOf(message: Buffer): number {
   const { body } = Event.decode(message);
   return performance.now() - Number(body.slice(0, TIME_DIGITS)) / 1_000;
@@ -65,6 +65,7 @@ export function chatMessages(count: number, textBytes: number): Buffer {
   return Buffer.concat(Array.from({ length: count }, () => one));
 }
 
+/** Writes a number as decimal digits, with leading zeros. */
 function writeDigits(bytes: Buffer, at: number, count: number, value: number): void {
   let rest = value;
   for (let i = at + count - 1; i >= at; i--) {

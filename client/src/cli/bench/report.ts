@@ -1,7 +1,7 @@
 import { formatCount } from '../progress.js';
 import type { Measured, Workload } from './bench.js';
 
-/** One line of the results. */
+/** One line of the results. `--json` prints it as it is. */
 export interface Row {
   readonly workload: Workload['name'];
   readonly unit: string;
@@ -11,11 +11,11 @@ export interface Row {
   readonly megabytesPerSecond: number;
   readonly p50Milliseconds?: number;
   readonly p99Milliseconds?: number;
-  /** The processor time of this process for each counted event. Where it is near the time of an event, the client limits. */
+  /** The processor time of this process for each counted event. Near 1,000,000 / `perSecond`, the client is the limit. */
   readonly clientCpuMicroseconds: number;
 }
 
-/** @param cpuMicroseconds the processor time that this process took meanwhile */
+/** Returns the results of a workload. `cpuMicroseconds` is the processor time that this process took for it. */
 export function rowOf({ name, unit }: Workload, measured: Measured, cpuMicroseconds: number): Row {
   const { count, seconds, bytes, latencies } = measured;
   const sorted = (latencies ?? []).toSorted((a, b) => a - b);

@@ -6,11 +6,11 @@ import { frame } from '../../grpc/frames.js';
 import type { Bench, Measured, Workload } from './bench.js';
 import { ageOf, chatMessages, EventMaker } from './events.js';
 
-/** A write has about so many bytes, or one event. */
+/** Events are written in batches of at most about this size, or of one event. */
 const BATCH_BYTES = 64 * 2 ** 10;
-/** The most acknowledgements that are timed. */
+/** At most this many acknowledgements are timed. */
 const MAX_ACKNOWLEDGEMENTS = 5_000;
-/** Events a second whose delivery is timed: few enough that none waits for another. */
+/** The events a second whose delivery is timed: few enough that none waits for another. */
 const DELIVERIES_PER_SECOND = 200;
 
 /** Stores events in one stream, as fast as the server takes them. */
@@ -125,7 +125,7 @@ const fanOut: Workload = {
       await send(call, maker, count, () => secondsNow() < seconds);
       const { received } = await resultOf(call);
       read.total = received * watches;
-      // What still is on its way counts as well, but only for as long again: a slow link may hold much of it.
+      // Events that are still on their way count as well, but only for `seconds` more: a slow link may hold many of them.
       await read.untilDone(2 * seconds - secondsNow(), bench.progress);
       return read;
     });
@@ -136,7 +136,7 @@ function fanOutEvents({ events }: Bench): number {
   return Math.ceil(events / 2);
 }
 
-/** Has messages echoed, which the server does not store. */
+/** Sends messages to no room: the server echoes them, and stores nothing. */
 const chat: Workload = {
   name: 'chat',
   unit: 'messages echoed',
@@ -170,6 +170,7 @@ export const WORKLOADS: readonly Workload[] = [
   chat,
 ];
 
+/** Runs `work`, which gets a function that returns the seconds since its start. Returns its result with its time. */
 async function timed(
   work: (secondsNow: () => number) => Promise<Omit<Measured, 'seconds'>>,
 ): Promise<Measured> {
@@ -219,7 +220,7 @@ async function openWatch(bench: Bench, name: string, position?: StartPosition): 
 /** How often progress is reported while calls are read, in milliseconds. */
 const PROGRESS_EVERY = 50;
 
-/** Counts the messages of calls. */
+/** Reads calls in the background, and counts their messages. */
 class Reading {
   count = 0;
   bytes = 0;
@@ -239,7 +240,7 @@ class Reading {
   }
 
   /**
-   * Resolves when all messages have come, or after so many seconds. Then it cancels the calls.
+   * Resolves when all messages have come, or after `seconds`, and cancels the calls.
    *
    * @throws what a call failed with
    */
