@@ -4,7 +4,7 @@ import { Call } from '../../grpc/call.js';
 import { headersOf } from '../../open-call.js';
 import type { Examined, ProbeCall } from './examined.js';
 
-/** Starts a call, such as `/feed.v1.FeedService/Watch`, on the connection that is examined. */
+/** Starts a call, such as `/feed.v1.FeedService/Watch`, on the examined connection. @throws FeedError if that was closed */
 export async function startCall(examined: Examined, path: string): Promise<ProbeCall> {
   const session: ClientHttp2Session = examined.session!;
   if (session.closed || session.destroyed)
@@ -22,7 +22,7 @@ export async function startCall(examined: Examined, path: string): Promise<Probe
   let headers: IncomingHttpHeaders | undefined;
   stream.on('response', (own) => (headers = own));
   const { address } = examined;
-  // The checks use their one connection whatever happens to a call.
+  // All checks use one connection, so a call that fails does not retire it.
   const call = new Call(stream, { address, failure: undefined, retire: () => {} }, () => {});
   return { call, responseHeaders: () => headers };
 }

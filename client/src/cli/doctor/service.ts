@@ -12,14 +12,14 @@ import { callFailed } from './call-advice.js';
 import type { Examined, ProbeCall } from './examined.js';
 import { type Finding, failed, ok, skipped, warning } from './finding.js';
 import { startCall } from './probe-call.js';
-import { since, TooLate, within } from './within.js';
+import { millisecondsSince, TooLate, within } from './within.js';
 
 /** grpc.health.v1.HealthCheckResponse.ServingStatus, by number. */
 const SERVING_STATUSES = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
-/** In the response, the key of its only field, `status = 1`, an enum. */
+/** The first byte of a HealthCheckResponse: the key of its only field, `status = 1`. The second one is the status. */
 const STATUS_KEY = 0x08;
 
-/** Asks whether the server as a whole serves (service ""). */
+/** Asks grpc.health.v1.Health whether the server serves. The empty request asks about the server as a whole. */
 export async function checkHealth(examined: Examined): Promise<Finding> {
   const { signal } = examined;
   const start = performance.now();
@@ -30,7 +30,7 @@ export async function checkHealth(examined: Examined): Promise<Finding> {
     probe.call.end();
     const [message] = (await within(probe.call.read(), signal)) ?? [];
     const status = SERVING_STATUSES[message?.[0] === STATUS_KEY ? message[1] : 0] ?? 'UNKNOWN';
-    const milliseconds = since(start);
+    const milliseconds = millisecondsSince(start);
     if (status === 'SERVING') return ok(`SERVING (${milliseconds} ms)`, { status, milliseconds });
     return failed(status, [
       'The server is starting or shutting down: its log says which. During a drain (FEED_DRAIN_DELAY, FEED_DRAIN_TIMEOUT) it takes no new clients: connect to its successor.',
@@ -59,8 +59,8 @@ export async function checkAuthorization(examined: Examined): Promise<Finding> {
       ]);
     examined.watch = probe;
     const how = metadata.token === undefined ? 'without a token' : 'with the token';
-    return ok(`may watch ${topic} ${how} (${since(start)} ms)`, {
-      milliseconds: since(start),
+    return ok(`may watch ${topic} ${how} (${millisecondsSince(start)} ms)`, {
+      milliseconds: millisecondsSince(start),
       topic,
     });
   } catch (error) {
@@ -79,6 +79,7 @@ function watchRequest(topic: string): Uint8Array {
   }).finish();
 }
 
+/** The number of events that are uploaded and timed. */
 const EVENTS = 5;
 
 /** Uploads events one after another, and times their acknowledgements and their deliveries to the watch. */
@@ -92,11 +93,11 @@ export async function checkDelivery(examined: Examined): Promise<Finding> {
       const id = randomUUID();
       const start = performance.now();
       const arrival = within(arrivalOf(examined.watch!, id), signal).then(() =>
-        delivered.push(since(start)),
+        delivered.push(millisecondsSince(start)),
       );
       arrival.catch(() => {}); // It is awaited below, unless the upload fails first.
       result = await uploadOne(examined, id);
-      acknowledged.push(since(start));
+      acknowledged.push(millisecondsSince(start));
       await arrival.catch((error: unknown) => {
         if (signal.aborted) throw error;
         throw new Undelivered(error);
@@ -171,6 +172,7 @@ export async function uploadOne(
   }
 }
 
+/** Resolves when the watch gets the event with this id. */
 async function arrivalOf({ call }: ProbeCall, id: string): Promise<void> {
   for (;;) {
     const messages = await call.read();
@@ -183,7 +185,7 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
-/** Says for how long an upload that broke can be sent again. */
+/** Shows for how long an upload that broke can be sent again. */
 export async function checkDeduplication({ uploadHeaders }: Examined): Promise<Finding> {
   const window = uploadHeaders?.['feed-dedup-window'];
   const ids = Number(uploadHeaders?.['feed-dedup-ids'] ?? 0);
