@@ -271,7 +271,12 @@ describe('feed watch', () => {
     [['watch', 't', '--from', 'live', '--last', '1'], {}, 64, 'cannot be used with'],
     [['watch', 't', '--until', '0'], {}, 64, 'at least 1'],
     [['watch', 't', '--address', 'a:b:c'], {}, 64, '--address: "a:b:c" is not an address'],
-    [['watch', 't'], { FEED_ADDRESS: 'http://x' }, 78, 'FEED_ADDRESS: "http://x" is not an address'],
+    [
+      ['watch', 't'],
+      { FEED_ADDRESS: 'http://x' },
+      78,
+      'FEED_ADDRESS: "http://x" is not an address',
+    ],
     [['watch', 't', '--ca', '/no/such.pem'], {}, 78, '/no/such.pem: ENOENT'],
     [['watch', 't', '--cert', '/dev/null'], {}, 78, 'belong together'],
     [['watch', 't'], { FEED_TOKEN: 'a\nb' }, 78, 'the token'],
