@@ -42,8 +42,6 @@ export class CheckpointSaver {
   private unsavedEvents = 0;
   private timer: NodeJS.Timeout | undefined;
   private saving: Promise<void> | undefined;
-  /** Another save became due while one was under way. */
-  private isDueAgain = false;
   private failure: { readonly error: unknown } | undefined;
 
   constructor(
@@ -76,11 +74,7 @@ export class CheckpointSaver {
   private save(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.cursor === undefined) return;
-    if (this.saving) {
-      this.isDueAgain = true;
-      return;
-    }
+    if (this.saving || this.cursor === undefined) return; // saveEnded() starts the next save.
     const { cursor } = this;
     this.cursor = undefined;
     this.unsavedEvents = 0;
@@ -95,8 +89,7 @@ export class CheckpointSaver {
 
   private saveEnded(): void {
     this.saving = undefined;
-    if (!this.isDueAgain) return;
-    this.isDueAgain = false;
-    this.save();
+    const { events: maxEvents = 100 } = this.interval;
+    if (this.unsavedEvents >= maxEvents) this.save();
   }
 }

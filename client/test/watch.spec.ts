@@ -392,32 +392,6 @@ describe('a checkpoint', () => {
     await taken;
   });
 
-  test.each([
-    ['at the end', { events: 2 }, false],
-    ['by time', { events: 2, time: 50 }, true],
-  ])('that is due %s while a save is under way is saved after it', async (_, interval, goesOn) => {
-    const { address } = await Subject.start();
-    const feed = client(address);
-    await feed.upload('t', numbers(0, 3));
-    const first = Promise.withResolvers<void>();
-    const saved: string[] = [];
-    const checkpoint = {
-      load: async () => undefined,
-      save: async (cursor: string) => {
-        if (saved.push(cursor) === 1) await first.promise;
-      },
-    };
-    const watch = feed.watch('t', { from: 'earliest', checkpoint, checkpointEvery: interval });
-    const taken = take(watch, goesOn ? 4 : 3); // The fourth event comes in the end.
-    await until(() => watch.cursor! > saved[0], 'the first save, and another event');
-    if (goesOn) await new Promise((resolve) => setTimeout(resolve, 150)); // The second save becomes due.
-    first.resolve();
-    await until(() => saved.length === 2, 'the second save', 5_000);
-    await feed.upload('t', ['3']);
-    const events = await taken;
-    expect(saved.slice(0, 2)).toEqual([events[1].cursor, events[2].cursor]);
-  });
-
   test('that can not be saved ends the watch with its error', async () => {
     const { address } = await Subject.start();
     const feed = client(address);
