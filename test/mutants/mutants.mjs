@@ -475,6 +475,8 @@ export const mutants = [
     from: 'dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;',
     to: 'dedup;',
     tests: ['test/e2e/upload', '-t', 'headers'],
+  },
+  {
     name: 'process: V8 collects its whole heap while the service loads',
     file: 'bin/feed-server',
     from: '--initial-old-space-size=96',

@@ -68,7 +68,7 @@ export class UploadReport {
     const elapsed = performance.now() - this.startedAt;
     const { stored, taken, duplicates, topic } = this;
     const parts = [
-      `${isInterrupted ? 'interrupted: ' : ''}${lines(stored)} stored in ${topic}`,
+      `${isInterrupted ? 'interrupted: ' : ''}${formatLines(stored)} stored in ${topic}`,
       ...(taken > stored ? [`${formatCount(taken - stored)} more were read`] : []),
       ...(duplicates > 0 ? [`${formatCount(duplicates)} of them were there before`] : []),
       formatDuration(elapsed),
@@ -84,7 +84,7 @@ export class UploadReport {
     const last = this.samples.at(-1);
     const time = first && last && last.at - first.at;
     const text = [
-      lines(taken),
+      formatLines(taken),
       `${formatCount(stored)} acknowledged`,
       ...(time ? [`${formatCount(((last.stored - first.stored) / time) * 1_000)}/s`] : []),
     ];
@@ -108,6 +108,6 @@ async function sizeOf(names: readonly string[]): Promise<number | undefined> {
   return size;
 }
 
-function lines(count: number): string {
+function formatLines(count: number): string {
   return `${formatCount(count)} ${count === 1 ? 'line' : 'lines'}`;
 }
