@@ -45,7 +45,8 @@ export class Backlog {
   private isFlushScheduled = false;
   private isStopped = false;
   private end: { readonly error?: unknown } | undefined;
-  private wakeReader: (() => void) | undefined;
+  /** Wake whoever waits in wait(). */
+  private readonly waiting = new Set<() => void>();
   private wakeFiller: (() => void) | undefined;
 
   constructor(
@@ -62,21 +63,30 @@ export class Backlog {
   }
 
   /**
-   * Resolves with the next batch that was not handed out since the last rewind(); with undefined at the end of the
-   * source; with `late` after so many milliseconds without one.
+   * Resolves when there is a batch for next(), when the source has ended, or after so many milliseconds. It takes nothing, so
+   * whoever waits may stop waiting.
    */
-  async next(timeout?: number): Promise<Batch | undefined | 'late'> {
-    const batch = this.takeNext();
-    if (batch || this.end) return batch;
+  async wait(timeout?: number): Promise<void> {
+    if (this.hasNext || this.end) return;
     await new Promise<void>((resolve) => {
-      const timer = timeout === undefined ? undefined : setTimeout(resolve, Math.max(0, timeout));
-      this.wakeReader = () => {
+      const wake = (): void => {
         clearTimeout(timer);
+        this.waiting.delete(wake);
         resolve();
       };
+      const timer = timeout === undefined ? undefined : setTimeout(wake, Math.max(0, timeout));
+      this.waiting.add(wake);
     });
-    this.wakeReader = undefined;
-    return this.takeNext() ?? (this.end ? undefined : 'late');
+  }
+
+  /** True if there is a batch that was not handed out since the last rewind(). */
+  get hasNext(): boolean {
+    return this.sent < this.batches.length;
+  }
+
+  /** Hands out the next batch, if there is one. */
+  next(): Batch | undefined {
+    return this.hasNext ? this.batches[this.sent++] : undefined;
   }
 
   /** What the source failed with, once all that came before was handed out. */
@@ -137,11 +147,6 @@ export class Backlog {
     this.wakeFiller?.();
   }
 
-  private takeNext(): Batch | undefined {
-    // What is taken and still open goes out with the rest when someone waits for it.
-    return this.sent < this.batches.length ? this.batches[this.sent++] : undefined;
-  }
-
   private async fill(source: Source): Promise<void> {
     if (Symbol.asyncIterator in source) {
       for await (const event of source) {
@@ -200,7 +205,7 @@ export class Backlog {
     this.open = this.open.subarray(this.openBytes);
     this.openBytes = 0;
     this.openCount = 0;
-    this.wakeReader?.();
+    this.wake();
   }
 
   private async room(): Promise<void> {
@@ -210,10 +215,14 @@ export class Backlog {
     }
   }
 
+  private wake(): void {
+    for (const wake of this.waiting) wake();
+  }
+
   private finish(end: { readonly error?: unknown }): void {
     this.close();
     this.end = end;
-    this.wakeReader?.();
+    this.wake();
   }
 }
 

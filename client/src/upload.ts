@@ -105,10 +105,9 @@ export class Upload {
     });
     try {
       for (;;) {
-        const first = await Promise.race([this.backlog.next(), aborted]);
+        await Promise.race([this.backlog.wait(), aborted]);
         if (this.signal.aborted) throw new FeedError('CANCELLED', 'the upload was cancelled');
-        if (!first || first === 'late') break;
-        this.backlog.rewind(undefined);
+        if (!this.backlog.hasNext) break;
         await this.oneCall();
       }
     } catch (error) {
@@ -141,6 +140,8 @@ export class Upload {
       try {
         await this.learnWindow(call);
         const result = await this.send(call, (now) => (sentAt ??= now));
+        const { unacknowledged } = this.backlog;
+        if (result.received !== unacknowledged) throw miscounted(result.received, unacknowledged);
         this.acknowledge(result.received);
         this.duplicates += result.duplicates;
         this.last = result;
@@ -188,8 +189,12 @@ export class Upload {
     while (events < maxEvents && bytes < CALL_BYTES) {
       const patience = events === 0 ? undefined : start + ACKNOWLEDGED_WITHIN - performance.now();
       if (patience !== undefined && patience <= 0) break;
-      const batch = await Promise.race([this.backlog.next(patience), answer]);
-      if (!batch || batch === 'late' || !('frames' in batch)) break;
+      const isAnswered = await Promise.race([
+        this.backlog.wait(patience).then(() => false),
+        answer.then(() => true),
+      ]);
+      const batch = isAnswered ? undefined : this.backlog.next();
+      if (!batch) break;
       if (batch.doubtfulSince !== undefined) this.checkDoubt();
       onSend(performance.now());
       await call.write(batch.frames);
@@ -207,8 +212,14 @@ export class Upload {
     this.report();
   }
 
-  private async recover(error: unknown, sentAt: number | undefined): Promise<void> {
-    const received = error instanceof FeedError ? error.metadata.received : undefined;
+  private async recover(failure: unknown, sentAt: number | undefined): Promise<void> {
+    let error = failure;
+    let received = error instanceof FeedError ? error.metadata.received : undefined;
+    const { unacknowledged } = this.backlog;
+    if (received !== undefined && !isCount(Number(received), unacknowledged)) {
+      error = miscounted(received, unacknowledged);
+      received = undefined;
+    }
     this.acknowledge(Number(received ?? 0));
     // A status with `received` says that nothing after those events is stored, unless the store failed while it wrote.
     const isExact = received !== undefined && (error as FeedError).reason !== 'INSERT_FAILED';
@@ -252,7 +263,7 @@ export class Upload {
       unknown: this.backlog.doubtful,
       ...(index === undefined
         ? {}
-        : { index: this.stored + Number(index) - Number(error.metadata.received) }),
+        : { index: this.stored + Number(index) - Number(error.metadata.received ?? 0) }),
     });
   }
 
@@ -265,6 +276,18 @@ export class Upload {
 /** The time on the clock of performance.now(), which nobody sets. */
 function monotonic(time: Date): number {
   return performance.now() - Math.max(0, Date.now() - time.getTime());
+}
+
+function isCount(value: number, max: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= max;
+}
+
+/** Nothing more can be said of what is stored, and events that were never sent must not count as such. */
+function miscounted(received: number | string, sent: number): FeedError {
+  return new FeedError(
+    'DATA_LOSS',
+    `the server says that ${received} events are stored, of ${sent} that it was sent`,
+  );
 }
 
 async function answerOf(call: Call): Promise<UploadResult> {
