@@ -63,12 +63,15 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
    */
   async send(text: string): Promise<void> {
     for (;;) {
-      const call = await this.join();
+      const joined = this.join();
+      const call = await joined;
+      // A write after the end of the stream would break it, and with it what was said before.
+      if (this.isLeaving) throw new FeedError('CANCELLED', 'the chat was left');
       try {
         await call.write(frame(encode({ from: this.options.from, text, room: this.room })));
         return;
       } catch (error) {
-        await this.recover(call, error);
+        await this.recover(joined, error);
       }
     }
   }
@@ -103,13 +106,14 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private async *messages(): AsyncGenerator<ChatMessage, void, void> {
     try {
       for (;;) {
-        const call = await this.join();
+        const joined = this.join();
+        const call = await joined;
         try {
           yield* this.messagesOf(call);
           if (this.isLeaving) return;
           throw new FeedError('UNAVAILABLE', 'the server ended the chat');
         } catch (error) {
-          await this.recover(call, error);
+          await this.recover(joined, error);
         }
       }
     } catch (error) {
@@ -140,25 +144,24 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     if (!this.hasConnected) this.options.onState?.({ name: 'connecting' });
     this.hasConnected = true;
     for (;;) {
+      let call: Call | undefined;
       try {
-        const call = await this.openCall('Chat', this.signal);
-        const cancel = (): void => call.cancel();
-        this.signal.addEventListener('abort', cancel);
+        call = await this.openCall('Chat', this.signal);
         await call.write(frame(encode({ from: this.options.from, text: '', room: this.room })));
         await call.headers();
         this.options.onState?.({ name: 'joined' });
         return call;
       } catch (error) {
+        call?.cancel();
         await this.wait(error);
       }
     }
   }
 
-  /** Makes the next join() open another call, once, whoever noticed first that this one broke. */
-  private async recover(broken: Call, error: unknown): Promise<void> {
+  /** Makes join() open another call, once, however many notice that this one broke. */
+  private async recover(broken: Promise<Call>, error: unknown): Promise<void> {
     if (this.signal.aborted || !isRetryable(error)) throw error;
-    if ((await this.joined) !== broken) return;
-    this.joined = this.wait(error).then(() => this.openRoom());
+    if (this.joined === broken) this.joined = this.wait(error).then(() => this.openRoom());
     await this.joined;
   }
 

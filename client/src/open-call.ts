@@ -18,7 +18,7 @@ export interface OpenCallOptions {
 }
 
 /**
- * Connects where needed, and starts a call of FeedService.
+ * Connects where needed, and starts a call of FeedService, which the signal cancels.
  *
  * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the signal fires
  */
@@ -40,7 +40,10 @@ export function callOpener(servers: Servers, own: CallMetadata): OpenCall {
       });
       if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
       const call = await servers.call(`/feed.v1.FeedService/${method}`, headers);
-      if (signal.aborted) call.cancel();
+      const cancel = (): void => call.cancel();
+      signal.addEventListener('abort', cancel);
+      void call.ended.then(() => signal.removeEventListener('abort', cancel));
+      if (signal.aborted) cancel();
       return call;
     };
     return orAborted(start(), signal);

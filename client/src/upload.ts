@@ -135,8 +135,6 @@ export class Upload {
     try {
       if (!this.isWindowKnown && this.backlog.doubtfulSince !== undefined) await this.askWindow();
       const call = await this.openCall('UploadEvents', this.signal, { timeout: this.timeLeft() });
-      const cancel = (): void => call.cancel();
-      this.signal.addEventListener('abort', cancel);
       try {
         await this.learnWindow(call);
         const result = await this.send(call, (now) => (sentAt ??= now));
@@ -147,7 +145,6 @@ export class Upload {
         this.last = result;
         this.backoff.reset();
       } finally {
-        this.signal.removeEventListener('abort', cancel);
         call.cancel();
       }
     } catch (error) {

@@ -145,8 +145,6 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
 
   private async *eventsUntilBreak(): AsyncGenerator<Event, void, void> {
     const call = await this.openCall('Watch', this.signal);
-    const cancel = (): void => call.cancel();
-    this.signal.addEventListener('abort', cancel);
     try {
       call.endAfterSilence(this.heartbeat * SILENT_HEARTBEATS);
       await call.write(frame(WatchRequest.encode(this.request()).finish()));
@@ -172,7 +170,6 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         }
       }
     } finally {
-      this.signal.removeEventListener('abort', cancel);
       call.cancel();
     }
   }
