@@ -2,7 +2,7 @@ import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { FeedError, isRetryable } from './errors.js';
 import { ChatMessage } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
-import { frame } from './grpc/frames.js';
+import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
 /** What a chat is doing. Rooms keep no history: what others say while it is not joined, it does not get. */
@@ -130,7 +130,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
       const messages = await call.read();
       if (!messages) return;
       this.backoff.reset();
-      for (const message of messages) yield ChatMessage.decode(message);
+      for (const message of messages) yield decode(ChatMessage, message);
     }
   }
 

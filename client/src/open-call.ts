@@ -4,7 +4,7 @@ import type { Servers } from './grpc/servers.js';
 
 /** What a client sends with each call. It is asked for at each connect, so that tokens can be renewed. */
 export interface CallMetadata {
-  /** Sent as `authorization: Bearer <token>`. */
+  /** Sent as `authorization: Bearer <token>`, without the white space around it that files have. */
   readonly token?: string | (() => string | Promise<string>);
   /** Sent as they are. Names are lower-case; a value of a name in `-bin` is base64. */
   readonly metadata?:
@@ -38,6 +38,7 @@ export function callOpener(servers: Servers, own: CallMetadata): OpenCall {
         const message = `the token or metadata of the call could not be had: ${String(cause)}`;
         throw new FeedError('UNAVAILABLE', message, { cause });
       });
+      checkHeaders(headers);
       if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
       const call = await servers.call(`/feed.v1.FeedService/${method}`, headers);
       const cancel = (): void => call.cancel();
@@ -50,6 +51,19 @@ export function callOpener(servers: Servers, own: CallMetadata): OpenCall {
   };
 }
 
+/**
+ * Servers drop headers that HTTP/2 does not allow without a word: a call would then go without its token.
+ *
+ * @throws FeedError INVALID_ARGUMENT, without the value, which may be a secret
+ */
+function checkHeaders(headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (/^[\w.-]+$/.test(name) && /^[\x20-\x7e]*$/.test(value)) continue;
+    const message = `the header "${name}" can't be sent: names are letters, digits, "_", "." and "-", and values are printable ASCII`;
+    throw new FeedError('INVALID_ARGUMENT', message);
+  }
+}
+
 /** Returns the headers that every call sends. */
 export async function headersOf({
   token,
@@ -58,7 +72,7 @@ export async function headersOf({
   const headers: Record<string, string> = { 'user-agent': USER_AGENT };
   Object.assign(headers, typeof metadata === 'function' ? await metadata() : metadata);
   const bearer = typeof token === 'function' ? await token() : token;
-  if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
+  if (bearer !== undefined) headers.authorization = `Bearer ${bearer.trim()}`;
   return headers;
 }
 

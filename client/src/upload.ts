@@ -3,6 +3,7 @@ import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { FeedError, isRetryable, UploadError } from './errors.js';
 import { type Durability, UploadResult } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
+import { decode } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
 export interface UploadProgress {
@@ -291,7 +292,7 @@ async function answerOf(call: Call): Promise<UploadResult> {
   const messages = await call.read();
   while (await call.read());
   if (!messages) throw new FeedError('INTERNAL', 'the server ended the upload without a result');
-  return UploadResult.decode(messages[0]);
+  return decode(UploadResult, messages[0]);
 }
 
 /** A server that says nothing of its window is not trusted to have one. */

@@ -3,7 +3,7 @@ import { type Checkpoint, type CheckpointInterval, CheckpointSaver } from './che
 import { CursorExpiredError, FeedError, isRetryable } from './errors.js';
 import { Event, StartPosition, WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
-import { frame } from './grpc/frames.js';
+import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
 /**
@@ -155,7 +155,9 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the watch');
         this.backoff.reset();
         for (const message of messages) {
-          const event = Event.decode(message);
+          const event = decode(Event, message);
+          // A watch that went on after an empty cursor would skip all that was stored meanwhile.
+          if (event.cursor === '') throw new FeedError('DATA_LOSS', 'an event has no cursor');
           this.received = event.cursor;
           if (event.id === '') {
             this.noteHeartbeat(event.cursor);
@@ -189,7 +191,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   /** Waits for the response headers, and returns the cursor of the log's end. */
   private async opened(call: Call): Promise<string> {
     const headers = await call.headers();
-    const head = String(headers['feed-head']);
+    const head = String(headers['feed-head'] ?? '');
     const isLive =
       this.received === undefined && (this.from === 'live' || isEmptyStart(this.from, head));
     // From here on a live watch loses nothing, even if it breaks before its first event.

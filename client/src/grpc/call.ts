@@ -43,7 +43,7 @@ export class Call {
     stream.on('response', (headers) => {
       this.responseHeaders = headers;
       // An answer of headers alone: its headers are the trailers.
-      if (headers['grpc-status'] !== undefined) this.trailers = headers;
+      if (headers['grpc-status'] !== undefined) this.finish(errorOfTrailers(headers));
       else if (isWholeAnswer(headers))
         this.finish(errorOfHttpStatus(Number(headers[':status']), connection.address));
       this.wake();

@@ -114,7 +114,18 @@ export class Connection implements CallConnection {
     if (this.openCalls === 0) this.session.close();
   }
 
-  /** Starts an HTTP/2 request. @throws FeedError UNAVAILABLE if the connection has just ended */
+  /** True while as many calls are open as the server takes on a connection: Node would keep the next one waiting. */
+  get isFull(): boolean {
+    // A server that takes none at the moment gets one call, which waits.
+    const { maxConcurrentStreams = Infinity } = this.session.remoteSettings;
+    return this.openCalls >= Math.max(1, maxConcurrentStreams);
+  }
+
+  /**
+   * Starts an HTTP/2 request.
+   *
+   * @throws FeedError UNAVAILABLE if the connection has just ended, INVALID_ARGUMENT for headers that HTTP/2 forbids
+   */
   request(path: string, headers: Readonly<Record<string, string>>): ClientHttp2Stream {
     let stream: ClientHttp2Stream;
     try {
@@ -129,6 +140,8 @@ export class Connection implements CallConnection {
         { endStream: false },
       );
     } catch (cause) {
+      if (cause instanceof TypeError)
+        throw new FeedError('INVALID_ARGUMENT', cause.message, { cause });
       throw this.failure ?? new FeedError('UNAVAILABLE', `${this.address} is leaving`, { cause });
     }
     if (this.openCalls++ === 0) {

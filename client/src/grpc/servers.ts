@@ -19,7 +19,10 @@ interface Server {
   avoidedUntil: number;
 }
 
-/** The servers of a client: one connection to each, opened when a call needs it. Calls take turns over the servers. */
+/**
+ * The servers of a client: one connection to each, opened when a call needs it, and another when a server takes no more
+ * calls on it. Calls take turns over the servers.
+ */
 export class Servers {
   private readonly known = new Map<string, Server>();
   private current: Server[] = [];
@@ -40,7 +43,9 @@ export class Servers {
    * @throws FeedError UNAVAILABLE if none can
    */
   async call(path: string, headers: Readonly<Record<string, string>>): Promise<Call> {
-    const { server, connection } = await this.connect();
+    let { server, connection } = await this.connect();
+    // Many calls may have waited for the same connection.
+    while (connection.isFull) ({ server, connection } = await this.connect());
     const stream = connection.request(path, headers);
     return new Call(stream, connection, (error) => {
       if (error && (LEAVING.has(error.reason) || connection.failure)) this.avoid(server);
@@ -80,6 +85,7 @@ export class Servers {
 
   /** Calls that begin while a connection opens share it. */
   private open(server: Server): Promise<Connection> {
+    if (server.connection?.isFull) server.connection.retire();
     if (server.connection?.isUsable) return Promise.resolve(server.connection);
     server.opening ??= Connection.open(server.endpoint, this.options)
       .then((connection) => {
