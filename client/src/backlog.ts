@@ -51,7 +51,8 @@ export class Backlog {
   private isStopped = false;
   /** Set once the source has ended. */
   private end: { readonly error?: unknown } | undefined;
-  private wakeReader: (() => void) | undefined;
+  /** Those that wait in wait(). */
+  private readonly waiting = new Set<() => void>();
   private wakeFiller: (() => void) | undefined;
 
   constructor(
@@ -68,21 +69,30 @@ export class Backlog {
   }
 
   /**
-   * Resolves with the next batch that was not handed out since the last rewind(); with undefined at the end of the
-   * source; with `late` if no batch was closed within `timeout` milliseconds. Without a timeout, it waits for ever.
+   * Resolves when there is a batch for next(), when the source has ended, or after `timeout` milliseconds, if they are given. It
+   * takes nothing, so its caller may stop waiting for it.
    */
-  async next(timeout?: number): Promise<Batch | undefined | 'late'> {
-    const batch = this.takeNext();
-    if (batch || this.end) return batch;
+  async wait(timeout?: number): Promise<void> {
+    if (this.hasNext || this.end) return;
     await new Promise<void>((resolve) => {
-      const timer = timeout === undefined ? undefined : setTimeout(resolve, Math.max(0, timeout));
-      this.wakeReader = () => {
+      const wake = (): void => {
         clearTimeout(timer);
+        this.waiting.delete(wake);
         resolve();
       };
+      const timer = timeout === undefined ? undefined : setTimeout(wake, Math.max(0, timeout));
+      this.waiting.add(wake);
     });
-    this.wakeReader = undefined;
-    return this.takeNext() ?? (this.end ? undefined : 'late');
+  }
+
+  /** True if there is a batch that was not handed out since the last rewind(). */
+  get hasNext(): boolean {
+    return this.sent < this.batches.length;
+  }
+
+  /** Hands out the next batch, if there is one. */
+  next(): Batch | undefined {
+    return this.hasNext ? this.batches[this.sent++] : undefined;
   }
 
   /** What the source failed with, if it did. Events that it gave before can still be handed out. */
@@ -90,12 +100,14 @@ export class Backlog {
     return this.end && 'error' in this.end ? this.end : undefined;
   }
 
+  /** The number of events that next() has handed out and that are not acknowledged. */
+  get unacknowledged(): number {
+    return count(this.batches.slice(0, this.sent));
+  }
+
   /** The number of events in doubt: they were sent, and it is unknown whether they are stored. */
   get doubtful(): number {
-    return this.batches.reduce(
-      (sum, { doubtfulSince, count }) => (doubtfulSince === undefined ? sum : sum + count),
-      0,
-    );
+    return count(this.batches.filter(({ doubtfulSince }) => doubtfulSince !== undefined));
   }
 
   /** When the first of the events in doubt was sent (performance.now()). */
@@ -140,10 +152,6 @@ export class Backlog {
   stop(): void {
     this.isStopped = true;
     this.wakeFiller?.();
-  }
-
-  private takeNext(): Batch | undefined {
-    return this.sent < this.batches.length ? this.batches[this.sent++] : undefined;
   }
 
   private async fill(source: Source): Promise<void> {
@@ -204,7 +212,7 @@ export class Backlog {
     this.open = this.open.subarray(this.openBytes);
     this.openBytes = 0;
     this.openCount = 0;
-    this.wakeReader?.();
+    this.wake();
   }
 
   private async waitForRoom(): Promise<void> {
@@ -214,9 +222,17 @@ export class Backlog {
     }
   }
 
+  private wake(): void {
+    for (const wake of this.waiting) wake();
+  }
+
   private finish(end: { readonly error?: unknown }): void {
     this.close();
     this.end = end;
-    this.wakeReader?.();
+    this.wake();
   }
+}
+
+function count(batches: readonly Batch[]): number {
+  return batches.reduce((sum, batch) => sum + batch.count, 0);
 }

@@ -2,7 +2,7 @@ import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { FeedError, isRetryable } from './errors.js';
 import { ChatMessage } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
-import { frame } from './grpc/frames.js';
+import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
 /** What a chat is doing. Rooms keep no history: a chat does not get what others say while it is not joined. */
@@ -67,12 +67,15 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
    */
   async send(text: string): Promise<void> {
     for (;;) {
-      const call = await this.join();
+      const joined = this.join();
+      const call = await joined;
+      // A write after the end of the stream would break it, and with it what was said before.
+      if (this.isLeaving) throw new FeedError('CANCELLED', 'the chat was left');
       try {
         await call.write(frame(encode({ from: this.options.from, text, room: this.room })));
         return;
       } catch (error) {
-        await this.recover(call, error);
+        await this.recover(joined, error);
       }
     }
   }
@@ -104,13 +107,14 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private async *messages(): AsyncGenerator<ChatMessage, void, void> {
     try {
       for (;;) {
-        const call = await this.join();
+        const joined = this.join();
+        const call = await joined;
         try {
           yield* this.messagesOf(call);
           if (this.isLeaving) return;
           throw new FeedError('UNAVAILABLE', 'the server ended the chat');
         } catch (error) {
-          await this.recover(call, error);
+          await this.recover(joined, error);
         }
       }
     } catch (error) {
@@ -127,7 +131,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
       const messages = await call.read();
       if (!messages) return;
       this.backoff.reset();
-      for (const message of messages) yield ChatMessage.decode(message);
+      for (const message of messages) yield decode(ChatMessage, message);
     }
   }
 
@@ -141,29 +145,28 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     if (!this.hasConnected) this.options.onState?.({ name: 'connecting' });
     this.hasConnected = true;
     for (;;) {
+      let call: Call | undefined;
       try {
-        const call = await this.openCall('Chat', this.signal);
-        const cancel = (): void => call.cancel();
-        this.signal.addEventListener('abort', cancel);
+        call = await this.openCall('Chat', this.signal);
         await call.write(frame(encode({ from: this.options.from, text: '', room: this.room })));
         await call.headers();
         this.options.onState?.({ name: 'joined' });
         return call;
       } catch (error) {
+        call?.cancel();
         await this.wait(error);
       }
     }
   }
 
   /**
-   * Opens another call. Both send() and the iteration may notice that one broke: only the first of them opens another.
+   * Makes join() open another call. Both send() and the iteration may notice that one broke: only the first of them does it.
    *
    * @throws the error, if another call would not mend it
    */
-  private async recover(broken: Call, error: unknown): Promise<void> {
+  private async recover(broken: Promise<Call>, error: unknown): Promise<void> {
     if (this.signal.aborted || !isRetryable(error)) throw error;
-    if ((await this.joined) !== broken) return;
-    this.joined = this.wait(error).then(() => this.openRoom());
+    if (this.joined === broken) this.joined = this.wait(error).then(() => this.openRoom());
     await this.joined;
   }
 

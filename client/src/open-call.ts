@@ -7,7 +7,7 @@ import type { Servers } from './grpc/servers.js';
  * is tried again.
  */
 export interface CallMetadata {
-  /** Sent as `authorization: Bearer <token>`. */
+  /** Sent as `authorization: Bearer <token>`, without the white space around it that files have. */
   readonly token?: string | (() => string | Promise<string>);
   /** Sent as they are. Names are lower-case; if a name ends in `-bin`, its value is base64. */
   readonly metadata?:
@@ -21,8 +21,7 @@ interface OpenCallOptions {
 }
 
 /**
- * Connects where needed, and starts a call of FeedService. The signal ends only the attempt: cancel the call itself with
- * Call.cancel().
+ * Connects where needed, and starts a call of FeedService, which the signal cancels.
  *
  * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the signal fires
  */
@@ -43,13 +42,31 @@ export function callOpener(servers: Servers, callMetadata: CallMetadata): OpenCa
         const message = `the function of the option token or metadata failed: ${String(cause)}`;
         throw new FeedError('UNAVAILABLE', message, { cause });
       });
+      checkHeaders(headers);
       if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
       const call = await servers.call(`/feed.v1.FeedService/${method}`, headers);
-      if (signal.aborted) call.cancel();
+      const cancel = (): void => call.cancel();
+      signal.addEventListener('abort', cancel);
+      void call.ended.then(() => signal.removeEventListener('abort', cancel));
+      if (signal.aborted) cancel();
       return call;
     };
     return orAborted(start(), signal);
   };
+}
+
+/**
+ * Checks the headers of a call. Servers drop a header that HTTP/2 does not allow, and say nothing: the call would then go on
+ * without its token.
+ *
+ * @throws FeedError INVALID_ARGUMENT, without the value, which may be a secret
+ */
+function checkHeaders(headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (/^[\w.-]+$/.test(name) && /^[\x20-\x7e]*$/.test(value)) continue;
+    const message = `the header "${name}" can't be sent: names are letters, digits, "_", "." and "-", and values are printable ASCII`;
+    throw new FeedError('INVALID_ARGUMENT', message);
+  }
 }
 
 /** Returns the headers that the client adds to a call: the user agent, the metadata and the token. */
@@ -60,7 +77,7 @@ export async function headersOf({
   const headers: Record<string, string> = { 'user-agent': USER_AGENT };
   Object.assign(headers, typeof metadata === 'function' ? await metadata() : metadata);
   const bearer = typeof token === 'function' ? await token() : token;
-  if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
+  if (bearer !== undefined) headers.authorization = `Bearer ${bearer.trim()}`;
   return headers;
 }
 

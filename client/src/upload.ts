@@ -3,6 +3,7 @@ import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { FeedError, isRetryable, UploadError } from './errors.js';
 import { type Durability, UploadResult } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
+import { decode } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
 export interface UploadProgress {
@@ -111,10 +112,9 @@ export class Upload {
     });
     try {
       for (;;) {
-        const first = await Promise.race([this.backlog.next(), aborted]);
+        await Promise.race([this.backlog.wait(), aborted]);
         if (this.signal.aborted) throw new FeedError('CANCELLED', 'the upload was cancelled');
-        if (!first || first === 'late') break;
-        this.backlog.rewind(undefined); // next() was only to wait for an event: the call takes it again.
+        if (!this.backlog.hasNext) break;
         await this.makeCall();
       }
     } catch (error) {
@@ -146,17 +146,16 @@ export class Upload {
     try {
       if (!this.isWindowKnown && this.backlog.doubtfulSince !== undefined) await this.askWindow();
       const call = await this.openCall('UploadEvents', this.signal, { timeout: this.timeLeft() });
-      const cancel = (): void => call.cancel();
-      this.signal.addEventListener('abort', cancel);
       try {
         await this.learnWindow(call);
         const result = await this.send(call, (now) => (sentAt ??= now));
+        const { unacknowledged } = this.backlog;
+        if (result.received !== unacknowledged) throw miscounted(result.received, unacknowledged);
         this.acknowledge(result.received);
         this.duplicates += result.duplicates;
         this.lastResult = result;
         this.backoff.reset();
       } finally {
-        this.signal.removeEventListener('abort', cancel);
         call.cancel();
       }
     } catch (error) {
@@ -199,9 +198,12 @@ export class Upload {
     while (events < maxEvents && bytes < CALL_BYTES) {
       const patience = events === 0 ? undefined : start + CALL_TIME - performance.now();
       if (patience !== undefined && patience <= 0) break;
-      const batch = await Promise.race([this.backlog.next(patience), answer]);
-      const isBatch = batch && batch !== 'late' && 'frames' in batch; // Otherwise it is the answer.
-      if (!isBatch) break;
+      const isAnswered = await Promise.race([
+        this.backlog.wait(patience).then(() => false),
+        answer.then(() => true),
+      ]);
+      const batch = isAnswered ? undefined : this.backlog.next();
+      if (!batch) break;
       if (batch.doubtfulSince !== undefined) this.throwIfWindowPassed();
       onSend(performance.now());
       await call.write(batch.frames);
@@ -223,10 +225,16 @@ export class Upload {
    * Notes what a call that broke has stored, and waits before the next attempt.
    *
    * @param sentAt when the call sent its first event (performance.now()), if it sent one
-   * @throws the error, or a FeedError DEDUP_WINDOW_PASSED, if no other call may be made
+   * @throws the failure, or a FeedError DEDUP_WINDOW_PASSED, if no other call may be made
    */
-  private async recover(error: unknown, sentAt: number | undefined): Promise<void> {
-    const received = error instanceof FeedError ? error.metadata.received : undefined;
+  private async recover(failure: unknown, sentAt: number | undefined): Promise<void> {
+    let error = failure;
+    let received = error instanceof FeedError ? error.metadata.received : undefined;
+    const { unacknowledged } = this.backlog;
+    if (received !== undefined && !isCount(Number(received), unacknowledged)) {
+      error = miscounted(received, unacknowledged);
+      received = undefined;
+    }
     this.acknowledge(Number(received ?? 0));
     // A status with `received` says that nothing after those events is stored, unless the store failed while it wrote.
     const isExact = received !== undefined && (error as FeedError).reason !== 'INSERT_FAILED';
@@ -275,7 +283,7 @@ export class Upload {
       unknown: this.backlog.doubtful,
       ...(index === undefined
         ? {}
-        : { index: this.stored + Number(index) - Number(error.metadata.received) }),
+        : { index: this.stored + Number(index) - Number(error.metadata.received ?? 0) }),
     });
   }
 
@@ -290,12 +298,24 @@ function monotonic(time: Date): number {
   return performance.now() - Math.max(0, Date.now() - time.getTime());
 }
 
+function isCount(value: number, max: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= max;
+}
+
+/** Returns the error for a count that can't be right. What is stored is then unknown. */
+function miscounted(received: number | string, sent: number): FeedError {
+  return new FeedError(
+    'DATA_LOSS',
+    `the server says that ${received} events are stored, of ${sent} that it was sent`,
+  );
+}
+
 /** Resolves with the call's result once the call has ended with OK. */
 async function resultOf(call: Call): Promise<UploadResult> {
   const messages = await call.read();
   while (await call.read());
   if (!messages) throw new FeedError('INTERNAL', 'the server ended the upload without a result');
-  return UploadResult.decode(messages[0]);
+  return decode(UploadResult, messages[0]);
 }
 
 /** Reads the window from response headers. A server that does not name it counts as one without deduplication. */

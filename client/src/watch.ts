@@ -3,7 +3,7 @@ import { type Checkpoint, type CheckpointInterval, CheckpointSaver } from './che
 import { CursorExpiredError, FeedError, isRetryable } from './errors.js';
 import { Event, StartPosition, WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
-import { frame } from './grpc/frames.js';
+import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
 /**
@@ -152,8 +152,6 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
 
   private async *eventsUntilBreak(): AsyncGenerator<Event, void, void> {
     const call = await this.openCall('Watch', this.signal);
-    const cancel = (): void => call.cancel();
-    this.signal.addEventListener('abort', cancel);
     try {
       call.endAfterSilence(this.heartbeat * MISSED_HEARTBEATS);
       await call.write(frame(WatchRequest.encode(this.request()).finish()));
@@ -164,7 +162,9 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the watch');
         this.backoff.reset();
         for (const message of messages) {
-          const event = Event.decode(message);
+          const event = decode(Event, message);
+          // A watch that went on after an empty cursor would skip all that was stored meanwhile.
+          if (event.cursor === '') throw new FeedError('DATA_LOSS', 'an event has no cursor');
           this.received = event.cursor;
           if (event.id === '') {
             this.noteHeartbeat(event.cursor);
@@ -179,7 +179,6 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         }
       }
     } finally {
-      this.signal.removeEventListener('abort', cancel);
       call.cancel();
     }
   }
@@ -199,7 +198,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   /** Waits for the response headers, and enters the state that follows from them. Returns the cursor of the log's end. */
   private async headOf(call: Call): Promise<string> {
     const headers = await call.headers();
-    const head = String(headers['feed-head']);
+    const head = String(headers['feed-head'] ?? '');
     const isLive =
       this.received === undefined && (this.from === 'live' || startsAtHead(this.from, head));
     // A live watch goes on after this cursor if it breaks before its first event, and so misses nothing.

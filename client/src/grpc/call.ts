@@ -46,7 +46,7 @@ export class Call {
     stream.on('response', (headers) => {
       this.responseHeaders = headers;
       // An answer without messages has its status in its headers (gRPC's "Trailers-Only").
-      if (headers['grpc-status'] !== undefined) this.trailers = headers;
+      if (headers['grpc-status'] !== undefined) this.finish(errorOfTrailers(headers));
       else if (hasNoMessages(headers))
         this.finish(errorOfHttpStatus(Number(headers[':status']), connection.address));
       this.wake();

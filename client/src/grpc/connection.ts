@@ -122,7 +122,18 @@ export class Connection implements CallConnection {
     if (this.openCalls === 0) this.session.close();
   }
 
-  /** Starts a call, such as `/feed.v1.FeedService/Watch`. @throws FeedError UNAVAILABLE if the connection has just ended */
+  /** True while as many calls are open as the server takes on a connection: node would keep the next one waiting. */
+  get isFull(): boolean {
+    // On a server that takes none at the moment, one call is started, which waits.
+    const { maxConcurrentStreams = Infinity } = this.session.remoteSettings;
+    return this.openCalls >= Math.max(1, maxConcurrentStreams);
+  }
+
+  /**
+   * Starts a call, such as `/feed.v1.FeedService/Watch`.
+   *
+   * @throws FeedError UNAVAILABLE if the connection has just ended, INVALID_ARGUMENT for headers that HTTP/2 forbids
+   */
   request(path: string, headers: Readonly<Record<string, string>>): ClientHttp2Stream {
     let stream: ClientHttp2Stream;
     try {
@@ -137,6 +148,8 @@ export class Connection implements CallConnection {
         { endStream: false },
       );
     } catch (cause) {
+      if (cause instanceof TypeError)
+        throw new FeedError('INVALID_ARGUMENT', cause.message, { cause });
       const message = `the connection to ${this.address} takes no more calls`;
       throw this.failure ?? new FeedError('UNAVAILABLE', message, { cause });
     }

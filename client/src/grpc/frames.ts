@@ -12,6 +12,15 @@ export function frame(message: Uint8Array): Buffer {
   return bytes;
 }
 
+/** Decodes a message. @throws FeedError DATA_LOSS for bytes that are no such message */
+export function decode<T>(type: { decode(bytes: Uint8Array): T }, bytes: Uint8Array): T {
+  try {
+    return type.decode(bytes);
+  } catch (cause) {
+    throw new FeedError('DATA_LOSS', "the server sent a message that can't be read", { cause });
+  }
+}
+
 /** Returns the offset after the first `count` frames of `frames`, which holds whole frames only. */
 export function offsetAfter(frames: Buffer, count: number): number {
   let at = 0;

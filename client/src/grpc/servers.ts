@@ -21,7 +21,10 @@ interface Server {
   avoidedUntil: number;
 }
 
-/** The servers of a client: one connection to each, opened when a call needs it. Calls take turns over the servers. */
+/**
+ * The servers of a client: one connection to each, opened when a call needs it, and another when a server takes no more
+ * calls on it. Calls take turns over the servers.
+ */
 export class Servers {
   /** The servers by `host:port`, so that they keep their connections over lookups. */
   private readonly known = new Map<string, Server>();
@@ -44,7 +47,9 @@ export class Servers {
    * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the client is closed
    */
   async call(path: string, headers: Readonly<Record<string, string>>): Promise<Call> {
-    const { server, connection } = await this.connect();
+    let { server, connection } = await this.connect();
+    // Many calls may have waited for the same connection.
+    while (connection.isFull) ({ server, connection } = await this.connect());
     const stream = connection.request(path, headers);
     return new Call(stream, connection, (error) => {
       if (error && (LEAVING.has(error.reason) || connection.failure)) this.avoid(server);
@@ -85,6 +90,7 @@ export class Servers {
 
   /** Resolves with the server's connection. Calls that begin while it is being opened share it. */
   private open(server: Server): Promise<Connection> {
+    if (server.connection?.isFull) server.connection.retire();
     if (server.connection?.isUsable) return Promise.resolve(server.connection);
     server.opening ??= Connection.open(server.endpoint, this.options)
       .then((connection) => {
