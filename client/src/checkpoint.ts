@@ -17,16 +17,24 @@ export interface CheckpointInterval {
   readonly time?: number;
 }
 
-/** A checkpoint in a file of its own. Its directory must exist. A crash leaves the old cursor or the new one. */
+/** Cursors are printable and short (docs/protocol.md, "Names"). */
+const CURSOR = /^[\x21-\x7e]{1,40}$/;
+
+/**
+ * A checkpoint in a file of its own. Its directory must exist. A crash leaves the old cursor or the new one. A file that holds
+ * something else is refused, and not written over.
+ */
 export function fileCheckpoint(path: string): Checkpoint {
   return {
     async load() {
-      try {
-        return (await readFile(path, 'utf8')).trim() || undefined;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return '';
         throw error;
-      }
+      });
+      const cursor = text.trim();
+      if (cursor !== '' && !CURSOR.test(cursor))
+        throw new Error(`${path} holds no cursor: it is another file, or was damaged`);
+      return cursor || undefined;
     },
     save: (cursor) => replaceFile(path, `${cursor}\n`),
   };
@@ -60,6 +68,8 @@ export class CheckpointSaver {
   private unsavedEvents = 0;
   private timer: NodeJS.Timeout | undefined;
   private saving: Promise<void> | undefined;
+  /** A save became due while another one went on. */
+  private isDue = false;
   private failure: { readonly error: unknown } | undefined;
 
   constructor(
@@ -91,11 +101,18 @@ export class CheckpointSaver {
   private start(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.saving || this.cursor === undefined) return; // the save under way looks again when it is done
+    if (this.cursor === undefined) return;
+    if (this.saving) {
+      this.isDue = true;
+      return;
+    }
     const { cursor } = this;
+    this.isDue = false;
     this.cursor = undefined;
     this.unsavedEvents = 0;
-    this.saving = this.checkpoint.save(cursor).then(
+    // A save of the user's may throw at once, or return nothing: in a timer, that would end the process.
+    const save = async (): Promise<void> => this.checkpoint.save(cursor);
+    this.saving = save().then(
       () => this.saved(),
       (error: unknown) => {
         this.failure = { error };
@@ -106,7 +123,6 @@ export class CheckpointSaver {
 
   private saved(): void {
     this.saving = undefined;
-    const { events: maxEvents = 100 } = this.interval;
-    if (this.unsavedEvents >= maxEvents) this.start();
+    if (this.isDue) this.start();
   }
 }

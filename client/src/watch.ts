@@ -94,7 +94,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       throw new TypeError(`heartbeat is at least 1,000 milliseconds, not ${heartbeat}`);
     this.backoff = new Backoff(retry);
     this.saver = checkpoint && new CheckpointSaver(checkpoint, checkpointEvery);
-    this.from = from;
+    this.from = isCursor(from) && from.cursor === '' ? 'live' : from;
     this.heartbeat = heartbeat;
     this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal;
   }
@@ -128,7 +128,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     try {
       this.enter({ name: 'connecting' });
       const saved = await this.options.checkpoint?.load();
-      if (saved !== undefined) this.from = { cursor: saved };
+      if (saved) this.from = { cursor: saved };
       while (!this.signal.aborted) {
         try {
           yield* this.eventsUntilBreak();
@@ -138,8 +138,11 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         }
       }
     } finally {
-      this.enter({ name: 'ended' });
-      await this.saver?.finish();
+      try {
+        await this.saver?.finish();
+      } finally {
+        this.enter({ name: 'ended' });
+      }
     }
   }
 
@@ -196,9 +199,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       this.received === undefined && (this.from === 'live' || isEmptyStart(this.from, head));
     // From here on a live watch loses nothing, even if it breaks before its first event.
     if (isLive) this.received = head;
-    const start =
-      this.received ??
-      (typeof this.from === 'object' && 'cursor' in this.from ? this.from.cursor : '');
+    const start = this.received ?? (isCursor(this.from) ? this.from.cursor : '');
     this.enter({ name: isLive || isAtOrAfter(start, head) ? 'live' : 'behind' });
     return head;
   }
@@ -228,6 +229,10 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     this.state = state;
     this.options.onState?.(state);
   }
+}
+
+function isCursor(from: From): from is { readonly cursor: string } {
+  return typeof from === 'object' && 'cursor' in from;
 }
 
 function isEmptyStart(from: From, head: string): boolean {
