@@ -77,9 +77,9 @@ export class Feed implements AsyncDisposable {
   /**
    * Stores the events of a source, in order, each once. Resolves when all of them are stored.
    *
-   * @throws UploadError, which says how many are
+   * @throws UploadError, which says how many are; TypeError for an option or a source that is none
    */
-  upload(topic: string, source: Source, options: UploadOptions = {}): Promise<UploadSummary> {
+  async upload(topic: string, source: Source, options: UploadOptions = {}): Promise<UploadSummary> {
     const onRetry = (error: FeedError, wait: number): void => {
       this.options.log?.(retrying(`the upload to ${topic}`, error, wait));
       options.onRetry?.(error, wait);

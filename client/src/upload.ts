@@ -1,5 +1,6 @@
 import { Backlog, type Source } from './backlog.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
+import { now } from './clock.js';
 import { FeedError, isRetryable, UploadError } from './errors.js';
 import { type Durability, UploadResult } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
@@ -86,6 +87,10 @@ export class Upload {
   ) {
     const { maxUnacknowledgedBytes = 2 * CALL_BYTES, signal = new AbortController().signal } =
       options;
+    if (!(maxUnacknowledgedBytes > 0))
+      throw new TypeError(`maxUnacknowledgedBytes is more than 0, not ${maxUnacknowledgedBytes}`);
+    if (typeof source === 'string')
+      throw new TypeError('a text is no source of events: put it into a list');
     const { doubtful } = options;
     this.backlog = new Backlog(
       source,
@@ -138,7 +143,7 @@ export class Upload {
       const call = await this.openCall('UploadEvents', this.signal, { timeout: this.timeLeft() });
       try {
         await this.learnWindow(call);
-        const result = await this.send(call, (now) => (sentAt ??= now));
+        const result = await this.send(call, (time) => (sentAt ??= time));
         const { unacknowledged } = this.backlog;
         if (result.received !== unacknowledged) throw miscounted(result.received, unacknowledged);
         this.acknowledge(result.received);
@@ -177,15 +182,15 @@ export class Upload {
     if (headers) this.window = windowOf(headers);
   }
 
-  private async send(call: Call, onSend: (now: number) => void): Promise<UploadResult> {
+  private async send(call: Call, onSend: (time: number) => void): Promise<UploadResult> {
     const answer = answerOf(call);
     answer.catch(() => {}); // It is awaited below, unless a write fails first.
     const maxEvents = Math.max(1, Math.floor(this.window.ids / 4) || Infinity);
-    const start = performance.now();
+    const start = now();
     let events = 0;
     let bytes = 0;
     while (events < maxEvents && bytes < CALL_BYTES) {
-      const patience = events === 0 ? undefined : start + ACKNOWLEDGED_WITHIN - performance.now();
+      const patience = events === 0 ? undefined : start + ACKNOWLEDGED_WITHIN - now();
       if (patience !== undefined && patience <= 0) break;
       const isAnswered = await Promise.race([
         this.backlog.wait(patience).then(() => false),
@@ -194,7 +199,7 @@ export class Upload {
       const batch = isAnswered ? undefined : this.backlog.next();
       if (!batch) break;
       if (batch.doubtfulSince !== undefined) this.checkDoubt();
-      onSend(performance.now());
+      onSend(now());
       await call.write(batch.frames);
       events += batch.count;
       bytes += batch.frames.length;
@@ -239,7 +244,7 @@ export class Upload {
   private timeLeft(): number | undefined {
     const since = this.backlog.doubtfulSince;
     if (since === undefined || !this.isWindowKnown) return undefined;
-    return since + this.window.milliseconds * WINDOW_SHARE - performance.now();
+    return since + this.window.milliseconds * WINDOW_SHARE - now();
   }
 
   /** @throws FeedError if it is too late to send again what may be stored */
@@ -271,9 +276,9 @@ export class Upload {
   }
 }
 
-/** The time on the clock of performance.now(), which nobody sets. */
+/** The time on the clock of now(). */
 function monotonic(time: Date): number {
-  return performance.now() - Math.max(0, Date.now() - time.getTime());
+  return now() - Math.max(0, Date.now() - time.getTime());
 }
 
 function isCount(value: number, max: number): boolean {

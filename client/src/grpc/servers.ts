@@ -1,3 +1,4 @@
+import { now } from '../clock.js';
 import { FeedError } from '../errors.js';
 import { type Address, resolve } from './addresses.js';
 import { Call } from './call.js';
@@ -78,8 +79,7 @@ export class Servers {
   private inOrder(): Server[] {
     const first = this.turn++ % this.current.length;
     const servers = [...this.current.slice(first), ...this.current.slice(0, first)];
-    const now = Date.now();
-    const isAvoided = ({ avoidedUntil }: Server): boolean => avoidedUntil > now;
+    const isAvoided = ({ avoidedUntil }: Server): boolean => avoidedUntil > now();
     return [...servers.filter((one) => !isAvoided(one)), ...servers.filter(isAvoided)];
   }
 
@@ -101,12 +101,12 @@ export class Servers {
   }
 
   private avoid(server: Server): void {
-    server.avoidedUntil = Date.now() + AVOID_FOR;
+    server.avoidedUntil = now() + AVOID_FOR;
     this.resolvedAt = -Infinity; // Perhaps DNS knows its successor.
   }
 
   private async refresh(): Promise<void> {
-    if (Date.now() - this.resolvedAt < RESOLVED_FOR) return;
+    if (now() - this.resolvedAt < RESOLVED_FOR) return;
     const endpoints = await resolve(this.addresses);
     this.current = endpoints.map((endpoint) => {
       const key = formatAddress(endpoint.host, endpoint.port);
@@ -119,6 +119,6 @@ export class Servers {
       this.known.delete(key);
       server.connection?.retire(); // the name has lost this address
     }
-    this.resolvedAt = Date.now();
+    this.resolvedAt = now();
   }
 }
