@@ -1,5 +1,6 @@
 import { open, readFile, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { LONGEST_TIMER } from './clock.js';
 
 /** Keeps the cursor of a watch across runs of the process. */
 export interface Checkpoint {
@@ -88,7 +89,7 @@ export class CheckpointSaver {
     this.cursor = cursor;
     this.unsavedEvents += events;
     if (this.unsavedEvents >= maxEvents) this.start();
-    else this.timer ??= setTimeout(() => this.start(), time);
+    else this.timer ??= setTimeout(() => this.start(), Math.min(time, LONGEST_TIMER));
   }
 
   /** Saves what is not saved. @throws what a save failed with */

@@ -10,3 +10,6 @@ export function now(): number {
   ahead = Math.max(ahead, Date.now() - performance.now());
   return performance.now() + ahead;
 }
+
+/** The longest time of a timer, in milliseconds: 24 days. Node makes a longer one fire at once. */
+export const LONGEST_TIMER = 2 ** 31 - 1;

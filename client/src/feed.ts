@@ -1,6 +1,7 @@
 import type { RetryOptions } from './backoff.js';
 import type { Source } from './backlog.js';
 import { Chat, type ChatOptions, type ChatState } from './chat.js';
+import { LONGEST_TIMER } from './clock.js';
 import type { FeedError } from './errors.js';
 import { parseAddresses } from './grpc/addresses.js';
 import type { ConnectionOptions, TlsOptions } from './grpc/connection.js';
@@ -37,9 +38,9 @@ export function withDefaults({
 }: ConnectOptions): ConnectionOptions {
   return {
     tls: tls === true ? {} : tls || undefined,
-    connectTimeout,
-    keepaliveTime: time,
-    keepaliveTimeout: timeout,
+    connectTimeout: Math.min(connectTimeout, LONGEST_TIMER),
+    keepaliveTime: Math.min(time, LONGEST_TIMER),
+    keepaliveTimeout: Math.min(timeout, LONGEST_TIMER),
     streamWindow,
   };
 }

@@ -1,5 +1,6 @@
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { type Checkpoint, type CheckpointInterval, CheckpointSaver } from './checkpoint.js';
+import { LONGEST_TIMER } from './clock.js';
 import { CursorExpiredError, FeedError, isRetryable } from './errors.js';
 import { Event, StartPosition, WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
@@ -95,7 +96,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     this.backoff = new Backoff(retry);
     this.saver = checkpoint && new CheckpointSaver(checkpoint, checkpointEvery);
     this.from = isCursor(from) && from.cursor === '' ? 'live' : from;
-    this.heartbeat = heartbeat;
+    this.heartbeat = Math.min(heartbeat, LONGEST_TIMER);
     this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal;
   }
 

@@ -29,7 +29,9 @@ export class Servers {
   private current: Server[] = [];
   private resolvedAt = -Infinity;
   private turn = Math.floor(Math.random() * 1_000); // Many clients that start together don't all take the first server.
-  private isClosed = false;
+  private readonly closing = new AbortController();
+  private readonly resolved = new Map<Address, Endpoint[]>();
+  private refreshing: Promise<void> | undefined;
   /** All that are open, those of servers that the name has lost among them. */
   private readonly connections = new Set<Connection>();
 
@@ -54,20 +56,26 @@ export class Servers {
   }
 
   close(): void {
-    this.isClosed = true;
+    this.closing.abort();
     for (const connection of this.connections) connection.close();
   }
 
   private async connect(): Promise<{ server: Server; connection: Connection }> {
-    await this.refresh();
+    if (now() - this.resolvedAt >= RESOLVED_FOR) {
+      // Calls that begin meanwhile wait for the same answer.
+      this.refreshing ??= this.refresh().finally(() => (this.refreshing = undefined));
+      await this.refreshing;
+    }
     const failures: FeedError[] = [];
     for (const server of this.inOrder()) {
-      if (this.isClosed) throw new FeedError('CANCELLED', 'the client was closed');
+      if (this.closing.signal.aborted) throw new FeedError('CANCELLED', 'the client was closed');
       try {
         return { server, connection: await this.open(server) };
       } catch (error) {
+        // A certificate or key that can't be read, for example: no server and no attempt would mend that.
+        if (!(error instanceof FeedError)) throw error;
         this.avoid(server);
-        failures.push(error as FeedError);
+        failures.push(error);
       }
     }
     if (failures.length === 1) throw failures[0];
@@ -87,11 +95,11 @@ export class Servers {
   private open(server: Server): Promise<Connection> {
     if (server.connection?.isFull) server.connection.retire();
     if (server.connection?.isUsable) return Promise.resolve(server.connection);
-    server.opening ??= Connection.open(server.endpoint, this.options)
+    server.opening ??= Connection.open(server.endpoint, this.options, this.closing.signal)
       .then((connection) => {
         this.connections.add(connection);
         connection.onClose(() => this.connections.delete(connection));
-        if (this.isClosed) connection.close();
+        if (this.closing.signal.aborted) connection.close();
         server.connection = connection;
         server.avoidedUntil = 0;
         return connection;
@@ -106,8 +114,7 @@ export class Servers {
   }
 
   private async refresh(): Promise<void> {
-    if (now() - this.resolvedAt < RESOLVED_FOR) return;
-    const endpoints = await resolve(this.addresses);
+    const endpoints = await resolve(this.addresses, this.resolved);
     this.current = endpoints.map((endpoint) => {
       const key = formatAddress(endpoint.host, endpoint.port);
       const server = this.known.get(key) ?? { endpoint, avoidedUntil: 0 };
