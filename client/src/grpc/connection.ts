@@ -77,7 +77,7 @@ export class Connection implements CallConnection {
   static async open(
     endpoint: Endpoint,
     options: ConnectionOptions,
-    closing = new AbortController().signal,
+    closing: AbortSignal = new AbortController().signal,
   ): Promise<Connection> {
     const address = formatAddress(endpoint.host, endpoint.port);
     const session = openSession(endpoint, options);
