@@ -43,7 +43,7 @@ describe('a checkpoint', () => {
       checkpointEvery: { time: 1 },
     });
     const reading = (async () => {
-      for await (const _ of watch) await sleep(30);
+      for await (const event of watch) await sleep(event.body.length * 30);
     })();
     await expect(within(reading, 'the end')).rejects.toThrow('no room');
   });
