@@ -118,10 +118,12 @@ const RETRY_BY_REASON: Readonly<Record<string, boolean>> = {
   ENDED_BY_OPERATOR: false,
 };
 
-/** Statuses that say that the call itself is wrong, so that the same call fails again. */
+/**
+ * Statuses that say that the call itself is wrong, so that the same call fails again. DEADLINE_EXCEEDED is none of them: an upload
+ * looks after its own deadline, and any other was set by a proxy.
+ */
 const GIVE_UP: ReadonlySet<Status> = new Set([
   'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
   'NOT_FOUND',
   'ALREADY_EXISTS',
   'PERMISSION_DENIED',

@@ -228,8 +228,6 @@ export class Upload {
     const isExact = received !== undefined && (error as FeedError).reason !== 'INSERT_FAILED';
     this.backlog.rewind(isExact ? undefined : sentAt);
     if (this.signal.aborted) throw error;
-    // The deadline of a call is the end of the window for what it sends again.
-    if (error instanceof FeedError && error.status === 'DEADLINE_EXCEEDED') this.checkDoubt();
     if (!isRetryable(error)) throw error;
     this.retries++;
     this.report();

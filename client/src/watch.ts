@@ -214,10 +214,13 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
 
   /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
   private async recover(error: unknown): Promise<void> {
-    if (error instanceof CursorExpiredError && this.options.expired === 'earliest') {
+    const expired = error instanceof CursorExpiredError && this.options.expired === 'earliest';
+    if (expired && error.earliest) {
       const { earliest } = error;
       this.enter({ name: 'gap', after: this.request().afterCursor ?? '', earliest });
       this.received = earliest;
+      // Retention may be faster than the watch, again and again.
+      await pause(this.backoff.next(), this.signal);
       return;
     }
     if (!isRetryable(error)) throw error;

@@ -137,7 +137,7 @@ export class Call {
           return;
         }
         const { address } = this.connection;
-        const message = `nothing came from ${address} for ${milliseconds / 1_000} s, not even a heartbeat`;
+        const message = `nothing came from ${address} for ${milliseconds / 1_000} s`;
         this.connection.retire(); // The connection may be dead: keepalive finds that later than this stream did.
         this.cancel(new FeedError('UNAVAILABLE', message));
       },
