@@ -11,6 +11,7 @@ const [topic = 'orders', file = 'totals.db', address = '127.0.0.1:50051'] = proc
 const database = new DatabaseSync(file);
 database.exec(`
   PRAGMA journal_mode = WAL;
+  PRAGMA synchronous = NORMAL; -- a power cut may take back the last transactions, but count and cursor together
   CREATE TABLE IF NOT EXISTS totals (item TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS cursors (topic TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT;
 `);

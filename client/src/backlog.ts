@@ -23,7 +23,7 @@ interface Batch {
   frames: Buffer;
   /** The number of events. */
   count: number;
-  /** When (performance.now()) a call that broke first sent them, if the log may hold them. */
+  /** When (now() of clock.ts) they were first sent in a call that broke, if the log may hold them. */
   doubtfulSince?: number;
 }
 
@@ -110,7 +110,7 @@ export class Backlog {
     return count(this.batches.filter(({ doubtfulSince }) => doubtfulSince !== undefined));
   }
 
-  /** When the first of the events in doubt was sent (performance.now()). */
+  /** When the first of the doubtful events was sent (now() of clock.ts). */
   get doubtfulSince(): number | undefined {
     return this.batches.find(({ doubtfulSince }) => doubtfulSince !== undefined)?.doubtfulSince;
   }
@@ -175,7 +175,8 @@ export class Backlog {
       topic = this.topic,
       body = '',
       at,
-    } = typeof event === 'string' ? { body: event } : event;
+    } = typeof event === 'string' ? { body: event } : asEvent(event, this.taken);
+    if (![id ?? '', topic, body].every(isText)) throw noEvent(this.taken);
     const next = { id: id || `${this.runId}-${this.taken}`, topic, body, at };
     const size = maxFrameBytes(next);
     let isClosed = false;
@@ -231,6 +232,31 @@ export class Backlog {
     this.end = end;
     this.wake();
   }
+}
+
+/** @throws TypeError for what has none of an event's fields, or a time that is none: it would be stored as an empty event */
+function asEvent(event: NewEvent, index: number): NewEvent {
+  const isEvent =
+    event !== null &&
+    typeof event === 'object' &&
+    ['id', 'topic', 'body', 'at'].some((field) => field in event);
+  if (!isEvent) throw noEvent(index);
+  const { at } = event;
+  if (at !== undefined && !(at instanceof Date && Number.isFinite(at.getTime())))
+    throw noEvent(index);
+  return event;
+}
+
+/** UTF-8 has no half of a surrogate pair: two ids that differ in one would be the same to the server. */
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value.isWellFormed();
+}
+
+function noEvent(index: number): TypeError {
+  return new TypeError(
+    `event ${index} can't be sent: an event is a text, or an object with id, topic and body as texts of whole Unicode ` +
+      'characters and at as a valid Date',
+  );
 }
 
 function count(batches: readonly Batch[]): number {

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { LONGEST_TIMER } from './clock.js';
 
 /** How long a client waits between attempts, in milliseconds. */
 export interface RetryOptions {
@@ -38,5 +39,5 @@ export class Backoff {
 
 /** Waits, and stops waiting without an error when the signal fires. */
 export async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  await sleep(milliseconds, undefined, { signal }).catch(() => {});
+  await sleep(Math.min(milliseconds, LONGEST_TIMER), undefined, { signal }).catch(() => {});
 }

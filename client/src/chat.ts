@@ -30,7 +30,10 @@ export interface ChatOptions {
   readonly onState?: (state: ChatState) => void;
 }
 
-/** A chat that leaves waits this many milliseconds for the server to end it. */
+/** How long (milliseconds) the server may take to answer a join. */
+const ANSWER_WITHIN = 10_000;
+
+/** How long (milliseconds) the server may take to end a chat that leaves. */
 const LEAVE_WITHIN = 2_000;
 
 /**
@@ -148,8 +151,10 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
       let call: Call | undefined;
       try {
         call = await this.openCall('Chat', this.signal);
+        call.endAfterSilence(ANSWER_WITHIN);
         await call.write(frame(encode({ from: this.options.from, text: '', room: this.room })));
         await call.headers();
+        call.endAfterSilence(0); // A room may be silent for as long as it likes.
         this.options.onState?.({ name: 'joined' });
         return call;
       } catch (error) {

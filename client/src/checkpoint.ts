@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { LONGEST_TIMER } from './clock.js';
 import { replaceFile } from './replace-file.js';
 
 /** Keeps the cursor of a watch across runs of the process. */
@@ -17,19 +18,24 @@ export interface CheckpointInterval {
   readonly time?: number;
 }
 
+/** Cursors are printable and short (docs/protocol.md, "Names"). */
+const CURSOR = /^[\x21-\x7e]{1,40}$/;
+
 /**
- * Returns a checkpoint in a file of its own, `path`. Its directory must exist and be writable. A crash leaves the old cursor or
- * the new one. load() and save() reject with node's error if the file can't be read or replaced.
+ * A checkpoint in a file of its own. Its directory must exist. A crash leaves the old cursor or the new one. A file that holds
+ * something else is refused, and not written over. load() and save() reject with node's error if it can't be read or replaced.
  */
 export function fileCheckpoint(path: string): Checkpoint {
   return {
     async load() {
-      try {
-        return (await readFile(path, 'utf8')).trim() || undefined;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return '';
         throw error;
-      }
+      });
+      const cursor = text.trim();
+      if (cursor !== '' && !CURSOR.test(cursor))
+        throw new Error(`${path} holds no cursor: it is another file, or was damaged`);
+      return cursor || undefined;
     },
     save: (cursor) => replaceFile(path, `${cursor}\n`),
   };
@@ -42,6 +48,8 @@ export class CheckpointSaver {
   private unsavedEvents = 0;
   private timer: NodeJS.Timeout | undefined;
   private saving: Promise<void> | undefined;
+  /** A save became due while another one went on. */
+  private isDue = false;
   private failure: { readonly error: unknown } | undefined;
 
   constructor(
@@ -61,7 +69,7 @@ export class CheckpointSaver {
     this.cursor = cursor;
     this.unsavedEvents += events;
     if (this.unsavedEvents >= maxEvents) this.save();
-    else this.timer ??= setTimeout(() => this.save(), time);
+    else this.timer ??= setTimeout(() => this.save(), Math.min(time, LONGEST_TIMER));
   }
 
   /** Saves the last cursor, if it is not saved. @throws what a save failed with */
@@ -74,11 +82,18 @@ export class CheckpointSaver {
   private save(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.saving || this.cursor === undefined) return; // saveEnded() starts the next save.
+    if (this.cursor === undefined) return;
+    if (this.saving) {
+      this.isDue = true;
+      return;
+    }
     const { cursor } = this;
+    this.isDue = false;
     this.cursor = undefined;
     this.unsavedEvents = 0;
-    this.saving = this.checkpoint.save(cursor).then(
+    // A save of the user's may throw at once, or return nothing: in a timer, that would end the process.
+    const saveNow = async (): Promise<void> => this.checkpoint.save(cursor);
+    this.saving = saveNow().then(
       () => this.saveEnded(),
       (error: unknown) => {
         this.failure = { error };
@@ -89,7 +104,6 @@ export class CheckpointSaver {
 
   private saveEnded(): void {
     this.saving = undefined;
-    const { events: maxEvents = 100 } = this.interval;
-    if (this.unsavedEvents >= maxEvents) this.save();
+    if (this.isDue) this.save();
   }
 }

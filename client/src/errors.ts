@@ -119,12 +119,11 @@ const RETRY_BY_REASON: Readonly<Record<string, boolean>> = {
 };
 
 /**
- * Statuses with which the same call would fail again. DEADLINE_EXCEEDED is one, because the client sets a deadline only where it
- * is too late for another call.
+ * Statuses that say that the call itself is wrong, so that the same call fails again. DEADLINE_EXCEEDED is none of them: an upload
+ * looks after its own deadline, and any other was set by a proxy.
  */
 const GIVE_UP: ReadonlySet<Status> = new Set([
   'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
   'NOT_FOUND',
   'ALREADY_EXISTS',
   'PERMISSION_DENIED',

@@ -1,6 +1,7 @@
 import type { RetryOptions } from './backoff.js';
 import type { Source } from './backlog.js';
 import { Chat, type ChatOptions, type ChatState } from './chat.js';
+import { LONGEST_TIMER } from './clock.js';
 import type { FeedError } from './errors.js';
 import { parseAddresses } from './grpc/addresses.js';
 import type { ConnectionOptions, TlsOptions } from './grpc/connection.js';
@@ -37,9 +38,9 @@ export function withDefaults({
 }: ConnectOptions): ConnectionOptions {
   return {
     tls: tls === true ? {} : tls || undefined,
-    connectTimeout,
-    keepaliveTime: time,
-    keepaliveTimeout: timeout,
+    connectTimeout: Math.min(connectTimeout, LONGEST_TIMER),
+    keepaliveTime: Math.min(time, LONGEST_TIMER),
+    keepaliveTimeout: Math.min(timeout, LONGEST_TIMER),
     streamWindow,
   };
 }
@@ -82,9 +83,9 @@ export class Feed implements AsyncDisposable {
    * Stores the events of a source, in order, each once. Resolves when all of them are stored.
    *
    * @throws UploadError, which says how many of the events are stored. Its reason is `DEDUP_WINDOW_PASSED` if events may be
-   * stored or not, and it is too late to send them again.
+   * stored or not, and it is too late to send them again. TypeError for an option or a source that is none.
    */
-  upload(topic: string, source: Source, options: UploadOptions = {}): Promise<UploadSummary> {
+  async upload(topic: string, source: Source, options: UploadOptions = {}): Promise<UploadSummary> {
     const onRetry = (error: FeedError, wait: number): void => {
       this.options.log?.(retrying(`the upload to ${topic}`, error, wait));
       options.onRetry?.(error, wait);

@@ -1,5 +1,6 @@
 import { Backlog, type Source } from './backlog.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
+import { now } from './clock.js';
 import { FeedError, isRetryable, UploadError } from './errors.js';
 import { type Durability, UploadResult } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
@@ -92,6 +93,10 @@ export class Upload {
   ) {
     const { maxUnacknowledgedBytes = 2 * CALL_BYTES, signal = new AbortController().signal } =
       options;
+    if (!(maxUnacknowledgedBytes > 0))
+      throw new TypeError(`maxUnacknowledgedBytes is more than 0, not ${maxUnacknowledgedBytes}`);
+    if (typeof source === 'string')
+      throw new TypeError('a text is no source of events: put it into a list');
     const { doubtful } = options;
     this.backlog = new Backlog(
       source,
@@ -148,7 +153,7 @@ export class Upload {
       const call = await this.openCall('UploadEvents', this.signal, { timeout: this.timeLeft() });
       try {
         await this.learnWindow(call);
-        const result = await this.send(call, (now) => (sentAt ??= now));
+        const result = await this.send(call, (time) => (sentAt ??= time));
         const { unacknowledged } = this.backlog;
         if (result.received !== unacknowledged) throw miscounted(result.received, unacknowledged);
         this.acknowledge(result.received);
@@ -188,15 +193,15 @@ export class Upload {
   }
 
   /** Sends batches until the call is large or old enough, or the source has ended. Resolves with the call's result. */
-  private async send(call: Call, onSend: (now: number) => void): Promise<UploadResult> {
+  private async send(call: Call, onSend: (time: number) => void): Promise<UploadResult> {
     const answer = resultOf(call);
     answer.catch(() => {}); // It is awaited below, unless a write fails first.
     const maxEvents = Math.max(1, Math.floor(this.dedupWindow.ids * IDS_SHARE) || Infinity);
-    const start = performance.now();
+    const start = now();
     let events = 0;
     let bytes = 0;
     while (events < maxEvents && bytes < CALL_BYTES) {
-      const patience = events === 0 ? undefined : start + CALL_TIME - performance.now();
+      const patience = events === 0 ? undefined : start + CALL_TIME - now();
       if (patience !== undefined && patience <= 0) break;
       const isAnswered = await Promise.race([
         this.backlog.wait(patience).then(() => false),
@@ -205,7 +210,7 @@ export class Upload {
       const batch = isAnswered ? undefined : this.backlog.next();
       if (!batch) break;
       if (batch.doubtfulSince !== undefined) this.throwIfWindowPassed();
-      onSend(performance.now());
+      onSend(now());
       await call.write(batch.frames);
       events += batch.count;
       bytes += batch.frames.length;
@@ -240,9 +245,6 @@ export class Upload {
     const isExact = received !== undefined && (error as FeedError).reason !== 'INSERT_FAILED';
     this.backlog.rewind(isExact ? undefined : sentAt);
     if (this.signal.aborted) throw error;
-    // The deadline of a call that sends events again is the end of the window.
-    if (error instanceof FeedError && error.status === 'DEADLINE_EXCEEDED')
-      this.throwIfWindowPassed();
     if (!isRetryable(error)) throw error;
     this.retries++;
     this.report();
@@ -260,7 +262,7 @@ export class Upload {
   private timeLeft(): number | undefined {
     const since = this.backlog.doubtfulSince;
     if (since === undefined || !this.isWindowKnown) return undefined;
-    return since + this.dedupWindow.milliseconds * WINDOW_SHARE - performance.now();
+    return since + this.dedupWindow.milliseconds * WINDOW_SHARE - now();
   }
 
   /** @throws FeedError DEDUP_WINDOW_PASSED if it is too late to send the events in doubt again */
@@ -293,9 +295,9 @@ export class Upload {
   }
 }
 
-/** Converts a time of the system's clock to performance.now(), which does not jump when someone sets that clock. */
+/** Converts a time of the system's clock to the clock of now(). */
 function monotonic(time: Date): number {
-  return performance.now() - Math.max(0, Date.now() - time.getTime());
+  return now() - Math.max(0, Date.now() - time.getTime());
 }
 
 function isCount(value: number, max: number): boolean {

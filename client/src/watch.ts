@@ -1,5 +1,6 @@
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { type Checkpoint, type CheckpointInterval, CheckpointSaver } from './checkpoint.js';
+import { LONGEST_TIMER } from './clock.js';
 import { CursorExpiredError, FeedError, isRetryable } from './errors.js';
 import { Event, StartPosition, WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
@@ -101,8 +102,8 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       throw new TypeError(`heartbeat is at least 1,000 milliseconds, not ${heartbeat}`);
     this.backoff = new Backoff(retry);
     this.saver = checkpoint && new CheckpointSaver(checkpoint, checkpointEvery);
-    this.from = from;
-    this.heartbeat = heartbeat;
+    this.from = isCursor(from) && from.cursor === '' ? 'live' : from;
+    this.heartbeat = Math.min(heartbeat, LONGEST_TIMER);
     this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal;
   }
 
@@ -135,7 +136,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     try {
       this.enter({ name: 'connecting' });
       const saved = await this.options.checkpoint?.load();
-      if (saved !== undefined) this.from = { cursor: saved };
+      if (saved) this.from = { cursor: saved };
       while (!this.signal.aborted) {
         try {
           yield* this.eventsUntilBreak();
@@ -145,8 +146,11 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         }
       }
     } finally {
-      this.enter({ name: 'ended' });
-      await this.saver?.finish();
+      try {
+        await this.saver?.finish();
+      } finally {
+        this.enter({ name: 'ended' });
+      }
     }
   }
 
@@ -203,9 +207,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       this.received === undefined && (this.from === 'live' || startsAtHead(this.from, head));
     // A live watch goes on after this cursor if it breaks before its first event, and so misses nothing.
     if (isLive) this.received = head;
-    const start =
-      this.received ??
-      (typeof this.from === 'object' && 'cursor' in this.from ? this.from.cursor : '');
+    const start = this.received ?? (isCursor(this.from) ? this.from.cursor : '');
     this.enter({ name: isLive || isAtOrAfter(start, head) ? 'live' : 'behind' });
     return head;
   }
@@ -222,10 +224,13 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
 
   /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
   private async recover(error: unknown): Promise<void> {
-    if (error instanceof CursorExpiredError && this.options.expired === 'earliest') {
+    const expired = error instanceof CursorExpiredError && this.options.expired === 'earliest';
+    if (expired && error.earliest) {
       const { earliest } = error;
       this.enter({ name: 'gap', after: this.request().afterCursor ?? '', earliest });
       this.received = earliest;
+      // Retention may be faster than the watch, again and again.
+      await pause(this.backoff.next(), this.signal);
       return;
     }
     if (!isRetryable(error)) throw error;
@@ -238,6 +243,10 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     this.state = state;
     this.options.onState?.(state);
   }
+}
+
+function isCursor(from: From): from is { readonly cursor: string } {
+  return typeof from === 'object' && 'cursor' in from;
 }
 
 /** True if nothing is stored between this start and the head: the start is the head's cursor, or the newest 0 events. */

@@ -10,6 +10,7 @@ import {
   http,
   ScriptedServer,
   silence,
+  status,
   storeUpload,
 } from './scripted-server.js';
 import { bodies, client, take } from './service.js';
@@ -143,4 +144,45 @@ test('an abort at any moment of the start of a call ends a watch', async () => {
 test('a deadline that a proxy has set is a break like others', async () => {
   const server = await ScriptedServer.start(http(504), events('a'));
   expect(bodies(await take(client(server.address).watch('t'), 1))).toEqual(['a']);
+});
+
+test('a deadline that nobody here has set ends no watch and no upload', async () => {
+  const server = await ScriptedServer.start(status(4, 'upstream request timeout'), events('a'));
+  expect(bodies(await take(client(server.address).watch('t'), 1))).toEqual(['a']);
+  const stored: string[] = [];
+  const uploads = await ScriptedServer.start(status(4, 'timeout'), storeUpload(stored));
+  await client(uploads.address).upload('t', ['a']);
+  expect(stored).toEqual(['a']);
+});
+
+test('a watch whose gap does not close waits between its attempts', async () => {
+  const metadata = { earliest: '0000000001k3x9qz' };
+  const server = await ScriptedServer.start(
+    status(11, 'gone', { reason: 'CURSOR_EXPIRED', metadata }),
+  );
+  const feed = client(server.address, { retry: { initial: 100, max: 100 } });
+  const signal = AbortSignal.timeout(500);
+  await take(feed.watch('t', { from: 'earliest', expired: 'earliest', signal }), 1);
+  expect(server.calls.length).toBeLessThan(15);
+});
+
+test('an expired cursor without a cursor to go on from ends a watch', async () => {
+  const server = await ScriptedServer.start(status(11, 'gone', { reason: 'CURSOR_EXPIRED' }));
+  const options = { from: { cursor: '0000000001k3x9qz' }, expired: 'earliest' } as const;
+  await expect(take(client(server.address).watch('t', options), 1)).rejects.toMatchObject({
+    reason: 'CURSOR_EXPIRED',
+  });
+});
+
+test('a chat does not wait for ever for a server that says nothing', async () => {
+  const server = await ScriptedServer.start(silence, (stream) => {
+    events()(stream, {});
+    stream.resume();
+  });
+  const chat = client(server.address, { retry: { initial: 20, max: 100 } }).chat('r', {
+    from: 'ada',
+  });
+  await within(chat.send('hello'), 'the second call', 15_000);
+  expect(server.calls).toHaveLength(2);
+  await chat.leave();
 });

@@ -23,6 +23,8 @@ export type Answer = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) =
  */
 export class ScriptedServer {
   readonly calls: IncomingHttpHeaders[] = [];
+  /** Called with what clients send. */
+  onRequest: ((bytes: Buffer) => void) | undefined;
   private readonly sessions = new Set<ServerHttp2Session>();
 
   private constructor(private readonly server: Http2Server) {}
@@ -38,6 +40,7 @@ export class ScriptedServer {
       stream.on('error', () => {});
       const answer = answers[Math.min(scripted.calls.length, answers.length - 1)];
       scripted.calls.push(headers);
+      if (scripted.onRequest) stream.on('data', scripted.onRequest);
       answer(stream, headers);
     });
     server.listen(0, '127.0.0.1');

@@ -998,8 +998,8 @@ export const mutants = [
   {
     name: 'client: asks a server that drains for the next call as well',
     file: 'client/src/grpc/servers.ts',
-    from: 'server.avoidedUntil = Date.now() + AVOID_FOR;',
-    to: 'server.avoidedUntil = Date.now() - AVOID_FOR;',
+    from: 'server.avoidedUntil = now() + AVOID_FOR;',
+    to: 'server.avoidedUntil = now() - AVOID_FOR;',
     tests: ['client/test/servers.spec', '-t', 'one drains'],
   },
   {
@@ -1012,8 +1012,36 @@ export const mutants = [
   {
     name: 'client: a checkpoint is saved at the end only',
     file: 'client/src/checkpoint.ts',
-    from: 'else this.timer ??= setTimeout(() => this.start(), time);',
-    to: 'else void time;',
+    from: 'else this.timer ??= setTimeout(() => this.save(), Math.min(time, LONGEST_TIMER));',
+    to: 'else void time, LONGEST_TIMER;',
     tests: ['client/test/watch.spec', '-t', 'due by time'],
+  },
+  {
+    name: 'client: who waited for a broken call takes the batch of the next one',
+    file: 'client/src/backlog.ts',
+    from: 'resolve();\n      };',
+    to: 'resolve();\n        this.next();\n      };',
+    tests: ['client/test/upload-breaks.spec', '-t', 'in place of an earlier one'],
+  },
+  {
+    name: 'client: each who waits in a chat that breaks opens a call',
+    file: 'client/src/chat.ts',
+    from: 'if (this.joined === broken) this.joined',
+    to: 'this.joined',
+    tests: ['client/test/chat-breaks.spec', '-t', 'several notice'],
+  },
+  {
+    name: 'client: calls beyond the limit of a connection wait',
+    file: 'client/src/grpc/connection.ts',
+    from: 'Math.max(1, maxConcurrentStreams)',
+    to: 'Math.max(Infinity, maxConcurrentStreams)',
+    tests: ['client/test/odd-servers.spec', '-t', 'beyond what a server takes'],
+  },
+  {
+    name: 'client: a save that is due while another goes on is forgotten',
+    file: 'client/src/checkpoint.ts',
+    from: 'if (this.isDue) this.save();',
+    to: '',
+    tests: ['client/test/checkpoint.spec', '-t', 'slow save'],
   },
 ];

@@ -43,20 +43,28 @@ function parse(text: string): Address {
 /**
  * Returns the servers of the addresses, as DNS names them now.
  *
+ * @param known what they stood for last; a name that can't be looked up stands for that still, because its servers may well
+ * be there
  * @throws FeedError UNAVAILABLE if a name has no address, and no other address is given
  */
-export async function resolve(addresses: readonly Address[]): Promise<Endpoint[]> {
+export async function resolve(
+  addresses: readonly Address[],
+  known = new Map<Address, Endpoint[]>(),
+): Promise<Endpoint[]> {
   let failure: FeedError | undefined;
   const found = await Promise.all(
-    addresses.map(async ({ host, port, isDns }): Promise<Endpoint[]> => {
+    addresses.map(async (address): Promise<Endpoint[]> => {
+      const { host, port, isDns } = address;
       if (!isDns) return [{ host, port, name: host }];
       try {
         const all = await lookup(host, { all: true });
-        return all.map(({ address }) => ({ host: address, port, name: host }));
+        const endpoints = all.map((one) => ({ host: one.address, port, name: host }));
+        known.set(address, endpoints);
+        return endpoints;
       } catch (cause) {
         const code = (cause as NodeJS.ErrnoException).code;
         failure = new FeedError('UNAVAILABLE', `can't find ${host}: ${code}`, { cause });
-        return [];
+        return known.get(address) ?? [];
       }
     }),
   );

@@ -1,4 +1,5 @@
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from 'node:http2';
+import { LONGEST_TIMER } from '../clock.js';
 import { FeedError } from '../errors.js';
 import { MessageSplitter } from './frames.js';
 import { errorOfHttpStatus, errorOfReset, errorOfTrailers } from './status.js';
@@ -132,17 +133,20 @@ export class Call {
   endAfterSilence(milliseconds: number): void {
     clearTimeout(this.silenceTimer);
     if (milliseconds === 0 || this.outcome) return;
-    this.silenceTimer = setTimeout(() => {
-      // Nobody waits, so the stream may be paused: the silence may be the reader's and not the server's.
-      if (this.waiting.size === 0) {
-        this.silenceTimer?.refresh();
-        return;
-      }
-      const { address } = this.connection;
-      const message = `nothing came from ${address} for ${milliseconds / 1_000} s, not even a heartbeat`;
-      this.connection.retire(); // The connection may be dead, which keepalive notices later.
-      this.cancel(new FeedError('UNAVAILABLE', message));
-    }, milliseconds);
+    this.silenceTimer = setTimeout(
+      () => {
+        // With no one waiting, the stream may be paused: then it is the reader who is silent.
+        if (this.waiting.size === 0) {
+          this.silenceTimer?.refresh();
+          return;
+        }
+        const { address } = this.connection;
+        const message = `nothing came from ${address} for ${milliseconds / 1_000} s`;
+        this.connection.retire(); // The connection may be dead: keepalive finds that later than this stream did.
+        this.cancel(new FeedError('UNAVAILABLE', message));
+      },
+      Math.min(milliseconds, LONGEST_TIMER),
+    );
   }
 
   private take(chunk: Buffer): void {

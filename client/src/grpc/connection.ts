@@ -76,16 +76,26 @@ export class Connection implements CallConnection {
     session.unref(); // An idle connection keeps no process alive.
   }
 
-  /** Resolves once the server's HTTP/2 settings have come. @throws FeedError UNAVAILABLE */
-  static async open(endpoint: Endpoint, options: ConnectionOptions): Promise<Connection> {
+  /**
+   * Resolves once the server's HTTP/2 settings have come. Rejects with UNAVAILABLE, and with CANCELLED when `closing` fires,
+   * so that a client that was closed keeps no process alive.
+   */
+  static async open(
+    endpoint: Endpoint,
+    options: ConnectionOptions,
+    closing: AbortSignal = new AbortController().signal,
+  ): Promise<Connection> {
     const address = formatAddress(endpoint.host, endpoint.port);
     const session = openSession(endpoint, options);
+    let onClosing!: () => void;
     try {
       await new Promise<void>((resolve, reject) => {
         const timer = setTimeout(() => {
           const seconds = options.connectTimeout / 1_000;
           reject(new FeedError('UNAVAILABLE', `${address} did not answer within ${seconds} s`));
         }, options.connectTimeout);
+        onClosing = () => reject(closed());
+        closing.addEventListener('abort', onClosing);
         session.once('remoteSettings', () => resolve());
         session.once('error', (cause) => reject(cantConnect(address, cause)));
         session.once('close', () => reject(cantConnect(address)));
@@ -96,6 +106,8 @@ export class Connection implements CallConnection {
       session.on('error', () => {});
       session.destroy();
       throw error;
+    } finally {
+      closing.removeEventListener('abort', onClosing);
     }
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     return new Connection(address, session, options);
@@ -168,7 +180,7 @@ export class Connection implements CallConnection {
 
   /** Closes the connection at once. Calls that are open end with CANCELLED. */
   close(): void {
-    this.ending ??= new FeedError('CANCELLED', 'the client was closed');
+    this.ending ??= closed();
     this.session.destroy();
   }
 
@@ -262,6 +274,10 @@ function contextOf({ ca, cert, key, serverName }: TlsOptions): SecureContextOpti
   servername?: string;
 } {
   return { ca, cert, key, ...(serverName ? { servername: serverName } : {}) };
+}
+
+function closed(): FeedError {
+  return new FeedError('CANCELLED', 'the client was closed');
 }
 
 function cantConnect(address: string, cause?: Error): FeedError {

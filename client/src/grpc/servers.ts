@@ -1,3 +1,4 @@
+import { now } from '../clock.js';
 import { FeedError } from '../errors.js';
 import { type Address, resolve } from './addresses.js';
 import { Call } from './call.js';
@@ -32,7 +33,9 @@ export class Servers {
   private current: Server[] = [];
   private resolvedAt = -Infinity;
   private turn = Math.floor(Math.random() * 1_000); // Clients that start together do not all take the first server.
-  private isClosed = false;
+  private readonly closing = new AbortController();
+  private readonly resolved = new Map<Address, Endpoint[]>();
+  private refreshing: Promise<void> | undefined;
   /** All open connections, also those to servers that DNS no longer names. */
   private readonly connections = new Set<Connection>();
 
@@ -58,20 +61,26 @@ export class Servers {
 
   /** Closes all connections. Open calls end with CANCELLED. */
   close(): void {
-    this.isClosed = true;
+    this.closing.abort();
     for (const connection of this.connections) connection.close();
   }
 
   private async connect(): Promise<{ server: Server; connection: Connection }> {
-    await this.refresh();
+    if (now() - this.resolvedAt >= RESOLVED_FOR) {
+      // Calls that begin meanwhile wait for the same answer.
+      this.refreshing ??= this.refresh().finally(() => (this.refreshing = undefined));
+      await this.refreshing;
+    }
     const failures: FeedError[] = [];
     for (const server of this.inOrder()) {
-      if (this.isClosed) throw new FeedError('CANCELLED', 'the client was closed');
+      if (this.closing.signal.aborted) throw new FeedError('CANCELLED', 'the client was closed');
       try {
         return { server, connection: await this.open(server) };
       } catch (error) {
+        // A certificate or key that can't be read, for example: no server and no attempt would mend that.
+        if (!(error instanceof FeedError)) throw error;
         this.avoid(server);
-        failures.push(error as FeedError);
+        failures.push(error);
       }
     }
     if (failures.length === 1) throw failures[0];
@@ -83,8 +92,7 @@ export class Servers {
   private inOrder(): Server[] {
     const first = this.turn++ % this.current.length;
     const servers = [...this.current.slice(first), ...this.current.slice(0, first)];
-    const now = Date.now();
-    const isAvoided = ({ avoidedUntil }: Server): boolean => avoidedUntil > now;
+    const isAvoided = ({ avoidedUntil }: Server): boolean => avoidedUntil > now();
     return [...servers.filter((one) => !isAvoided(one)), ...servers.filter(isAvoided)];
   }
 
@@ -92,11 +100,11 @@ export class Servers {
   private open(server: Server): Promise<Connection> {
     if (server.connection?.isFull) server.connection.retire();
     if (server.connection?.isUsable) return Promise.resolve(server.connection);
-    server.opening ??= Connection.open(server.endpoint, this.options)
+    server.opening ??= Connection.open(server.endpoint, this.options, this.closing.signal)
       .then((connection) => {
         this.connections.add(connection);
         connection.onClose(() => this.connections.delete(connection));
-        if (this.isClosed) connection.close();
+        if (this.closing.signal.aborted) connection.close();
         server.connection = connection;
         server.avoidedUntil = 0;
         return connection;
@@ -106,14 +114,13 @@ export class Servers {
   }
 
   private avoid(server: Server): void {
-    server.avoidedUntil = Date.now() + AVOID_FOR;
+    server.avoidedUntil = now() + AVOID_FOR;
     this.resolvedAt = -Infinity; // DNS may name its successor.
   }
 
   /** Looks the names up again if it is time to. */
   private async refresh(): Promise<void> {
-    if (Date.now() - this.resolvedAt < RESOLVED_FOR) return;
-    const endpoints = await resolve(this.addresses);
+    const endpoints = await resolve(this.addresses, this.resolved);
     this.current = endpoints.map((endpoint) => {
       const key = formatAddress(endpoint.host, endpoint.port);
       const server = this.known.get(key) ?? { endpoint, avoidedUntil: 0 };
@@ -125,6 +132,6 @@ export class Servers {
       this.known.delete(key);
       server.connection?.retire(); // DNS no longer names this server.
     }
-    this.resolvedAt = Date.now();
+    this.resolvedAt = now();
   }
 }
