@@ -1,8 +1,10 @@
 // Counts orders in a database, each exactly once, whatever is killed: the cursor of the last event is saved in the same
 // transaction as what the event changed.
 //
-//   feed upload orders orders.txt        a line each
-//   node examples/exactly-once.ts orders totals.db
+// It needs Node.js 24, which `npx node` runs in this repository:
+//
+//   npx feed upload orders orders.txt        each line is an item that was ordered
+//   npx node examples/exactly-once.ts orders totals.db
 import { DatabaseSync } from 'node:sqlite';
 import { connect } from '@feed-events/client';
 

@@ -6,6 +6,7 @@ import { connect, type ConnectOptions, type Feed } from '../feed.js';
 import { parseAddresses } from '../grpc/addresses.js';
 import type { TlsOptions } from '../grpc/connection.js';
 import { CommandError, EXIT } from './exit-codes.js';
+import { systemError } from './system-error.js';
 
 const DEFAULT_ADDRESS = '127.0.0.1:50051';
 
@@ -38,10 +39,12 @@ export function addConnectionOptions(program: Command): void {
     .addOption(
       new Option(
         '--token <token>',
-        'sent with each call; other users see it in the list of processes, so better set it',
+        'sent with each call; other users of the machine see this option in the list of processes, so set the variable instead',
       ).env('FEED_TOKEN'),
     )
-    .addOption(new Option('--tls', 'connect by TLS; implied by the four options that follow'))
+    .addOption(
+      new Option('--tls', 'connect by TLS; --ca, --cert, --key and --server-name imply it'),
+    )
     .addOption(new Option('--no-tls', 'connect without TLS, whatever the environment says'))
     .addOption(
       new Option('--ca <file>', 'authorities that the server is known by, PEM').env(
@@ -144,9 +147,8 @@ function read(what: string, path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
     throw new CommandError(
-      `the ${what} of the TLS settings can't be read: ${path}: ${code}`,
+      `the ${what} of the TLS settings can't be read: ${path}: ${systemError(cause)}`,
       EXIT.settings,
       { cause },
     );

@@ -16,7 +16,9 @@ const { version } = JSON.parse(
 ) as { readonly version: string };
 
 const program = new Command('feed')
-  .description('Follows, fills and tries a Feed server.')
+  .description(
+    'Watches topics of a Feed server, uploads to them, chats, and checks the way to the server.',
+  )
   .version(version)
   .configureHelp({ showGlobalOptions: true })
   .showHelpAfterError('(feed --help, or feed help <command>, says how it is used)')

@@ -62,7 +62,8 @@ export class Output {
     if (this.failure) throw this.failure;
   }
 
-  private send(): void {
+  /** Hands over the text that write() has gathered, without waiting for the end of the turn. */
+  send(): void {
     if (this.text === '') return;
     const { text } = this;
     this.text = '';

@@ -24,7 +24,10 @@ export class Reconnects {
       this.said = message;
       this.say(`${message}; trying again`);
     } else if (now >= this.sayAgainAt) {
-      this.say(`${message}; still trying, after ${formatDuration(now - this.brokenSince)}`);
+      const advice = this.interval === FIRST_REPEAT_AFTER ? ' (`feed doctor` finds out why)' : '';
+      this.say(
+        `${message}; still trying, after ${formatDuration(now - this.brokenSince)}${advice}`,
+      );
       this.interval = Math.min(this.interval * 2, REPEAT_AT_LEAST_EVERY);
     } else return;
     this.sayAgainAt = now + this.interval;

@@ -3,6 +3,7 @@ import { type FileHandle, readFile } from 'node:fs/promises';
 import { replaceFile } from '../replace-file.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { type Place, START } from './line-blocks.js';
+import { systemError } from './system-error.js';
 
 /** What `<file>.feed-resume` holds, as JSON. */
 interface Saved {
@@ -210,7 +211,7 @@ async function load(path: string): Promise<Saved | undefined> {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT') return undefined;
     if (code !== undefined)
-      throw new CommandError(`${path} can't be read: ${code}`, EXIT.file, { cause });
+      throw new CommandError(`${path} can't be read: ${systemError(cause)}`, EXIT.file, { cause });
   }
   throw new CommandError(
     `${path} is no state of an upload by this version: remove it to upload the file from its start`,

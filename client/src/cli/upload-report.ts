@@ -69,7 +69,7 @@ export class UploadReport {
     const { stored, taken, duplicates, topic } = this;
     const parts = [
       `${isInterrupted ? 'interrupted: ' : ''}${formatLines(stored)} stored in ${topic}`,
-      ...(taken > stored ? [`${formatCount(taken - stored)} more were read`] : []),
+      ...(taken > stored ? [`${formatCount(taken - stored)} more read`] : []),
       ...(duplicates > 0 ? [`${formatCount(duplicates)} of them were there before`] : []),
       formatDuration(elapsed),
       ...(stored > 0 ? [`${formatCount((stored / elapsed) * 1_000)}/s`] : []),

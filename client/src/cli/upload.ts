@@ -22,6 +22,7 @@ import { formatCount } from './progress.js';
 import { Reconnects } from './reconnects.js';
 import { ResumeState } from './resume-state.js';
 import { SentLines } from './sent-lines.js';
+import { systemError } from './system-error.js';
 import { UploadReport } from './upload-report.js';
 
 interface UploadCommandOptions {
@@ -422,8 +423,7 @@ async function openFile(path: string): Promise<FileHandle> {
     if (!(await file.stat()).isDirectory()) return file;
     await file.close();
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new CommandError(`${path} can't be read: ${code}`, EXIT.file, { cause });
+    throw new CommandError(`${path} can't be read: ${systemError(cause)}`, EXIT.file, { cause });
   }
   throw new CommandError(`${path} is a directory`, EXIT.file);
 }

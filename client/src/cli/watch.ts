@@ -45,7 +45,7 @@ export function addWatchCommand(program: Command): void {
     .addOption(
       new Option(
         '--from <where>',
-        'earliest, live, after a cursor, or a time ago: 90s, 15m, 2h, 7d',
+        'earliest, live, a cursor (to begin after it), or a time ago: 90s, 15m, 2h, 7d',
       )
         .argParser(parseFrom)
         .default('live' satisfies From)
@@ -65,9 +65,12 @@ export function addWatchCommand(program: Command): void {
 }
 
 async function watch(topic: string, options: WatchCommandOptions, command: Command): Promise<void> {
-  const say = (text: string): void => void process.stderr.write(`${text}\n`);
   const interruption = catchSignals();
   const output = new Output();
+  const say = (text: string): void => {
+    output.send(); // On a terminal, the words stand after the events that they follow.
+    process.stderr.write(`${text}\n`);
+  };
   const checkpoint =
     options.checkpoint === undefined
       ? undefined

@@ -284,6 +284,8 @@ function cantConnect(address: string, cause?: Error): FeedError {
   const code = cause && 'code' in cause ? String(cause.code) : undefined;
   if (code === 'ERR_HTTP2_ERROR' || code === 'ERR_HTTP2_SESSION_ERROR')
     return new FeedError('UNAVAILABLE', `${address} does not speak gRPC (HTTP/2)`, { cause });
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER')
+    return new FeedError('UNAVAILABLE', `${address} does not speak TLS there (${code})`, { cause });
   const why = code ?? cause?.message ?? 'it closed the connection';
   return new FeedError('UNAVAILABLE', `can't connect to ${address}: ${why}`, { cause });
 }

@@ -160,6 +160,15 @@ describe('feed watch', () => {
     expect((await watch.ended).code).toBe(0);
   });
 
+  test('says that it is live after the lines of the events before', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', ['stored']);
+    const watch = startShell('feed watch t --from earliest 2>&1', { FEED_ADDRESS: address });
+    await eventually(() =>
+      expect(watch.stdout).toMatch(/^t: reading what is stored\n.* stored\nt: live\n$/),
+    );
+  });
+
   test('ends quietly with exit code 0 when its reader goes away', async () => {
     const { grpcAddress: address } = await startService();
     await store(address, 't', numbers(0, 100_000));
