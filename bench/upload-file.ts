@@ -19,7 +19,7 @@ const USAGE = `npm run bench:upload-file -- [options]
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const TOPIC = 'bench.lines';
 
-/** Each way runs in a process of its own, which ends when the file is stored. */
+/** The ways, each with what it is. Each runs in a process of its own, which ends when the file is stored. */
 const WAYS = {
   'feed upload': 'the command, which shows its progress',
   'the SDK': 'feed.upload(topic, lines)',
@@ -28,13 +28,13 @@ const WAYS = {
 } as const;
 type Way = keyof typeof WAYS;
 
-/** A module that makes a process say at its end what it has used: microseconds of processor time, and KiB of memory at most. */
+/** A module that makes a process write at its end what it has used: `COST <processor microseconds> <most memory, in KiB>`. */
 const REPORT = `data:text/javascript,process.on('exit', () => {
   const { userCPUTime, systemCPUTime, maxRSS } = process.resourceUsage();
   process.stderr.write('COST ' + (userCPUTime + systemCPUTime) + ' ' + maxRSS);
 })`.replaceAll('\n', '');
 
-/** The share of the lines that a slow way uploads. */
+/** A slow way uploads only this share of the lines. */
 const SHARE: Partial<Record<Way, number>> = { 'one by one': 0.01 };
 
 async function main(): Promise<void> {
@@ -90,7 +90,7 @@ async function* linesOf(path: string): AsyncGenerator<string> {
   yield* file.readLines();
 }
 
-/** Runs one way on a service of its own. */
+/** Uploads the first `count` lines of the file in one way, to a service of its own, and returns what that cost. */
 async function measure(
   way: Way,
   file: string,
@@ -126,7 +126,7 @@ async function measure(
   }
 }
 
-/** What a child process does. */
+/** Uploads the file in one way. It runs in the child process that measure() starts. */
 async function run(way: string, address: string, file: string, count: number): Promise<void> {
   if (way === 'the SDK') {
     await using feed = connect(address);

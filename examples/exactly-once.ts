@@ -1,8 +1,10 @@
 // Counts orders in a database, each exactly once, whatever is killed: the cursor of the last event is saved in the same
 // transaction as what the event changed.
 //
-//   feed upload orders orders.txt        a line each
-//   node examples/exactly-once.ts orders totals.db
+// It needs Node.js 24, which `npx node` runs in this repository:
+//
+//   npx feed upload orders orders.txt        each line is an item that was ordered
+//   npx node examples/exactly-once.ts orders totals.db
 import { DatabaseSync } from 'node:sqlite';
 import { connect } from '@feed-events/client';
 
@@ -11,6 +13,7 @@ const [topic = 'orders', file = 'totals.db', address = '127.0.0.1:50051'] = proc
 const database = new DatabaseSync(file);
 database.exec(`
   PRAGMA journal_mode = WAL;
+  PRAGMA synchronous = NORMAL; -- a power cut may take back the last transactions, but count and cursor together
   CREATE TABLE IF NOT EXISTS totals (item TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS cursors (topic TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT;
 `);

@@ -46,7 +46,9 @@ const steps = [
     'proto/descriptors.binpb',
   ],
   ['mutants can be put in', 'node', 'scripts/mutants.mjs', '--check'],
-  ['build', 'nest', 'build'],
+  ['build', 'node', 'scripts/run.mjs', 'build'],
+  ["the client's package", 'publint', '--strict', 'client'],
+  ["the client's types for its users", 'attw', '--pack', 'client', '--profile', 'esm-only'],
 ];
 
 let failed = 0;

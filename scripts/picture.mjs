@@ -1,5 +1,5 @@
-// npm run picture: makes docs/feed.svg, the picture in README, of what the feed command writes on a terminal. Needs
-// util-linux's `script`, which makes the terminal.
+// npm run picture: runs the feed command on a terminal, and makes docs/feed.svg, the picture in README, of what it writes.
+// It needs the program `script` of util-linux, which makes the terminal, and a free port 50051.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { env, root } from './prepare.mjs';
 
 const COLUMNS = 86;
-/** The colours of SGR that the command uses. */
+/** Stands for the escape character, which the linter allows in no regular expression. No program writes this one. */
+const ESCAPE = '␛';
+/** A control sequence, or one character. */
+const SEQUENCES = /␛\[[\d;?]*[A-Za-z]|[^␛]/gu;
+/** The CSS classes of the SGR codes (colours and weights) that the command uses. */
 const CLASSES = /** @type {Record<string, string>} */ ({
   1: 'bold',
   2: 'dim',
@@ -21,7 +25,7 @@ const CLASSES = /** @type {Record<string, string>} */ ({
 const ADDRESS = '127.0.0.1:50051';
 const directory = mkdtempSync(join(tmpdir(), 'feed-picture-'));
 
-/** A program on a terminal. */
+/** A command that runs on a terminal of its own. */
 class Terminal {
   output = '';
 
@@ -37,7 +41,11 @@ class Terminal {
     this.closed = once(this.child, 'close');
   }
 
-  /** @param {RegExp} pattern */
+  /**
+   * Resolves when the command has written this. Throws after 20 s.
+   *
+   * @param {RegExp} pattern
+   */
   async shows(pattern) {
     for (let i = 0; !pattern.test(this.output); i++) {
       if (i === 2_000) throw new Error(`${this.command} does not show ${pattern}: ${this.output}`);
@@ -45,7 +53,11 @@ class Terminal {
     }
   }
 
-  /** @param {string} keys */
+  /**
+   * Types keys, after a pause in which what the command does before them is shown.
+   *
+   * @param {string} keys
+   */
   async types(keys) {
     await sleep(300);
     this.child.stdin.write(keys);
@@ -100,7 +112,7 @@ writeFileSync(join(root, 'docs', 'feed.svg'), svg([watch, upload]));
 /** @typedef {{ text: string, classes: string }} Span */
 
 /**
- * Turns what a program wrote to a terminal into the lines that the terminal shows in the end.
+ * Returns the lines that a terminal shows in the end, from all that a program wrote to it.
  *
  * @param {string} output
  * @returns {Span[][]}
@@ -113,7 +125,7 @@ function screen(output) {
 }
 
 /**
- * Follows a line's control sequences: colours, the return to its beginning, and erasing.
+ * Returns what a terminal shows of a line: it follows colours, returns to the beginning of the line, and erasing.
  *
  * @param {string} line
  */
@@ -122,10 +134,11 @@ function visible(line) {
   let cells = [];
   let column = 0;
   let classes = new Set();
-  for (const [part] of line.matchAll(/\x1b\[[\d;?]*[A-Za-z]|[^\x1b]/gu)) {
-    if (part === '\r' || /\x1b\[1?G/.test(part)) column = 0;
-    else if (/\x1b\[[02]?K/.test(part)) cells = part.includes('2') ? [] : cells.slice(0, column);
-    else if (part.endsWith('m') && part.startsWith('\x1b')) {
+  for (const [part] of line.replaceAll('\x1b', ESCAPE).matchAll(SEQUENCES)) {
+    if (part === '\r' || part === `${ESCAPE}[G` || part === `${ESCAPE}[1G`) column = 0;
+    else if (part.startsWith(ESCAPE) && part.endsWith('K'))
+      cells = part.includes('2') ? [] : cells.slice(0, column);
+    else if (part.endsWith('m') && part.startsWith(ESCAPE)) {
       for (const code of part.slice(2, -1).split(';')) {
         if (code === '' || code === '0') classes = new Set();
         else if (code === '22') ['bold', 'dim'].forEach((name) => classes.delete(name));
@@ -133,7 +146,7 @@ function visible(line) {
           ['red', 'green', 'yellow', 'cyan'].forEach((name) => classes.delete(name));
         else if (CLASSES[code]) classes.add(CLASSES[code]);
       }
-    } else if (!part.startsWith('\x1b') && part >= ' ') {
+    } else if (!part.startsWith(ESCAPE) && part >= ' ') {
       cells[column++] = { text: part, classes: [...classes].join(' ') };
     }
   }
@@ -147,7 +160,11 @@ function visible(line) {
   return spans.some(({ text }) => text.trim() !== '') ? spans : [];
 }
 
-/** @param {readonly Terminal[]} terminals */
+/**
+ * Returns a picture of the commands and of what their terminals show, one below the other.
+ *
+ * @param {readonly Terminal[]} terminals
+ */
 function svg(terminals) {
   const lines = terminals.flatMap(({ command, output }, i) => [
     ...(i === 0 ? [] : [[]]),
@@ -160,7 +177,7 @@ function svg(terminals) {
   const height = 20;
   const texts = lines.map(
     (spans, i) =>
-      `<text x="16" y="${40 + i * height}">${spans
+      `<text xml:space="preserve" x="16" y="${40 + i * height}">${spans
         .map(({ text, classes }) => `<tspan class="${classes}">${escaped(text)}</tspan>`)
         .join('')}</text>`,
   );

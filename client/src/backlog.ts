@@ -1,30 +1,33 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { mostFrameBytes, writeEventFrame } from './event-frame.js';
+import { maxFrameBytes, writeEventFrame } from './event-frame.js';
 import { offsetAfter } from './grpc/frames.js';
 
-/** An event to upload. A string is the body of one. */
+/** An event to upload. */
 export interface NewEvent {
-  /** Unique in its topic; made at random if it is missing. An event with an id that is stored already is a duplicate. */
+  /** Unique in its topic; made at random if it is missing. An event whose id the server still knows is not stored again. */
   readonly id?: string;
   /** The upload's topic by default. */
   readonly topic?: string;
+  /** Empty by default. */
   readonly body?: string;
   /** The server's time by default. */
   readonly at?: Date;
 }
 
+/** The events of an upload. A string is the body of an event. */
 export type Source = Iterable<NewEvent | string> | AsyncIterable<NewEvent | string>;
 
-/** Framed events, written at once. */
-export interface Batch {
+/** Framed events that are written together. */
+interface Batch {
   frames: Buffer;
+  /** The number of events. */
   count: number;
-  /** When (performance.now()) they were first sent in a call that broke, if the log may hold them. */
+  /** When (now() of clock.ts) they were first sent in a call that broke, if the log may hold them. */
   doubtfulSince?: number;
 }
 
-/** A batch is closed at this size. */
+/** A batch is closed before it exceeds this size, unless one event does. */
 const BATCH_BYTES = 64 * 2 ** 10;
 
 /**
@@ -32,27 +35,31 @@ const BATCH_BYTES = 64 * 2 ** 10;
  * asked for more only while they take less than `maxBytes`.
  */
 export class Backlog {
-  /** So many events were taken from the source. */
+  /** The number of events that were taken from the source. */
   taken = 0;
-  /** All that is not acknowledged; the first `sent` of them were handed out by next(). */
+  /** The closed batches that are not acknowledged. next() has handed out the first `sent` of them. */
   private readonly batches: Batch[] = [];
   private sent = 0;
   private bytes = 0;
+  /** The beginning of the ids that this upload makes: `<runId>-<index in the source>`. */
   private readonly runId = randomBytes(9).toString('base64url');
+  /** The batch that is being filled: its first `openBytes` bytes are the frames of `openCount` events. */
   private open: Buffer = Buffer.allocUnsafe(BATCH_BYTES);
   private openBytes = 0;
   private openCount = 0;
-  private isFlushScheduled = false;
+  private isCloseScheduled = false;
   private isStopped = false;
+  /** Set once the source has ended. */
   private end: { readonly error?: unknown } | undefined;
-  private wakeReader: (() => void) | undefined;
+  /** Those that wait in wait(). */
+  private readonly waiting = new Set<() => void>();
   private wakeFiller: (() => void) | undefined;
 
   constructor(
     source: Source,
     private readonly topic: string,
     private readonly maxBytes: number,
-    /** The source's first `events` events may be in the log since an earlier upload, which sent them at `since`. */
+    /** The source's first `events` events may be stored: an earlier upload sent them at `since` (performance.now()). */
     private readonly earlier?: { readonly events: number; readonly since: number },
   ) {
     void this.fill(source).then(
@@ -62,24 +69,33 @@ export class Backlog {
   }
 
   /**
-   * Resolves with the next batch that was not handed out since the last rewind(); with undefined at the end of the
-   * source; with `late` after so many milliseconds without one.
+   * Resolves when there is a batch for next(), when the source has ended, or after `timeout` milliseconds, if they are given. It
+   * takes nothing, so its caller may stop waiting for it.
    */
-  async next(timeout?: number): Promise<Batch | undefined | 'late'> {
-    const batch = this.takeNext();
-    if (batch || this.end) return batch;
+  async wait(timeout?: number): Promise<void> {
+    if (this.hasNext || this.end) return;
     await new Promise<void>((resolve) => {
-      const timer = timeout === undefined ? undefined : setTimeout(resolve, Math.max(0, timeout));
-      this.wakeReader = () => {
+      const wake = (): void => {
         clearTimeout(timer);
+        this.waiting.delete(wake);
         resolve();
       };
+      const timer = timeout === undefined ? undefined : setTimeout(wake, Math.max(0, timeout));
+      this.waiting.add(wake);
     });
-    this.wakeReader = undefined;
-    return this.takeNext() ?? (this.end ? undefined : 'late');
   }
 
-  /** What the source failed with, once all that came before was handed out. */
+  /** True if there is a batch that was not handed out since the last rewind(). */
+  get hasNext(): boolean {
+    return this.sent < this.batches.length;
+  }
+
+  /** Hands out the next batch, if there is one. */
+  next(): Batch | undefined {
+    return this.hasNext ? this.batches[this.sent++] : undefined;
+  }
+
+  /** What the source failed with, if it did. Events that it gave before can still be handed out. */
   get failure(): { readonly error?: unknown } | undefined {
     return this.end && 'error' in this.end ? this.end : undefined;
   }
@@ -89,17 +105,17 @@ export class Backlog {
     return count(this.batches.slice(0, this.sent));
   }
 
-  /** The number of events that the log may hold. */
+  /** The number of events in doubt: they were sent, and it is unknown whether they are stored. */
   get doubtful(): number {
     return count(this.batches.filter(({ doubtfulSince }) => doubtfulSince !== undefined));
   }
 
-  /** When the first of the doubtful events was sent (performance.now()). */
+  /** When the first of the doubtful events was sent (now() of clock.ts). */
   get doubtfulSince(): number | undefined {
     return this.batches.find(({ doubtfulSince }) => doubtfulSince !== undefined)?.doubtfulSince;
   }
 
-  /** Forgets the first `events` events: they are stored. */
+  /** Forgets the first `events` events, which are stored, and so makes room for others. */
   acknowledge(events: number): void {
     let left = events;
     while (left > 0 && this.batches.length > 0) {
@@ -122,7 +138,8 @@ export class Backlog {
   /**
    * Makes next() begin with the first event that is not acknowledged.
    *
-   * @param sentAt when the broken call sent its first event, if the log may hold what it sent
+   * @param sentAt when the broken call sent its first event (performance.now()): what it sent is now in doubt. Undefined if none
+   * of it can be stored
    */
   rewind(sentAt: number | undefined): void {
     for (const batch of this.batches.slice(0, this.sent)) {
@@ -137,35 +154,31 @@ export class Backlog {
     this.wakeFiller?.();
   }
 
-  private takeNext(): Batch | undefined {
-    // What is taken and still open goes out with the rest when someone waits for it.
-    return this.sent < this.batches.length ? this.batches[this.sent++] : undefined;
-  }
-
   private async fill(source: Source): Promise<void> {
     if (Symbol.asyncIterator in source) {
       for await (const event of source) {
         if (this.isStopped) return;
-        if (this.add(event)) await this.room();
+        if (this.add(event)) await this.waitForRoom();
       }
     } else {
       for (const event of source) {
         if (this.isStopped) return;
-        if (this.add(event)) await this.room();
+        if (this.add(event)) await this.waitForRoom();
       }
     }
   }
 
-  /** Encodes an event. Returns true when the batch was closed, so that others should have their turn. */
+  /** Adds an event to the open batch. Returns true if that closed a batch. */
   private add(event: NewEvent | string): boolean {
     const {
       id,
       topic = this.topic,
       body = '',
       at,
-    } = typeof event === 'string' ? { body: event } : event;
+    } = typeof event === 'string' ? { body: event } : asEvent(event, this.taken);
+    if (![id ?? '', topic, body].every(isText)) throw noEvent(this.taken);
     const next = { id: id || `${this.runId}-${this.taken}`, topic, body, at };
-    const size = mostFrameBytes(next);
+    const size = maxFrameBytes(next);
     let isClosed = false;
     if (this.openBytes + size > this.open.length) {
       isClosed = this.openCount > 0;
@@ -175,11 +188,11 @@ export class Backlog {
     this.openBytes = writeEventFrame(this.open, this.openBytes, next);
     this.openCount++;
     this.taken++;
-    if (!this.isFlushScheduled) {
-      // A source that is slower than a turn of the event loop gets its event sent at once.
-      this.isFlushScheduled = true;
+    if (!this.isCloseScheduled) {
+      // The batch is closed at the end of the turn, however small: the events of a slow source do not wait for more.
+      this.isCloseScheduled = true;
       setImmediate(() => {
-        this.isFlushScheduled = false;
+        this.isCloseScheduled = false;
         this.close();
       });
     }
@@ -196,25 +209,54 @@ export class Backlog {
       ...(isDoubtful ? { doubtfulSince: this.earlier.since } : {}),
     });
     this.bytes += frames.length;
-    // The rest of the buffer is for the next batch; add() makes another one when it does not fit there.
+    // The next batch uses the rest of the buffer. add() allocates another buffer for an event that does not fit there.
     this.open = this.open.subarray(this.openBytes);
     this.openBytes = 0;
     this.openCount = 0;
-    this.wakeReader?.();
+    this.wake();
   }
 
-  private async room(): Promise<void> {
-    await nextTurn();
+  private async waitForRoom(): Promise<void> {
+    await nextTurn(); // A source that never waits would keep the event loop from sending.
     while (this.bytes >= this.maxBytes && !this.isStopped) {
       await new Promise<void>((resolve) => (this.wakeFiller = resolve));
     }
   }
 
+  private wake(): void {
+    for (const wake of this.waiting) wake();
+  }
+
   private finish(end: { readonly error?: unknown }): void {
     this.close();
     this.end = end;
-    this.wakeReader?.();
+    this.wake();
   }
+}
+
+/** @throws TypeError for what has none of an event's fields, or a time that is none: it would be stored as an empty event */
+function asEvent(event: NewEvent, index: number): NewEvent {
+  const isEvent =
+    event !== null &&
+    typeof event === 'object' &&
+    ['id', 'topic', 'body', 'at'].some((field) => field in event);
+  if (!isEvent) throw noEvent(index);
+  const { at } = event;
+  if (at !== undefined && !(at instanceof Date && Number.isFinite(at.getTime())))
+    throw noEvent(index);
+  return event;
+}
+
+/** UTF-8 has no half of a surrogate pair: two ids that differ in one would be the same to the server. */
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value.isWellFormed();
+}
+
+function noEvent(index: number): TypeError {
+  return new TypeError(
+    `event ${index} can't be sent: an event is a text, or an object with id, topic and body as texts of whole Unicode ` +
+      'characters and at as a valid Date',
+  );
 }
 
 function count(batches: readonly Batch[]): number {

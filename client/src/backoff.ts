@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { LONGEST_TIMER } from './clock.js';
 
 /** How long a client waits between attempts, in milliseconds. */
 export interface RetryOptions {
@@ -8,7 +9,10 @@ export interface RetryOptions {
   readonly max?: number;
 }
 
-/** The waits between attempts: none at first, then doubled each time, and random so that clients do not come together. */
+/**
+ * The waits between attempts: none at first, then doubled each time. Each is random between half of that and all of it, so
+ * that clients do not come at the same moment.
+ */
 export class Backoff {
   private failures = 0;
 
@@ -27,12 +31,13 @@ export class Backoff {
     return longest * (0.5 + Math.random() / 2);
   }
 
+  /** Notes that an attempt succeeded: the next wait is none again. */
   reset(): void {
     this.failures = 0;
   }
 }
 
-/** Waits, or less if the signal fires. */
+/** Waits, and stops waiting without an error when the signal fires. */
 export async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  await sleep(milliseconds, undefined, { signal }).catch(() => {});
+  await sleep(Math.min(milliseconds, LONGEST_TIMER), undefined, { signal }).catch(() => {});
 }

@@ -2,20 +2,23 @@ import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { FeedError, isRetryable } from './errors.js';
 import { ChatMessage } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
-import { frame } from './grpc/frames.js';
+import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
-/** What a chat is doing. Rooms keep no history: what others say while it is not joined, it does not get. */
+/** What a chat is doing. Rooms keep no history: a chat does not get what others say while it is not joined. */
 export type ChatState =
+  /** It connects for the first time. */
   | { readonly name: 'connecting' }
-  /** The join was sent on a call that the server has taken. */
+  /** It has sent its join, and the server has accepted the call. */
   | { readonly name: 'joined' }
+  /** It broke, and joins again after `wait` milliseconds. `attempt` counts from 1 since the last message. */
   | {
       readonly name: 'reconnecting';
       readonly reason: FeedError;
       readonly attempt: number;
       readonly wait: number;
     }
+  /** It ended, by leave(), its signal or an error. */
   | { readonly name: 'ended' };
 
 export interface ChatOptions {
@@ -23,16 +26,20 @@ export interface ChatOptions {
   readonly from: string;
   /** Leaves the room: the iteration is then done, without an error. */
   readonly signal?: AbortSignal;
-  /** Called at each change. */
+  /** Called at each change of the state. */
   readonly onState?: (state: ChatState) => void;
 }
+
+/** How long (milliseconds) the server may take to answer a join. */
+const ANSWER_WITHIN = 10_000;
 
 /** How long (milliseconds) the server may take to end a chat that leaves. */
 const LEAVE_WITHIN = 2_000;
 
 /**
- * A room: iterate over it once for what others say. It joins when the iteration begins, or with the first send(). Iterate even
- * if you only send, because the server ends members who read nothing.
+ * A member of a room. Iterate over it once for what others say. It joins when the iteration begins, or with the first send().
+ * Iterate even if you only send, because the server ends members who read nothing. The iteration throws a FeedError that
+ * another attempt would not mend.
  */
 export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private readonly backoff: Backoff;
@@ -56,19 +63,22 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   }
 
   /**
-   * Says something to all others in the room. Resolves when flow control took it, which does not mean that anyone got it:
-   * when the connection breaks, what is on its way is lost.
+   * Says something to all others in the room. Resolves when flow control has taken the message, which does not mean that anyone
+   * got it: when the connection breaks, messages on their way are lost.
    *
-   * @throws FeedError if the message can't be sent again: the room's name is invalid, or the chat has ended
+   * @throws FeedError if the message can't be sent: the room's name is invalid, for example, or the chat has ended
    */
   async send(text: string): Promise<void> {
     for (;;) {
-      const call = await this.join();
+      const joined = this.join();
+      const call = await joined;
+      // A write after the end of the stream would break it, and with it what was said before.
+      if (this.isLeaving) throw new FeedError('CANCELLED', 'the chat was left');
       try {
         await call.write(frame(encode({ from: this.options.from, text, room: this.room })));
         return;
       } catch (error) {
-        await this.recover(call, error);
+        await this.recover(joined, error);
       }
     }
   }
@@ -79,13 +89,10 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     return this.iteration;
   }
 
-  /**
-   * Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then, and is then
-   * done.
-   */
+  /** Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then. */
   async leave(): Promise<void> {
     this.isLeaving = true;
-    // A chat that is still connecting has sent nothing that could get lost.
+    // A chat that is still connecting is not waited for: it has sent nothing.
     const call = await Promise.race([this.joined?.catch(() => undefined), pause(0, undefined)]);
     if (call) {
       call.end();
@@ -103,13 +110,14 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private async *messages(): AsyncGenerator<ChatMessage, void, void> {
     try {
       for (;;) {
-        const call = await this.join();
+        const joined = this.join();
+        const call = await joined;
         try {
           yield* this.messagesOf(call);
           if (this.isLeaving) return;
           throw new FeedError('UNAVAILABLE', 'the server ended the chat');
         } catch (error) {
-          await this.recover(call, error);
+          await this.recover(joined, error);
         }
       }
     } catch (error) {
@@ -126,11 +134,11 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
       const messages = await call.read();
       if (!messages) return;
       this.backoff.reset();
-      for (const message of messages) yield ChatMessage.decode(message);
+      for (const message of messages) yield decode(ChatMessage, message);
     }
   }
 
-  /** Returns the call that has joined, the same to all until it breaks. */
+  /** Resolves with the call that has joined the room: the same call for all callers until it breaks. */
   private join(): Promise<Call> {
     this.joined ??= this.openRoom();
     return this.joined;
@@ -140,28 +148,34 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     if (!this.hasConnected) this.options.onState?.({ name: 'connecting' });
     this.hasConnected = true;
     for (;;) {
+      let call: Call | undefined;
       try {
-        const call = await this.openCall('Chat', this.signal);
-        const cancel = (): void => call.cancel();
-        this.signal.addEventListener('abort', cancel);
+        call = await this.openCall('Chat', this.signal);
+        call.endAfterSilence(ANSWER_WITHIN);
         await call.write(frame(encode({ from: this.options.from, text: '', room: this.room })));
         await call.headers();
+        call.endAfterSilence(0); // A room may be silent for as long as it likes.
         this.options.onState?.({ name: 'joined' });
         return call;
       } catch (error) {
+        call?.cancel();
         await this.wait(error);
       }
     }
   }
 
-  /** Makes the next join() open another call, once, whoever noticed first that this one broke. */
-  private async recover(broken: Call, error: unknown): Promise<void> {
+  /**
+   * Makes join() open another call. Both send() and the iteration may notice that one broke: only the first of them does it.
+   *
+   * @throws the error, if another call would not mend it
+   */
+  private async recover(broken: Promise<Call>, error: unknown): Promise<void> {
     if (this.signal.aborted || !isRetryable(error)) throw error;
-    if ((await this.joined) !== broken) return;
-    this.joined = this.wait(error).then(() => this.openRoom());
+    if (this.joined === broken) this.joined = this.wait(error).then(() => this.openRoom());
     await this.joined;
   }
 
+  /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
   private async wait(error: unknown): Promise<void> {
     if (this.signal.aborted || !isRetryable(error)) throw error;
     const wait = this.backoff.next();

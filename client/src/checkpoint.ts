@@ -1,11 +1,12 @@
-import { open, readFile, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { LONGEST_TIMER } from './clock.js';
+import { replaceFile } from './replace-file.js';
 
 /** Keeps the cursor of a watch across runs of the process. */
 export interface Checkpoint {
   /** Returns the cursor that was saved last, or undefined if none was. */
   load(): Promise<string | undefined>;
-  /** Resolves when the cursor is safe. Never called again before it has settled. */
+  /** Resolves when the cursor is safe. The watch makes one save at a time. */
   save(cursor: string): Promise<void>;
 }
 
@@ -13,53 +14,42 @@ export interface Checkpoint {
 export interface CheckpointInterval {
   /** After this many events; 100 by default. */
   readonly events?: number;
-  /** And this many milliseconds after the first event that was not saved; 1,000 by default. */
+  /** And this many milliseconds after the first event since the last save; 1,000 by default. */
   readonly time?: number;
 }
 
-/** A checkpoint in a file of its own. Its directory must exist. A crash leaves the old cursor or the new one. */
+/** Cursors are printable and short (docs/protocol.md, "Names"). */
+const CURSOR = /^[\x21-\x7e]{1,40}$/;
+
+/**
+ * A checkpoint in a file of its own. Its directory must exist. A crash leaves the old cursor or the new one. A file that holds
+ * something else is refused, and not written over. load() and save() reject with node's error if it can't be read or replaced.
+ */
 export function fileCheckpoint(path: string): Checkpoint {
   return {
     async load() {
-      try {
-        return (await readFile(path, 'utf8')).trim() || undefined;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return '';
         throw error;
-      }
+      });
+      const cursor = text.trim();
+      if (cursor !== '' && !CURSOR.test(cursor))
+        throw new Error(`${path} holds no cursor: it is another file, or was damaged`);
+      return cursor || undefined;
     },
     save: (cursor) => replaceFile(path, `${cursor}\n`),
   };
 }
 
-/** Replaces a file at once and for good: the new text is flushed before it takes the name, and then the name is. */
-export async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = `${path}.new`;
-  await flushed(temporary, 'w', (file) => file.writeFile(text));
-  await rename(temporary, path);
-  await flushed(dirname(path), 'r');
-}
-
-async function flushed(
-  path: string,
-  flags: string,
-  write?: (file: Awaited<ReturnType<typeof open>>) => Promise<void>,
-): Promise<void> {
-  const file = await open(path, flags);
-  try {
-    await write?.(file);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-/** Saves a cursor that moves: one save at a time, and no more often than the interval says. */
+/** Saves the cursor of a watch: one save at a time, and no more often than the interval says. */
 export class CheckpointSaver {
+  /** The cursor that is not saved yet; undefined if there is none. */
   private cursor: string | undefined;
   private unsavedEvents = 0;
   private timer: NodeJS.Timeout | undefined;
   private saving: Promise<void> | undefined;
+  /** A save became due while another one went on. */
+  private isDue = false;
   private failure: { readonly error: unknown } | undefined;
 
   constructor(
@@ -70,6 +60,7 @@ export class CheckpointSaver {
   /**
    * Notes the cursor of an event that was handled, or of a heartbeat after it.
    *
+   * @param events how many events were handled since the last call: 0 for a heartbeat
    * @throws what an earlier save failed with
    */
   move(cursor: string, events: number): void {
@@ -77,36 +68,42 @@ export class CheckpointSaver {
     const { events: maxEvents = 100, time = 1_000 } = this.interval;
     this.cursor = cursor;
     this.unsavedEvents += events;
-    if (this.unsavedEvents >= maxEvents) this.start();
-    else this.timer ??= setTimeout(() => this.start(), time);
+    if (this.unsavedEvents >= maxEvents) this.save();
+    else this.timer ??= setTimeout(() => this.save(), Math.min(time, LONGEST_TIMER));
   }
 
-  /** Saves what is not saved. @throws what a save failed with */
+  /** Saves the last cursor, if it is not saved. @throws what a save failed with */
   async finish(): Promise<void> {
-    this.start();
+    this.save();
     while (this.saving) await this.saving;
     if (this.failure) throw this.failure.error;
   }
 
-  private start(): void {
+  private save(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.saving || this.cursor === undefined) return; // the save under way looks again when it is done
+    if (this.cursor === undefined) return;
+    if (this.saving) {
+      this.isDue = true;
+      return;
+    }
     const { cursor } = this;
+    this.isDue = false;
     this.cursor = undefined;
     this.unsavedEvents = 0;
-    this.saving = this.checkpoint.save(cursor).then(
-      () => this.saved(),
+    // A save of the user's may throw at once, or return nothing: in a timer, that would end the process.
+    const saveNow = async (): Promise<void> => this.checkpoint.save(cursor);
+    this.saving = saveNow().then(
+      () => this.saveEnded(),
       (error: unknown) => {
         this.failure = { error };
-        this.saved();
+        this.saveEnded();
       },
     );
   }
 
-  private saved(): void {
+  private saveEnded(): void {
     this.saving = undefined;
-    const { events: maxEvents = 100 } = this.interval;
-    if (this.unsavedEvents >= maxEvents) this.start();
+    if (this.isDue) this.save();
   }
 }

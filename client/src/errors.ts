@@ -23,7 +23,7 @@ export const STATUSES = [
 export type Status = (typeof STATUSES)[number];
 
 /** What a FeedError has besides its message. */
-export interface FeedErrorDetails {
+interface FeedErrorDetails {
   /** Why, in one word: the `reason` of the server's google.rpc.ErrorInfo. docs/protocol.md has the table. */
   readonly reason?: string;
   /** The metadata of the server's ErrorInfo, such as `received` or `earliest`. */
@@ -59,7 +59,7 @@ export class CursorExpiredError extends FeedError {
   }
 }
 
-/** The log was lost or restored from a copy, so the cursor means nothing in it, or not what it meant. */
+/** The log was lost or restored from a copy: the cursor is of a history that this log does not have. */
 export class EpochChangedError extends FeedError {
   override readonly name = 'EpochChangedError';
 }
@@ -70,19 +70,19 @@ export class ForbiddenError extends FeedError {
 }
 
 /** How far an upload came before it failed. */
-export interface UploadFailure {
-  /** So many of the source's first events are stored. */
+interface UploadFailure {
+  /** The number of events that are stored: the first ones of the source. */
   readonly stored: number;
   /**
-   * So many events after those were sent and may be stored or not. They can't be sent again: the server would no longer
-   * recognize those that it has.
+   * The number of events in doubt, which follow the stored ones: they were sent, and may be stored or not. After
+   * `DEDUP_WINDOW_PASSED`, the server would no longer recognize them if they were sent again.
    */
   readonly unknown: number;
   /** The index of the event that the server refused, counted from 0, if it refused one. */
   readonly index?: number;
 }
 
-/** An upload that failed. The events after the first `stored + unknown` of its source are not stored. */
+/** An upload that failed. Of its source, at most the first `stored + unknown` events are stored. */
 export class UploadError extends FeedError implements UploadFailure {
   override readonly name = 'UploadError';
   readonly stored: number;
@@ -102,7 +102,7 @@ export class UploadError extends FeedError implements UploadFailure {
   }
 }
 
-/** Makes the error of a call that ended with this status. */
+/** Makes the error of a call that ended with this status, of the class for its reason. */
 export function feedError(status: Status, message: string, details: FeedErrorDetails): FeedError {
   if (status === 'UNAUTHENTICATED' || status === 'PERMISSION_DENIED')
     return new ForbiddenError(status, message, details);
@@ -111,17 +111,19 @@ export function feedError(status: Status, message: string, details: FeedErrorDet
   return new FeedError(status, message, details);
 }
 
-/** Reasons that decide, whatever the status: true if the same call may succeed later. */
+/** Reasons that count more than the status: true if the same call may succeed later. */
 const RETRY_BY_REASON: Readonly<Record<string, boolean>> = {
   TOKEN_EXPIRED: true,
   TOO_MANY_ROOMS: false,
   ENDED_BY_OPERATOR: false,
 };
 
-/** Statuses that say that the call itself is wrong, so that the same call fails again. */
+/**
+ * Statuses that say that the call itself is wrong, so that the same call fails again. DEADLINE_EXCEEDED is none of them: an upload
+ * looks after its own deadline, and any other was set by a proxy.
+ */
 const GIVE_UP: ReadonlySet<Status> = new Set([
   'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
   'NOT_FOUND',
   'ALREADY_EXISTS',
   'PERMISSION_DENIED',

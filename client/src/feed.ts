@@ -1,6 +1,7 @@
 import type { RetryOptions } from './backoff.js';
 import type { Source } from './backlog.js';
 import { Chat, type ChatOptions, type ChatState } from './chat.js';
+import { LONGEST_TIMER } from './clock.js';
 import type { FeedError } from './errors.js';
 import { parseAddresses } from './grpc/addresses.js';
 import type { ConnectionOptions, TlsOptions } from './grpc/connection.js';
@@ -24,11 +25,11 @@ export interface ConnectOptions extends CallMetadata {
   readonly streamWindow?: number;
   /** The waits between attempts to connect again. */
   readonly retry?: RetryOptions;
-  /** Called with each change of a watch, an upload or a chat, for a log. */
+  /** Called at each change of a watch's or a chat's state, and when an upload's call broke and is made again. */
   readonly log?: (entry: LogEntry) => void;
 }
 
-/** Returns what concerns connections, with the defaults for what is not given. */
+/** Returns the options of connections, with the defaults for those that are not given. */
 export function withDefaults({
   tls,
   connectTimeout = 10_000,
@@ -37,9 +38,9 @@ export function withDefaults({
 }: ConnectOptions): ConnectionOptions {
   return {
     tls: tls === true ? {} : tls || undefined,
-    connectTimeout,
-    keepaliveTime: time,
-    keepaliveTimeout: timeout,
+    connectTimeout: Math.min(connectTimeout, LONGEST_TIMER),
+    keepaliveTime: Math.min(time, LONGEST_TIMER),
+    keepaliveTimeout: Math.min(timeout, LONGEST_TIMER),
     streamWindow,
   };
 }
@@ -59,7 +60,11 @@ export class Feed implements AsyncDisposable {
     this.openCall = callOpener(this.servers, options);
   }
 
-  /** Follows a topic. Nothing happens before the first event is asked for. */
+  /**
+   * Returns a watch of a topic. It connects when the first event is asked for.
+   *
+   * @throws TypeError if the heartbeat is shorter than 1,000 milliseconds
+   */
   watch(topic: string, options: WatchOptions = {}): Watch {
     const onState = (state: WatchState): void => {
       this.options.log?.(describe(`the watch of ${topic}`, state));
@@ -77,9 +82,10 @@ export class Feed implements AsyncDisposable {
   /**
    * Stores the events of a source, in order, each once. Resolves when all of them are stored.
    *
-   * @throws UploadError, which says how many are
+   * @throws UploadError, which says how many of the events are stored. Its reason is `DEDUP_WINDOW_PASSED` if events may be
+   * stored or not, and it is too late to send them again. TypeError for an option or a source that is none.
    */
-  upload(topic: string, source: Source, options: UploadOptions = {}): Promise<UploadSummary> {
+  async upload(topic: string, source: Source, options: UploadOptions = {}): Promise<UploadSummary> {
     const onRetry = (error: FeedError, wait: number): void => {
       this.options.log?.(retrying(`the upload to ${topic}`, error, wait));
       options.onRetry?.(error, wait);
@@ -94,7 +100,7 @@ export class Feed implements AsyncDisposable {
     ).run();
   }
 
-  /** Joins a room. */
+  /** Returns a chat in a room. It joins the room when its iteration begins, or with the first send(). */
   chat(room: string, options: ChatOptions): Chat {
     const onState = (state: ChatState): void => {
       this.options.log?.(describe(`the chat in ${room}`, state));
@@ -109,7 +115,10 @@ export class Feed implements AsyncDisposable {
     );
   }
 
-  /** Ends all watches, uploads and chats, and closes the connections. */
+  /**
+   * Ends everything, and closes the connections. The iterations of watches and chats are then done, without an error; uploads
+   * reject with an UploadError of status CANCELLED.
+   */
   close(): void {
     this.closing.abort();
     this.servers.close();
@@ -128,8 +137,8 @@ function either(one: AbortSignal | undefined, other: AbortSignal): AbortSignal {
  * Makes a client. It connects with the first call, and connects again whenever that is needed.
  *
  * @param addresses `host:port`, `[ipv6]:port` or `dns:///host:port` (each IP address of the name is a server), or several in a
- * list or separated by commas. The default port is 50051. Calls take turns over the servers.
- * @throws TypeError for an address that is none
+ * list or separated by commas; `localhost:50051` by default. The default port is 50051. Calls take turns over the servers.
+ * @throws TypeError for an address of another form
  */
 export function connect(
   addresses: string | readonly string[] = 'localhost:50051',

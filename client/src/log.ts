@@ -10,7 +10,7 @@ export interface LogEntry {
   readonly error?: FeedError;
 }
 
-/** Says in a sentence what became of a watch or a chat, which `what` names. */
+/** Returns a sentence about the state of a watch or a chat. `what` names it, such as `the watch of orders`. */
 export function describe(what: string, state: WatchState | ChatState): LogEntry {
   switch (state.name) {
     case 'connecting':
@@ -33,6 +33,7 @@ export function describe(what: string, state: WatchState | ChatState): LogEntry 
   }
 }
 
+/** Returns a sentence about a call that broke and is made again after `wait` milliseconds. */
 export function retrying(what: string, error: FeedError, wait: number): LogEntry {
   const when = wait === 0 ? 'now' : `in ${Math.ceil(wait)} ms`;
   return { level: 'warn', message: `${what} broke, and goes on ${when}: ${error.message}`, error };

@@ -2,23 +2,26 @@ import { FeedError } from './errors.js';
 import type { Call } from './grpc/call.js';
 import type { Servers } from './grpc/servers.js';
 
-/** What a client sends with each call. It is asked for at each connect, so that tokens can be renewed. */
+/**
+ * What a client sends with each call. Functions are called for each call, so that tokens can be renewed; if one throws, the call
+ * is tried again.
+ */
 export interface CallMetadata {
-  /** Sent as `authorization: Bearer <token>`. */
+  /** Sent as `authorization: Bearer <token>`, without the white space around it that files have. */
   readonly token?: string | (() => string | Promise<string>);
-  /** Sent as they are. Names are lower-case; a value of a name in `-bin` is base64. */
+  /** Sent as they are. Names are lower-case; if a name ends in `-bin`, its value is base64. */
   readonly metadata?:
     | Readonly<Record<string, string>>
     | (() => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>);
 }
 
-export interface OpenCallOptions {
-  /** Milliseconds after which the server ends the call. */
+interface OpenCallOptions {
+  /** The call's deadline, in milliseconds from its start. The server ends it then with DEADLINE_EXCEEDED. */
   readonly timeout?: number;
 }
 
 /**
- * Connects where needed, and starts a call of FeedService.
+ * Connects where needed, and starts a call of FeedService, which the signal cancels.
  *
  * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the signal fires
  */
@@ -30,24 +33,43 @@ export type OpenCall = (
 
 const USER_AGENT = `feed-client node/${process.versions.node}`;
 
-export function callOpener(servers: Servers, own: CallMetadata): OpenCall {
+/** Returns the function by which a client's watches, uploads and chats open their calls. */
+export function callOpener(servers: Servers, callMetadata: CallMetadata): OpenCall {
   return async (method, signal, { timeout } = {}) => {
     const start = async (): Promise<Call> => {
-      const headers = await headersOf(own).catch((cause: unknown) => {
-        // What gives out tokens may be away for a while, as a server may.
-        const message = `the token or metadata of the call could not be had: ${String(cause)}`;
+      const headers = await headersOf(callMetadata).catch((cause: unknown) => {
+        // UNAVAILABLE, so that the call is tried again: the source of tokens may be away for a while, as a server may.
+        const message = `the function of the option token or metadata failed: ${String(cause)}`;
         throw new FeedError('UNAVAILABLE', message, { cause });
       });
+      checkHeaders(headers);
       if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
       const call = await servers.call(`/feed.v1.FeedService/${method}`, headers);
-      if (signal.aborted) call.cancel();
+      const cancel = (): void => call.cancel();
+      signal.addEventListener('abort', cancel);
+      void call.ended.then(() => signal.removeEventListener('abort', cancel));
+      if (signal.aborted) cancel();
       return call;
     };
     return orAborted(start(), signal);
   };
 }
 
-/** Returns the headers that every call sends. */
+/**
+ * Checks the headers of a call. Servers drop a header that HTTP/2 does not allow, and say nothing: the call would then go on
+ * without its token.
+ *
+ * @throws FeedError INVALID_ARGUMENT, without the value, which may be a secret
+ */
+function checkHeaders(headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (/^[\w.-]+$/.test(name) && /^[\x20-\x7e]*$/.test(value)) continue;
+    const message = `the header "${name}" can't be sent: names are letters, digits, "_", "." and "-", and values are printable ASCII`;
+    throw new FeedError('INVALID_ARGUMENT', message);
+  }
+}
+
+/** Returns the headers that the client adds to a call: the user agent, the metadata and the token. */
 export async function headersOf({
   token,
   metadata,
@@ -55,7 +77,7 @@ export async function headersOf({
   const headers: Record<string, string> = { 'user-agent': USER_AGENT };
   Object.assign(headers, typeof metadata === 'function' ? await metadata() : metadata);
   const bearer = typeof token === 'function' ? await token() : token;
-  if (bearer !== undefined) headers.authorization = `Bearer ${bearer}`;
+  if (bearer !== undefined) headers.authorization = `Bearer ${bearer.trim()}`;
   return headers;
 }
 

@@ -1,31 +1,35 @@
 import { Backlog, type Source } from './backlog.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
+import { now } from './clock.js';
 import { FeedError, isRetryable, UploadError } from './errors.js';
 import { type Durability, UploadResult } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
+import { decode } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
 export interface UploadProgress {
-  /** So many events were taken from the source. */
+  /** The number of events that were taken from the source. */
   readonly taken: number;
-  /** So many of them are stored. */
+  /** The number of them that are stored. */
   readonly stored: number;
-  /** So many calls broke and were made again. */
+  /** The number of calls that broke and were made again. */
   readonly retries: number;
 }
 
 export interface UploadOptions {
   /** Cancels the upload, which then rejects with an UploadError of status CANCELLED. */
   readonly signal?: AbortSignal;
-  /** Bytes of events that may wait for their acknowledgement; 8 MiB by default. The source waits beyond that. */
+  /**
+   * While this many bytes of events wait for their acknowledgement, nothing more is taken from the source; 8 MiB by default.
+   */
   readonly maxUnacknowledgedBytes?: number;
   /**
-   * The source's first `events` events have ids of their own and were sent by an earlier upload, at `since` or later, which
-   * did not learn whether they are stored. They are sent within the server's deduplication window, or not at all: then the
-   * upload fails with the reason `DEDUP_WINDOW_PASSED`.
+   * The events in doubt: an earlier upload sent the source's first `events` events, with the ids that they have now, at `since`
+   * or later, and did not learn whether they are stored. They are sent only within the server's deduplication window. After
+   * it, the upload fails with the reason `DEDUP_WINDOW_PASSED`.
    */
   readonly doubtful?: { readonly events: number; readonly since: Date };
-  /** Called when events were stored, and when a call breaks. */
+  /** Called when events are acknowledged, and when a call breaks. */
   readonly onProgress?: (progress: UploadProgress) => void;
   /** Called when a call broke and is to be made again after `wait` milliseconds. */
   readonly onRetry?: (reason: FeedError, wait: number) => void;
@@ -34,49 +38,53 @@ export interface UploadOptions {
 export interface UploadSummary {
   /** The number of events, all of which are stored. */
   readonly stored: number;
-  /** So many of them were stored before, by others or by this upload's own calls that broke. */
+  /** The number of them that the log had already, from others or from calls of this upload that broke. */
   readonly duplicates: number;
   /** The cursor of the last event; empty if there was none. */
   readonly lastCursor: string;
   /** How safe the events were when they were acknowledged; undefined if there was none. */
   readonly durability: Durability | undefined;
+  /** The number of calls that broke and were made again. */
   readonly retries: number;
 }
 
-/** A call ends after so many bytes of events: the server acknowledges only at the end of a call. */
+/** A call ends once it has sent this many bytes of events, because the server acknowledges only at the end of a call. */
 const CALL_BYTES = 4 * 2 ** 20;
 
 /** A call also ends this many milliseconds after its first event, so that the events of a slow source are acknowledged. */
-const ACKNOWLEDGED_WITHIN = 250;
+const CALL_TIME = 250;
 
-/** An upload begins after this many milliseconds, even if the server has sent no response headers. */
+/** An upload waits this many milliseconds for response headers. A server of an earlier version sends none before its result. */
 const HEADERS_WITHIN = 2_000;
 
-/** The part of the deduplication window within which events are sent again. The rest is for their way to the server. */
+/** Events are sent again within this part of the deduplication window. The rest is for their way to the server. */
 const WINDOW_SHARE = 0.75;
 /** With these reasons, events after the `received` ones may be stored, too. */
 const UNSURE: ReadonlySet<string> = new Set(['INSERT_FAILED', 'STORE_UNAVAILABLE']);
 
-/** What the server says of its deduplication in the response headers of an upload. */
+/** A call sends at most this part of the ids that the server remembers: other producers add to them as well. */
+const IDS_SHARE = 0.25;
+
+/** For how long, and for how many ids, the server recognizes events that are sent again. Both are 0 if it does not. */
 interface DedupWindow {
   readonly milliseconds: number;
   readonly ids: number;
 }
 
 /**
- * Stores the events of a source in its order, each once, in calls that follow one another. A call that broke is made again
- * with the same events while the server still knows their ids.
+ * Stores the events of a source in its order, each once, in calls that follow one another. After a call that broke, the next
+ * one sends the same events again, while the server still knows their ids.
  */
 export class Upload {
   private readonly backlog: Backlog;
   private readonly backoff: Backoff;
   private readonly signal: AbortSignal;
-  private window: DedupWindow = { milliseconds: 0, ids: 0 };
+  private dedupWindow: DedupWindow = { milliseconds: 0, ids: 0 };
   private isWindowKnown = false;
   private stored = 0;
   private duplicates = 0;
   private retries = 0;
-  private last: UploadResult | undefined;
+  private lastResult: UploadResult | undefined;
 
   constructor(
     private readonly openCall: OpenCall,
@@ -87,6 +95,10 @@ export class Upload {
   ) {
     const { maxUnacknowledgedBytes = 2 * CALL_BYTES, signal = new AbortController().signal } =
       options;
+    if (!(maxUnacknowledgedBytes > 0))
+      throw new TypeError(`maxUnacknowledgedBytes is more than 0, not ${maxUnacknowledgedBytes}`);
+    if (typeof source === 'string')
+      throw new TypeError('a text is no source of events: put it into a list');
     const { doubtful } = options;
     this.backlog = new Backlog(
       source,
@@ -100,24 +112,23 @@ export class Upload {
 
   /** @throws UploadError */
   async run(): Promise<UploadSummary> {
-    const wake = new AbortController();
+    const ended = new AbortController();
     const aborted = new Promise<void>((resolve) => {
       if (this.signal.aborted) resolve();
-      else this.signal.addEventListener('abort', () => resolve(), { signal: wake.signal });
+      else this.signal.addEventListener('abort', () => resolve(), { signal: ended.signal });
     });
     try {
       for (;;) {
-        const first = await Promise.race([this.backlog.next(), aborted]);
+        await Promise.race([this.backlog.wait(), aborted]);
         if (this.signal.aborted) throw new FeedError('CANCELLED', 'the upload was cancelled');
-        if (!first || first === 'late') break;
-        this.backlog.rewind(undefined);
-        await this.oneCall();
+        if (!this.backlog.hasNext) break;
+        await this.makeCall();
       }
     } catch (error) {
       throw this.failed(error);
     } finally {
       this.backlog.stop();
-      wake.abort();
+      ended.abort();
     }
     if (this.backlog.failure) {
       const cause = this.backlog.failure.error;
@@ -126,29 +137,32 @@ export class Upload {
     return {
       stored: this.stored,
       duplicates: this.duplicates,
-      lastCursor: this.last?.lastCursor ?? '',
-      durability: this.last?.durability,
+      lastCursor: this.lastResult?.lastCursor ?? '',
+      durability: this.lastResult?.durability,
       retries: this.retries,
     };
   }
 
-  /** Sends what the backlog has in one call. Returns when it is stored, or when it can be tried again. */
-  private async oneCall(): Promise<void> {
+  /**
+   * Sends events of the backlog in one call. Resolves when they are stored; if the call broke, when another one may be made.
+   *
+   * @throws if no other call may be made
+   */
+  private async makeCall(): Promise<void> {
     let sentAt: number | undefined;
     try {
       if (!this.isWindowKnown && this.backlog.doubtfulSince !== undefined) await this.askWindow();
       const call = await this.openCall('UploadEvents', this.signal, { timeout: this.timeLeft() });
-      const cancel = (): void => call.cancel();
-      this.signal.addEventListener('abort', cancel);
       try {
         await this.learnWindow(call);
-        const result = await this.send(call, (now) => (sentAt ??= now));
+        const result = await this.send(call, (time) => (sentAt ??= time));
+        const { unacknowledged } = this.backlog;
+        if (result.received !== unacknowledged) throw miscounted(result.received, unacknowledged);
         this.acknowledge(result.received);
         this.duplicates += result.duplicates;
-        this.last = result;
+        this.lastResult = result;
         this.backoff.reset();
       } finally {
-        this.signal.removeEventListener('abort', cancel);
         call.cancel();
       }
     } catch (error) {
@@ -156,7 +170,10 @@ export class Upload {
     }
   }
 
-  /** What an earlier upload sent has a deadline, which a call must have from its start: so a call of its own asks for it. */
+  /**
+   * Learns the deduplication window by a call that sends no events. A call that sends events in doubt has the end of the window
+   * as its deadline, and sends its deadline before it gets the headers that name the window.
+   */
   private async askWindow(): Promise<void> {
     const call = await this.openCall('UploadEvents', this.signal);
     try {
@@ -164,36 +181,38 @@ export class Upload {
     } finally {
       call.cancel();
     }
-    this.checkDoubt();
+    this.throwIfWindowPassed();
   }
 
-  /** Nothing is sent before it is known for how long it could be sent again. */
+  /** Waits for the headers that name the window: no event is sent before it is known for how long it could be sent again. */
   private async learnWindow(call: Call): Promise<void> {
     if (this.isWindowKnown && this.backlog.doubtfulSince === undefined) return;
-    const enough = new AbortController();
-    const headers = await Promise.race([
-      call.headers(),
-      pause(HEADERS_WITHIN, enough.signal), // A server of an earlier version sends them with its answer.
-    ]);
-    enough.abort();
+    const answered = new AbortController();
+    const headers = await Promise.race([call.headers(), pause(HEADERS_WITHIN, answered.signal)]);
+    answered.abort();
     this.isWindowKnown = true;
-    if (headers) this.window = windowOf(headers);
+    if (headers) this.dedupWindow = windowOf(headers);
   }
 
-  private async send(call: Call, onSend: (now: number) => void): Promise<UploadResult> {
-    const answer = answerOf(call);
+  /** Sends batches until the call is large or old enough, or the source has ended. Resolves with the call's result. */
+  private async send(call: Call, onSend: (time: number) => void): Promise<UploadResult> {
+    const answer = resultOf(call);
     answer.catch(() => {}); // It is awaited below, unless a write fails first.
-    const maxEvents = Math.max(1, Math.floor(this.window.ids / 4) || Infinity);
-    const start = performance.now();
+    const maxEvents = Math.max(1, Math.floor(this.dedupWindow.ids * IDS_SHARE) || Infinity);
+    const start = now();
     let events = 0;
     let bytes = 0;
     while (events < maxEvents && bytes < CALL_BYTES) {
-      const patience = events === 0 ? undefined : start + ACKNOWLEDGED_WITHIN - performance.now();
+      const patience = events === 0 ? undefined : start + CALL_TIME - now();
       if (patience !== undefined && patience <= 0) break;
-      const batch = await Promise.race([this.backlog.next(patience), answer]);
-      if (!batch || batch === 'late' || !('frames' in batch)) break;
-      if (batch.doubtfulSince !== undefined) this.checkDoubt();
-      onSend(performance.now());
+      const isAnswered = await Promise.race([
+        this.backlog.wait(patience).then(() => false),
+        answer.then(() => true),
+      ]);
+      const batch = isAnswered ? undefined : this.backlog.next();
+      if (!batch) break;
+      if (batch.doubtfulSince !== undefined) this.throwIfWindowPassed();
+      onSend(now());
       await call.write(batch.frames);
       events += batch.count;
       bytes += batch.frames.length;
@@ -209,43 +228,57 @@ export class Upload {
     this.report();
   }
 
-  private async recover(error: unknown, sentAt: number | undefined): Promise<void> {
-    const received = error instanceof FeedError ? error.metadata.received : undefined;
+  /**
+   * Notes what a call that broke has stored, and waits before the next attempt.
+   *
+   * @param sentAt when the call sent its first event (performance.now()), if it sent one
+   * @throws the failure, or a FeedError DEDUP_WINDOW_PASSED, if no other call may be made
+   */
+  private async recover(failure: unknown, sentAt: number | undefined): Promise<void> {
+    let error = failure;
+    let received = error instanceof FeedError ? error.metadata.received : undefined;
+    const { unacknowledged } = this.backlog;
+    if (received !== undefined && !isCount(Number(received), unacknowledged)) {
+      error = miscounted(received, unacknowledged);
+      received = undefined;
+    }
     this.acknowledge(Number(received ?? 0));
     // A status with `received` says that nothing after those events is stored, unless the store failed while it wrote.
     const isExact = received !== undefined && !UNSURE.has((error as FeedError).reason ?? '');
     this.backlog.rewind(isExact ? undefined : sentAt);
     if (this.signal.aborted) throw error;
-    // The deadline of a call is the end of the window for what it sends again.
-    if (error instanceof FeedError && error.status === 'DEADLINE_EXCEEDED') this.checkDoubt();
     if (!isRetryable(error)) throw error;
     this.retries++;
     this.report();
-    this.checkDoubt();
+    this.throwIfWindowPassed();
     const wait = this.backoff.next();
     this.options.onRetry?.(error, wait);
     await pause(wait, this.signal);
-    this.checkDoubt();
+    this.throwIfWindowPassed();
   }
 
-  /** Milliseconds during which the server knows the ids of all events that it may have stored. */
+  /**
+   * Returns for how many milliseconds the events in doubt may still be sent again; undefined if none is in doubt, or the window
+   * is not known yet.
+   */
   private timeLeft(): number | undefined {
     const since = this.backlog.doubtfulSince;
     if (since === undefined || !this.isWindowKnown) return undefined;
-    return since + this.window.milliseconds * WINDOW_SHARE - performance.now();
+    return since + this.dedupWindow.milliseconds * WINDOW_SHARE - now();
   }
 
-  /** @throws FeedError if it is too late to send again what may be stored */
-  private checkDoubt(): void {
+  /** @throws FeedError DEDUP_WINDOW_PASSED if it is too late to send the events in doubt again */
+  private throwIfWindowPassed(): void {
     if ((this.timeLeft() ?? Infinity) > 0) return;
-    const seconds = this.window.milliseconds / 1_000;
+    const seconds = this.dedupWindow.milliseconds / 1_000;
     const message =
       seconds === 0
-        ? 'the server does not recognize events that are sent again, so the upload can not go on'
-        : `the upload could not be made again within the server's deduplication window of ${seconds} s`;
+        ? 'a call broke, and its events were not sent again: the server does not deduplicate, so it could store them twice'
+        : `a call broke, and its events could not be sent again in time for the server's deduplication window of ${seconds} s`;
     throw new FeedError('ABORTED', message, { reason: 'DEDUP_WINDOW_PASSED' });
   }
 
+  /** Returns an UploadError for a FeedError, and other errors as they are. */
   private failed(error: unknown): unknown {
     if (!(error instanceof FeedError)) return error;
     const index = error.metadata.index;
@@ -254,7 +287,7 @@ export class Upload {
       unknown: this.backlog.doubtful,
       ...(index === undefined
         ? {}
-        : { index: this.stored + Number(index) - Number(error.metadata.received) }),
+        : { index: this.stored + Number(index) - Number(error.metadata.received ?? 0) }),
     });
   }
 
@@ -264,19 +297,32 @@ export class Upload {
   }
 }
 
-/** The time on the clock of performance.now(), which nobody sets. */
+/** Converts a time of the system's clock to the clock of now(). */
 function monotonic(time: Date): number {
-  return performance.now() - Math.max(0, Date.now() - time.getTime());
+  return now() - Math.max(0, Date.now() - time.getTime());
 }
 
-async function answerOf(call: Call): Promise<UploadResult> {
+function isCount(value: number, max: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= max;
+}
+
+/** Returns the error for a count that can't be right. What is stored is then unknown. */
+function miscounted(received: number | string, sent: number): FeedError {
+  return new FeedError(
+    'DATA_LOSS',
+    `the server says that ${received} events are stored, of ${sent} that it was sent`,
+  );
+}
+
+/** Resolves with the call's result once the call has ended with OK. */
+async function resultOf(call: Call): Promise<UploadResult> {
   const messages = await call.read();
   while (await call.read());
   if (!messages) throw new FeedError('INTERNAL', 'the server ended the upload without a result');
-  return UploadResult.decode(messages[0]);
+  return decode(UploadResult, messages[0]);
 }
 
-/** A server that says nothing of its window is not trusted to have one. */
+/** Reads the window from response headers. A server that does not name it counts as one without deduplication. */
 function windowOf(headers: NodeJS.Dict<string | string[]>): DedupWindow {
   return {
     milliseconds: Number(headers['feed-dedup-window'] ?? 0),

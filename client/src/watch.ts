@@ -1,9 +1,10 @@
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { type Checkpoint, type CheckpointInterval, CheckpointSaver } from './checkpoint.js';
+import { LONGEST_TIMER } from './clock.js';
 import { CursorExpiredError, FeedError, isRetryable } from './errors.js';
 import { Event, StartPosition, WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
-import { frame } from './grpc/frames.js';
+import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
 /**
@@ -42,8 +43,9 @@ export interface WatchOptions {
   readonly from?: From;
   /** Ends the watch: its iteration is then done, without an error. */
   readonly signal?: AbortSignal;
-  /** Where to keep the cursor across runs of the process. */
+  /** Keeps the cursor across runs of the process. What its load() or save() fails with ends the watch. */
   readonly checkpoint?: Checkpoint;
+  /** How often the checkpoint is saved: by default after 100 events, or 1,000 milliseconds. */
   readonly checkpointEvery?: CheckpointInterval;
   /**
    * What to do when retention removed events before they were read: `throw` a CursorExpiredError (the default), or go on
@@ -55,18 +57,19 @@ export interface WatchOptions {
    * is silent for two and a half times as long is given up and resumed.
    */
   readonly heartbeat?: number;
-  /** Called at each change. */
+  /** Called at each change of the state. */
   readonly onState?: (state: WatchState) => void;
 }
 
-/** A stream is given up after this many times the interval of its heartbeats. */
-const SILENT_HEARTBEATS = 2.5;
+/** A watch gives its call up after this many heartbeat intervals in which nothing came. */
+export const MISSED_HEARTBEATS = 2.5;
 
 /**
- * The events of a topic, each once and in order, whatever happens to the server and the network. Iterate over it once.
+ * The events of a topic, each once and in order, whatever happens to the server and the network. Iterate over it once. The
+ * iteration throws a FeedError that another attempt would not mend, and what the checkpoint fails with.
  *
- * An event counts as handled when the next one is asked for. The events that its consumer has not asked for stay at the
- * server, but for what fits in the stream's window.
+ * An event counts as handled when its consumer asks for the next one. Events that the consumer has not asked for stay at the
+ * server, except for those that fit in the stream's window.
  */
 export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private readonly backoff: Backoff;
@@ -75,9 +78,14 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private readonly signal: AbortSignal;
   private readonly heartbeat: number;
   private from: From;
-  /** The cursor of the last event or heartbeat that came. All that came is handed out before the watch connects again. */
+  /**
+   * The cursor of the last event or heartbeat that came. The next call goes on after it, because all events that came are
+   * handed out before the watch connects again.
+   */
   private received: string | undefined;
+  /** The cursor of the event that the consumer has in hand; undefined once that event counts as handled. */
   private handedOut: string | undefined;
+  /** The cursor of the last event that counts as handled, or of a heartbeat after it. */
   private handled: string | undefined;
   private state: WatchState = { name: 'connecting' };
   private iteration: AsyncGenerator<Event, void, void> | undefined;
@@ -94,8 +102,8 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       throw new TypeError(`heartbeat is at least 1,000 milliseconds, not ${heartbeat}`);
     this.backoff = new Backoff(retry);
     this.saver = checkpoint && new CheckpointSaver(checkpoint, checkpointEvery);
-    this.from = from;
-    this.heartbeat = heartbeat;
+    this.from = isCursor(from) && from.cursor === '' ? 'live' : from;
+    this.heartbeat = Math.min(heartbeat, LONGEST_TIMER);
     this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal;
   }
 
@@ -128,7 +136,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     try {
       this.enter({ name: 'connecting' });
       const saved = await this.options.checkpoint?.load();
-      if (saved !== undefined) this.from = { cursor: saved };
+      if (saved) this.from = { cursor: saved };
       while (!this.signal.aborted) {
         try {
           yield* this.eventsUntilBreak();
@@ -138,26 +146,29 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         }
       }
     } finally {
-      this.enter({ name: 'ended' });
-      await this.saver?.finish();
+      try {
+        await this.saver?.finish();
+      } finally {
+        this.enter({ name: 'ended' });
+      }
     }
   }
 
   private async *eventsUntilBreak(): AsyncGenerator<Event, void, void> {
     const call = await this.openCall('Watch', this.signal);
-    const cancel = (): void => call.cancel();
-    this.signal.addEventListener('abort', cancel);
     try {
-      call.endAfterSilence(this.heartbeat * SILENT_HEARTBEATS);
+      call.endAfterSilence(this.heartbeat * MISSED_HEARTBEATS);
       await call.write(frame(WatchRequest.encode(this.request()).finish()));
       call.end();
-      const head = await this.opened(call);
+      const head = await this.headOf(call);
       for (;;) {
         const messages = await call.read();
         if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the watch');
         this.backoff.reset();
         for (const message of messages) {
-          const event = Event.decode(message);
+          const event = decode(Event, message);
+          // A watch that went on after an empty cursor would skip all that was stored meanwhile.
+          if (event.cursor === '') throw new FeedError('DATA_LOSS', 'an event has no cursor');
           this.received = event.cursor;
           if (event.id === '') {
             this.noteHeartbeat(event.cursor);
@@ -172,7 +183,6 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         }
       }
     } finally {
-      this.signal.removeEventListener('abort', cancel);
       call.cancel();
     }
   }
@@ -189,22 +199,23 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     return request;
   }
 
-  /** Waits for the response headers, and returns the cursor of the log's end. */
-  private async opened(call: Call): Promise<string> {
+  /** Waits for the response headers, and enters the state that follows from them. Returns the cursor of the log's end. */
+  private async headOf(call: Call): Promise<string> {
     const headers = await call.headers();
-    const head = String(headers['feed-head']);
+    const head = String(headers['feed-head'] ?? '');
     const isLive =
-      this.received === undefined && (this.from === 'live' || isEmptyStart(this.from, head));
-    // From here on a live watch loses nothing, even if it breaks before its first event.
+      this.received === undefined && (this.from === 'live' || startsAtHead(this.from, head));
+    // A live watch goes on after this cursor if it breaks before its first event, and so misses nothing.
     if (isLive) this.received = head;
-    const start =
-      this.received ??
-      (typeof this.from === 'object' && 'cursor' in this.from ? this.from.cursor : '');
+    const start = this.received ?? (isCursor(this.from) ? this.from.cursor : '');
     this.enter({ name: isLive || isAtOrAfter(start, head) ? 'live' : 'behind' });
     return head;
   }
 
-  /** Before a heartbeat, the server has sent all that there was. */
+  /**
+   * The server sends a heartbeat only after all events before its cursor, so the watch is live. The consumer has asked for the
+   * next event, so all of them count as handled.
+   */
   private noteHeartbeat(cursor: string): void {
     this.handled = cursor;
     this.saver?.move(cursor, 0);
@@ -213,10 +224,13 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
 
   /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
   private async recover(error: unknown): Promise<void> {
-    if (error instanceof CursorExpiredError && this.options.expired === 'earliest') {
+    const expired = error instanceof CursorExpiredError && this.options.expired === 'earliest';
+    if (expired && error.earliest) {
       const { earliest } = error;
       this.enter({ name: 'gap', after: this.request().afterCursor ?? '', earliest });
       this.received = earliest;
+      // Retention may be faster than the watch, again and again.
+      await pause(this.backoff.next(), this.signal);
       return;
     }
     if (!isRetryable(error)) throw error;
@@ -231,17 +245,25 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   }
 }
 
-function isEmptyStart(from: From, head: string): boolean {
+function isCursor(from: From): from is { readonly cursor: string } {
+  return typeof from === 'object' && 'cursor' in from;
+}
+
+/** True if nothing is stored between this start and the head: the start is the head's cursor, or the newest 0 events. */
+function startsAtHead(from: From, head: string): boolean {
   if (typeof from === 'string') return false;
   return 'cursor' in from ? from.cursor === head : 'last' in from && from.last === 0;
 }
 
-/** The last characters of a cursor, which name its epoch. */
+/** A cursor ends with the six characters of its epoch: `0000000002fc406w` is position `0000000002` of epoch `fc406w`. */
 const EPOCH_CHARS = 6;
 
-/** Cursors of one epoch compare as text in the order of the log (docs/protocol.md, "Names"). */
+/**
+ * Compares the position of a cursor that the server took as a start with that of its head. The epochs may differ: positions
+ * of one log compare as text all the same (docs/protocol.md, "Names").
+ */
 function isAtOrAfter(cursor: string, head: string): boolean {
-  return cursor.slice(-EPOCH_CHARS) === head.slice(-EPOCH_CHARS) && cursor >= head;
+  return cursor.slice(0, -EPOCH_CHARS) >= head.slice(0, -EPOCH_CHARS);
 }
 
 function durationOf(milliseconds: number) {

@@ -34,8 +34,8 @@ test('a consumer that keeps its cursor in the transaction of its work counts eac
   const source = { isOver: false };
   async function* orders(): AsyncGenerator<string> {
     while (!source.isOver) {
-      for (let i = 0; i < 20; i++) yield `item ${uploaded++ % ITEMS}`;
-      await sleep(10);
+      for (let i = 0; i < 5; i++) yield `item ${uploaded++ % ITEMS}`;
+      await sleep(20);
     }
   }
   const upload = client(address).upload('orders', orders());
@@ -59,6 +59,7 @@ test('a consumer that keeps its cursor in the transaction of its work counts eac
   await until(
     () => sum() >= uploaded,
     () => `${uploaded} orders, of which ${sum()} are counted`,
+    60_000,
   );
   const wanted = Array.from({ length: ITEMS }, (_, i) => Math.ceil((uploaded - i) / ITEMS));
   expect(totals()).toEqual(wanted);

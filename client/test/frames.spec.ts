@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { mostFrameBytes, writeEventFrame } from '../src/event-frame.js';
+import { maxFrameBytes, writeEventFrame } from '../src/event-frame.js';
 import { Event } from '../src/gen/feed/v1/feed.js';
 import { frame, MessageSplitter, offsetAfter } from '../src/grpc/frames.js';
 
@@ -16,10 +16,10 @@ const event = fc.record({
   ),
 });
 
-test("an event's frame holds what the generated code would write, within the size that was foretold", () => {
+test("an event's frame holds what the generated code would write, within maxFrameBytes()", () => {
   fc.assert(
     fc.property(event, fc.nat(10), (next, at) => {
-      const target = Buffer.alloc(at + mostFrameBytes(next));
+      const target = Buffer.alloc(at + maxFrameBytes(next));
       const end = writeEventFrame(target, at, next);
       const wanted = frame(Event.encode({ ...next, cursor: '' }).finish());
       expect(target.subarray(at, end).equals(wanted)).toBe(true);

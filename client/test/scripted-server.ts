@@ -9,10 +9,10 @@ import {
 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
-import { Event } from '../src/gen/feed/v1/feed.js';
+import { Durability, Event, UploadResult } from '../src/gen/feed/v1/feed.js';
 import { ErrorInfo } from '../src/gen/google/rpc/error_details.js';
 import { Status } from '../src/gen/google/rpc/status.js';
-import { frame } from '../src/grpc/frames.js';
+import { frame, MessageSplitter } from '../src/grpc/frames.js';
 
 /** Answers one call. */
 export type Answer = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void;
@@ -23,6 +23,8 @@ export type Answer = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) =
  */
 export class ScriptedServer {
   readonly calls: IncomingHttpHeaders[] = [];
+  /** Called with what clients send. */
+  onRequest: ((bytes: Buffer) => void) | undefined;
   private readonly sessions = new Set<ServerHttp2Session>();
 
   private constructor(private readonly server: Http2Server) {}
@@ -38,6 +40,7 @@ export class ScriptedServer {
       stream.on('error', () => {});
       const answer = answers[Math.min(scripted.calls.length, answers.length - 1)];
       scripted.calls.push(headers);
+      if (scripted.onRequest) stream.on('data', scripted.onRequest);
       answer(stream, headers);
     });
     server.listen(0, '127.0.0.1');
@@ -87,6 +90,44 @@ function respond(stream: ServerHttp2Stream): void {
 function eventFrame(body: string, n: number): Buffer {
   const cursor = `${String(n).padStart(10, '0')}k3x9qz`;
   return frame(Event.encode({ id: `id-${n}`, topic: 't', body, at: undefined, cursor }).finish());
+}
+
+/** Sends the response headers of an upload: ids are known for two minutes. */
+export function beginUpload(stream: ServerHttp2Stream): void {
+  stream.respond(
+    {
+      ':status': 200,
+      'content-type': 'application/grpc',
+      'feed-dedup-window': '120000',
+      'feed-dedup-ids': '1000000',
+    },
+    { waitForTrailers: true },
+  );
+}
+
+/** The answer of an upload: adds the bodies of its events to `stored`, and says `received` of them. */
+export function storeUpload(stored: string[], received = (count: number): number => count): Answer {
+  return (stream, headers) => {
+    beginUpload(stream);
+    const splitter = new MessageSplitter(2 ** 24);
+    let count = 0;
+    stream.on('data', (chunk: Buffer) => {
+      for (const message of splitter.push(chunk)) {
+        stored.push(Event.decode(message).body);
+        count++;
+      }
+    });
+    stream.on('end', () => {
+      const result = {
+        received: received(count),
+        duplicates: 0,
+        lastCursor: HEAD,
+        durability: Durability.DURABILITY_FSYNC,
+      };
+      stream.write(frame(UploadResult.encode(result).finish()));
+      status(0)(stream, headers);
+    });
+  };
 }
 
 /** Ends a call with a gRPC status: in trailers, or in the headers if none were sent. */

@@ -128,6 +128,28 @@ describe('an upload', () => {
     expect(failure.stored + failure.unknown).toBeGreaterThan(0);
   });
 
+  test('whose connection is cut sends again what may be stored, which is not stored twice', async () => {
+    const subject = await Subject.start();
+    const feed = subject.client();
+    const stop = { stopped: false };
+    const progress = { taken: 0, stored: 0, retries: 0 };
+    const upload = feed.upload('t', endless(stop, 1), {
+      onProgress: (state) => Object.assign(progress, state),
+    });
+    for (let cut = 1; cut <= 5; cut++) {
+      const { stored } = progress;
+      await until(() => progress.stored > stored, 'an acknowledgement');
+      await sleep(50); // Events of the next call are stored, and not acknowledged.
+      subject.proxy.cutAll();
+      await until(() => progress.retries >= cut, 'a retry');
+    }
+    stop.stopped = true;
+    const summary = await upload;
+    expect(summary.duplicates).toBeGreaterThan(0);
+    const all = await take(feed.watch('t', { from: 'earliest' }), summary.stored);
+    expect(bodies(all)).toEqual(numbers(0, summary.stored));
+  });
+
   test('whose server is killed and comes back stores each event once, in order', async () => {
     const subject = await Subject.start();
     const feed = subject.client();

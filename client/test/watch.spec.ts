@@ -257,7 +257,7 @@ describe('a watch', () => {
     expect(server.calls).toHaveLength(2);
   });
 
-  test('asks for its token and metadata at each connect', async () => {
+  test('asks for its token and metadata with each call', async () => {
     const server = await ScriptedServer.start(status(14), events('a'));
     let n = 0;
     const feed = client(server.address, {

@@ -482,6 +482,13 @@ export const mutants = [
     tests: ['test/e2e/upload', '-t', 'headers'],
   },
   {
+    name: 'process: V8 collects its whole heap while the service loads',
+    file: 'bin/feed-server',
+    from: '--initial-old-space-size=96',
+    to: '',
+    tests: ['test/process/feed-server', '-t', 'while the service loads'],
+  },
+  {
     name: 'upload: makes no id',
     file: 'src/wire/check-events.ts',
     from: 'this.lacksId = (this.seen & (1 << ID)) === 0 && !this.rebuild;',
@@ -970,7 +977,7 @@ export const mutants = [
     file: 'client/src/backlog.ts',
     from: 'if (sentAt !== undefined) batch.doubtfulSince ??= sentAt;',
     to: "if (sentAt !== undefined) { batch.doubtfulSince ??= sentAt; batch.frames = Buffer.from(batch.frames.toString('latin1').replaceAll(this.runId, 'another-12id'), 'latin1'); }",
-    tests: ['client/test/upload.spec', '-t', 'is killed and comes back'],
+    tests: ['client/test/upload.spec', '-t', 'is cut sends again'],
   },
   {
     name: 'client: sends again what the server may no longer know',
@@ -994,12 +1001,11 @@ export const mutants = [
     tests: ['client/test/upload.spec', '-t', 'a drain ends'],
   },
   {
-    name: 'client: goes on with the server that it just lost',
+    name: 'client: asks a server that drains for the next call as well',
     file: 'client/src/grpc/servers.ts',
-    within: 'inOrder',
-    from: 'return [...servers.filter((one) => !isAvoided(one)), ...servers.filter(isAvoided)];',
-    to: 'return [...this.current].filter((one) => one || isAvoided(one));',
-    tests: ['client/test/servers.spec', '-t', 'cost one attempt'],
+    from: 'server.avoidedUntil = now() + AVOID_FOR;',
+    to: 'server.avoidedUntil = now() - AVOID_FOR;',
+    tests: ['client/test/servers.spec', '-t', 'one drains'],
   },
   {
     name: 'client: a chat does not join again',
@@ -1011,8 +1017,8 @@ export const mutants = [
   {
     name: 'client: a checkpoint is saved at the end only',
     file: 'client/src/checkpoint.ts',
-    from: 'else this.timer ??= setTimeout(() => this.start(), time);',
-    to: 'else void time;',
+    from: 'else this.timer ??= setTimeout(() => this.save(), Math.min(time, LONGEST_TIMER));',
+    to: 'else void time, LONGEST_TIMER;',
     tests: ['client/test/watch.spec', '-t', 'due by time'],
   },
   {
@@ -1207,5 +1213,33 @@ export const mutants = [
     from: 'this.senders.set(number, own);',
     to: 'this.deliver(room, framed, own);',
     tests: ['test/broker/shared-rooms', '-t', 'one order'],
+  },
+  {
+    name: 'client: who waited for a broken call takes the batch of the next one',
+    file: 'client/src/backlog.ts',
+    from: 'resolve();\n      };',
+    to: 'resolve();\n        this.next();\n      };',
+    tests: ['client/test/upload-breaks.spec', '-t', 'in place of an earlier one'],
+  },
+  {
+    name: 'client: each who waits in a chat that breaks opens a call',
+    file: 'client/src/chat.ts',
+    from: 'if (this.joined === broken) this.joined',
+    to: 'this.joined',
+    tests: ['client/test/chat-breaks.spec', '-t', 'several notice'],
+  },
+  {
+    name: 'client: calls beyond the limit of a connection wait',
+    file: 'client/src/grpc/connection.ts',
+    from: 'Math.max(1, maxConcurrentStreams)',
+    to: 'Math.max(Infinity, maxConcurrentStreams)',
+    tests: ['client/test/odd-servers.spec', '-t', 'beyond what a server takes'],
+  },
+  {
+    name: 'client: a save that is due while another goes on is forgotten',
+    file: 'client/src/checkpoint.ts',
+    from: 'if (this.isDue) this.save();',
+    to: '',
+    tests: ['client/test/checkpoint.spec', '-t', 'slow save'],
   },
 ];

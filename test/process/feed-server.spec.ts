@@ -174,6 +174,11 @@ async function collections(command: string, events: number): Promise<number> {
   return Number(/collections: (\d+)/.exec(service.output.join(''))![1]);
 }
 
+test('the whole heap is not collected while the service loads, as V8 would by itself', async () => {
+  expect(await collections('bin/feed-server', 1)).toBe(0);
+  expect(await collections('node_modules/.bin/node dist/main.js', 1)).toBeGreaterThan(0);
+}, 60_000);
+
 test('uploads at full speed have the whole heap collected less often than V8 would by itself', async () => {
   const events = 1_000_000;
   const ours = await collections('bin/feed-server', events);

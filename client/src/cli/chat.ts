@@ -21,6 +21,9 @@ Examples:
 
 Rooms keep no history: what is said while you are not in the room, you don't get.`;
 
+/** Clears the terminal's line: the prompt, and what was typed after it. */
+const CLEAR_LINE = '\r\u001b[K';
+
 /** Registers `feed chat`. */
 export function addChatCommand(program: Command): void {
   program
@@ -43,9 +46,9 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
   });
   lines.on('SIGINT', () => lines.close()); // readline takes Ctrl-C from an interactive terminal.
 
-  /** What is being typed stays below what comes in. */
+  /** Writes above the prompt: on a terminal, what is being typed moves down a line. */
   const above = async (write: () => void | Promise<void>): Promise<void> => {
-    if (isInteractive) process.stdout.write('\r\u001b[K');
+    if (isInteractive) process.stdout.write(CLEAR_LINE);
     await write();
     if (isInteractive) {
       await output.flush();
@@ -62,12 +65,13 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
   });
   const counts = { said: 0, heard: 0 };
   const saying = sayLines(lines, conversation, isInteractive, counts);
-  // An end by a signal or a broken pipe leaves readline waiting for its next line.
+  // When the chat ends by a signal or a broken pipe, readline would still wait for its next line.
   const end = (): void => lines.close();
   const receiving = receive(conversation, options, output, above, counts).finally(end);
   await Promise.all([saying, receiving]);
   await output.flush();
   if (output.closed.aborted) return;
+  if (isInteractive) process.stdout.write(CLEAR_LINE);
   process.stderr.write(`left ${room}: ${counts.said} said, ${counts.heard} heard\n`);
 }
 
@@ -86,7 +90,7 @@ async function sayLines(
   if (isInteractive) lines.prompt();
   try {
     for await (const line of lines) {
-      // An empty text would only join the room, which has happened.
+      // The server takes a message with an empty text for a join, and passes it to nobody.
       if (line !== '') {
         await conversation.send(line);
         counts.said++;
@@ -99,6 +103,7 @@ async function sayLines(
   }
 }
 
+/** Writes what others say, until the chat ends. */
 async function receive(
   conversation: Chat,
   { json }: ChatCommandOptions,
@@ -117,6 +122,7 @@ async function receive(
   }
 }
 
+/** Returns the listener that says in a line how the chat's state has changed. */
 function stateSayer(room: string, say: (text: string) => void): (state: ChatState) => void {
   const reconnects = new Reconnects(say);
   return (state) => {

@@ -21,7 +21,7 @@ const SCRIPTS: Readonly<Record<string, (commands: readonly Completed[]) => strin
   fish: fishScript,
 };
 
-/** Registers `feed completion`. It knows the commands that were registered before it is run. */
+/** Registers `feed completion`. Its scripts have all commands of the program. */
 export function addCompletionCommand(program: Command): void {
   program
     .command('completion')
@@ -42,7 +42,7 @@ function commandsOf(program: Command): Completed[] {
   }));
 }
 
-/** Commander adds it to each command, and does not list it. */
+/** Commander adds --help to each command, but does not list it in `options`. */
 const HELP = [{ long: '--help', description: 'how it is used', hidden: false }];
 
 function bashScript(commands: readonly Completed[]): string {
@@ -116,7 +116,7 @@ function fishScript(commands: readonly Completed[]): string {
   return `# Completion of feed for fish: save it as ~/.config/fish/completions/feed.fish.\n${lines.join('\n')}\n`;
 }
 
-/** All three shells take a text in single quotes as it is, if a quote in it ends the text, is escaped, and begins it again. */
+/** Quotes a text for bash, zsh and fish: in single quotes, with each single quote in it as `'\''`. */
 function quoted(text: string): string {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }

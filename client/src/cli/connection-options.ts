@@ -6,8 +6,9 @@ import { connect, type ConnectOptions, type Feed } from '../feed.js';
 import { parseAddresses } from '../grpc/addresses.js';
 import type { TlsOptions } from '../grpc/connection.js';
 import { CommandError, EXIT } from './exit-codes.js';
+import { systemError } from './system-error.js';
 
-export const DEFAULT_ADDRESS = '127.0.0.1:50051';
+const DEFAULT_ADDRESS = '127.0.0.1:50051';
 
 /** The options of all commands, as commander reads them from the command line and the environment. */
 interface GivenOptions {
@@ -38,10 +39,12 @@ export function addConnectionOptions(program: Command): void {
     .addOption(
       new Option(
         '--token <token>',
-        'sent with each call; other users see it in the list of processes, so better set it',
+        'sent with each call; other users of the machine see this option in the list of processes, so set the variable instead',
       ).env('FEED_TOKEN'),
     )
-    .addOption(new Option('--tls', 'connect by TLS; implied by the four options that follow'))
+    .addOption(
+      new Option('--tls', 'connect by TLS; --ca, --cert, --key and --server-name imply it'),
+    )
     .addOption(new Option('--no-tls', 'connect without TLS, whatever the environment says'))
     .addOption(
       new Option('--ca <file>', 'authorities that the server is known by, PEM').env(
@@ -65,7 +68,7 @@ export function addConnectionOptions(program: Command): void {
  * Reads the options that say how to connect.
  *
  * @param command the one that runs: the options may stand before or after its name
- * @throws CommandError if one can't be used
+ * @throws CommandError for an address, token, certificate or key that can't be used
  */
 export function connectionOf(command: Command): Connection {
   const given: GivenOptions = command.optsWithGlobals();
@@ -125,6 +128,7 @@ function tlsOf(given: GivenOptions): { readonly tls?: true | TlsOptions } {
   return { tls: options };
 }
 
+/** Reads a PEM file of certificates. `what` names it, for errors. */
 function certificate(what: string, path: string): Buffer {
   const pem = read(what, path);
   try {
@@ -143,9 +147,8 @@ function read(what: string, path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
     throw new CommandError(
-      `the ${what} of the TLS settings can't be read: ${path}: ${code}`,
+      `the ${what} of the TLS settings can't be read: ${path}: ${systemError(cause)}`,
       EXIT.settings,
       { cause },
     );

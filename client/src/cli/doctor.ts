@@ -5,7 +5,6 @@ import { parseAddresses } from '../grpc/addresses.js';
 import { connectionOf } from './connection-options.js';
 import { examine } from './doctor/examine.js';
 import type { Check } from './doctor/finding.js';
-import { heartbeatFor } from './doctor/idle.js';
 import { jsonOf, linesOf, summaryOf } from './doctor/report.js';
 import { EXIT } from './exit-codes.js';
 import { catchSignals } from './interruption.js';
@@ -96,7 +95,7 @@ function countdownOf(seconds: number): { start: () => void; stop: () => void } {
     const left = Math.max(0, end - performance.now());
     return {
       fraction: 1 - left / (seconds * 1_000),
-      text: `two idle watches, one with heartbeats every ${heartbeatFor(seconds)} s: ${formatDuration(left)} left (--quick leaves them out)`,
+      text: `idle watches, ${formatDuration(left)} left (--quick skips them)`,
     };
   };
   const progress = new Progress(view);

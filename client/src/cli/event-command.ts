@@ -4,16 +4,17 @@ import { Event } from '../gen/feed/v1/feed.js';
 import { formatDuration } from './progress.js';
 import { printable } from './terminal.js';
 
-/** The waits between attempts, in milliseconds. The second attempt follows the first at once. */
+/** The waits between attempts, in milliseconds, after the second, which follows the first at once. */
 const RETRY = { initial: 500, max: 30_000 };
 
-/** Larger values, and those with a NUL, can't be in an environment: the command finds them in its input. */
+/** The environment has no longer values than this, and none with a NUL: the command finds those in its input. */
 const MAX_VARIABLE_CHARS = 16_384;
 
 /**
  * Runs a shell command for an event, again and again until it succeeds. The command gets the event as a line of JSON on its
  * standard input, and FEED_TOPIC, FEED_ID, FEED_CURSOR and FEED_AT in its environment.
  *
+ * @param say is called with each failure, for people
  * @returns false if the signal fired before the command succeeded
  */
 export async function runUntilItSucceeds(

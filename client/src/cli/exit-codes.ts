@@ -1,13 +1,13 @@
-/** The exit codes of the command, from sysexits.h where it has one. README.cli.md and `feed help` list them. */
+/** The exit codes of the command, from sysexits.h where it has one. COMMAND.md and `feed help` list them. */
 export const EXIT = {
   done: 0,
-  /** The server refused it, or it failed in another way. */
+  /** The server refused the work, or it failed in another way. */
   failed: 1,
   /** The command line is wrong. */
   usage: 64,
   /** A file that the command line names can't be read or written, or its content can't be used. */
   file: 66,
-  /** An upload stopped because nobody knows whether some lines are stored. */
+  /** An upload stopped because it is unknown whether some of its lines are stored. */
   doubt: 75,
   /** The server does not know the caller, or does not let it do this. */
   forbidden: 77,
@@ -15,7 +15,7 @@ export const EXIT = {
   settings: 78,
 } as const;
 
-/** Ctrl-C (SIGINT) and SIGTERM before the work was done: 128 and the signal's number, as shells have it. */
+/** The exit codes where a signal ended the work before it was done: 128 plus the signal's number, as in shells. */
 export const EXIT_BY_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 /** Each exit code with its meaning, for the help. */

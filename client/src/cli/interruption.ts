@@ -1,3 +1,5 @@
+import { fstatSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { EXIT_BY_SIGNAL } from './exit-codes.js';
 
 /** A request to end, by Ctrl-C or a signal. */
@@ -9,16 +11,30 @@ export interface Interruption {
 }
 
 /**
- * Makes Ctrl-C (SIGINT), SIGTERM and SIGHUP end the command's work in order. A second signal ends the process at once.
+ * A second signal within this many milliseconds is the first one's echo: at Ctrl-C, the terminal signals this process and npx, and
+ * npx passes its signal on to this process.
+ */
+const ECHO_WITHIN = 500;
+
+/**
+ * Makes Ctrl-C (SIGINT), SIGTERM and SIGHUP end the command's work in order. A second signal, if it is no echo of the first, ends
+ * the process at once. Where nohup started the command, SIGHUP does nothing.
  */
 export function catchSignals(): Interruption {
   const controller = new AbortController();
+  const isDetached = runsDetached();
   let exitCode: number | undefined;
+  let firstAt = 0;
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {
-      if (exitCode !== undefined) process.exit(EXIT_BY_SIGNAL[name]);
-      exitCode = EXIT_BY_SIGNAL[name];
-      controller.abort();
+      if (name === 'SIGHUP' && isDetached) return;
+      if (exitCode === undefined) {
+        exitCode = EXIT_BY_SIGNAL[name];
+        firstAt = performance.now();
+        // The terminal has written "^C" at the beginning of the line.
+        if (name === 'SIGINT' && process.stderr.isTTY) process.stderr.write('\n');
+        controller.abort();
+      } else if (performance.now() - firstAt > ECHO_WITHIN) process.exit(EXIT_BY_SIGNAL[name]);
     });
   }
   return {
@@ -27,4 +43,19 @@ export function catchSignals(): Interruption {
       return exitCode;
     },
   };
+}
+
+/**
+ * True if the standard streams are all files or /dev/null, as nohup makes them. Node restores the default of signals that
+ * it inherits as ignored, so a terminal that closes would end a command that nohup has started.
+ */
+function runsDetached(): boolean {
+  return [0, 1, 2].every((fd) => {
+    try {
+      const found = fstatSync(fd);
+      return found.isFile() || (found.isCharacterDevice() && !isatty(fd));
+    } catch {
+      return true; // It is closed.
+    }
+  });
 }

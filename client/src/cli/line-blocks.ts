@@ -4,11 +4,16 @@ import { isUtf8 } from 'node:buffer';
 import { pause } from '../backoff.js';
 import { CommandError, EXIT } from './exit-codes.js';
 
-/** A place in a file: so many bytes, and so many lines, are before it. */
+/** A place in a file. The end of the line "hi\n" at the start of a file is `{ offset: 3, line: 1 }`. */
 export interface Place {
+  /** The number of bytes before it. */
   readonly offset: number;
+  /** The number of lines before it. */
   readonly line: number;
 }
+
+/** The start of a file. */
+export const START: Place = { offset: 0, line: 0 };
 
 /** Whole lines that were read together. */
 export interface LineBlock {
@@ -20,7 +25,9 @@ export interface LineBlock {
 /** A line of a block, without its line break. */
 export interface Line {
   readonly text: string;
-  readonly start: number;
+  /** The number of bytes before it in the file. */
+  readonly offset: number;
+  /** The place after its line break. */
   readonly end: Place;
 }
 
@@ -28,32 +35,29 @@ const READ_BYTES = 2 ** 19;
 const LINE_FEED = 10;
 const CARRIAGE_RETURN = 13;
 
-/** Longer than the largest event of any server (3 MiB). */
+/** More than the largest event of any server, which has 3 MiB (FEED_MAX_EVENT_BYTES). */
 const MAX_LINE_BYTES = 4 * 2 ** 20;
 
-/** A file that is followed is looked at again after so many milliseconds. */
-const LOOKED_AT_EVERY = 200;
+/** The interval at which a file that is followed is looked at for more, in milliseconds. */
+const LOOK_EVERY = 200;
 
-/** Reads a file from an offset to its end, or until the signal fires. */
+/** Reads a file from an offset to its end, or to the offset `end`, or until the signal fires. */
 export async function* readFile(
   file: FileHandle,
   offset: number,
   signal: AbortSignal,
-): AsyncGenerator<Buffer, void, void> {
+  end = Infinity,
+): AsyncGenerator<Buffer, undefined, void> {
   for (let at = offset; !signal.aborted;) {
-    const { bytesRead, buffer } = await file.read(
-      Buffer.allocUnsafe(READ_BYTES),
-      0,
-      READ_BYTES,
-      at,
-    );
+    const length = Math.min(READ_BYTES, end - at);
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, at);
     if (bytesRead === 0) return;
     at += bytesRead;
     yield buffer.subarray(0, bytesRead);
   }
 }
 
-/** How a file that was followed came to its end: another one has its name now, or it has less in it than was read. */
+/** Why the reading of a followed file ended: another file has its name now, or it is shorter than what was read of it. */
 export type FollowedEnd = 'replaced' | 'truncated';
 
 /**
@@ -69,7 +73,7 @@ export async function* followFile(
 ): AsyncGenerator<Buffer, FollowedEnd | undefined, void> {
   let at = offset;
   for (;;) {
-    // The look comes first: what the old file got before it was replaced is then read below.
+    // This comes before the reading, so that what the old file got before it was replaced is read.
     const end = await endOf(path, file, at);
     if (end !== 'truncated') {
       for await (const bytes of readFile(file, at, signal)) {
@@ -79,10 +83,11 @@ export async function* followFile(
     }
     if (signal.aborted) return undefined;
     if (end) return end;
-    await pause(LOOKED_AT_EVERY, signal);
+    await pause(LOOK_EVERY, signal);
   }
 }
 
+/** Returns why there is nothing more to come from a followed file, of which `offset` bytes were read. */
 async function endOf(
   path: string,
   file: FileHandle,
@@ -94,7 +99,7 @@ async function endOf(
     const named = await stat(path);
     return named.ino === own.ino && named.dev === own.dev ? undefined : 'replaced';
   } catch {
-    return undefined; // Nothing has its name yet.
+    return undefined; // No file has the name now: another one may get it.
   }
 }
 
@@ -115,8 +120,8 @@ export async function* readStream(
 }
 
 /**
- * Cuts what is read into blocks of whole lines. What follows the last line break is a line if the input came to its end,
- * and not if the signal stopped it.
+ * Cuts what is read into blocks of whole lines. What follows the last line break counts as a line if the input came to its end,
+ * but not if the signal stopped it.
  *
  * @param name of the file, for errors
  * @returns what `source` returned
@@ -163,7 +168,7 @@ export async function* lineBlocks<R>(
   }
 }
 
-/** The lines of a block. A line ends with a line feed, or a carriage return and a line feed. */
+/** Yields the lines of a block. A line ends with a line feed, or with a carriage return and a line feed. */
 export function* linesOf({ bytes, start }: LineBlock): Generator<Line, void, void> {
   let { line } = start;
   for (let at = 0; at < bytes.length;) {
@@ -174,7 +179,7 @@ export function* linesOf({ bytes, start }: LineBlock): Generator<Line, void, voi
     line++;
     yield {
       text: bytes.toString('utf8', at, textEnd),
-      start: start.offset + at,
+      offset: start.offset + at,
       end: { offset: start.offset + next, line },
     };
     at = next;
@@ -187,7 +192,7 @@ function countLines(bytes: Buffer): number {
   return bytes.at(-1) === LINE_FEED ? count : count + 1;
 }
 
-/** Decoding would replace what is not UTF-8, and so store something else than was given. */
+/** @throws CommandError for bytes that are not UTF-8: decoding would replace them, and other text than was given be stored */
 function checkText(bytes: Buffer, { line }: Place, name: string): void {
   if (isUtf8(bytes)) return;
   for (let at = 0, number = line + 1; at < bytes.length; number++) {

@@ -12,7 +12,7 @@ const FIELDS: ReadonlySet<string> = new Set(['id', 'topic', 'body', 'at', 'curso
  * dropped, so that what `feed watch --json` prints can be stored in another topic.
  *
  * @param name of the file, for errors
- * @throws CommandError for a line that is no event
+ * @throws CommandError for a line of NDJSON that is no event
  */
 export function eventOf(line: Line, format: LineFormat, name: string): NewEvent | undefined {
   if (format === 'lines') return { body: line.text };

@@ -16,7 +16,9 @@ const { version } = JSON.parse(
 ) as { readonly version: string };
 
 const program = new Command('feed')
-  .description('Follows, fills and tries a Feed server.')
+  .description(
+    'Watches topics of a Feed server, uploads to them, chats, and checks the way to the server.',
+  )
   .version(version)
   .configureHelp({ showGlobalOptions: true })
   .showHelpAfterError('(feed --help, or feed help <command>, says how it is used)')
@@ -31,7 +33,7 @@ addBenchCommand(program);
 addDoctorCommand(program);
 addCompletionCommand(program);
 
-// Nobody reads what would be said, so nothing is lost by saying nothing.
+// Standard error may be closed. Nobody then reads the messages, so they may be lost, but the command goes on.
 process.stderr.on('error', () => {});
 
 try {
@@ -48,7 +50,7 @@ function exitCodeOf(error: unknown): number {
   return error instanceof ForbiddenError ? EXIT.forbidden : EXIT.failed;
 }
 
-/** An error that is not expected is shown with its stack, for a report. */
+/** Returns the message of an error that is expected, and the stack of any other, for a bug report. */
 function messageOf(error: unknown): string {
   if (error instanceof CommandError) return error.message;
   if (error instanceof FeedError) return `${error.message} (${error.reason ?? error.status})`;

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
+import { CommandError, EXIT } from './exit-codes.js';
 
-/** Text is written at this many characters, or at the end of the turn in which it came. */
-const FLUSHED_AT = 64 * 2 ** 10;
+/** Text is collected up to this many characters, or to the end of a turn of the event loop, and then written at once. */
+const CHUNK_CHARS = 64 * 2 ** 10;
 
 /**
  * Standard output for data. Writers wait while its reader is slow. When the reader goes away, as `head` does, `closed` fires
@@ -12,11 +13,16 @@ export class Output {
   private readonly closing = new AbortController();
   private text = '';
   private isScheduled = false;
-  private failure: Error | undefined;
+  private failure: CommandError | undefined;
 
   constructor(private readonly stream: Writable = process.stdout) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') this.failure ??= error;
+      if (error.code !== 'EPIPE')
+        this.failure ??= new CommandError(
+          `standard output can't be written to: ${error.code ?? error.message}`,
+          EXIT.file,
+          { cause: error },
+        );
       this.closing.abort();
     });
   }
@@ -26,11 +32,11 @@ export class Output {
     return this.closing.signal;
   }
 
-  /** Writes text. Resolves when there is room for more. */
+  /** Writes text. Resolves when the reader can take more; returns undefined if it can already. */
   write(text: string): Promise<void> | undefined {
     if (this.closed.aborted) return undefined;
     this.text += text;
-    if (this.text.length >= FLUSHED_AT) this.send();
+    if (this.text.length >= CHUNK_CHARS) this.send();
     else if (!this.isScheduled) {
       this.isScheduled = true;
       setImmediate(() => {
@@ -44,7 +50,7 @@ export class Output {
   /**
    * Resolves when the reader's pipe, or the file, has taken all that was written, or `closed` has fired.
    *
-   * @throws the error of the file, such as ENOSPC; a reader that went away is none
+   * @throws CommandError for an error such as a full disk; a reader that went away is none
    */
   async flush(): Promise<void> {
     this.send();
@@ -56,7 +62,8 @@ export class Output {
     if (this.failure) throw this.failure;
   }
 
-  private send(): void {
+  /** Hands over the text that write() has gathered, without waiting for the end of the turn. */
+  send(): void {
     if (this.text === '') return;
     const { text } = this;
     this.text = '';

@@ -8,32 +8,33 @@ export interface ProgressView {
   readonly text: string;
 }
 
-/** A terminal's line is drawn again after so many milliseconds. */
-const REDRAWN_AFTER = 100;
-/** Without a terminal, a line is written after so many milliseconds. */
-const SAID_AFTER = 5_000;
+/** On a terminal, the line is drawn again at this interval, in milliseconds. */
+const REDRAW_EVERY = 100;
+/** Without a terminal, a line is written at this interval, in milliseconds. */
+const SAY_EVERY = 5_000;
 const BAR_COLUMNS = 24;
 
 /**
  * Shows how far some work has come, on standard error: a line that is drawn again and again on a terminal, a plain line
- * every few seconds otherwise. Words for people go through say() while it runs, so that the line stays whole.
+ * every few seconds otherwise. While it runs, messages go through say(), so that the line stays whole.
  */
 export class Progress {
   private timer: NodeJS.Timeout | undefined;
   private isDrawn = false;
 
-  /** @param view is called for each line */
+  /** @param view returns what the next line shows */
   constructor(
     private readonly view: () => ProgressView,
     private readonly stream: TerminalStream = process.stderr,
   ) {}
 
+  /** Shows the line from now on. */
   start(): void {
-    const interval = this.stream.isTTY ? REDRAWN_AFTER : SAID_AFTER;
+    const interval = this.stream.isTTY ? REDRAW_EVERY : SAY_EVERY;
     this.timer ??= setInterval(() => this.show(), interval).unref();
   }
 
-  /** Removes the line from a terminal. */
+  /** Shows the line no longer, and removes it from a terminal. */
   stop(): void {
     clearInterval(this.timer);
     this.timer = undefined;

@@ -1,16 +1,18 @@
 import type { FeedError } from '../errors.js';
 import { formatDuration } from './progress.js';
 
-/** A failure that stays the same is said again after so many milliseconds, and then after twice as many each time. */
-const SAID_AGAIN_AFTER = 10_000;
-const SAID_AT_LEAST_EVERY = 300_000;
+/** A failure that stays the same is said again after this many milliseconds, and then after twice as many each time. */
+const FIRST_REPEAT_AFTER = 10_000;
+/** The interval at which such a failure is said does not grow beyond this. */
+const REPEAT_AT_LEAST_EVERY = 300_000;
 
-/** Says that a connection broke: at once when it does, and then less and less often. */
+/** Says that a connection broke: at once, and then less and less often while it stays broken. */
 export class Reconnects {
   private brokenSince: number | undefined;
+  /** The message that was said last. */
   private said = '';
   private sayAgainAt = 0;
-  private interval = SAID_AGAIN_AFTER;
+  private interval = FIRST_REPEAT_AFTER;
 
   constructor(private readonly say: (text: string) => void) {}
 
@@ -22,8 +24,11 @@ export class Reconnects {
       this.said = message;
       this.say(`${message}; trying again`);
     } else if (now >= this.sayAgainAt) {
-      this.say(`${message}; still trying, after ${formatDuration(now - this.brokenSince)}`);
-      this.interval = Math.min(this.interval * 2, SAID_AT_LEAST_EVERY);
+      const advice = this.interval === FIRST_REPEAT_AFTER ? ' (`feed doctor` finds out why)' : '';
+      this.say(
+        `${message}; still trying, after ${formatDuration(now - this.brokenSince)}${advice}`,
+      );
+      this.interval = Math.min(this.interval * 2, REPEAT_AT_LEAST_EVERY);
     } else return;
     this.sayAgainAt = now + this.interval;
   }
@@ -33,7 +38,7 @@ export class Reconnects {
     const wasBroken = this.brokenSince !== undefined;
     this.brokenSince = undefined;
     this.said = '';
-    this.interval = SAID_AGAIN_AFTER;
+    this.interval = FIRST_REPEAT_AFTER;
     return wasBroken;
   }
 }

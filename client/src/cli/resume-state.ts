@@ -1,34 +1,43 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { type FileHandle, readFile } from 'node:fs/promises';
-import { replaceFile } from '../checkpoint.js';
+import { replaceFile } from '../replace-file.js';
 import { CommandError, EXIT } from './exit-codes.js';
-import type { Place } from './line-blocks.js';
+import { type Place, START } from './line-blocks.js';
+import { systemError } from './system-error.js';
 
-/** What the file beside an uploaded file holds, as JSON. */
+/** What `<file>.feed-resume` holds, as JSON. */
 interface Saved {
   readonly version: 1;
   readonly topic: string;
   readonly address: string;
-  /** The first part of the ids of this file's events; the second is the offset of the line. */
+  /** Random. The id of a line's event is `<key>-<offset of the line>`, such as `Qw3xUZ1bTk9d-4096`. */
   readonly key: string;
-  /** All before this place is stored. */
+  /** All lines before this place are stored. */
   readonly acknowledged: Place;
-  /** A SHA-256 of the bytes just before that place, which tells this file from another. */
+  /** The SHA-256 of up to 4,096 bytes before that place, in base64. It tells this file from another one of its name. */
   readonly before: string;
-  /** Nothing after this place was sent. */
+  /** No line after this place was sent. The lines from `acknowledged` to here are in doubt. */
   readonly read: Place;
-  /** What is between the two was sent at this time or later. */
+  /** The lines in doubt were sent at this time (ISO 8601) or later; null if there are none. */
   readonly sentSince: string | null;
 }
 
-/** So many bytes before the acknowledged place tell a file from another. */
+/** The lines in doubt: they were sent, and it is unknown whether they are stored. */
+interface Doubt {
+  /** Their number. Those that are no events, such as empty ones of NDJSON, count as well. */
+  readonly events: number;
+  /** They were sent at this time or later. */
+  readonly since: Date;
+  /** The end of the last of them. */
+  readonly end: Place;
+}
+
+/** This many bytes before the acknowledged place tell a file from another. */
 const COMPARED_BYTES = 4_096;
 
-const START: Place = { offset: 0, line: 0 };
-
 /**
- * How far the upload of a file has come, in a file beside it, `<file>.feed-resume`. It is written before lines are sent, and
- * after they are acknowledged, so that after a kill it is known which lines are stored, and which may be.
+ * How far the upload of a file has come. It is saved beside the file, in `<file>.feed-resume`, before lines are sent and after
+ * they are acknowledged. So after a kill it is known which lines are stored, and which are in doubt.
  */
 export class ResumeState {
   private constructor(
@@ -40,18 +49,24 @@ export class ResumeState {
     private acknowledgedPlace: Place,
     private readPlace: Place,
     private sentSince: number,
-  ) {}
+  ) {
+    this.nextSince = sentSince;
+  }
 
-  /** When the calls after the last acknowledged one began, at the earliest. */
-  private nextSince = 0;
+  /**
+   * What `sentSince` becomes with the next acknowledgement (Date.now()): the time of the last acknowledgement, or of the first
+   * sending. Lines that the next acknowledgement leaves in doubt were not sent before that.
+   */
+  private nextSince: number;
   private saving: Promise<void> = Promise.resolve();
   private isSaveQueued = false;
 
   /**
    * Reads the saved state of a file.
    *
-   * @returns `none` if there is none; undefined if the file is not the one of the saved state, but was replaced, truncated
-   * or changed
+   * @param path of the state
+   * @param dataPath of the file that is uploaded, for errors
+   * @returns `none` if there is no state; undefined if it is of another file: the one of the state was replaced, cut or changed
    * @throws CommandError if the state can't be read, or is of another topic or server
    */
   static async open(
@@ -83,26 +98,27 @@ export class ResumeState {
     return new ResumeState(path, file, topic, address, key, acknowledged, read, since);
   }
 
-  /** Begins with the start of the file, whatever was saved. */
+  /** Returns the state of an upload that begins at the start of the file, whatever was saved. */
   static begin(path: string, file: FileHandle, topic: string, address: string): ResumeState {
     const key = randomBytes(9).toString('base64url');
     return new ResumeState(path, file, topic, address, key, START, START, 0);
   }
 
-  /** All before it is stored. */
+  /** All lines before this place are stored. */
   get acknowledged(): Place {
     return this.acknowledgedPlace;
   }
 
-  /** The lines after the acknowledged place that may be stored or not, and since when they may be. */
-  get doubtful(): { readonly events: number; readonly since: Date } | undefined {
+  /** The lines in doubt, which begin at the acknowledged place; undefined if there are none. */
+  get doubtful(): Doubt | undefined {
     const events = this.readPlace.line - this.acknowledgedPlace.line;
-    return events > 0 ? { events, since: new Date(this.sentSince) } : undefined;
+    if (events === 0) return undefined;
+    return { events, since: new Date(this.sentSince), end: this.readPlace };
   }
 
-  /** Notes that what is before `place` is to be sent. Resolves when that is safe. */
+  /** Notes that lines up to `place` are about to be sent. Resolves when that is saved. */
   async beforeSending(place: Place): Promise<void> {
-    if (place.offset <= this.readPlace.offset) return; // It may have been sent before.
+    if (place.offset <= this.readPlace.offset) return; // They are in doubt already.
     if (this.readPlace.offset === this.acknowledgedPlace.offset) {
       this.sentSince = Date.now();
       this.nextSince = this.sentSince;
@@ -111,34 +127,41 @@ export class ResumeState {
     await this.save();
   }
 
-  /** Notes that all before `place` is stored. It is saved soon. */
+  /** Notes that all lines before `place` are stored. That is saved soon. */
   acknowledge(place: Place): void {
     this.acknowledgedPlace = place;
     if (place.offset > this.readPlace.offset) this.readPlace = place;
-    // Calls follow one another: what is not acknowledged now was sent after the acknowledgement before, or in a call that broke.
+    // Calls follow one another, so lines that are not acknowledged now were sent after the acknowledgement before this one. For
+    // those of a call that broke, see broke().
     this.sentSince = this.nextSince;
     this.nextSince = Date.now();
     this.save().catch(() => {}); // The next save, or finish(), throws it as well.
   }
 
-  /** Notes that a call broke: what it sent may be stored. */
+  /** Notes that a call broke: the lines that it sent stay in doubt, since the time when it sent them. */
   broke(): void {
     this.nextSince = this.sentSince;
   }
 
-  /** Takes the lines that may be stored for not stored (they are sent again), or for stored (they are left out). */
+  /** Notes that no line after `place` was sent: fewer lines are in doubt than were read. */
+  async narrowDoubt(place: Place): Promise<void> {
+    this.readPlace = place;
+    await this.save();
+  }
+
+  /** Decides about the lines in doubt: `again` takes them for not stored, so that they are sent again; `skip` for stored. */
   async settleDoubt(how: 'again' | 'skip'): Promise<void> {
     if (how === 'skip') this.acknowledgedPlace = this.readPlace;
     else this.readPlace = this.acknowledgedPlace;
     await this.save();
   }
 
-  /** Waits until all is saved. @throws CommandError if it can't be */
+  /** Resolves when the state is saved. @throws CommandError if it can't be saved */
   async finish(): Promise<void> {
     await this.save();
   }
 
-  /** Saves are made one after the other; those that wait become one. */
+  /** Saves the state after the save under way. Several calls meanwhile make one save. */
   private save(): Promise<void> {
     if (this.isSaveQueued) return this.saving;
     this.isSaveQueued = true;
@@ -179,6 +202,7 @@ export class ResumeState {
   }
 }
 
+/** Reads a saved state; undefined if there is none. @throws CommandError if it can't be read or has another format */
 async function load(path: string): Promise<Saved | undefined> {
   try {
     const saved = JSON.parse(await readFile(path, 'utf8')) as Saved;
@@ -187,7 +211,7 @@ async function load(path: string): Promise<Saved | undefined> {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT') return undefined;
     if (code !== undefined)
-      throw new CommandError(`${path} can't be read: ${code}`, EXIT.file, { cause });
+      throw new CommandError(`${path} can't be read: ${systemError(cause)}`, EXIT.file, { cause });
   }
   throw new CommandError(
     `${path} is no state of an upload by this version: remove it to upload the file from its start`,
@@ -195,6 +219,7 @@ async function load(path: string): Promise<Saved | undefined> {
   );
 }
 
+/** Returns the hash of the bytes before an offset (`Saved.before`). */
 async function hashBefore(file: FileHandle, offset: number): Promise<string> {
   const length = Math.min(COMPARED_BYTES, offset);
   const bytes = Buffer.alloc(length);

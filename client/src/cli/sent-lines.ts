@@ -1,13 +1,14 @@
 import type { Place } from './line-blocks.js';
 
-/** The array is cut once so many of its places are no longer needed. */
-const CUT_AT = 2 ** 14;
+/** The places of acknowledged lines are dropped once there are this many, because dropping each by itself would be slow. */
+const DROP_AT = 2 ** 14;
 
 /** The ends of the lines that were handed to an upload and are not acknowledged, in order. */
 export class SentLines {
+  /** The places before index `first` are those of acknowledged lines. */
   private places: Place[] = [];
   private first = 0;
-  /** So many lines were acknowledged. */
+  /** The number of lines that were acknowledged. */
   acknowledged = 0;
 
   push(end: Place): void {
@@ -19,14 +20,14 @@ export class SentLines {
     this.first += count;
     this.acknowledged += count;
     const end = this.places[this.first - 1];
-    if (this.first >= CUT_AT) {
+    if (this.first >= DROP_AT) {
       this.places = this.places.slice(this.first);
       this.first = 0;
     }
     return end;
   }
 
-  /** Returns the end of a line by its index among all that were handed over, if it is not acknowledged. */
+  /** Returns the end of a line that is not acknowledged. `index` counts all lines that were handed to the upload, from 0. */
   at(index: number): Place | undefined {
     return this.places[this.first + index - this.acknowledged];
   }

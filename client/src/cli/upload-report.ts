@@ -1,18 +1,21 @@
 import { stat } from 'node:fs/promises';
 import { formatCount, formatDuration, Progress, type ProgressView } from './progress.js';
 
-/** The rate and the time left are those of the last so many milliseconds. */
+/** The rate, and from it the time left, is measured over the last this many milliseconds. */
 const RATE_OVER = 5_000;
 
 /** Says on standard error how far an upload has come, and sums it up at its end. */
 export class UploadReport {
-  /** Lines that were read. */
+  /** The number of lines that were read and are events. */
   taken = 0;
+  /** The number of lines that the log had already. */
   duplicates = 0;
+  /** The cursor of the last line; empty until there is one. */
   lastCursor = '';
+  /** The number of lines that are acknowledged, and their size in the files. */
   private stored = 0;
   private bytes = 0;
-  /** The size of all files, if it is known and stays. */
+  /** The size of all files without what earlier runs uploaded; undefined if it is not known, or a file grows. */
   private totalBytes: number | undefined;
   private startedAt = 0;
   private samples: { readonly at: number; readonly stored: number; readonly bytes: number }[] = [];
@@ -23,17 +26,19 @@ export class UploadReport {
     private readonly names: readonly string[],
   ) {}
 
-  /** @param isWhole false for a file that grows while it is uploaded */
-  async start(isWhole: boolean): Promise<void> {
+  /** @param hasEnd false for a file that is followed, and so may grow */
+  async start(hasEnd: boolean): Promise<void> {
     this.startedAt = performance.now();
-    if (isWhole) this.totalBytes = await sizeOf(this.names);
+    if (hasEnd) this.totalBytes = await sizeOf(this.names);
     this.progress.start();
   }
 
+  /** Writes a message for people above the progress line. */
   say(text: string): void {
     this.progress.say(text);
   }
 
+  /** Removes the progress line, so that a person can type. */
   pause(): void {
     this.progress.stop();
   }
@@ -42,11 +47,12 @@ export class UploadReport {
     this.progress.start();
   }
 
-  /** Notes that the first bytes of a file were acknowledged by an earlier run. */
+  /** Notes that an earlier run uploaded the first bytes of a file. */
   skipped(bytes: number): void {
     if (this.totalBytes !== undefined) this.totalBytes -= bytes;
   }
 
+  /** Notes that the next lines, of this size in their file, are stored. */
   acknowledged(lines: number, bytes: number): void {
     this.stored += lines;
     this.bytes += bytes;
@@ -55,14 +61,15 @@ export class UploadReport {
     while (this.samples.length > 2 && this.samples[0].at < at - RATE_OVER) this.samples.shift();
   }
 
+  /** Writes the summary, unless the upload failed before its first line. */
   finish(isInterrupted: boolean, hasFailed: boolean): void {
     this.progress.stop();
     if (hasFailed && this.taken === 0) return;
     const elapsed = performance.now() - this.startedAt;
     const { stored, taken, duplicates, topic } = this;
     const parts = [
-      `${isInterrupted ? 'interrupted: ' : ''}${formatCount(stored)} ${stored === 1 ? 'line' : 'lines'} stored in ${topic}`,
-      ...(taken > stored ? [`${formatCount(taken - stored)} more were read`] : []),
+      `${isInterrupted ? 'interrupted: ' : ''}${formatLines(stored)} stored in ${topic}`,
+      ...(taken > stored ? [`${formatCount(taken - stored)} more read`] : []),
       ...(duplicates > 0 ? [`${formatCount(duplicates)} of them were there before`] : []),
       formatDuration(elapsed),
       ...(stored > 0 ? [`${formatCount((stored / elapsed) * 1_000)}/s`] : []),
@@ -77,7 +84,7 @@ export class UploadReport {
     const last = this.samples.at(-1);
     const time = first && last && last.at - first.at;
     const text = [
-      `${formatCount(taken)} lines`,
+      formatLines(taken),
       `${formatCount(stored)} acknowledged`,
       ...(time ? [`${formatCount(((last.stored - first.stored) / time) * 1_000)}/s`] : []),
     ];
@@ -90,6 +97,7 @@ export class UploadReport {
   }
 }
 
+/** Returns the size of all files; undefined if one of them is no regular file, or can't be looked at. */
 async function sizeOf(names: readonly string[]): Promise<number | undefined> {
   let size = 0;
   for (const name of names) {
@@ -98,4 +106,8 @@ async function sizeOf(names: readonly string[]): Promise<number | undefined> {
     size += found.size;
   }
   return size;
+}
+
+function formatLines(count: number): string {
+  return `${formatCount(count)} ${count === 1 ? 'line' : 'lines'}`;
 }

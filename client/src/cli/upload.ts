@@ -6,7 +6,7 @@ import { FeedError, UploadError } from '../errors.js';
 import type { Feed } from '../feed.js';
 import { connectionOf, connectFeed } from './connection-options.js';
 import { CommandError, EXIT } from './exit-codes.js';
-import { catchSignals } from './interruption.js';
+import { catchSignals, type Interruption } from './interruption.js';
 import {
   type FollowedEnd,
   followFile,
@@ -15,12 +15,14 @@ import {
   type Place,
   readFile,
   readStream,
+  START,
 } from './line-blocks.js';
 import { eventOf, type LineFormat } from './line-events.js';
 import { formatCount } from './progress.js';
 import { Reconnects } from './reconnects.js';
 import { ResumeState } from './resume-state.js';
 import { SentLines } from './sent-lines.js';
+import { systemError } from './system-error.js';
 import { UploadReport } from './upload-report.js';
 
 interface UploadCommandOptions {
@@ -70,7 +72,7 @@ export function addUploadCommand(program: Command): void {
     .action(upload);
 }
 
-/** After Ctrl-C, what was sent has this many milliseconds to be acknowledged. */
+/** After Ctrl-C, the command waits this many milliseconds for the acknowledgement of what it has sent. */
 const STOPS_WITHIN = 3_000;
 
 /** What all parts of one upload command share. */
@@ -79,9 +81,10 @@ interface Job {
   readonly topic: string;
   readonly address: string;
   readonly options: UploadCommandOptions;
-  /** Fires when no more lines are to be taken. */
+  readonly interruption: Interruption;
+  /** Fires at Ctrl-C: no more lines are read. It is the interruption's signal. */
   readonly stopping: AbortSignal;
-  /** Fires when the upload is to end, whatever is not acknowledged. */
+  /** Fires STOPS_WITHIN milliseconds later: the upload ends, whatever is not acknowledged. */
   readonly ending: AbortSignal;
   readonly report: UploadReport;
 }
@@ -107,6 +110,7 @@ async function upload(
     topic,
     address,
     options,
+    interruption,
     stopping: interruption.signal,
     ending: ending.signal,
     report,
@@ -123,10 +127,11 @@ async function upload(
   } finally {
     report.finish(interruption.signal.aborted, hasFailed);
   }
-  // An upload that follows a file has no end of its own: then all that was in the file is stored.
+  // An upload that follows a file has no end of its own, so Ctrl-C is its usual end.
   if (interruption.signal.aborted && !options.follow) process.exitCode = interruption.exitCode;
 }
 
+/** @throws CommandError for options that do not go together */
 function checkUse(
   names: readonly string[],
   { follow, resume, doubtful }: UploadCommandOptions,
@@ -142,22 +147,38 @@ function checkUse(
 }
 
 async function uploadInput(job: Job): Promise<void> {
-  if (process.stdin.isTTY)
+  if (process.stdin.isTTY) {
+    job.report.pause(); // The progress line would overwrite what is typed.
     job.report.say('reading from the terminal: each line is an event, Ctrl-D ends');
+  }
   const read: ReadBytes<void> = (signal) => readStream(process.stdin, signal);
   await uploadLines(job, 'standard input', read, START, undefined);
 }
-
-const START: Place = { offset: 0, line: 0 };
 
 async function uploadFile(job: Job, path: string): Promise<void> {
   const { options, report, stopping } = job;
   let end: FollowedEnd | undefined;
   do {
     await using file = await openFile(path);
+    if (!(await file.stat()).isFile()) {
+      // A pipe has no offsets, and can't be read again.
+      if (options.resume || options.follow)
+        throw new CommandError(
+          `--resume and --follow need a file, which ${path} is not`,
+          EXIT.usage,
+        );
+      await uploadLines(
+        job,
+        path,
+        (signal) => readStream(file.createReadStream(), signal),
+        START,
+        undefined,
+      );
+      return;
+    }
     let state: ResumeState | undefined;
     if (options.resume) {
-      // A file that took the place of the last one begins anew.
+      // A file that has replaced the followed one is uploaded from its start.
       state = await resumeStateOf(job, path, file, end !== undefined);
       if (state.acknowledged.line > 0)
         report.say(
@@ -169,6 +190,11 @@ async function uploadFile(job: Job, path: string): Promise<void> {
   } while (end && !stopping.aborted);
 }
 
+/**
+ * Returns the saved state of a file, or a new one where there is none. With `isNew`, what was saved is of the file before.
+ *
+ * @throws CommandError if the state is of another file, unless the file is followed
+ */
 async function resumeStateOf(
   { options, report, topic, address }: Job,
   path: string,
@@ -188,7 +214,10 @@ async function resumeStateOf(
   return ResumeState.begin(statePath, file, topic, address);
 }
 
-/** Uploads a file to its end, and asks where it is unknown what is stored. Returns why a file that is followed has ended. */
+/**
+ * Uploads a file to its end, and settles what to do with lines in doubt. Returns why the reading of a followed file ended, or
+ * undefined.
+ */
 async function uploadOpenFile(
   job: Job,
   path: string,
@@ -198,12 +227,16 @@ async function uploadOpenFile(
   job.report.skipped(state?.acknowledged.offset ?? 0);
   for (;;) {
     const start = state?.acknowledged ?? START;
+    // Lines in doubt are sent first, in an upload of their own, so that no line after them gets in doubt meanwhile.
+    const doubt = state?.doubtful;
     const read: ReadBytes<FollowedEnd | undefined> = (signal) =>
-      job.options.follow
+      job.options.follow && !doubt
         ? followFile(path, file, start.offset, signal)
-        : wholeFile(file, start.offset, signal);
+        : readFile(file, start.offset, signal, doubt?.end.offset);
     try {
-      return await uploadLines(job, path, read, start, state);
+      const end = await uploadLines(job, path, read, start, state);
+      if (!doubt || job.stopping.aborted) return end;
+      if (state?.doubtful) await state.narrowDoubt(state.acknowledged); // The file has become shorter: the rest of them is gone.
     } catch (error) {
       const isTooLate = error instanceof UploadError && error.reason === 'DEDUP_WINDOW_PASSED';
       if (!state || !isTooLate) throw error;
@@ -214,19 +247,17 @@ async function uploadOpenFile(
   }
 }
 
-async function* wholeFile(
-  file: FileHandle,
-  offset: number,
-  signal: AbortSignal,
-): AsyncGenerator<Buffer, undefined, void> {
-  yield* readFile(file, offset, signal);
-  return undefined;
-}
-
 /** Reads until the signal fires, or to the end of what there is to read. */
 type ReadBytes<R> = (signal: AbortSignal) => AsyncGenerator<Buffer, R, void>;
 
-/** Uploads what a source reads, from a place on. Returns what the source returned. */
+/**
+ * Uploads the lines that `read` reads.
+ *
+ * @param name of the file, for messages
+ * @param start where in the file they begin
+ * @param state is kept up to date; undefined without --resume
+ * @returns what `read` returned
+ */
 async function uploadLines<R>(
   job: Job,
   name: string,
@@ -236,10 +267,13 @@ async function uploadLines<R>(
 ): Promise<R> {
   const { feed, topic, options, report } = job;
   const sent = new SentLines();
+  const doubtful = state?.doubtful;
   const reconnects = new Reconnects((text) => report.say(text));
+  /** Fires when the upload has failed: no more lines are read. */
   const failing = new AbortController();
   const stopping = AbortSignal.any([job.stopping, failing.signal]);
   let result: R;
+  let readTo: Place | undefined;
   async function* events(): AsyncGenerator<NewEvent, void, void> {
     const blocks = lineBlocks(read(stopping), start, name, stopping);
     for (;;) {
@@ -248,6 +282,8 @@ async function uploadLines<R>(
         result = next.value;
         return;
       }
+      if (failing.signal.aborted) return; // The state must not say that this block was sent.
+      readTo = next.value.end;
       await state?.beforeSending(next.value.end);
       for (const line of linesOf(next.value)) {
         const event = eventOf(line, options.format, name);
@@ -255,7 +291,7 @@ async function uploadLines<R>(
         sent.push(line.end);
         report.taken++;
         yield state && event.id === undefined
-          ? { ...event, id: `${state.key}-${line.start}` }
+          ? { ...event, id: `${state.key}-${line.offset}` }
           : event;
       }
     }
@@ -265,7 +301,7 @@ async function uploadLines<R>(
   try {
     const { duplicates, lastCursor } = await feed.upload(topic, events(), {
       signal: job.ending,
-      ...(state?.doubtful ? { doubtful: state.doubtful } : {}),
+      ...(doubtful ? { doubtful } : {}),
       onProgress: (progress) => {
         if (progress.retries > retries) {
           retries = progress.retries;
@@ -281,31 +317,38 @@ async function uploadLines<R>(
       },
       onRetry: (reason) => {
         reconnects.failed(reason);
-        // After Ctrl-C nobody waits for a server that is away.
+        // The upload waits for a server that is away, and the person who pressed Ctrl-C may not want to.
         if (job.stopping.aborted) report.say('press Ctrl-C again to end now');
       },
     });
     report.duplicates += duplicates;
     if (lastCursor !== '') report.lastCursor = lastCursor;
+    // Empty lines of NDJSON are no events, so no acknowledgement covers those at the end.
+    if (readTo) state?.acknowledge(readTo);
     return result!;
   } catch (error) {
-    failing.abort(); // The source would read on, and keep the process alive.
-    throw await explained(error, name, sent, state);
+    failing.abort(); // Otherwise the source would read on, and keep the process alive.
+    if (state && error instanceof UploadError && !doubtful) {
+      // The error says which events were sent. The state knows only which lines were read.
+      const end = error.unknown > 0 ? sent.at(error.stored + error.unknown - 1) : undefined;
+      await state.narrowDoubt(end ?? state.acknowledged);
+    }
+    throw explained(error, job, name, sent, state);
   }
 }
 
-/** Says which line of the file an error is about, and what became of those before it. */
-async function explained(
+/** Returns an error that says which line of the file it is about, what became of the others, and how to go on. */
+function explained(
   error: unknown,
+  job: Job,
   name: string,
   sent: SentLines,
   state: ResumeState | undefined,
-): Promise<unknown> {
+): unknown {
   if (!(error instanceof UploadError) || (error.reason === 'DEDUP_WINDOW_PASSED' && state))
     return error;
-  if (error.unknown === 0) await state?.settleDoubt('again');
   const cause = error.cause as FeedError;
-  if (cause.cause instanceof CommandError) return cause.cause; // a line that is no event
+  if (cause.cause instanceof CommandError) return cause.cause; // The source failed: a line is no event, for example.
   const line = error.index === undefined ? undefined : sent.at(error.index)?.line;
   if (line !== undefined)
     return new CommandError(
@@ -313,15 +356,29 @@ async function explained(
       EXIT.file,
       { cause },
     );
-  if (error.unknown === 0) return cause;
+  const isInterrupted = job.ending.aborted;
+  if (error.unknown === 0 && !isInterrupted) return cause;
+  const why = isInterrupted
+    ? 'ended before all was acknowledged'
+    : `${cause.message} (${cause.reason ?? cause.status})`;
+  const doubt =
+    error.unknown === 0
+      ? ''
+      : `. It is unknown whether the ${formatCount(error.unknown)} lines after the ${formatCount(error.stored)} stored ones are stored`;
+  const advice = state ? '. Run the same command again to go on there' : '';
+  const exitCode = isInterrupted ? job.interruption.exitCode : undefined;
   return new CommandError(
-    `${cause.message} (${cause.reason ?? cause.status}). It is unknown whether the ${formatCount(error.unknown)} lines after the ${formatCount(error.stored)} stored ones are stored${state ? '; the same command goes on there' : ''}`,
-    state ? EXIT.failed : EXIT.doubt,
+    `${why}${doubt}${advice}`,
+    exitCode ?? (state ? EXIT.failed : EXIT.doubt),
     { cause },
   );
 }
 
-/** Finds out what to do with lines that may be stored. @throws CommandError if nobody says it */
+/**
+ * Returns what to do with the lines in doubt, from --doubtful or from the person at the terminal.
+ *
+ * @throws CommandError if there is no answer, or the answer is to quit
+ */
 async function answerDoubt(
   { options, report }: Job,
   path: string,
@@ -359,14 +416,14 @@ async function answerDoubt(
   }
 }
 
+/** @throws CommandError if the file can't be read, or is a directory */
 async function openFile(path: string): Promise<FileHandle> {
   try {
     const file = await open(path);
     if (!(await file.stat()).isDirectory()) return file;
     await file.close();
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new CommandError(`${path} can't be read: ${code}`, EXIT.file, { cause });
+    throw new CommandError(`${path} can't be read: ${systemError(cause)}`, EXIT.file, { cause });
   }
   throw new CommandError(`${path} is a directory`, EXIT.file);
 }

@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CursorExpiredError, EpochChangedError, FeedError } from '../errors.js';
 import { Event } from '../gen/feed/v1/feed.js';
 import type { From, WatchState } from '../watch.js';
-import { checkpointFile } from './checkpoint-file.js';
+import { checkpointAfterOutput } from './checkpoint-after-output.js';
 import { connectFeed } from './connection-options.js';
 import { runUntilItSucceeds } from './event-command.js';
 import { CommandError, EXIT } from './exit-codes.js';
@@ -33,8 +33,8 @@ Examples:
                                                     runs a command for each event, and goes on there after a break
 
 The command of --exec gets the event as a line of JSON on its standard input, and FEED_TOPIC, FEED_ID, FEED_CURSOR and
-FEED_AT in its environment (not those that are too long for one). It is run for one event after the other, and again until
-it succeeds. It may run twice for an event if this process is killed.`;
+FEED_AT in its environment (without values over 16,384 characters). It runs for one event after the other, and again until it
+succeeds. It may run twice for an event if this process is killed.`;
 
 /** Registers `feed watch`. */
 export function addWatchCommand(program: Command): void {
@@ -45,7 +45,7 @@ export function addWatchCommand(program: Command): void {
     .addOption(
       new Option(
         '--from <where>',
-        'earliest, live, after a cursor, or a time ago: 90s, 15m, 2h, 7d',
+        'earliest, live, a cursor (to begin after it), or a time ago: 90s, 15m, 2h, 7d',
       )
         .argParser(parseFrom)
         .default('live' satisfies From)
@@ -65,17 +65,22 @@ export function addWatchCommand(program: Command): void {
 }
 
 async function watch(topic: string, options: WatchCommandOptions, command: Command): Promise<void> {
-  const say = (text: string): void => void process.stderr.write(`${text}\n`);
   const interruption = catchSignals();
   const output = new Output();
+  const say = (text: string): void => {
+    output.send(); // On a terminal, the words stand after the events that they follow.
+    process.stderr.write(`${text}\n`);
+  };
   const checkpoint =
-    options.checkpoint === undefined ? undefined : checkpointFile(options.checkpoint, output);
+    options.checkpoint === undefined
+      ? undefined
+      : checkpointAfterOutput(options.checkpoint, output);
   await using feed = connectFeed(command);
   const events = feed.watch(topic, {
     from: options.last === undefined ? options.from : { last: options.last },
     signal: AbortSignal.any([interruption.signal, output.closed]),
     ...(checkpoint ? { checkpoint } : {}),
-    // A command has effects that lines don't have: its cursor is saved after each event.
+    // A line that is printed twice does little harm; a command that runs twice may. So its cursor is saved after each event.
     ...(options.exec === undefined ? {} : { checkpointEvery: { events: 1 } }),
     expired: options.failOnGap ? 'throw' : 'earliest',
     onState: stateSayer(topic, say),
@@ -105,16 +110,17 @@ async function watch(topic: string, options: WatchCommandOptions, command: Comma
   process.exitCode = isDone ? EXIT.done : interruption.exitCode;
 }
 
+/** Reads the value of --from. @throws InvalidArgumentError, which commander reports with the option's name */
 function parseFrom(text: string): From {
   if (text === 'earliest' || text === 'live') return text;
   const ago = parseDuration(text);
   if (ago !== undefined) return { since: new Date(Date.now() - ago) };
-  // Cursors are opaque; those of this version have 16 characters. A shorter text is a misspelt word.
+  // A cursor has at most 40 characters, and 16 in this version. A text under 12 is taken for a misspelt word.
   if (/^[\x21-\x7e]{12,40}$/.test(text)) return { cursor: text };
   throw new InvalidArgumentError('It is earliest, live, a cursor, or a time ago such as 2h.');
 }
 
-/** One line of JSON. On a terminal, the control characters that JSON leaves alone are escaped, too. */
+/** Returns an event as a line of JSON. On a terminal, the control characters that JSON leaves as they are are escaped, too. */
 function jsonLine(event: Event): string {
   const json = JSON.stringify(Event.toJSON(event));
   return `${process.stdout.isTTY ? printable(json) : json}\n`;
@@ -127,7 +133,7 @@ function readableLine(): (event: Event) => string {
     `${paint('dim', at?.toISOString() ?? '-')} ${paint('cyan', printable(id))} ${printable(body)}\n`;
 }
 
-/** Returns the function that says in a line what became of the watch, where it changed. */
+/** Returns the listener that says in a line how the watch's state has changed. */
 function stateSayer(topic: string, say: (text: string) => void): (state: WatchState) => void {
   const reconnects = new Reconnects(say);
   let last: WatchState['name'] | undefined;
@@ -146,7 +152,7 @@ function stateSayer(topic: string, say: (text: string) => void): (state: WatchSt
   };
 }
 
-/** Adds what to do about an error to what it says. */
+/** Returns an error with what to do about it, where something can be done; otherwise the error as it is. */
 function explained(error: unknown, options: WatchCommandOptions): unknown {
   if (!(error instanceof FeedError)) return error;
   const advice = adviceFor(error);

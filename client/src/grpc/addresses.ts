@@ -2,12 +2,14 @@ import { lookup } from 'node:dns/promises';
 import { FeedError } from '../errors.js';
 import type { Endpoint } from './connection.js';
 
-export const DEFAULT_PORT = 50051;
+const DEFAULT_PORT = 50051;
 
-/** One address that the user gave. With `isDns`, each IP address of the name is a server of its own. */
+/** One address that the user gave. */
 export interface Address {
+  /** A name or an IP address, without the brackets of IPv6. */
   readonly host: string;
   readonly port: number;
+  /** True for `dns:///`: each IP address of the name is a server of its own. */
   readonly isDns: boolean;
 }
 
@@ -32,29 +34,37 @@ function parse(text: string): Address {
   const port = Number(match?.groups!.port ?? DEFAULT_PORT);
   if (!match || port > 65_535)
     throw new TypeError(
-      `"${text}" is no address: use host:port, [ipv6]:port or dns:///host:port, and the option tls for TLS`,
+      `"${text}" is not an address: use host:port, [ipv6]:port or dns:///host:port, and the option tls for TLS`,
     );
   const { dns, ipv6, name } = match.groups!;
   return { host: ipv6 ?? name, port, isDns: dns !== undefined };
 }
 
 /**
- * Returns the servers that the addresses stand for now.
+ * Returns the servers of the addresses, as DNS names them now.
  *
+ * @param known what they stood for last; a name that can't be looked up stands for that still, because its servers may well
+ * be there
  * @throws FeedError UNAVAILABLE if a name has no address, and no other address is given
  */
-export async function resolve(addresses: readonly Address[]): Promise<Endpoint[]> {
+export async function resolve(
+  addresses: readonly Address[],
+  known = new Map<Address, Endpoint[]>(),
+): Promise<Endpoint[]> {
   let failure: FeedError | undefined;
   const found = await Promise.all(
-    addresses.map(async ({ host, port, isDns }): Promise<Endpoint[]> => {
+    addresses.map(async (address): Promise<Endpoint[]> => {
+      const { host, port, isDns } = address;
       if (!isDns) return [{ host, port, name: host }];
       try {
         const all = await lookup(host, { all: true });
-        return all.map(({ address }) => ({ host: address, port, name: host }));
+        const endpoints = all.map((one) => ({ host: one.address, port, name: host }));
+        known.set(address, endpoints);
+        return endpoints;
       } catch (cause) {
         const code = (cause as NodeJS.ErrnoException).code;
         failure = new FeedError('UNAVAILABLE', `can't find ${host}: ${code}`, { cause });
-        return [];
+        return known.get(address) ?? [];
       }
     }),
   );

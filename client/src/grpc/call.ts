@@ -1,16 +1,18 @@
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from 'node:http2';
+import { LONGEST_TIMER } from '../clock.js';
 import { FeedError } from '../errors.js';
 import { MessageSplitter } from './frames.js';
 import { errorOfHttpStatus, errorOfReset, errorOfTrailers } from './status.js';
 
-/** The server's largest event (FEED_MAX_EVENT_BYTES), at most, is 3 MiB. */
+/** More than any message of a server: FEED_MAX_EVENT_BYTES is at most 3 MiB. */
 const MAX_MESSAGE_BYTES = 4 * 2 ** 20;
 
-/** A call takes this many bytes ahead of its reader. Beyond them, and beyond HTTP/2's window, they stay at the server. */
+/** A call that holds this many bytes that nobody has read pauses its stream. HTTP/2's window then keeps the rest at the server. */
 const READ_AHEAD_BYTES = 64 * 2 ** 10;
 
 /** What a call knows of its connection. */
 export interface CallConnection {
+  /** The server's, for messages: `host:port`. */
   readonly address: string;
   /** Why the connection ended, once it has. */
   readonly failure: FeedError | undefined;
@@ -25,16 +27,18 @@ export class Call {
   private unreadBytes = 0;
   private responseHeaders: IncomingHttpHeaders | undefined;
   private trailers: IncomingHttpHeaders | undefined;
-  private hasEnded = false;
-  /** How the call ended: `error` is undefined for OK. */
+  /** All of the server's data has come. */
+  private hasAllData = false;
+  /** How the call ended, once it has: `error` is undefined for OK. */
   private outcome: { readonly error: FeedError | undefined } | undefined;
-  /** Wake whoever waits in headers(), read() or write(). They look again. */
+  /** Those that wait in headers(), read() or write() for a change. Woken by wake(), they look at the call's state again. */
   private readonly waiting = new Set<() => void>();
   private silenceTimer: NodeJS.Timeout | undefined;
   private markEnded!: () => void;
   /** Resolves when the call has ended, however it did. */
   readonly ended = new Promise<void>((resolve) => (this.markEnded = resolve));
 
+  /** @param onEnd is called once, with the error, or undefined for OK */
   constructor(
     private readonly stream: ClientHttp2Stream,
     private readonly connection: CallConnection,
@@ -42,33 +46,33 @@ export class Call {
   ) {
     stream.on('response', (headers) => {
       this.responseHeaders = headers;
-      // An answer of headers alone: its headers are the trailers.
-      if (headers['grpc-status'] !== undefined) this.trailers = headers;
-      else if (isWholeAnswer(headers))
+      // An answer without messages has its status in its headers (gRPC's "Trailers-Only").
+      if (headers['grpc-status'] !== undefined) this.finish(errorOfTrailers(headers));
+      else if (hasNoMessages(headers))
         this.finish(errorOfHttpStatus(Number(headers[':status']), connection.address));
       this.wake();
     });
     stream.on('data', (chunk: Buffer) => this.take(chunk));
     stream.on('trailers', (trailers) => {
       this.trailers = trailers;
-      this.finishIfWhole();
+      this.finishIfAnswered();
     });
     stream.on('end', () => {
-      this.hasEnded = true;
-      this.finishIfWhole();
+      this.hasAllData = true;
+      this.finishIfAnswered();
     });
     stream.on('drain', () => this.wake());
-    stream.on('error', () => {}); // 'close' follows, with all that is to be known
+    stream.on('error', () => {}); // 'close' follows, and the stream then knows why it ended.
     stream.on('close', () => this.finish(this.errorAtClose()));
   }
 
   /**
    * Resolves with the response headers.
    *
-   * @throws FeedError if the call ends before them
+   * @throws FeedError if the call ends before they come
    */
   async headers(): Promise<IncomingHttpHeaders> {
-    while (!this.responseHeaders || isWholeAnswer(this.responseHeaders)) {
+    while (!this.responseHeaders || hasNoMessages(this.responseHeaders)) {
       if (this.outcome) throw this.outcome.error ?? endedEarly(this.connection.address);
       await this.change();
     }
@@ -76,10 +80,10 @@ export class Call {
   }
 
   /**
-   * Resolves with the messages that have come and were not read yet, in order and at least one; with undefined once the
-   * call has ended with OK.
+   * Resolves with the messages that have come and were not read yet, at least one, in order; with undefined once the call has
+   * ended with OK. Messages that came before the end are handed out first.
    *
-   * @throws FeedError if the call ends with another status. Messages that came before are handed out first.
+   * @throws FeedError if the call ended with another status
    */
   async read(): Promise<Buffer[] | undefined> {
     while (this.messages.length === 0) {
@@ -110,35 +114,39 @@ export class Call {
     }
   }
 
-  /** Ends this side of the call. The server's answer may still come. */
+  /** Ends the client's side of the call (half-close). The server's messages and status may still come. */
   end(): void {
     this.stream.end();
   }
 
-  /** Cancels the call unless it has ended. Whoever waits for it gets `error`. */
+  /** Cancels the call unless it has ended. headers(), read() and write() then throw `error`. */
   cancel(error = new FeedError('CANCELLED', 'the call was cancelled')): void {
     this.finish(error);
   }
 
   /**
-   * Gives the call up when nothing at all has come for so long while somebody waited for it.
+   * Ends the call with UNAVAILABLE when nothing has come for this many milliseconds while headers(), read() or write() waited.
+   * New calls then use another connection.
    *
    * @param milliseconds 0 waits for ever
    */
   endAfterSilence(milliseconds: number): void {
     clearTimeout(this.silenceTimer);
     if (milliseconds === 0 || this.outcome) return;
-    this.silenceTimer = setTimeout(() => {
-      // With no one waiting, the stream may be paused: then it is the reader who is silent.
-      if (this.waiting.size === 0) {
-        this.silenceTimer?.refresh();
-        return;
-      }
-      const { address } = this.connection;
-      const message = `nothing came from ${address} for ${milliseconds / 1_000} s, not even a heartbeat`;
-      this.connection.retire(); // The connection may be dead: keepalive finds that later than this stream did.
-      this.cancel(new FeedError('UNAVAILABLE', message));
-    }, milliseconds);
+    this.silenceTimer = setTimeout(
+      () => {
+        // With no one waiting, the stream may be paused: then it is the reader who is silent.
+        if (this.waiting.size === 0) {
+          this.silenceTimer?.refresh();
+          return;
+        }
+        const { address } = this.connection;
+        const message = `nothing came from ${address} for ${milliseconds / 1_000} s`;
+        this.connection.retire(); // The connection may be dead: keepalive finds that later than this stream did.
+        this.cancel(new FeedError('UNAVAILABLE', message));
+      },
+      Math.min(milliseconds, LONGEST_TIMER),
+    );
   }
 
   private take(chunk: Buffer): void {
@@ -150,16 +158,16 @@ export class Call {
       return;
     }
     this.unreadBytes += chunk.length;
-    // A reader that waits takes what has come in this turn.
+    // read() resumes the stream when it takes what has come.
     if (this.unreadBytes >= READ_AHEAD_BYTES) this.stream.pause();
     if (this.messages.length > 0) this.wake();
-    // Part of a message larger than the read-ahead: no one can read it before the rest of it has come.
+    // The stream holds part of a message that is larger than the read-ahead: nobody can read it before the rest has come.
     else if (this.stream.isPaused()) this.stream.resume();
   }
 
-  /** A server may end a call before the client has, so the stream need not close by itself. */
-  private finishIfWhole(): void {
-    if (this.hasEnded && this.trailers) this.finish(errorOfTrailers(this.trailers));
+  /** Ends the call once the answer is complete: the stream does not close by itself while the client's side is open. */
+  private finishIfAnswered(): void {
+    if (this.hasAllData && this.trailers) this.finish(errorOfTrailers(this.trailers));
   }
 
   private errorAtClose(): FeedError | undefined {
@@ -177,8 +185,9 @@ export class Call {
     this.wake();
   }
 
+  /** Resolves when something has come, has been sent, or has ended. */
   private change(): Promise<void> {
-    // The silence counts from here if no one waited until now.
+    // The silence counts from now on, if nobody waited until now.
     if (this.waiting.size === 0) this.silenceTimer?.refresh();
     return new Promise((resolve) => this.waiting.add(resolve));
   }
@@ -189,8 +198,8 @@ export class Call {
   }
 }
 
-/** True for an answer without messages: a gRPC status alone, or the answer of a server or proxy that is not gRPC's. */
-function isWholeAnswer(headers: IncomingHttpHeaders): boolean {
+/** True for the headers of an answer without messages: they have a gRPC status, or are of a server that does not speak gRPC. */
+function hasNoMessages(headers: IncomingHttpHeaders): boolean {
   return (
     headers['grpc-status'] !== undefined ||
     Number(headers[':status']) !== 200 ||
@@ -199,5 +208,5 @@ function isWholeAnswer(headers: IncomingHttpHeaders): boolean {
 }
 
 function endedEarly(address: string): FeedError {
-  return new FeedError('INTERNAL', `${address} ended the call with OK before its time`);
+  return new FeedError('INTERNAL', `${address} ended the call with OK before the client did`);
 }

@@ -14,6 +14,7 @@ export interface TlsOptions {
   readonly ca?: string | Buffer;
   /** The client's own certificate and its key, for a server that asks for one. */
   readonly cert?: string | Buffer;
+  /** The key of `cert`. */
   readonly key?: string | Buffer;
   /** The name that the server's certificate must have; the address's host by default. */
   readonly serverName?: string;
@@ -21,29 +22,32 @@ export interface TlsOptions {
 
 export interface ConnectionOptions {
   readonly tls: TlsOptions | undefined;
-  /** Milliseconds that a connection may take until the server has answered on it. */
+  /** Milliseconds from the beginning of a connection until the server's HTTP/2 settings have to be there. */
   readonly connectTimeout: number;
   /** After this many milliseconds without a byte from the server, it is asked for a sign of life (HTTP/2's PING). */
   readonly keepaliveTime: number;
   /** A server that stays silent for this many milliseconds more is gone. */
   readonly keepaliveTimeout: number;
-  /** Bytes that the server may send ahead on a stream of which nothing is read. */
+  /** HTTP/2's window of a stream: bytes that the server may send ahead while nothing is read. */
   readonly streamWindow: number;
 }
 
-/** A place to connect to. */
+/** A server to connect to. */
 export interface Endpoint {
-  /** A name or an IP address. */
+  /** What to connect to: a name or an IP address. */
   readonly host: string;
   readonly port: number;
   /** The name that the user gave, for TLS and for HTTP/2's `:authority`. */
   readonly name: string;
 }
 
-/** Bytes in flight to this client on a connection, over all its streams. Node takes them from the socket at once. */
+/**
+ * HTTP/2's window of a connection: bytes in flight to this client on all its streams. Node gives it back as soon as it has read
+ * from the socket, so it does not bound what streams hold in memory: their own windows do.
+ */
 const CONNECTION_WINDOW_BYTES = 16 * 2 ** 20;
 
-/** Node ends streams when a session holds more than this many MB; its default of 10 is less than some streams' windows. */
+/** Node ends streams when a session holds more than this many MB. Its default of 10 is less than some streams' windows. */
 const MAX_SESSION_MEMORY_MB = 1_000;
 
 /** An HTTP/2 connection that the server has answered on. */
@@ -52,8 +56,10 @@ export class Connection implements CallConnection {
   /** No new calls are made on this connection; those that are open go on. */
   private isRetired = false;
   private openCalls = 0;
+  /** How many bytes had come when keepalive looked last. */
   private bytesSeen = 0;
-  private isAsked = false;
+  /** Keepalive has sent a PING, because no byte came. */
+  private isPinged = false;
   private timer: NodeJS.Timeout | undefined;
 
   private constructor(
@@ -70,16 +76,26 @@ export class Connection implements CallConnection {
     session.unref(); // An idle connection keeps no process alive.
   }
 
-  /** Resolves once the server's HTTP/2 settings have come. Rejects with UNAVAILABLE. */
-  static async open(endpoint: Endpoint, options: ConnectionOptions): Promise<Connection> {
+  /**
+   * Resolves once the server's HTTP/2 settings have come. Rejects with UNAVAILABLE, and with CANCELLED when `closing` fires,
+   * so that a client that was closed keeps no process alive.
+   */
+  static async open(
+    endpoint: Endpoint,
+    options: ConnectionOptions,
+    closing: AbortSignal = new AbortController().signal,
+  ): Promise<Connection> {
     const address = formatAddress(endpoint.host, endpoint.port);
     const session = openSession(endpoint, options);
+    let onClosing!: () => void;
     try {
       await new Promise<void>((resolve, reject) => {
         const timer = setTimeout(() => {
           const seconds = options.connectTimeout / 1_000;
           reject(new FeedError('UNAVAILABLE', `${address} did not answer within ${seconds} s`));
         }, options.connectTimeout);
+        onClosing = () => reject(closed());
+        closing.addEventListener('abort', onClosing);
         session.once('remoteSettings', () => resolve());
         session.once('error', (cause) => reject(cantConnect(address, cause)));
         session.once('close', () => reject(cantConnect(address)));
@@ -90,6 +106,8 @@ export class Connection implements CallConnection {
       session.on('error', () => {});
       session.destroy();
       throw error;
+    } finally {
+      closing.removeEventListener('abort', onClosing);
     }
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     return new Connection(address, session, options);
@@ -99,22 +117,35 @@ export class Connection implements CallConnection {
     this.session.once('close', listener);
   }
 
+  /** True if calls can begin on this connection. */
   get isUsable(): boolean {
     return !this.failure && !this.isRetired && !this.session.closed;
   }
 
   get failure(): FeedError | undefined {
-    // Node closes the streams of a lost session before it says that the session is.
+    // Node emits 'close' for the streams of a lost session before it emits 'error' or 'close' for the session.
     if (this.session.destroyed) this.fail('was lost');
     return this.ending;
   }
 
+  /** Lets no new calls begin on this connection, and closes it when its open calls have ended. */
   retire(): void {
     this.isRetired = true;
     if (this.openCalls === 0) this.session.close();
   }
 
-  /** Starts an HTTP/2 request. @throws FeedError UNAVAILABLE if the connection has just ended */
+  /** True while as many calls are open as the server takes on a connection: node would keep the next one waiting. */
+  get isFull(): boolean {
+    // On a server that takes none at the moment, one call is started, which waits.
+    const { maxConcurrentStreams = Infinity } = this.session.remoteSettings;
+    return this.openCalls >= Math.max(1, maxConcurrentStreams);
+  }
+
+  /**
+   * Starts a call, such as `/feed.v1.FeedService/Watch`.
+   *
+   * @throws FeedError UNAVAILABLE if the connection has just ended, INVALID_ARGUMENT for headers that HTTP/2 forbids
+   */
   request(path: string, headers: Readonly<Record<string, string>>): ClientHttp2Stream {
     let stream: ClientHttp2Stream;
     try {
@@ -129,11 +160,14 @@ export class Connection implements CallConnection {
         { endStream: false },
       );
     } catch (cause) {
-      throw this.failure ?? new FeedError('UNAVAILABLE', `${this.address} is leaving`, { cause });
+      if (cause instanceof TypeError)
+        throw new FeedError('INVALID_ARGUMENT', cause.message, { cause });
+      const message = `the connection to ${this.address} takes no more calls`;
+      throw this.failure ?? new FeedError('UNAVAILABLE', message, { cause });
     }
     if (this.openCalls++ === 0) {
       this.session.ref();
-      this.watchForLife();
+      this.startKeepalive();
     }
     stream.once('close', () => {
       if (--this.openCalls > 0) return;
@@ -146,36 +180,38 @@ export class Connection implements CallConnection {
 
   /** Closes the connection at once. Calls that are open end with CANCELLED. */
   close(): void {
-    this.ending ??= new FeedError('CANCELLED', 'the client was closed');
+    this.ending ??= closed();
     this.session.destroy();
   }
 
   /**
-   * Life is bytes received, not answers to PINGs: on a slow link an answer stands behind megabytes of events. A connection
-   * that was idle is asked at once, because its server may have gone without a word.
+   * Looks again and again whether the server lives, while calls are open. Any byte received counts as life, not only the answer
+   * to a PING: on a slow link that answer comes after megabytes of events. A connection that was idle sends a PING at once,
+   * because its server may have gone meanwhile without a word.
    */
-  private watchForLife(): void {
+  private startKeepalive(): void {
     const { keepaliveTime, keepaliveTimeout } = this.options;
     const look = (): void => {
       if (this.session.destroyed) return;
       const bytes = this.session.socket.bytesRead;
       const isAlive = bytes !== this.bytesSeen;
       this.bytesSeen = bytes;
-      if (!isAlive && this.isAsked) {
+      if (!isAlive && this.isPinged) {
         const seconds = (keepaliveTime + keepaliveTimeout) / 1_000;
         this.fail(`gave no sign of life for ${seconds} s`);
         this.session.destroy();
         return;
       }
-      this.isAsked = !isAlive;
-      if (this.isAsked) this.session.ping(() => {});
-      this.timer = setTimeout(look, this.isAsked ? keepaliveTimeout : keepaliveTime);
+      this.isPinged = !isAlive;
+      if (this.isPinged) this.session.ping(() => {});
+      this.timer = setTimeout(look, this.isPinged ? keepaliveTimeout : keepaliveTime);
     };
-    this.isAsked = false;
+    this.isPinged = false;
     this.bytesSeen = this.session.socket.bytesRead;
     look();
   }
 
+  /** Notes why the connection ended, unless that is known already. */
   private fail(what: string, cause?: Error): void {
     this.ending ??= new FeedError('UNAVAILABLE', `the connection to ${this.address} ${what}`, {
       cause,
@@ -188,7 +224,7 @@ export function formatAddress(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Begins an HTTP/2 connection. It emits 'remoteSettings' once the server has answered. */
+/** Begins an HTTP/2 connection. The session emits 'remoteSettings' once the server has answered. */
 export function openSession(
   endpoint: Endpoint,
   { tls, streamWindow }: Pick<ConnectionOptions, 'tls' | 'streamWindow'>,
@@ -197,7 +233,7 @@ export function openSession(
   const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
     createConnection: () => {
       const socket = openSocket(endpoint, tls);
-      // Node tells the session nothing of an alert of TLS after the handshake, such as for a missing certificate.
+      // The session does not learn of a TLS alert that comes after the handshake, such as that for a missing certificate.
       return socket.on('error', (error) => {
         session.destroy(error);
         socket.destroy();
@@ -210,22 +246,27 @@ export function openSession(
 }
 
 /**
- * Begins to connect, with TLS if it is given.
+ * Begins to connect: with TLS if `tls` is given, over plain TCP otherwise.
  *
- * @param own settings of node's for TLS that replace those made of `tls`
+ * @param overrides options of node's tls.connect() that replace those made of `tls`
  */
 export function openSocket(
   endpoint: Endpoint,
   tls: TlsOptions | undefined,
-  own: TlsConnectionOptions = {},
+  overrides: TlsConnectionOptions = {},
 ): Socket {
   return tls
-    ? connectTls({ ...endpointOf(endpoint), ...contextOf(tls), ALPNProtocols: ['h2'], ...own })
+    ? connectTls({
+        ...endpointOf(endpoint),
+        ...contextOf(tls),
+        ALPNProtocols: ['h2'],
+        ...overrides,
+      })
     : connectTcp(endpointOf(endpoint));
 }
 
 function endpointOf({ host, port, name }: Endpoint) {
-  // TLS sends the name for the server to choose its certificate by, which must not be an IP address (RFC 6066).
+  // By this name (SNI) the server chooses its certificate. It must not be an IP address (RFC 6066).
   return { host, port, servername: /^[\d.]+$|:/.test(name) ? '' : name };
 }
 
@@ -235,10 +276,16 @@ function contextOf({ ca, cert, key, serverName }: TlsOptions): SecureContextOpti
   return { ca, cert, key, ...(serverName ? { servername: serverName } : {}) };
 }
 
+function closed(): FeedError {
+  return new FeedError('CANCELLED', 'the client was closed');
+}
+
 function cantConnect(address: string, cause?: Error): FeedError {
   const code = cause && 'code' in cause ? String(cause.code) : undefined;
   if (code === 'ERR_HTTP2_ERROR' || code === 'ERR_HTTP2_SESSION_ERROR')
-    return new FeedError('UNAVAILABLE', `${address} does not speak gRPC (HTTP/2) there`, { cause });
+    return new FeedError('UNAVAILABLE', `${address} does not speak gRPC (HTTP/2)`, { cause });
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER')
+    return new FeedError('UNAVAILABLE', `${address} does not speak TLS there (${code})`, { cause });
   const why = code ?? cause?.message ?? 'it closed the connection';
   return new FeedError('UNAVAILABLE', `can't connect to ${address}: ${why}`, { cause });
 }

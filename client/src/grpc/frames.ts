@@ -3,13 +3,22 @@ import { FeedError } from '../errors.js';
 /** gRPC puts 5 bytes before each message: a flag (1: compressed), and the length as 32 bits, big-endian. */
 const HEADER_BYTES = 5;
 
-/** Returns a message in a frame of its own. */
+/** Returns a frame with this message: `hi` becomes 00 00 00 00 02 68 69. */
 export function frame(message: Uint8Array): Buffer {
   const bytes = Buffer.allocUnsafe(HEADER_BYTES + message.length);
   bytes[0] = 0;
   bytes.writeUInt32BE(message.length, 1);
   bytes.set(message, HEADER_BYTES);
   return bytes;
+}
+
+/** Decodes a message. @throws FeedError DATA_LOSS for bytes that are no such message */
+export function decode<T>(type: { decode(bytes: Uint8Array): T }, bytes: Uint8Array): T {
+  try {
+    return type.decode(bytes);
+  } catch (cause) {
+    throw new FeedError('DATA_LOSS', "the server sent a message that can't be read", { cause });
+  }
 }
 
 /** Returns the offset after the first `count` frames of `frames`, which holds whole frames only. */
@@ -21,10 +30,10 @@ export function offsetAfter(frames: Buffer, count: number): number {
 
 /** Cuts what a stream receives, in chunks of any size, into messages. */
 export class MessageSplitter {
-  /** The part of a frame that came at the end of the chunks before. */
+  /** The chunks that hold the beginning of a frame whose end has not come. */
   private rest: Buffer[] = [];
   private restBytes = 0;
-  /** The size of the frame that `rest` is the beginning of, as far as it is known. */
+  /** The size of that frame; the size of its header while the header has not come whole. */
   private wantedBytes = HEADER_BYTES;
 
   constructor(private readonly maxMessageBytes: number) {}
@@ -57,6 +66,7 @@ export class MessageSplitter {
     return messages;
   }
 
+  /** Reads the length in the frame header at an offset. */
   private lengthAt(bytes: Buffer, at: number): number {
     if (bytes[at] !== 0)
       throw new FeedError(

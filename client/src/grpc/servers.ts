@@ -1,32 +1,42 @@
+import { now } from '../clock.js';
 import { FeedError } from '../errors.js';
 import { type Address, resolve } from './addresses.js';
 import { Call } from './call.js';
 import { Connection, type ConnectionOptions, type Endpoint, formatAddress } from './connection.js';
 
-/** A server that failed or leaves is asked again only after this many milliseconds, if there are others. */
+/** A server that failed or drains is tried last for this many milliseconds. */
 const AVOID_FOR = 10_000;
 
-/** DNS is asked again after this many milliseconds, when a call begins. */
+/** Names are looked up again when a call begins this many milliseconds after the last lookup. */
 const RESOLVED_FOR = 10_000;
 
-/** Reasons for which a server ends calls that another server would take. */
+/** Reasons with which a server ends calls that another server would take. */
 const LEAVING: ReadonlySet<string | undefined> = new Set(['DRAINING', 'MOVED']);
 
 interface Server {
   readonly endpoint: Endpoint;
   connection?: Connection;
+  /** A connection that is being opened. */
   opening?: Promise<Connection>;
+  /** Date.now() until which the server is tried last. */
   avoidedUntil: number;
 }
 
-/** The servers of a client: one connection to each, opened when a call needs it. Calls take turns over the servers. */
+/**
+ * The servers of a client: one connection to each, opened when a call needs it, and another when a server takes no more
+ * calls on it. Calls take turns over the servers.
+ */
 export class Servers {
+  /** The servers by `host:port`, so that they keep their connections over lookups. */
   private readonly known = new Map<string, Server>();
+  /** The servers in the order of the addresses, as of the last lookup. */
   private current: Server[] = [];
   private resolvedAt = -Infinity;
-  private turn = Math.floor(Math.random() * 1_000); // Many clients that start together don't all take the first server.
-  private isClosed = false;
-  /** All that are open, those of servers that the name has lost among them. */
+  private turn = Math.floor(Math.random() * 1_000); // Clients that start together do not all take the first server.
+  private readonly closing = new AbortController();
+  private readonly resolved = new Map<Address, Endpoint[]>();
+  private refreshing: Promise<void> | undefined;
+  /** All open connections, also those to servers that DNS no longer names. */
   private readonly connections = new Set<Connection>();
 
   constructor(
@@ -35,33 +45,42 @@ export class Servers {
   ) {}
 
   /**
-   * Starts a call on the next server that can be reached.
+   * Starts a call, such as `/feed.v1.FeedService/Watch`, on the next server that can be reached.
    *
-   * @throws FeedError UNAVAILABLE if none can
+   * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the client is closed
    */
   async call(path: string, headers: Readonly<Record<string, string>>): Promise<Call> {
-    const { server, connection } = await this.connect();
+    let { server, connection } = await this.connect();
+    // Many calls may have waited for the same connection.
+    while (connection.isFull) ({ server, connection } = await this.connect());
     const stream = connection.request(path, headers);
     return new Call(stream, connection, (error) => {
       if (error && (LEAVING.has(error.reason) || connection.failure)) this.avoid(server);
     });
   }
 
+  /** Closes all connections. Open calls end with CANCELLED. */
   close(): void {
-    this.isClosed = true;
+    this.closing.abort();
     for (const connection of this.connections) connection.close();
   }
 
   private async connect(): Promise<{ server: Server; connection: Connection }> {
-    await this.refresh();
+    if (now() - this.resolvedAt >= RESOLVED_FOR) {
+      // Calls that begin meanwhile wait for the same answer.
+      this.refreshing ??= this.refresh().finally(() => (this.refreshing = undefined));
+      await this.refreshing;
+    }
     const failures: FeedError[] = [];
     for (const server of this.inOrder()) {
-      if (this.isClosed) throw new FeedError('CANCELLED', 'the client was closed');
+      if (this.closing.signal.aborted) throw new FeedError('CANCELLED', 'the client was closed');
       try {
         return { server, connection: await this.open(server) };
       } catch (error) {
+        // A certificate or key that can't be read, for example: no server and no attempt would mend that.
+        if (!(error instanceof FeedError)) throw error;
         this.avoid(server);
-        failures.push(error as FeedError);
+        failures.push(error);
       }
     }
     if (failures.length === 1) throw failures[0];
@@ -69,23 +88,23 @@ export class Servers {
     throw new FeedError('UNAVAILABLE', message, { cause: failures[0] });
   }
 
-  /** The servers to try: in turn, those that are to be avoided last. */
+  /** Returns the servers in the order in which to try them: another one first each time, and those to avoid last. */
   private inOrder(): Server[] {
     const first = this.turn++ % this.current.length;
     const servers = [...this.current.slice(first), ...this.current.slice(0, first)];
-    const now = Date.now();
-    const isAvoided = ({ avoidedUntil }: Server): boolean => avoidedUntil > now;
+    const isAvoided = ({ avoidedUntil }: Server): boolean => avoidedUntil > now();
     return [...servers.filter((one) => !isAvoided(one)), ...servers.filter(isAvoided)];
   }
 
-  /** Calls that begin while a connection opens share it. */
+  /** Resolves with the server's connection. Calls that begin while it is being opened share it. */
   private open(server: Server): Promise<Connection> {
+    if (server.connection?.isFull) server.connection.retire();
     if (server.connection?.isUsable) return Promise.resolve(server.connection);
-    server.opening ??= Connection.open(server.endpoint, this.options)
+    server.opening ??= Connection.open(server.endpoint, this.options, this.closing.signal)
       .then((connection) => {
         this.connections.add(connection);
         connection.onClose(() => this.connections.delete(connection));
-        if (this.isClosed) connection.close();
+        if (this.closing.signal.aborted) connection.close();
         server.connection = connection;
         server.avoidedUntil = 0;
         return connection;
@@ -95,13 +114,13 @@ export class Servers {
   }
 
   private avoid(server: Server): void {
-    server.avoidedUntil = Date.now() + AVOID_FOR;
-    this.resolvedAt = -Infinity; // Perhaps DNS knows its successor.
+    server.avoidedUntil = now() + AVOID_FOR;
+    this.resolvedAt = -Infinity; // DNS may name its successor.
   }
 
+  /** Looks the names up again if it is time to. */
   private async refresh(): Promise<void> {
-    if (Date.now() - this.resolvedAt < RESOLVED_FOR) return;
-    const endpoints = await resolve(this.addresses);
+    const endpoints = await resolve(this.addresses, this.resolved);
     this.current = endpoints.map((endpoint) => {
       const key = formatAddress(endpoint.host, endpoint.port);
       const server = this.known.get(key) ?? { endpoint, avoidedUntil: 0 };
@@ -111,8 +130,8 @@ export class Servers {
     for (const [key, server] of this.known) {
       if (this.current.includes(server)) continue;
       this.known.delete(key);
-      server.connection?.retire(); // the name has lost this address
+      server.connection?.retire(); // DNS no longer names this server.
     }
-    this.resolvedAt = Date.now();
+    this.resolvedAt = now();
   }
 }

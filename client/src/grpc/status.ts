@@ -3,7 +3,7 @@ import { feedError, type FeedError, type Status, STATUSES } from '../errors.js';
 import { ErrorInfo } from '../gen/google/rpc/error_details.js';
 import { Status as RpcStatus } from '../gen/google/rpc/status.js';
 
-/** Returns the error that trailers stand for, or undefined for OK. */
+/** Returns the error that a call's trailers say, or undefined for OK. */
 export function errorOfTrailers(trailers: IncomingHttpHeaders): FeedError | undefined {
   const status = STATUSES[Number(trailers['grpc-status'])] ?? 'UNKNOWN';
   if (status === 'OK') return undefined;
@@ -12,7 +12,7 @@ export function errorOfTrailers(trailers: IncomingHttpHeaders): FeedError | unde
   return feedError(status, message, info ? { reason: info.reason, metadata: info.metadata } : {});
 }
 
-/** `grpc-message` is percent-encoded UTF-8. A server that did not encode it still gets its message through. */
+/** Decodes `grpc-message`, which is percent-encoded UTF-8. A text that some server did not encode is returned as it is. */
 function decoded(message: string | string[] | undefined): string {
   const text = String(message ?? '');
   try {
@@ -29,7 +29,7 @@ function errorInfo(trailer: string | string[] | undefined): ErrorInfo | undefine
     const info = details.find(({ typeUrl }) => typeUrl.endsWith('/google.rpc.ErrorInfo'));
     return info && ErrorInfo.decode(info.value);
   } catch {
-    return undefined; // another server's details
+    return undefined; // The details are of a server that is not Feed.
   }
 }
 
@@ -45,6 +45,7 @@ const BY_HTTP_STATUS: Readonly<Record<number, Status>> = {
   504: 'UNAVAILABLE',
 };
 
+/** Returns the error of an answer that is not gRPC's. `address` is the server's, for the message. */
 export function errorOfHttpStatus(httpStatus: number, address: string): FeedError {
   const status = BY_HTTP_STATUS[httpStatus] ?? 'UNKNOWN';
   return feedError(status, `${address} answered with HTTP ${httpStatus}, not as a gRPC server`, {});
@@ -58,6 +59,7 @@ const BY_RESET: Readonly<Record<number, Status>> = {
   [constants.NGHTTP2_INADEQUATE_SECURITY]: 'PERMISSION_DENIED',
 };
 
+/** Returns the error of a stream that ended without a status. `code` is that of HTTP/2's RST_STREAM, 0 if none came. */
 export function errorOfReset(code: number, address: string): FeedError {
   const how = code === 0 ? 'without a status' : `by a reset with HTTP/2 error ${code}`;
   return feedError(BY_RESET[code] ?? 'INTERNAL', `${address} ended the call ${how}`, {});

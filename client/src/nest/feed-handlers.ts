@@ -37,12 +37,13 @@ export class FeedHandlers implements OnApplicationBootstrap, OnModuleDestroy {
     await Promise.all(this.subscriptions.map((one) => one.stop(shutdownTimeout)));
   }
 
+  /** Yields the handlers of this client, from all providers and controllers of the app. */
   private async *handlers(): AsyncGenerator<Handler> {
     const seen = new Set<unknown>();
     const wrappers = [...this.discovery.getProviders(), ...this.discovery.getControllers()];
     for (const wrapper of wrappers) {
       const instance: unknown = wrapper.instance;
-      // A provider with `useExisting` has the instance of another.
+      // A provider with `useExisting` has the same instance as another provider.
       if (typeof instance !== 'object' || instance === null || seen.has(instance)) continue;
       seen.add(instance);
       this.checkIsOnlyOne(instance);
@@ -73,6 +74,7 @@ export class FeedHandlers implements OnApplicationBootstrap, OnModuleDestroy {
     );
   }
 
+  /** @throws Error if no client has this name */
   private checkClient(handler: string, name: string | undefined): void {
     try {
       this.moduleRef.get(getFeedToken(name), { strict: false });

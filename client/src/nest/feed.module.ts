@@ -48,7 +48,7 @@ export class FeedModule {
   }
 }
 
-/** Holds the client. It may be global; the module of the handlers is not, because Nest destroys global modules last. */
+/** Holds the client, and may be global. FeedModule, which has the handlers, is not: Nest destroys global modules last. */
 @Module({})
 class FeedClientModule {}
 

@@ -8,13 +8,13 @@ import type { WatchOptions } from '../watch.js';
 export interface FeedEventContext {
   /** The event's cursor. Keep it in the transaction of the handler's own work to handle each event exactly once. */
   readonly cursor: string;
-  /** Counts how often this event was handed to the handler since the process started, from 1. */
+  /** How often the handler got this event since the app started: 1 at first. */
   readonly attempt: number;
-  /** Fires when the app shuts down and the module's `shutdownTimeout` has passed: nobody waits for the handler any more. */
+  /** Fires at a shutdown, when the module's `shutdownTimeout` has passed: the app does not wait for the handler any longer. */
   readonly signal: AbortSignal;
 }
 
-/** A method that handles events. The event counts as handled once what it returns has resolved. */
+/** A method that handles events. An event counts as handled once the promise that the method returns has resolved. */
 export type FeedEventHandler = (event: Event, context: FeedEventContext) => unknown;
 
 /** Makes a checkpoint when the app starts, from providers of the app. */
@@ -41,8 +41,8 @@ export interface OnFeedEventOptions extends Pick<
   readonly retry?: RetryOptions;
 }
 
-/** One use of the decorator. */
-export interface HandlerMetadata {
+/** The arguments of one use of the decorator. */
+interface HandlerMetadata {
   readonly topic: string;
   readonly options: OnFeedEventOptions;
 }
@@ -66,7 +66,7 @@ export function OnFeedEvent(topic: string, options: OnFeedEventOptions = {}) {
   };
 }
 
-/** Returns what a method was decorated with. */
+/** Returns the arguments of all decorators of a method. */
 export function handlersOf(method: object): readonly HandlerMetadata[] {
   return (Reflect.getMetadata(METADATA_KEY, method) as HandlerMetadata[] | undefined) ?? [];
 }

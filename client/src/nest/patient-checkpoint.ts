@@ -2,8 +2,8 @@ import type { Logger } from '@nestjs/common';
 import { Backoff, pause } from '../backoff.js';
 import type { Checkpoint } from '../checkpoint.js';
 
-/** Until when a checkpoint that fails is tried again. */
-export interface Patience {
+/** A load or save that fails is tried again until its signal fires. */
+interface Patience {
   readonly load: AbortSignal;
   readonly save: AbortSignal;
 }
@@ -11,6 +11,8 @@ export interface Patience {
 /**
  * Returns a checkpoint that tries again when the given one fails, because a database that is away for a moment should not
  * end a watch. Once the signal has fired, it throws the last failure instead.
+ *
+ * @param handler the handler's name, for the log
  */
 export function patientCheckpoint(
   checkpoint: Checkpoint,
@@ -40,7 +42,7 @@ export function patientCheckpoint(
   };
 }
 
-/** Returns what Nest's loggers print below a message. */
+/** Returns an error's stack, which Nest's loggers print below a message. */
 export function stackOf(error: unknown): string {
   return error instanceof Error ? (error.stack ?? String(error)) : String(error);
 }

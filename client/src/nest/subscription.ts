@@ -35,14 +35,17 @@ const logger = new Logger('FeedModule');
 export class Subscription {
   /** Fires when no more events are to be handled. */
   private readonly stopping = new AbortController();
-  /** Fires when nobody waits for the running handler any more. */
+  /** Fires when stop() no longer waits for the running handler: a checkpoint that fails is not tried again after that. */
   private readonly tooLate = new AbortController();
-  /** Each attempt has a signal of its own, so that what a handler adds to it does not pile up. */
+  /** Fires with `tooLate`. Each attempt has one of its own, because handlers add listeners and may not remove them. */
   private attemptAbort: AbortController | undefined;
   private readonly watch: Watch;
   private ended: Promise<void> = Promise.resolve();
 
-  /** @throws TypeError for options that a watch can't have */
+  /**
+   * @param onEnd is called when the watch fails, unless the app shuts down
+   * @throws TypeError for options that a watch can't have
+   */
   constructor(
     feed: Feed,
     private readonly handler: Handler,
@@ -62,11 +65,12 @@ export class Subscription {
     });
   }
 
+  /** Begins to watch, in the background. */
   start(): void {
     this.ended = this.run();
   }
 
-  /** Takes no more events, waits for the running handler, at most `timeout` milliseconds, and saves the checkpoint. */
+  /** Takes no more events, waits at most `timeout` milliseconds for the running handler, and saves the checkpoint. */
   async stop(timeout: number): Promise<void> {
     this.stopping.abort();
     if (await settlesWithin(this.ended, timeout)) return;
@@ -76,7 +80,7 @@ export class Subscription {
     logger.error(
       `${name} (${topic}) did not finish within ${timeout} ms: what it has not handled comes again after the next start`,
     );
-    // The watch stands at the event whose handler still runs, so the checkpoint is that of the event before.
+    // The handler still has the watch's last event, which therefore does not count as handled: the event before it is saved.
     const saved = this.watch[Symbol.asyncDispose]().catch((error: unknown) => this.fail(error));
     if (!(await settlesWithin(saved, LAST_SAVE_TIMEOUT)))
       logger.error(`${name} (${topic}): the checkpoint was not saved in time`);
@@ -117,6 +121,7 @@ export class Subscription {
     }
   }
 
+  /** Reports the error that ended the watch. */
   private async fail(error: unknown): Promise<void> {
     const { name: handler, topic } = this.handler;
     logger.error(`${handler} (${topic}) gets no more events: its watch failed`, stackOf(error));
@@ -156,6 +161,7 @@ function logState(who: string, state: WatchState): void {
   }
 }
 
+/** Resolves with true when `work` has resolved, with false after the time. Rejects as `work` does. */
 async function settlesWithin(work: Promise<void>, milliseconds: number): Promise<boolean> {
   const settled = new AbortController();
   try {

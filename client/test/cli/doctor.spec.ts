@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest';
-import { Event, StartPosition } from '../../../src/gen/feed/v1/feed.js';
-import { runService } from '../../../test/support/service.js';
-import { until } from '../../../test/support/wait.js';
+import { type Event, StartPosition } from '../../../src/gen/feed/v1/feed.js';
+import { runService, ServiceProcess, temporaryDirectory } from '../../../test/support/service.js';
+import { eventually, until } from '../../../test/support/wait.js';
 import { runFeed, startFeed } from './run-command.js';
 import {
   answeringServer,
+  callProxy,
   certificate,
   closedPort,
   forgetfulProxy,
@@ -77,7 +78,7 @@ test('a healthy server passes every check, and holds 6 events more', async () =>
   expect(of('idle-heartbeat').figures!.heartbeats).toBeGreaterThanOrEqual(2);
 
   const events: Event[] = [];
-  const watch = client.watch({
+  const watch = client.Watch({
     topic: 'doctor.test',
     position: StartPosition.START_POSITION_EARLIEST,
   });
@@ -137,6 +138,15 @@ test('the greeting of another service is shown without its control characters', 
   const { failed, of } = await diagnose(await silentServer('SSH-2.0-other\u001b[2J\r\n'));
   expect(failed).toEqual(['http2']);
   expect(of('http2').detail).toContain('"SSH-2.0-other?[2J"');
+});
+
+test('the words of a server can not move the cursor of a terminal', async () => {
+  const message = { 'grpc-status': 13, 'grpc-message': 'a%1b[2Jb' };
+  const answer = { ':status': 200, 'content-type': 'application/grpc', ...message };
+  const address = await answeringServer(answer);
+  const { stdout } = await runFeed(['doctor', '--address', address]);
+  expect(stdout).toContain('INTERNAL: a\\u001b[2Jb');
+  expect(stdout).not.toContain('\u001b');
 });
 
 test('several servers are examined, each by itself', async () => {
@@ -302,12 +312,70 @@ test.each([
     advice: '--topic',
   },
 ])('a server that answers $name is explained', async ({ answer, detail, advice }) => {
-  const { code, failed, of } = await diagnose(await answeringServer(() => answer));
+  const { code, failed, of } = await diagnose(await answeringServer(answer));
   expect(code).toBe(1);
   expect(failed).toEqual(['health', 'authorization']);
   expect(of('authorization').detail).toContain(detail);
   expect(of('authorization').advice!.join()).toContain(advice);
   expect(of('idle').state).toBe('skipped');
+});
+
+test('a server that takes no uploads of the caller has the rest examined', async () => {
+  const { grpcAddress } = await runService();
+  const denied = { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': 7 };
+  const answers = { '/feed.v1.FeedService/UploadEvents': denied };
+  const proxy = await callProxy(grpcAddress, { answers });
+  const { code, of, failed } = await diagnose(proxy, '--idle', '1');
+  expect(failed).toEqual([]);
+  expect(code).toBe(0);
+  expect(of('delivery')).toMatchObject({ state: 'skipped' });
+  expect(of('delivery').detail).toContain('may not upload');
+  expect(of('deduplication').state).toBe('skipped');
+  expect(of('idle').detail).toContain('had not ended');
+});
+
+test('a server without a health service is still examined', async () => {
+  const { grpcAddress } = await runService();
+  const answers = { '/grpc.health.v1.Health/Check': { ':status': 404 } };
+  const proxy = await callProxy(grpcAddress, { answers });
+  const { code, of, failed } = await diagnose(proxy, '--quick');
+  expect(failed).toEqual(['health']);
+  expect(code).toBe(1);
+  expect(of('delivery').state).toBe('ok');
+});
+
+test('a deduplication window that is off, or that a proxy drops, is a warning', async () => {
+  const { grpcAddress } = await runService({ FEED_DEDUP_WINDOW: '0s' });
+  const off = await diagnose(grpcAddress, '--quick');
+  expect(off.code).toBe(0);
+  expect(off.of('deduplication')).toMatchObject({ state: 'warning' });
+  expect(off.of('deduplication').advice!.join()).toContain('FEED_DEDUP_WINDOW');
+  const proxy = await callProxy(grpcAddress, { drops: ['feed-dedup-window'] });
+  const dropped = await diagnose(proxy, '--quick');
+  expect(dropped.code).toBe(0);
+  expect(dropped.of('deduplication').advice!.join()).toContain('upgrade');
+});
+
+test('watches need their response headers, and a proxy that drops those is told', async () => {
+  const { grpcAddress } = await runService();
+  const proxy = await callProxy(grpcAddress, { drops: ['feed-head'] });
+  const { code, failed, of } = await diagnose(proxy, '--quick');
+  expect(code).toBe(1);
+  expect(failed).toEqual(['authorization']);
+  expect(of('authorization').advice!.join()).toContain('feed-head');
+});
+
+test('a server that drains says so', async () => {
+  const settings = { FEED_DATA_DIR: temporaryDirectory(), FEED_DRAIN_DELAY: '60s' };
+  const service = await ServiceProcess.start(settings);
+  service.process.kill('SIGTERM');
+  await eventually(async () => {
+    const { code, of, failed } = await diagnose(service.grpcAddress, '--quick');
+    expect(failed).toEqual(['health']);
+    expect(code).toBe(1);
+    expect(of('health').detail).toBe('NOT_SERVING');
+    expect(of('health').advice!.join()).toContain('FEED_DRAIN_DELAY');
+  });
 });
 
 test('an idle connection that a proxy closes lives with heartbeats', async () => {
@@ -326,6 +394,16 @@ test('an idle connection that a proxy closes lives with heartbeats', async () =>
     'FEED_KEEPALIVE_TIME',
   ])
     expect(advice).toContain(setting);
+});
+
+test('a proxy that ends idle streams, whatever PINGs its connection has, is told so', async () => {
+  const { grpcAddress } = await runService();
+  const proxy = await callProxy(grpcAddress, { streamIdle: 4_000 });
+  const { failed, of } = await diagnose(proxy, '--idle', '6');
+  expect(failed).toEqual(['idle']);
+  expect(of('idle').detail).toContain('reset');
+  expect(of('idle').advice!.join()).toContain('stream_idle_timeout');
+  expect(of('idle').advice!.join()).not.toContain('FEED_KEEPALIVE_TIME');
 });
 
 test('a proxy that ends connections by their age is told from one that ends idle ones', async () => {

@@ -5,6 +5,9 @@ import { onTestFinished } from 'vitest';
 
 const program = fileURLToPath(new URL('../../bin/feed.js', import.meta.url));
 
+/** The node that runs the command; FEED_TEST_CLIENT_NODE names another one, such as the oldest that the client supports. */
+const node = process.env.FEED_TEST_CLIENT_NODE ?? process.execPath;
+
 /** How the command ended, and what it wrote. */
 export interface Ending {
   readonly code: number | null;
@@ -29,10 +32,42 @@ export class RunningCommand {
 }
 
 /** Starts `feed <args>`, with nothing of this process's environment that the command reads. */
-export function startFeed(args: readonly string[], env: NodeJS.ProcessEnv = {}): RunningCommand {
-  const child = spawn(process.execPath, [program, ...args], {
+export function startFeed(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  stdin: 'ignore' | 'pipe' = 'ignore',
+): RunningCommand {
+  return started([node, program, ...args], env, stdin);
+}
+
+/** Starts a shell command in which `feed` is the command. In the background, `$NODE $PROGRAM` has no shell around it. */
+export function startShell(command: string, env: NodeJS.ProcessEnv = {}): RunningCommand {
+  const variables = { NODE: node, PROGRAM: program, ...env };
+  return started(
+    ['bash', '-c', `feed() { "$NODE" "$PROGRAM" "$@"; }; ${command}`],
+    variables,
+    'ignore',
+  );
+}
+
+/** Starts `feed <args>` on a terminal of its own, which is its standard input, output and error at once. */
+export function startOnTerminal(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): RunningCommand {
+  const command = ['exec', node, program, ...args].map((word) => `'${word}'`).join(' ');
+  const script = ['script', '-qec', command.replace("'exec'", 'exec'), '/dev/null'];
+  return started(script, { TERM: 'xterm', SHELL: '/bin/sh', ...env }, 'pipe');
+}
+
+function started(
+  [file, ...args]: readonly string[],
+  env: NodeJS.ProcessEnv,
+  stdin: 'ignore' | 'pipe',
+): RunningCommand {
+  const child = spawn(file, args, {
     env: { PATH: process.env.PATH, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [stdin, 'pipe', 'pipe'],
   });
   onTestFinished(() => void child.kill('SIGKILL'));
   return new RunningCommand(child);

@@ -1,6 +1,12 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
+import {
+  connect as connectHttp2,
+  constants,
+  createServer as createHttp2Server,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Stream,
+} from 'node:http2';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import { fileURLToPath } from 'node:url';
@@ -125,13 +131,55 @@ export function forgetfulProxy(target: string, milliseconds: number): Promise<st
 }
 
 /** An HTTP/2 server that answers each request with these headers, and nothing else. */
-export function answeringServer(
-  answer: (path: string) => Readonly<Record<string, string | number>>,
-): Promise<string> {
+export function answeringServer(answer: OutgoingHttpHeaders): Promise<string> {
   const server = createHttp2Server();
-  server.on('stream', (stream: ServerHttp2Stream, headers) => {
+  server.on('stream', (stream: ServerHttp2Stream) => {
     stream.on('error', () => {});
-    stream.respond(answer(String(headers[':path'])), { endStream: true });
+    stream.respond(answer, { endStream: true });
+  });
+  return listening(server);
+}
+
+/** Passes calls on to a server, but answers those of some paths itself, and drops some response headers. */
+export function callProxy(
+  target: string,
+  {
+    answers = {},
+    drops = [],
+    streamIdle,
+  }: {
+    readonly answers?: Readonly<Record<string, OutgoingHttpHeaders>>;
+    readonly drops?: readonly string[];
+    /** A stream on which nothing came from the server for so many milliseconds is reset. */
+    readonly streamIdle?: number;
+  },
+): Promise<string> {
+  const session = connectHttp2(`http://${target}`);
+  onTestFinished(() => session.destroy());
+  const server = createHttp2Server();
+  server.on('stream', (client: ServerHttp2Stream, headers) => {
+    client.on('error', () => {});
+    const answer = answers[String(headers[':path'])];
+    if (answer) {
+      client.respond(answer, { endStream: true });
+      return;
+    }
+    const { ':path': path, ':method': method, ...rest } = headers;
+    delete rest[':authority'];
+    delete rest[':scheme'];
+    const upstream = session.request({ ...rest, ':path': path, ':method': method });
+    upstream.on('error', () => client.close());
+    upstream.on('response', (response) => {
+      for (const name of drops) delete response[name];
+      client.respond(response, { waitForTrailers: true });
+    });
+    upstream.on('trailers', (trailers) =>
+      client.on('wantTrailers', () => client.sendTrailers(trailers)),
+    );
+    client.on('close', () => upstream.close());
+    if (streamIdle !== undefined)
+      upstream.setTimeout(streamIdle, () => client.close(constants.NGHTTP2_CANCEL));
+    client.pipe(upstream).pipe(client);
   });
   return listening(server);
 }

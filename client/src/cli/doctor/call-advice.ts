@@ -49,7 +49,7 @@ function adviceOn({ status, reason }: FeedError): string[] {
 }
 
 function httpFailed(httpStatus: number, headers: IncomingHttpHeaders): Finding {
-  const by = headers.server === undefined ? '' : ` from "${headers.server}"`;
+  const by = headers.server === undefined ? '' : ` from "${String(headers.server)}"`;
   const type = headers['content-type'];
   const detail = `HTTP ${httpStatus}${by}${type === undefined ? '' : `, ${type}`}`;
   return failed(detail, httpAdvice(httpStatus));

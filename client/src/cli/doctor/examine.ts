@@ -10,7 +10,7 @@ import { checkTcp, findName } from './reach.js';
 import { checkAuthorization, checkDeduplication, checkDelivery, checkHealth } from './service.js';
 import { checkTls } from './tls.js';
 
-export interface ExaminationOptions {
+interface ExaminationOptions {
   readonly addresses: readonly Address[];
   readonly options: ConnectionOptions;
   readonly metadata: CallMetadata;
@@ -26,7 +26,7 @@ export interface ExaminationOptions {
 
 interface Step {
   readonly name: CheckName;
-  /** Checks without which this one would say nothing. */
+  /** This check is skipped if one of these has no result. */
   readonly needs: readonly CheckName[];
   readonly run: (examined: Examined) => Promise<Finding>;
 }
@@ -43,13 +43,13 @@ const STEPS: readonly Step[] = [
   { name: 'deduplication', needs: ['delivery'], run: checkDeduplication },
 ];
 
-/** The two that are made of all servers at once, in the end. */
+/** The two idle checks. They are made last, of all servers at the same time. */
 const IDLE = ['idle', 'idle-heartbeat'] as const;
 
-/** A server's checks so far: the name of each that has no result, with the failed check that is the cause. */
+/** The checks of a server that have no result, each with the check that is the cause. */
 type Missing = Map<CheckName, CheckName>;
 
-/** Examines all servers that the addresses stand for, one after another. Yields each check when it is made. */
+/** Examines the servers of all addresses, one after another. Yields each check when it is made. */
 export async function* examine(all: ExaminationOptions): AsyncGenerator<Check, void, void> {
   const { addresses, options, metadata, topic, signal } = all;
   const servers: { examined: Examined; missing: Missing }[] = [];
@@ -86,13 +86,14 @@ async function* examineOne(
       continue;
     }
     const finding = await run(examined);
-    // TLS that was not asked for stops nothing; a delivery that is not permitted leaves nothing to look at.
+    // A skipped check has no result for the checks that need it. TLS is skipped where it is not wanted, and so stops none.
     const isWithoutResult = finding.state === 'skipped' && name !== 'tls';
     if (finding.state === 'failed' || isWithoutResult) missing.set(name, name);
     yield { server, check: name, ...finding };
   }
 }
 
+/** Makes the idle checks of all servers at the same time, except those without authorization. */
 async function* examineIdle(
   servers: readonly { readonly examined: Examined; readonly missing: Missing }[],
   { idleSeconds, onIdle, signal }: ExaminationOptions,

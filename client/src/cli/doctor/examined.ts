@@ -1,9 +1,15 @@
-import type { ClientHttp2Session } from 'node:http2';
+import type { ClientHttp2Session, IncomingHttpHeaders } from 'node:http2';
+import type { Call } from '../../grpc/call.js';
 import type { ConnectionOptions, Endpoint } from '../../grpc/connection.js';
 import type { CallMetadata } from '../../open-call.js';
-import type { ProbeCall } from './probe-call.js';
 
-/** One server that is examined, with what its checks leave to those after them. */
+/** A call, with its response headers as they came. Call itself keeps only a status of the answer of a proxy. */
+export interface ProbeCall {
+  readonly call: Call;
+  readonly responseHeaders: () => IncomingHttpHeaders | undefined;
+}
+
+/** A server that is examined, with what its checks have found so far for the checks that follow. */
 export interface Examined {
   readonly endpoint: Endpoint;
   /** `host:port`. */
@@ -12,11 +18,11 @@ export interface Examined {
   readonly metadata: CallMetadata;
   /** The topic that the checks watch and upload to. */
   readonly topic: string;
-  /** Ends all checks. */
+  /** Ends all checks, which then throw its reason. */
   readonly signal: AbortSignal;
   /** What the TLS handshake agreed on as the protocol: `h2`, another one, or false for none. */
   alpn?: string | false;
-  /** From the check `http2` on. */
+  /** The connection of all checks but the idle ones, from the check `http2` on. */
   session?: ClientHttp2Session;
   /** The time of a PING and its answer, in milliseconds, from the check `round-trip` on. */
   roundTrip?: number;
@@ -24,6 +30,6 @@ export interface Examined {
   watch?: ProbeCall;
   /** The response headers of an upload, from the check `delivery` on. */
   uploadHeaders?: NodeJS.Dict<string | string[]>;
-  /** False when the caller may not upload to the topic. */
+  /** Whether the caller may upload to the topic, from the check `delivery` on. */
   mayUpload?: boolean;
 }

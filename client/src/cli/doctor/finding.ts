@@ -29,7 +29,7 @@ export const LABELS: Readonly<Record<CheckName, string>> = {
   'idle-heartbeat': 'idle, heartbeats',
 };
 
-/** `warning`: it works, and yet something should be known or changed. Only `failed` makes the command fail. */
+/** The result of a check. With `warning` it works, but something should be changed. Only `failed` makes the command fail. */
 export type State = 'ok' | 'warning' | 'failed' | 'skipped';
 
 /** What a check found. */
@@ -43,7 +43,7 @@ export interface Finding {
   readonly advice?: readonly string[];
 }
 
-/** A finding, with the server and the check that it is of. */
+/** A finding with its server and its check. */
 export interface Check extends Finding {
   /** `host:port`. */
   readonly server: string;

@@ -2,7 +2,7 @@ import { connect as connectTls } from 'node:tls';
 import { type Endpoint, openSocket, type TlsOptions } from '../../grpc/connection.js';
 import { codeOf, within } from './within.js';
 
-/** How HTTP/2 begins (RFC 9113, 3.4): a fixed text, and a SETTINGS frame, here an empty one. */
+/** What a client sends first (RFC 9113, 3.4): a fixed text, and a SETTINGS frame, which is empty here. */
 const HTTP2_PREFACE = Buffer.concat([
   Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
   Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]),
@@ -12,20 +12,20 @@ const SETTINGS_FRAME = 4;
 const FRAME_HEADER_BYTES = 9;
 const TLS_ALERT = 0x15;
 
-/** What a port speaks. `text` is the first line of an answer that is none of the others. */
-export type Speech =
+/** The protocol that a port speaks. `text` is the first line of an answer that is neither HTTP/2 nor TLS. */
+export type Detected =
   | { readonly speaks: 'http2' | 'tls' | 'nothing' }
   | { readonly speaks: 'http1' | 'other'; readonly text: string };
 
 /**
- * Says what a port answers when a client begins to speak HTTP/2, over TLS if it is given. Node's HTTP/2 hides an answer
- * that is none of HTTP/2, so this looks at the bytes.
+ * Returns the protocol in which a port answers a client that begins with HTTP/2, over TLS if `tls` is given. Node's HTTP/2 does
+ * not show an answer in another protocol, so this looks at the bytes.
  */
-export async function listen(
+export async function detectProtocol(
   endpoint: Endpoint,
   tls: TlsOptions | undefined,
   signal: AbortSignal,
-): Promise<Speech> {
+): Promise<Detected> {
   const socket = openSocket(endpoint, tls);
   try {
     socket.write(HTTP2_PREFACE);
@@ -38,17 +38,17 @@ export async function listen(
       if (signal.aborted) throw error;
       return undefined;
     });
-    const speech = speechOf(bytes);
-    // A TLS server may close the connection without an alert.
-    if (speech.speaks === 'nothing' && !tls && (await speaksTls(endpoint, signal)))
+    const detected = detectedIn(bytes);
+    // A TLS server may close the connection without an alert, so a handshake is tried.
+    if (detected.speaks === 'nothing' && !tls && (await speaksTls(endpoint, signal)))
       return { speaks: 'tls' };
-    return speech;
+    return detected;
   } finally {
     socket.on('error', () => {}).destroy();
   }
 }
 
-function speechOf(bytes: Buffer | undefined): Speech {
+function detectedIn(bytes: Buffer | undefined): Detected {
   if (!bytes) return { speaks: 'nothing' };
   if (bytes.length >= FRAME_HEADER_BYTES && bytes[3] === SETTINGS_FRAME) return { speaks: 'http2' };
   if (bytes[0] === TLS_ALERT && bytes[1] === 3) return { speaks: 'tls' };
@@ -60,13 +60,13 @@ function speechOf(bytes: Buffer | undefined): Speech {
   return { speaks: text.startsWith('HTTP/1') ? 'http1' : 'other', text };
 }
 
-/** Tries a TLS handshake. Whose certificate it is does not matter here: nothing is sent over it. */
+/** Tries a TLS handshake. The certificate does not matter, because nothing is sent over the connection. */
 async function speaksTls({ host, port }: Endpoint, signal: AbortSignal): Promise<boolean> {
   const socket = connectTls({ host, port, rejectUnauthorized: false });
   try {
     const done = new Promise<boolean>((resolve) => {
       socket.once('secureConnect', () => resolve(true));
-      // An alert is TLS as well.
+      // A server that answers with an alert speaks TLS as well.
       socket.once('error', (error) => resolve(/_ALERT_/.test(codeOf(error))));
       socket.once('close', () => resolve(false));
     });

@@ -2,14 +2,14 @@ import type { ClientHttp2Session, Settings } from 'node:http2';
 import { openSession } from '../../grpc/connection.js';
 import type { Examined } from './examined.js';
 import { type Finding, failed, ok, warning } from './finding.js';
-import { listen, type Speech } from './first-bytes.js';
+import { detectProtocol, type Detected } from './first-bytes.js';
 import { ALPN_ADVICE, CLIENT_CERTIFICATE_ADVICE } from './tls.js';
-import { codeOf, since, TooLate, within } from './within.js';
+import { codeOf, millisecondsSince, TooLate, within } from './within.js';
 
-/** HTTP/2's window of a stream and of a connection until a server says otherwise (RFC 9113, 6.9.2). */
+/** HTTP/2's window of a stream and of a connection until the server sets another (RFC 9113, 6.9.2). */
 const DEFAULT_WINDOW_BYTES = 65_535;
 
-/** HTTP/2 has no lower limit than this on streams that says "no limit" (nghttp2). */
+/** Node reports this as the limit of streams where the server has set none. */
 const UNLIMITED_STREAMS = 2 ** 32 - 1;
 
 /** Opens the connection that the checks after this one use, and waits for the server's settings. */
@@ -33,7 +33,7 @@ export async function checkHttp2(examined: Examined): Promise<Finding> {
   }
   session.on('error', () => {});
   examined.session = session;
-  const milliseconds = since(start);
+  const milliseconds = millisecondsSince(start);
   const detail = `settings came in ${milliseconds} ms`;
   if (options.tls && examined.alpn !== 'h2')
     return warning(
@@ -44,6 +44,7 @@ export async function checkHttp2(examined: Examined): Promise<Finding> {
   return ok(detail, { milliseconds });
 }
 
+/** Finds out why no HTTP/2 settings came. */
 async function noHttp2(examined: Examined, error: unknown): Promise<Finding> {
   const { endpoint, options, signal, alpn } = examined;
   const code = error instanceof TooLate ? error.message : codeOf(error);
@@ -53,22 +54,22 @@ async function noHttp2(examined: Examined, error: unknown): Promise<Finding> {
     return failed(`the server chose ${alpn || 'no protocol'} by ALPN, not h2 (${code})`, [
       ALPN_ADVICE,
     ]);
-  return explain(await listen(endpoint, options.tls, signal), code);
+  return explain(await detectProtocol(endpoint, options.tls, signal), code);
 }
 
-function explain(speech: Speech, code: string): Finding {
-  switch (speech.speaks) {
+function explain(detected: Detected, code: string): Finding {
+  switch (detected.speaks) {
     case 'tls':
       return failed('the server speaks TLS there', [
         'Add --tls, and --ca FILE if its certificate is of your own authority.',
       ]);
     case 'http1':
-      return failed(`the server speaks HTTP/1.1 there: it answers "${speech.text}"`, [
+      return failed(`the server speaks HTTP/1.1 there: it answers "${detected.text}"`, [
         "That is an HTTP port, such as Feed's own for probes (8080, FEED_HTTP_ADDRESS). gRPC is on 50051 (FEED_GRPC_ADDRESS): use that one in --address.",
         'If a proxy stands there, let it speak HTTP/2 to clients: without TLS that is h2c with prior knowledge (nginx: `http2 on` for the listener; Envoy: `codec_type: HTTP2`).',
       ]);
     case 'other':
-      return failed(`another service answers there: "${speech.text}"`, [
+      return failed(`another service answers there: "${detected.text}"`, [
         'Check the port in --address. Feed has gRPC on 50051 by default (FEED_GRPC_ADDRESS).',
       ]);
     case 'nothing':
@@ -83,6 +84,7 @@ function explain(speech: Speech, code: string): Finding {
   }
 }
 
+/** The number of PINGs that are timed. checkRoundTrip() names the five results. */
 const PINGS = 5;
 
 /** Times PINGs, which the other end of the connection answers: the server, or a proxy in front of it. */
@@ -117,7 +119,7 @@ function ping(session: ClientHttp2Session, signal: AbortSignal): Promise<number>
   return within(answered, signal);
 }
 
-/** Says how much the server lets a client send before it has to wait. */
+/** Shows how much the server lets a client send ahead. Warns where that makes uploads slow. */
 export async function checkWindows({ session, roundTrip }: Examined): Promise<Finding> {
   const settings: Settings = session!.remoteSettings;
   const { initialWindowSize = DEFAULT_WINDOW_BYTES, maxFrameSize = 16_384 } = settings;
@@ -146,7 +148,7 @@ export async function checkWindows({ session, roundTrip }: Examined): Promise<Fi
   );
 }
 
-/** A window that holds an upload below this rate is worth a warning. */
+/** A warning is due if a window limits an upload to less than this. */
 const SLOW_BYTES_PER_SECOND = 5e6;
 
 function inKiB(bytes: number): string {

@@ -1,11 +1,14 @@
-import { type IdleContext, type IdleEnd, isSilent, type Outcome } from './idle.js';
+import { type IdleContext, type IdleEnd, isSilent, type Outcome } from './idle-watch.js';
 
-/** Says what to change, for a watch that did not survive its silence. */
-export function idleAdvice(watch: Outcome, { other, isBeating, heartbeat }: IdleContext): string[] {
+/** Returns what to change so that a watch survives the silence that this one did not survive. */
+export function idleAdvice(
+  watch: Outcome,
+  { other, hasHeartbeats, heartbeat }: IdleContext,
+): string[] {
   if (watch.ended?.error.reason === 'DRAINING') return ['The server was shutting down. Try again.'];
   if (isSilent(watch)) return [SILENT_DROP, KEEPALIVE];
   const otherLives = !other.ended && !isSilent(other);
-  if (otherLives) return isBeating ? [HELD_BACK] : idleTimeout(watch.ended!);
+  if (otherLives) return hasHeartbeats ? [HELD_BACK] : idleTimeout(watch.ended!);
   if (other.ended && endedTogether(watch.ended!, other.ended))
     return watch.ended!.seconds < heartbeat
       ? [
@@ -19,7 +22,7 @@ export function idleAdvice(watch: Outcome, { other, isBeating, heartbeat }: Idle
   ];
 }
 
-/** The ends are as near to each other as a limit on the age of streams would have them. */
+/** True if the ends are so near to each other that a limit on the age of streams may have caused both. */
 function endedTogether(one: IdleEnd, other: IdleEnd): boolean {
   return Math.abs(one.seconds - other.seconds) <= Math.max(1, 0.2 * one.seconds);
 }

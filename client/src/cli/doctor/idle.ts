@@ -6,45 +6,27 @@ import { Call } from '../../grpc/call.js';
 import { Connection } from '../../grpc/connection.js';
 import { frame } from '../../grpc/frames.js';
 import { headersOf } from '../../open-call.js';
+import { MISSED_HEARTBEATS } from '../../watch.js';
 import type { Examined } from './examined.js';
 import { type Finding, failed, ok } from './finding.js';
 import { idleAdvice } from './idle-advice.js';
-import type { ProbeCall } from './probe-call.js';
+import { type IdleContext, type IdleWatch, isSilent, type Outcome } from './idle-watch.js';
 import { uploadOne } from './service.js';
 import { within } from './within.js';
 
-/** The client's own interval of heartbeats, in seconds. */
+/** The interval of heartbeats that the client asks for by default, in seconds. */
 const HEARTBEAT_SECONDS = 10;
-/** The server takes no shorter one. */
+/** The server refuses shorter intervals. */
 const SHORTEST_HEARTBEAT_SECONDS = 1;
-/** A watch with heartbeats is dead after this many intervals without one, as it is for the client. */
-const SILENT_HEARTBEATS = 2.5;
 
-/** A watch on which nothing happens, on a connection of its own. */
-interface IdleWatch {
-  readonly connection: Connection;
-  readonly call: Call;
-  /** How it ended, and after how many seconds. */
-  ended?: IdleEnd;
-  heartbeats: number;
-  readonly ids: Set<string>;
-}
-
-export interface IdleEnd {
-  readonly seconds: number;
-  readonly error: FeedError;
-  /** True if the whole connection ended, and not only the stream. */
-  readonly isConnectionLost: boolean;
-}
-
-/** Returns the interval of heartbeats, in seconds, for an idle time of so many seconds. */
-export function heartbeatFor(seconds: number): number {
+/** Returns the interval of heartbeats, in seconds: short enough for three of them in an idle time of `seconds`. */
+function heartbeatFor(seconds: number): number {
   return Math.max(SHORTEST_HEARTBEAT_SECONDS, Math.min(HEARTBEAT_SECONDS, Math.floor(seconds / 3)));
 }
 
 /**
- * Opens two watches at once, one of them with heartbeats, and looks after so many seconds of silence whether they live: an
- * event that is stored then has to arrive. Their connections have PINGs as those of the client have.
+ * Opens two watches at once, one of them with heartbeats, and looks after `seconds` of silence whether they live: an event
+ * that is stored then has to arrive. Each has a connection of its own, with the PINGs of the client's connections.
  */
 export async function checkIdle(
   examined: Examined,
@@ -52,27 +34,33 @@ export async function checkIdle(
 ): Promise<readonly [withoutHeartbeat: Finding, withHeartbeat: Finding]> {
   const { signal } = examined;
   const heartbeat = heartbeatFor(seconds);
-  const watches = [
-    await openWatch(examined, undefined),
-    await openWatch(examined, heartbeat),
-  ] as const;
+  const connections: Connection[] = [];
   try {
+    const watches = [
+      await openWatch(examined, connections, undefined),
+      await openWatch(examined, connections, heartbeat),
+    ] as const;
     await waitUntilOver(watches, seconds, signal);
-    const isTried = await tryWithEvent(examined, watches);
-    const [plain, beating] = watches.map((watch) => ({ ...watch, isTried }));
+    const isTried = await tryWithEvent(examined, connections, watches);
+    const [plain, withHeartbeats] = watches.map((watch) => ({ ...watch, isTried }));
     const context = { seconds, heartbeat };
     return [
-      describe(plain, { ...context, other: beating, isBeating: false }),
-      describe(beating, { ...context, other: plain, isBeating: true }),
+      describe(plain, { ...context, other: withHeartbeats, hasHeartbeats: false }),
+      describe(withHeartbeats, { ...context, other: plain, hasHeartbeats: true }),
     ];
   } finally {
-    for (const { connection } of watches) connection.close();
+    for (const connection of connections) connection.close();
   }
 }
 
-async function openWatch(examined: Examined, heartbeat: number | undefined): Promise<IdleWatch> {
+async function openWatch(
+  examined: Examined,
+  connections: Connection[],
+  heartbeat: number | undefined,
+): Promise<IdleWatch> {
   const { signal, topic } = examined;
-  const { connection, call } = await openCall(examined, '/feed.v1.FeedService/Watch');
+  const path = '/feed.v1.FeedService/Watch';
+  const { connection, call } = await openCall(examined, connections, path);
   const request = WatchRequest.encode({
     topic,
     position: StartPosition.START_POSITION_LIVE,
@@ -81,13 +69,13 @@ async function openWatch(examined: Examined, heartbeat: number | undefined): Pro
   await within(call.write(frame(request.finish())), signal);
   call.end();
   await within(call.headers(), signal);
-  if (heartbeat !== undefined) call.endAfterSilence(heartbeat * SILENT_HEARTBEATS * 1_000);
+  if (heartbeat !== undefined) call.endAfterSilence(heartbeat * MISSED_HEARTBEATS * 1_000);
   const watch: IdleWatch = { connection, call, heartbeats: 0, ids: new Set() };
   void follow(watch, performance.now());
   return watch;
 }
 
-/** Notes what comes, and the end. Never rejects. */
+/** Notes the heartbeats and events that come to the watch, and its end. Never rejects. */
 async function follow(watch: IdleWatch, start: number): Promise<void> {
   let error: unknown;
   try {
@@ -110,6 +98,7 @@ async function follow(watch: IdleWatch, start: number): Promise<void> {
   };
 }
 
+/** Waits for `seconds`, or until both watches have ended. */
 async function waitUntilOver(
   watches: readonly IdleWatch[],
   seconds: number,
@@ -121,72 +110,55 @@ async function waitUntilOver(
   }
 }
 
-/** An event may take this many milliseconds to a watch that was idle. */
+/** An event that is stored after the silence has this many milliseconds to reach the watches. */
 const ARRIVES_WITHIN = 5_000;
 
 /**
- * Stores an event, and waits until each watch has it or has ended. Returns false if no event could be stored, so that nobody
- * knows whether a watch that has not ended is alive.
+ * Stores an event, and waits until each watch has it or has ended. Returns false if no event could be stored: then it is
+ * unknown whether a watch that has not ended is alive.
  */
-async function tryWithEvent(examined: Examined, watches: readonly IdleWatch[]): Promise<boolean> {
+async function tryWithEvent(
+  examined: Examined,
+  connections: Connection[],
+  watches: readonly IdleWatch[],
+): Promise<boolean> {
   const { signal } = examined;
   const id = randomUUID();
   const isOver = ({ ended, ids }: IdleWatch): boolean => ended !== undefined || ids.has(id);
   if (examined.mayUpload !== true || watches.every(({ ended }) => ended)) return false;
-  let connection: Connection | undefined;
   try {
     // The connection of the earlier checks was idle for as long, and may be gone.
     await uploadOne(examined, id, async (_, path) => {
-      const own = await openCall(examined, path);
-      ({ connection } = own);
-      return own.probe;
+      const { call } = await openCall(examined, connections, path);
+      return { call, responseHeaders: () => undefined };
     });
   } catch (error) {
     if (signal.aborted) throw error;
     return false;
-  } finally {
-    connection?.close();
   }
   const end = performance.now() + ARRIVES_WITHIN;
   while (performance.now() < end && !watches.every(isOver)) await sleep(10, undefined, { signal });
   return true;
 }
 
+/** Starts a call on a connection of its own, which it adds to `connections` for the caller to close. */
 async function openCall(
-  examined: Examined,
+  { endpoint, options, metadata, signal }: Examined,
+  connections: Connection[],
   path: string,
-): Promise<{ connection: Connection; call: Call; probe: ProbeCall }> {
-  const { endpoint, options, metadata, signal } = examined;
-  const connection = await within(
-    Connection.open(endpoint, options),
-    signal,
-    options.connectTimeout,
-  );
+): Promise<{ readonly connection: Connection; readonly call: Call }> {
+  const opening = Connection.open(endpoint, options);
+  const connection = await within(opening, signal, options.connectTimeout);
+  connections.push(connection);
   const call = new Call(connection.request(path, await headersOf(metadata)), connection, () => {});
-  return { connection, call, probe: { call, responseHeaders: () => undefined } };
-}
-
-/** A watch after the silence. */
-export interface Outcome extends IdleWatch {
-  /** True if an event was stored after the silence, which a watch that lives has got. */
-  readonly isTried: boolean;
-}
-
-export interface IdleContext {
-  readonly seconds: number;
-  /** The interval of the heartbeats, in seconds. */
-  readonly heartbeat: number;
-  /** The other watch, to tell what ends idle streams from what ends all. */
-  readonly other: Outcome;
-  /** True for the watch that had heartbeats. */
-  readonly isBeating: boolean;
+  return { connection, call };
 }
 
 function describe(watch: Outcome, context: IdleContext): Finding {
   const { ended, isTried, heartbeats } = watch;
-  const { seconds, heartbeat, isBeating } = context;
-  const how = isBeating ? ` (${heartbeats} heartbeats, one every ${heartbeat} s)` : '';
-  const figures = { idleSeconds: seconds, ...(isBeating && { heartbeats }) };
+  const { seconds, heartbeat, hasHeartbeats } = context;
+  const how = hasHeartbeats ? ` (one heartbeat every ${heartbeat} s, ${heartbeats} came)` : '';
+  const figures = { idleSeconds: seconds, ...(hasHeartbeats && { heartbeats }) };
   if (ended) {
     const detail = `ended after ${ended.seconds} s${how}: ${ended.error.message}`;
     const advice = idleAdvice(watch, context);
@@ -200,9 +172,4 @@ function describe(watch: Outcome, context: IdleContext): Finding {
     );
   const proof = isTried ? 'got an event' : 'had not ended';
   return ok(`${proof} after ${seconds} s of silence${how}`, figures);
-}
-
-/** True if the watch has not ended, and the event never came to it. */
-export function isSilent({ ended, isTried, ids }: Outcome): boolean {
-  return !ended && isTried && ids.size === 0;
 }

@@ -2,15 +2,9 @@ import type { ClientHttp2Session, IncomingHttpHeaders } from 'node:http2';
 import { FeedError } from '../../errors.js';
 import { Call } from '../../grpc/call.js';
 import { headersOf } from '../../open-call.js';
-import type { Examined } from './examined.js';
+import type { Examined, ProbeCall } from './examined.js';
 
-/** A call, with the response headers as they came: of a proxy's answer, the client keeps a status only. */
-export interface ProbeCall {
-  readonly call: Call;
-  readonly responseHeaders: () => IncomingHttpHeaders | undefined;
-}
-
-/** Starts a call, such as `/feed.v1.FeedService/Watch`, on the connection that is examined. */
+/** Starts a call, such as `/feed.v1.FeedService/Watch`, on the examined connection. @throws FeedError if that was closed */
 export async function startCall(examined: Examined, path: string): Promise<ProbeCall> {
   const session: ClientHttp2Session = examined.session!;
   if (session.closed || session.destroyed)
@@ -27,6 +21,8 @@ export async function startCall(examined: Examined, path: string): Promise<Probe
   );
   let headers: IncomingHttpHeaders | undefined;
   stream.on('response', (own) => (headers = own));
-  const call = new Call(stream, { address: examined.address, failure: undefined }, () => {});
+  const { address } = examined;
+  // All checks use one connection, so a call that fails does not retire it.
+  const call = new Call(stream, { address, failure: undefined, retire: () => {} }, () => {});
   return { call, responseHeaders: () => headers };
 }

@@ -4,9 +4,9 @@ import type { Address } from '../../grpc/addresses.js';
 import { type Endpoint, openSocket } from '../../grpc/connection.js';
 import { type Finding, failed, ok } from './finding.js';
 import type { Examined } from './examined.js';
-import { codeOf, since, TooLate, within } from './within.js';
+import { codeOf, millisecondsSince, TooLate, within } from './within.js';
 
-/** Looks up the host of an address. `endpoints` are the servers that it stands for; none if the lookup failed. */
+/** Looks up the host of an address. `endpoints` are the servers of that address; none if the lookup failed. */
 export async function findName(
   { host, port, isDns }: Address,
   signal: AbortSignal,
@@ -20,9 +20,12 @@ export async function findName(
   try {
     const found = await within(lookup(host, { all: true }), signal);
     const addresses = found.map(({ address }) => address);
-    const detail = `${host} is ${addresses.join(', ')} (${since(start)} ms)`;
+    const detail = `${host} is ${addresses.join(', ')} (${millisecondsSince(start)} ms)`;
     return {
-      finding: ok(detail, { milliseconds: since(start), addresses: addresses.join(',') }),
+      finding: ok(detail, {
+        milliseconds: millisecondsSince(start),
+        addresses: addresses.join(','),
+      }),
       // Without dns:///, the client connects to the name, and takes the first of its addresses that answers.
       endpoints: isDns
         ? addresses.map((address) => ({ host: address, port, name: host }))
@@ -55,7 +58,7 @@ export async function checkTcp({ endpoint, signal }: Examined): Promise<Finding>
       new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject)),
       signal,
     );
-    const milliseconds = since(start);
+    const milliseconds = millisecondsSince(start);
     const detail = `connected to ${socket.remoteAddress} in ${milliseconds} ms`;
     return ok(detail, { milliseconds, address: socket.remoteAddress ?? '' });
   } catch (error) {

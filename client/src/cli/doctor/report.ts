@@ -19,7 +19,7 @@ export function linesOf(
   columns: number,
 ): string {
   const [text, style] = STATES[state];
-  // The detail may hold words of the server's.
+  // The detail may hold text that the server has sent.
   const line = `${paint(style, text.padEnd(STATE_COLUMNS))}${LABELS[check].padEnd(LABEL_COLUMNS)}${printable(detail)}`;
   const paragraphs = advice.map((one) => wrapped(printable(one), columns));
   return [line, ...paragraphs].join('\n');

@@ -9,17 +9,17 @@ import {
 } from '../../gen/feed/v1/feed.js';
 import { frame } from '../../grpc/frames.js';
 import { callFailed } from './call-advice.js';
-import type { Examined } from './examined.js';
+import type { Examined, ProbeCall } from './examined.js';
 import { type Finding, failed, ok, skipped, warning } from './finding.js';
-import { type ProbeCall, startCall } from './probe-call.js';
-import { since, within } from './within.js';
+import { startCall } from './probe-call.js';
+import { millisecondsSince, TooLate, within } from './within.js';
 
 /** grpc.health.v1.HealthCheckResponse.ServingStatus, by number. */
 const SERVING_STATUSES = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
-/** In the response, the key of its only field, `status = 1`, an enum. */
+/** The first byte of a HealthCheckResponse: the key of its only field, `status = 1`. The second one is the status. */
 const STATUS_KEY = 0x08;
 
-/** Asks whether the server as a whole serves (service ""). */
+/** Asks grpc.health.v1.Health whether the server serves. The empty request asks about the server as a whole. */
 export async function checkHealth(examined: Examined): Promise<Finding> {
   const { signal } = examined;
   const start = performance.now();
@@ -30,7 +30,7 @@ export async function checkHealth(examined: Examined): Promise<Finding> {
     probe.call.end();
     const [message] = (await within(probe.call.read(), signal)) ?? [];
     const status = SERVING_STATUSES[message?.[0] === STATUS_KEY ? message[1] : 0] ?? 'UNKNOWN';
-    const milliseconds = since(start);
+    const milliseconds = millisecondsSince(start);
     if (status === 'SERVING') return ok(`SERVING (${milliseconds} ms)`, { status, milliseconds });
     return failed(status, [
       'The server is starting or shutting down: its log says which. During a drain (FEED_DRAIN_DELAY, FEED_DRAIN_TIMEOUT) it takes no new clients: connect to its successor.',
@@ -54,13 +54,13 @@ export async function checkAuthorization(examined: Examined): Promise<Finding> {
     probe.call.end();
     const headers = await within(probe.call.headers(), signal);
     if (headers['feed-head'] === undefined)
-      return warning(`may watch ${topic}, but the answer has no header feed-head`, [
-        'A proxy drops response headers, and watches need them: let it pass feed-head and feed-earliest.',
+      return failed(`may watch ${topic}, but the answer has no header feed-head`, [
+        'A proxy drops response headers, and a watch needs them to resume: let it pass feed-head and feed-earliest.',
       ]);
     examined.watch = probe;
     const how = metadata.token === undefined ? 'without a token' : 'with the token';
-    return ok(`may watch ${topic} ${how} (${since(start)} ms)`, {
-      milliseconds: since(start),
+    return ok(`may watch ${topic} ${how} (${millisecondsSince(start)} ms)`, {
+      milliseconds: millisecondsSince(start),
       topic,
     });
   } catch (error) {
@@ -79,6 +79,7 @@ function watchRequest(topic: string): Uint8Array {
   }).finish();
 }
 
+/** The number of events that are uploaded and timed. */
 const EVENTS = 5;
 
 /** Uploads events one after another, and times their acknowledgements and their deliveries to the watch. */
@@ -92,11 +93,11 @@ export async function checkDelivery(examined: Examined): Promise<Finding> {
       const id = randomUUID();
       const start = performance.now();
       const arrival = within(arrivalOf(examined.watch!, id), signal).then(() =>
-        delivered.push(since(start)),
+        delivered.push(millisecondsSince(start)),
       );
       arrival.catch(() => {}); // It is awaited below, unless the upload fails first.
       result = await uploadOne(examined, id);
-      acknowledged.push(since(start));
+      acknowledged.push(millisecondsSince(start));
       await arrival.catch((error: unknown) => {
         if (signal.aborted) throw error;
         throw new Undelivered(error);
@@ -104,7 +105,7 @@ export async function checkDelivery(examined: Examined): Promise<Finding> {
     }
   } catch (error) {
     if (signal.aborted) throw error;
-    if (error instanceof Undelivered) return undeliveredFinding(error, examined);
+    if (error instanceof Undelivered) return undeliveredFinding(error);
     const finding = error instanceof UploadFailed ? error.finding : callFailed(error, undefined);
     const { mayUpload } = examined;
     return mayUpload === false
@@ -134,13 +135,16 @@ class Undelivered extends Error {
   }
 }
 
-function undeliveredFinding({ cause }: Undelivered, { watch }: Examined): Finding {
-  const { detail } = callFailed(cause, watch!.responseHeaders());
-  return failed(`the event was stored, and the watch did not get it: ${detail}`, [
-    'With several servers behind one address, all of them have to share one log. A Feed that keeps its log on its own disk runs as one replica.',
-    'Or a proxy buffers responses: let it stream them (nginx: `grpc_pass`, not `proxy_pass` with `proxy_buffering`).',
-  ]);
+function undeliveredFinding({ cause }: Undelivered): Finding {
+  const { detail, advice } = callFailed(cause, undefined);
+  const what = `the event was stored, and the watch did not get it: ${detail}`;
+  return failed(what, cause instanceof TooLate ? NOT_DELIVERED_ADVICE : advice!);
 }
+
+const NOT_DELIVERED_ADVICE = [
+  'With several servers behind one address, all of them have to share one log. A Feed that keeps its log on its own disk runs as one replica.',
+  'Or a proxy holds responses back: let it stream them (nginx: `grpc_pass`, not `proxy_pass` with `proxy_buffering`).',
+];
 
 /** Uploads an event in a call of its own. @throws UploadFailed */
 export async function uploadOne(
@@ -168,6 +172,7 @@ export async function uploadOne(
   }
 }
 
+/** Resolves when the watch gets the event with this id. */
 async function arrivalOf({ call }: ProbeCall, id: string): Promise<void> {
   for (;;) {
     const messages = await call.read();
@@ -180,7 +185,7 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
-/** Says for how long an upload that broke can be sent again. */
+/** Shows for how long an upload that broke can be sent again. */
 export async function checkDeduplication({ uploadHeaders }: Examined): Promise<Finding> {
   const window = uploadHeaders?.['feed-dedup-window'];
   const ids = Number(uploadHeaders?.['feed-dedup-ids'] ?? 0);

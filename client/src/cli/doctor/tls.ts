@@ -3,15 +3,15 @@ import type { PeerCertificate, TLSSocket } from 'node:tls';
 import { openSocket } from '../../grpc/connection.js';
 import type { Examined } from './examined.js';
 import { type Finding, failed, ok, skipped, warning } from './finding.js';
-import { listen } from './first-bytes.js';
-import { codeOf, since, TooLate, within } from './within.js';
+import { detectProtocol } from './first-bytes.js';
+import { codeOf, millisecondsSince, TooLate, within } from './within.js';
 
 /** A certificate with less than this many days left is worth a warning. */
 const FEW_DAYS = 14;
 
 /**
- * Shakes hands, and looks at the certificate. The handshake goes on with a bad certificate, so that the check can say whose
- * it is; no call is made and no token sent over that connection.
+ * Makes a TLS handshake, and looks at the certificate. A bad certificate does not end this handshake, so that the check can say
+ * whose it is. No call is made and no token is sent over this connection.
  */
 export async function checkTls(examined: Examined): Promise<Finding> {
   const { endpoint, options, signal } = examined;
@@ -28,7 +28,7 @@ export async function checkTls(examined: Examined): Promise<Finding> {
   try {
     await within(once(socket, 'secureConnect'), signal);
     examined.alpn = socket.alpnProtocol ?? false;
-    return look(socket, options.tls.serverName ?? endpoint.name, since(start));
+    return look(socket, options.tls.serverName ?? endpoint.name, millisecondsSince(start));
   } catch (error) {
     if (signal.aborted) throw error;
     return await noHandshake(examined, error);
@@ -52,7 +52,7 @@ function look(socket: TLSSocket, expectedName: string, milliseconds: number): Fi
     daysLeft: days,
   };
   const whose = `the certificate of ${names.join(', ')}, signed by ${figures.issuer}`;
-  // Node's types say Error; it is the code of one (tls.js, onConnectSecure).
+  // Node's types say that this is an Error, but it is the code of one, such as CERT_HAS_EXPIRED.
   const problem = socket.authorizationError as unknown as string | undefined;
   if (!socket.authorized && problem) {
     const { detail, advice } = explain(problem, { expectedName, names, date, certificate });
@@ -65,6 +65,7 @@ function look(socket: TLSSocket, expectedName: string, milliseconds: number): Fi
   return ok(`${figures.version}, ${whose}, until ${date} (${days} days)`, figures);
 }
 
+/** What the explanation of a bad certificate names. */
 interface Seen {
   readonly expectedName: string;
   readonly names: readonly string[];
@@ -120,9 +121,10 @@ function explain(
   }
 }
 
+/** Finds out why the handshake failed. */
 async function noHandshake(examined: Examined, error: unknown): Promise<Finding> {
   const code = error instanceof TooLate ? error.message : codeOf(error);
-  const plain = await listen(examined.endpoint, undefined, examined.signal);
+  const plain = await detectProtocol(examined.endpoint, undefined, examined.signal);
   if (plain.speaks === 'http2')
     return failed(`the server speaks HTTP/2 without TLS there (${code})`, [
       'Leave --tls out (and --ca, --cert, --key), or connect to the port of the proxy that ends TLS.',
@@ -152,7 +154,7 @@ export const ALPN_ADVICE =
 export const CLIENT_CERTIFICATE_ADVICE =
   'The server asks clients for a certificate: give one that its authority has signed, --cert FILE and --key FILE.';
 
-/** The names that a certificate is for: of its subjectAltName, or else its subject. */
+/** Returns the names that a certificate is for: those of its subjectAltName, or else that of its subject. */
 function namesOf({ subject, subjectaltname }: PeerCertificate): string[] {
   const all = subjectaltname?.split(', ').map((one) => one.replace(/^[^:]*:/, ''));
   return all ?? [nameOf(subject)];

@@ -1,7 +1,7 @@
-/** Milliseconds that a server may take to answer in one check. */
-export const PATIENCE = 5_000;
+/** A server has this many milliseconds for each answer, unless a check says otherwise. */
+const PATIENCE = 5_000;
 
-/** Nothing came in time. */
+/** No answer came in time. */
 export class TooLate extends Error {
   override readonly name = 'TooLate';
   constructor(readonly seconds: number) {
@@ -10,7 +10,7 @@ export class TooLate extends Error {
 }
 
 /**
- * Resolves as `work` does.
+ * Settles as `work` does.
  *
  * @throws TooLate after `milliseconds`; the signal's reason as soon as it fires
  */
@@ -35,13 +35,13 @@ export async function within<T>(
   }
 }
 
-/** Returns the code of an error of node's, such as ECONNREFUSED; otherwise its message. */
+/** Returns the code of an error, such as ECONNREFUSED, or its message if it has none. */
 export function codeOf(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   return code ?? message;
 }
 
-/** Milliseconds since `start` (performance.now()), for people. */
-export function since(start: number): number {
+/** Returns the milliseconds since `start` (performance.now()), with two decimals. */
+export function millisecondsSince(start: number): number {
   return Math.round((performance.now() - start) * 100) / 100;
 }

@@ -5,12 +5,12 @@ import { CommandError, EXIT } from './exit-codes.js';
 import type { Output } from './output.js';
 
 /**
- * A checkpoint in a file, which is never ahead of the data on standard output: a cursor is saved once its event's line was
- * taken by the reader's pipe, or is in the file.
+ * Returns a checkpoint in a file, which is never ahead of the data on standard output: a cursor is saved only after the pipe or
+ * file that is the standard output has taken the event's line.
  *
- * @throws CommandError at once if its directory can't be written to
+ * @throws CommandError if the directory of the file can't be written to
  */
-export function checkpointFile(path: string, output: Output): Checkpoint {
+export function checkpointAfterOutput(path: string, output: Output): Checkpoint {
   const file = fileCheckpoint(path);
   const failed = (cause: unknown): never => {
     const { code, message } = cause as NodeJS.ErrnoException;

@@ -1,0 +1,70 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { FeedError } from '@feed-events/client';
+import { until, within } from '../../test/support/wait.js';
+import { type Answer, beginUpload, reset, ScriptedServer } from './scripted-server.js';
+import { client, Subject } from './service.js';
+
+test('a break that several notice at once makes one call, not one for each', async () => {
+  const breaks: Answer = (stream, headers) => {
+    beginUpload(stream);
+    // It takes nothing, so that what is said waits for its flow control.
+    stream.pause();
+    setTimeout(() => reset('NGHTTP2_INTERNAL_ERROR')(stream, headers), 200);
+  };
+  const takesAll: Answer = (stream) => {
+    beginUpload(stream);
+    stream.resume();
+  };
+  const server = await ScriptedServer.start(breaks, takesAll);
+  const states: string[] = [];
+  const chat = client(server.address).chat('r', {
+    from: 'ada',
+    onState: ({ name }) => states.push(name),
+  });
+  const listening = (async () => {
+    for await (const _ of chat);
+  })();
+  await Promise.all(Array.from({ length: 5 }, () => chat.send('x'.repeat(200_000))));
+  expect(states).toEqual(['connecting', 'joined', 'reconnecting', 'joined']);
+  expect(server.calls).toHaveLength(2);
+  await chat[Symbol.asyncDispose]();
+  await listening;
+});
+
+test('what is said after a chat was left is refused, and does not take back what was said before', async () => {
+  const { address } = await Subject.start();
+  const texts: string[] = [];
+  const bob = client(address).chat('ops', { from: 'bob' });
+  void (async () => {
+    for await (const { text } of bob) texts.push(text);
+  })();
+  await bob.send('');
+  const ada = client(address).chat('ops', { from: 'ada' });
+  await ada.send('before');
+  const left = ada.leave();
+  const late: unknown = await ada.send('after').catch((error: unknown) => error);
+  await left;
+  await until(() => texts.length > 0, 'what was said before');
+  await sleep(50);
+  expect(texts).toEqual(['before']);
+  expect(late).toBeInstanceOf(FeedError);
+  expect(late).toMatchObject({ status: 'CANCELLED' });
+});
+
+test('a chat whose onState throws leaves no call behind', async () => {
+  let closed = 0;
+  const answer: Answer = (stream) => {
+    beginUpload(stream);
+    stream.resume().on('close', () => closed++);
+  };
+  const server = await ScriptedServer.start(answer);
+  const chat = client(server.address).chat('r', {
+    from: 'ada',
+    onState: ({ name }) => {
+      if (name === 'joined') throw new Error('mine');
+    },
+  });
+  await expect(within(chat.send('x'), 'the error')).rejects.toThrow('mine');
+  await until(() => closed === 1, 'the end of the call');
+});

@@ -1,0 +1,104 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { type Checkpoint, fileCheckpoint } from '@feed-events/client';
+import { temporaryDirectory } from '../../test/support/service.js';
+import { until, within } from '../../test/support/wait.js';
+import { CheckpointSaver } from '../src/checkpoint.js';
+import { events, ScriptedServer } from './scripted-server.js';
+import { bodies, client, take } from './service.js';
+
+describe('a checkpoint', () => {
+  test('that is due while a slow save goes on is saved after it', async () => {
+    const saved: string[] = [];
+    const saver = new CheckpointSaver(
+      {
+        load: async () => undefined,
+        save: async (cursor) => {
+          await sleep(100);
+          saved.push(cursor);
+        },
+      },
+      { time: 20 },
+    );
+    saver.move('a', 1);
+    await sleep(50);
+    saver.move('b', 1); // due after 20 ms, while the save of `a` goes on
+    await until(() => saved.includes('b'), 'the save of b', 2_000);
+  });
+
+  test.each([
+    [
+      'throws at once',
+      () => {
+        throw new Error('no room');
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('no room'))],
+  ])('whose save %s ends the watch with that error, not the process', async (_, save) => {
+    const server = await ScriptedServer.start(events('a', 'b', 'c'));
+    const watch = client(server.address).watch('t', {
+      checkpoint: { load: async () => undefined, save },
+      checkpointEvery: { time: 1 },
+    });
+    const reading = (async () => {
+      for await (const event of watch) await sleep(event.body.length * 30);
+    })();
+    await expect(within(reading, 'the end')).rejects.toThrow('no room');
+  });
+
+  test('may be saved by a function that returns nothing', async () => {
+    const server = await ScriptedServer.start(events('a', 'b', 'c'));
+    const saved: string[] = [];
+    const checkpoint = {
+      load: async () => undefined,
+      save: (cursor: string) => void saved.push(cursor),
+    } as unknown as Checkpoint;
+    await take(client(server.address).watch('t', { checkpoint }), 3);
+    expect(saved).toEqual(['0000000003k3x9qz']);
+  });
+
+  test.each([[null], ['']])('whose load has %j begins where the watch says', async (nothing) => {
+    const server = await ScriptedServer.start(events('a'));
+    const checkpoint = { load: async () => nothing, save: async () => {} } as unknown as Checkpoint;
+    const feed = client(server.address);
+    expect(bodies(await take(feed.watch('t', { from: 'earliest', checkpoint }), 1))).toEqual(['a']);
+  });
+
+  test('is saved at the end, though onState throws', async () => {
+    const server = await ScriptedServer.start(events('a', 'b'));
+    const saved: string[] = [];
+    const checkpoint = {
+      load: async () => undefined,
+      save: async (cursor: string) => void saved.push(cursor),
+    };
+    const onState = ({ name }: { name: string }): void => {
+      if (name === 'ended') throw new Error('mine');
+    };
+    const watch = take(client(server.address).watch('t', { checkpoint, onState }), 2);
+    await expect(watch).rejects.toThrow('mine');
+    expect(saved).toEqual(['0000000002k3x9qz']);
+  });
+
+  test.each([
+    ['rubbish', 'not a cursor\n'],
+    ['another file', 'x'.repeat(100_000)],
+    ['bytes that are no text', Buffer.from([0, 0, 0xff, 0xfe])],
+  ])('in a file that holds %s is refused, and the file named', async (_, content) => {
+    const path = join(temporaryDirectory(), 'cursor');
+    await writeFile(path, content);
+    await expect(fileCheckpoint(path).load()).rejects.toThrow(path);
+  });
+});
+
+test('an empty cursor means live, so the watch loses nothing from its start on', async () => {
+  const server = await ScriptedServer.start((stream, headers) => {
+    events()(stream, headers);
+    setTimeout(() => stream.close(8), 50);
+  }, events('a'));
+  const requests: Buffer[] = [];
+  server.onRequest = (bytes) => requests.push(bytes);
+  await take(client(server.address).watch('t', { from: { cursor: '' } }), 1);
+  expect(requests.map((bytes) => bytes.includes('0000000001k3x9qz'))).toEqual([false, true]);
+});

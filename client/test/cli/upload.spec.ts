@@ -1,0 +1,320 @@
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../../../test/support/service.js';
+import { eventually, until } from '../../../test/support/wait.js';
+import { bodies, numbers } from '../service.js';
+import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
+import { held, startService, store } from './topic.js';
+
+const HAS_SCRIPT = spawnSync('script', ['--version']).status === 0;
+if (!HAS_SCRIPT)
+  process.stderr.write('Skipped: what needs a terminal, because script is missing.\n');
+
+function fileWith(lines: readonly string[]): string {
+  const path = join(temporaryDirectory(), 'events.txt');
+  writeFileSync(path, lines.map((line) => `${line}\n`).join(''));
+  return path;
+}
+
+interface State {
+  readonly acknowledged: { readonly line: number };
+  readonly read: { readonly line: number };
+}
+
+function stateOf(path: string): State | undefined {
+  const state = `${path}.feed-resume`;
+  return existsSync(state) ? (JSON.parse(readFileSync(state, 'utf8')) as State) : undefined;
+}
+
+describe('feed upload', () => {
+  test('stores the lines of files in order, and sums it up on standard error', async () => {
+    const { grpcAddress: address } = await startService();
+    const first = fileWith(['one', '', 'three\r']);
+    const second = join(temporaryDirectory(), 'no-line-break');
+    writeFileSync(second, 'four\nfive, ünïcödé');
+    const { code, stdout, stderr } = await runFeed(['upload', 't', first, second], {
+      FEED_ADDRESS: address,
+    });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
+    expect(stderr).toMatch(/^5 lines stored in t; [\d.]+ s; \d+\/s; last cursor \S{16}\n$/);
+    expect(bodies(await held(address, 't'))).toEqual(['one', '', 'three', 'four', 'five, ünïcödé']);
+  });
+
+  test('reads standard input, and stores each line as it comes', async () => {
+    const { grpcAddress: address } = await startService();
+    const upload = startFeed(['upload', 't'], { FEED_ADDRESS: address }, 'pipe');
+    upload.process.stdin!.write('one\ntw');
+    await eventually(async () => expect(bodies(await held(address, 't'))).toContain('one'));
+    upload.process.stdin!.end('o\n');
+    expect((await upload.ended).code).toBe(0);
+    const stored = bodies(await held(address, 't')).filter((body) => body !== '(end)');
+    expect(stored).toEqual(['one', 'two']);
+  });
+
+  test('reads a pipe that is named as a file', async () => {
+    const { grpcAddress: address } = await startService();
+    const { stderr } = await startShell('feed upload t <(seq 0 9999)', { FEED_ADDRESS: address })
+      .ended;
+    expect(stderr).toContain('10,000 lines stored in t;');
+    expect(bodies(await held(address, 't'))).toEqual(numbers(0, 10_000));
+  });
+
+  test('a copy of a topic has the ids, bodies and times, and a second one is recognized', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 'a', numbers(0, 1_000));
+    const copy = 'feed watch a --json --from earliest --until 1000 | feed upload b --format ndjson';
+    const env = { FEED_ADDRESS: address };
+    expect((await startShell(copy, env).ended).stderr).toContain('1,000 lines stored in b;');
+    expect((await startShell(copy, env).ended).stderr).toContain(
+      '; 1,000 of them were there before;',
+    );
+    const [a, b] = [await held(address, 'a'), await held(address, 'b')];
+    const own = ({ id, body, at }: (typeof a)[number]) => ({ id, body, at });
+    expect(b.map(own)).toEqual(a.map(own));
+  });
+
+  test.each([
+    ['{"body":"x"', 'line 2 of standard input is no JSON:'],
+    ['{"text":"x"}', 'line 2 of standard input has the unknown field "text":'],
+    ['{"body":1}', 'line 2 of standard input has a field "body" that is no text:'],
+    ['{"at":"soon"}', 'line 2 of standard input has a field "at" that is no time:'],
+  ])('the line %s of NDJSON ends it with 66, after what was before', async (line, message) => {
+    const { grpcAddress: address } = await startService();
+    const upload = startFeed(
+      ['upload', 't', '--format', 'ndjson'],
+      { FEED_ADDRESS: address },
+      'pipe',
+    );
+    upload.process.stdin!.write(`{"body":"good"}\n${line}\n`); // It stays open: the command must not wait for its end.
+    const { code, stderr } = await upload.ended;
+    expect(stderr).toContain(message);
+    expect(code).toBe(66);
+    expect(bodies(await held(address, 't'))).toEqual(['good']);
+  });
+
+  test('a line that is too large for the server is named, and so is one that is not UTF-8', async () => {
+    const { grpcAddress: address } = await startService({ FEED_MAX_EVENT_BYTES: '1KiB' });
+    const large = fileWith(['small', 'x'.repeat(2_000), 'after']);
+    const env = { FEED_ADDRESS: address };
+    const refused = await runFeed(['upload', 't', large], env);
+    expect(refused.stderr).toContain(`line 2 of ${large}: `);
+    expect(refused.stderr).toContain('(EVENT_INVALID)');
+    expect(refused.code).toBe(66);
+    expect(bodies(await held(address, 't'))).toEqual(['small']);
+    const binary = join(temporaryDirectory(), 'binary');
+    writeFileSync(binary, Buffer.from([0x61, 0x0a, 0xff, 0x0a]));
+    const unread = await runFeed(['upload', 't', binary], env);
+    expect(unread.stderr).toContain(`line 2 of ${binary} is not UTF-8 text`);
+    expect(unread.code).toBe(66);
+  });
+
+  test('--follow stores what is appended, through a rename and a truncation, until Ctrl-C', async () => {
+    const { grpcAddress: address } = await startService();
+    const path = fileWith(['1']);
+    const upload = startFeed(['upload', 't', path, '--follow'], { FEED_ADDRESS: address });
+    const holds = (expected: string[]): Promise<void> =>
+      eventually(async () => {
+        const stored = bodies(await held(address, 't')).filter((body) => body !== '(end)');
+        expect(stored).toEqual(expected);
+      });
+    await holds(['1']);
+    appendFileSync(path, '2\n3');
+    await holds(['1', '2']);
+    appendFileSync(path, ' and its rest\n');
+    await holds(['1', '2', '3 and its rest']);
+    renameSync(path, `${path}.1`);
+    appendFileSync(`${path}.1`, 'late\n');
+    writeFileSync(path, 'new\n');
+    await holds(['1', '2', '3 and its rest', 'late', 'new']);
+    expect(upload.stderr).toContain(`${path} was replaced: `);
+    writeFileSync(path, '');
+    await until(
+      () => upload.stderr.includes(`${path} was truncated: `),
+      'a word of the truncation',
+    );
+    appendFileSync(path, 'again\n');
+    await holds(['1', '2', '3 and its rest', 'late', 'new', 'again']);
+    upload.process.kill('SIGINT');
+    const { code, stderr } = await upload.ended;
+    expect(code).toBe(0);
+    expect(stderr).toContain('interrupted: 6 lines stored in t;');
+  });
+
+  test('--resume goes on after kills, and each line is stored once', async () => {
+    const { grpcAddress: address } = await startService();
+    const lines = numbers(0, 600_000);
+    const path = fileWith(lines);
+    const args = ['upload', 't', path, '--resume'];
+    let kills = 0;
+    for (let seen = 0; kills < 3;) {
+      const upload = startFeed(args, { FEED_ADDRESS: address });
+      const acknowledged = (): number => stateOf(path)?.acknowledged.line ?? 0;
+      await until(() => acknowledged() > seen, 'lines that are acknowledged', 30_000, 1);
+      upload.process.kill('SIGKILL');
+      await upload.ended;
+      seen = acknowledged();
+      kills++;
+      if (seen === lines.length) break;
+    }
+    expect(kills).toBeGreaterThan(1);
+    const last = await runFeed(args, { FEED_ADDRESS: address });
+    expect(last.code, last.stderr).toBe(0);
+    expect(last.stderr).toMatch(/going on after line [\d,]+, which was acknowledged before\n/);
+    const stored = bodies(await held(address, 't'));
+    expect(stored.length).toBe(lines.length);
+    expect(stored.findIndex((body, i) => body !== lines[i])).toBe(-1);
+    // What is appended later is all that another run sends.
+    appendFileSync(path, 'more\n');
+    const more = await runFeed(args, { FEED_ADDRESS: address });
+    expect(more.stderr).toContain('\n1 line stored in t;');
+  });
+
+  test('--resume past the deduplication window says what may be stored twice, and --doubtful decides', async () => {
+    const service = await startService({ FEED_DEDUP_WINDOW: '1s' });
+    const env = { FEED_ADDRESS: service.grpcAddress };
+    const path = fileWith(numbers(0, 10));
+    const args = ['upload', 't', path, '--resume'];
+    // A server that answers nothing: the command can't know whether it has the lines.
+    service.process.kill('SIGSTOP');
+    const killed = startFeed(args, env);
+    await until(() => stateOf(path)?.read.line === 10, 'lines that are about to be sent');
+    killed.process.kill('SIGKILL');
+    await killed.ended;
+    service.process.kill('SIGCONT');
+    await sleep(1_000); // the window
+    const undecided = await runFeed(args, env);
+    expect(undecided.code, undecided.stderr).toBe(75);
+    expect(undecided.stderr).toContain(`${path}: lines 1 to 10 were sent at `);
+    expect(undecided.stderr).toContain('--doubtful again');
+    expect(stateOf(path)).toMatchObject({ acknowledged: { line: 0 }, read: { line: 10 } });
+    appendFileSync(path, '10\n');
+    const before = bodies(await held(service.grpcAddress, 't'));
+    const skipped = await runFeed([...args, '--doubtful', 'skip'], env);
+    expect(skipped.code, skipped.stderr).toBe(0);
+    expect(bodies(await held(service.grpcAddress, 't')).slice(before.length)).toEqual([
+      '(end)',
+      '10',
+    ]);
+  });
+
+  test('--resume past the window stores the lines again where it is told to', async () => {
+    const service = await startService({ FEED_DEDUP_WINDOW: '0s' });
+    const env = { FEED_ADDRESS: service.grpcAddress };
+    const path = fileWith(numbers(0, 10));
+    const args = ['upload', 't', path, '--resume', '--doubtful', 'again'];
+    service.process.kill('SIGSTOP');
+    const killed = startFeed(args, env);
+    await until(() => stateOf(path)?.read.line === 10, 'lines that are about to be sent');
+    killed.process.kill('SIGKILL');
+    await killed.ended;
+    service.process.kill('SIGCONT');
+    const again = await runFeed(args, env);
+    expect(again.code, again.stderr).toBe(0);
+    expect(again.stderr).toContain('; they are stored again\n');
+    expect(bodies(await held(service.grpcAddress, 't')).slice(-10)).toEqual(numbers(0, 10));
+  });
+
+  test('--resume refuses a file that is not the one it knows, another topic and another server', async () => {
+    const { grpcAddress: address } = await startService();
+    const path = fileWith(['a', 'b']);
+    const run = (topic: string, to = address) =>
+      runFeed(['upload', topic, path, '--resume'], { FEED_ADDRESS: to });
+    expect((await run('t')).code).toBe(0);
+    expect(await run('u')).toMatchObject({
+      code: 64,
+      stderr: expect.stringContaining('topic t, not u'),
+    });
+    expect(await run('t', '127.0.0.1:1')).toMatchObject({
+      code: 64,
+      stderr: expect.stringContaining('not 127.0.0.1:1'),
+    });
+    writeFileSync(path, 'A\nb\nc\n');
+    expect(await run('t')).toMatchObject({
+      code: 66,
+      stderr: expect.stringContaining('it was replaced, cut or changed'),
+    });
+    expect(bodies(await held(address, 't'))).toEqual(['a', 'b']);
+  });
+
+  test('Ctrl-C ends it once what was sent is acknowledged, with a summary and 130', async () => {
+    const { grpcAddress: address } = await startService();
+    const upload = startFeed(['upload', 't'], { FEED_ADDRESS: address }, 'pipe');
+    upload.process.stdin!.write('one\ntwo\nnot a whole line');
+    await eventually(async () => expect(bodies(await held(address, 't'))).toContain('two'));
+    upload.process.kill('SIGINT');
+    const { code, stderr } = await upload.ended;
+    expect(code).toBe(130);
+    expect(stderr).toMatch(/^interrupted: 2 lines stored in t; /);
+  });
+
+  test('waits for a server that is away, and says so; Ctrl-C does not wait for it', async () => {
+    const first = await startService();
+    const address = first.grpcAddress;
+    await first.kill('SIGTERM');
+    const path = fileWith(['a']);
+    const env = { FEED_ADDRESS: address };
+    const stopped = startFeed(['upload', 't', path], env);
+    const waiting = startFeed(['upload', 't', path], env);
+    for (const upload of [stopped, waiting])
+      await until(() => upload.stderr.includes('ECONNREFUSED; trying again\n'), 'a word of it');
+    stopped.process.kill('SIGINT');
+    expect(await stopped.ended).toMatchObject({
+      code: 130,
+      stderr: expect.stringMatching(/feed: ended before all was acknowledged\n$/),
+    });
+    await startService({ FEED_GRPC_ADDRESS: address });
+    expect((await waiting.ended).code).toBe(0);
+    expect(bodies(await held(address, 't'))).toEqual(['a']);
+  });
+
+  test.each([
+    [['upload', 't', 'a', 'b', '--follow'], 64, '--follow needs one file'],
+    [['upload', 't', '--resume'], 64, '--resume needs a file'],
+    [['upload', 't', 'a', 'a'], 64, 'a file is named twice'],
+    [['upload', 't', '--format', 'xml'], 64, 'Allowed choices are lines, ndjson'],
+    [['upload', 't', '/no/such/file'], 66, "/no/such/file can't be read: ENOENT"],
+    [['upload', 't', '/dev/null', '--follow'], 64, 'need a file, which /dev/null is not'],
+    [['upload', 't', '/tmp'], 66, '/tmp is a directory'],
+  ] as const)('%j ends with %i', async (args, expected, text) => {
+    const { code, stderr } = await runFeed(args);
+    expect(stderr).toContain(text);
+    expect(code).toBe(expected);
+  });
+});
+
+describe.skipIf(!HAS_SCRIPT)('on a terminal, feed upload', () => {
+  test('draws a bar, and removes it at the end', async () => {
+    const service = await startService();
+    const path = fileWith(numbers(0, 10));
+    service.process.kill('SIGSTOP'); // Its answer comes once the bar has been drawn.
+    const upload = startOnTerminal(['upload', 't', path], { FEED_ADDRESS: service.grpcAddress });
+    await until(() => /━+\S* 0% 10 lines, 0 acknowledged/.test(upload.stdout), 'a bar');
+    service.process.kill('SIGCONT');
+    const { code, stdout } = await upload.ended;
+    expect(code).toBe(0);
+    expect(stdout).toContain('\r\u001b[K10 lines stored in t;');
+  });
+
+  test('asks about lines in doubt', async () => {
+    const service = await startService({ FEED_DEDUP_WINDOW: '0s' });
+    const env = { FEED_ADDRESS: service.grpcAddress };
+    const path = fileWith(numbers(0, 10));
+    const args = ['upload', 't', path, '--resume'];
+    service.process.kill('SIGSTOP');
+    const killed = startFeed(args, env);
+    await until(() => stateOf(path)?.read.line === 10, 'lines that are about to be sent');
+    killed.process.kill('SIGKILL');
+    await killed.ended;
+    service.process.kill('SIGCONT');
+    const asked = startOnTerminal(args, env);
+    await until(() => asked.stdout.includes('[a/s/q]'), 'a question');
+    asked.process.stdin!.write('a\r');
+    const { code, stdout } = await asked.ended;
+    expect(code).toBe(0);
+    expect(stdout).toContain('10 lines stored in t;');
+    expect(bodies(await held(service.grpcAddress, 't')).slice(-10)).toEqual(numbers(0, 10));
+  });
+});

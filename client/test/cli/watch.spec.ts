@@ -1,0 +1,336 @@
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { temporaryDirectory } from '../../../test/support/service.js';
+import { eventually, until } from '../../../test/support/wait.js';
+import { numbers } from '../service.js';
+import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
+import { startService, store } from './topic.js';
+
+const HAS_SCRIPT = spawnSync('script', ['--version']).status === 0;
+if (!HAS_SCRIPT)
+  process.stderr.write('Skipped: what needs a terminal, because script is missing.\n');
+
+interface JsonEvent {
+  readonly id: string;
+  readonly topic: string;
+  readonly body: string;
+  readonly at: string;
+  readonly cursor: string;
+}
+
+function json(stdout: string): JsonEvent[] {
+  const lines = stdout.split('\n').slice(0, -1);
+  return lines.map((line) => JSON.parse(line) as JsonEvent);
+}
+
+const bodiesOf = (stdout: string): string[] => json(stdout).map(({ body }) => body);
+
+describe('feed watch', () => {
+  test('prints a line with time, id and body for each event, without colour in a pipe, and ends after n', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', ['one', 'two\nlines\u001b[2J\u009b', 'three']);
+    const { code, stdout, stderr } = await runFeed(
+      ['watch', 't', '--from', 'earliest', '--until', '2'],
+      { FEED_ADDRESS: address },
+    );
+    expect(code).toBe(0);
+    expect(stdout.split('\n')).toEqual([
+      expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z \S+ one$/),
+      expect.stringMatching(/Z \S+ two\\nlines\\u001b\[2J\\u009b$/),
+      '',
+    ]);
+    expect(stderr).toMatch(
+      /^t: reading what is stored\n2 events of t; go on with --from \S{16}\n$/,
+    );
+  });
+
+  test('prints JSON with the cursor, after which it goes on', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', numbers(0, 10));
+    const watch = async (...args: string[]): Promise<string> =>
+      (await runFeed(['watch', 't', '--json', '--address', address, ...args])).stdout;
+    const first = json(await watch('--from', 'earliest', '--until', '3'));
+    expect(first.map(({ body, topic }) => ({ body, topic }))).toEqual(
+      ['0', '1', '2'].map((body) => ({ body, topic: 't' })),
+    );
+    const { cursor, at } = first[2];
+    expect(new Date(at).toISOString()).toBe(at);
+    expect(bodiesOf(await watch('--from', cursor, '--until', '2'))).toEqual(['3', '4']);
+    expect(bodiesOf(await watch('--last', '2', '--until', '2'))).toEqual(['8', '9']);
+    expect(bodiesOf(await watch('--from', '1h', '--until', '1'))).toEqual(['0']);
+  });
+
+  test('begins with what is stored from now on, and Ctrl-C sums it up with exit code 0', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', ['before']);
+    const watch = startFeed(['watch', 't', '--json'], { FEED_ADDRESS: address });
+    await until(() => watch.stderr.includes('t: live\n'), 'a watch that is live');
+    await store(address, 't', ['after']);
+    await eventually(() => expect(bodiesOf(watch.stdout)).toEqual(['after']));
+    watch.process.kill('SIGINT');
+    const { code, stderr } = await watch.ended;
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/\n1 event of t; go on with --from \S{16}\n$/);
+  });
+
+  test('that a signal ends before its n events has the exit code of the signal', async () => {
+    const { grpcAddress: address } = await startService();
+    for (const [signal, expected] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      const watch = startFeed(['watch', 't', '--until', '1'], { FEED_ADDRESS: address });
+      await until(() => watch.stderr.includes('live'), 'a watch that is live');
+      watch.process.kill(signal);
+      expect((await watch.ended).code).toBe(expected);
+    }
+  });
+
+  test('takes a signal that npx repeats for one, and ends at once by a second one', async () => {
+    const { grpcAddress: address } = await startService();
+    const env = { FEED_ADDRESS: address };
+    await store(address, 't', ['x']);
+    const file = join(temporaryDirectory(), 'go-on');
+    const exec = `echo started; until test -e ${file}; do sleep 0.05; done`;
+    const repeated = startFeed(['watch', 't', '--last', '1', '--exec', exec], env);
+    await until(() => repeated.stdout === 'started\n', 'a command that runs');
+    repeated.process.kill('SIGINT');
+    await sleep(100);
+    repeated.process.kill('SIGINT');
+    await sleep(100);
+    writeFileSync(file, '');
+    expect(await repeated.ended).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('1 event of t'),
+    });
+    const busy = startFeed(['watch', 't', '--last', '1', '--exec', 'echo started; sleep 5'], env);
+    await until(() => busy.stdout === 'started\n', 'a command that runs');
+    busy.process.kill('SIGINT');
+    await sleep(600);
+    busy.process.kill('SIGINT');
+    await once(busy.process, 'exit');
+    expect(busy.process.exitCode).toBe(130);
+  });
+
+  test('goes on when the terminal closes on one that nohup started', async () => {
+    const { grpcAddress: address } = await startService();
+    const log = join(temporaryDirectory(), 'nohup.out');
+    const shell = startShell(`$NODE $PROGRAM watch t < /dev/null > ${log} 2>&1 & echo $!; wait`, {
+      FEED_ADDRESS: address,
+    });
+    const written = (): string => (existsSync(log) ? readFileSync(log, 'utf8') : '');
+    await until(() => written().includes('t: live'), 'a watch that is live');
+    const pid = Number(shell.stdout);
+    onTestFinished(() => {
+      if (shell.process.exitCode === null) process.kill(pid, 'SIGKILL');
+    });
+    process.kill(pid, 'SIGHUP');
+    await store(address, 't', ['after']);
+    await until(() => written().includes(' after\n'), 'the event');
+    process.kill(pid, 'SIGTERM');
+    await shell.ended;
+    expect(written()).toContain('1 event of t');
+  });
+
+  test('a disk that is full is named, with exit code 66', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', ['x']);
+    const { stdout, stderr } = await startShell(
+      'feed watch t --last 1 --until 1 > /dev/full; echo $?',
+      { FEED_ADDRESS: address },
+    ).ended;
+    expect(stderr).toContain("standard output can't be written to: ENOSPC");
+    expect(stdout).toBe('66\n');
+  });
+
+  test('says at once that no server is there, and once again when one has come', async () => {
+    const first = await startService();
+    const address = first.grpcAddress;
+    await first.kill('SIGTERM');
+    const watch = startFeed(['watch', 't', '--until', '1'], { FEED_ADDRESS: address });
+    const away = `can't connect to ${address}: ECONNREFUSED; trying again\n`;
+    await eventually(() => expect(watch.stderr).toBe(away));
+    await startService({ FEED_GRPC_ADDRESS: address });
+    await eventually(() => expect(watch.stderr).toBe(`${away}connected again; t: live\n`));
+    await store(address, 't', ['x']);
+    expect((await watch.ended).code).toBe(0);
+  });
+
+  test('says that it is live after the lines of the events before', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', ['stored']);
+    const watch = startShell('feed watch t --from earliest 2>&1', { FEED_ADDRESS: address });
+    await eventually(() =>
+      expect(watch.stdout).toMatch(/^t: reading what is stored\n.* stored\nt: live\n$/),
+    );
+  });
+
+  test('ends quietly with exit code 0 when its reader goes away', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', numbers(0, 100_000));
+    const { stdout, stderr } = await startShell(
+      `feed watch t --from earliest --json | head -n 2; echo "code \${PIPESTATUS[0]}"`,
+      { FEED_ADDRESS: address },
+    ).ended;
+    expect(stdout.split('\n').slice(2)).toEqual(['code 0', '']);
+    expect(stderr).toBe('t: reading what is stored\n');
+  });
+
+  test('with a checkpoint goes on after a kill with every event, in order', async () => {
+    const { grpcAddress: address } = await startService();
+    const checkpoint = join(temporaryDirectory(), 'cursor');
+    const args = ['watch', 't', '--json', '--from', 'earliest', '--checkpoint', checkpoint];
+    await store(address, 't', numbers(0, 5_000));
+    const killed = startFeed(args, { FEED_ADDRESS: address });
+    await until(() => existsSync(checkpoint), 'a checkpoint');
+    killed.process.kill('SIGKILL');
+    const before = bodiesOf((await killed.ended).stdout);
+    await store(address, 't', ['5000']);
+    const after = startFeed(args, { FEED_ADDRESS: address });
+    await until(() => after.stdout.includes('"body":"5000"'), 'the last event');
+    after.process.kill('SIGTERM');
+    const bodies = bodiesOf((await after.ended).stdout);
+    // What was printed since the last save comes again, and nothing is missing.
+    expect(Number(bodies[0])).toBeLessThanOrEqual(before.length);
+    expect(bodies).toEqual(numbers(Number(bodies[0]), 5_001));
+    // An end in order saves the cursor: nothing comes again.
+    const saved = readFileSync(checkpoint, 'utf8').trim();
+    expect(json(after.stdout).at(-1)!.cursor).toBe(saved);
+  });
+
+  test('runs a command for each event, again until it succeeds, and goes on there after a kill', async () => {
+    const { grpcAddress: address } = await startService();
+    const directory = temporaryDirectory();
+    const file = (name: string): string => join(directory, name);
+    await store(address, 't', ['1', '2', '3', '4']);
+    // It fails for the second event as long as there is no file "mended".
+    const exec = `read -r line; case "$line" in *'"body":"2"'*) test -e ${file('mended')} || { echo x >> ${file('failures')}; exit 7; };; esac; echo "$FEED_TOPIC $FEED_CURSOR $line" >> ${file('done')}`;
+    const args = [
+      'watch',
+      't',
+      '--from',
+      'earliest',
+      '--checkpoint',
+      file('cursor'),
+      '--exec',
+      exec,
+    ];
+    const first = startFeed(args, { FEED_ADDRESS: address });
+    await until(
+      () => existsSync(file('failures')) && readFileSync(file('failures'), 'utf8').length >= 4,
+      'two failures',
+    );
+    await until(() => existsSync(file('cursor')), 'a checkpoint');
+    first.process.kill('SIGKILL');
+    expect((await first.ended).stderr).toMatch(
+      /the command ended with exit code 7 for the event \S+; trying again now\n/,
+    );
+    const handled = (): JsonEvent[] =>
+      readFileSync(file('done'), 'utf8')
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => {
+          const [topic, cursor, ...rest] = line.split(' ');
+          const event = JSON.parse(rest.join(' ')) as JsonEvent;
+          expect({ topic, cursor }).toEqual({ topic: 't', cursor: event.cursor });
+          return event;
+        });
+    expect(handled().map(({ body }) => body)).toEqual(['1']);
+    startShell(`touch ${file('mended')}`);
+    await until(() => existsSync(file('mended')), 'the file');
+    const { code, stderr } = await runFeed([...args, '--until', '3'], { FEED_ADDRESS: address });
+    expect(code, stderr).toBe(0);
+    expect(handled().map(({ body }) => body)).toEqual(['1', '2', '3', '4']);
+  });
+
+  test('on a gap, says what was removed and goes on; with --fail-on-gap it ends with 1', async () => {
+    const { grpcAddress: address } = await startService({ FEED_RETENTION_MAX_BYTES: '1MiB' });
+    await store(address, 't', ['first']);
+    const first = json(
+      (
+        await runFeed(['watch', 't', '--json', '--from', 'earliest', '--until', '1'], {
+          FEED_ADDRESS: address,
+        })
+      ).stdout,
+    );
+    await store(
+      address,
+      't',
+      numbers(0, 400).map((n) => n.padEnd(10_000, '.')),
+    );
+    const from = ['--from', first[0].cursor, '--until', '1', '--json'];
+    const on = await runFeed(['watch', 't', ...from], { FEED_ADDRESS: address });
+    expect(on.code, on.stderr).toBe(0);
+    expect(on.stderr).toContain(`a gap: retention removed events after ${first[0].cursor}`);
+    const failed = await runFeed(['watch', 't', ...from, '--fail-on-gap'], {
+      FEED_ADDRESS: address,
+    });
+    expect(failed.code).toBe(1);
+    expect(failed.stderr).toContain('CURSOR_EXPIRED');
+    expect(failed.stdout).toBe('');
+  });
+
+  test.each([
+    [['watch'], {}, 64, "missing required argument 'topic'"],
+    [['watch', 't', '--from', 'yesterday'], {}, 64, 'It is earliest, live, a cursor'],
+    [['watch', 't', '--from', 'live', '--last', '1'], {}, 64, 'cannot be used with'],
+    [['watch', 't', '--until', '0'], {}, 64, 'at least 1'],
+    [['watch', 't', '--address', 'a:b:c'], {}, 64, '--address: "a:b:c" is not an address'],
+    [
+      ['watch', 't'],
+      { FEED_ADDRESS: 'http://x' },
+      78,
+      'FEED_ADDRESS: "http://x" is not an address',
+    ],
+    [['watch', 't', '--ca', '/no/such.pem'], {}, 78, '/no/such.pem: ENOENT'],
+    [['watch', 't', '--cert', '/dev/null'], {}, 78, 'belong together'],
+    [['watch', 't'], { FEED_TOKEN: 'a\nb' }, 78, 'the token'],
+    [['watch', 't', '--checkpoint', '/no/such/cursor'], {}, 66, '/no/such/cursor'],
+    [['wathc', 't'], {}, 64, 'Did you mean watch?'],
+  ] as const)('%j with %j ends with %i', async (args, env, expected, text) => {
+    const { code, stdout, stderr } = await runFeed(args, env);
+    expect(stderr).toContain(text);
+    expect({ code, stdout }).toEqual({ code: expected, stdout: '' });
+  });
+
+  test('a topic that the server refuses ends it with 1 and the reason', async () => {
+    const { grpcAddress: address } = await startService();
+    const { code, stderr } = await runFeed(['watch', 'a b'], { FEED_ADDRESS: address });
+    expect(code).toBe(1);
+    expect(stderr).toContain('(TOPIC_INVALID)\n');
+  });
+});
+
+describe.skipIf(!HAS_SCRIPT)('on a terminal, feed watch', () => {
+  test.each([
+    [{}, true],
+    [{ NO_COLOR: '1' }, false],
+    [{ TERM: 'dumb' }, false],
+  ])('with %j has colour: %s', async (env, hasColor) => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', ['text\u001b[31m\u009b']);
+    for (const format of [[], ['--json']]) {
+      const { stdout } = await startOnTerminal(
+        ['watch', 't', '--from', 'earliest', '--until', '1', ...format],
+        { FEED_ADDRESS: address, ...env },
+      ).ended;
+      expect(stdout).toContain(String.raw`text\u001b[31m\u009b`);
+      expect(stdout.includes('\u001b[')).toBe(hasColor && format.length === 0);
+      expect(stdout).not.toContain('\u009b');
+    }
+  });
+
+  test('Ctrl-C ends it with a summary', async () => {
+    const { grpcAddress: address } = await startService();
+    const watch = startOnTerminal(['watch', 't'], { FEED_ADDRESS: address });
+    await until(() => watch.stdout.includes('t: live'), 'a watch that is live');
+    watch.process.stdin!.write('\u0003');
+    const { code, stdout } = await watch.ended;
+    expect(stdout).toContain('0 events of t');
+    expect(code).toBe(0);
+  });
+});

@@ -1,0 +1,107 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { lookup } from 'node:dns/promises';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { connect, type WatchState } from '@feed-events/client';
+import { until, within } from '../../test/support/wait.js';
+import { now } from '../src/clock.js';
+import { ScriptedServer, events, storeUpload } from './scripted-server.js';
+import { bodies, client, Subject, take } from './service.js';
+
+vi.mock('node:dns/promises', async (original) => {
+  const actual = await original<typeof import('node:dns/promises')>();
+  return { ...actual, lookup: vi.fn(actual.lookup) };
+});
+
+test('a connection that is still opening ends with the client', async () => {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket
+      .on('error', () => {})
+      .resume()
+      .on('close', () => sockets.delete(socket));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => void server.close());
+  const feed = connect(`127.0.0.1:${(server.address() as AddressInfo).port}`, {
+    connectTimeout: 60_000,
+  });
+  const watch = take(feed.watch('t'), 1);
+  await until(() => sockets.size === 1, 'a connection');
+  feed.close();
+  await within(watch, 'the end of the watch');
+  await until(() => sockets.size === 0, 'the end of the connection', 2_000);
+});
+
+test('times may be endless: no timer fires at once because of that', async () => {
+  const { address } = await Subject.start();
+  const states: WatchState[] = [];
+  const saved: string[] = [];
+  const feed = client(address, {
+    connectTimeout: Infinity,
+    keepalive: { time: Infinity, timeout: Infinity },
+  });
+  const watch = feed.watch('t', {
+    from: 'earliest',
+    heartbeat: 1_000_000_000,
+    checkpoint: { load: async () => undefined, save: async (cursor) => void saved.push(cursor) },
+    checkpointEvery: { time: Infinity },
+    onState: (state) => states.push(state),
+  });
+  await feed.upload('t', ['a', 'b', 'c']);
+  const got: string[] = [];
+  for await (const { body } of watch) {
+    got.push(body);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    if (got.length === 3) break;
+  }
+  expect(got).toEqual(['a', 'b', 'c']);
+  expect(states.filter(({ name }) => name === 'reconnecting')).toEqual([]);
+  expect(saved).toHaveLength(1); // at the end
+});
+
+test('names that can not be looked up for a while break nothing that is known', async () => {
+  const stored: string[] = [];
+  const server = await ScriptedServer.start(storeUpload(stored));
+  const feed = client(server.address.replace('127.0.0.1', 'dns:///localhost'));
+  vi.mocked(lookup).mockResolvedValueOnce([{ address: '127.0.0.1', family: 4 }] as never);
+  await feed.upload('t', ['a']);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 60_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  const failure = Object.assign(new Error('no answer'), { code: 'EAI_AGAIN' });
+  vi.mocked(lookup).mockRejectedValueOnce(failure);
+  const { retries } = await feed.upload('t', ['b']);
+  expect(retries).toBe(0);
+  expect(stored).toEqual(['a', 'b']);
+});
+
+test('calls that begin together ask for a name once', async () => {
+  const server = await ScriptedServer.start(events('a'));
+  const feed = client(server.address.replace('127.0.0.1', 'dns:///localhost'));
+  vi.mocked(lookup)
+    .mockClear()
+    .mockResolvedValue([{ address: '127.0.0.1', family: 4 }] as never);
+  const watches = await Promise.all(Array.from({ length: 20 }, () => take(feed.watch('t'), 1)));
+  for (const watch of watches) expect(bodies(watch)).toEqual(['a']);
+  expect(lookup).toHaveBeenCalledTimes(1);
+});
+
+test('the clock for deadlines goes on when the time of day is set back, and with it when it jumps ahead', () => {
+  const before = now();
+  const real = Date.now();
+  onTestFinished(() => void vi.useRealTimers());
+  vi.useFakeTimers({ toFake: ['Date'], now: real - 3_600_000 });
+  expect(now() - before).toBeGreaterThanOrEqual(0);
+  expect(now() - before).toBeLessThan(60_000);
+  vi.setSystemTime(real + 7_200_000);
+  expect(now() - before).toBeGreaterThan(3_600_000);
+});
+
+test.each([1, 2])('a certificate that is none ends a watch of %d servers', async (servers) => {
+  const addresses = ['127.0.0.1:1', '127.0.0.1:2'].slice(0, servers);
+  const feed = client(addresses, { tls: { ca: 'x', cert: 'no certificate', key: 'no key' } });
+  const failure: unknown = await take(feed.watch('t'), 1).catch((error: unknown) => error);
+  expect(failure).toMatchObject({ code: expect.stringContaining('ERR_OSSL') as string });
+});

@@ -1,0 +1,64 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { within } from '../../test/support/wait.js';
+import {
+  type Answer,
+  beginUpload,
+  reset,
+  ScriptedServer,
+  status,
+  storeUpload,
+} from './scripted-server.js';
+import { client } from './service.js';
+
+test('an event that comes while a broken call is made again is not sent in place of an earlier one', async () => {
+  const secondCall = Promise.withResolvers<void>();
+  const breaks: Answer = (stream, headers) => {
+    beginUpload(stream);
+    stream.once('data', () => reset('NGHTTP2_CANCEL')(stream, headers));
+  };
+  const stored: string[] = [];
+  const storesLate: Answer = (stream) => {
+    secondCall.resolve();
+    // The event `b` comes before the call begins.
+    setTimeout(() => storeUpload(stored)(stream, {}), 50);
+  };
+  const server = await ScriptedServer.start(breaks, storesLate, storeUpload(stored));
+  async function* source(): AsyncGenerator<string> {
+    yield 'a';
+    await secondCall.promise;
+    yield 'b';
+    await sleep(400);
+    yield 'c';
+  }
+  const summary = await within(client(server.address).upload('t', source()), 'the upload');
+  expect(stored).toEqual(['a', 'b', 'c']);
+  expect(summary.stored).toBe(3);
+});
+
+test.each([
+  ['more than were sent', storeUpload([], (count) => count + 1)],
+  ['fewer than were sent, though it says OK', storeUpload([], () => 0)],
+  ['a part of one', refusing('1.5')],
+  ['more than were sent, with an error', refusing('3')],
+  ['a text', refusing('many')],
+])('an upload fails when the server says that it stored %s', async (_, answer) => {
+  const server = await ScriptedServer.start(answer);
+  const failure: unknown = await within(
+    client(server.address)
+      .upload('t', ['a', 'b'])
+      .catch((error: unknown) => error),
+    'the failure',
+  );
+  expect(failure).toMatchObject({ status: 'DATA_LOSS', stored: 0, unknown: 2 });
+});
+
+/** Takes an event and ends the upload with a status that says how many are stored. */
+function refusing(received: string): Answer {
+  return (stream, headers) => {
+    beginUpload(stream);
+    stream.once('data', () =>
+      status(14, 'leaving', { reason: 'DRAINING', metadata: { received } })(stream, headers),
+    );
+  };
+}
