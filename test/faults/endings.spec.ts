@@ -21,6 +21,8 @@ const CONNECTIONS = [1, 50];
 
 /** How long (milliseconds) it may take on a busy machine until a release is seen. The service logs its counts once a second. */
 const AT_ONCE = Math.max(10_000, 4 * STREAMS);
+/** How long (milliseconds) a test may take: the streams may take a minute to open, and each wait that follows AT_ONCE. */
+const TIMEOUT = 120_000;
 /** How long (milliseconds) after a network died its client is gone. */
 const CUT = 45_000;
 const DRAIN_TIMEOUT = 1_000;
@@ -82,6 +84,10 @@ async function serve(atEnd: AtEnd, settings: Record<string, string> = {}): Promi
       FEED_LOG_FORMAT: 'json',
       // A small window, because bytes that a client sends and no handler takes stay in the service's memory.
       FEED_STREAM_WINDOW: '64KiB',
+      // All blocked chats of a connection leave a whole stream window untaken. By default, the 129th chat would fill what the
+      // connection may send ahead: the first messages of later chats would never arrive, and the connection would be ended.
+      FEED_SESSION_WINDOW: '256MiB',
+      FEED_RECEIVE_BYTES: '1GiB',
       FEED_RETENTION_TOPIC_MAX_BYTES: '1MiB',
       ...settings,
     },
@@ -132,7 +138,7 @@ const ofBlocked = (how: string) =>
 /** How sets end that are cancelled: a blocked upload has ended before, with its result. */
 const cancelled = every('CANCELLED', { 'UploadEvents blocked': 'OK' });
 
-describe('streams of every kind, in every state', { timeout: 120_000 }, () => {
+describe('streams of every kind, in every state', { timeout: TIMEOUT }, () => {
   const endings: (() => void | Promise<void>)[] = [];
   let served: Served;
   let before: { heap: Map<string, number>; places: number };
@@ -271,7 +277,7 @@ describe('streams of every kind, in every state', { timeout: 120_000 }, () => {
 
   test(
     'streams end within 45 s when the network is cut without a packet',
-    { timeout: CUT + 60_000 },
+    { timeout: CUT + TIMEOUT + 60_000 },
     async () => {
       const [one, many] = await Promise.all(
         CONNECTIONS.map(() => Link.to(served.service.grpcAddress)),
@@ -318,6 +324,7 @@ describe('streams of every kind, in every state', { timeout: 120_000 }, () => {
 
 test.each(CONNECTIONS)(
   'a drain ends streams of every kind in every state in time, over %i connections a set',
+  { timeout: TIMEOUT },
   async (connections) => {
     const served = await serve(onTestFinished, { FEED_DRAIN_TIMEOUT: `${DRAIN_TIMEOUT}ms` });
     const sets = await OpenSets.open(served, { streams: STREAMS, connections });
