@@ -597,7 +597,7 @@ export const mutants = [
     name: 'rooms: a member that does not read stays',
     file: 'src/feed/chat.ts',
     from: 'if (count >= QUEUE_MESSAGES || (count > 0 && bytes + framed.length > QUEUE_BYTES)) {',
-    to: 'if (count < 0) {',
+    to: 'if (count < 0 && bytes < 0) {',
     tests: ['test/e2e/chat', '-t', 'a member that does not read'],
   },
   {

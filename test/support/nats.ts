@@ -53,7 +53,7 @@ listen: 127.0.0.1:${port}
 http: 127.0.0.1:${monitorPort}
 max_payload: ${maxPayload}
 max_pending: 64MB
-jetstream { store_dir: "${directory}/data", max_mem: 256MB, max_file: 4GB, ${jetstream} }
+jetstream { store_dir: "${directory}/data", max_mem: 64GB, max_file: 4GB, ${jetstream} }
 accounts { $SYS { users: [{user: sys, password: sys}] }, FEED { jetstream: enabled, users: [{user: feed, password: feed}] } }
 no_auth_user: feed
 ${size > 1 ? cluster : ''}
