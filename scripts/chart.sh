@@ -147,6 +147,17 @@ config:
   retentionMaxBytes: 7GiB
   retentionTopicMaxBytes: 1GiB
   quotaBytes: 0B
+  natsServers: nats://nats-0:4222,nats://nats-1:4222
+  natsStream: FEED
+  natsReplicas: "3"
+  natsCredentials: /etc/nats/feed.creds
+  natsTlsCa: /etc/nats/ca.pem
+  natsTlsCert: /etc/nats/feed.pem
+  natsTlsKey: /etc/nats/feed.key
+  natsMonitorUrls: http://nats-0:8222,http://nats-1:8222
+  natsSystemCredentials: /etc/nats/system.creds
+  natsFlush: observed
+  natsPatience: 30s
   streamWindow: 2MiB
   sessionWindow: 32MiB
   receiveBytes: 512MiB
