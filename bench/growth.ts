@@ -303,7 +303,7 @@ function mostMiB(clients: {
   const { watches, chats, uploads, connections } = clients;
   const ids = (28 * 1_000_000) / MIB;
   const receive = 256;
-  const used = 160 + ids + receive + (watches + chats + uploads + connections) / 16;
+  const used = 192 + ids + receive + (watches + chats + uploads + connections) / 16;
   return 1.5 * used;
 }
 
