@@ -95,7 +95,7 @@ export class Backlog {
     return this.hasNext ? this.batches[this.sent++] : undefined;
   }
 
-  /** What the source failed with, if it did. Events that it gave before can still be handed out. */
+  /** The error that the source failed with, if it did. Events that it gave before can still be handed out. */
   get failure(): { readonly error?: unknown } | undefined {
     return this.end && 'error' in this.end ? this.end : undefined;
   }

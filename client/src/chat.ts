@@ -5,7 +5,7 @@ import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
 
-/** What a chat is doing. Rooms keep no history: a chat does not get what others say while it is not joined. */
+/** The state of a chat. Rooms keep no history: a chat misses the messages that others send while it is not joined. */
 export type ChatState =
   /** It connects for the first time. */
   | { readonly name: 'connecting' }

@@ -22,7 +22,7 @@ export const STATUSES = [
 /** The name of a gRPC status, such as `UNAVAILABLE`. */
 export type Status = (typeof STATUSES)[number];
 
-/** What a FeedError has besides its message. */
+/** The details of a FeedError besides its status and message. */
 interface FeedErrorDetails {
   /** Why, in one word: the `reason` of the server's google.rpc.ErrorInfo. docs/protocol.md has the table. */
   readonly reason?: string;

@@ -3,7 +3,7 @@ import type { Call } from './grpc/call.js';
 import type { Servers } from './grpc/servers.js';
 
 /**
- * What a client sends with each call. Functions are called for each call, so that tokens can be renewed; if one throws, the call
+ * The metadata that a client sends with each call. Functions are called for each call, so that tokens can be renewed; if one throws, the call
  * is tried again.
  */
 export interface CallMetadata {

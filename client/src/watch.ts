@@ -18,7 +18,7 @@ export type From =
   | { readonly since: Date }
   | { readonly last: number };
 
-/** What a watch is doing. */
+/** The state of a watch. */
 export type WatchState =
   /** It connects for the first time. */
   | { readonly name: 'connecting' }
@@ -48,7 +48,7 @@ export interface WatchOptions {
   /** How often the checkpoint is saved: by default after 100 events, or 1,000 milliseconds. */
   readonly checkpointEvery?: CheckpointInterval;
   /**
-   * What to do when retention removed events before they were read: `throw` a CursorExpiredError (the default), or go on
+   * The reaction when retention removed events before they were read: `throw` a CursorExpiredError (the default), or go on
    * from the `earliest` that is left, after the state `gap`.
    */
   readonly expired?: 'throw' | 'earliest';

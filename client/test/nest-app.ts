@@ -10,7 +10,7 @@ import { ServiceProcess, temporaryDirectory } from '../../test/support/service.j
 import type { Checkpoint } from '../src/index.js';
 import { FeedModule, type FeedModuleOptions } from '../src/nest/index.js';
 
-/** What Nest's Logger got. */
+/** The lines that Nest's Logger got. */
 export class LogLines implements LoggerService {
   readonly lines: { readonly level: string; readonly text: string }[] = [];
   readonly log = this.keep('log');

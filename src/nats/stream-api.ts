@@ -119,7 +119,7 @@ export class StreamApi {
     }
   }
 
-  /** What is sent without a connection would only pile up, and be dropped. */
+  /** Sends, and rejects at once without a connection: what is sent then would only pile up, and be dropped. */
   private answer<T>(send: () => Promise<T>): Promise<T> {
     if (!this.isConnected) return Promise.reject(new UnansweredError('there is no connection'));
     return new Promise((resolve, reject) => {

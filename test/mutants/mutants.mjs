@@ -1094,8 +1094,8 @@ export const mutants = [
   {
     name: 'jetstream: takes events behind the tail for new',
     file: `${jetstream}/replica.ts`,
-    from: 'if (this.missing.size > 0) {',
-    to: 'if (this.missing.size < 0) {',
+    from: 'if (this.storedIds.areMissing) {',
+    to: 'if (this.isClosed && this.storedIds.areMissing) {',
     tests: ['test/contract/jetstream', '-t', 'in memory no more'],
   },
   {

@@ -1,10 +1,10 @@
 import { allowsColor, paintFor, type TerminalStream, widthOf } from './terminal.js';
 
-/** What a progress line shows. */
+/** The content of a progress line. */
 export interface ProgressView {
   /** The part of the work that is done, 0 to 1, if the whole is known: it is drawn as a bar. */
   readonly fraction?: number;
-  /** What follows the bar, such as `12,000 lines, 4,000/s`. */
+  /** The text after the bar, such as `12,000 lines, 4,000/s`. */
   readonly text: string;
 }
 

@@ -5,7 +5,7 @@ import { CommandError, EXIT } from './exit-codes.js';
 import { type Place, START } from './line-blocks.js';
 import { systemError } from './system-error.js';
 
-/** What `<file>.feed-resume` holds, as JSON. */
+/** The JSON in `<file>.feed-resume`. */
 interface Saved {
   readonly version: 1;
   readonly topic: string;
@@ -54,7 +54,7 @@ export class ResumeState {
   }
 
   /**
-   * What `sentSince` becomes with the next acknowledgement (Date.now()): the time of the last acknowledgement, or of the first
+   * The value of `sentSince` after the next acknowledgement (Date.now()): the time of the last acknowledgement, or of the first
    * sending. Lines that the next acknowledgement leaves in doubt were not sent before that.
    */
   private nextSince: number;

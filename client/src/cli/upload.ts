@@ -75,7 +75,7 @@ export function addUploadCommand(program: Command): void {
 /** After Ctrl-C, the command waits this many milliseconds for the acknowledgement of what it has sent. */
 const STOPS_WITHIN = 3_000;
 
-/** What all parts of one upload command share. */
+/** The state that all parts of one upload command share. */
 interface Job {
   readonly feed: Feed;
   readonly topic: string;

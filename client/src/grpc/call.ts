@@ -10,7 +10,7 @@ const MAX_MESSAGE_BYTES = 4 * 2 ** 20;
 /** A call that holds this many bytes that nobody has read pauses its stream. HTTP/2's window then keeps the rest at the server. */
 const READ_AHEAD_BYTES = 64 * 2 ** 10;
 
-/** What a call knows of its connection. */
+/** The parts of its connection that a call uses. */
 export interface CallConnection {
   /** The server's, for messages: `host:port`. */
   readonly address: string;

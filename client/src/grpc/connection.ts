@@ -34,7 +34,7 @@ export interface ConnectionOptions {
 
 /** A server to connect to. */
 export interface Endpoint {
-  /** What to connect to: a name or an IP address. */
+  /** The name or IP address to connect to. */
   readonly host: string;
   readonly port: number;
   /** The name that the user gave, for TLS and for HTTP/2's `:authority`. */

@@ -4,7 +4,7 @@ import type { Checkpoint } from '../checkpoint.js';
 import type { Event } from '../gen/feed/v1/feed.js';
 import type { WatchOptions } from '../watch.js';
 
-/** What a handler gets besides the event. */
+/** The second argument of a handler, after the event. */
 export interface FeedEventContext {
   /** The event's cursor. Keep it in the transaction of the handler's own work to handle each event exactly once. */
   readonly cursor: string;
@@ -33,7 +33,7 @@ export interface OnFeedEventOptions extends Pick<
    */
   readonly checkpoint?: Checkpoint | InjectionToken<Checkpoint> | CheckpointFactory;
   /**
-   * What to do with an event whose handler throws: `retry` (the default) hands it to the handler again until that
+   * The treatment of an event whose handler throws: `retry` (the default) hands it to the handler again until that
    * succeeds, and the events after it wait; `skip` logs the error and counts the event as handled.
    */
   readonly onError?: 'retry' | 'skip';

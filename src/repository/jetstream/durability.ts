@@ -12,7 +12,7 @@ export interface FlushSources {
   readonly isVouched: boolean;
 }
 
-/** What a server says of its JetStream: /jsz?config=true. */
+/** The part of a server's answer to /jsz?config=true that Feed reads. */
 interface Jsz {
   readonly server_id: string;
   readonly disabled?: boolean;
@@ -20,7 +20,7 @@ interface Jsz {
   readonly meta_cluster?: { readonly cluster_size: number };
 }
 
-/** What an acknowledgement means, and how that is known. */
+/** The meaning of an acknowledgement, and how Feed knows it. */
 export interface Finding {
   readonly durability: Durability;
   readonly reason: string;

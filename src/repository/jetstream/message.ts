@@ -46,7 +46,7 @@ export const endOf = (sequence: number): Position => (sequence + 1) * POSITIONS 
 /** Returns true for a position that endOf() made. */
 export const isEnd = (position: Position): boolean => position % POSITIONS === POSITIONS - 1;
 
-/** What the head of each message says of the log and of the message's topic. */
+/** The head of each message: figures of the log and of the message's topic. */
 export interface Head {
   readonly commit: Buffer;
   readonly storedAt: number;

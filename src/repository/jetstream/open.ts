@@ -34,7 +34,7 @@ export interface OpenOptions {
 
 /** The first version of nats-server with atomic batches. */
 const LEAST_VERSION = [2, 12] as const;
-/** What a message has beside its largest event: the head, ids, the subject and headers. */
+/** The room (bytes) that a message needs beside its largest event: for the head, ids, the subject and headers. */
 const MESSAGE_OVERHEAD = 64 * 1024;
 /**
  * Opens the log of a JetStream stream. Waits as long as NATS can't be reached.

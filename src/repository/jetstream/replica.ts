@@ -13,8 +13,6 @@ import {
   EventsRemovedError,
   StoreUnavailableError,
 } from '../event-repository.js';
-import { FrameWalk } from '../frame-walk.js';
-import { idOf } from '../framed-ids.js';
 import type { LogClock } from '../log-clock.js';
 import { RecentIds } from '../recent-ids.js';
 import type { RetentionLimits } from '../retention.js';
@@ -35,6 +33,8 @@ import {
   sequenceOf,
 } from './message.js';
 import { CODE, RefusedError, type StreamApi, UnansweredError } from '../../nats/stream-api.js';
+import { inParts } from './in-parts.js';
+import { StoredIds } from './stored-ids.js';
 import { StoredRuns } from './stored-runs.js';
 import { StreamTail } from '../../nats/stream-tail.js';
 import { type TopicState, TopicStates } from './topic-states.js';
@@ -43,7 +43,7 @@ import { type TopicState, TopicStates } from './topic-states.js';
 export interface ReplicaStart {
   /** The stream's creation time, which tells it from a stream of the same name that was made later. */
   readonly created: string;
-  /** What the subjects of topics begin with. Without its last dot it is the subject of the records of epochs. */
+  /** The beginning of each topic's subject. Without its last dot it is the subject of the records of epochs. */
   readonly prefix: string;
   /** The first message that deduplication and the tail need. */
   readonly from: number;
@@ -84,8 +84,6 @@ const TURN_SHARE = 1.5;
 const MAX_TURN = 50;
 /** One atomic batch of JetStream has at most 1,000 messages. */
 const MAX_BATCH = 1_000;
-/** So many messages are asked for at once. */
-const AT_ONCE = 32;
 
 interface Waiter {
   readonly sequence: number;
@@ -93,9 +91,9 @@ interface Waiter {
 }
 
 /**
- * What this process knows of one history of the stream, which other replicas write to as well.
+ * Follows one history of the stream, which other replicas write to as well, and commits to it.
  *
- * It follows the stream message by message; `applied` is the sequence of the last one that it has taken over. Its commits
+ * It takes the stream over message by message; `applied` is the sequence of the last one that it has taken over. Its commits
  * carry the condition that the stream's last sequence is `applied`, so nothing that it decided on is out of date. From
  * begin() to settled(), messages of the tail are held back, because the commit's own outcome comes first.
  *
@@ -142,14 +140,7 @@ export class Replica implements QueueStart, SharedLog {
   private committedAt = -Infinity;
   private commitTook = 0;
 
-  /** Positions of events that deduplication asked for and that are not in memory. */
-  private missing = new Set<Position>();
-  /** Runs that were read for a commit's deduplication, by sequence; undefined if the run is not held. */
-  private readonly idRuns = new Map<number, FrameWalk | undefined>();
-  /** True while a commit is built again with these. */
-  private usesIdRuns = false;
-  /** The run that deduplication looked at last: it mostly asks for one event after another. */
-  private lastIdRun: { readonly run: StoredRun; readonly frames: FrameWalk } | undefined;
+  private readonly storedIds: StoredIds;
 
   /** The catchUp() whose question is sent, and the one whose question is sent next. */
   private catchingUp: Promise<void> | undefined;
@@ -176,12 +167,15 @@ export class Replica implements QueueStart, SharedLog {
     this.stored = new StoredRuns(api, prefix);
     this.tail = new Tail(endOf(this.applied), TAIL_BYTES);
     this.recent = new RecentIds(options.dedup);
+    this.storedIds = new StoredIds(this.tail, (sequence) =>
+      this.ask(() => this.stored.at(sequence)),
+    );
     this.now = options.clock.now;
     this.queue = new AppendQueue(
       this,
       (commit) => this.commit(commit),
       (runs) => this.publish(runs),
-      new Deduplication(this.recent, (topic, position) => this.storedIdAt(topic, position)),
+      new Deduplication(this.recent, (topic, position) => this.storedIds.at(topic, position)),
       this,
     );
   }
@@ -432,15 +426,13 @@ export class Replica implements QueueStart, SharedLog {
       if (this.isOver(end)) throw unavailable('the stream does not answer');
     }
     this.isCommitting = true;
-    this.usesIdRuns = false;
-    this.missing.clear();
+    this.storedIds.begin();
     return { head: this.newest, storedAt: this.storedAt };
   }
 
   settled(): void {
     this.isCommitting = false;
-    if (!this.usesIdRuns) this.idRuns.clear();
-    this.lastIdRun = undefined;
+    this.storedIds.settled();
     const { heldBack } = this;
     this.heldBack = [];
     for (const [sequence, subject, data] of heldBack) this.apply(sequence, subject, data);
@@ -456,8 +448,8 @@ export class Replica implements QueueStart, SharedLog {
 
   private async commit(commit: Commit): Promise<void> {
     try {
-      if (this.missing.size > 0) {
-        await this.findMissing();
+      if (this.storedIds.areMissing) {
+        await this.storedIds.fetch();
         throw new OvertakenError();
       }
       await this.store(commit);
@@ -645,33 +637,6 @@ export class Replica implements QueueStart, SharedLog {
     return this.lose(`the stream ends at ${state.last_seq}, and this replica had ${base} of it`);
   }
 
-  // Deduplication behind the tail.
-
-  private storedIdAt(topic: string, position: Position): Buffer | undefined {
-    const run = this.tail.runAt(topic, position);
-    if (run) {
-      if (this.lastIdRun?.run !== run) this.lastIdRun = { run, frames: new FrameWalk(run.bytes) };
-      return idOf(this.lastIdRun.frames.at(position - run.first));
-    }
-    const sequence = sequenceOf(position);
-    if (this.idRuns.has(sequence)) {
-      const frames = this.idRuns.get(sequence);
-      return frames && idOf(frames.at(position - firstOf(sequence)));
-    }
-    // The commit is built as if the event were not stored, and then, with what was missing, again.
-    this.missing.add(position);
-    return undefined;
-  }
-
-  private async findMissing(): Promise<void> {
-    const sequences = new Set(Array.from(this.missing, sequenceOf));
-    this.usesIdRuns = true;
-    await inParts([...sequences], async (sequence) => {
-      const message = await this.ask(() => this.stored.at(sequence));
-      this.idRuns.set(sequence, message && new FrameWalk(message.run.bytes));
-    });
-  }
-
   // Is it still the same stream?
 
   private async nextSequence(): Promise<number | undefined> {
@@ -752,12 +717,6 @@ function unavailable(why: string): AppendError {
     'unavailable',
     `NATS did not answer in time (${why}): send the events after "received" again, with the same ids`,
   );
-}
-
-/** Calls a function with each of many things, some at a time. */
-async function inParts<T>(all: readonly T[], work: (one: T) => Promise<void>): Promise<void> {
-  for (let i = 0; i < all.length; i += AT_ONCE)
-    await Promise.all(all.slice(i, i + AT_ONCE).map(work));
 }
 
 function countOf(ids: Uint32Array): number {

@@ -14,7 +14,7 @@ const READ_AHEAD = 16 * 1024;
 export class StoredRuns {
   constructor(
     private readonly api: StreamApi,
-    /** What the subjects of topics begin with. */
+    /** The beginning of each topic's subject. */
     private readonly prefix: string,
   ) {}
 

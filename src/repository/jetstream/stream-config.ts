@@ -3,7 +3,7 @@ import type { DedupWindow } from '../event-repository.js';
 import type { RetentionLimits } from '../retention.js';
 import type { StreamConfig } from '../../nats/stream-api.js';
 
-/** What the settings say of the stream. */
+/** The settings that the stream is made with. */
 export interface StreamSettings {
   readonly stream: string;
   readonly replicas: number;
@@ -84,7 +84,7 @@ export function changedConfig(
     : { ...current, ...wanted, metadata: { ...current.metadata, ...wanted.metadata } };
 }
 
-/** What can't be changed, or means that the stream is another one than Feed takes it for. */
+/** Properties that no start changes. If one of them differs, the stream can't be served as it is, or is not one of Feed's. */
 const STRUCTURE = [
   'subjects',
   'storage',

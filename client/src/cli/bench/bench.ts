@@ -1,6 +1,6 @@
 import type { Call } from '../../grpc/call.js';
 
-/** What workloads share: how to open calls, and how much to do. */
+/** The connection and the settings that all workloads of a run share. */
 export interface Bench {
   /** Starts a call of FeedService, which the bench's signal cancels. */
   readonly open: (method: 'Watch' | 'UploadEvents' | 'Chat') => Promise<Call>;
@@ -34,7 +34,7 @@ export interface Measured {
 /** One thing that is measured. */
 export interface Workload {
   readonly name: 'upload' | 'replay' | 'acknowledgement' | 'delivery' | 'fan-out' | 'chat';
-  /** What is counted, such as `events stored`. */
+  /** The name of the counted things, such as `events stored`. */
   readonly unit: string;
   /** How many events it stores at most. */
   readonly stores: (bench: Bench) => number;

@@ -20,7 +20,7 @@ export interface Examined {
   readonly topic: string;
   /** Ends all checks, which then throw its reason. */
   readonly signal: AbortSignal;
-  /** What the TLS handshake agreed on as the protocol: `h2`, another one, or false for none. */
+  /** The protocol that client and server agreed on in the TLS handshake: `h2`, another one, or false for none. */
   alpn?: string | false;
   /** The connection of all checks but the idle ones, from the check `http2` on. */
   session?: ClientHttp2Session;
@@ -30,6 +30,6 @@ export interface Examined {
   watch?: ProbeCall;
   /** The response headers of an upload, from the check `delivery` on. */
   uploadHeaders?: NodeJS.Dict<string | string[]>;
-  /** Whether the caller may upload to the topic, from the check `delivery` on. */
+  /** True if the caller may upload to the topic. The check `delivery` finds it out. */
   mayUpload?: boolean;
 }

@@ -32,14 +32,14 @@ export const LABELS: Readonly<Record<CheckName, string>> = {
 /** The result of a check. With `warning` it works, but something should be changed. Only `failed` makes the command fail. */
 export type State = 'ok' | 'warning' | 'failed' | 'skipped';
 
-/** What a check found. */
+/** The result of a check. */
 export interface Finding {
   readonly state: State;
   /** One line for people. */
   readonly detail: string;
-  /** What was measured, for scripts; a name ends in its unit. */
+  /** The measured figures, for scripts; each name ends in its unit. */
   readonly figures?: Readonly<Record<string, number | string>>;
-  /** What to change and where, a sentence or two each. */
+  /** Advice for the user: each entry says in a sentence or two which setting to change, and where. */
   readonly advice?: readonly string[];
 }
 

@@ -2,7 +2,7 @@ import { connect as connectTls } from 'node:tls';
 import { type Endpoint, openSocket, type TlsOptions } from '../../grpc/connection.js';
 import { codeOf, within } from './within.js';
 
-/** What a client sends first (RFC 9113, 3.4): a fixed text, and a SETTINGS frame, which is empty here. */
+/** The first bytes that an HTTP/2 client sends (RFC 9113, 3.4): a fixed text, and a SETTINGS frame, which is empty here. */
 const HTTP2_PREFACE = Buffer.concat([
   Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
   Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]),

@@ -29,7 +29,7 @@ export interface Outcome extends IdleWatch {
   readonly isTried: boolean;
 }
 
-/** What the finding about one of the two watches depends on, besides that watch. */
+/** The circumstances of one of the two idle watches. Its finding depends on them and on the watch itself. */
 export interface IdleContext {
   /** How long the watches were to be idle. */
   readonly seconds: number;

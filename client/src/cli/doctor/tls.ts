@@ -52,9 +52,9 @@ function look(socket: TLSSocket, expectedName: string, milliseconds: number): Fi
     daysLeft: days,
   };
   const whose = `the certificate of ${names.join(', ')}, signed by ${figures.issuer}`;
-  // Node's types say that this is an Error, but it is the code of one, such as CERT_HAS_EXPIRED.
-  const problem = socket.authorizationError as unknown as string | undefined;
-  if (!socket.authorized && problem) {
+  if (!socket.authorized && socket.authorizationError) {
+    // Node's types say that this is an Error, but it is the code of one, such as CERT_HAS_EXPIRED.
+    const problem = String(socket.authorizationError);
     const { detail, advice } = explain(problem, { expectedName, names, date, certificate });
     return failed(`${detail} (${problem}): ${whose}`, advice, figures);
   }
@@ -65,7 +65,7 @@ function look(socket: TLSSocket, expectedName: string, milliseconds: number): Fi
   return ok(`${figures.version}, ${whose}, until ${date} (${days} days)`, figures);
 }
 
-/** What the explanation of a bad certificate names. */
+/** The values that the explanation of a bad certificate names. */
 interface Seen {
   readonly expectedName: string;
   readonly names: readonly string[];
