@@ -124,6 +124,11 @@ export class EventLog extends EventRepository {
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 
+  override async removeTopic(topic: string): Promise<void> {
+    this.retention.chooseAllOf(topic);
+    while (this.retention.isChosen(topic)) await this.queue.requestCommit();
+  }
+
   override onDurable(listener: (topics: Iterable<string>) => void): void {
     this.listener = listener;
   }

@@ -92,6 +92,12 @@ export abstract class EventRepository {
   /** Returns the position to read after to get the newest `count` (at least 1) events of a topic up to a head. */
   abstract positionBeforeLast(topic: string, count: number, head: Position): Promise<Position>;
 
+  /**
+   * Removes what is stored of a topic now. Resolves when that is durable; if it rejects, some of it may be removed. Watches
+   * that have not read it yet are told, as when retention removes events. Later events of the topic follow as ever.
+   */
+  abstract removeTopic(topic: string): Promise<void>;
+
   /** Calls `listener` with the topics of each commit once their events can be read. */
   abstract onDurable(listener: (topics: Iterable<string>) => void): void;
 

@@ -86,13 +86,17 @@ export class Retention {
   private lastRecord: Position | undefined;
   /** The last topic that chooseFromQuietTopics() has looked at. */
   private lastTopic: string | undefined;
+  /** True once runs may be removed in another order than that of the commits. */
+  private looksForEmptied: boolean;
   /** About how many bytes are over a limit because commits could not remove as much as they stored. */
   private backlogBytes = 0;
 
   constructor(
     private readonly limits: RetentionLimits,
     private readonly engine: Engine,
-  ) {}
+  ) {
+    this.looksForEmptied = limits.topicMaxBytes > 0;
+  }
 
   /** True if the next commit must wait until the backlog is smaller. */
   get isBehind(): boolean {
@@ -137,10 +141,24 @@ export class Retention {
     this.lastTopic = undefined;
   }
 
+  /** Chooses all runs of a topic, whatever the limits. */
+  chooseAllOf(topic: string): void {
+    const newest = this.engine.runs.newest(topic, MAX_POSITION);
+    if (!newest) return;
+    this.choose(topic, newest.first);
+    this.looksForEmptied = true;
+  }
+
+  /** Returns true until all chosen runs of a topic are removed. */
+  isChosen(topic: string): boolean {
+    return this.chosen.has(topic);
+  }
+
   /** Returns what the next commit removes, beside storing `stored`. */
   plan(stored: readonly StoredRun[], now: number): RemovalPlan {
     const { maxAge, maxBytes, topicMaxBytes } = this.limits;
-    if (maxAge === 0 && maxBytes === 0 && topicMaxBytes === 0) return NO_REMOVAL;
+    const isUnlimited = maxAge === 0 && maxBytes === 0 && topicMaxBytes === 0;
+    if (isUnlimited && this.chosen.size === 0) return NO_REMOVAL;
     const storedBytes = bytesOf(stored);
     const heldBytes = this.engine.heldBytes + storedBytes;
     const topics = new Set(stored.map(({ topic }) => topic));
@@ -229,7 +247,7 @@ export class Retention {
     const isComplete = finished.length === this.chosen.size;
     const commits = isComplete ? [...this.emptied] : [];
     const { maxBytes, topicMaxBytes } = this.limits;
-    if (count > 0 && topicMaxBytes > 0) this.forgetEmptied(2 * count, commits);
+    if (count > 0 && this.looksForEmptied) this.forgetEmptied(2 * count, commits);
     const isOverBytes =
       (topicMaxBytes > 0 && !isComplete) ||
       (maxBytes > 0 && heldBytes - bytes > withSlack(maxBytes, SLACK_SHARE));
@@ -239,7 +257,7 @@ export class Retention {
 
   /**
    * Adds to `commits` the records of which no run is held any more, among the next few of all records, round and round.
-   * With topic limits, records become empty in any order, and the oldest may never do so. Without this method they would
+   * With topic limits, or when whole topics are removed, records become empty in any order, and the oldest may never do so. Without this method they would
    * pile up.
    */
   private forgetEmptied(atMost: number, commits: Position[]): void {

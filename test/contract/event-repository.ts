@@ -380,6 +380,24 @@ export function eventRepositoryContract(
       expect(await log.floor('t')).toBe(0);
     });
 
+    it('removeTopic() removes what a topic has, and nothing of others', async () => {
+      const log = await openNew();
+      await log.removeTopic('never');
+      const writer = log.openWriter();
+      const sent = (topic: string, id: string) => writer.append(checked({ topic, id, body: 'x' }));
+      await sent('orders.created', 'other');
+      for (let i = 0; i < 10; i++) await sent('orders', `a${i}`);
+      const { last } = await sent('orders', 'b');
+      await log.removeTopic('orders');
+      expect(await log.floor('orders')).toBe(last.position);
+      expect(await readAll(log, 'orders', last.position)).toEqual([]);
+      expect(await log.positionBeforeLast('orders', 3, log.head)).toBe(last.position);
+      expect(ids(await readAll(log, 'orders.created'))).toEqual(['other']);
+      await sent('orders', 'c');
+      expect(ids(await readAll(log, 'orders', last.position))).toEqual(['c']);
+      expect(await log.positionBeforeLast('orders', 3, log.head)).toBe(last.position);
+    });
+
     it('close() stores what was appended before it, and refuses later appends', async () => {
       const place = newPlace();
       const log = await openAt(place);

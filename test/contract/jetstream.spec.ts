@@ -6,7 +6,11 @@ import type {
 } from '../../src/repository/jetstream/jetstream-log.js';
 import { type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { StreamError } from '../../src/repository/jetstream/stream-config.js';
-import { type EventRepository, EventsRemovedError } from '../../src/repository/event-repository.js';
+import {
+  AppendError,
+  type EventRepository,
+  EventsRemovedError,
+} from '../../src/repository/event-repository.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { NATS_SERVER } from '../support/nats.js';
 import { eventually, until } from '../support/wait.js';
@@ -53,6 +57,9 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     }
   }
 
+  /** What a replica knows of the log. Its apply() takes each message of the stream. */
+  const stateOf = (log: JetStreamLog) =>
+    (log as unknown as { replica: { state: { apply: (message: unknown) => void } } }).replica.state;
   const apiOf = (log: JetStreamLog): StreamApi => (log as unknown as { api: StreamApi }).api;
 
   /** Puts something around each conditional publish of a replica. */
@@ -100,11 +107,9 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       const stream = newStream();
       const [one, other] = [await open(stream), await open(stream)];
       // The other one is slow to hear of it.
-      const { replica } = other as unknown as {
-        replica: { apply: (...message: unknown[]) => void };
-      };
-      const apply = replica.apply.bind(replica);
-      replica.apply = (...message) => void setTimeout(() => apply(...message), 20);
+      const state = stateOf(other);
+      const apply = state.apply.bind(state);
+      state.apply = (message) => void setTimeout(() => apply(message), 20);
       const writer = one.openWriter();
       for (let i = 0; i < 30; i++) {
         const { last } = await writer.append(checked({ topic: 't', id: String(i) }));
@@ -256,15 +261,29 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     });
   });
 
+  it('takes no event for removed that came while the stream was asked for the topic', async () => {
+    const log = await open(newStream());
+    const { last } = await append(log, ['other', 'a']);
+    const api = apiOf(log);
+    const message = api.message.bind(api);
+    api.message = async (query) => {
+      const answer = await message(query);
+      api.message = message;
+      await append(log, ['t', 'a']);
+      return answer;
+    };
+    expect(await log.floor('t')).toBeLessThanOrEqual(last.position);
+  });
+
   it('goes on when the newest messages were removed before it got them', async () => {
     const stream = newStream();
     const [log, late] = [await open(stream), await open(stream)];
-    const { replica } = late as unknown as { replica: { apply: () => void } };
-    const { apply } = replica;
-    replica.apply = () => {};
+    const state = stateOf(late);
+    const { apply } = state;
+    state.apply = () => {};
     const { last } = await append(log, ['t', 'a']);
     await jetstream(`STREAM.PURGE.${stream}`);
-    replica.apply = apply;
+    state.apply = apply;
     await late.catchUp();
     expect(late.locate(last)).toBe('in-log');
     await expect(readAll(late, 't', last.position - 1)).rejects.toThrow(EventsRemovedError);
@@ -282,10 +301,10 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     await append(log, ['t', 'a']);
     await until(() => late.head === log.head, 'the same head');
     // The late replica does not get the next messages, and they are removed.
-    const { replica } = late as unknown as { replica: { apply: (...message: unknown[]) => void } };
-    const apply = replica.apply.bind(replica);
+    const state = stateOf(late);
+    const apply = state.apply.bind(state);
     let isLate = true;
-    replica.apply = (...message) => isLate || apply(...message);
+    state.apply = (message) => isLate || apply(message);
     const { last } = await append(log, ['t', 'b']);
     await append(log, ['t', 'c'], ['u', 'c']);
     await jetstream(`STREAM.PURGE.${stream}`, { keep: 1 });
@@ -335,6 +354,41 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(await again.floor('t')).toBeGreaterThan(last.position);
       await expect(readAll(again, 't', last.position)).rejects.toThrow(EventsRemovedError);
       expect(ids(await readAll(again, 't', await again.floor('t')))).toEqual(['c']);
+    });
+
+    it('knows of a removed topic on every replica, also on one that starts later', async () => {
+      const stream = newStream();
+      const [one, other] = [await open(stream), await open(stream)];
+      await append(one, ['u', 'x']);
+      const { last: first } = await append(one, ['t', 'a']);
+      const { last } = await append(one, ['t', 'b']);
+      await other.removeTopic('t');
+      await append(other, ['t', 'c'], ['u', 'y']);
+      const later = await open(stream);
+      for (const log of [one, other, later]) {
+        await log.catchUp();
+        expect(await log.floor('t')).toBe(last.position);
+        expect(ids(await readAll(log, 't', last.position))).toEqual(['c']);
+        expect(ids(await readAll(log, 'u'))).toEqual(['x', 'y']);
+        expect(log.history).toBe(0);
+      }
+      await expect(readAll(later, 't', first.position)).rejects.toThrow(EventsRemovedError);
+      await later.removeTopic('t');
+      const last3 = await later.floor('t');
+      expect(last3).toBeGreaterThan(last.position);
+      const latest = await open(stream);
+      await expect(readAll(latest, 't', last.position)).rejects.toThrow(EventsRemovedError);
+      expect(await readAll(latest, 't', last3)).toEqual([]);
+      expect(await latest.positionBeforeLast('t', 5, latest.head)).toBe(last3);
+    });
+
+    it("removes nothing of a topic whose marker can't be stored", async () => {
+      const log = await open(newStream());
+      await append(log, ['t', 'a']);
+      apiOf(log).publish = () => Promise.reject(new AppendError('storage-full', 'no room'));
+      await expect(log.removeTopic('t')).rejects.toThrow('no room');
+      expect(ids(await readAll(log, 't'))).toEqual(['a']);
+      expect(await log.floor('t')).toBe(0);
     });
 
     it('removes the oldest events of a topic over its limit, and none of other topics', async () => {

@@ -6,6 +6,7 @@ import {
   EventsRemovedError,
 } from '../../src/repository/event-repository.js';
 import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
+import type { Engine } from '../../src/repository/engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
@@ -324,6 +325,27 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
       // The limit with its slack of 1/64, the largest backlog of removals, and the append itself.
       const most = maxBytes * (1 + 1 / 64) + 4 * 2 ** 20 + 4 * 2 ** 20;
       expect(sizes.heldBytes).toBeLessThan(most);
+    }
+  });
+
+  it('removes topics again and again, with limits or without, and keeps no record of their commits for long', async () => {
+    for (const limits of [{}, { maxAge: 1e9 }, { topicMaxBytes: 1e6 }]) {
+      const { log, append } = await open(limits);
+      const { commits } = engineOf(log) as Engine;
+      for (let round = 0; round < 6; round++) {
+        for (let commit = 0; commit < 100; commit++) {
+          const topics = Array.from({ length: 12 }, (_, i) => `t${i % 2}`);
+          await Promise.all(topics.map((topic, i) => append(topic, `${round} ${commit} ${i}`)));
+        }
+        await log.removeTopic('t0');
+        await log.removeTopic('t1');
+        expect(await held(log, 't0')).toEqual([]);
+        expect(await held(log, 't1')).toEqual([]);
+        // The records of one round are forgotten while the next one's runs are removed.
+        expect([...commits.after(undefined)].length).toBeLessThanOrEqual(200);
+      }
+      await append('t0', 'new');
+      expect(await held(log, 't0')).toEqual(['new']);
     }
   });
 

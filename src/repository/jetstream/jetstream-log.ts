@@ -17,7 +17,8 @@ import { NO_DEDUP } from '../recent-ids.js';
 import type { RetentionLimits } from '../retention.js';
 import { Janitor } from './janitor.js';
 import { decode, endOf, headAfter, type Message } from './message.js';
-import { Replica, type ReplicaStart } from './replica.js';
+import type { ReplicaStart } from './log-state.js';
+import { Replica } from './replica.js';
 import {
   changedConfig,
   epochsSubjectOf,
@@ -137,6 +138,10 @@ export class JetStreamLog extends EventRepository {
 
   override positionBeforeLast(topic: string, count: number, head: Position): Promise<Position> {
     return this.replica.positionBeforeLast(topic, count, head);
+  }
+
+  override removeTopic(topic: string): Promise<void> {
+    return this.replica.removeTopic(topic);
   }
 
   override onDurable(listener: (topics: Iterable<string>) => void): void {

@@ -8,7 +8,7 @@ import type { StoredRun } from '../stored-run.js';
  *     offset  size
  *          0     1  format: 1
  *          1     1  kind: 0 a run, 1 the epochs
- *          2     2  events of the run
+ *          2     2  events of the run; 0: all events of the topic until here were removed
  *          4     8  commit: random, the same in all messages of one commit
  *         12     8  stored at, milliseconds of the log's time
  *         20     8  position of the topic's event before this run; 0: there is none
@@ -45,6 +45,19 @@ export const firstOf = (sequence: number): Position => sequence * POSITIONS;
 export const endOf = (sequence: number): Position => (sequence + 1) * POSITIONS - 1;
 /** Returns true for a position that endOf() made. */
 export const isEnd = (position: Position): boolean => position % POSITIONS === POSITIONS - 1;
+
+/**
+ * Returns a run of no events, which marks that all events of its topic up to `last` were removed. It stands right behind
+ * them, so that the topic's next run follows it as it would follow them.
+ */
+export const markerOf = (topic: string, last: Position, storedAt: number): StoredRun => ({
+  topic,
+  first: last + 1,
+  last,
+  count: 0,
+  bytes: Buffer.alloc(0),
+  storedAt,
+});
 
 /** The head of each message: figures of the log and of the message's topic. */
 export interface Head {
@@ -143,21 +156,20 @@ export function decode(sequence: number, topic: string, data: Buffer): Message {
   const count = data.readUInt16LE(2);
   const ids = new Uint32Array(2 * data.readUInt32LE(60));
   for (let i = 0; i < ids.length; i++) ids[i] = data.readUInt32LE(HEAD_BYTES + 4 * i);
+  const previous = data.readDoubleLE(20);
+  const bytes = data.subarray(HEAD_BYTES + 4 * ids.length);
+  const { storedAt } = head;
   const first = firstOf(sequence);
-  const run = {
-    topic,
-    first,
-    last: first + count - 1,
-    count,
-    bytes: data.subarray(HEAD_BYTES + 4 * ids.length),
-    storedAt: head.storedAt,
-  };
+  const run =
+    count === 0
+      ? markerOf(topic, previous, storedAt)
+      : { topic, first, last: first + count - 1, count, bytes, storedAt };
   return {
     kind: 'run',
     sequence,
     run,
     ids,
-    previous: data.readDoubleLE(20),
+    previous,
     total: data.readDoubleLE(28),
     totalBytes: data.readDoubleLE(36),
     ...head,
@@ -166,4 +178,4 @@ export function decode(sequence: number, topic: string, data: Buffer): Message {
 
 /** Returns the position of the log's newest event once a message is stored. */
 export const headAfter = (message: Message): Position =>
-  message.kind === 'run' ? message.run.last : message.before;
+  message.kind === 'run' && message.run.count > 0 ? message.run.last : message.before;

@@ -1,7 +1,7 @@
 import type { Position } from '../../wire/cursor.js';
 import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
 import { EventsRemovedError } from '../event-repository.js';
-import { decode, type RunMessage, sequenceOf } from './message.js';
+import { decode, endOf, type RunMessage, sequenceOf } from './message.js';
 import type { StoredMessage, StreamApi } from '../../nats/stream-api.js';
 
 /** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
@@ -50,6 +50,7 @@ export class StoredRuns {
     let last = first.previous;
     for (const { run, previous } of found) {
       if (run.last > upTo || previous !== last) break;
+      if (run.count === 0) continue;
       const part = run.first > after ? run : cutAfter(run, after);
       bytes += part.bytes.length;
       if (parts.length > 0 && bytes > maxBytes) break;
@@ -67,6 +68,12 @@ export class StoredRuns {
   /** Returns a topic's newest run, as the leader knows it. */
   async newest(topic: string): Promise<RunMessage | undefined> {
     return this.run(await this.api.message({ last_by_subj: this.prefix + topic }));
+  }
+
+  /** Returns a position up to which nothing is held of any topic, as the leader knows it. */
+  async floorOfStream(): Promise<Position> {
+    const { state } = await this.api.info();
+    return state.first_seq > 1 ? endOf(state.first_seq - 1) : 0;
   }
 
   /** Returns the run at a sequence, if one is held there. */

@@ -1,0 +1,118 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CODE, RefusedError, type StreamApi, UnansweredError } from '../../nats/stream-api.js';
+import { AppendError, StoreUnavailableError } from '../event-repository.js';
+import type { LogState } from './log-state.js';
+import { commitOf } from './message.js';
+
+export interface HistoryOptions {
+  /** The stream's creation time. */
+  readonly created: string;
+  /** How long (milliseconds) ask() waits for NATS. */
+  readonly patience: number;
+  /** Called once, when the stream turns out to have another history. */
+  readonly onLost: (why: string) => void;
+}
+
+/** How long to wait (milliseconds) before the servers are asked again. */
+export const RETRY_INTERVAL = 100;
+
+/**
+ * The stream's history, as this replica followed it until now. When something unexpected happens (a reconnect, silence, a
+ * refusal), it is suspicious: before the next commit, the message at `applied` is compared with the one that was
+ * applied. If the stream has another one, this history is lost.
+ */
+export class History {
+  isSuspicious = false;
+  /** True once nothing more is asked: the replica has ended, or the history is lost. */
+  isOver = false;
+  private lostBecause: string | undefined;
+  private comparing: Promise<void> | undefined;
+
+  constructor(
+    private readonly api: StreamApi,
+    private readonly state: LogState,
+    private readonly options: HistoryOptions,
+  ) {}
+
+  get isLost(): boolean {
+    return this.lostBecause !== undefined;
+  }
+
+  /** Call it when the connection was interrupted: the stream may be another one than before. */
+  suspect(): void {
+    this.isSuspicious = true;
+  }
+
+  end(): void {
+    this.isOver = true;
+  }
+
+  /** Throws an AppendError if no commit can be made any more. */
+  refuseIfOver(): void {
+    if (this.lostBecause !== undefined) throw new AppendError('unavailable', this.lostBecause);
+    if (this.isOver) throw new AppendError('refused', 'the log is closed');
+  }
+
+  /** Ends this history's work for good. Returns the error for those who wait for it. */
+  lose(why: string): AppendError {
+    const message = `the stream is not the one that this replica followed: ${why}`;
+    if (this.lostBecause === undefined) {
+      this.lostBecause = message;
+      this.isOver = true;
+      this.options.onLost(message);
+    }
+    return new AppendError('unavailable', message);
+  }
+
+  /** Compares the stream with what this replica has applied of it. */
+  compare(): Promise<void> {
+    this.comparing ??= this.compareOnce().finally(() => (this.comparing = undefined));
+    return this.comparing;
+  }
+
+  /** Compares until there is nothing suspicious, or the history is over. */
+  async compareUntilSure(): Promise<void> {
+    while (this.isSuspicious && !this.isOver) await this.compare();
+  }
+
+  /** Asks until there is an answer, or throws once `patience` milliseconds are over. */
+  async ask<T>(question: () => Promise<T>, patience = this.options.patience): Promise<T> {
+    const end = performance.now() + patience;
+    for (;;) {
+      try {
+        return await question();
+      } catch (error) {
+        if (error instanceof RefusedError && error.code === CODE.streamNotFound)
+          this.lose('the stream was deleted');
+        else if (!(error instanceof UnansweredError || error instanceof RefusedError)) throw error;
+        if (this.isOver || performance.now() >= end)
+          throw new StoreUnavailableError(`NATS does not answer: ${error.message}`);
+        await sleep(RETRY_INTERVAL);
+      }
+    }
+  }
+
+  private async compareOnce(): Promise<void> {
+    const { applied, lastCommit } = this.state;
+    this.isSuspicious = false;
+    try {
+      const found = applied > 0 ? await this.api.message({ seq: applied }) : undefined;
+      if (found && lastCommit) {
+        if (!commitOf(found.data).equals(lastCommit))
+          this.lose(`message ${applied} is another one`);
+        return;
+      }
+      const { created, state } = await this.api.info();
+      if (created !== this.options.created) this.lose('the stream was made anew');
+      else if (state.last_seq < applied)
+        this.lose(`the stream ends at ${state.last_seq}, and this replica had ${applied} of it`);
+    } catch (error) {
+      this.isSuspicious = true;
+      if (error instanceof RefusedError && error.code === CODE.streamNotFound)
+        this.lose('the stream was deleted');
+      else if (error instanceof UnansweredError || error instanceof RefusedError)
+        await sleep(RETRY_INTERVAL);
+      else throw error;
+    }
+  }
+}
