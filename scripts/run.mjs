@@ -64,6 +64,13 @@ const PROGRAMS = {
     },
   }),
 
+  // Changed bytes for all that parses bytes from outside, so many seconds for each. Inputs that run new code, or break a
+  // promise, are kept in test/fuzz/corpus.
+  fuzz: (seconds = '300') => ({
+    command: ['vitest', 'run', '--bail=1', 'test/fuzz'],
+    settings: { FEED_TEST_FUZZ_SECONDS: seconds, FEED_TEST_FUZZ_KEEP: '1' },
+  }),
+
   mutants: (...args) => ({ command: ['node', 'scripts/mutants.mjs', ...args] }),
   lint: (...args) => ({ command: ['oxlint', '--type-aware', ...args] }),
   format: () => ({ command: ['prettier', '--write', '.'] }),

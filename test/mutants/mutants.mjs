@@ -1194,6 +1194,20 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'takes no event for removed'],
   },
   {
+    name: 'wire: reads a field beyond its message',
+    file: 'src/wire/protobuf.ts',
+    from: "if (position > this.limit) return this.fail('it ends inside a field');",
+    to: '',
+    tests: ['test/fuzz', '-t', 'chat-messages'],
+  },
+  {
+    name: 'jetstream: trusts the number of ids in a message',
+    file: `${jetstream}/message.ts`,
+    from: 'HEAD_BYTES + 8 * idCount > data.length',
+    to: 'idCount < 0',
+    tests: ['test/fuzz', '-t', 'stream-message'],
+  },
+  {
     name: 'jetstream: takes a stream of another structure',
     file: `${jetstream}/stream-config.ts`,
     from: 'if (JSON.stringify(current[name]) === JSON.stringify(wanted[name])) continue;',

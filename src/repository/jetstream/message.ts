@@ -1,4 +1,4 @@
-import type { Epoch, Position } from '../../wire/cursor.js';
+import { type Epoch, MAX_POSITION, type Position } from '../../wire/cursor.js';
 import type { EpochStart } from '../epochs.js';
 import type { StoredRun } from '../stored-run.js';
 
@@ -148,15 +148,15 @@ export function decode(sequence: number, topic: string, data: Buffer): Message {
     before: data.readDoubleLE(44),
     allIds: data.readDoubleLE(52),
   };
-  if (data[1] === EPOCHS) {
-    const pairs = JSON.parse(data.toString('utf8', HEAD_BYTES)) as [Epoch, Position][];
-    const starts = pairs.map(([epoch, after]) => ({ epoch, after }));
-    return { kind: 'epochs', sequence, starts, ...head };
-  }
+  if (data[1] === EPOCHS)
+    return { kind: 'epochs', sequence, starts: startsIn(data, sequence), ...head };
   const count = data.readUInt16LE(2);
-  const ids = new Uint32Array(2 * data.readUInt32LE(60));
-  for (let i = 0; i < ids.length; i++) ids[i] = data.readUInt32LE(HEAD_BYTES + 4 * i);
+  const idCount = data.readUInt32LE(60);
   const previous = data.readDoubleLE(20);
+  if (!isPosition(previous) || idCount > count || HEAD_BYTES + 8 * idCount > data.length)
+    throw damaged(sequence);
+  const ids = new Uint32Array(2 * idCount);
+  for (let i = 0; i < ids.length; i++) ids[i] = data.readUInt32LE(HEAD_BYTES + 4 * i);
   const bytes = data.subarray(HEAD_BYTES + 4 * ids.length);
   const { storedAt } = head;
   const first = firstOf(sequence);
@@ -175,6 +175,21 @@ export function decode(sequence: number, topic: string, data: Buffer): Message {
     ...head,
   };
 }
+
+const isPosition = (value: number): boolean =>
+  Number.isInteger(value) && value >= 0 && value <= MAX_POSITION;
+
+function startsIn(data: Buffer, sequence: number): EpochStart[] {
+  try {
+    const pairs = JSON.parse(data.toString('utf8', HEAD_BYTES)) as [Epoch, Position][];
+    return pairs.map(([epoch, after]) => ({ epoch, after }));
+  } catch {
+    throw damaged(sequence);
+  }
+}
+
+const damaged = (sequence: number): FormatError =>
+  new FormatError(`message ${sequence} of the stream is damaged, or was not written by Feed`);
 
 /** Returns the position of the log's newest event once a message is stored. */
 export const headAfter = (message: Message): Position =>

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { FeedError } from '../../client/src/errors.js';
+import { frame, MessageSplitter } from '../../client/src/grpc/frames.js';
+import {
+  decode,
+  encodeEpochs,
+  encodeRun,
+  FormatError,
+} from '../../src/repository/jetstream/message.js';
+import { chatMessagesIn, echoes } from '../../src/wire/chat-message.js';
+import { EventChecker } from '../../src/wire/check-events.js';
+import { formatCursor, parseCursor, stampCursors } from '../../src/wire/cursor.js';
+import { BadMessageError, messagesIn } from '../../src/wire/frames.js';
+import { MAX_TOPIC_BYTES, topicProblem } from '../../src/wire/topic.js';
+import { readWatchRequest } from '../../src/wire/watch-request.js';
+import {
+  bytesField,
+  decodeChat,
+  decodeEvent,
+  encodeChat,
+  encodeEvent,
+  framed,
+  received,
+  unframed,
+  varintField,
+  withoutCursor,
+} from '../wire/events.js';
+import type { Target } from './fuzz.js';
+
+const text = (...parts: readonly string[]): Buffer[] => parts.map((part) => Buffer.from(part));
+
+/** An input that stands for several messages: each has its length, one byte, in front of it. */
+const several = (...messages: readonly Buffer[]): Buffer =>
+  Buffer.concat(messages.flatMap((message) => [Buffer.from([message.length]), message]));
+
+function messagesOf(input: Buffer): Buffer[] {
+  const messages: Buffer[] = [];
+  for (let at = 0; at < input.length; at += 1 + input[at])
+    messages.push(input.subarray(at + 1, at + 1 + input[at]));
+  return messages;
+}
+
+/** Calls a parser. Returns undefined if it refuses its input with an error of this class. */
+function accepted<T>(refusal: new (...args: never[]) => Error, parse: () => T): T | undefined {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof refusal) return undefined;
+    throw error;
+  }
+}
+
+const event = encodeEvent({ id: 'a', topic: 't', body: 'hi', at: { seconds: 1, nanos: 2 } });
+
+export const targets: readonly Target[] = [
+  {
+    name: 'events',
+    seeds: [
+      several(event),
+      several(event, encodeEvent({ topic: 'orders.created', cursor: '00000000z8k3x9qz' }), event),
+      several(Buffer.concat([encodeEvent({ topic: 'ö.日本' }), varintField(99, 7)])),
+    ],
+    words: [
+      event,
+      encodeEvent({ id: '' }),
+      varintField(1, 2n ** 64n - 1n),
+      bytesField(4, '\x08\x01'),
+    ],
+    run(input) {
+      const messages = messagesOf(input);
+      const checker = new EventChecker();
+      const { topics, count } = checker.check(received(...messages));
+      assert.equal(count, checker.problem?.index ?? messages.length);
+      // As protobuf.js reads them, the events that were accepted are those that are stored, by topic and in order.
+      const sent = messages.slice(0, count).map(decodeEvent);
+      for (const { topic, bytes } of topics) {
+        assert.equal(topicProblem(topic), undefined);
+        stampCursors(bytes, 'abcdef', 1);
+        for (const message of unframed(bytes)) {
+          const stored = decodeEvent(message);
+          const at = sent.findIndex((one) => one.topic === topic);
+          const [original] = sent.splice(at, 1);
+          assert.equal(stored.topic, topic);
+          assert.equal(stored.body, original.body);
+          if (original.id === '') assert.match(stored.id, /^[\da-f-]{36}$/);
+          else assert.equal(stored.id, original.id);
+          // What is stored can be sent again, and changes no more.
+          const again = new EventChecker();
+          const { topics: same } = again.check(received(message));
+          assert.equal(again.problem, undefined);
+          const [restored] = unframed(same[0].bytes);
+          assert.deepEqual(withoutCursor(restored), withoutCursor(message));
+        }
+      }
+      assert.equal(sent.length, 0);
+    },
+  },
+  {
+    name: 'watch-request',
+    seeds: [
+      bytesField(1, 't'),
+      Buffer.concat([bytesField(1, 't'), bytesField(2, '00000000z8k3x9qz')]),
+      Buffer.concat([bytesField(1, 't'), varintField(3, 2), bytesField(6, varintField(1, 15))]),
+      Buffer.concat([bytesField(4, varintField(1, 1_700_000_000)), varintField(5, 10)]),
+    ],
+    words: [varintField(2, 999_999_999), varintField(1, -1n), bytesField(9, 'x')],
+    run(input) {
+      const request = accepted(BadMessageError, () => readWatchRequest(input));
+      if (!request) return;
+      assert.ok(request.topic.isWellFormed());
+      const { afterCursor, position, since, last } = request;
+      const starts = [afterCursor, position, since, last].filter((start) => start !== undefined);
+      assert.ok(starts.length <= 1);
+      for (const time of [since, request.heartbeat])
+        if (time) assert.ok(Number.isFinite(time.seconds) && Number.isInteger(time.nanos));
+    },
+  },
+  {
+    name: 'chat-messages',
+    seeds: [
+      several(encodeChat({ text: 'hi' })),
+      several(encodeChat({ room: 'r', from: 'me', text: 'hi' })),
+    ],
+    words: [encodeChat({ room: 'r' })],
+    run(input) {
+      const messages = messagesOf(input);
+      const read = accepted(BadMessageError, () => [...chatMessagesIn(received(...messages))]);
+      if (!read) return;
+      assert.equal(read.length, messages.length);
+      const answers = [...messagesIn(echoes(read).bytes)].map(decodeChat);
+      for (const [i, message] of messages.entries()) {
+        const { room, text: said } = decodeChat(message);
+        assert.equal(read[i].room, room);
+        assert.deepEqual(answers[i], { from: 'server', text: `echo: ${said}`, room: '' });
+      }
+    },
+  },
+  {
+    name: 'cursor',
+    seeds: text('00000000z8k3x9qz', '7zzzzzzzzzabcdef'),
+    run(input) {
+      const cursor = parseCursor(input.toString('latin1'));
+      if (cursor) assert.equal(formatCursor(cursor), input.toString('latin1'));
+    },
+  },
+  {
+    name: 'topic',
+    seeds: text('orders.created', 'ö.日本', 'a b', '*'),
+    words: text('.', '>', '\u0085', '\u2028'),
+    run(input) {
+      const topic = input.toString('utf8');
+      if (topicProblem(topic) !== undefined) return;
+      assert.ok(input.length > 0 && Buffer.byteLength(topic) <= MAX_TOPIC_BYTES);
+      assert.ok(!/[\s*>]/.test(topic) && !topic.startsWith('.') && !topic.endsWith('.'));
+    },
+  },
+  {
+    name: 'stream-message',
+    seeds: streamMessages(),
+    run(input) {
+      const message = accepted(FormatError, () => decode(7, 't', input));
+      if (message?.kind !== 'run') return;
+      const { run, ids } = message;
+      assert.ok(ids.length <= 2 * run.count);
+      assert.equal(run.last - run.first + 1, run.count);
+    },
+  },
+  {
+    name: 'received-frames',
+    seeds: [
+      Buffer.concat([Buffer.from([4]), framed(event, event)]),
+      Buffer.concat([Buffer.from([0]), frame(event)]),
+    ],
+    run(input) {
+      const cut = 1 + (input[0] ?? 0);
+      const bytes = input.subarray(1);
+      const split = (...chunks: readonly Buffer[]) =>
+        accepted(FeedError, () => {
+          const splitter = new MessageSplitter(1_000);
+          return chunks.flatMap((chunk) => splitter.push(chunk)).map((one) => one.toString('hex'));
+        });
+      const whole = split(bytes);
+      const inTwo = split(bytes.subarray(0, cut), bytes.subarray(cut));
+      assert.deepEqual(inTwo, whole);
+    },
+  },
+];
+
+function streamMessages(): Buffer[] {
+  const head = { commit: Buffer.from('12345678'), storedAt: 1, before: 0, allIds: 1 };
+  const run = {
+    topic: 't',
+    first: 7 * 2048,
+    last: 7 * 2048,
+    count: 1,
+    bytes: framed(event),
+    storedAt: 1,
+  };
+  return [
+    encodeRun({
+      run,
+      ids: new Uint32Array([1, 2]),
+      previous: 0,
+      total: 1,
+      totalBytes: 20,
+      ...head,
+    }),
+    encodeRun({ run, ids: new Uint32Array(0), previous: 0, total: 1, totalBytes: 20, ...head }),
+    encodeEpochs([{ epoch: 'abcdef', after: 0 }], head),
+  ];
+}
