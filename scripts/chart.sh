@@ -163,6 +163,7 @@ config:
   receiveBytes: 512MiB
   keepaliveTime: 45s
   keepaliveTimeout: 15s
+  resetBurst: "5000"
   logLevel: debug
   logFormat: json
 extraEnv:

@@ -66,6 +66,11 @@ export const SETTINGS = z.object({
   FEED_KEEPALIVE_TIME: duration('100ms', '1h').prefault('30s'),
   /** If it sends nothing for this long after the PING, its connection is closed. */
   FEED_KEEPALIVE_TIMEOUT: duration('100ms', '1h').prefault('10s'),
+  /**
+   * How many calls a client may cancel at once on a connection, and a tenth of it a second from then on. Beyond that, its
+   * connection is ended. It must be more than the watches that share a connection.
+   */
+  FEED_RESET_BURST: count(100, 10_000_000).prefault('20000'),
   /** After SIGTERM: how long to go on serving while not ready, so that load balancers notice. */
   FEED_DRAIN_DELAY: duration('0s', '10m').prefault('0s'),
   /** After that: how long uploads may take to finish. */
@@ -192,6 +197,7 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     receiveBytes: settings.FEED_RECEIVE_BYTES,
     keepaliveTime: settings.FEED_KEEPALIVE_TIME,
     keepaliveTimeout: settings.FEED_KEEPALIVE_TIMEOUT,
+    resetBurst: settings.FEED_RESET_BURST,
     drainDelay: settings.FEED_DRAIN_DELAY,
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
     logLevel: settings.FEED_LOG_LEVEL,

@@ -33,7 +33,7 @@ function createStrategy(
         createReflection().addToServer(server);
       },
     },
-    streamWindow: config.streamWindow,
+    http2: { streamWindow: config.streamWindow, resetBurst: config.resetBurst },
     inbound: {
       connection: config.sessionWindow,
       total: config.receiveBytes,

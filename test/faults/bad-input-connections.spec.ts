@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { frame } from '../../src/wire/frames.js';
+import { connect, upload } from '../support/client.js';
+import { runService } from '../support/service.js';
 import { until } from '../support/wait.js';
 import { bytesField } from '../wire/events.js';
 import { withBystander } from './bystander.js';
@@ -55,7 +57,15 @@ const cancelled =
 
 describe('the server leaves a connection open, or closes it, after a flood', () => {
   test.each<Row>([
-    // Thousands of watches may share a connection and end at the same moment, so resets alone are no abuse.
+    // Thousands of watches may share a connection and end at the same moment, so some resets alone are no abuse.
+    [
+      'of 10,000 watches that are cancelled at once',
+      async (socket) => {
+        await socket.flood(10_000, (i) => open(i, WATCH));
+        await socket.flood(10_000, (i) => h2(RST_STREAM, 0, stream(i), CANCEL));
+      },
+      'open',
+    ],
     ['of cancelled uploads', cancelled(UPLOAD), 'open'],
     ['of cancelled chats', cancelled(CHAT), 'open'],
     ['of cancelled watches', cancelled(WATCH), 'open'],
@@ -208,6 +218,43 @@ describe('a connection', () => {
     await shared.bystander.check();
     expect(sockets.filter(({ isClosed }) => isClosed)).toEqual([]);
     for (const { socket } of sockets) socket.destroy();
+  });
+
+  test('that cancels more calls than FEED_RESET_BURST is ended, and no other', async () => {
+    const service = await runService({ FEED_RESET_BURST: '1500' });
+    const [honest, abuser] = [
+      await RawSocket.connect(service.grpcAddress),
+      await RawSocket.connect(service.grpcAddress),
+    ];
+    for (const socket of [honest, abuser]) await socket.send(PREFACE, h2(SETTINGS, 0, 0));
+    await cancelled(WATCH)(abuser);
+    await honest.flood(1_000, (i) => open(i, WATCH));
+    await honest.flood(1_000, (i) => h2(RST_STREAM, 0, stream(i), CANCEL));
+    expect(await abuser.state()).toBe('closed');
+    expect(await honest.state()).toBe('open');
+    const { result } = await upload(connect(service.grpcAddress), [
+      { topic: 't', id: 'a', body: '' },
+    ]);
+    expect(result?.received).toBe(1);
+    honest.socket.destroy();
+  });
+
+  test('that never says a whole request is closed in time, and others are served', async () => {
+    const service = await runService({ FEED_KEEPALIVE_TIME: '1s', FEED_KEEPALIVE_TIMEOUT: '1s' });
+    const waits = [
+      Buffer.alloc(0),
+      PREFACE.subarray(0, 10),
+      PREFACE,
+      Buffer.concat([PREFACE, h2(SETTINGS, 0, 0), h2(HEADERS, 0, 1, callHeaders(UPLOAD))]),
+      Buffer.concat([PREFACE, h2(SETTINGS, 0, 0), open(0).subarray(0, 20)]),
+    ];
+    const sockets = await Promise.all(
+      Array.from({ length: 100 }, () => RawSocket.connect(service.grpcAddress)),
+    );
+    for (const [i, socket] of sockets.entries()) await socket.send(waits[i % waits.length]);
+    const { result } = await upload(connect(service.grpcAddress), [{ topic: 't', id: 'a' }]);
+    expect(result?.received).toBe(1);
+    await until(() => sockets.every(({ isClosed }) => isClosed), 'the end of all connections');
   });
 
   test.each<[string, Buffer]>([

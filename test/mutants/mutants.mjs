@@ -1208,6 +1208,13 @@ export const mutants = [
     tests: ['test/fuzz', '-t', 'stream-message'],
   },
   {
+    name: 'transport: a connection may cancel any number of calls',
+    file: `${transport}/grpc-js.ts`,
+    from: 'streamResetBurst: resetBurst,',
+    to: 'streamResetBurst: 100 * resetBurst,',
+    tests: ['test/faults/bad-input-connections', '-t', 'FEED_RESET_BURST'],
+  },
+  {
     name: 'jetstream: takes a stream of another structure',
     file: `${jetstream}/stream-config.ts`,
     from: 'if (JSON.stringify(current[name]) === JSON.stringify(wanted[name])) continue;',

@@ -12,7 +12,7 @@ const MAX = 6;
 async function serveTwo() {
   let refused = 0;
   const limit = { max: MAX, onRefused: () => void refused++ };
-  const server = createServer({}, 64 * 1024, () => {}, limit);
+  const server = createServer({}, { streamWindow: 64 * 1024, resetBurst: 1_000 }, () => {}, limit);
   onTestFinished(() => server.forceShutdown());
   const bind = (address: string): Promise<number> =>
     promisify(server.bindAsync.bind(server))(address, ServerCredentials.createInsecure());

@@ -105,7 +105,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
   const strategy = await StreamStrategy.create({
     grpc,
     server,
-    streamWindow: 1024 * 1024,
+    http2: { streamWindow: 1024 * 1024, resetBurst: 20_000 },
     inbound: {
       ...inbound,
       names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },

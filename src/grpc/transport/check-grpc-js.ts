@@ -51,7 +51,11 @@ async function echoOneMessage(): Promise<void> {
       reject(error);
     }
   };
-  const server = createServer({ 'grpc.enable_channelz': 0 }, STREAM_WINDOW, () => {});
+  const server = createServer(
+    { 'grpc.enable_channelz': 0 },
+    { streamWindow: STREAM_WINDOW, resetBurst: 1_000 },
+    () => {},
+  );
   server.register(PATH, echo, asIs, asIs, 'bidi');
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const [here, there] = duplexPair();

@@ -21,23 +21,29 @@ const TIMEOUT_UNITS: Record<string, number> = {
   n: 0.000001,
 };
 
-/**
- * Node closes a connection with more resets than this at once, and then more a second than RESET_RATE. Its defaults, 1,000
- * and 33 (CVE-2023-44487), would end a connection whose client cancels thousands of watches.
- */
-const RESET_BURST = 100_000;
-const RESET_RATE = 10_000;
+/** Of the streams that a client may reset at once on a connection, it may reset so large a share a second in the long run. */
+const RESET_SHARE = 1 / 10;
+
+export interface Http2Limits {
+  /** The receive window of each stream, in bytes. */
+  readonly streamWindow: number;
+  /**
+   * How many streams a client may reset at once on a connection, and a tenth of it a second from then on. Node ends a
+   * connection beyond that. Its own defaults, 1,000 and 33 a second (CVE-2023-44487), would end one whose client
+   * cancels thousands of watches.
+   */
+  readonly resetBurst: number;
+}
 
 /**
- * Creates a grpc-js server whose HTTP/2 sessions allow many resets and have a receive window of streamWindow bytes for each
- * stream. grpc-js leaves that at 64 KiB, so that a stream gets no more than 64 KiB in a round trip, and takes
- * `grpc-node.flow_control_window` on clients only (grpc-node PR 3058).
+ * Creates a grpc-js server whose HTTP/2 sessions have these limits. grpc-js leaves the window at 64 KiB, so that a stream
+ * gets no more than that in a round trip, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR 3058).
  *
  * @throws UnknownGrpcJsError
  */
 export function createServer(
   options: ServerOptions,
-  streamWindow: number,
+  { streamWindow, resetBurst }: Http2Limits,
   onSession: (session: ServerHttp2Session) => void,
   limit?: ConnectionLimit,
 ): Server {
@@ -52,8 +58,8 @@ export function createServer(
   if (!commonServerOptions || !createHttp2Server) throw new UnknownGrpcJsError('its HTTP/2 server');
   Object.assign(commonServerOptions, {
     settings: { ...commonServerOptions.settings, initialWindowSize: streamWindow },
-    streamResetBurst: RESET_BURST,
-    streamResetRate: RESET_RATE,
+    streamResetBurst: resetBurst,
+    streamResetRate: Math.ceil(resetBurst * RESET_SHARE),
   });
   const limitConnections = limit && sharedLimit(limit);
   internals.createHttp2Server = (credentials) => {

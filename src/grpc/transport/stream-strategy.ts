@@ -16,7 +16,7 @@ import { checkGrpcJs } from './check-grpc-js.js';
 import type { Keepalive } from './connection.js';
 import type { ConnectionLimit } from './connection-limit.js';
 import { Connections } from './connections.js';
-import { createServer, encodingOf, http2StreamOf } from './grpc-js.js';
+import { createServer, encodingOf, type Http2Limits, http2StreamOf } from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
 
@@ -24,8 +24,7 @@ export interface StreamStrategyOptions {
   /** The options of Nest's own gRPC transport. */
   readonly grpc: GrpcOptions['options'] & { url: string };
   readonly server?: ServerOptions;
-  /** The HTTP/2 receive window of each stream, in bytes. */
-  readonly streamWindow: number;
+  readonly http2: Http2Limits;
   readonly inbound: InboundLimits;
   readonly keepalive: Keepalive;
   readonly connectionLimit?: ConnectionLimit;
@@ -75,13 +74,7 @@ export class StreamStrategy extends ServerGrpc {
   port = 0;
 
   override async createClient(): Promise<Server> {
-    const {
-      server: options,
-      streamWindow,
-      connectionLimit,
-      grpc,
-      maxMessageBytes,
-    } = this.streamOptions;
+    const { server: options, http2, connectionLimit, grpc, maxMessageBytes } = this.streamOptions;
     const server = createServer(
       // Channelz keeps a record of every call for a debugging service that is not offered.
       {
@@ -89,7 +82,7 @@ export class StreamStrategy extends ServerGrpc {
         'grpc.max_receive_message_length': Math.min(maxMessageBytes, MAX_REQUEST_BYTES),
         ...options,
       },
-      streamWindow,
+      http2,
       (session) => this.connections.add(session),
       connectionLimit,
     );
