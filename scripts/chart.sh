@@ -164,6 +164,19 @@ config:
   keepaliveTime: 45s
   keepaliveTimeout: 15s
   resetBurst: "5000"
+  maxWatches: "500"
+  maxWatchesPerConnection: "500"
+  maxWatchesPerPrincipal: "500"
+  maxUploads: "500"
+  maxUploadsPerConnection: "500"
+  maxUploadsPerPrincipal: "500"
+  maxChats: "500"
+  maxChatsPerConnection: "500"
+  maxChatsPerPrincipal: "500"
+  maxRooms: "500"
+  maxConnections: "500"
+  uploadEventsPerSecond: "500"
+  uploadBytesPerSecond: 10MiB
   logLevel: debug
   logFormat: json
 extraEnv:

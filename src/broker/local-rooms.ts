@@ -44,6 +44,14 @@ export class LocalRooms extends Rooms {
     };
   }
 
+  override get open(): number {
+    return this.rooms.size;
+  }
+
+  override isOpen(room: string): boolean {
+    return this.rooms.has(room);
+  }
+
   private stateOf(member: RoomMember): MemberState {
     let state = this.states.get(member);
     if (!state) this.states.set(member, (state = { member, uncongestedAt: 0 }));

@@ -20,6 +20,12 @@ export abstract class Rooms {
    */
   abstract readonly seats: number;
 
+  /** The number of rooms that have members in this process. */
+  abstract readonly open: number;
+
+  /** Returns true if a room has members in this process. */
+  abstract isOpen(room: string): boolean;
+
   /** Releases everything, once no member is left. */
   close(): Promise<void> {
     return Promise.resolve();

@@ -71,6 +71,28 @@ export const SETTINGS = z.object({
    * connection is ended. It must be more than the watches that share a connection.
    */
   FEED_RESET_BURST: count(100, 10_000_000).prefault('20000'),
+  /** How many watches may be open in this process, of one connection, and of one principal. Beyond it: LIMIT_EXCEEDED. */
+  FEED_MAX_WATCHES: count(1, 10_000_000).prefault('100000'),
+  FEED_MAX_WATCHES_PER_CONNECTION: count(1, 10_000_000).prefault('10000'),
+  FEED_MAX_WATCHES_PER_PRINCIPAL: count(1, 10_000_000).prefault('50000'),
+  /** The same for uploads. */
+  FEED_MAX_UPLOADS: count(1, 10_000_000).prefault('20000'),
+  FEED_MAX_UPLOADS_PER_CONNECTION: count(1, 10_000_000).prefault('2000'),
+  FEED_MAX_UPLOADS_PER_PRINCIPAL: count(1, 10_000_000).prefault('10000'),
+  /** The same for chats. */
+  FEED_MAX_CHATS: count(1, 10_000_000).prefault('20000'),
+  FEED_MAX_CHATS_PER_CONNECTION: count(1, 10_000_000).prefault('2000'),
+  FEED_MAX_CHATS_PER_PRINCIPAL: count(1, 10_000_000).prefault('10000'),
+  /** How many rooms may have members in this process. */
+  FEED_MAX_ROOMS: count(1, 10_000_000).prefault('100000'),
+  /** How many connections the gRPC port takes; 0: as many as the limit of open files allows. */
+  FEED_MAX_CONNECTIONS: count(0, 10_000_000).prefault('0'),
+  /**
+   * How much each principal may upload a second, or each connection, where nobody is asked who they are. Uploads that come
+   * faster are read more slowly. 0, 0B: no limit.
+   */
+  FEED_UPLOAD_EVENTS_PER_SECOND: count(0, 1_000_000_000).prefault('0'),
+  FEED_UPLOAD_BYTES_PER_SECOND: size('0B', '100GiB').prefault('0B'),
   /** After SIGTERM: how long to go on serving while not ready, so that load balancers notice. */
   FEED_DRAIN_DELAY: duration('0s', '10m').prefault('0s'),
   /** After that: how long uploads may take to finish. */
@@ -198,6 +220,29 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     keepaliveTime: settings.FEED_KEEPALIVE_TIME,
     keepaliveTimeout: settings.FEED_KEEPALIVE_TIMEOUT,
     resetBurst: settings.FEED_RESET_BURST,
+    maxCalls: {
+      watches: {
+        inAll: settings.FEED_MAX_WATCHES,
+        perConnection: settings.FEED_MAX_WATCHES_PER_CONNECTION,
+        perPrincipal: settings.FEED_MAX_WATCHES_PER_PRINCIPAL,
+      },
+      uploads: {
+        inAll: settings.FEED_MAX_UPLOADS,
+        perConnection: settings.FEED_MAX_UPLOADS_PER_CONNECTION,
+        perPrincipal: settings.FEED_MAX_UPLOADS_PER_PRINCIPAL,
+      },
+      chats: {
+        inAll: settings.FEED_MAX_CHATS,
+        perConnection: settings.FEED_MAX_CHATS_PER_CONNECTION,
+        perPrincipal: settings.FEED_MAX_CHATS_PER_PRINCIPAL,
+      },
+    },
+    maxRooms: settings.FEED_MAX_ROOMS,
+    maxConnections: settings.FEED_MAX_CONNECTIONS || Infinity,
+    uploadRate: {
+      events: settings.FEED_UPLOAD_EVENTS_PER_SECOND,
+      bytes: settings.FEED_UPLOAD_BYTES_PER_SECOND,
+    },
     drainDelay: settings.FEED_DRAIN_DELAY,
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
     logLevel: settings.FEED_LOG_LEVEL,

@@ -13,6 +13,7 @@ import {
   type ReceivedFrames,
 } from '../wire/frames.js';
 import { topicProblem } from '../wire/topic.js';
+import { limitExceeded } from './call-limits.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
 import { Outbox } from './outbox.js';
@@ -46,7 +47,18 @@ export class Chats {
   /** Chats under way. */
   open = 0;
 
-  constructor(readonly rooms: Rooms) {}
+  constructor(
+    readonly rooms: Rooms,
+    /** The most rooms that may be open in this process. */
+    private readonly maxRooms = Infinity,
+  ) {}
+
+  /** @throws FeedError LIMIT_EXCEEDED if no chat is in the room and no more rooms may be open */
+  requireRoom(room: string): void {
+    const { rooms, maxRooms } = this;
+    if (rooms.open < maxRooms || rooms.isOpen(room)) return;
+    throw limitExceeded('FEED_MAX_ROOMS', maxRooms, `${rooms.open} rooms are open`);
+  }
 
   /**
    * Answers each message without a room with its echo, in order. The next messages are read once the client has taken
@@ -183,6 +195,7 @@ class Chat implements FrameSource, RoomMember {
         `a chat is in at most ${MAX_ROOMS} rooms: open another one`,
       );
     }
+    this.chats.requireRoom(room);
     const seat = this.chats.rooms.join(room, this);
     this.seats.set(room, seat);
     return seat;

@@ -16,6 +16,7 @@ export type Reason =
   | 'MESSAGE_INVALID'
   | 'TOO_SLOW'
   | 'TOO_MANY_ROOMS'
+  | 'LIMIT_EXCEEDED'
   | 'ROOM_INTERRUPTED'
   | 'DRAINING';
 

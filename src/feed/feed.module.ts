@@ -12,10 +12,12 @@ import { openJetStreamLog } from '../repository/jetstream/open.js';
 import { openLmdbLog } from '../repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../repository/memory/memory-engine.js';
 import { LOG } from '../telemetry/log.js';
+import { CallLimits } from './call-limits.js';
 import { Chats } from './chat.js';
 import { LiveCalls } from './live-calls.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
+import { UploadRates } from './upload-rates.js';
 import { Uploads } from './upload.js';
 import { Watches } from './watch.js';
 
@@ -50,13 +52,27 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     { provide: Bell, useClass: LocalBell },
     { provide: Rooms, useFactory: openRooms, inject: [CONFIG, LOG] },
     Watches,
+    {
+      provide: UploadRates,
+      useFactory: ({ uploadRate }: Config) => new UploadRates(uploadRate),
+      inject: [CONFIG],
+    },
     Uploads,
-    Chats,
+    {
+      provide: Chats,
+      useFactory: (rooms: Rooms, { maxRooms }: Config) => new Chats(rooms, maxRooms),
+      inject: [Rooms, CONFIG],
+    },
     LiveCalls,
+    {
+      provide: CallLimits,
+      useFactory: ({ maxCalls }: Config, calls: LiveCalls) => new CallLimits(maxCalls, calls),
+      inject: [CONFIG, LiveCalls],
+    },
     OpenWork,
     Readiness,
   ],
-  exports: [EventRepository, Watches, Uploads, Chats, LiveCalls, OpenWork, Readiness],
+  exports: [EventRepository, Watches, Uploads, Chats, LiveCalls, CallLimits, OpenWork, Readiness],
 })
 export class FeedModule implements OnApplicationShutdown {
   constructor(

@@ -2,8 +2,8 @@ import { Injectable } from '@nestjs/common';
 
 /** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
-  /** The topic of a watch, or of an upload's first event. */
-  readonly notes: { topic?: string };
+  /** `topic`: that of a watch, or of an upload's first event. `principal`: the caller, if the service asks who calls. */
+  readonly notes: { topic?: string; principal?: string };
   /** How many events or messages were received and sent, and their bytes. */
   events: number;
   bytes: number;
@@ -39,6 +39,11 @@ export class LiveCalls implements Iterable<LiveCall> {
 
   [Symbol.iterator](): Iterator<LiveCall> {
     return this.open.values();
+  }
+
+  /** Calls `listener` with each call that is no longer open. */
+  onGone(listener: (gone: LiveCall) => void): void {
+    this.listeners.add(listener);
   }
 
   /** Resolves when none of these calls is open any more, or after `timeout` milliseconds. */

@@ -10,6 +10,7 @@ import { type Cursor, formatCursor } from '../wire/cursor.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
+import { UploadRates } from './upload-rates.js';
 
 /** UploadResult.received is an int32. */
 const MAX_EVENTS = 2 ** 31 - 1;
@@ -20,13 +21,22 @@ const DURABILITY = {
   replicated: Durability.DURABILITY_REPLICATED,
 } as const;
 
+/** The call of an upload: the upload counts what it receives, and waits no longer once the signal aborts. */
+export interface UploadCall extends CallRecord {
+  readonly peer: string;
+  readonly signal: AbortSignal;
+}
+
 /** Stores streams of events. */
 @Injectable()
 export class Uploads {
   /** Uploads under way. */
   open = 0;
 
-  constructor(private readonly repository: EventRepository) {}
+  constructor(
+    private readonly repository: EventRepository,
+    private readonly rates: UploadRates = new UploadRates({ events: 0, bytes: 0 }),
+  ) {}
 
   /** Events that a producer sends again within this window are not stored twice. Both numbers are 0 if that is off. */
   get dedupWindow(): DedupWindow {
@@ -41,7 +51,7 @@ export class Uploads {
    */
   async upload(
     stream: AsyncIterable<ReceivedFrames>,
-    call: CallRecord,
+    call: UploadCall,
     maxEvents: number = MAX_EVENTS,
   ): Promise<UploadResult> {
     this.open++;
@@ -55,6 +65,7 @@ export class Uploads {
     let streamError: unknown;
     // Appends settle in order, so the last one settles after all others.
     let lastAppend: Promise<void> | undefined;
+    const failed = Promise.withResolvers<void>();
     try {
       for (;;) {
         // What the checker left over of the last frames comes first.
@@ -78,6 +89,7 @@ export class Uploads {
             },
             (error: AppendError) => {
               failure ??= error;
+              failed.resolve();
               void frames.return?.(); // ends the stream now: the client's next event may be a long time coming
             },
           );
@@ -85,6 +97,9 @@ export class Uploads {
         if (checker.problem || checker.isFull) break;
         const room = writer.room();
         if (room) await room;
+        const { notes, peer, signal } = call;
+        const turn = this.rates.take(notes.principal ?? peer, events.count, events.bytes, signal);
+        if (turn) await Promise.race([turn, failed.promise]);
       }
     } catch (error) {
       streamError = error;

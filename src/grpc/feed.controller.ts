@@ -1,4 +1,4 @@
-import { Controller, UseFilters } from '@nestjs/common';
+import { Controller, UseFilters, UseGuards } from '@nestjs/common';
 import { GrpcStreamMethod } from '@nestjs/microservices';
 import { Chats } from '../feed/chat.js';
 import { FeedError } from '../feed/errors.js';
@@ -7,11 +7,13 @@ import { Watches } from '../feed/watch.js';
 import type { UploadResult } from '../gen/feed/v1/feed.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { readWatchRequest, type WatchRequest } from '../wire/watch-request.js';
+import { LimitGuard } from './limit.guard.js';
 import { StatusFilter } from './status.filter.js';
 import { Call, streamed, type Streamed } from './transport/index.js';
 
 @Controller()
 @UseFilters(StatusFilter)
+@UseGuards(LimitGuard)
 export class FeedController {
   constructor(
     private readonly watches: Watches,

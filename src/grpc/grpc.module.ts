@@ -13,7 +13,7 @@ import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
 import { createReflection } from './reflection.js';
-import { StreamStrategy } from './transport/index.js';
+import { type ConnectionLimit, StreamStrategy } from './transport/index.js';
 
 function createStrategy(
   config: Config,
@@ -40,11 +40,22 @@ function createStrategy(
       names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
     },
     keepalive: { time: config.keepaliveTime, timeout: config.keepaliveTimeout },
-    connectionLimit: { max: limits.grpc, onRefused: logRefused(log, 'gRPC', limits.grpc, limits) },
+    connectionLimit: limitOfConnections(config, limits, log),
     maxMessageBytes: config.maxEventBytes,
     calls,
     onEnd: (ended) => logEnd(log, ended),
   });
+}
+
+function limitOfConnections(
+  { maxConnections }: Config,
+  limits: ConnectionLimits,
+  log: Logger,
+): ConnectionLimit {
+  const isSetting = maxConnections < limits.grpc;
+  const max = isSetting ? maxConnections : limits.grpc;
+  const howToRaise = isSetting ? 'Raise FEED_MAX_CONNECTIONS' : undefined;
+  return { max, onRefused: logRefused(log, 'gRPC', max, limits, howToRaise) };
 }
 
 /** The gRPC door: FeedService, health and reflection. */

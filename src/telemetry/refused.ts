@@ -23,19 +23,21 @@ export function warnOfFewDescriptors(log: Logger, { descriptors, grpc }: Connect
  * the number of refused connections since the last line.
  *
  * @param max the number of connections beyond which the port refuses more
+ * @param howToRaise what an operator can do, as a sentence without its full stop
  */
 export function logRefused(
   log: Logger,
   door: 'gRPC' | 'HTTP',
   max: number,
   { descriptors }: ConnectionLimits,
+  howToRaise = HOW_TO_RAISE,
 ): () => void {
   let refused = 0;
   let isQuiet = false;
   const report = (): void => {
     log.warn(
       { limit: descriptors, refused },
-      `${door} refuses connections beyond ${max}. ${HOW_TO_RAISE}`,
+      `${door} refuses connections beyond ${max}. ${howToRaise}`,
     );
     refused = 0;
     isQuiet = true;

@@ -3,8 +3,8 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, type FeedClient, take, upload } from '../support/client.js';
-import type { CallRecord } from '../../src/feed/live-calls.js';
-import { Uploads } from '../../src/feed/upload.js';
+import { UploadRates } from '../../src/feed/upload-rates.js';
+import { type UploadCall, Uploads } from '../../src/feed/upload.js';
 import type { EngineCommit } from '../../src/repository/engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
 import { AppendError } from '../../src/repository/event-repository.js';
@@ -246,7 +246,27 @@ test('a message that does not decompress ends an upload as a bad event does: tho
   raw.close();
 });
 
-const record = (): CallRecord => ({ notes: {}, events: 0, bytes: 0 });
+const record = (): UploadCall => ({
+  notes: {},
+  events: 0,
+  bytes: 0,
+  peer: '127.0.0.1:1',
+  signal: new AbortController().signal,
+});
+
+test('an upload that is held back and then refused by the log ends at once', async () => {
+  const repository = new EventLog(new MemoryEngine());
+  const rates = new UploadRates({ events: 1, bytes: 0 });
+  async function* frames() {
+    yield {
+      pieces: [eventFrames(...Array.from({ length: 1_000 }, (_, i) => event(String(i)))).bytes],
+    };
+  }
+  await repository.close();
+  // Without the refusal, it would wait for 999 seconds.
+  const uploading = new Uploads(repository, rates).upload(frames(), record());
+  await expect(uploading).rejects.toMatchObject({ reason: 'INSERT_FAILED' });
+});
 
 test('an upload ends at the largest number of events that its result can count, and says how many are stored', async () => {
   const repository = new EventLog(new MemoryEngine());

@@ -134,7 +134,7 @@ export const mutants = [
   {
     name: "transport: node's limit of resets",
     file: `${transport}/grpc-js.ts`,
-    from: 'streamResetBurst: RESET_BURST,',
+    from: 'streamResetBurst: resetBurst,',
     to: '',
     tests: ['test/transport/endings'],
   },
@@ -1213,6 +1213,27 @@ export const mutants = [
     from: 'streamResetBurst: resetBurst,',
     to: 'streamResetBurst: 100 * resetBurst,',
     tests: ['test/faults/bad-input-connections', '-t', 'FEED_RESET_BURST'],
+  },
+  {
+    name: 'limits: a call that ended still counts',
+    file: 'src/feed/call-limits.ts',
+    from: 'if (--counter.open === 0) this.counters.delete(key);',
+    to: 'void counter;',
+    tests: ['test/feed/call-limits'],
+  },
+  {
+    name: 'limits: an upload that failed waits on for its turn',
+    file: 'src/feed/upload.ts',
+    from: 'if (turn) await Promise.race([turn, failed.promise]);',
+    to: 'if (turn) await turn;',
+    tests: ['test/e2e/upload', '-t', 'held back and then refused'],
+  },
+  {
+    name: 'limits: nobody is held back',
+    file: 'src/feed/upload-rates.ts',
+    from: 'if (paidAt <= now) return undefined;',
+    to: 'if (cost > 0) return undefined;',
+    tests: ['test/e2e/limits', '-t', 'too fast'],
   },
   {
     name: 'jetstream: takes a stream of another structure',

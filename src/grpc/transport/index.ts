@@ -1,4 +1,5 @@
 export { Call, CallAborted } from './call.js';
+export { type ConnectionLimit } from './connection-limit.js';
 export { type Keepalive } from './connection.js';
 export { MessageRefused } from './decompress.js';
 export { type EndedCall } from './answer.js';

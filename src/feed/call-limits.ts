@@ -1,0 +1,85 @@
+import { FeedError } from './errors.js';
+import type { LiveCall, LiveCalls } from './live-calls.js';
+
+export type Kind = 'watches' | 'uploads' | 'chats';
+
+/** How many calls of one kind may be open at a time. */
+export interface CallLimit {
+  readonly inAll: number;
+  readonly perConnection: number;
+  /** Of a caller, over all its connections. It holds only where callers say who they are. */
+  readonly perPrincipal: number;
+}
+
+interface Counter {
+  open: number;
+}
+
+/**
+ * Limits how many calls are open at a time: in all, of a connection and of a principal, so that one client does not take the
+ * place of all others.
+ */
+export class CallLimits {
+  /** How often each limit was met, by the name of its setting. */
+  readonly hits = new Map<string, number>();
+  private readonly counters = new Map<string, Counter>();
+  /** Those in which an open call is counted. */
+  private readonly claims = new WeakMap<LiveCall, readonly string[]>();
+
+  constructor(
+    private readonly limits: Readonly<Record<Kind, CallLimit>>,
+    calls: LiveCalls,
+  ) {
+    calls.onGone((call) => this.release(call));
+  }
+
+  /**
+   * Counts a call from now until its end.
+   *
+   * @throws FeedError LIMIT_EXCEEDED, which names the limit
+   */
+  claim(kind: Kind, call: LiveCall): void {
+    const { inAll, perConnection, perPrincipal } = this.limits[kind];
+    const name = `FEED_MAX_${kind.toUpperCase()}`;
+    const { principal } = call.notes;
+    this.check(name, inAll, kind, 'in all');
+    this.check(
+      `${name}_PER_CONNECTION`,
+      perConnection,
+      `${kind} of ${call.peer}`,
+      'on this connection',
+    );
+    const keys = [kind, `${kind} of ${call.peer}`];
+    if (principal !== undefined) {
+      const key = `${kind} of principal ${principal}`;
+      this.check(`${name}_PER_PRINCIPAL`, perPrincipal, key, `of "${principal}"`);
+      keys.push(key);
+    }
+    for (const key of keys) {
+      const counter = this.counters.get(key) ?? { open: 0 };
+      counter.open++;
+      this.counters.set(key, counter);
+    }
+    this.claims.set(call, keys);
+  }
+
+  private check(limit: string, most: number, key: string, where: string): void {
+    if ((this.counters.get(key)?.open ?? 0) < most) return;
+    this.hits.set(limit, (this.hits.get(limit) ?? 0) + 1);
+    const [kind] = key.split(' ');
+    throw limitExceeded(limit, most, `${most} ${kind} are open ${where}`);
+  }
+
+  private release(call: LiveCall): void {
+    for (const key of this.claims.get(call) ?? []) {
+      const counter = this.counters.get(key)!;
+      if (--counter.open === 0) this.counters.delete(key);
+    }
+  }
+}
+
+/** Returns the error of what would be over a limit, which has the name of a setting. */
+export function limitExceeded(limit: string, most: number, what: string): FeedError {
+  const message = `${what}, and ${limit} allows no more: end some, or try again later`;
+  return new FeedError('LIMIT_EXCEEDED', message, { limit, most: String(most) });
+}

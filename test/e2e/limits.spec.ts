@@ -1,0 +1,131 @@
+import { once } from 'node:events';
+import { type ServiceError, status } from '@grpc/grpc-js';
+import { expect, onTestFinished, test } from 'vitest';
+import { OpenWork } from '../../src/feed/open-work.js';
+import { EventRepository } from '../../src/repository/event-repository.js';
+import { connect, errorInfo, failure, type FeedClient, upload } from '../support/client.js';
+import { runService } from '../support/service.js';
+import { eventually, until } from '../support/wait.js';
+
+const event = (id: string, bytes = 0) => ({ topic: 't', id, body: 'x'.repeat(bytes) });
+
+function another(address: string): FeedClient {
+  const client = connect(address);
+  onTestFinished(() => client.close());
+  return client;
+}
+
+interface Opened {
+  /** The error with which it was refused; undefined if it is open. */
+  readonly error: ServiceError | undefined;
+  cancel(): void;
+}
+
+/** Waits until a call has shown a sign of life, or has ended with an error. */
+async function opened(
+  call: NodeJS.EventEmitter & { cancel(): void },
+  sign: string,
+  ended: Promise<ServiceError>,
+): Promise<Opened> {
+  const error = await Promise.race([once(call, sign).then(() => undefined), ended]);
+  return { error, cancel: () => call.cancel() };
+}
+
+const OPEN = {
+  WATCHES: (client: FeedClient) => {
+    const call = client.Watch({ topic: 't' });
+    return opened(call, 'metadata', failure(call));
+  },
+  UPLOADS: (client: FeedClient) => {
+    const ended = Promise.withResolvers<ServiceError>();
+    const call = client.UploadEvents((error) => error && ended.resolve(error));
+    return opened(call, 'metadata', ended.promise);
+  },
+  CHATS: (client: FeedClient) => {
+    const call = client.Chat();
+    call.write({ text: 'hi' });
+    return opened(call, 'data', failure(call));
+  },
+};
+
+test.each(['WATCHES', 'UPLOADS', 'CHATS'] as const)(
+  '%s beyond the limit of a connection, and of the process, are refused until others end',
+  async (kind) => {
+    const [perConnection, inAll] = [`FEED_MAX_${kind}_PER_CONNECTION`, `FEED_MAX_${kind}`];
+    const service = await runService({ [perConnection]: '2', [inAll]: '3' });
+    const refusal = async (client: FeedClient) => {
+      const call = await OPEN[kind](client);
+      const { error } = call;
+      if (!error) call.cancel();
+      return error && errorInfo(error.metadata);
+    };
+    const { client } = service;
+    const first = await OPEN[kind](client);
+    expect((await OPEN[kind](client)).error).toBeUndefined();
+    expect(await refusal(client)).toMatchObject({
+      reason: 'LIMIT_EXCEEDED',
+      metadata: { limit: perConnection, most: '2' },
+    });
+    const other = another(service.grpcAddress);
+    expect((await OPEN[kind](other)).error).toBeUndefined();
+    expect(await refusal(other)).toMatchObject({ metadata: { limit: inAll, most: '3' } });
+    first.cancel();
+    await eventually(async () => expect(await refusal(other)).toBeUndefined());
+  },
+);
+
+test('a room beyond FEED_MAX_ROOMS is refused, and one that is open is not', async () => {
+  const { client } = await runService({ FEED_MAX_ROOMS: '1' });
+  const [one, two, three] = [client.Chat(), client.Chat(), client.Chat()];
+  one.write({ room: 'a' });
+  one.write({ text: 'hi' });
+  await once(one, 'data');
+  two.write({ room: 'a' });
+  two.write({ text: 'hi' });
+  await once(two, 'data');
+  for (const chat of [one, two]) chat.on('error', () => {});
+  three.write({ room: 'b' });
+  const error = await failure(three);
+  expect(error.code).toBe(status.RESOURCE_EXHAUSTED);
+  expect(errorInfo(error.metadata)).toMatchObject({
+    reason: 'LIMIT_EXCEEDED',
+    metadata: { limit: 'FEED_MAX_ROOMS' },
+  });
+  one.cancel();
+  two.cancel();
+});
+
+test('connections beyond FEED_MAX_CONNECTIONS are refused, and the log names the setting', async () => {
+  const service = await runService({ FEED_MAX_CONNECTIONS: '1' });
+  await upload(service.client, [event('a')]);
+  const { error } = await upload(another(service.grpcAddress), [event('b')]);
+  expect(error?.code).toBe(status.UNAVAILABLE);
+  await until(
+    () => service.log.some(({ msg }) => /beyond 1\. Raise FEED_MAX_CONNECTIONS/.test(String(msg))),
+    'the line in the log',
+  );
+});
+
+test('uploads that are too fast are read more slowly, and lose nothing; those of others are not held back', async () => {
+  const service = await runService({ FEED_UPLOAD_BYTES_PER_SECOND: '200KiB' });
+  const events = Array.from({ length: 30 }, (_, i) => event(String(i), 20 * 1024));
+  const startedAt = performance.now();
+  const fast = upload(service.client, events);
+  const { result: ofOther } = await upload(another(service.grpcAddress), [event('other')]);
+  expect(ofOther?.received).toBe(1);
+  const { result } = await fast;
+  expect(result?.received).toBe(30);
+  // A client may be ahead by one second's worth: 200 KiB of 600.
+  expect(performance.now() - startedAt).toBeGreaterThan(1_500);
+});
+
+test('an upload that is held back ends at once when its client cancels it', async () => {
+  const service = await runService({ FEED_UPLOAD_EVENTS_PER_SECOND: '1' });
+  const call = service.client.UploadEvents(() => {});
+  call.on('error', () => {});
+  for (let i = 0; i < 1_000; i++) call.write(event(String(i)));
+  await until(() => service.app.get(OpenWork).counts.uploads === 1, 'the open upload');
+  await until(() => service.app.get(EventRepository).head > 0, 'its first events');
+  call.cancel();
+  await until(() => service.app.get(OpenWork).counts.uploads === 0, 'its end');
+});
