@@ -66,10 +66,21 @@ export const SETTINGS = z.object({
   FEED_KEEPALIVE_TIME: duration('100ms', '1h').prefault('30s'),
   /** If it sends nothing for this long after the PING, its connection is closed. */
   FEED_KEEPALIVE_TIMEOUT: duration('100ms', '1h').prefault('10s'),
+  /**
+   * A connection that is older than this, 10% more or less at random, moves: its client goes on over a new one, which a load
+   * balancer may give to another replica. 0s: never.
+   */
+  FEED_MAX_CONNECTION_AGE: duration('0s', '168h')
+    .refine((age) => age === 0 || age >= 1_000, 'must be 0s, or from 1s to 168h')
+    .prefault('0s'),
+  /** How long the watches and chats of such a connection take to end, one after another, and its uploads may take to finish. */
+  FEED_MAX_CONNECTION_AGE_GRACE: duration('0s', '1h').prefault('30s'),
   /** After SIGTERM: how long to go on serving while not ready, so that load balancers notice. */
   FEED_DRAIN_DELAY: duration('0s', '10m').prefault('0s'),
   /** After that: how long uploads may take to finish. */
   FEED_DRAIN_TIMEOUT: duration('0s', '10m').prefault('20s'),
+  /** After that, with jetstream: how long watches and chats take to end, one after another. Other engines end them at once. */
+  FEED_DRAIN_SPREAD: duration('0s', '10m').prefault('5s'),
   FEED_LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'silent').prefault('info'),
   /** json (one object a line) or pretty (for people). The default follows where the log goes. */
   FEED_LOG_FORMAT: oneOf('json', 'pretty').optional(),
@@ -192,8 +203,12 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     receiveBytes: settings.FEED_RECEIVE_BYTES,
     keepaliveTime: settings.FEED_KEEPALIVE_TIME,
     keepaliveTimeout: settings.FEED_KEEPALIVE_TIMEOUT,
+    maxConnectionAge: settings.FEED_MAX_CONNECTION_AGE,
+    maxConnectionAgeGrace: settings.FEED_MAX_CONNECTION_AGE_GRACE,
     drainDelay: settings.FEED_DRAIN_DELAY,
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
+    /** Where no other process serves the clients, there is none to spare. */
+    drainSpread: settings.FEED_ENGINE === 'jetstream' ? settings.FEED_DRAIN_SPREAD : 0,
     logLevel: settings.FEED_LOG_LEVEL,
     logFormat: settings.FEED_LOG_FORMAT ?? (toTerminal ? 'pretty' : 'json'),
   };

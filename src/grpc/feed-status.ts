@@ -23,6 +23,7 @@ const STATUS: Record<Reason, status> = {
   TOO_MANY_ROOMS: status.RESOURCE_EXHAUSTED,
   ROOM_INTERRUPTED: status.UNAVAILABLE,
   DRAINING: status.UNAVAILABLE,
+  MOVED: status.UNAVAILABLE,
 };
 
 type MessageType = MessageTypeDefinition<object, object>;

@@ -45,8 +45,11 @@ describe('without any setting', () => {
       receiveBytes: 256 * 1024 * 1024,
       keepaliveTime: 30_000,
       keepaliveTimeout: 10_000,
+      maxConnectionAge: 0,
+      maxConnectionAgeGrace: 30_000,
       drainDelay: 0,
       drainTimeout: 20_000,
+      drainSpread: 0,
       logLevel: 'info',
       logFormat: 'json',
     });
@@ -87,8 +90,11 @@ describe('settings', () => {
           FEED_RECEIVE_BYTES: '64GiB',
           FEED_KEEPALIVE_TIME: '700ms',
           FEED_KEEPALIVE_TIMEOUT: '1h',
+          FEED_MAX_CONNECTION_AGE: '168h',
+          FEED_MAX_CONNECTION_AGE_GRACE: '1h',
           FEED_DRAIN_DELAY: '1500ms',
           FEED_DRAIN_TIMEOUT: '10m',
+          FEED_DRAIN_SPREAD: '10m',
           FEED_LOG_LEVEL: 'warn',
           FEED_LOG_FORMAT: 'pretty',
         },
@@ -127,8 +133,11 @@ describe('settings', () => {
       receiveBytes: 64 * 2 ** 30,
       keepaliveTime: 700,
       keepaliveTimeout: 3_600_000,
+      maxConnectionAge: 604_800_000,
+      maxConnectionAgeGrace: 3_600_000,
       drainDelay: 1_500,
       drainTimeout: 600_000,
+      drainSpread: 0,
       logLevel: 'warn',
       logFormat: 'pretty',
     });
@@ -160,6 +169,12 @@ describe('settings', () => {
     expect(problemOf({ ...session, FEED_RECEIVE_BYTES: '1MiB' })).toMatch(
       /FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES/,
     );
+  });
+
+  it('of a drain spread ends only where other replicas serve the clients', () => {
+    const jetstream = { FEED_ENGINE: 'jetstream', FEED_NATS_SERVERS: 'nats://a' };
+    expect(readConfig(jetstream, false).drainSpread).toBe(5_000);
+    expect(readConfig({ FEED_DRAIN_SPREAD: '10s' }, false).drainSpread).toBe(0);
   });
 
   it('of memory keep nothing on disk, and do not pretend to', () => {
@@ -222,8 +237,11 @@ describe('a value that cannot be used', () => {
     FEED_RECEIVE_BYTES: ['', '1023KiB', '65GiB', '256'],
     FEED_KEEPALIVE_TIME: ['', '30', '0s', '99ms', '2h'],
     FEED_KEEPALIVE_TIMEOUT: ['', '10', '0s', '99ms', '2h'],
+    FEED_MAX_CONNECTION_AGE: ['', '0', '1ms', '999ms', '169h'],
+    FEED_MAX_CONNECTION_AGE_GRACE: ['', '30', '2h'],
     FEED_DRAIN_DELAY: ['', '0', '10', '-1s', '11m', '1h', '1.5s', '5 s', '1KiB', 's', '1sec'],
     FEED_DRAIN_TIMEOUT: ['', '20', '601s', 'forever', '999999999999999999999s'],
+    FEED_DRAIN_SPREAD: ['', '5', '601s'],
     FEED_LOG_LEVEL: ['', 'INFO', 'verbose'],
     FEED_LOG_FORMAT: ['', 'text'],
   };
