@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { createServer as createHttp2 } from 'node:http2';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { lookup } from 'node:dns/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
@@ -60,6 +61,42 @@ test('times may be endless: no timer fires at once because of that', async () =>
   expect(got).toEqual(['a', 'b', 'c']);
   expect(states.filter(({ name }) => name === 'reconnecting')).toEqual([]);
   expect(saved).toHaveLength(1); // at the end
+});
+
+test('a server whose answer came while the client stood still is not taken for dead', async () => {
+  let pings = 0;
+  const server = createHttp2();
+  server.on('session', (session) => {
+    onTestFinished(() => session.destroy());
+    session.on('ping', () => {
+      pings++;
+      // The server is in the client's process: when the client gets to read the answer, its time is over.
+      const end = performance.now() + 600;
+      while (performance.now() < end);
+    });
+  });
+  server.on('stream', (stream, headers) => {
+    stream.on('error', () => {});
+    events()(stream, headers);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => void server.close());
+  const states: string[] = [];
+  const feed = client(`127.0.0.1:${(server.address() as AddressInfo).port}`, {
+    keepalive: { time: 200, timeout: 300 },
+  });
+  const controller = new AbortController();
+  const watch = feed.watch('t', {
+    heartbeat: 3_600_000,
+    signal: controller.signal,
+    onState: ({ name }) => states.push(name),
+  });
+  const ended = take(watch, 1);
+  await until(() => pings >= 4, 'four PINGs');
+  controller.abort();
+  await ended;
+  expect(states).toEqual(['connecting', 'live', 'ended']);
 });
 
 test('names that can not be looked up for a while break nothing that is known', async () => {
