@@ -6,7 +6,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { connect, type WatchState } from '@feed-events/client';
 import { until, within } from '../../test/support/wait.js';
 import { now } from '../src/clock.js';
-import { ScriptedServer, events, storeUpload } from './scripted-server.js';
+import { ScriptedServer, events, heartbeat, storeUpload } from './scripted-server.js';
 import { bodies, client, Subject, take } from './service.js';
 
 vi.mock('node:dns/promises', async (original) => {
@@ -63,6 +63,38 @@ test('times may be endless: no timer fires at once because of that', async () =>
   expect(saved).toHaveLength(1); // at the end
 });
 
+/** Lets this process stand still: the client, and the test's server. */
+function standStill(milliseconds: number): void {
+  const end = performance.now() + milliseconds;
+  while (performance.now() < end);
+}
+
+test('a watch whose heartbeat came while the client stood still goes on', async () => {
+  let beats = 0;
+  const server = await ScriptedServer.start((stream, headers) => {
+    events()(stream, headers);
+    const beat = (): void => {
+      beats++;
+      // Now the client's kernel has the heartbeat. When the client gets to read it, its time is over.
+      stream.write(heartbeat(beats), () => standStill(3_000));
+      setTimeout(beat, 1);
+    };
+    beat();
+  });
+  const states: string[] = [];
+  const controller = new AbortController();
+  const watch = client(server.address).watch('t', {
+    heartbeat: 1_000, // a watch breaks after 2.5 s without any
+    signal: controller.signal,
+    onState: ({ name }) => states.push(name),
+  });
+  const ended = take(watch, 1);
+  await until(() => beats >= 3, 'three heartbeats');
+  controller.abort();
+  await ended;
+  expect(states).toEqual(['connecting', 'live', 'ended']);
+});
+
 test('a server whose answer came while the client stood still is not taken for dead', async () => {
   let pings = 0;
   const server = createHttp2();
@@ -71,8 +103,7 @@ test('a server whose answer came while the client stood still is not taken for d
     session.on('ping', () => {
       pings++;
       // The server is in the client's process: when the client gets to read the answer, its time is over.
-      const end = performance.now() + 600;
-      while (performance.now() < end);
+      standStill(600);
     });
   });
   server.on('stream', (stream, headers) => {

@@ -1243,6 +1243,13 @@ export const mutants = [
     tests: ['client/test/connections.spec', '-t', 'stood still'],
   },
   {
+    name: 'client: breaks a watch whose heartbeat it has not read yet',
+    file: 'client/src/grpc/call.ts',
+    from: 'if (this.chunks === chunks && this.waiting.size > 0)',
+    to: 'if (this.waiting.size > 0)',
+    tests: ['client/test/connections.spec', '-t', 'stood still'],
+  },
+  {
     name: 'client: calls beyond the limit of a connection wait',
     file: 'client/src/grpc/connection.ts',
     from: 'Math.max(1, maxConcurrentStreams)',
