@@ -33,7 +33,7 @@ export function peers(pid: number, port: number): Set<string> {
 /** Decodes an address of the kernel's table: `0100007F:C350` is 127.0.0.1:50000. One of IPv6 keeps its hexadecimal host. */
 function address(hex: string): string {
   const [host, port] = hex.split(':');
-  const bytes = Buffer.from(host, 'hex').reverse(); // the kernel writes them as a little-endian number
+  const bytes = Buffer.from(host, 'hex').toReversed(); // the kernel writes them as a little-endian number
   return `${bytes.length === 4 ? bytes.join('.') : host}:${Number.parseInt(port, 16)}`;
 }
 
