@@ -1,11 +1,12 @@
 import { once } from 'node:events';
+import { createServer as createHttp2 } from 'node:http2';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { lookup } from 'node:dns/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { connect, type WatchState } from '@feed-events/client';
 import { until, within } from '../../test/support/wait.js';
 import { now } from '../src/clock.js';
-import { ScriptedServer, events, storeUpload } from './scripted-server.js';
+import { ScriptedServer, events, heartbeat, storeUpload } from './scripted-server.js';
 import { bodies, client, Subject, take } from './service.js';
 
 vi.mock('node:dns/promises', async (original) => {
@@ -60,6 +61,73 @@ test('times may be endless: no timer fires at once because of that', async () =>
   expect(got).toEqual(['a', 'b', 'c']);
   expect(states.filter(({ name }) => name === 'reconnecting')).toEqual([]);
   expect(saved).toHaveLength(1); // at the end
+});
+
+/** Lets this process stand still: the client, and the test's server. */
+function standStill(milliseconds: number): void {
+  const end = performance.now() + milliseconds;
+  while (performance.now() < end);
+}
+
+test('a watch whose heartbeat came while the client stood still goes on', async () => {
+  let beats = 0;
+  const server = await ScriptedServer.start((stream, headers) => {
+    events()(stream, headers);
+    const beat = (): void => {
+      beats++;
+      // Now the client's kernel has the heartbeat. When the client gets to read it, its time is over.
+      stream.write(heartbeat(beats), () => standStill(3_000));
+      setTimeout(beat, 1);
+    };
+    beat();
+  });
+  const states: string[] = [];
+  const controller = new AbortController();
+  const watch = client(server.address).watch('t', {
+    heartbeat: 1_000, // a watch breaks after 2.5 s without any
+    signal: controller.signal,
+    onState: ({ name }) => states.push(name),
+  });
+  const ended = take(watch, 1);
+  await until(() => beats >= 3, 'three heartbeats');
+  controller.abort();
+  await ended;
+  expect(states).toEqual(['connecting', 'live', 'ended']);
+});
+
+test('a server whose answer came while the client stood still is not taken for dead', async () => {
+  let pings = 0;
+  const server = createHttp2();
+  server.on('session', (session) => {
+    onTestFinished(() => session.destroy());
+    session.on('ping', () => {
+      pings++;
+      // The server is in the client's process: when the client gets to read the answer, its time is over.
+      standStill(600);
+    });
+  });
+  server.on('stream', (stream, headers) => {
+    stream.on('error', () => {});
+    events()(stream, headers);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => void server.close());
+  const states: string[] = [];
+  const feed = client(`127.0.0.1:${(server.address() as AddressInfo).port}`, {
+    keepalive: { time: 200, timeout: 300 },
+  });
+  const controller = new AbortController();
+  const watch = feed.watch('t', {
+    heartbeat: 3_600_000,
+    signal: controller.signal,
+    onState: ({ name }) => states.push(name),
+  });
+  const ended = take(watch, 1);
+  await until(() => pings >= 4, 'four PINGs');
+  controller.abort();
+  await ended;
+  expect(states).toEqual(['connecting', 'live', 'ended']);
 });
 
 test('names that can not be looked up for a while break nothing that is known', async () => {

@@ -96,6 +96,12 @@ function eventFrame(body: string, n: number): Buffer {
   return frame(Event.encode({ id: `id-${n}`, topic: 't', body, at: undefined, cursor }).finish());
 }
 
+/** A heartbeat of a watch, with its n-th cursor. */
+export function heartbeat(n: number): Buffer {
+  const cursor = `${String(n).padStart(10, '0')}k3x9qz`;
+  return frame(Event.encode({ id: '', topic: 't', body: '', at: undefined, cursor }).finish());
+}
+
 /** Sends the response headers of an upload: ids are known for two minutes. */
 export function beginUpload(stream: ServerHttp2Stream): void {
   stream.respond(

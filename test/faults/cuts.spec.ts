@@ -5,9 +5,9 @@ import { codec, connect, type FeedClient, upload } from '../support/client.js';
 import { randomFrom } from '../support/random.js';
 import { type RawCall, RawClient } from '../support/raw-client.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
-import { until } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 import { encodeChat, encodeEvent, framed } from '../wire/events.js';
-import { connected, NOTHING, type Observed } from './open-sets.js';
+import { clientsOf, NOTHING, type Observed } from './open-sets.js';
 import { ServiceLog } from './service-log.js';
 
 /** How many calls to cut at least. With 0, each way of cutting them is tried once. */
@@ -180,7 +180,8 @@ test(
         cuts += CLIENTS * (WATCHES + 2);
         await released(observed);
         clients.forEach(release);
-        await connected(observed, 1, RELEASE_TIMEOUT);
+        // The bystander's.
+        await eventually(() => expect(clientsOf(observed)).toHaveLength(1), RELEASE_TIMEOUT);
         expect(observed.service.process.exitCode, way).toBeNull();
         expect(observed.service.process.signalCode, way).toBeNull();
       }

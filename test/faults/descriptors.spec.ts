@@ -8,7 +8,7 @@ import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { connectionLimits } from '../../src/config/descriptors.js';
 import { upload } from '../support/client.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
-import { until } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 
 const LIMIT = 200;
 
@@ -19,20 +19,26 @@ async function startWithLimit(limit: number): Promise<ServiceProcess> {
   return service;
 }
 
-/** Opens connections until the server has closed `refusals` of them. Returns a function that closes the others. */
-async function fill(address: string, refusals: number): Promise<() => void> {
+/**
+ * Opens connections, `refusals` more than the port takes, and waits until the server has closed so many. Returns a function
+ * that closes the others.
+ */
+async function fill(address: string, limit: number, refusals: number): Promise<() => void> {
   const [host, port] = address.split(':');
   const sockets: Socket[] = [];
   const close = () => sockets.forEach((socket) => socket.destroy());
   onTestFinished(close);
-  const refused = new Set<Socket>();
-  while (refused.size < refusals) {
+  let refused = 0;
+  for (let i = 0; i < limit + refusals; i++) {
     const socket = connect(Number(port), host).on('error', () => {});
-    socket.on('close', () => refused.add(socket)).resume();
+    socket.on('close', () => refused++).resume();
     sockets.push(socket);
     await once(socket, 'connect');
-    expect(sockets.length).toBeLessThan(LIMIT + refusals);
   }
+  await until(
+    () => refused >= refusals,
+    () => `${refusals} refused connections: ${refused} are closed`,
+  );
   return close;
 }
 
@@ -45,18 +51,19 @@ const probe = ({ httpAddress }: ServiceProcess, path: string): Promise<number> =
     request.on('error', reject);
   });
 
-const linesWith = (service: ServiceProcess, text: string): string[] =>
-  service.output
-    .join('')
-    .split('\n')
-    .filter((line) => line.includes(text));
+/** Waits until the service has logged exactly one line with this text, and returns it, parsed. */
+const onlyLineWith = (service: ServiceProcess, text: string): Promise<unknown> =>
+  eventually(() => {
+    const lines = service.output.join('').split('\n');
+    const found = lines.filter((line) => line.includes(text));
+    expect(found).toHaveLength(1);
+    return JSON.parse(found[0]) as unknown;
+  });
 
 describe('a process that may open few files', () => {
   test('logs the limit at its start', async () => {
     const service = await startWithLimit(LIMIT);
-    const [line, ...more] = linesWith(service, 'ulimit -n');
-    expect(JSON.parse(line)).toMatchObject({ level: 'warn', limit: LIMIT });
-    expect(more).toEqual([]);
+    expect(await onlyLineWith(service, 'ulimit -n')).toMatchObject({ level: 'warn', limit: LIMIT });
   });
 
   test('refuses connections beyond its limit, logs it once, and serves all others', async () => {
@@ -66,7 +73,7 @@ describe('a process that may open few files', () => {
     const watch = client.Watch({ topic: 'orders' });
     watch.on('data', ({ id }: Event) => seen.push(id)).on('error', () => {});
     await once(watch, 'metadata');
-    const close = await fill(service.grpcAddress, 20);
+    const close = await fill(service.grpcAddress, connectionLimits(LIMIT).grpc, 20);
 
     for (const path of ['healthz', 'readyz', 'healthz'])
       expect(await probe(service, path)).toBe(200);
@@ -75,8 +82,8 @@ describe('a process that may open few files', () => {
     const { error } = await upload(service.connect(), [{ topic: 'orders', id: 'b' }]);
     expect(error).toMatchObject({ code: status.UNAVAILABLE });
     expect(readdirSync(`/proc/${service.process.pid}/fd`).length).toBeLessThan(LIMIT);
-    const lines = linesWith(service, 'gRPC refuses connections').map((line) => JSON.parse(line));
-    expect(lines).toMatchObject([{ level: 'warn', limit: LIMIT }]);
+    const line = await onlyLineWith(service, 'gRPC refuses connections');
+    expect(line).toMatchObject({ level: 'warn', limit: LIMIT });
 
     close();
     const later = service.connect();
@@ -89,10 +96,10 @@ describe('a process that may open few files', () => {
 
   test('takes gRPC connections while the HTTP port has all that it may have, and logs that', async () => {
     const service = await startWithLimit(LIMIT);
-    const close = await fill(service.httpAddress, 5);
+    const close = await fill(service.httpAddress, connectionLimits(LIMIT).http, 5);
     const { result } = await upload(service.connect(), [{ topic: 'orders', id: 'a' }]);
     expect(result?.received).toBe(1);
-    expect(linesWith(service, 'HTTP refuses connections')).toHaveLength(1);
+    await onlyLineWith(service, 'HTTP refuses connections');
     close();
     await until(
       () =>

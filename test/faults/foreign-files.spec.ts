@@ -22,6 +22,7 @@ import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { errorInfo, type FeedClient, take, upload } from '../support/client.js';
 import { ServiceProcess, temporaryDirectory, type User } from '../support/service.js';
 import { skip, useShim, works } from '../support/shim.js';
+import { eventually } from '../support/wait.js';
 import { heldDisk } from './held-disk.js';
 
 /** Two users without root's rights, in one group. */
@@ -346,8 +347,8 @@ describe('a log whose file is taken away while it runs', () => {
         200, 200,
       ]);
       // These lines are logged in addition to the line of each call.
-      const logged = service.output.join('').match(/"msg":"\/[^"]* is no longer the log's file/g);
-      expect(logged).toHaveLength(1);
+      const line = /"msg":"\/[^"]* is no longer the log's file/g;
+      await eventually(() => expect(service.output.join('').match(line)).toHaveLength(1));
       if (!putBack) {
         expect(await service.kill('SIGTERM')).toEqual({ code: 1, signal: null });
         return;

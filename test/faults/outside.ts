@@ -7,19 +7,34 @@ import { eventually } from '../support/wait.js';
 
 const ESTABLISHED = '01';
 
-/** Counts the connections that a process has on a port, by the kernel's tables. */
-export function connections(pid: number, port: number): number {
+/**
+ * Returns the peers (host:port) of the connections that a process has on a port, by the kernel's tables. The kernel hands a
+ * table out in parts. If other processes open and close sockets meanwhile, rows come twice, hundreds of them on a busy
+ * machine, or may be left out.
+ */
+export function peers(pid: number, port: number): Set<string> {
   const held = socketsOf(pid);
   const at = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  return (
-    ['tcp', 'tcp6']
-      .flatMap((file) => readFileSync(`/proc/${pid}/net/${file}`, 'utf8').split('\n').slice(1))
-      .map((line) => line.trim().split(/\s+/))
-      // The columns of the kernel's table (proc(5), /proc/net/tcp).
-      .map((columns) => ({ local: columns[1], state: columns[3], inode: columns[9] }))
-      .filter(({ local, state }) => local?.endsWith(at) && state === ESTABLISHED)
-      .filter(({ inode }) => held.has(`socket:[${inode}]`)).length
-  );
+  const found = ['tcp', 'tcp6']
+    .flatMap((file) => readFileSync(`/proc/${pid}/net/${file}`, 'utf8').split('\n').slice(1))
+    // The columns of the kernel's table (proc(5), /proc/net/tcp).
+    .map((line) => line.trim().split(/\s+/))
+    .map((columns) => ({
+      local: columns[1],
+      remote: columns[2],
+      state: columns[3],
+      inode: columns[9],
+    }))
+    .filter(({ local, state }) => local?.endsWith(at) && state === ESTABLISHED)
+    .filter(({ inode }) => held.has(`socket:[${inode}]`));
+  return new Set(found.map(({ remote }) => address(remote)));
+}
+
+/** Decodes an address of the kernel's table: `0100007F:C350` is 127.0.0.1:50000. One of IPv6 keeps its hexadecimal host. */
+function address(hex: string): string {
+  const [host, port] = hex.split(':');
+  const bytes = Buffer.from(host, 'hex').toReversed(); // the kernel writes them as a little-endian number
+  return `${bytes.length === 4 ? bytes.join('.') : host}:${Number.parseInt(port, 16)}`;
 }
 
 /** Returns the sockets of any kind that a process has. */
@@ -81,7 +96,7 @@ export async function heap(pid: number, directory: string): Promise<Map<string, 
 }
 
 /** How long (milliseconds) a process with a large heap may take to write its snapshot. */
-const SNAPSHOT_TIMEOUT = 60_000;
+const SNAPSHOT_TIMEOUT = 240_000;
 
 /** Waits until the snapshot's file is complete, which is when it is valid JSON; reads and removes it. */
 function written(directory: string): Promise<Snapshot> {

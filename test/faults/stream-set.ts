@@ -1,4 +1,5 @@
 import { type ClientHttp2Stream, constants, type OutgoingHttpHeaders } from 'node:http2';
+import type { WatchRequest } from '../../src/gen/feed/v1/feed.js';
 import { frame } from '../../src/wire/frames.js';
 import { codec } from '../support/client.js';
 import { type RawCall, RawClient } from '../support/raw-client.js';
@@ -19,18 +20,27 @@ import {
 const BLOCKED_WINDOW: Record<Kind, number> = { Watch: 16_384, UploadEvents: 0, Chat: 16_384 };
 /** Each member receives the messages of one other. A pause of 20 s of a busy machine does not make it TOO_SLOW. */
 const ROOM_SIZE = 2;
-/** The window of a connection with many streams in full flow. With node's 64 KiB, they would wait for each other. */
+/**
+ * The client's window of a connection with many streams. With node's 64 KiB, those in full flow would wait for each other, and a
+ * thousand blocked ones would take a minute until they are: each one's first bytes are written only where the window has room.
+ */
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
+/**
+ * The most blocked chats on a connection. The server takes up to 208 KiB of what each sends. More chats would fill what
+ * FEED_SESSION_WINDOW lets a connection send ahead (at most 256 MiB, half of it in whole messages), and the server would end
+ * their connection after a while, as it should.
+ */
+const MOST_BLOCKED_CHATS = 500;
 /** How often (milliseconds) each stream in full flow sends a batch. More streams than below send less often. */
 const INTERVAL = 100;
-const STREAMS_AT_FULL_RATE = 200;
+const STREAMS_AT_FULL_RATE = 100;
 
 const times = (count: number, framed: Buffer): Buffer =>
   Buffer.concat(Array.from({ length: count }, () => framed));
 const event = (topic: string): Buffer => frame(encodeEvent({ topic, body: 'x'.repeat(100) }));
 const chat = (room: string, text: string): Buffer => frame(encodeChat({ room, text }));
-const watch = (topic: string): Buffer =>
-  frame(codec.watchRequest.serialize({ topic, position: topic === FULL_TOPIC ? 1 : 2 }));
+const watch = (request: Partial<WatchRequest>): Buffer =>
+  frame(codec.watchRequest.serialize(request));
 
 /** Every watch in full flow gets these events. Five times as many were too much for a client on a busy machine. */
 const busyEvents = times(10, event(BUSY_TOPIC));
@@ -41,9 +51,11 @@ const roomOf = (index: number): string => `flow.${Math.floor(index / ROOM_SIZE)}
 
 /** The bytes that a stream sends when it is opened. */
 const FIRST: Record<SetName, (index: number) => Buffer> = {
-  'Watch idle': () => watch(QUIET_TOPIC),
-  'Watch in full flow': () => watch(BUSY_TOPIC),
-  'Watch blocked': () => watch(FULL_TOPIC),
+  'Watch idle': () => watch({ topic: QUIET_TOPIC }),
+  'Watch in full flow': () => watch({ topic: BUSY_TOPIC }),
+  // One event only: the server has no more than 128 KiB under way to a client that reads nothing, and sends the rest of the
+  // watches their first bytes a little at a time, as PINGs are answered.
+  'Watch blocked': () => watch({ topic: FULL_TOPIC, last: 1 }),
   'UploadEvents idle': () => event('uploads'),
   'UploadEvents in full flow': () => someEvents,
   'UploadEvents blocked': () => event('uploads'),
@@ -71,6 +83,8 @@ function cancel(stream: ClientHttp2Stream): void {
 /** The streams of one kind and state, on their own connections. */
 export class StreamSet {
   readonly outcomes: Record<string, number> = {};
+  /** When (Date.now()) the server reset each stream that it has reset. */
+  readonly resets: number[] = [];
   private readonly calls: RawCall[] = [];
   /** The streams on which a message was received or sent after the first. */
   private readonly flowing = new Set<RawCall>();
@@ -86,17 +100,16 @@ export class StreamSet {
     const [kind, ...words] = name.split(' ') as [Kind, ...string[]];
     const state = words.join(' ') as State;
     const settings = state === 'blocked' ? { initialWindowSize: BLOCKED_WINDOW[kind] } : {};
+    const least = name === 'Chat blocked' ? Math.ceil(options.streams / MOST_BLOCKED_CHATS) : 1;
     const clients = await Promise.all(
-      Array.from({ length: options.connections }, () =>
+      Array.from({ length: Math.max(least, options.connections) }, () =>
         RawClient.connect(options.address, settings),
       ),
     );
-    if (state === 'in full flow')
-      for (const { session } of clients) session.setLocalWindowSize(CONNECTION_WINDOW);
+    for (const { session } of clients) session.setLocalWindowSize(CONNECTION_WINDOW);
     const set = new StreamSet(name, kind, state, clients);
     const headers = options.deadline ? { 'grpc-timeout': `${options.deadline}m` } : {};
     for (let i = 0; i < options.streams; i++) set.openStream(i, headers);
-    set.flow();
     return set;
   }
 
@@ -132,7 +145,8 @@ export class StreamSet {
     if (this.state !== 'blocked') stream.on('data', () => this.flowing.add(call));
   }
 
-  private flow(): void {
+  /** Begins to send on the streams of a set in full flow, and goes on until the process ends. */
+  flow(): void {
     const next = NEXT[this.name];
     if (!next) return;
     const interval = INTERVAL * Math.max(1, this.calls.length / STREAMS_AT_FULL_RATE);
@@ -154,6 +168,7 @@ export class StreamSet {
         : session.destroyed
           ? 'connection lost'
           : `reset ${stream.rstCode}`;
+    if (outcome.startsWith('reset')) this.resets.push(Date.now());
     this.outcomes[outcome] = (this.outcomes[outcome] ?? 0) + 1;
     if (stream.writable) stream.end();
   }

@@ -14,7 +14,7 @@ export const SETS: readonly SetName[] = KINDS.flatMap((kind) =>
 export const QUIET_TOPIC = 'quiet';
 /** The topic of watches in full flow; uploads in full flow fill it. */
 export const BUSY_TOPIC = 'busy';
-/** The topic of blocked watches, with more events than a watch is sent whose client does not read. */
+/** The topic of blocked watches. Each of its events is larger than the window of a client that does not read. */
 export const FULL_TOPIC = 'full';
 /** The room of the blocked chats. */
 export const BLOCKED_ROOM = 'blocked';

@@ -15,6 +15,11 @@ const methods = {
     return [...sets].map(([name, set]) => [name, set.ports]);
   },
 
+  /** Lets the sets in full flow begin to send. */
+  flow(): void {
+    for (const set of sets.values()) set.flow();
+  },
+
   /** Returns how many streams of each set have reached the set's state. */
   settled(): Partial<Record<SetName, number>> {
     return Object.fromEntries([...sets].map(([name, set]) => [name, set.settled]));
@@ -22,6 +27,11 @@ const methods = {
 
   act(name: SetName, act: Act): void {
     sets.get(name)!.act(act);
+  },
+
+  /** Returns when (Date.now()) the server reset each stream of a set that it has reset. */
+  resets(name: SetName): readonly number[] {
+    return sets.get(name)!.resets;
   },
 
   /** Returns how the streams ended that have ended. */

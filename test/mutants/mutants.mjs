@@ -90,6 +90,13 @@ export const mutants = [
     tests: ['test/faults/slow-links', '-t', 'stood still'],
   },
   {
+    name: 'transport: takes a client for dead whose answer it has not read yet',
+    file: `${transport}/connection.ts`,
+    from: 'setImmediate(() => this.endIfSilent(silence));',
+    to: 'this.endIfSilent(silence);',
+    tests: ['test/transport/keepalive'],
+  },
+  {
     name: "transport: serves grpc-web's content type",
     file: `${transport}/grpc-js.ts`,
     from: "if (!CONTENT_TYPE.test(headers['content-type'] ?? ''))",
@@ -1305,6 +1312,20 @@ export const mutants = [
     from: 'if (this.joined === broken) this.joined',
     to: 'this.joined',
     tests: ['client/test/chat-breaks.spec', '-t', 'several notice'],
+  },
+  {
+    name: 'client: takes a server for dead whose answer it has not read yet',
+    file: 'client/src/grpc/connection.ts',
+    from: 'if (!isLate) {',
+    to: 'if (isLate) {',
+    tests: ['client/test/connections.spec', '-t', 'stood still'],
+  },
+  {
+    name: 'client: breaks a watch whose heartbeat it has not read yet',
+    file: 'client/src/grpc/call.ts',
+    from: 'if (this.chunks === chunks && this.waiting.size > 0)',
+    to: 'if (this.waiting.size > 0)',
+    tests: ['client/test/connections.spec', '-t', 'stood still'],
   },
   {
     name: 'client: calls beyond the limit of a connection wait',

@@ -127,7 +127,7 @@ describe('the end of a call', () => {
     const raw = await RawClient.connect(address);
     const call = raw.open('Watch').send(codec.watchRequest.serialize({ topic: 't' }));
     call.stream.end();
-    await sleep(300);
+    await until(() => call.isFull, 'a window that is used up');
     call.stream.close(8);
     await until(() => released, 'release');
     raw.close();

@@ -25,6 +25,8 @@ export class Call {
   private readonly splitter = new MessageSplitter(MAX_MESSAGE_BYTES);
   private messages: Buffer[] = [];
   private unreadBytes = 0;
+  /** How often data has come. */
+  private chunks = 0;
   private responseHeaders: IncomingHttpHeaders | undefined;
   private trailers: IncomingHttpHeaders | undefined;
   /** All of the server's data has come. */
@@ -140,16 +142,26 @@ export class Call {
           this.silenceTimer?.refresh();
           return;
         }
-        const { address } = this.connection;
-        const message = `nothing came from ${address} for ${milliseconds / 1_000} s`;
-        this.connection.retire(); // The connection may be dead: keepalive finds that later than this stream did.
-        this.cancel(new FeedError('UNAVAILABLE', message));
+        const { chunks } = this;
+        // If this process stood still, something may be there that node has not read. An immediate runs after node has.
+        setImmediate(() => {
+          if (this.chunks === chunks && this.waiting.size > 0) this.endSilent(milliseconds);
+        });
       },
       Math.min(milliseconds, LONGEST_TIMER),
     );
   }
 
+  private endSilent(milliseconds: number): void {
+    if (this.outcome) return;
+    const { address } = this.connection;
+    const message = `nothing came from ${address} for ${milliseconds / 1_000} s`;
+    this.connection.retire(); // The connection may be dead: keepalive finds that later than this stream did.
+    this.cancel(new FeedError('UNAVAILABLE', message));
+  }
+
   private take(chunk: Buffer): void {
+    this.chunks++;
     this.silenceTimer?.refresh();
     try {
       for (const message of this.splitter.push(chunk)) this.messages.push(message);

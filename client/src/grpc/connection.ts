@@ -61,6 +61,7 @@ export class Connection implements CallConnection {
   /** Keepalive has sent a PING, because no byte came. */
   private isPinged = false;
   private timer: NodeJS.Timeout | undefined;
+  private lastLook: NodeJS.Immediate | undefined;
 
   private constructor(
     readonly address: string,
@@ -70,7 +71,7 @@ export class Connection implements CallConnection {
     session.on('goaway', () => this.retire());
     session.on('error', (error) => this.fail('was lost', error));
     session.on('close', () => {
-      clearTimeout(this.timer);
+      this.stopKeepalive();
       this.fail('was closed');
     });
     session.unref(); // An idle connection keeps no process alive.
@@ -171,7 +172,7 @@ export class Connection implements CallConnection {
     }
     stream.once('close', () => {
       if (--this.openCalls > 0) return;
-      clearTimeout(this.timer);
+      this.stopKeepalive();
       if (!this.session.destroyed) this.session.unref();
       if (this.isRetired) this.session.close();
     });
@@ -191,12 +192,17 @@ export class Connection implements CallConnection {
    */
   private startKeepalive(): void {
     const { keepaliveTime, keepaliveTimeout } = this.options;
-    const look = (): void => {
+    const look = (isLate = false): void => {
       if (this.session.destroyed) return;
       const bytes = this.session.socket.bytesRead;
       const isAlive = bytes !== this.bytesSeen;
       this.bytesSeen = bytes;
       if (!isAlive && this.isPinged) {
+        // If this process stood still, an answer may be there that node has not read. An immediate runs after node has.
+        if (!isLate) {
+          this.lastLook = setImmediate(look, true);
+          return;
+        }
         const seconds = (keepaliveTime + keepaliveTimeout) / 1_000;
         this.fail(`gave no sign of life for ${seconds} s`);
         this.session.destroy();
@@ -209,6 +215,11 @@ export class Connection implements CallConnection {
     this.isPinged = false;
     this.bytesSeen = this.session.socket.bytesRead;
     look();
+  }
+
+  private stopKeepalive(): void {
+    clearTimeout(this.timer);
+    clearImmediate(this.lastLook);
   }
 
   /** Notes why the connection ended, unless that is known already. */

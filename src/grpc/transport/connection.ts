@@ -138,8 +138,9 @@ export class Connection {
   }
 
   /**
-   * Sends a silent client a PING, and closes the connection if nothing comes after it. It is never closed without that PING:
-   * if this process was paused, the client's bytes may be there and not yet read.
+   * Sends a silent client a PING, and closes the connection if nothing comes after it. It is never closed without that PING,
+   * nor before node has looked at the socket once more: if this process was paused, the client's bytes may be there and not
+   * yet read.
    */
   checkLife(now: number): void {
     const { session, keepalive, pingedAt } = this;
@@ -160,9 +161,17 @@ export class Connection {
       this.pingedAt = now;
       this.pings.ask(() => {});
     } else if (now - pingedAt >= keepalive.timeout) {
-      this.endedBecause = `the client's connection is gone: nothing came from it for ${(silence / 1000).toFixed(1)} s`;
-      // Its streams are reset with a code, because a client that was only paused may come back and read it.
-      session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      // An immediate runs after node has read what has come.
+      setImmediate(() => this.endIfSilent(silence));
     }
+  }
+
+  /** Closes the connection unless bytes came since checkLife() looked. */
+  private endIfSilent(silence: number): void {
+    const { session } = this;
+    if (session.destroyed || session.socket.bytesRead !== this.bytesRead) return;
+    this.endedBecause = `the client's connection is gone: nothing came from it for ${(silence / 1000).toFixed(1)} s`;
+    // Its streams are reset with a code, because a client that was only paused may come back and read it.
+    session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 }

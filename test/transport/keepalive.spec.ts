@@ -1,0 +1,46 @@
+import { expect, test } from 'vitest';
+import { h2, PING, PREFACE, RawSocket, SETTINGS } from '../faults/raw-socket.js';
+import { until } from '../support/wait.js';
+import { serve } from './harness.js';
+
+/** A client that is silent for `time` milliseconds gets a PING, and one that is silent for `timeout` more is dead. */
+const KEEPALIVE = { time: 400, timeout: 300 };
+const ACK = 1;
+
+/** Connects a client that sends nothing by itself, and calls `onPing` with the answer to each PING. */
+async function silentClient(onPing: (client: RawSocket, answer: Buffer) => void) {
+  const { address } = await serve({}, { keepalive: KEEPALIVE });
+  const client = await RawSocket.connect(address);
+  const asked = () => client.frames.filter(({ type, flags }) => type === PING && flags !== ACK);
+  let pings = 0;
+  client.socket.on('data', () => {
+    for (const { payload } of asked().slice(pings)) {
+      pings++;
+      onPing(client, h2(PING, ACK, 0, payload));
+    }
+  });
+  await client.send(PREFACE, h2(SETTINGS, 0, 0));
+  return { client, pings: () => pings };
+}
+
+/** Lets this process, and with it the server, stand still. */
+function standStill(milliseconds: number): void {
+  const end = performance.now() + milliseconds;
+  while (performance.now() < end);
+}
+
+test('a client whose answer came while the server stood still is not taken for dead', async () => {
+  const { client, pings } = await silentClient(({ socket }, answer) => {
+    socket.write(answer);
+    // The answer has come, and when the server gets to read it, its time is over.
+    standStill(2 * KEEPALIVE.timeout);
+  });
+  await until(() => pings() >= 3 || client.isClosed, 'three PINGs');
+  expect(await client.state()).toBe('open');
+});
+
+test('a client that answers no PING is disconnected after the first', async () => {
+  const { client, pings } = await silentClient(() => {});
+  await until(() => client.isClosed, 'the end of the connection');
+  expect(pings()).toBe(1);
+});
