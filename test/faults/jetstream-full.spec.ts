@@ -1,6 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Event, WatchRequest } from '../../src/gen/feed/v1/feed.js';
+import { parseCursor } from '../../src/wire/cursor.js';
 import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
 import { smallDisk } from '../support/disk.js';
 import { jetstreamSettings, NATS_SERVER, NatsServer } from '../support/nats.js';
@@ -66,8 +67,22 @@ describe.skipIf(!NATS_SERVER)('the quota of a stream', () => {
     );
   });
 
-  test('that is reached to its last byte lets replicas start and serve reads', async () => {
-    const settings = { ...jetstreamSettings([await startServer()]), FEED_QUOTA_BYTES: '64KiB' };
+  /** Raises the quota, as an operator of NATS may, while no replica starts. */
+  async function raise(server: NatsServer, stream: string, bytes: number): Promise<void> {
+    const connection = await server.connect();
+    const info = await connection.request(`$JS.API.STREAM.INFO.${stream}`);
+    const { config } = info.json<{ config: object }>();
+    const changed = JSON.stringify({ ...config, max_bytes: bytes });
+    await connection.request(`$JS.API.STREAM.UPDATE.${stream}`, changed);
+    await connection.close();
+  }
+
+  test('that is reached to its last byte lets replicas start and serve reads, and upload once it is raised', async () => {
+    const server = await startServer();
+    const settings: Record<string, string> = {
+      ...jetstreamSettings([server]),
+      FEED_QUOTA_BYTES: '64KiB',
+    };
     // Each start makes the record of the epochs longer. In the end, it is longer than an event.
     for (let i = 0; i < 5; i++) await (await runService(settings)).app.close();
     const { client, app } = await runService(settings);
@@ -76,13 +91,23 @@ describe.skipIf(!NATS_SERVER)('the quota of a stream', () => {
     await app.close();
 
     const again = await runService(settings);
-    expect(ids(await take(again.client, { topic: 'orders', position: 1 }, stored))).toEqual(
-      upTo(stored),
-    );
+    const held = await take(again.client, { topic: 'orders', position: 1 }, stored);
+    expect(ids(held)).toEqual(upTo(stored));
     const { error } = await upload(again.client, numbered(stored, 1));
     expect(errorInfo(error!.metadata)?.reason).toBe('STORAGE_FULL');
-    await runService({ ...settings, FEED_QUOTA_BYTES: '128KiB' });
-    expect((await upload(again.client, numbered(stored, 1))).result?.received).toBe(1);
+    await raise(server, settings.FEED_NATS_STREAM, 128 * 1024);
+    const { result } = await upload(again.client, numbered(stored, 1));
+    // A start begins an epoch before it stores anything, however late that is.
+    const epochs = [held.at(-1)!.cursor, result!.lastCursor].map(
+      (text) => parseCursor(text)!.epoch,
+    );
+    expect(epochs[1]).not.toBe(epochs[0]);
+    const [last] = await take(
+      again.client,
+      { topic: 'orders', afterCursor: held.at(-1)!.cursor },
+      1,
+    );
+    expect(last).toMatchObject({ id: String(stored), cursor: result!.lastCursor });
   });
 });
 
