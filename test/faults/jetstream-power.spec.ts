@@ -109,7 +109,7 @@ describe.skipIf(!NATS_SERVER)(`a power cut of NATS servers (FEED_TEST_SEED=${SEE
   );
 
   test(
-    'of one of three, while others are paused in turn, takes nothing acknowledged or delivered',
+    'of one of three, while another one is killed and the third one paused, takes nothing acknowledged or delivered',
     { timeout },
     async (context) => {
       const machines = await start(context, 3, FLUSHES);
@@ -117,12 +117,14 @@ describe.skipIf(!NATS_SERVER)(`a power cut of NATS servers (FEED_TEST_SEED=${SEE
       await survives(machines, async (topics, random) => {
         const early = random(3);
         const [cut, late] = [(early + 1) % 3, (early + 2) % 3];
-        servers[early].signal('SIGSTOP');
-        // The server that is paused early has nothing of what is acknowledged now. The other two have.
+        // Killed, because to a server that is paused the system delivers all that was sent to it, later.
+        await servers[early].kill();
+        // Only the other two have what is acknowledged now.
         await topics.more(10 + random(50));
         await machines.cut([cut]);
         servers[late].signal('SIGSTOP');
-        servers[early].signal('SIGCONT');
+        await topics.standstill();
+        servers[early].run();
         machines.restore([cut]);
         // Now these two are the majority, and go on with what the power cut has left.
         await topics.more(10);

@@ -66,7 +66,10 @@ describe.skipIf(!NATS_SERVER)('replicas on a cluster of three', () => {
         `(FEED_TEST_SEED=${seed})`,
       { timeout: 300_000 },
       async () => {
-        const plan = planOf(STEPS, randomFrom(seed));
+        const random = randomFrom(seed);
+        const plan = planOf(STEPS, random);
+        const losses = randomFrom(random(2 ** 31));
+        const isLossy = random(2) === 0;
         const settings: Record<string, string> = {
           ...jetstreamSettings(servers),
           FEED_NATS_PATIENCE: '5s',
@@ -80,12 +83,15 @@ describe.skipIf(!NATS_SERVER)('replicas on a cluster of three', () => {
 
         const topics = new NumberedTopics(['a', 'b', 'c'], replicas);
         topics.begin();
+        // A replica waits for seconds for each answer that is lost.
+        if (isLossy) replicas[0].losesAnswer = () => losses(20) === 0;
         for (const step of plan) {
           await sleep(300);
           const mend = await begin(step, cluster);
           await sleep(step.duration);
           await mend();
         }
+        replicas[0].losesAnswer = () => false;
         const events = await topics.end(await start());
 
         const names = plan.map(({ faults }) => faults.map(({ name }) => name));

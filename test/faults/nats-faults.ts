@@ -110,11 +110,6 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     return () => replica.run();
   },
   'stop a replica': ({ replicas }, random) => stop([pick(replicas, random)]),
-  'lose answers to a replica': ({ replicas }, random) => {
-    const replica = pick(replicas, random);
-    replica.losesAnswer = () => random(3) > 0;
-    return Promise.resolve(() => void (replica.losesAnswer = () => false));
-  },
   ...Object.fromEntries(
     Object.entries(BREAKINGS).flatMap(([how, breaking]) =>
       Object.entries(LINKS).map(([which, links]): [string, Fault] => [

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { connect, errorInfo, upload } from '../support/client.js';
-import { until, within } from '../support/wait.js';
+import { standstill, until, within } from '../support/wait.js';
 
 /** A replica, as its clients know it. */
 export interface Door {
@@ -67,6 +67,11 @@ export class NumberedTopics {
   async more(count: number): Promise<void> {
     const wanted = this.uploads + count;
     await until(() => this.uploads >= wanted, `${count} acknowledgements`, END_TIMEOUT);
+  }
+
+  /** Waits until no answers are on their way any more, while nothing can be stored. */
+  async standstill(): Promise<void> {
+    await standstill(() => this.uploads);
   }
 
   /**
