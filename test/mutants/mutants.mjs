@@ -1151,6 +1151,20 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'over the quota'],
   },
   {
+    name: 'jetstream: a start needs room in the quota',
+    file: `${jetstream}/replica.ts`,
+    from: "if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;",
+    to: 'if (error instanceof AppendError) throw error;',
+    tests: ['test/faults/jetstream-full', '-t', 'last byte'],
+  },
+  {
+    name: 'jetstream: stores events in an epoch of before the start',
+    file: `${jetstream}/commits.ts`,
+    from: 'if (this.beginsEpoch && commit.runs.length > 0) {',
+    to: 'if (this.beginsEpoch && commit.runs.length < 0) {',
+    tests: ['test/faults/jetstream-full', '-t', 'last byte'],
+  },
+  {
     name: 'jetstream: the janitor removes the newest run',
     file: `${jetstream}/janitor.ts`,
     from: 'await this.api.purge(this.prefix + topic, (kept ?? newest).sequence);',
