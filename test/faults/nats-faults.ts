@@ -144,7 +144,7 @@ export async function begin({ faults }: Step, cluster: Cluster): Promise<() => P
   const mends: Mend[] = [];
   for (const { name, seed } of faults) mends.push(await FAULTS[name](cluster, randomFrom(seed)));
   return async () => {
-    await Promise.all(mends.map((mend) => mend()));
+    await Promise.all(mends.map(async (mend) => mend()));
     await Promise.all(cluster.servers.map((server) => server.ready()));
   };
 }

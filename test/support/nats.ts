@@ -58,12 +58,12 @@ export class NatsServer {
       const directory = mkdtempSync(join(tmpdir(), 'feed-nats-'));
       const [port, monitorPort] = ports.slice(3 * i);
       const name = `n${i + 1}`;
-      const routes = routeVia
-        ? await Promise.all(addresses.map((to, k) => (k === i ? to : routeVia(to, i, k))))
-        : addresses;
+      const route = async (to: string, k: number): Promise<string> =>
+        routeVia && k !== i ? routeVia(to, i, k) : to;
+      const routes = await Promise.all(addresses.map(route));
       // With links, servers must find each other and be found by them alone: nobody listens on port 1.
       const hidden = routeVia ? ', no_advertise: true, advertise: "127.0.0.1:1"' : '';
-      const urls = routes.map((route) => `nats://${route}`);
+      const urls = routes.map((to) => `nats://${to}`);
       const cluster = `cluster { name: test, listen: "${address}"${hidden}, routes: [${urls.join(', ')}] }`;
       const store = `store_dir: "${stores[i] ?? directory}/data", max_mem: 64GB, max_file: 4GB`;
       const config = join(directory, 'nats.conf');
