@@ -1066,8 +1066,8 @@ export const mutants = [
   {
     name: 'jetstream: takes nothing held for nothing removed',
     file: `${jetstream}/replica.ts`,
-    from: 'if (newest > after) throw new EventsRemovedError();',
-    to: '',
+    from: 'if (newest <= after) return undefined;',
+    to: 'if (newest >= 0) return undefined;',
     tests: ['test/contract/jetstream', '-t', 'never skips removed'],
   },
   {
@@ -1163,6 +1163,13 @@ export const mutants = [
     from: 'if (this.beginsEpoch && commit.runs.length > 0) {',
     to: 'if (this.beginsEpoch && commit.runs.length < 0) {',
     tests: ['test/faults/jetstream-full', '-t', 'last byte'],
+  },
+  {
+    name: 'jetstream: a read fails because the history is lost',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (this.history.isLost) return undefined;',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'fails no read'],
   },
   {
     name: 'jetstream: the janitor removes the newest run',

@@ -172,7 +172,11 @@ export class Replica {
   ): EventBatch | undefined | Promise<EventBatch | undefined> {
     const { tail } = this.state;
     if (after >= tail.horizon) return tail.read(topic, after, maxBytes);
-    return this.readStored(topic, after, maxBytes);
+    return this.readStored(topic, after, maxBytes).catch((error: unknown) => {
+      // The watch is about to learn of the other history, which says more than this error.
+      if (this.history.isLost) return undefined;
+      throw error;
+    });
   }
 
   private async readStored(
@@ -189,8 +193,11 @@ export class Replica {
     if (found !== 'none') return found;
     // If there was something, it was removed.
     const newest = state?.last ?? (await this.floorOfStream(Infinity));
-    if (newest > after) throw new EventsRemovedError();
-    return undefined;
+    if (newest <= after) return undefined;
+    // Or the stream is another one, which does not have it.
+    this.history.suspect();
+    await this.history.compareUntilSure();
+    throw new EventsRemovedError();
   }
 
   async floor(topic: string): Promise<Position> {
