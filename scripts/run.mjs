@@ -41,6 +41,7 @@ const PROGRAMS = {
       FEED_TEST_TEARS: '400',
       FEED_TEST_NATS_RUNS: '50',
       FEED_TEST_NATS_CUT_SECONDS: '60',
+      FEED_TEST_NATS_POWER_CUTS: '20',
     },
   }),
 

@@ -534,6 +534,26 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(ids(await readAll(log, 'new'))).toEqual(['0', '1', '2', '3', '4']);
     });
 
+    it('that is deleted fails no read that is under way: its watch ends because of the other history', async () => {
+      const stream = newStream();
+      const before = await open(stream);
+      await append(before, ['t', 'a']);
+      await before.close();
+      const log = await open(stream);
+      const api = apiOf(log);
+      const { messages } = api;
+      const deleted = Promise.withResolvers<void>();
+      api.messages = async (...query) => {
+        await deleted.promise;
+        return messages.apply(api, query);
+      };
+      const reading = log.read('t', 0, 1_000);
+      await jetstream(`STREAM.DELETE.${stream}`);
+      deleted.resolve();
+      expect(await reading).toBeUndefined();
+      await until(() => log.history === 1, 'another history');
+    });
+
     it.each(['deleted', 'made anew'])('that is %s ends the history', async (how) => {
       const stream = newStream();
       const log = await open(stream, { patience: 20_000 });

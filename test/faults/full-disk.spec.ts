@@ -4,6 +4,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { errorInfo, type FeedClient, upload } from '../support/client.js';
 import { smallDisk } from '../support/disk.js';
+import { ENGINES, engineForTests } from '../support/nats.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { until } from '../support/wait.js';
 
@@ -179,9 +180,10 @@ describe('a full disk', { timeout: 120_000 }, () => {
 });
 
 describe('a quota', () => {
-  test.each(['lmdb', 'memory'])('refuses uploads as a full disk does (%s)', async (engine) => {
+  const { settings: settingsOf } = engineForTests();
+  test.each(ENGINES)('refuses uploads as a full disk does (%s)', async (engine) => {
     const settings = {
-      FEED_ENGINE: engine,
+      ...settingsOf(engine),
       FEED_DATA_DIR: temporaryDirectory(),
       FEED_QUOTA_BYTES: '16MiB',
     };

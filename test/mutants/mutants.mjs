@@ -1073,8 +1073,8 @@ export const mutants = [
   {
     name: 'jetstream: takes nothing held for nothing removed',
     file: `${jetstream}/replica.ts`,
-    from: 'if (newest > after) throw new EventsRemovedError();',
-    to: '',
+    from: 'if (newest <= after) return undefined;',
+    to: 'if (newest >= 0) return undefined;',
     tests: ['test/contract/jetstream', '-t', 'never skips removed'],
   },
   {
@@ -1156,6 +1156,27 @@ export const mutants = [
     from: 'if (isRefused && FULL.has(error.code))',
     to: 'if (isRefused && error.code < 0)',
     tests: ['test/contract/jetstream', '-t', 'over the quota'],
+  },
+  {
+    name: 'jetstream: a start needs room in the quota',
+    file: `${jetstream}/replica.ts`,
+    from: "if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;",
+    to: 'if (error instanceof AppendError) throw error;',
+    tests: ['test/faults/jetstream-full', '-t', 'last byte'],
+  },
+  {
+    name: 'jetstream: stores events in an epoch of before the start',
+    file: `${jetstream}/commits.ts`,
+    from: 'if (this.beginsEpoch && commit.runs.length > 0) {',
+    to: 'if (this.beginsEpoch && commit.runs.length < 0) {',
+    tests: ['test/faults/jetstream-full', '-t', 'last byte'],
+  },
+  {
+    name: 'jetstream: a read fails because the history is lost',
+    file: `${jetstream}/replica.ts`,
+    from: 'if (this.history.isLost) return undefined;',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'fails no read'],
   },
   {
     name: 'jetstream: the janitor removes the newest run',

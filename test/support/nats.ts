@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,6 +21,22 @@ export const NATS_SERVER: string | undefined = (() => {
 /** Credentials of the system account of the servers that tests start. */
 export const SYSTEM = { user: 'sys', pass: 'sys' };
 
+/** Makes a server flush before it answers. */
+export const FLUSHES = 'sync_interval: always';
+
+export interface NatsOptions {
+  /** Is put into the block of that name: the same for all, or one for each. By default, servers flush. */
+  readonly jetstream?: string | readonly string[];
+  readonly maxPayload?: string;
+  /** The directory in which each server keeps its streams. By default, it is one of its own. */
+  readonly stores?: readonly string[];
+  /**
+   * Returns the host:port by which a server reaches the routes of another one, which are at `address`. Servers are named by
+   * their index. By default, they reach each other directly.
+   */
+  readonly routeVia?: (address: string, from: number, to: number) => Promise<string>;
+}
+
 /** A nats-server with JetStream, in a directory of its own. */
 export class NatsServer {
   private process: ChildProcess | undefined;
@@ -33,18 +49,23 @@ export class NatsServer {
     private readonly config: string,
   ) {}
 
-  /** Starts `size` servers; several make a cluster. `jetstream` is put into their block of that name. */
-  static async start(
-    size = 1,
-    { jetstream = 'sync_interval: always', maxPayload = '8MB' } = {},
-  ): Promise<NatsServer[]> {
+  /** Starts `size` servers; several make a cluster. */
+  static async start(size = 1, options: NatsOptions = {}): Promise<NatsServer[]> {
+    const { jetstream = FLUSHES, maxPayload = '8MB', stores = [], routeVia } = options;
     const ports = await freePorts(3 * size);
-    const routes = Array.from({ length: size }, (_, i) => `nats://127.0.0.1:${ports[3 * i + 2]}`);
-    const servers = routes.map((_, i) => {
+    const addresses = Array.from({ length: size }, (_, i) => `127.0.0.1:${ports[3 * i + 2]}`);
+    const making = addresses.map(async (address, i) => {
       const directory = mkdtempSync(join(tmpdir(), 'feed-nats-'));
-      const [port, monitorPort, routePort] = ports.slice(3 * i);
+      const [port, monitorPort] = ports.slice(3 * i);
       const name = `n${i + 1}`;
-      const cluster = `cluster { name: test, listen: "127.0.0.1:${routePort}", routes: [${routes.join(', ')}] }`;
+      const route = async (to: string, k: number): Promise<string> =>
+        routeVia && k !== i ? routeVia(to, i, k) : to;
+      const routes = await Promise.all(addresses.map(route));
+      // With links, servers must find each other and be found by them alone: nobody listens on port 1.
+      const hidden = routeVia ? ', no_advertise: true, advertise: "127.0.0.1:1"' : '';
+      const urls = routes.map((to) => `nats://${to}`);
+      const cluster = `cluster { name: test, listen: "${address}"${hidden}, routes: [${urls.join(', ')}] }`;
+      const store = `store_dir: "${stores[i] ?? directory}/data", max_mem: 64GB, max_file: 4GB`;
       const config = join(directory, 'nats.conf');
       writeFileSync(
         config,
@@ -53,7 +74,7 @@ listen: 127.0.0.1:${port}
 http: 127.0.0.1:${monitorPort}
 max_payload: ${maxPayload}
 max_pending: 64MB
-jetstream { store_dir: "${directory}/data", max_mem: 64GB, max_file: 4GB, ${jetstream} }
+jetstream { ${store}, ${typeof jetstream === 'string' ? jetstream : jetstream[i]} }
 accounts { $SYS { users: [{user: sys, password: sys}] }, FEED { jetstream: enabled, users: [{user: feed, password: feed}] } }
 no_auth_user: feed
 ${size > 1 ? cluster : ''}
@@ -61,13 +82,18 @@ ${size > 1 ? cluster : ''}
       );
       return new NatsServer(name, directory, port, monitorPort, config);
     });
+    const servers = await Promise.all(making);
     for (const server of servers) server.run();
     await Promise.all(servers.map((server) => server.ready()));
     return servers;
   }
 
+  get address(): string {
+    return `127.0.0.1:${this.port}`;
+  }
+
   get url(): string {
-    return `nats://127.0.0.1:${this.port}`;
+    return `nats://${this.address}`;
   }
 
   get monitorUrl(): string {
@@ -78,12 +104,19 @@ ${size > 1 ? cluster : ''}
     return readFileSync(join(this.directory, 'log'), 'utf8');
   }
 
-  /** Runs the server, on the same ports and files as before. */
+  private get isRunning(): boolean {
+    const { process } = this;
+    return process !== undefined && process.exitCode === null && process.signalCode === null;
+  }
+
+  /** Runs the server, unless it runs, on the same ports and files as before. */
   run(): void {
+    if (this.isRunning) return;
     const output = openSync(join(this.directory, 'log'), 'a');
     this.process = spawn(NATS_SERVER!, ['-c', this.config], {
       stdio: ['ignore', output, output],
     });
+    closeSync(output);
   }
 
   /** Waits until the server takes part in its cluster. */
@@ -103,10 +136,9 @@ ${size > 1 ? cluster : ''}
   }
 
   async kill(): Promise<void> {
-    const { process } = this;
-    if (!process || process.exitCode !== null || process.signalCode !== null) return;
-    const gone = once(process, 'exit');
-    process.kill('SIGKILL');
+    if (!this.isRunning) return;
+    const gone = once(this.process!, 'exit');
+    this.process!.kill('SIGKILL');
     await gone;
   }
 

@@ -15,23 +15,28 @@ export function skip(context: TestContext, reason: string): never {
   return context.skip(reason);
 }
 
-/**
- * Builds a C file into a library for LD_PRELOAD, once for the tests of a file or of a describe block.
- *
- * @returns a function that gives the library's path; where there is no gcc, it skips the test that calls it
- */
-export function useShim(source: URL): (context: TestContext) => string {
+/** Returns the path of what a C file was built into; where there is no gcc, it skips the test that calls it. */
+type Built = (context: TestContext) => string;
+
+/** Builds a C file into a library for LD_PRELOAD, once for the tests of a file or of a describe block. */
+export const useShim = (source: URL): Built =>
+  useBuilt(source, '.so', ['-shared', '-fPIC', '-pthread']);
+
+/** Builds a C file into a program, once for the tests of a file or of a describe block. */
+export const useProgram = (source: URL): Built => useBuilt(source, '', []);
+
+function useBuilt(source: URL, suffix: string, options: readonly string[]): Built {
   const path = fileURLToPath(source);
-  let library: string | undefined;
+  let built: string | undefined;
 
   beforeAll(() => {
     if (!works('gcc', '--version')) return undefined;
     const directory = mkdtempSync(join(tmpdir(), 'feed-test-'));
-    library = join(directory, `${basename(path, '.c')}.so`);
-    const options = ['-shared', '-fPIC', '-O1', '-Wall', '-Wextra', '-Werror', '-pthread'];
-    execFileSync('gcc', [...options, '-o', library, path, '-ldl']);
+    built = join(directory, `${basename(path, '.c')}${suffix}`);
+    const warnings = ['-Wall', '-Wextra', '-Werror'];
+    execFileSync('gcc', [...options, '-O1', ...warnings, '-o', built, path, '-ldl']);
     return () => rmSync(directory, { recursive: true, force: true });
   });
 
-  return (context) => library ?? skip(context, `there is no gcc to build ${basename(path)}`);
+  return (context) => built ?? skip(context, `there is no gcc to build ${basename(path)}`);
 }

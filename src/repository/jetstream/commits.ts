@@ -154,6 +154,11 @@ export class Commits implements SharedLog {
         await this.storedIds.fetch();
         throw new OvertakenError();
       }
+      if (this.beginsEpoch && commit.runs.length > 0) {
+        // These events have cursors of an epoch of before this start.
+        await this.store({ runs: [], ids: [] });
+        throw new OvertakenError();
+      }
       await this.store(commit);
     } catch (error) {
       throw error instanceof StoreUnavailableError ? this.unknownOutcome(error) : error;

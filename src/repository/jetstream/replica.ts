@@ -5,7 +5,12 @@ import type { EventBatch } from '../../wire/event-batch.js';
 import { AppendQueue } from '../append-queue.js';
 import { Deduplication } from '../deduplication.js';
 import type { Epochs } from '../epochs.js';
-import { type CursorPlace, type DedupWindow, EventsRemovedError } from '../event-repository.js';
+import {
+  AppendError,
+  type CursorPlace,
+  type DedupWindow,
+  EventsRemovedError,
+} from '../event-repository.js';
 import type { LogClock } from '../log-clock.js';
 import type { RetentionLimits } from '../retention.js';
 import type { StoredRun } from '../stored-run.js';
@@ -109,7 +114,7 @@ export class Replica {
     return this.state.epochs;
   }
 
-  /** Follows the stream. Resolves when what it held at the start is applied, and a new epoch is begun. */
+  /** Follows the stream. Resolves when what it held at the start is applied, and a new epoch is begun if the quota allows. */
   async join(): Promise<void> {
     this.follower = new StreamTail(this.api, {
       onMessage: (sequence, subject, data) => this.state.onMessage(sequence, subject, data),
@@ -117,7 +122,12 @@ export class Replica {
       next: () => this.nextSequence(),
     });
     await this.state.until(this.start.last);
-    await this.writeEpochs(true);
+    try {
+      await this.writeEpochs(true);
+    } catch (error) {
+      // Where the quota is reached, this replica only reads. Once there is room, the record is stored before anything else.
+      if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;
+    }
   }
 
   /** Appends a record of all epochs, and of a new one if `begins`. Resolves when it is durable. */
@@ -162,7 +172,11 @@ export class Replica {
   ): EventBatch | undefined | Promise<EventBatch | undefined> {
     const { tail } = this.state;
     if (after >= tail.horizon) return tail.read(topic, after, maxBytes);
-    return this.readStored(topic, after, maxBytes);
+    return this.readStored(topic, after, maxBytes).catch((error: unknown) => {
+      // The watch is about to learn of the other history, which says more than this error.
+      if (this.history.isLost) return undefined;
+      throw error;
+    });
   }
 
   private async readStored(
@@ -179,8 +193,11 @@ export class Replica {
     if (found !== 'none') return found;
     // If there was something, it was removed.
     const newest = state?.last ?? (await this.floorOfStream(Infinity));
-    if (newest > after) throw new EventsRemovedError();
-    return undefined;
+    if (newest <= after) return undefined;
+    // Or the stream is another one, which does not have it.
+    this.history.suspect();
+    await this.history.compareUntilSure();
+    throw new EventsRemovedError();
   }
 
   async floor(topic: string): Promise<Position> {
