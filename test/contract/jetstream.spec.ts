@@ -391,6 +391,23 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(await log.floor('t')).toBe(0);
     });
 
+    it('gives cursors where nothing is held that stay good when another replica starts', async () => {
+      const stream = newStream();
+      const retention = { ...KEEP_ALL, maxAge: 1_000 };
+      const one = await open(stream, { retention });
+      const { last } = await append(one, ['t', 'a']);
+      // The floor of a topic that this replica never met is the end of what the stream has lost.
+      await eventually(async () =>
+        expect(await one.floor('never met')).toBeGreaterThan(last.position),
+      );
+      const cursor = one.cursorAt(await one.floor('never met'));
+      expect(one.locate(cursor)).toBe('in-log');
+      const other = await open(stream, { retention });
+      expect(other.locate(cursor)).toBe('in-log');
+      await one.catchUp();
+      expect(one.locate(cursor)).toBe('in-log');
+    });
+
     it('removes the oldest events of a topic over its limit, and none of other topics', async () => {
       const log = await limited(newStream(), { topicMaxBytes: 10_000 });
       const body = 'x'.repeat(1_000);
