@@ -520,10 +520,8 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       await expect(open(name)).rejects.toThrow(/not made by Feed/);
     });
 
-    it('that was restored from an older backup ends the history, also where it has gone on since', async () => {
-      const stream = newStream();
-      const log = await open(stream);
-      await append(log, ['t', 'kept']);
+    /** Notes what a stream has now. The returned function brings that back: in a new stream with the same subjects. */
+    async function backUp(stream: string): Promise<() => Promise<void>> {
       const { config, state } = await jetstream<{ config: object; state: { last_seq: number } }>(
         `STREAM.INFO.${stream}`,
       );
@@ -533,14 +531,24 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       const backup: Found[] = [];
       for (let seq = 1; seq <= state.last_seq; seq++)
         backup.push(await jetstream<Found>(`STREAM.MSG.GET.${stream}`, { seq }));
+      return async () => {
+        await jetstream(`STREAM.DELETE.${stream}`);
+        await jetstream(`STREAM.CREATE.${stream}`, config);
+        const connection = await server().connect();
+        for (const { message } of backup)
+          await connection.request(message.subject, Buffer.from(message.data, 'base64'));
+        await connection.close();
+      };
+    }
+
+    it('that was restored from an older backup ends the history, also where it has gone on since', async () => {
+      const stream = newStream();
+      const log = await open(stream);
+      await append(log, ['t', 'kept']);
+      const restore = await backUp(stream);
       const lost = await append(log, ['t', 'lost'], ['u', 'lost']);
 
-      await jetstream(`STREAM.DELETE.${stream}`);
-      await jetstream(`STREAM.CREATE.${stream}`, config);
-      const connection = await server().connect();
-      for (const { message } of backup)
-        await connection.request(message.subject, Buffer.from(message.data, 'base64'));
-      await connection.close();
+      await restore();
       const other = await open(stream);
       // Now it has as many messages as before, and more, and nothing about them looks wrong.
       for (let i = 0; i < 5; i++) await append(other, ['new', String(i)]);
@@ -549,6 +557,52 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       await append(log, ['t', 'after']);
       expect(ids(await readAll(log, 't'))).toEqual(['kept', 'after']);
       expect(ids(await readAll(log, 'new'))).toEqual(['0', '1', '2', '3', '4']);
+    });
+
+    it.each(['its own', "another replica's"])(
+      'that is restored just before a replica follows it anew shows that by the last message, %s',
+      async (whose) => {
+        const stream = newStream();
+        const [log, writer] = [await open(stream), await open(stream)];
+        await append(log, ['t', 'kept']);
+        const restore = await backUp(stream);
+        // The last message of the topic is at the same place in both histories, so what follows it looks right.
+        await append(whose === 'its own' ? log : writer, ['t', 'lost']);
+        await append(whose === 'its own' ? log : writer, ['t', 'lost, too']);
+        await log.catchUp();
+        expect(ids(await readAll(log, 't'))).toEqual(['kept', 'lost', 'lost, too']);
+        const api = apiOf(log);
+        const createConsumer = api.createConsumer.bind(api);
+        api.createConsumer = async (config) => {
+          api.createConsumer = createConsumer;
+          // Until now, the stream was the same.
+          await restore();
+          const other = await open(stream);
+          for (const id of ['new', 'newer']) await append(other, ['t', id]);
+          return createConsumer(config);
+        };
+        const { replica } = log as unknown as { replica: { follower: { follow(): void } } };
+        replica.follower.follow();
+        await until(() => log.history === 1, 'another history');
+        expect(ids(await readAll(log, 't'))).toEqual(['kept', 'new', 'newer']);
+      },
+    );
+
+    it('that was restored takes nothing from a replica that was interrupted, though it is as long as before', async () => {
+      const stream = newStream();
+      const log = await open(stream);
+      await append(log, ['t', 'kept']);
+      const restore = await backUp(stream);
+      await append(log, ['t', 'lost']);
+      await restore();
+      // Its record of an epoch is in the place of what was lost.
+      const other = await open(stream);
+      const { replica } = log as unknown as { replica: { suspect(): void } };
+      replica.suspect(); // as a reconnect does
+      await expect(append(log, ['t', 'refused'])).rejects.toMatchObject({ reason: 'unavailable' });
+      await append(other, ['t', 'new']);
+      expect(ids(await readAll(other, 't'))).toEqual(['kept', 'new']);
+      await until(() => log.history === 1, 'another history');
     });
 
     it.each(['deleted', 'made anew'])('that is %s ends the history', async (how) => {

@@ -1115,6 +1115,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'joins late'],
   },
   {
+    name: 'jetstream: an epoch begins before positions that floors have',
+    file: `${jetstream}/commits.ts`,
+    from: 'epochs.begun(endOf(sequence - 1))',
+    to: 'epochs.begun(before)',
+    tests: ['test/contract/jetstream', '-t', 'stay good when another replica starts'],
+  },
+  {
     name: 'jetstream: lets retention remove the epochs',
     file: `${jetstream}/commits.ts`,
     from: 'if ((this.writesEpochs || isEpochsRecordOld(bytes)) && messages.length < MAX_BATCH) {',
@@ -1126,7 +1133,14 @@ export const mutants = [
     file: `${jetstream}/history.ts`,
     from: 'if (!commitOf(found.data).equals(lastCommit))',
     to: 'if (found.data.length === 0)',
-    tests: ['test/contract/jetstream', '-t', 'older backup'],
+    tests: ['test/contract/jetstream', '-t', 'as long as before'],
+  },
+  {
+    name: 'jetstream: does not compare what the tail brings again',
+    file: `${jetstream}/log-state.ts`,
+    from: 'if (isKnown && first.commit && !first.commit.equals(commit))',
+    to: 'if (false)',
+    tests: ['test/contract/jetstream', '-t', 'just before a replica follows it'],
   },
   {
     name: 'jetstream: watches are not told of another history',

@@ -176,7 +176,7 @@ export class Commits implements SharedLog {
     const startedAt = performance.now();
     await this.send(messages, this.state.applied);
     for (const { message, marker } of messages) {
-      this.state.take(message);
+      this.state.takeOwn(message);
       if (marker) marker.sequence = message.sequence;
       if (message.kind === 'epochs') this.writesEpochs = this.beginsEpoch = false;
     }

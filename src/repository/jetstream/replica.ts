@@ -260,6 +260,6 @@ export class Replica {
     const { history } = this;
     history.suspect();
     await history.compareUntilSure();
-    return history.isOver ? undefined : this.state.applied + 1;
+    return history.isOver ? undefined : this.state.tailStart;
   }
 }
