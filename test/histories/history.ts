@@ -1,5 +1,5 @@
 import type { status } from '@grpc/grpc-js';
-import { parseCursor, type Position } from '../../src/wire/cursor.js';
+import { type Epoch, parseCursor, type Position } from '../../src/wire/cursor.js';
 
 /** A record of what producers and watchers of some topics did and saw. */
 export interface History {
@@ -7,6 +7,12 @@ export interface History {
   readonly watches: readonly WatchRecord[];
   /** True when retention may have removed events. */
   readonly retention: boolean;
+  /**
+   * True on the jetstream engine. With retention, it promises less (docs/protocol.md, "Several replicas", 13 and 15): a
+   * replica that starts later does not know the ids of removed events, and takes a topic of which nothing is held for one
+   * that lost events.
+   */
+  readonly isReplicated: boolean;
 }
 
 /** One call of UploadEvents. */
@@ -55,9 +61,17 @@ export interface Seen {
 }
 
 export function positionOf(cursor: string): Position {
-  const parsed = parseCursor(cursor);
-  if (!parsed) throw new Error(`no cursor: ${JSON.stringify(cursor)}`);
-  return parsed.position;
+  return parsed(cursor).position;
+}
+
+export function epochOf(cursor: string): Epoch {
+  return parsed(cursor).epoch;
+}
+
+function parsed(cursor: string): { readonly position: Position; readonly epoch: Epoch } {
+  const found = parseCursor(cursor);
+  if (!found) throw new Error(`no cursor: ${JSON.stringify(cursor)}`);
+  return found;
 }
 
 /** Returns the position after which a watch had to begin, or undefined where that can't be known. */
@@ -82,23 +96,26 @@ export function watchers({ watches }: History): WatchRecord[][] {
 
 export interface Known {
   readonly position: Position;
+  readonly epoch: Epoch;
   readonly id: string;
 }
 
 /** Returns all events that any watch saw, by topic, in the order of their positions. */
 export function knownEvents({ watches }: History): Map<string, Known[]> {
-  const topics = new Map<string, Map<Position, string>>();
+  const topics = new Map<string, Map<Position, Known>>();
   for (const { topic, seen } of watches) {
-    const events = topics.get(topic) ?? new Map<Position, string>();
+    const events = topics.get(topic) ?? new Map<Position, Known>();
     topics.set(topic, events);
-    for (const { cursor, id } of seen) if (id !== '') events.set(positionOf(cursor), id);
+    for (const { cursor, id } of seen) {
+      if (id === '') continue;
+      const { position, epoch } = parsed(cursor);
+      events.set(position, { position, epoch, id });
+    }
   }
   return new Map(
     [...topics].map(([topic, events]) => [
       topic,
-      [...events]
-        .map(([position, id]) => ({ position, id }))
-        .toSorted((a, b) => a.position - b.position),
+      [...events.values()].toSorted((a, b) => a.position - b.position),
     ]),
   );
 }
