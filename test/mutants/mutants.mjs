@@ -1150,6 +1150,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'is deleted ends'],
   },
   {
+    name: 'jetstream: a read fails before the log says that its history is lost',
+    file: `${jetstream}/jetstream-log.ts`,
+    from: 'await this.joining;\n    throw error;',
+    to: 'throw error;',
+    tests: ['test/e2e/jetstream', '-t', 'whose read waits'],
+  },
+  {
     name: 'jetstream: a start waits for nobody',
     file: `${jetstream}/replica.ts`,
     within: 'catchUp',
