@@ -101,7 +101,7 @@ describe.skipIf(!NATS_SERVER)('replicas on a cluster of three', () => {
       const stream = 'PAUSED';
       const [writer, reader] = [await openReplica(stream), await openReplica(stream)];
       const { replica, api } = reader as unknown as {
-        replica: { tail: { forget(upTo: number): void } };
+        replica: { state: { tail: { forget(upTo: number): void } } };
         api: StreamApi;
       };
       // Counts the answers of servers that lag: what was stored last is missing in them.
@@ -129,7 +129,7 @@ describe.skipIf(!NATS_SERVER)('replicas on a cluster of three', () => {
           }
           await reader.catchUp();
           // From here on, reads of this replica go to the servers, as those of what is older than its tail do.
-          replica.tail.forget(reader.head);
+          replica.state.tail.forget(reader.head);
           const found = await readAll(reader, 't', position);
           expect(ids(found)).toEqual(
             Array.from({ length: perRead }, (_, k) => String(perRead * i + k)),
