@@ -7,7 +7,7 @@ import { ServiceProcess } from '../support/service.js';
 import { checked } from '../wire/events.js';
 
 /** How large the log is that a replica joins. */
-const LOG_BYTES = Number(process.env.FEED_TEST_NATS_LOG_BYTES ?? 128 * 2 ** 20);
+const LOG_BYTES = Number(process.env.FEED_TEST_NATS_LOG_BYTES ?? 64 * 2 ** 20);
 const EVENT_BYTES = 64 * 1024;
 const WRITERS = 8;
 const TOPICS = 100;
