@@ -18,12 +18,14 @@ export function clusterForTests(): () => readonly NatsServer[] {
   return () => started;
 }
 
-/** Starts so many replicas at the same time. All have the same settings, and so the same stream. */
-export function startReplicas(
+/** Starts so many replicas, one after another. All have the same settings, and so the same stream. */
+export async function startReplicas(
   count: number,
   settings: Record<string, string>,
 ): Promise<ServiceProcess[]> {
-  return Promise.all(Array.from({ length: count }, () => ServiceProcess.start(settings)));
+  const replicas: ServiceProcess[] = [];
+  while (replicas.length < count) replicas.push(await ServiceProcess.start(settings));
+  return replicas;
 }
 
 /** Reads a topic from the oldest event that is held up to the one with this id. */
