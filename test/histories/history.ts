@@ -1,5 +1,5 @@
 import type { status } from '@grpc/grpc-js';
-import { type Epoch, parseCursor, type Position } from '../../src/wire/cursor.js';
+import { parseCursor, type Position } from '../../src/wire/cursor.js';
 
 /** A record of what producers and watchers of some topics did and saw. */
 export interface History {
@@ -9,8 +9,8 @@ export interface History {
   readonly retention: boolean;
   /**
    * True on the jetstream engine. With retention, it promises less (docs/protocol.md, "Several replicas", 13 and 15): a
-   * replica that starts later does not know the ids of removed events, and takes a topic of which nothing is held for one
-   * that lost events.
+   * replica that did not get an event before it was removed does not know its id, and takes a topic of which nothing is held
+   * for one that lost events.
    */
   readonly isReplicated: boolean;
 }
@@ -61,17 +61,9 @@ export interface Seen {
 }
 
 export function positionOf(cursor: string): Position {
-  return parsed(cursor).position;
-}
-
-export function epochOf(cursor: string): Epoch {
-  return parsed(cursor).epoch;
-}
-
-function parsed(cursor: string): { readonly position: Position; readonly epoch: Epoch } {
-  const found = parseCursor(cursor);
-  if (!found) throw new Error(`no cursor: ${JSON.stringify(cursor)}`);
-  return found;
+  const parsed = parseCursor(cursor);
+  if (!parsed) throw new Error(`no cursor: ${JSON.stringify(cursor)}`);
+  return parsed.position;
 }
 
 /** Returns the position after which a watch had to begin, or undefined where that can't be known. */
@@ -96,26 +88,23 @@ export function watchers({ watches }: History): WatchRecord[][] {
 
 export interface Known {
   readonly position: Position;
-  readonly epoch: Epoch;
   readonly id: string;
 }
 
 /** Returns all events that any watch saw, by topic, in the order of their positions. */
 export function knownEvents({ watches }: History): Map<string, Known[]> {
-  const topics = new Map<string, Map<Position, Known>>();
+  const topics = new Map<string, Map<Position, string>>();
   for (const { topic, seen } of watches) {
-    const events = topics.get(topic) ?? new Map<Position, Known>();
+    const events = topics.get(topic) ?? new Map<Position, string>();
     topics.set(topic, events);
-    for (const { cursor, id } of seen) {
-      if (id === '') continue;
-      const { position, epoch } = parsed(cursor);
-      events.set(position, { position, epoch, id });
-    }
+    for (const { cursor, id } of seen) if (id !== '') events.set(positionOf(cursor), id);
   }
   return new Map(
     [...topics].map(([topic, events]) => [
       topic,
-      [...events.values()].toSorted((a, b) => a.position - b.position),
+      [...events]
+        .map(([position, id]) => ({ position, id }))
+        .toSorted((a, b) => a.position - b.position),
     ]),
   );
 }
