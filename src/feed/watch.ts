@@ -173,8 +173,9 @@ class Watch implements FrameSource, BellListener {
     }
   }
 
-  /** If the reader is slow, retention may have removed its next events. */
+  /** If the reader is slow, retention may have removed its next events. Or the log's history has changed during the read. */
   private async failed(error: unknown): Promise<never> {
+    if (this.watches.repository.history !== this.history) return this.endOfHistory();
     if (error instanceof EventsRemovedError) {
       throw expired(await this.bounds());
     }

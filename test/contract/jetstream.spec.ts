@@ -391,6 +391,23 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(await log.floor('t')).toBe(0);
     });
 
+    it('gives cursors where nothing is held that stay good when another replica starts', async () => {
+      const stream = newStream();
+      const retention = { ...KEEP_ALL, maxAge: 1_000 };
+      const one = await open(stream, { retention });
+      const { last } = await append(one, ['t', 'a']);
+      // The floor of a topic that this replica never met is the end of what the stream has lost.
+      await eventually(async () =>
+        expect(await one.floor('never met')).toBeGreaterThan(last.position),
+      );
+      const cursor = one.cursorAt(await one.floor('never met'));
+      expect(one.locate(cursor)).toBe('in-log');
+      const other = await open(stream, { retention });
+      expect(other.locate(cursor)).toBe('in-log');
+      await one.catchUp();
+      expect(one.locate(cursor)).toBe('in-log');
+    });
+
     it('removes the oldest events of a topic over its limit, and none of other topics', async () => {
       const log = await limited(newStream(), { topicMaxBytes: 10_000 });
       const body = 'x'.repeat(1_000);
@@ -503,10 +520,8 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       await expect(open(name)).rejects.toThrow(/not made by Feed/);
     });
 
-    it('that was restored from an older backup ends the history, also where it has gone on since', async () => {
-      const stream = newStream();
-      const log = await open(stream);
-      await append(log, ['t', 'kept']);
+    /** Notes what a stream has now. The returned function brings that back: in a new stream with the same subjects. */
+    async function backUp(stream: string): Promise<() => Promise<void>> {
       const { config, state } = await jetstream<{ config: object; state: { last_seq: number } }>(
         `STREAM.INFO.${stream}`,
       );
@@ -516,14 +531,24 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       const backup: Found[] = [];
       for (let seq = 1; seq <= state.last_seq; seq++)
         backup.push(await jetstream<Found>(`STREAM.MSG.GET.${stream}`, { seq }));
+      return async () => {
+        await jetstream(`STREAM.DELETE.${stream}`);
+        await jetstream(`STREAM.CREATE.${stream}`, config);
+        const connection = await server().connect();
+        for (const { message } of backup)
+          await connection.request(message.subject, Buffer.from(message.data, 'base64'));
+        await connection.close();
+      };
+    }
+
+    it('that was restored from an older backup ends the history, also where it has gone on since', async () => {
+      const stream = newStream();
+      const log = await open(stream);
+      await append(log, ['t', 'kept']);
+      const restore = await backUp(stream);
       const lost = await append(log, ['t', 'lost'], ['u', 'lost']);
 
-      await jetstream(`STREAM.DELETE.${stream}`);
-      await jetstream(`STREAM.CREATE.${stream}`, config);
-      const connection = await server().connect();
-      for (const { message } of backup)
-        await connection.request(message.subject, Buffer.from(message.data, 'base64'));
-      await connection.close();
+      await restore();
       const other = await open(stream);
       // Now it has as many messages as before, and more, and nothing about them looks wrong.
       for (let i = 0; i < 5; i++) await append(other, ['new', String(i)]);
@@ -534,7 +559,7 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(ids(await readAll(log, 'new'))).toEqual(['0', '1', '2', '3', '4']);
     });
 
-    it('that is deleted fails no read that is under way: its watch ends because of the other history', async () => {
+    it('that is deleted fails a read that is under way once the log has another history, which its watch is told', async () => {
       const stream = newStream();
       const before = await open(stream);
       await append(before, ['t', 'a']);
@@ -550,7 +575,53 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       const reading = log.read('t', 0, 1_000);
       await jetstream(`STREAM.DELETE.${stream}`);
       deleted.resolve();
-      expect(await reading).toBeUndefined();
+      await expect(reading).rejects.toThrow();
+      expect(log.history).toBe(1);
+    });
+
+    it.each(['its own', "another replica's"])(
+      'that is restored just before a replica follows it anew shows that by the last message, %s',
+      async (whose) => {
+        const stream = newStream();
+        const [log, writer] = [await open(stream), await open(stream)];
+        await append(log, ['t', 'kept']);
+        const restore = await backUp(stream);
+        // The last message of the topic is at the same place in both histories, so what follows it looks right.
+        await append(whose === 'its own' ? log : writer, ['t', 'lost']);
+        await append(whose === 'its own' ? log : writer, ['t', 'lost, too']);
+        await log.catchUp();
+        expect(ids(await readAll(log, 't'))).toEqual(['kept', 'lost', 'lost, too']);
+        const api = apiOf(log);
+        const createConsumer = api.createConsumer.bind(api);
+        api.createConsumer = async (config) => {
+          api.createConsumer = createConsumer;
+          // Until now, the stream was the same.
+          await restore();
+          const other = await open(stream);
+          for (const id of ['new', 'newer']) await append(other, ['t', id]);
+          return createConsumer(config);
+        };
+        const { replica } = log as unknown as { replica: { follower: { follow(): void } } };
+        replica.follower.follow();
+        await until(() => log.history === 1, 'another history');
+        expect(ids(await readAll(log, 't'))).toEqual(['kept', 'new', 'newer']);
+      },
+    );
+
+    it('that was restored takes nothing from a replica that was interrupted, though it is as long as before', async () => {
+      const stream = newStream();
+      const log = await open(stream);
+      await append(log, ['t', 'kept']);
+      const restore = await backUp(stream);
+      await append(log, ['t', 'lost']);
+      await restore();
+      // Its record of an epoch is in the place of what was lost.
+      const other = await open(stream);
+      const { replica } = log as unknown as { replica: { suspect(): void } };
+      replica.suspect(); // as a reconnect does
+      await expect(append(log, ['t', 'refused'])).rejects.toMatchObject({ reason: 'unavailable' });
+      await append(other, ['t', 'new']);
+      expect(ids(await readAll(other, 't'))).toEqual(['kept', 'new']);
       await until(() => log.history === 1, 'another history');
     });
 

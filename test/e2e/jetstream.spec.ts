@@ -3,6 +3,8 @@ import { connect } from '@nats-io/transport-node';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Rooms } from '../../src/broker/rooms.js';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
+import { type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
+import { EventRepository } from '../../src/repository/event-repository.js';
 import { findDurability } from '../../src/repository/jetstream/durability.js';
 import { StreamError } from '../../src/repository/jetstream/stream-config.js';
 import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
@@ -127,6 +129,31 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
       '1',
       '2',
     ]);
+  });
+
+  test('a watch whose read waits for NATS when the stream is lost ends with EPOCH_CHANGED as well', async () => {
+    // Without deduplication, a replica has nothing in memory of what was stored before its start.
+    const settings: Record<string, string> = {
+      ...jetstreamSettings(servers),
+      FEED_DEDUP_WINDOW: '0s',
+    };
+    const before = await runService(settings);
+    await upload(before.client, numbered(0, 3));
+    const { app, client } = await runService(settings);
+    const { api } = app.get(EventRepository) as unknown as { api: StreamApi };
+    let isRead = false;
+    api.messages = () => {
+      isRead = true;
+      return Promise.reject(new UnansweredError('cut by the test'));
+    };
+    const { events, ended } = watching(client);
+    await until(() => isRead, 'a read of the watch');
+    const connection = await servers[0].connect();
+    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`);
+    await connection.close();
+    const error = await within(ended, 'the end of the watch');
+    expect(errorInfo(error.metadata)?.reason).toBe('EPOCH_CHANGED');
+    expect(events).toEqual([]);
   });
 
   test.each([

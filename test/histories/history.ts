@@ -7,6 +7,12 @@ export interface History {
   readonly watches: readonly WatchRecord[];
   /** True when retention may have removed events. */
   readonly retention: boolean;
+  /**
+   * True on the jetstream engine. With retention, it promises less (docs/protocol.md, "Several replicas", 13 and 15): a
+   * replica that did not get an event before it was removed does not know its id, and takes a topic of which nothing is held
+   * for one that lost events.
+   */
+  readonly isReplicated: boolean;
 }
 
 /** One call of UploadEvents. */

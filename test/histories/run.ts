@@ -36,7 +36,7 @@ export async function run(
   name: string,
   service: ServiceUnderTest,
   lastRestart: Promise<void>,
-  retention: boolean,
+  about: Pick<History, 'retention' | 'isReplicated'>,
 ): Promise<History> {
   const uploads: UploadRecord[] = [];
   const watches: WatchRecord[] = [];
@@ -108,5 +108,5 @@ export async function run(
 
   await Promise.all(watching);
   await Promise.all(readAll(LAST_READER));
-  return { uploads, watches, retention };
+  return { uploads, watches, ...about };
 }

@@ -1,5 +1,5 @@
 import { status } from '@grpc/grpc-js';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { epochOf, formatCursor } from '../../src/wire/cursor.js';
 import type { History, Seen, UploadRecord, WatchRecord } from './history.js';
 import { validators } from './validators.js';
@@ -55,6 +55,7 @@ const steadyReader = watched('steady', earliest, all);
  */
 const good: History = {
   retention: true,
+  isReplicated: false,
   uploads: [uploaded('p', 'ab'), uploaded('q', 'cd')],
   watches: [
     watched('w', { is: 'live' }, seen([4, 'c'], [4, ''])),
@@ -229,4 +230,67 @@ test.each<[promise: string, what: string, history: History]>([
   ],
 ])('the validator "%s" finds a breach: %s', (promise, _what, history) => {
   expect(validators[promise](history)).not.toEqual([]);
+});
+
+describe('of several replicas, with retention', () => {
+  const shared = (history: History): History => ({ ...history, isReplicated: true });
+  /** The position that stands for any event of the first message: 2048 positions belong to each (message.ts). */
+  const END = 2047;
+  /** The event a is stored at 1, removed, and stored again at 7. */
+  const again = {
+    ...good,
+    uploads: [...good.uploads, uploaded('p', 'a', undefined, 7)],
+    watches: [...good.watches, watched('w', after(6), seen([7, 'a']))],
+  };
+  const startingAt = (head: number, earliest: number): WatchRecord =>
+    watched('x', after(7), [], { headers: { head: cursor(head), earliest: cursor(earliest) } });
+  const emptyGap = (upTo: number): History => ({
+    ...good,
+    watches: [
+      watched('w', after(5), [], expired(upTo)),
+      watched('steady', earliest, seen([1, 'a'], [2, 'b'], [4, 'c'], [5, 'd'], [4100, ''])),
+      watched('last', earliest, seen([1, 'a'], [2, 'b'], [4, 'c'], [5, 'd'], [4100, ''])),
+    ],
+  });
+
+  test.each<[string, promise: string, history: History]>([
+    ['an event that was removed is stored again', 'unique', again],
+    ['such an event stands behind those sent after it', 'ordered', again],
+    [
+      'both are stored, and the first one is removed',
+      'unique',
+      { ...again, watches: [...again.watches, startingAt(7, 1)] },
+    ],
+    ['a gap up to the end of a message is empty', 'gapHonest', emptyGap(END)],
+    [
+      'a gap ends before the cursor, and no event is between the two',
+      'gapHonest',
+      watching(watched('w', after(6), [], expired(5))),
+    ],
+  ])('it is no breach that %s, but for one log of one process', (_what, promise, history) => {
+    expect(validators[promise](shared(history))).toEqual([]);
+    expect(validators[promise](history)).not.toEqual([]);
+  });
+
+  test.each<[string, promise: string, history: History]>([
+    [
+      'an event is stored again while the first one is held',
+      'unique',
+      { ...again, watches: [...again.watches, startingAt(7, 0)] },
+    ],
+    [
+      'an event that was sent once is out of its order',
+      'ordered',
+      uploading(uploaded('p', 'ba'), uploaded('q', 'cd')),
+    ],
+    ['a gap up to an event is empty', 'gapHonest', emptyGap(6)],
+    [
+      'a gap ends before events that the watch has got',
+      'gapHonest',
+      watching(watched('w', after(5), [], expired(4))),
+    ],
+    ['an event is stored again without retention', 'unique', { ...again, retention: false }],
+  ])('it is a breach that %s', (_what, promise, history) => {
+    expect(validators[promise](shared(history))).not.toEqual([]);
+  });
 });

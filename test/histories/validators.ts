@@ -1,3 +1,4 @@
+import { isEnd } from '../../src/repository/jetstream/message.js';
 import type { Position } from '../../src/wire/cursor.js';
 import {
   endOf,
@@ -36,12 +37,15 @@ function ordered(history: History): string[] {
   }
   const places = new Map([...at].map(([position, event]) => [event, position]));
   const topicsOfTwins = twins(history);
+  const storedAgain = forgetsIds(history) ? sentTwice(history) : new Set<string>();
   for (const { producer, events } of history.uploads) {
     const before = new Map<string, number>();
     for (const { topic, id } of events) {
       const place = places.get(`${topic} ${id}`);
       // Events that two producers send may be stored in the order of either.
       if (place === undefined || topicsOfTwins.has(producer)) continue;
+      // An event that was removed and sent again may be stored again, behind those that were sent after it.
+      if (storedAgain.has(`${topic} ${id}`)) continue;
       const last = before.get(topic) ?? -1;
       if (place < last) breaches.push(`${producer}: ${id} is stored before events sent before it`);
       before.set(topic, place);
@@ -50,15 +54,22 @@ function ordered(history: History): string[] {
   return breaches;
 }
 
-/** No event is stored twice, and none is taken for another's duplicate. */
+/**
+ * No event is stored twice, and none is taken for another's duplicate. A log that forgets the ids of removed events may store
+ * one of them again, but never while the first one is held.
+ */
 function unique(history: History): string[] {
   const breaches: string[] = [];
+  const forgets = forgetsIds(history);
   for (const [topic, events] of knownEvents(history)) {
     const places = new Map<string, number>();
     for (const { id, position } of events) {
       const other = places.get(id);
-      if (other !== undefined) breaches.push(`${topic} has ${id} at ${other} and ${position}`);
       places.set(id, position);
+      if (other === undefined) continue;
+      if (!forgets) breaches.push(`${topic} has ${id} at ${other} and ${position}`);
+      else if (areHeldTogether(history, topic, other, position))
+        breaches.push(`${topic} held ${id} at ${other} and ${position} at the same time`);
     }
   }
   const sent = new Set<string>();
@@ -71,9 +82,28 @@ function unique(history: History): string[] {
     if (result.is === 'stored') first += result.received - result.duplicates;
   }
   const least = [...sent].filter((event) => !unsure.has(event)).length;
-  if (first < least || first > sent.size)
+  if (first < least || (first > sent.size && !forgets))
     breaches.push(`of ${least} to ${sent.size} different events, ${first} were counted as new`);
   return breaches;
+}
+
+/** True if the log may forget the ids of events that retention has removed. */
+const forgetsIds = ({ isReplicated, retention }: History): boolean => isReplicated && retention;
+
+/** Returns true if some watch began while the log ended at or after `newer`, and still held the topic from before `older`. */
+function areHeldTogether(
+  { watches }: History,
+  topic: string,
+  older: Position,
+  newer: Position,
+): boolean {
+  return watches.some(
+    (watch) =>
+      watch.topic === topic &&
+      watch.headers !== undefined &&
+      positionOf(watch.headers.head) >= newer &&
+      positionOf(watch.headers.earliest) < older,
+  );
 }
 
 /** A watch skips no event between its start and the last event that it got. */
@@ -167,10 +197,14 @@ function gapHonest(history: History): string[] {
       end = Math.max(end, endOf(call) ?? 0);
       if (call.refusal?.earliest === undefined) continue;
       const earliest = positionOf(call.refusal.earliest);
-      if (earliest <= end)
+      // A replica that knows nothing of a topic may take it back to where nothing is that it would get twice.
+      const isNoGap = earliest <= end;
+      const again = between(known.get(topic), earliest, end);
+      if (isNoGap && !(forgetsIds(history) && again.length === 0))
         breaches.push(`${watcher} was told of a gap from ${end} to ${earliest}, which is empty`);
       const taken = between(known.get(topic), end, earliest);
-      if (taken.length === 0 && !unseen.has(topic))
+      const isEmpty = taken.length === 0 && !unseen.has(topic);
+      if (isEmpty && !isNoGap && !mayBeEmpty(history, call.refusal.earliest))
         breaches.push(`${watcher} was told of a gap from ${end} to ${earliest} with nothing in it`);
       for (const { position } of taken) gone.add(position);
       end = Math.max(end, earliest);
@@ -186,6 +220,13 @@ function gapHonest(history: History): string[] {
     return breaches;
   });
 }
+
+/**
+ * Returns true if a gap up to this cursor may have nothing in it: a replica that knows nothing of a topic declares one up to the
+ * oldest message of the whole stream. That position has no event (message.ts); every other one must be exact.
+ */
+const mayBeEmpty = ({ isReplicated, retention }: History, earliest: string): boolean =>
+  isReplicated && retention && isEnd(positionOf(earliest));
 
 /**
  * All events of an acknowledged upload are stored; of a failed upload exactly those that its status counts; of a broken
@@ -322,12 +363,17 @@ function timesOf({ uploads }: History): Map<string, Times> {
   return times;
 }
 
-/** Returns the topics of sent events that no watch saw: these were not stored, or removed before a watch read them. */
-function unseenTopics({ uploads }: History, known: ReadonlyMap<string, Known[]>): Set<string> {
+/**
+ * Returns the topics of events that no watch saw, which were not stored, or were removed before a watch read them; and those of
+ * events that may have been stored once more, where no watch saw that.
+ */
+function unseenTopics(history: History, known: ReadonlyMap<string, Known[]>): Set<string> {
   const seen = new Set([...known].flatMap(([topic, all]) => all.map(({ id }) => `${topic} ${id}`)));
+  const mayBeStoredAgain = forgetsIds(history) ? sentTwice(history) : new Set<string>();
+  const isUnseen = (event: string): boolean => !seen.has(event) || mayBeStoredAgain.has(event);
   return new Set(
-    uploads.flatMap(({ events }) =>
-      events.filter(({ topic, id }) => !seen.has(`${topic} ${id}`)).map(({ topic }) => topic),
+    history.uploads.flatMap(({ events }) =>
+      events.filter(({ topic, id }) => isUnseen(`${topic} ${id}`)).map(({ topic }) => topic),
     ),
   );
 }

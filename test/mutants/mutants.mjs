@@ -1122,6 +1122,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'joins late'],
   },
   {
+    name: 'jetstream: an epoch begins before positions that floors have',
+    file: `${jetstream}/commits.ts`,
+    from: 'epochs.begun(endOf(sequence - 1))',
+    to: 'epochs.begun(before)',
+    tests: ['test/contract/jetstream', '-t', 'stay good when another replica starts'],
+  },
+  {
     name: 'jetstream: lets retention remove the epochs',
     file: `${jetstream}/commits.ts`,
     from: 'if ((this.writesEpochs || isEpochsRecordOld(bytes)) && messages.length < MAX_BATCH) {',
@@ -1133,7 +1140,14 @@ export const mutants = [
     file: `${jetstream}/history.ts`,
     from: 'if (!commitOf(found.data).equals(lastCommit))',
     to: 'if (found.data.length === 0)',
-    tests: ['test/contract/jetstream', '-t', 'older backup'],
+    tests: ['test/contract/jetstream', '-t', 'as long as before'],
+  },
+  {
+    name: 'jetstream: does not compare what the tail brings again',
+    file: `${jetstream}/log-state.ts`,
+    from: 'if (isKnown && first.commit && !first.commit.equals(commit))',
+    to: 'if (false)',
+    tests: ['test/contract/jetstream', '-t', 'just before a replica follows it'],
   },
   {
     name: 'jetstream: watches are not told of another history',
@@ -1141,6 +1155,13 @@ export const mutants = [
     from: 'if (this.replica) this.history++;',
     to: '',
     tests: ['test/contract/jetstream', '-t', 'is deleted ends'],
+  },
+  {
+    name: 'jetstream: a read fails before the log says that its history is lost',
+    file: `${jetstream}/jetstream-log.ts`,
+    from: 'await this.joining;\n    throw error;',
+    to: 'throw error;',
+    tests: ['test/e2e/jetstream', '-t', 'whose read waits'],
   },
   {
     name: 'jetstream: a start waits for nobody',
@@ -1170,13 +1191,6 @@ export const mutants = [
     from: 'if (this.beginsEpoch && commit.runs.length > 0) {',
     to: 'if (this.beginsEpoch && commit.runs.length < 0) {',
     tests: ['test/faults/jetstream-full', '-t', 'last byte'],
-  },
-  {
-    name: 'jetstream: a read fails because the history is lost',
-    file: `${jetstream}/replica.ts`,
-    from: 'if (this.history.isLost) return undefined;',
-    to: '',
-    tests: ['test/contract/jetstream', '-t', 'fails no read'],
   },
   {
     name: 'jetstream: the janitor removes the newest run',

@@ -13,6 +13,7 @@ import {
   commitOf,
   encodeEpochs,
   encodeRun,
+  endOf,
   firstOf,
   headAfter,
   markerOf,
@@ -180,7 +181,7 @@ export class Commits implements SharedLog {
     const startedAt = performance.now();
     await this.send(messages, this.state.applied);
     for (const { message, marker } of messages) {
-      this.state.take(message);
+      this.state.takeOwn(message);
       if (marker) marker.sequence = message.sequence;
       if (message.kind === 'epochs') this.writesEpochs = this.beginsEpoch = false;
     }
@@ -238,7 +239,8 @@ export class Commits implements SharedLog {
     if ((this.writesEpochs || isEpochsRecordOld(bytes)) && messages.length < MAX_BATCH) {
       const sequence = nextSequence();
       const { epochs, storedAt } = this.state;
-      const { starts } = this.beginsEpoch ? epochs.begun(before) : epochs;
+      // It begins after all positions of the messages before, because floors are such positions, too (endOf()).
+      const { starts } = this.beginsEpoch ? epochs.begun(endOf(sequence - 1)) : epochs;
       const record = { commit, storedAt, before, allIds };
       messages.push({
         message: { kind: 'epochs', sequence, starts, ...record },

@@ -34,10 +34,6 @@ export class History {
     private readonly options: HistoryOptions,
   ) {}
 
-  get isLost(): boolean {
-    return this.lostBecause !== undefined;
-  }
-
   /** Call it when the connection was interrupted: the stream may be another one than before. */
   suspect(): void {
     this.isSuspicious = true;

@@ -125,7 +125,16 @@ export class JetStreamLog extends EventRepository {
     after: Position,
     maxBytes: number,
   ): EventBatch | undefined | Promise<EventBatch | undefined> {
-    return this.replica.read(topic, after, maxBytes);
+    const found = this.replica.read(topic, after, maxBytes);
+    return found instanceof Promise
+      ? found.catch((error: unknown) => this.failAfterRejoin(error))
+      : found;
+  }
+
+  /** A read that fails because the history is lost fails once `history` says so: its reader is to learn why. */
+  private async failAfterRejoin(error: unknown): Promise<never> {
+    await this.joining;
+    throw error;
   }
 
   override floor(topic: string): Promise<Position> {

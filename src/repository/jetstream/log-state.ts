@@ -4,7 +4,7 @@ import type { DedupWindow } from '../event-repository.js';
 import { RecentIds } from '../recent-ids.js';
 import type { StoredRun } from '../stored-run.js';
 import { Tail } from '../tail.js';
-import { decode, endOf, firstOf, headAfter, isEnd, type Message } from './message.js';
+import { commitOf, decode, endOf, firstOf, headAfter, isEnd, type Message } from './message.js';
 import { TopicStates } from './topic-states.js';
 
 /** Where a replica begins to follow the stream, and what it knows then. */
@@ -40,6 +40,12 @@ interface Received {
   readonly sequence: number;
   readonly subject: string;
   readonly data: Buffer;
+}
+
+/** A message and its commit; undefined if that is not known. */
+interface Followed {
+  readonly sequence: number;
+  readonly commit: Buffer | undefined;
 }
 
 interface Waiter {
@@ -78,6 +84,10 @@ export class LogState {
   readonly recent: RecentIds;
 
   private readonly prefix: string;
+  /** The last message that the tail brought. */
+  private followed: Followed;
+  /** The first message of each own commit that the tail has not brought yet. */
+  private own: Followed[] = [];
   private heldBack: Received[] | undefined;
   private waiters: Waiter[] = [];
   private isEnded = false;
@@ -93,8 +103,18 @@ export class LogState {
     this.allIds = before.allIds;
     this.lastCommit = before.commit;
     this.applied = from - 1;
+    this.followed = { sequence: this.applied, commit: before.commit };
     this.tail = new Tail(endOf(this.applied), TAIL_BYTES);
     this.recent = new RecentIds(options.dedup);
+  }
+
+  /**
+   * The message that the tail is to begin with: the last one that it brought. So it also brings what this replica has, and that
+   * shows whether its stream is still the same. To compare before the tail begins is not enough: the stream may be restored
+   * between the two.
+   */
+  get tailStart(): number {
+    return Math.max(1, this.followed.sequence);
   }
 
   /** Takes a message of the stream that another replica may have written. */
@@ -109,6 +129,8 @@ export class LogState {
     this.topics.clear();
     this.tail.forget(endOf(sequence));
     this.lastCommit = undefined;
+    this.followed = { sequence, commit: undefined };
+    this.own = [];
     this.head = this.newest = endOf(sequence);
     this.reach(sequence);
   }
@@ -129,7 +151,13 @@ export class LogState {
   }
 
   /** Takes a message that this replica has stored itself. show() follows once its whole commit is taken. */
-  take(message: Message): void {
+  takeOwn(message: Message): void {
+    const { sequence, commit } = message;
+    if (this.own.at(-1)?.commit !== commit) this.own.push({ sequence, commit });
+    this.take(message);
+  }
+
+  private take(message: Message): void {
     this.lastCommit = message.commit;
     this.storedAt = Math.max(this.storedAt, message.storedAt);
     this.allIds = message.allIds;
@@ -168,12 +196,15 @@ export class LogState {
   }
 
   private apply({ sequence, subject, data }: Received): void {
-    if (sequence <= this.applied || this.isEnded) return;
+    if (this.isEnded) return;
+    if (sequence <= this.applied) return this.compare(sequence, commitOf(data));
     try {
       const message = decode(sequence, subject.slice(this.prefix.length), data);
       this.checkGap(sequence);
       if (message.kind === 'run') this.checkOrder(message.run.topic, message.previous, sequence);
       this.take(message);
+      this.followed = { sequence, commit: message.commit };
+      this.own = [];
       if (message.kind === 'run') {
         const { run, ids } = message;
         for (let i = 0; i < ids.length; i += 2) {
@@ -186,6 +217,18 @@ export class LogState {
     } catch (error) {
       this.options.onContradiction((error as Error).message);
     }
+  }
+
+  /** Compares a message that the tail brings with the one that this replica has. */
+  private compare(sequence: number, commit: Buffer): void {
+    const { own, followed } = this;
+    if (sequence < followed.sequence) return;
+    while (own.length > 1 && own[1].sequence <= sequence) own.shift();
+    const first = own.length > 0 && own[0].sequence <= sequence ? own[0] : followed;
+    const isKnown = first !== followed || sequence === followed.sequence;
+    if (isKnown && first.commit && !first.commit.equals(commit))
+      return this.options.onContradiction(`message ${sequence} is another one`);
+    this.followed = { sequence, commit };
   }
 
   /** Notes that all up to a sequence is applied. */

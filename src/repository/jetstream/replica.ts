@@ -172,11 +172,7 @@ export class Replica {
   ): EventBatch | undefined | Promise<EventBatch | undefined> {
     const { tail } = this.state;
     if (after >= tail.horizon) return tail.read(topic, after, maxBytes);
-    return this.readStored(topic, after, maxBytes).catch((error: unknown) => {
-      // The watch is about to learn of the other history, which says more than this error.
-      if (this.history.isLost) return undefined;
-      throw error;
-    });
+    return this.readStored(topic, after, maxBytes);
   }
 
   private async readStored(
@@ -277,6 +273,6 @@ export class Replica {
     const { history } = this;
     history.suspect();
     await history.compareUntilSure();
-    return history.isOver ? undefined : this.state.applied + 1;
+    return history.isOver ? undefined : this.state.tailStart;
   }
 }
