@@ -21,6 +21,10 @@ export const NATS_SERVER: string | undefined = (() => {
 /** Credentials of the system account of the servers that tests start. */
 export const SYSTEM = { user: 'sys', pass: 'sys' };
 
+/** Accounts of a server: one for Feed, whose user needs no name, and the system account. */
+const ACCOUNTS = `accounts { $SYS { users: [{user: sys, password: sys}] }, FEED { jetstream: enabled, users: [{user: feed, password: feed}] } }
+no_auth_user: feed`;
+
 /** A nats-server with JetStream, in a directory of its own. */
 export class NatsServer {
   private process: ChildProcess | undefined;
@@ -33,10 +37,20 @@ export class NatsServer {
     private readonly config: string,
   ) {}
 
-  /** Starts `size` servers; several make a cluster. `jetstream` is put into their block of that name. */
+  /**
+   * Starts `size` servers; several make a cluster.
+   *
+   * @param options parts of their configuration: `jetstream` and `limits` are put into the block `jetstream`, `access` says who
+   * may connect, and how
+   */
   static async start(
     size = 1,
-    { jetstream = 'sync_interval: always', maxPayload = '8MB' } = {},
+    {
+      jetstream = 'sync_interval: always',
+      limits = 'max_mem: 64GB, max_file: 4GB',
+      maxPayload = '8MB',
+      access = ACCOUNTS,
+    } = {},
   ): Promise<NatsServer[]> {
     const ports = await freePorts(3 * size);
     const routes = Array.from({ length: size }, (_, i) => `nats://127.0.0.1:${ports[3 * i + 2]}`);
@@ -53,9 +67,8 @@ listen: 127.0.0.1:${port}
 http: 127.0.0.1:${monitorPort}
 max_payload: ${maxPayload}
 max_pending: 64MB
-jetstream { store_dir: "${directory}/data", max_mem: 64GB, max_file: 4GB, ${jetstream} }
-accounts { $SYS { users: [{user: sys, password: sys}] }, FEED { jetstream: enabled, users: [{user: feed, password: feed}] } }
-no_auth_user: feed
+jetstream { store_dir: "${directory}/data", ${limits}, ${jetstream} }
+${access}
 ${size > 1 ? cluster : ''}
 `,
       );
@@ -136,7 +149,9 @@ async function freePorts(count: number): Promise<number[]> {
 let streams = 0;
 
 /** Returns the settings of a service on a new stream of these servers. It acknowledges what may not be flushed. */
-export function jetstreamSettings(servers: readonly NatsServer[]): Record<string, string> {
+export function jetstreamSettings(
+  servers: readonly { readonly url: string }[],
+): Record<string, string> {
   return {
     FEED_ENGINE: 'jetstream',
     FEED_NATS_SERVERS: servers.map(({ url }) => url).join(),
