@@ -1,5 +1,5 @@
-// Finds a nats-server for tests: the one that NATS_SERVER or the PATH names, else one in node_modules/.cache, which pip or Go
-// put there. It needs version 2.12 or later, which has atomic batches.
+// Finds a nats-server for tests and for `npm run cluster`: the one that NATS_SERVER or the PATH names, else one in
+// node_modules/.cache, which pip or Go put there. It needs version 2.12 or later, which has atomic batches.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,7 +26,8 @@ const WAYS = [
   {
     tool: 'go',
     args: () => ['install', `github.com/nats-io/nats-server/v2@v${VERSION}`],
-    env: (/** @type {string} */ to) => ({ GOBIN: join(to, 'bin') }),
+    // It needs no C compiler, and Go would use one that it finds, also one without a C library.
+    env: (/** @type {string} */ to) => ({ GOBIN: join(to, 'bin'), CGO_ENABLED: '0' }),
   },
 ];
 
@@ -52,14 +53,16 @@ export function natsServer() {
     const { error, stderr, status } = spawnSync(tool, args(directory), {
       env: { ...process.env, ...env(directory) },
       encoding: 'utf8',
-      timeout: 300_000,
+      // Go compiles for minutes.
+      timeout: 600_000,
     });
     const problem =
       error?.message ?? (status === 0 ? problemOf(join(directory, 'bin', 'nats-server')) : stderr);
     if (problem === undefined && !existsSync(CACHE)) renameSync(directory, CACHE);
     rmSync(directory, { recursive: true, force: true });
     if (existsSync(cached)) return { path: cached };
-    reasons.push(`${tool}: ${problem?.trim().split('\n').at(-1)}`);
+    // The last line alone may be a hint of pip, or the end of a compiler's output.
+    reasons.push(`${tool}: ${problem?.trim().split('\n').slice(-4).join(' | ')}`);
   }
   return {
     missing: `no nats-server is in NATS_SERVER or in the PATH, and none can be got: ${reasons.join('; ')}`,

@@ -99,6 +99,8 @@ const PROGRAMS = {
     command: ['node', 'bench/upload-file.ts', ...args],
     usesDist: true,
   }),
+  // Three nats-servers and two replicas on them, to try several replicas.
+  cluster: (...args) => ({ command: ['node', 'scripts/cluster.ts', ...args], usesDist: true }),
   picture: () => ({ command: ['node', 'scripts/picture.mjs'], usesDist: true }),
   'example:log': (...args) => ({
     command: ['node', 'examples/log-file.ts', ...args],

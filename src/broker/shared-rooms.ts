@@ -1,18 +1,22 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { NatsConnection } from '@nats-io/transport-node';
 import { connectPatiently, type NatsServers, type Notices } from '../nats/connect.js';
-import { CODE, RefusedError, StreamApi, type StreamConfig } from '../nats/stream-api.js';
+import { withAdvice } from '../nats/refusal.js';
+import { SetupError } from '../nats/setup-error.js';
+import { sparingly } from '../nats/sparingly.js';
+import { RefusedError, StreamApi, UnansweredError } from '../nats/stream-api.js';
 import { StreamTail } from '../nats/stream-tail.js';
 import { LocalRooms, type MemberState } from './local-rooms.js';
+import { roomsStream } from './rooms-stream.js';
 import { RoomInterruptedError } from './rooms.js';
 
-/** A message that no replica has got after this long (milliseconds) is dropped. */
-const MAX_AGE = 60_000;
-const MAX_BYTES = 64 * 2 ** 20;
 /** In front of a message: the random id of the sender's process, and the number of the message in that process. */
 const ID_BYTES = 8;
 const HEAD_BYTES = ID_BYTES + 4;
 const RETRY_INTERVAL = 200;
+/** While the stream does not answer or can't be used, the rooms say so at most this often (milliseconds). */
+const NOTICE_INTERVAL = 10_000;
 
 /**
  * Rooms whose members are in several processes. All messages go through a stream in the memory of the NATS servers, which
@@ -32,34 +36,55 @@ export class SharedRooms extends LocalRooms {
   private created: string | undefined;
   private isClosed = false;
 
-  /** Opens the rooms of a stream's replicas. Waits as long as NATS can't be reached. */
+  /**
+   * Opens the rooms of a stream's replicas. Waits as long as NATS or JetStream does not answer, and says why.
+   *
+   * @throws SetupError if their stream can't be made or used until an operator changes something
+   */
   static async open(
     nats: NatsServers & { readonly stream: string; readonly replicas: number },
     notices: Notices,
   ): Promise<SharedRooms> {
     const connection = await connectPatiently(nats, notices);
-    const rooms = new SharedRooms(
-      new StreamApi(connection, `${nats.stream}_ROOMS`, () => {}),
-      nats.replicas,
-    );
-    await rooms.started.promise;
+    const rooms = new SharedRooms(connection, nats, notices);
+    try {
+      await rooms.started.promise;
+    } catch (error) {
+      await rooms.close();
+      throw error;
+    }
     return rooms;
   }
 
+  /** Resolves when messages come, or rejects with the first refusal. */
   private readonly started = Promise.withResolvers<void>();
+  private isStarted = false;
+  private readonly sayWaiting: (message: string) => void;
+  private readonly sayRefused: (message: string) => void;
 
   private constructor(
-    api: StreamApi,
-    private readonly replicas: number,
+    connection: NatsConnection,
+    private readonly settings: { readonly stream: string; readonly replicas: number },
+    notices: Notices,
   ) {
     super();
-    this.api = api;
-    this.tail = new StreamTail(api, {
+    const now = performance.now();
+    this.sayWaiting = sparingly((message) => notices.warn(message), NOTICE_INTERVAL, now);
+    this.sayRefused = sparingly((message) => notices.error(message), NOTICE_INTERVAL);
+    this.api = new StreamApi(connection, `${settings.stream}_ROOMS`, {
+      onConnection: () => {},
+      onRefusal: (error) => this.onRefusal(error),
+    });
+    this.tail = new StreamTail(this.api, {
       onMessage: (sequence, subject, data) => this.onMessage(sequence, subject, data),
       onIdle: (sequence) => {
         if (sequence > (this.delivered ?? Infinity)) this.interrupt(sequence);
       },
       next: () => this.next(),
+      onFollowing: () => {
+        this.isStarted = true;
+        this.started.resolve();
+      },
     });
   }
 
@@ -112,41 +137,26 @@ export class SharedRooms extends LocalRooms {
   private async next(): Promise<number | undefined> {
     for (let attempt = 0; !this.isClosed; attempt++) {
       try {
-        const { state, created } = await this.api.info();
+        const { state, created } = await roomsStream(this.api, this.settings.replicas);
         if (this.delivered === undefined) this.delivered = state.last_seq;
         // It was lost with the memory of its servers, or deleted. What it holds now came since.
         else if (created !== this.created || state.last_seq < this.delivered) this.interrupt(0);
         this.created = created;
-        this.started.resolve();
         return this.delivered + 1;
       } catch (error) {
         if (this.delivered !== undefined && attempt === 0) this.interrupt(this.delivered);
-        if (error instanceof RefusedError && error.code === CODE.streamNotFound)
-          await this.api.create(this.config()).catch(() => {});
+        if (error instanceof SetupError) this.onRefusal(error);
+        else if (error instanceof UnansweredError || error instanceof RefusedError)
+          this.sayWaiting(`waiting for JetStream, which carries rooms: ${withAdvice(error)}`);
+        else throw error;
         await sleep(RETRY_INTERVAL);
       }
     }
     return undefined;
   }
 
-  private config(): StreamConfig {
-    const { stream } = this.api;
-    return {
-      name: stream,
-      subjects: [`${stream}.>`],
-      storage: 'memory',
-      retention: 'limits',
-      discard: 'old',
-      num_replicas: this.replicas,
-      max_age: MAX_AGE * 1e6,
-      max_bytes: MAX_BYTES,
-      max_msgs: -1,
-      max_msgs_per_subject: -1,
-      max_msg_size: -1,
-      duplicate_window: 100e6,
-      allow_direct: false,
-      allow_atomic: false,
-      metadata: {},
-    };
+  private onRefusal(error: SetupError): void {
+    if (this.isStarted) this.sayRefused(error.message);
+    else this.started.reject(error);
   }
 }

@@ -57,8 +57,12 @@ export const urls = (...protocols: readonly string[]) =>
   z.string().transform((text, context) => {
     const all = text === '' ? [] : text.split(',').map((part) => part.trim());
     for (const url of all) {
-      if (URL.canParse(url) && protocols.includes(new URL(url).protocol)) continue;
-      context.addIssue(`must be URLs separated by commas, such as ${protocols[0]}//nats-0:4222`);
+      const parsed = URL.parse(url);
+      if (parsed && protocols.includes(parsed.protocol) && !parsed.username && !parsed.password)
+        continue;
+      context.addIssue(
+        `must be URLs without a user, separated by commas, such as ${protocols[0]}//nats-0:4222`,
+      );
       return z.NEVER;
     }
     return all;

@@ -1,26 +1,40 @@
 import {
+  AuthorizationError,
   createInbox,
   headers as newHeaders,
   type MsgHdrs,
   type NatsConnection,
+  PermissionViolationError,
+  UserAuthenticationExpiredError,
 } from '@nats-io/transport-node';
+import { SetupError } from './setup-error.js';
 
 /** How long (milliseconds) a question to the stream's leader may take. An election takes 4 to 8 s. */
 const ANSWER_TIMEOUT = 3_000;
 
 /** Error codes of JetStream's API: server/errors.json of nats-server. */
 export const CODE = {
+  accountResourcesExceeded: 10002,
   noPeers: 10005,
   temporarilyUnavailable: 10008,
   notLeader: 10009,
-  noMessage: 10037,
   insufficientResources: 10023,
+  maxConsumers: 10026,
+  maxStreams: 10027,
+  memoryExceeded: 10028,
+  noMessage: 10037,
+  notEnabledForAccount: 10039,
   storageExceeded: 10047,
   messageTooLarge: 10054,
   streamExists: 10058,
   streamNotFound: 10059,
+  subjectsOverlap: 10065,
   wrongLastSequence: 10071,
+  notClustered: 10074,
+  notEnabled: 10076,
   maxBytes: 10077,
+  maxBytesRequired: 10113,
+  maxStreamBytesExceeded: 10122,
   /** The same as wrongLastSequence, from a server that does not name the sequence. */
   wrongLastSequenceOfBatch: 10164,
 } as const;
@@ -43,7 +57,18 @@ export class RefusedError extends Error {
 }
 
 /** There was no answer: no connection, no leader, or a slow server. What was asked for may have been done or not. */
-export class UnansweredError extends Error {}
+export class UnansweredError extends Error {
+  /** JetStream's code, where a server has said why. */
+  code: number | undefined;
+}
+
+/** Is told what happens to a connection. */
+export interface ConnectionListener {
+  /** Called when the connection is lost, and when it is there again. */
+  onConnection(isConnected: boolean): void;
+  /** Called when the servers refuse what they will go on refusing until an operator changes something. */
+  onRefusal(error: SetupError): void;
+}
 
 /** The stream's state, as the API has it. `created` and `last_ts` are times as RFC 3339 has them. */
 export interface StreamInfo {
@@ -104,19 +129,42 @@ export class StreamApi {
   constructor(
     readonly connection: NatsConnection,
     readonly stream: string,
-    /** Called when the connection is lost, and when it is there again. */
-    private readonly onConnection: (isConnected: boolean) => void,
+    readonly listener: ConnectionListener,
   ) {
     void this.watchConnection();
   }
 
   private async watchConnection(): Promise<void> {
-    for await (const { type } of this.connection.status()) {
+    for await (const status of this.connection.status()) {
+      const { type } = status;
+      if (type === 'error') this.onServerError(status.error);
       if (type !== 'disconnect' && type !== 'reconnect') continue;
       this.isConnected = type === 'reconnect';
       if (!this.isConnected) for (const reject of this.waiting) reject();
-      this.onConnection(this.isConnected);
+      this.listener.onConnection(this.isConnected);
     }
+  }
+
+  private onServerError(error: Error): void {
+    if (error instanceof PermissionViolationError) {
+      const { operation, subject } = error;
+      const what = operation === 'publish' ? 'publish' : 'subscribe';
+      this.listener.onRefusal(
+        new SetupError(
+          `the NATS user that Feed connects as may not ${what} to ${subject}: docs/operations.md, "Several replicas", ` +
+            'lists what it must be allowed',
+        ),
+      );
+    } else if (
+      error instanceof AuthorizationError ||
+      error instanceof UserAuthenticationExpiredError
+    )
+      this.listener.onRefusal(
+        new SetupError(
+          `NATS does not take the user that Feed connects as any more (${error.message}): replace the file that ` +
+            'FEED_NATS_CREDENTIALS names, if the user is expired or revoked. Feed reads it again by itself',
+        ),
+      );
   }
 
   /** Sends, and rejects at once without a connection: what is sent then would only pile up, and be dropped. */
@@ -285,9 +333,10 @@ export class StreamApi {
 }
 
 function refusal({ err_code: code, description }: NonNullable<Answer['error']>): Error {
-  return NOT_NOW.has(code)
-    ? new UnansweredError(`${description} (${code})`)
-    : new RefusedError(code, description);
+  if (!NOT_NOW.has(code)) return new RefusedError(code, description);
+  const error = new UnansweredError(`${description} (${code})`);
+  error.code = code;
+  return error;
 }
 
 const unanswered = (cause: unknown): UnansweredError =>

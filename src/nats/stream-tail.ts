@@ -1,6 +1,7 @@
 import { createInbox, type Msg, type Subscription } from '@nats-io/transport-node';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StreamApi } from './stream-api.js';
+import { isLasting, refused } from './refusal.js';
+import { RefusedError, type StreamApi } from './stream-api.js';
 
 /** The server says this often (milliseconds) that it is there, while the stream gets nothing. */
 const HEARTBEAT = 1_000;
@@ -20,6 +21,8 @@ export interface TailListener {
    * is to stop.
    */
   next(): Promise<number | undefined>;
+  /** Called when the server has made a consumer: messages come from now on. */
+  onFollowing?(): void;
 }
 
 /**
@@ -78,8 +81,9 @@ export class StreamTail {
     const inbox = createInbox();
     let delivered = 0;
     this.subscription = this.api.connection.subscribe(inbox, {
-      callback: (_error, message) => {
-        if (generation !== this.generation) return;
+      callback: (error, message) => {
+        // An error comes without a message, and the connection's listener is told of it.
+        if (error || generation !== this.generation) return;
         this.heardAt = performance.now();
         const place = placeOf(message);
         if (!place) return this.onServerMessage(message, delivered);
@@ -101,8 +105,13 @@ export class StreamTail {
           inactive_threshold: INACTIVE_THRESHOLD * 1e6,
         });
         this.consumer = name;
+        this.listener.onFollowing?.();
         return;
-      } catch {
+      } catch (error) {
+        if (error instanceof RefusedError && isLasting(error))
+          this.api.listener.onRefusal(
+            refused(`nobody can follow the stream ${this.api.stream}`, error),
+          );
         await sleep(RETRY_INTERVAL);
       }
     }

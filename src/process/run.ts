@@ -1,8 +1,8 @@
 import type { INestApplication } from '@nestjs/common';
 import { type Config, ConfigError, readConfig } from '../config/config.js';
 import { OpenWork } from '../feed/open-work.js';
+import { SetupError } from '../nats/setup-error.js';
 import { EventRepository } from '../repository/event-repository.js';
-import { StreamError } from '../repository/jetstream/stream-config.js';
 import { createLog, type ProcessLog } from '../telemetry/log.js';
 import { EXIT_CONFIG } from './command-line.js';
 import { endAtOnce } from './end-at-once.js';
@@ -35,7 +35,7 @@ export async function run(signals: Signals): Promise<void> {
     process.stderr.write(
       `Feed can't start: ${error instanceof Error ? error.message : String(error)}\n`,
     );
-    process.exit(error instanceof StreamError ? EXIT_CONFIG : 1);
+    process.exit(error instanceof SetupError ? EXIT_CONFIG : 1);
   }
 }
 

@@ -5,7 +5,7 @@ import type {
   JetStreamOptions,
 } from '../../src/repository/jetstream/jetstream-log.js';
 import { type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
-import { StreamError } from '../../src/repository/jetstream/stream-config.js';
+import { SetupError } from '../../src/nats/setup-error.js';
 import {
   AppendError,
   type EventRepository,
@@ -494,7 +494,7 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     it('is refused with other settings than it has', async () => {
       const stream = newStream();
       const log = await open(stream);
-      await expect(open(stream, { replicas: 3 })).rejects.toThrow(StreamError);
+      await expect(open(stream, { replicas: 3 })).rejects.toThrow(SetupError);
       await expect(open(stream, { dedup: { ids: 5, milliseconds: 1_000 } })).rejects.toThrow(
         /deduplication/,
       );

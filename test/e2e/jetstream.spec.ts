@@ -6,7 +6,7 @@ import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
 import { findDurability } from '../../src/repository/jetstream/durability.js';
-import { StreamError } from '../../src/repository/jetstream/stream-config.js';
+import { SetupError } from '../../src/nats/setup-error.js';
 import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
 import { jetstreamSettings, NATS_SERVER, NatsServer, SYSTEM } from '../support/nats.js';
 import { runService, ServiceProcess } from '../support/service.js';
@@ -285,7 +285,7 @@ describe.skipIf(!NATS_SERVER)('on a cluster of three', () => {
     );
     const ordinary = () => connect({ servers: servers[0].url });
     await expect(findDurability(3, { ...none, connectToSystem: ordinary })).rejects.toThrow(
-      StreamError,
+      SetupError,
     );
   });
 });

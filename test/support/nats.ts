@@ -27,6 +27,10 @@ export const FLUSHES = 'sync_interval: always';
 export interface NatsOptions {
   /** Is put into the block of that name: the same for all, or one for each. By default, servers flush. */
   readonly jetstream?: string | readonly string[];
+  /** Is put into the block `jetstream`, too: what the servers may store. */
+  readonly limits?: string;
+  /** Who may connect, and how. */
+  readonly access?: string;
   readonly maxPayload?: string;
   /** The directory in which each server keeps its streams. By default, it is one of its own. */
   readonly stores?: readonly string[];
@@ -36,6 +40,10 @@ export interface NatsOptions {
    */
   readonly routeVia?: (address: string, from: number, to: number) => Promise<string>;
 }
+
+/** Accounts of a server: one for Feed, whose user needs no name, and the system account. */
+const ACCOUNTS = `accounts { $SYS { users: [{user: sys, password: sys}] }, FEED { jetstream: enabled, users: [{user: feed, password: feed}] } }
+no_auth_user: feed`;
 
 /** A nats-server with JetStream, in a directory of its own. */
 export class NatsServer {
@@ -51,7 +59,14 @@ export class NatsServer {
 
   /** Starts `size` servers; several make a cluster. */
   static async start(size = 1, options: NatsOptions = {}): Promise<NatsServer[]> {
-    const { jetstream = FLUSHES, maxPayload = '8MB', stores = [], routeVia } = options;
+    const {
+      jetstream = FLUSHES,
+      limits = 'max_mem: 64GB, max_file: 4GB',
+      maxPayload = '8MB',
+      access = ACCOUNTS,
+      stores = [],
+      routeVia,
+    } = options;
     const ports = await freePorts(3 * size);
     const addresses = Array.from({ length: size }, (_, i) => `127.0.0.1:${ports[3 * i + 2]}`);
     const making = addresses.map(async (address, i) => {
@@ -65,7 +80,7 @@ export class NatsServer {
       const hidden = routeVia ? ', no_advertise: true, advertise: "127.0.0.1:1"' : '';
       const urls = routes.map((to) => `nats://${to}`);
       const cluster = `cluster { name: test, listen: "${address}"${hidden}, routes: [${urls.join(', ')}] }`;
-      const store = `store_dir: "${stores[i] ?? directory}/data", max_mem: 64GB, max_file: 4GB`;
+      const store = `store_dir: "${stores[i] ?? directory}/data", ${limits}`;
       const config = join(directory, 'nats.conf');
       writeFileSync(
         config,
@@ -75,8 +90,7 @@ http: 127.0.0.1:${monitorPort}
 max_payload: ${maxPayload}
 max_pending: 64MB
 jetstream { ${store}, ${typeof jetstream === 'string' ? jetstream : jetstream[i]} }
-accounts { $SYS { users: [{user: sys, password: sys}] }, FEED { jetstream: enabled, users: [{user: feed, password: feed}] } }
-no_auth_user: feed
+${access}
 ${size > 1 ? cluster : ''}
 `,
       );
@@ -168,7 +182,9 @@ async function freePorts(count: number): Promise<number[]> {
 let streams = 0;
 
 /** Returns the settings of a service on a new stream of these servers. It acknowledges what may not be flushed. */
-export function jetstreamSettings(servers: readonly NatsServer[]): Record<string, string> {
+export function jetstreamSettings(
+  servers: readonly { readonly url: string }[],
+): Record<string, string> {
   return {
     FEED_ENGINE: 'jetstream',
     FEED_NATS_SERVERS: servers.map(({ url }) => url).join(),

@@ -1,6 +1,6 @@
 import { createInbox, type NatsConnection } from '@nats-io/transport-node';
+import { SetupError } from '../../nats/setup-error.js';
 import type { Durability } from '../event-repository.js';
-import { StreamError } from './stream-config.js';
 
 /** How Feed finds out whether the servers flush what they store: by one of these, or not at all. */
 export interface FlushSources {
@@ -40,7 +40,7 @@ const WHAT_TO_SET =
  * answers. (With persist_mode async a server would answer before it stores. It refuses that mode for streams with atomic
  * batches, and stream-config.ts refuses streams without.)
  *
- * @throws StreamError if that can't be known, or does not hold
+ * @throws SetupError if that can't be known, or does not hold
  */
 export async function findDurability(
   replicas: number,
@@ -53,7 +53,7 @@ export async function findDurability(
       reason: 'FEED_NATS_FLUSH=vouched: the operator says that every server flushes',
     };
   if (monitorUrls.length === 0 && !connectToSystem)
-    throw new StreamError(
+    throw new SetupError(
       `nobody can see whether the NATS servers flush what they store. By default they do not. ${WHAT_TO_SET}`,
     );
   const answers = connectToSystem
@@ -62,14 +62,18 @@ export async function findDurability(
   const servers = new Map<string, Jsz>();
   for (const answer of answers) if (answer.config) servers.set(answer.server_id, answer);
   const size = Math.max(1, ...answers.map((answer) => answer.meta_cluster?.cluster_size ?? 1));
+  if (answers.length === 0)
+    throw new SetupError(
+      'FEED_NATS_SYSTEM_CREDENTIALS: no NATS server tells this user how it flushes. It must be a user of the system account',
+    );
   if (servers.size < size)
-    throw new StreamError(
+    throw new SetupError(
       `${servers.size} of ${size} NATS servers said how they flush: ` +
-        'FEED_NATS_MONITOR_URLS must name each, and each must be up when Feed starts',
+        `each must be up when Feed starts${connectToSystem ? '' : ', and FEED_NATS_MONITOR_URLS must name each'}`,
     );
   const unflushed = [...servers.values()].filter(({ config }) => config?.sync_always !== true);
   if (unflushed.length > 0)
-    throw new StreamError(
+    throw new SetupError(
       `${unflushed.length} of ${servers.size} NATS servers do not flush what they acknowledge ` +
         `(${unflushed.map((server) => server.server_id).join(', ')}): a power cut would lose events. ${WHAT_TO_SET}`,
     );
@@ -84,7 +88,7 @@ async function askMonitor(url: string): Promise<Jsz> {
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     return (await answer.json()) as Jsz;
   } catch (error) {
-    throw new StreamError(`FEED_NATS_MONITOR_URLS: ${url} does not answer: ${String(error)}`);
+    throw new SetupError(`FEED_NATS_MONITOR_URLS: ${url} does not answer: ${String(error)}`);
   }
 }
 

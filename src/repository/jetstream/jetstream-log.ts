@@ -1,6 +1,9 @@
 import type { NatsConnection } from '@nats-io/transport-node';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Notices } from '../../nats/connect.js';
+import { refused, withAdvice } from '../../nats/refusal.js';
+import type { SetupError } from '../../nats/setup-error.js';
+import { sparingly } from '../../nats/sparingly.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
 import { Epochs } from '../epochs.js';
@@ -19,13 +22,7 @@ import { Janitor } from './janitor.js';
 import { decode, endOf, headAfter, type Message } from './message.js';
 import type { ReplicaStart } from './log-state.js';
 import { Replica } from './replica.js';
-import {
-  changedConfig,
-  epochsSubjectOf,
-  newConfig,
-  prefixOf,
-  StreamError,
-} from './stream-config.js';
+import { changedConfig, epochsSubjectOf, newConfig, prefixOf } from './stream-config.js';
 import {
   CODE,
   type MessageQuery,
@@ -51,7 +48,7 @@ export interface JetStreamOptions {
 }
 
 const RETRY_INTERVAL = 500;
-/** While the stream does not answer, a start says so this often (milliseconds). */
+/** While the stream does not answer or refuses, the log says so at most this often (milliseconds). */
 const NOTICE_INTERVAL = 10_000;
 
 /**
@@ -74,11 +71,14 @@ export class JetStreamLog extends EventRepository {
   private isClosed = false;
   private closing: Promise<void> | undefined;
   private joining: Promise<void> = Promise.resolve();
+  /** Ends join(), while that is under way. */
+  private refuseJoin: ((error: SetupError) => void) | undefined;
+  private readonly sayRefused: (message: string) => void;
 
   /**
    * Opens the log: makes the stream if there is none, and follows it. Waits as long as JetStream does not answer.
    *
-   * @throws StreamError if the stream can't be used
+   * @throws SetupError if the stream can't be used, or JetStream refuses what only an operator can allow
    */
   static async open(options: JetStreamOptions): Promise<JetStreamLog> {
     const log = new JetStreamLog(options);
@@ -97,7 +97,14 @@ export class JetStreamLog extends EventRepository {
     this.durability = durability;
     this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
     this.location = `the JetStream stream ${stream}`;
-    this.api = new StreamApi(connection, stream, (isConnected) => this.onConnection(isConnected));
+    this.sayRefused = sparingly((message) => options.notices.error(message), NOTICE_INTERVAL);
+    this.api = new StreamApi(connection, stream, {
+      onConnection: (isConnected) => this.onConnection(isConnected),
+      onRefusal: (error) => {
+        if (this.refuseJoin) this.refuseJoin(error);
+        else this.sayRefused(error.message);
+      },
+    });
   }
 
   override get head(): Position {
@@ -174,10 +181,20 @@ export class JetStreamLog extends EventRepository {
     await this.options.connection.close();
   }
 
-  /** Makes a replica of the stream as it is now. */
+  /** Joins the stream as it is now. Ends with the first refusal, which no waiting mends. */
   private async join(): Promise<void> {
+    const refusal = Promise.withResolvers<never>();
+    this.refuseJoin = refusal.reject;
+    try {
+      await this.joinUnless(refusal.promise);
+    } finally {
+      this.refuseJoin = undefined;
+    }
+  }
+
+  private async joinUnless(refusal: Promise<never>): Promise<void> {
     const { patience, retention } = this.options;
-    const start = await this.start();
+    const start = await Promise.race([this.start(), refusal]);
     const { storedAt } = start.before;
     const clock = this.options.clock ?? logClock({ storedAt });
     const replica = new Replica(this.api, start, {
@@ -189,7 +206,7 @@ export class JetStreamLog extends EventRepository {
       onLost: (why) => this.rejoin(replica, why),
     });
     try {
-      await replica.join();
+      await Promise.race([replica.join(), refusal]);
     } catch (error) {
       await replica.close();
       throw error;
@@ -299,16 +316,19 @@ export class JetStreamLog extends EventRepository {
         this.options.notices.info(`the limits of ${this.location} change`);
         return await this.answer(() => this.api.update(changed));
       } catch (error) {
-        if (!(error instanceof RefusedError) || error.code !== CODE.streamNotFound) throw error;
+        if (!(error instanceof RefusedError)) throw error;
+        if (error.code !== CODE.streamNotFound)
+          throw refused(`${this.location} can't be used`, error);
       }
       const config: StreamConfig = newConfig({ ...this.options, dedup: this.dedupWindow });
       try {
         await this.answer(() => this.api.create(config));
         this.options.notices.info(`made ${this.location}`);
       } catch (error) {
+        if (!(error instanceof RefusedError)) throw error;
         // Another replica may make it at the same time. Then it is there soon.
-        if (!(error instanceof RefusedError) || error.code !== CODE.streamExists)
-          throw new StreamError(`the stream can't be made: ${(error as Error).message}`);
+        if (error.code !== CODE.streamExists)
+          throw refused(`${this.location} can't be made`, error);
         await sleep(RETRY_INTERVAL);
       }
     }
@@ -316,17 +336,15 @@ export class JetStreamLog extends EventRepository {
 
   /** Asks until there is an answer. */
   private async answer<T>(question: () => Promise<T>): Promise<T> {
-    let saidAt = performance.now();
+    const { notices } = this.options;
+    const say = sparingly((why) => notices.warn(why), NOTICE_INTERVAL, performance.now());
     for (;;) {
       try {
         return await question();
       } catch (error) {
         if (!(error instanceof UnansweredError)) throw error;
         if (this.isClosed) throw new AppendError('refused', 'the log is closed');
-        if (performance.now() - saidAt > NOTICE_INTERVAL) {
-          saidAt = performance.now();
-          this.options.notices.warn(`waiting for JetStream: ${error.message}`);
-        }
+        say(`waiting for JetStream: ${withAdvice(error)}`);
         await sleep(RETRY_INTERVAL);
       }
     }

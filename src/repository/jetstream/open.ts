@@ -5,11 +5,11 @@ import {
   type NatsServers,
   type Notices,
 } from '../../nats/connect.js';
+import { SetupError } from '../../nats/setup-error.js';
 import type { DedupWindow } from '../event-repository.js';
 import type { RetentionLimits } from '../retention.js';
 import { findDurability } from './durability.js';
 import { JetStreamLog } from './jetstream-log.js';
-import { StreamError } from './stream-config.js';
 
 /** The stream, its servers, and how Feed finds out what they do. */
 export interface NatsSettings extends NatsServers {
@@ -39,7 +39,7 @@ const MESSAGE_OVERHEAD = 64 * 1024;
 /**
  * Opens the log of a JetStream stream. Waits as long as NATS can't be reached.
  *
- * @throws StreamError if the servers, the stream or the settings are such that promises would not hold
+ * @throws SetupError if the servers, the stream or the settings are such that promises would not hold
  */
 export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamLog> {
   const { nats, flushes, maxEventBytes, dedup, retention, notices } = options;
@@ -53,7 +53,11 @@ export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamL
           connectToSystem:
             systemCredentials === undefined
               ? undefined
-              : () => connectOnce({ ...nats, credentials: systemCredentials }),
+              : () =>
+                  connectOnce(
+                    { ...nats, credentials: systemCredentials },
+                    'FEED_NATS_SYSTEM_CREDENTIALS',
+                  ),
           isVouched: nats.isFlushVouched,
         })
       : undefined;
@@ -83,12 +87,12 @@ function refuseUnusableServer({ info }: NatsConnection, maxEventBytes: number): 
   const { version = '0.0.0', max_payload: maxPayload = 0 } = info ?? {};
   const [major, minor] = version.split('.').map(Number);
   if (major < LEAST_VERSION[0] || (major === LEAST_VERSION[0] && minor < LEAST_VERSION[1]))
-    throw new StreamError(
+    throw new SetupError(
       `the NATS server has version ${version}; Feed needs ${LEAST_VERSION.join('.')} or later`,
     );
   const needed = maxEventBytes + MESSAGE_OVERHEAD;
   if (maxPayload < needed)
-    throw new StreamError(
+    throw new SetupError(
       `the NATS server takes messages of up to ${maxPayload} bytes, and ${needed} are needed: raise its max_payload ` +
         '(8MB is its recommended most; in the NATS chart: config.merge.max_payload), or lower FEED_MAX_EVENT_BYTES',
     );

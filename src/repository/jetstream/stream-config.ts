@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { DedupWindow } from '../event-repository.js';
 import type { RetentionLimits } from '../retention.js';
+import { SetupError } from '../../nats/setup-error.js';
 import type { StreamConfig } from '../../nats/stream-api.js';
 
 /** The settings that the stream is made with. */
@@ -10,9 +11,6 @@ export interface StreamSettings {
   readonly retention: RetentionLimits;
   readonly dedup: DedupWindow;
 }
-
-/** The stream can't be used as it is, or with these settings. The message says what to do. */
-export class StreamError extends Error {}
 
 /** The version of what is stored in the stream: subjects, metadata and the format of messages (message.ts). */
 const FORMAT = '1';
@@ -42,7 +40,7 @@ export const epochsSubjectOf = (config: StreamConfig): string =>
  * Returns how the configuration of a stream must be changed for the settings; undefined if it is as they say.
  *
  * @param isUsed true if other replicas use the stream now
- * @throws StreamError
+ * @throws SetupError
  */
 export function changedConfig(
   current: StreamConfig,
@@ -52,11 +50,11 @@ export function changedConfig(
   const { stream } = settings;
   const format = current.metadata[KEYS.format];
   if (format === undefined)
-    throw new StreamError(
+    throw new SetupError(
       `the stream ${stream} was not made by Feed: name another one in FEED_NATS_STREAM`,
     );
   if (format !== FORMAT)
-    throw new StreamError(
+    throw new SetupError(
       `the stream ${stream} has format ${format}, and this version of Feed knows format ${FORMAT} only: ` +
         'run the version that made it, or a later one',
     );
@@ -67,13 +65,13 @@ export function changedConfig(
       name === 'num_replicas'
         ? '. FEED_NATS_REPLICAS says how many; `nats stream edit` changes it'
         : '';
-    throw new StreamError(
+    throw new SetupError(
       `the stream ${stream} has ${name} ${JSON.stringify(current[name])}, and not ${JSON.stringify(wanted[name])}${hint}`,
     );
   }
   const [is, should] = [current.metadata[KEYS.dedup], wanted.metadata[KEYS.dedup]];
   if (is !== should && isUsed)
-    throw new StreamError(
+    throw new SetupError(
       `other replicas of the stream ${stream} run with a deduplication window of ${is} (ids, milliseconds), this one has ` +
         `${should}: set FEED_DEDUP_IDS and FEED_DEDUP_WINDOW alike on all, or stop all before changing them (a replica ` +
         'that was killed counts for 30 s more)',
