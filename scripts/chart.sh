@@ -91,7 +91,7 @@ render 'the defaults'
 has 'one replica' 'replicas: 1'
 has 'no variables for Services' 'enableServiceLinks: false'
 has 'no service account token' 'automountServiceAccountToken: false' 'enableServiceLinks: false'
-has 'grace period 0 + 0 + 20 + 15' 'terminationGracePeriodSeconds: 35'
+has 'grace period 0 + 0 + 20 + 5 + 15' 'terminationGracePeriodSeconds: 40'
 has_not 'no preStop' 'preStop'
 has 'not root' 'runAsNonRoot: true' 'runAsUser: 65532'
 has 'volume writable for the image user' 'fsGroup: 65532'
@@ -130,10 +130,11 @@ has 'image by digest' "image: \"localhost:5000/feed@$digest512\""
 render 'a startup value' --set startup.timeoutSeconds=86401
 has 'a longer startup probe' 'periodSeconds: 2' 'failureThreshold: 43201'
 
-render 'drain values' --set drain.preStopSeconds=5,drain.delaySeconds=7,drain.timeoutSeconds=60
-has 'grace period 5 + 7 + 60 + 15' 'terminationGracePeriodSeconds: 87'
+render 'drain values' --set drain.preStopSeconds=5,drain.delaySeconds=7,drain.timeoutSeconds=60,drain.spreadSeconds=10
+has 'grace period 5 + 7 + 60 + 10 + 15' 'terminationGracePeriodSeconds: 97'
 has 'drain delay' 'name: FEED_DRAIN_DELAY' 'value: "7s"'
 has 'drain timeout' 'name: FEED_DRAIN_TIMEOUT' 'value: "60s"'
+has 'drain spread' 'name: FEED_DRAIN_SPREAD' 'value: "10s"'
 has 'preStop' 'preStop:' 'sleep:' 'seconds: 5'
 
 cat >"$work/all.yaml" <<'VALUES'
@@ -177,6 +178,8 @@ config:
   maxConnections: "500"
   uploadEventsPerSecond: "500"
   uploadBytesPerSecond: 10MiB
+  maxConnectionAge: 10m
+  maxConnectionAgeGrace: 1m
   logLevel: debug
   logFormat: json
 extraEnv:

@@ -93,10 +93,21 @@ export const SETTINGS = z.object({
    */
   FEED_UPLOAD_EVENTS_PER_SECOND: count(0, 1_000_000_000).prefault('0'),
   FEED_UPLOAD_BYTES_PER_SECOND: size('0B', '100GiB').prefault('0B'),
+  /**
+   * A connection that is older than this, 10% more or less at random, moves: its client goes on over a new one, which a load
+   * balancer may give to another replica. 0s: never.
+   */
+  FEED_MAX_CONNECTION_AGE: duration('0s', '168h')
+    .refine((age) => age === 0 || age >= 1_000, 'must be 0s, or from 1s to 168h')
+    .prefault('0s'),
+  /** How long the watches and chats of such a connection take to end, one after another, and its uploads may take to finish. */
+  FEED_MAX_CONNECTION_AGE_GRACE: duration('0s', '1h').prefault('30s'),
   /** After SIGTERM: how long to go on serving while not ready, so that load balancers notice. */
   FEED_DRAIN_DELAY: duration('0s', '10m').prefault('0s'),
   /** After that: how long uploads may take to finish. */
   FEED_DRAIN_TIMEOUT: duration('0s', '10m').prefault('20s'),
+  /** After that, with jetstream: how long watches and chats take to end, one after another. Other engines end them at once. */
+  FEED_DRAIN_SPREAD: duration('0s', '10m').prefault('5s'),
   FEED_LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'silent').prefault('info'),
   /** json (one object a line) or pretty (for people). The default follows where the log goes. */
   FEED_LOG_FORMAT: oneOf('json', 'pretty').optional(),
@@ -243,8 +254,12 @@ function toConfig(settings: Settings, toTerminal: boolean) {
       events: settings.FEED_UPLOAD_EVENTS_PER_SECOND,
       bytes: settings.FEED_UPLOAD_BYTES_PER_SECOND,
     },
+    maxConnectionAge: settings.FEED_MAX_CONNECTION_AGE,
+    maxConnectionAgeGrace: settings.FEED_MAX_CONNECTION_AGE_GRACE,
     drainDelay: settings.FEED_DRAIN_DELAY,
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
+    /** Where no other process serves the clients, there is none to spare. */
+    drainSpread: settings.FEED_ENGINE === 'jetstream' ? settings.FEED_DRAIN_SPREAD : 0,
     logLevel: settings.FEED_LOG_LEVEL,
     logFormat: settings.FEED_LOG_FORMAT ?? (toTerminal ? 'pretty' : 'json'),
   };

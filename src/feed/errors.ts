@@ -18,7 +18,8 @@ export type Reason =
   | 'TOO_MANY_ROOMS'
   | 'LIMIT_EXCEEDED'
   | 'ROOM_INTERRUPTED'
-  | 'DRAINING';
+  | 'DRAINING'
+  | 'MOVED';
 
 /** An error that is sent to the client, by any transport. */
 export class FeedError extends Error {
@@ -31,9 +32,20 @@ export class FeedError extends Error {
   ) {
     super(message, options);
   }
+
+  /** Returns this error with more metadata. */
+  with(metadata: Readonly<Record<string, string>>): FeedError {
+    const all = { ...this.metadata, ...metadata };
+    return new FeedError(this.reason, this.message, all, { cause: this });
+  }
 }
 
 /** Returns the error that ends an open call when the server shuts down. */
 export function draining(): FeedError {
   return new FeedError('DRAINING', 'the server is shutting down: reconnect and go on');
+}
+
+/** Returns the error that ends an open call whose connection moves to another replica. */
+export function moved(): FeedError {
+  return new FeedError('MOVED', 'the connection is old and moves: go on over a new one');
 }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 
 /** The record of a call that its use case keeps: topic, events and bytes. */
@@ -62,5 +63,25 @@ export class LiveCalls implements Iterable<LiveCall> {
       const timer = setTimeout(end, timeout);
       this.listeners.add(listener);
     });
+  }
+
+  /** Waits up to `timeout` milliseconds for these calls to end by themselves, and aborts those that have not. */
+  async endWithin(calls: readonly LiveCall[], timeout: number, reason: Error): Promise<void> {
+    await this.ended(calls, timeout);
+    for (const call of calls) call.abort(reason);
+  }
+
+  /**
+   * Aborts these calls one after another within `spread` milliseconds, so that their clients do not all come to another server
+   * at the same moment. Each has an equal share of that time, and ends at a random moment of it: the one call of a connection
+   * does not always end at its beginning.
+   */
+  async endSpread(calls: readonly LiveCall[], spread: number, reason: Error): Promise<void> {
+    const start = performance.now();
+    for (const [i, call] of calls.entries()) {
+      const wait = start + ((i + Math.random()) / calls.length) * spread - performance.now();
+      if (wait > 0 && this.open.has(call)) await sleep(wait);
+      call.abort(reason);
+    }
   }
 }

@@ -151,6 +151,5 @@ function tooLong(maxEvents: number, received: { received: string }): FeedError {
 function withReceived(error: unknown, index: number, received: { received: string }): unknown {
   if (error instanceof BadMessageError) return invalidEvent(index, error.message, received);
   if (!(error instanceof FeedError)) return error;
-  const metadata = { ...error.metadata, ...received };
-  return new FeedError(error.reason, error.message, metadata, { cause: error });
+  return error.with(received);
 }

@@ -1,12 +1,13 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { Bell, type BellListener } from '../broker/bell.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
-import type { Position } from '../wire/cursor.js';
+import { formatCursor, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
 import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import type { WatchRequest } from '../wire/watch-request.js';
+import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
 import {
   boundsOf,
@@ -119,6 +120,13 @@ class Watch implements FrameSource, BellListener {
     } catch (error) {
       return this.failed(error);
     }
+  }
+
+  /** Adds the cursor to go on after, which also is that of a watch to which nothing has come yet. */
+  onAbort(reason: unknown): unknown {
+    const { repository } = this.watches;
+    if (!(reason instanceof FeedError) || repository.history !== this.history) return reason;
+    return reason.with({ cursor: formatCursor(repository.cursorAt(this.position)) });
   }
 
   close(): void {

@@ -24,6 +24,7 @@ const STATUS: Record<Reason, status> = {
   LIMIT_EXCEEDED: status.RESOURCE_EXHAUSTED,
   ROOM_INTERRUPTED: status.UNAVAILABLE,
   DRAINING: status.UNAVAILABLE,
+  MOVED: status.UNAVAILABLE,
 };
 
 type MessageType = MessageTypeDefinition<object, object>;

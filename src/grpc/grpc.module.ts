@@ -3,13 +3,16 @@ import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { CONFIG, type Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
+import { moved } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { LiveCalls } from '../feed/live-calls.js';
+import { moveCalls } from '../feed/move.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
 import { logRefused } from '../telemetry/refused.js';
 import { logEnd } from './call-log.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
+import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
 import { createReflection } from './reflection.js';
@@ -40,6 +43,11 @@ function createStrategy(
       names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
     },
     keepalive: { time: config.keepaliveTime, timeout: config.keepaliveTimeout },
+    connectionAge: {
+      max: config.maxConnectionAge,
+      refusal: feedStatus(moved()),
+      endCalls: (moving) => void moveCalls(calls, moving, config.maxConnectionAgeGrace),
+    },
     connectionLimit: limitOfConnections(config, limits, log),
     maxMessageBytes: config.maxEventBytes,
     calls,

@@ -9,9 +9,10 @@ import { Readiness } from '../feed/readiness.js';
 /** After the drain aborts an upload, it waits this long (milliseconds) for the client to get the result: what was stored. */
 const UPLOAD_RESULT_TIMEOUT = 4_000;
 /**
- * After the drain aborts watches and chats, it waits this long (milliseconds) for their clients to read the reason, and then
+ * After the drain has aborted the last watch or chat, it waits this long (milliseconds) for clients to read the reason, and then
  * closes the connections. That must come before LINGER (src/grpc/transport/unread.ts) is over, when the door resets each
- * unread call: a closed connection tells a client that the server is gone, and a reset does not.
+ * unread call: a closed connection tells a client that the server is gone, and a reset does not. Of calls whose ends are spread,
+ * the door resets the first ones that nobody reads.
  */
 const STATUS_TIMEOUT = 1_000;
 
@@ -20,7 +21,8 @@ export const DOORS = Symbol('Doors');
 
 /**
  * Ends the calls of all doors before Nest closes the doors and the store. In this order: not ready; drainDelay; no new
- * calls; uploads end by themselves, or are aborted after drainTimeout; watches and chats are aborted; connections close.
+ * calls; uploads end by themselves, or are aborted after drainTimeout; watches and chats are aborted within drainSpread;
+ * connections close.
  */
 @Injectable()
 export class Drain implements BeforeApplicationShutdown {
@@ -39,11 +41,10 @@ export class Drain implements BeforeApplicationShutdown {
     const reason = draining();
     for (const door of doors) door.stopAccepting(reason);
     const uploads = [...calls].filter(({ endless }) => !endless);
-    await calls.ended(uploads, this.config.drainTimeout);
-    for (const upload of uploads) upload.abort(reason);
+    await calls.endWithin(uploads, this.config.drainTimeout, reason);
     await calls.ended(uploads, UPLOAD_RESULT_TIMEOUT);
 
-    for (const call of calls) call.abort(reason);
+    await calls.endSpread([...calls], this.config.drainSpread, reason);
     await calls.ended([...calls], STATUS_TIMEOUT);
     for (const door of doors) door.closeUnread();
   }

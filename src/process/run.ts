@@ -9,7 +9,7 @@ import { endAtOnce } from './end-at-once.js';
 import { startService } from './service.js';
 import type { Signals } from './signals.js';
 
-/** How long (milliseconds) a shutdown may take beside drainDelay and drainTimeout. The chart's grace period includes it. */
+/** How long (milliseconds) a shutdown may take beside the times of the drain. The chart's grace period includes it. */
 const CLOSE_TIMEOUT = 9_000;
 
 /**
@@ -42,7 +42,7 @@ export async function run(signals: Signals): Promise<void> {
 /** Drains the service, closes it and exits: with 0, or with 1 if closing failed or took too long. */
 async function shutDown(
   app: INestApplication,
-  { drainDelay, drainTimeout }: Config,
+  { drainDelay, drainTimeout, drainSpread }: Config,
   { log, end }: ProcessLog,
 ): Promise<void> {
   const { uploads } = app.get(OpenWork).counts;
@@ -58,7 +58,7 @@ async function shutDown(
     code = 1;
   });
   const late = new Promise<'late'>((resolve) =>
-    setTimeout(resolve, drainDelay + drainTimeout + CLOSE_TIMEOUT, 'late'),
+    setTimeout(resolve, drainDelay + drainTimeout + drainSpread + CLOSE_TIMEOUT, 'late'),
   );
   if ((await Promise.race([closed, late])) === 'late') {
     log.fatal('the store does not answer: ending without it, as a crash would');

@@ -42,7 +42,13 @@ export interface FrameSource {
   /** True once take() will never return frames again. */
   readonly isOver: boolean;
 
-  /** Releases what open() acquired. The reader drops the result of a take() that is still pending. */
+  /**
+   * The reader ends the stream early, because of `reason`. Returns the error that it ends with: `reason`, if the source has no
+   * such method. What take() has returned before is sent whole; open() may not have been called.
+   */
+  onAbort?(reason: unknown): unknown;
+
+  /** Releases what open() acquired. */
   close(): void | Promise<void>;
 }
 

@@ -54,8 +54,11 @@ describe('without any setting', () => {
       maxRooms: 100_000,
       maxConnections: Infinity,
       uploadRate: { events: 0, bytes: 0 },
+      maxConnectionAge: 0,
+      maxConnectionAgeGrace: 30_000,
       drainDelay: 0,
       drainTimeout: 20_000,
+      drainSpread: 0,
       logLevel: 'info',
       logFormat: 'json',
     });
@@ -110,8 +113,11 @@ describe('settings', () => {
           FEED_MAX_CONNECTIONS: '21',
           FEED_UPLOAD_EVENTS_PER_SECOND: '22',
           FEED_UPLOAD_BYTES_PER_SECOND: '1MiB',
+          FEED_MAX_CONNECTION_AGE: '168h',
+          FEED_MAX_CONNECTION_AGE_GRACE: '1h',
           FEED_DRAIN_DELAY: '1500ms',
           FEED_DRAIN_TIMEOUT: '10m',
+          FEED_DRAIN_SPREAD: '10m',
           FEED_LOG_LEVEL: 'warn',
           FEED_LOG_FORMAT: 'pretty',
         },
@@ -159,8 +165,11 @@ describe('settings', () => {
       maxRooms: 20,
       maxConnections: 21,
       uploadRate: { events: 22, bytes: 1_048_576 },
+      maxConnectionAge: 604_800_000,
+      maxConnectionAgeGrace: 3_600_000,
       drainDelay: 1_500,
       drainTimeout: 600_000,
+      drainSpread: 0,
       logLevel: 'warn',
       logFormat: 'pretty',
     });
@@ -192,6 +201,12 @@ describe('settings', () => {
     expect(problemOf({ ...session, FEED_RECEIVE_BYTES: '1MiB' })).toMatch(
       /FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES/,
     );
+  });
+
+  it('of a drain spread ends only where other replicas serve the clients', () => {
+    const jetstream = { FEED_ENGINE: 'jetstream', FEED_NATS_SERVERS: 'nats://a' };
+    expect(readConfig(jetstream, false).drainSpread).toBe(5_000);
+    expect(readConfig({ FEED_DRAIN_SPREAD: '10s' }, false).drainSpread).toBe(0);
   });
 
   it('of memory keep nothing on disk, and do not pretend to', () => {
@@ -268,8 +283,11 @@ describe('a value that cannot be used', () => {
     FEED_MAX_CONNECTIONS: ['', '-1', '10000001'],
     FEED_UPLOAD_EVENTS_PER_SECOND: ['', '-1', '1000000001'],
     FEED_UPLOAD_BYTES_PER_SECOND: ['', '1', '101GiB'],
+    FEED_MAX_CONNECTION_AGE: ['', '0', '1ms', '999ms', '169h'],
+    FEED_MAX_CONNECTION_AGE_GRACE: ['', '30', '2h'],
     FEED_DRAIN_DELAY: ['', '0', '10', '-1s', '11m', '1h', '1.5s', '5 s', '1KiB', 's', '1sec'],
     FEED_DRAIN_TIMEOUT: ['', '20', '601s', 'forever', '999999999999999999999s'],
+    FEED_DRAIN_SPREAD: ['', '5', '601s'],
     FEED_LOG_LEVEL: ['', 'INFO', 'verbose'],
     FEED_LOG_FORMAT: ['', 'text'],
   };

@@ -126,6 +126,7 @@ describe('the chart', () => {
   it.each([
     ['delaySeconds', 'FEED_DRAIN_DELAY'],
     ['timeoutSeconds', 'FEED_DRAIN_TIMEOUT'],
+    ['spreadSeconds', 'FEED_DRAIN_SPREAD'],
   ] as const)('has the default and the bound of drain.%s', (value, setting) => {
     expect(`${block('drain')[value]}s`).toBe(defaultOf(setting));
     const { maximum } = ruleOf(schema.properties.drain.properties[value]);

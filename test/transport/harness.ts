@@ -136,7 +136,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     await app.close();
   });
   const drain = (drainTimeout: number, ...others: Door[]): Promise<void> => {
-    const config = { drainDelay: 0, drainTimeout } as Config;
+    const config = { drainDelay: 0, drainTimeout, drainSpread: 0 } as Config;
     const doors = [new GrpcDoor(strategy), ...others];
     return new Drain(config, new Readiness(), calls, doors).beforeApplicationShutdown();
   };

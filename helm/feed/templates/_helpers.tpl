@@ -34,9 +34,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/*
-The whole of an orderly end, or the pod is killed within it. 15: after the drain's timeout the service takes
+The whole of an orderly end, or the pod is killed within it. 15: beside these times the service takes
 up to about 10 s to end the streams of clients that do not read, and to flush and close the store.
 */}}
 {{- define "feed.gracePeriod" -}}
-{{- with .Values.drain }}{{ add .preStopSeconds .delaySeconds .timeoutSeconds 15 }}{{ end }}
+{{- with .Values.drain }}{{ add .preStopSeconds .delaySeconds .timeoutSeconds .spreadSeconds 15 }}{{ end }}
 {{- end }}

@@ -19,7 +19,7 @@ interface ConnectionCall {
   abortUnread(reason: Error): void;
 }
 
-/** How long (milliseconds) after the GOAWAY with the reason the connection is closed. */
+/** How long (milliseconds) after its last GOAWAY a connection is closed. */
 const CLOSE_DELAY = 500;
 
 /**
@@ -29,6 +29,8 @@ const CLOSE_DELAY = 500;
 export class Connection {
   /** Why this server ended the connection, if it did. */
   endedBecause: string | undefined;
+  /** Set by retire(): the status of the calls that still come. */
+  refusal: unknown;
 
   /** The calls that are open on it. */
   readonly calls = new Set<ConnectionCall>();
@@ -103,6 +105,33 @@ export class Connection {
     setTimeout(() => session.destroy(), CLOSE_DELAY);
   }
 
+  /**
+   * Sends GOAWAY, so that the client makes its next calls on another connection. Those that it has made before it reads that
+   * are refused; those that are open go on, and the connection closes after the last one.
+   *
+   * Session.close() is only called then: after it, node sends no PINGs, without which nothing tells slow clients from dead ones.
+   */
+  retire(refusal: unknown): void {
+    const { session } = this;
+    if (session.destroyed) return;
+    this.refusal = refusal;
+    session.goaway(constants.NGHTTP2_NO_ERROR, session.state.lastProcStreamID);
+    this.closeWithoutCalls();
+  }
+
+  remove(call: ConnectionCall): void {
+    this.calls.delete(call);
+    if (this.refusal !== undefined) this.closeWithoutCalls();
+  }
+
+  /** Closes a retired connection. Streams of methods that have no handler here, such as a health watch, end with it. */
+  private closeWithoutCalls(): void {
+    const { calls, session } = this;
+    if (calls.size > 0 || session.destroyed) return;
+    session.close();
+    setTimeout(() => session.destroy(), CLOSE_DELAY).unref();
+  }
+
   /** Closes the connection at once. */
   destroy(): void {
     this.session.destroy();
@@ -115,8 +144,9 @@ export class Connection {
   checkLife(now: number): void {
     const { session, keepalive, pingedAt } = this;
     if (session.destroyed) return;
-    // After GOAWAY node sends no PING. A client that waits for a result may be silent then; one that watches or chats is not for long.
-    if (session.closed && !this.hasEndlessCall) return;
+    // After a client's GOAWAY node sends no PING. A client that waits for a result may be silent then; one that watches or chats
+    // is not for long. Node's own client answers GOAWAY with GOAWAY: on a retired connection its silence shows nothing.
+    if (session.closed && (this.refusal !== undefined || !this.hasEndlessCall)) return;
     const { bytesRead } = session.socket;
     if (bytesRead !== this.bytesRead) {
       this.bytesRead = bytesRead;

@@ -4,6 +4,9 @@ import { CallAborted } from './call.js';
 import { Connection, type Keepalive } from './connection.js';
 import { type InboundLimits, TotalBudget } from './inbound-budget.js';
 
+/** A connection is retired up to this part of the greatest age earlier or later, so that not all are at once. */
+const AGE_JITTER = 0.1;
+
 /** The open connections of one server. One timer closes those that are dead or stuck. */
 export class Connections {
   private readonly all = new Map<object, Connection>();
@@ -13,6 +16,9 @@ export class Connections {
   constructor(
     private readonly keepalive: Keepalive,
     private readonly limits: InboundLimits,
+    /** In milliseconds; 0 is no limit. */
+    private readonly maxAge: number,
+    private readonly onOld: (connection: Connection) => void,
   ) {
     this.total = new TotalBudget(limits.total, () => this.endLargest());
   }
@@ -22,6 +28,7 @@ export class Connections {
     const connection = new Connection(session, keepalive, limits.connection, total);
     this.all.set(session, connection);
     session.once('close', () => this.remove(session));
+    if (this.maxAge > 0) this.watchAge(session, connection);
     const { time, timeout } = this.keepalive;
     this.timer ??= setInterval(() => this.checkLives(), Math.min(time, timeout) / 8).unref();
   }
@@ -34,6 +41,12 @@ export class Connections {
   /** Closes the connections on which calls are open. */
   closeBusy(): void {
     for (const connection of this.all.values()) if (connection.calls.size > 0) connection.destroy();
+  }
+
+  private watchAge(session: ServerHttp2Session, connection: Connection): void {
+    const age = this.maxAge * (1 + AGE_JITTER * (2 * Math.random() - 1));
+    const timer = setTimeout(() => this.onOld(connection), age).unref();
+    session.once('close', () => clearTimeout(timer));
   }
 
   private remove(session: ServerHttp2Session): void {

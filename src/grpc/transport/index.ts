@@ -3,5 +3,9 @@ export { type ConnectionLimit } from './connection-limit.js';
 export { type Keepalive } from './connection.js';
 export { MessageRefused } from './decompress.js';
 export { type EndedCall } from './answer.js';
-export { StreamStrategy, type StreamStrategyOptions } from './stream-strategy.js';
+export {
+  type ConnectionAge,
+  StreamStrategy,
+  type StreamStrategyOptions,
+} from './stream-strategy.js';
 export { streamed, type Streamed } from './streamed.js';

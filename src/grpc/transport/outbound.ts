@@ -6,7 +6,8 @@ const PART_BYTES = 64 * 1024;
 
 /**
  * Sends a source's batches to the client, one at a time, so that a slow client costs the memory of one batch. Resolves at the
- * end of the source; rejects with the source's error or the reason of the call's abort. Closes the source if it opened it.
+ * end of the source; rejects with the source's error, or with what the source makes of the reason of the call's abort. Closes the
+ * source if it opened it. A batch that was begun is sent whole.
  */
 export function pump(source: FrameSource, call: Call): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -46,7 +47,7 @@ class Pump {
   start(): void {
     const { call } = this;
     if (call.signal.aborted) {
-      this.reject(call.signal.reason);
+      this.reject(this.errorOfAbort);
       return;
     }
     call.signal.addEventListener('abort', this);
@@ -61,7 +62,12 @@ class Pump {
   /** The call's signal aborts. */
   handleEvent(): void {
     // The promise of `asked source` is awaited first: the source sees the abort too, and may have to clean up.
-    if (this.turn !== 'asked source') this.fail(this.call.signal.reason);
+    if (this.turn !== 'asked source') this.fail(this.errorOfAbort);
+  }
+
+  private get errorOfAbort(): unknown {
+    const { reason } = this.call.signal;
+    return this.source.onAbort ? this.source.onAbort(reason) : reason;
   }
 
   /** SendLimit calls this when the connection has room again. */
@@ -100,7 +106,8 @@ class Pump {
 
   private readonly onTaken = (taken: Frames | undefined): void => {
     if (this.call.signal.aborted) {
-      this.fail(this.call.signal.reason);
+      this.unsent = taken?.bytes; // The source counts it as sent.
+      this.fail(this.errorOfAbort);
       return;
     }
     this.turn = 'source';
@@ -148,11 +155,40 @@ class Pump {
   private end(settle: () => void): void {
     if (this.turn === 'nobody') return;
     this.turn = 'nobody';
+    const { call, unsent } = this;
     this.unsent = undefined;
-    this.call.connection.outbound.stopWaiting(this);
-    this.call.signal.removeEventListener('abort', this);
+    call.connection.outbound.stopWaiting(this);
+    call.signal.removeEventListener('abort', this);
     const closing = this.source.close();
-    if (closing) closing.then(settle, settle);
-    else settle();
+    const finish = unsent ? () => writeRest(call, unsent, settle) : settle;
+    if (closing) closing.then(finish, finish);
+    else finish();
   }
+}
+
+/**
+ * Writes what is left of a batch after an abort: a client that gets a status within a message reports another one. Calls `onEnd`
+ * once the status can follow, or once the stream can't be written to any more; it may do so more than once.
+ */
+function writeRest(call: Call, rest: Buffer, onEnd: () => void): void {
+  const { stream, connection } = call;
+  // If a write is not done when the stream closes, node may never call back.
+  stream.once('close', onEnd);
+  const writePart = (at: number): void => {
+    if (call.isClosed || stream.writableEnded) {
+      onEnd();
+      return;
+    }
+    const part = rest.subarray(at, at + PART_BYTES);
+    const next = at + part.length;
+    const round = connection.outbound.writeBegins(part.length);
+    stream.write(part, (error) => {
+      connection.writeDone(part.length, round);
+      if (error) return;
+      call.writesDone++;
+      if (next < rest.length) writePart(next);
+    });
+    if (next === rest.length) onEnd();
+  };
+  writePart(0);
 }

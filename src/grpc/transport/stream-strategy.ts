@@ -13,12 +13,22 @@ import {
 import { Answer, type EndedCall } from './answer.js';
 import { Call, type GrpcCall } from './call.js';
 import { checkGrpcJs } from './check-grpc-js.js';
-import type { Keepalive } from './connection.js';
+import type { Connection, Keepalive } from './connection.js';
 import type { ConnectionLimit } from './connection-limit.js';
 import { Connections } from './connections.js';
 import { createServer, encodingOf, type Http2Limits, http2StreamOf } from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
+
+/** When connections are retired, so that clients with long streams connect anew, perhaps to another server. */
+export interface ConnectionAge {
+  /** The greatest age of a connection in milliseconds, 10% more or less at random; 0 is no limit. */
+  readonly max: number;
+  /** The status of calls that come on a retired connection, ready to send: no exception filter sees those calls. */
+  readonly refusal: unknown;
+  /** Ends the open calls of a retired connection, in its own time. The connection closes after the last of them. */
+  readonly endCalls: (calls: readonly Call[]) => void;
+}
 
 export interface StreamStrategyOptions {
   /** The options of Nest's own gRPC transport. */
@@ -27,6 +37,7 @@ export interface StreamStrategyOptions {
   readonly http2: Http2Limits;
   readonly inbound: InboundLimits;
   readonly keepalive: Keepalive;
+  readonly connectionAge?: ConnectionAge;
   readonly connectionLimit?: ConnectionLimit;
   /** The largest message of a request stream, in bytes. A larger one is refused when its header arrives. */
   readonly maxMessageBytes: number;
@@ -67,7 +78,8 @@ export class StreamStrategy extends ServerGrpc {
 
   private constructor(private readonly streamOptions: StreamStrategyOptions) {
     super(streamOptions.grpc);
-    this.connections = new Connections(streamOptions.keepalive, streamOptions.inbound);
+    const { keepalive, inbound, connectionAge } = streamOptions;
+    this.connections = new Connections(keepalive, inbound, connectionAge?.max ?? 0, this.onOld);
   }
 
   /** The port on which it listens; 0 before. */
@@ -142,6 +154,14 @@ export class StreamStrategy extends ServerGrpc {
     this.connections.closeBusy();
   }
 
+  private readonly onOld = (connection: Connection): void => {
+    const { connectionAge } = this.streamOptions;
+    // While the server shuts down, its connections get GOAWAY and their calls end anyway.
+    if (!connectionAge || this.refusal !== undefined) return;
+    connection.retire(connectionAge.refusal);
+    connectionAge.endCalls([...connection.calls].filter((call) => call instanceof Call));
+  };
+
   private serve(
     handler: MessageHandler,
     method: Method,
@@ -174,7 +194,8 @@ export class StreamStrategy extends ServerGrpc {
     call: Call,
     grpcCall: GrpcCall,
   ): Promise<unknown> {
-    if (this.refusal !== undefined) throw this.refusal;
+    const refusal = this.refusal ?? call.connection.refusal;
+    if (refusal !== undefined) throw refusal;
     const request = method.requestStream
       ? this.inbound(call)
       : (grpcCall as { request: unknown }).request;
@@ -182,8 +203,8 @@ export class StreamStrategy extends ServerGrpc {
   }
 
   private readonly onClosed = (call: Call): void => {
-    call.connection.calls.delete(call);
     this.streamOptions.calls.delete(call);
+    call.connection.remove(call);
   };
 
   private inbound({ stream, signal, connection }: Call): InboundFrames {
