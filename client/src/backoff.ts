@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LONGEST_TIMER } from './clock.js';
+import { type FeedError, hasMoved } from './errors.js';
 
 /** How long a client waits between attempts, in milliseconds. */
 export interface RetryOptions {
@@ -29,6 +30,12 @@ export class Backoff {
     if (this.failures++ === 0) return 0;
     const longest = Math.min(max, initial * 2 ** (this.failures - 2));
     return longest * (0.5 + Math.random() / 2);
+  }
+
+  /** Returns the wait after a call that ended with `error`: none after one that moves, because that is no failure. */
+  nextAfter(error: FeedError): number {
+    if (hasMoved(error)) this.reset();
+    return this.next();
   }
 
   /** Notes that an attempt succeeded: the next wait is none again. */

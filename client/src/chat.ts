@@ -178,7 +178,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
   private async wait(error: unknown): Promise<void> {
     if (this.signal.aborted || !isRetryable(error)) throw error;
-    const wait = this.backoff.next();
+    const wait = this.backoff.nextAfter(error);
     this.options.onState?.({
       name: 'reconnecting',
       reason: error,

@@ -134,6 +134,11 @@ const GIVE_UP: ReadonlySet<Status> = new Set([
   'UNAUTHENTICATED',
 ]);
 
+/** True if a server ended the call so that another one takes it over (FEED_MAX_CONNECTION_AGE). That is no failure. */
+export function hasMoved({ reason }: FeedError): boolean {
+  return reason === 'MOVED';
+}
+
 /** True if the same call may succeed later: the server is away, busy, full, or a proxy cut the call. */
 export function isRetryable(error: unknown): error is FeedError {
   if (!(error instanceof FeedError)) return false;

@@ -1,5 +1,5 @@
 import type { ChatState } from './chat.js';
-import type { FeedError } from './errors.js';
+import { type FeedError, hasMoved } from './errors.js';
 import type { WatchState } from './watch.js';
 
 /** A line for a log. */
@@ -33,8 +33,10 @@ export function describe(what: string, state: WatchState | ChatState): LogEntry 
   }
 }
 
-/** Returns a sentence about a call that broke and is made again after `wait` milliseconds. */
+/** Returns a sentence about a call that broke or moves, and is made again after `wait` milliseconds. */
 export function retrying(what: string, error: FeedError, wait: number): LogEntry {
+  if (hasMoved(error))
+    return { level: 'debug', message: `${what} moves to another connection`, error };
   const when = wait === 0 ? 'now' : `in ${Math.ceil(wait)} ms`;
   return { level: 'warn', message: `${what} broke, and goes on ${when}: ${error.message}`, error };
 }

@@ -251,7 +251,7 @@ export class Upload {
     this.retries++;
     this.report();
     this.throwIfWindowPassed();
-    const wait = this.backoff.next();
+    const wait = this.backoff.nextAfter(error);
     this.options.onRetry?.(error, wait);
     await pause(wait, this.signal);
     this.throwIfWindowPassed();

@@ -26,7 +26,10 @@ export type WatchState =
   | { readonly name: 'behind' }
   /** It has got all of those, and gets each new event as it is stored. */
   | { readonly name: 'live' }
-  /** It broke, and connects again after `wait` milliseconds. `attempt` counts from 1 since the last event or heartbeat. */
+  /**
+   * It broke, and connects again after `wait` milliseconds. `attempt` counts from 1 since the last event or heartbeat. With the
+   * reason `MOVED`, nothing is wrong: the server wants it to go on over another connection, which it does at once.
+   */
   | {
       readonly name: 'reconnecting';
       readonly reason: FeedError;
@@ -169,11 +172,11 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
           const event = decode(Event, message);
           // A watch that went on after an empty cursor would skip all that was stored meanwhile.
           if (event.cursor === '') throw new FeedError('DATA_LOSS', 'an event has no cursor');
-          this.received = event.cursor;
           if (event.id === '') {
             this.noteHeartbeat(event.cursor);
             continue;
           }
+          this.received = event.cursor;
           this.handedOut = event.cursor;
           yield event;
           this.accept();
@@ -217,9 +220,15 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
    * next event, so all of them count as handled.
    */
   private noteHeartbeat(cursor: string): void {
+    this.moveTo(cursor);
+    if (this.state.name !== 'live') this.enter({ name: 'live' });
+  }
+
+  /** Goes on after a cursor before which no event is left. */
+  private moveTo(cursor: string): void {
+    this.received = cursor;
     this.handled = cursor;
     this.saver?.move(cursor, 0);
-    if (this.state.name !== 'live') this.enter({ name: 'live' });
   }
 
   /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
@@ -234,7 +243,9 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       return;
     }
     if (!isRetryable(error)) throw error;
-    const wait = this.backoff.next();
+    // All that came is handed out by now, and the server has sent nothing that did not come.
+    if (error.metadata.cursor) this.moveTo(error.metadata.cursor);
+    const wait = this.backoff.nextAfter(error);
     this.enter({ name: 'reconnecting', reason: error, attempt: this.backoff.attempt, wait });
     await pause(wait, this.signal);
   }

@@ -29,7 +29,11 @@ export class ScriptedServer {
 
   private constructor(private readonly server: Http2Server) {}
 
-  static async start(...answers: Answer[]): Promise<ScriptedServer> {
+  static start(...answers: Answer[]): Promise<ScriptedServer> {
+    return ScriptedServer.startOn('127.0.0.1', 0, ...answers);
+  }
+
+  static async startOn(host: string, port: number, ...answers: Answer[]): Promise<ScriptedServer> {
     const server = createServer();
     const scripted = new ScriptedServer(server);
     server.on('session', (session) => {
@@ -43,7 +47,7 @@ export class ScriptedServer {
       if (scripted.onRequest) stream.on('data', scripted.onRequest);
       answer(stream, headers);
     });
-    server.listen(0, '127.0.0.1');
+    server.listen(port, host);
     await once(server, 'listening');
     onTestFinished(() => {
       for (const session of scripted.sessions) session.destroy();

@@ -82,6 +82,15 @@ describe('several servers', () => {
     expect(draining.calls.length).toBeLessThanOrEqual(1);
   });
 
+  test('of which one moves calls are asked in turn as before', async () => {
+    const moving = await ScriptedServer.start(status(14, 'go on', { reason: 'MOVED' }));
+    const other = await ScriptedServer.start(events('a'));
+    const feed = client([moving.address, other.address]);
+    for (let i = 0; i < 10; i++) await take(feed.watch('t'), 1);
+    expect(other.calls).toHaveLength(10);
+    expect(moving.calls.length).toBeGreaterThan(3);
+  });
+
   test('may be the addresses of one name', async () => {
     const { service } = await Subject.start();
     const port = service.grpcAddress.split(':')[1];

@@ -167,6 +167,7 @@ describe('a watch', () => {
     ['an internal error of HTTP/2', reset('NGHTTP2_INTERNAL_ERROR')],
     ['an end without a status', noStatus],
     ['UNAVAILABLE, DRAINING', status(14, 'the server is shutting down', { reason: 'DRAINING' })],
+    ['UNAVAILABLE, MOVED', status(14, 'go on over a new connection', { reason: 'MOVED' })],
     ['CANCELLED', status(1)],
     ['UNKNOWN', status(2, 'proxy')],
     ['TOKEN_EXPIRED', status(16, 'expired', { reason: 'TOKEN_EXPIRED' })],

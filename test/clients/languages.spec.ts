@@ -86,6 +86,43 @@ describe.concurrent('the service is killed, drained and stopped', () => {
   );
 });
 
+describe.concurrent('the service moves connections', () => {
+  test.for(LANGUAGES)(
+    '$name: a watch prints every event of an upload once, in order, through the moves of both',
+    { timeout: 5 * PATIENCE },
+    async (language, context) => {
+      const program = programOf(language, context);
+      const atEnd = context.onTestFinished;
+      const service = await ServiceProcess.start(
+        {
+          FEED_ENGINE: 'memory',
+          FEED_MAX_CONNECTION_AGE: '2s',
+          FEED_MAX_CONNECTION_AGE_GRACE: '500ms',
+        },
+        atEnd,
+      );
+      const settings = { FEED_ADDRESS: service.grpcAddress, HEARTBEAT_SECONDS: '1' };
+      const watch = start(program, ['watch', TOPIC], settings, atEnd);
+      const upload = start(program, ['upload', TOPIC], settings, atEnd);
+      const input = new Input(upload);
+      for (let moves = 0; moves < 3; moves++) {
+        const watchMoved = saysAgain(watch, 'MOVED');
+        await printsMore(watch, upload);
+        await watchMoved();
+      }
+      await input.end();
+      expect(await within(upload.exited, 'the end of the upload', PATIENCE)).toBe(0);
+      await until(
+        () => watch.lines.length >= input.lines.length,
+        () =>
+          `${input.lines.length} events; there are ${watch.lines.length}, and ${watch.errors()}`,
+        PATIENCE,
+      );
+      expect(watch.lines.map(withoutCursor)).toEqual(input.lines);
+    },
+  );
+});
+
 describe('a mistake', () => {
   test.for(LANGUAGES)(
     '$name: an error that trying again does not help ends the program with its reason',

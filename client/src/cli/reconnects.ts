@@ -1,4 +1,4 @@
-import type { FeedError } from '../errors.js';
+import { type FeedError, hasMoved } from '../errors.js';
 import { formatDuration } from './progress.js';
 
 /** A failure that stays the same is said again after this many milliseconds, and then after twice as many each time. */
@@ -16,8 +16,10 @@ export class Reconnects {
 
   constructor(private readonly say: (text: string) => void) {}
 
-  /** Notes that an attempt failed, and that another one follows. */
-  failed({ message }: FeedError): void {
+  /** Notes that an attempt failed, and that another one follows. A call that moves to another server has not failed. */
+  failed(error: FeedError): void {
+    if (hasMoved(error)) return;
+    const { message } = error;
     const now = performance.now();
     this.brokenSince ??= now;
     if (message !== this.said) {

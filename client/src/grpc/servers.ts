@@ -1,5 +1,5 @@
 import { now } from '../clock.js';
-import { FeedError } from '../errors.js';
+import { FeedError, hasMoved } from '../errors.js';
 import { type Address, resolve } from './addresses.js';
 import { Call } from './call.js';
 import { Connection, type ConnectionOptions, type Endpoint, formatAddress } from './connection.js';
@@ -9,9 +9,6 @@ const AVOID_FOR = 10_000;
 
 /** Names are looked up again when a call begins this many milliseconds after the last lookup. */
 const RESOLVED_FOR = 10_000;
-
-/** Reasons with which a server ends calls that another server would take. */
-const LEAVING: ReadonlySet<string | undefined> = new Set(['DRAINING', 'MOVED']);
 
 interface Server {
   readonly endpoint: Endpoint;
@@ -55,7 +52,10 @@ export class Servers {
     while (connection.isFull) ({ server, connection } = await this.connect());
     const stream = connection.request(path, headers);
     return new Call(stream, connection, (error) => {
-      if (error && (LEAVING.has(error.reason) || connection.failure)) this.avoid(server);
+      if (!error) return;
+      if (error.reason === 'DRAINING' || connection.failure) this.avoid(server);
+      // A server that moves a connection is as good as the others, and DNS may name one that came later.
+      else if (hasMoved(error)) this.resolvedAt = -Infinity;
     });
   }
 

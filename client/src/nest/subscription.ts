@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { Backoff, pause } from '../backoff.js';
 import type { Checkpoint } from '../checkpoint.js';
+import { hasMoved } from '../errors.js';
 import type { Feed } from '../feed.js';
 import type { Event } from '../gen/feed/v1/feed.js';
 import type { Watch, WatchState } from '../watch.js';
@@ -146,9 +147,11 @@ function logState(who: string, state: WatchState): void {
       logger.log(`${who} is live`);
       break;
     case 'reconnecting':
-      logger.warn(
-        `${who} connects again in ${Math.round(state.wait)} ms (attempt ${state.attempt}): ${state.reason.message}`,
-      );
+      if (hasMoved(state.reason)) logger.debug(`${who} moves to another connection`);
+      else
+        logger.warn(
+          `${who} connects again in ${Math.round(state.wait)} ms (attempt ${state.attempt}): ${state.reason.message}`,
+        );
       break;
     case 'gap':
       logger.warn(

@@ -77,6 +77,22 @@ describe('feed watch', () => {
     expect(stderr).toMatch(/\n1 event of t; go on with --from \S{16}\n$/);
   });
 
+  test('says nothing when the server moves it to another connection', async () => {
+    const { grpcAddress: address } = await startService({
+      FEED_MAX_CONNECTION_AGE: '1s',
+      FEED_MAX_CONNECTION_AGE_GRACE: '0s',
+    });
+    const watch = startFeed(['watch', 't', '--json', '--until', '3'], { FEED_ADDRESS: address });
+    await until(() => watch.stderr.includes('t: live\n'), 'a watch that is live');
+    for (const body of ['a', 'b', 'c']) {
+      await sleep(1_500); // longer than a connection lives
+      await store(address, 't', [body]);
+    }
+    const { stdout, stderr } = await watch.ended;
+    expect(bodiesOf(stdout)).toEqual(['a', 'b', 'c']);
+    expect(stderr).not.toContain('again');
+  });
+
   test('that a signal ends before its n events has the exit code of the signal', async () => {
     const { grpcAddress: address } = await startService();
     for (const [signal, expected] of [

@@ -5,7 +5,9 @@ export function idleAdvice(
   watch: Outcome,
   { other, hasHeartbeats, heartbeat }: IdleContext,
 ): string[] {
-  if (watch.ended?.error.reason === 'DRAINING') return ['The server was shutting down. Try again.'];
+  const reason = watch.ended?.error.reason;
+  if (reason === 'DRAINING') return ['The server was shutting down. Try again.'];
+  if (reason === 'MOVED') return [MOVED];
   if (isSilent(watch)) return [SILENT_DROP, KEEPALIVE];
   const otherLives = !other.ended && !isSilent(other);
   if (otherLives) return hasHeartbeats ? [HELD_BACK] : idleTimeout(watch.ended!);
@@ -35,6 +37,9 @@ function idleTimeout({ seconds, isConnectionLost }: IdleEnd): string[] {
     ...(isConnectionLost ? [KEEPALIVE] : []),
   ];
 }
+
+const MOVED =
+  'The server moves connections of this age (FEED_MAX_CONNECTION_AGE), so the silence was not the cause. Clients go on over another connection, and lose nothing. To try a silence, take a shorter one.';
 
 const RAISE_IT =
   'Or raise the idle timeout of the proxy: Envoy and Istio `stream_idle_timeout` (5 min by default), nginx `grpc_read_timeout` (60 s), the idle timeout of an AWS ALB (60 s, `idle_timeout.timeout_seconds`), HAProxy `timeout client` and `timeout server`.';
