@@ -43,6 +43,11 @@ function createStrategy(
       names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
     },
     keepalive: { time: config.keepaliveTime, timeout: config.keepaliveTimeout },
+    connectionAge: {
+      max: config.maxConnectionAge,
+      refusal: feedStatus(moved()),
+      endCalls: (moving) => void moveCalls(calls, moving, config.maxConnectionAgeGrace),
+    },
     connectionLimit: limitOfConnections(config, limits, log),
     connectionAge: {
       max: config.maxConnectionAge,

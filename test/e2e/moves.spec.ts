@@ -200,7 +200,11 @@ describe('a connection that is older than FEED_MAX_CONNECTION_AGE', () => {
   test('ends a watch after whole messages, with the cursor of the last one', async () => {
     const service = await movingService(0);
     const body = 'x'.repeat(500_000);
-    await upload(service.connect(), [{ topic: 't', id: 'large', body }]);
+    const client = service.connect();
+    await store(client, [
+      { topic: 't', id: 'large', body },
+      { topic: 't', id: 'next' },
+    ]);
     const { raw, goaway } = await connectTo(service);
     const call = openWatch(raw, { topic: 't', position: 1 });
     const outcome = outcomeOf(call);
@@ -216,6 +220,8 @@ describe('a connection that is older than FEED_MAX_CONNECTION_AGE', () => {
     const [event] = [...messagesIn(received)].map((message) => codec.event.deserialize(message));
     expect(event).toMatchObject({ id: 'large', body });
     expect(metadata).toEqual({ cursor: event.cursor });
+    const [next] = await take(client, { topic: 't', afterCursor: metadata.cursor }, 1);
+    expect(next.id).toBe('next');
   });
 
   test('ends a watch to which nothing has come with a cursor, too', async () => {
