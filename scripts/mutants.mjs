@@ -49,7 +49,11 @@ function run(command, args) {
  */
 function test(tests) {
   if (
-    tests.some((part) => /life|process|faults|histories|e2e\/(chat|jetstream)|client\//.test(part))
+    tests.some((part) =>
+      /life|process|faults|histories|e2e\/(chat|jetstream)|client\/|tls\/(matrix|health-port)/.test(
+        part,
+      ),
+    )
   ) {
     const { status, stdout, stderr } = run('nest', ['build']);
     if (status !== 0) throw new Error(`it does not compile: ${stdout}${stderr}`);

@@ -1,8 +1,10 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { TLSSocket } from 'node:tls';
 import { status } from '@grpc/grpc-js';
 import { CallAborted } from './call.js';
 import { Connection, type Keepalive } from './connection.js';
 import { type InboundLimits, TotalBudget } from './inbound-budget.js';
+import type { ServerTls } from './server-tls.js';
 
 /** The open connections of one server. One timer closes those that are dead or stuck. */
 export class Connections {
@@ -13,13 +15,15 @@ export class Connections {
   constructor(
     private readonly keepalive: Keepalive,
     private readonly limits: InboundLimits,
+    private readonly tls: ServerTls | undefined,
   ) {
     this.total = new TotalBudget(limits.total, () => this.endLargest());
   }
 
   add(session: ServerHttp2Session): void {
-    const { keepalive, limits, total } = this;
-    const connection = new Connection(session, keepalive, limits.connection, total);
+    const { keepalive, limits, total, tls } = this;
+    const identity = tls?.identityOf(session.socket as TLSSocket);
+    const connection = new Connection(session, keepalive, limits.connection, total, identity);
     this.all.set(session, connection);
     session.once('close', () => this.remove(session));
     const { time, timeout } = this.keepalive;

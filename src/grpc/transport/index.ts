@@ -3,5 +3,6 @@ export { type ConnectionLimit } from './connection-limit.js';
 export { type Keepalive } from './connection.js';
 export { MessageRefused } from './decompress.js';
 export { type EndedCall } from './answer.js';
+export type { ServerTls } from './server-tls.js';
 export { StreamStrategy, type StreamStrategyOptions } from './stream-strategy.js';
 export { streamed, type Streamed } from './streamed.js';
