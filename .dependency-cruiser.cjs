@@ -20,8 +20,9 @@ module.exports = {
     only('repository', 'wire', 'nats', ...open),
     only('broker', 'wire', 'nats', ...open),
     only('feed', 'wire', 'repository', 'broker', ...open),
-    only('grpc', 'wire', 'feed', ...open),
-    only('http', 'wire', 'feed', ...open),
+    only('tls', ...open),
+    only('grpc', 'wire', 'feed', 'tls', ...open),
+    only('http', 'wire', 'feed', 'tls', ...open),
     {
       name: 'transport-knows-nothing-of-the-feed',
       severity: 'error',

@@ -93,6 +93,9 @@ has 'no variables for Services' 'enableServiceLinks: false'
 has 'no service account token' 'automountServiceAccountToken: false' 'enableServiceLinks: false'
 has 'grace period 0 + 0 + 20 + 5 + 15' 'terminationGracePeriodSeconds: 40'
 has_not 'no preStop' 'preStop'
+has_not 'no TLS' 'FEED_TLS'
+has_not 'no mounted Secret' '/etc/feed'
+has_not 'no port for health alone' '50052'
 has 'not root' 'runAsNonRoot: true' 'runAsUser: 65532'
 has 'volume writable for the image user' 'fsGroup: 65532'
 has 'seccomp' 'seccompProfile:' 'type: RuntimeDefault'
@@ -137,6 +140,45 @@ has 'drain timeout' 'name: FEED_DRAIN_TIMEOUT' 'value: "60s"'
 has 'drain spread' 'name: FEED_DRAIN_SPREAD' 'value: "10s"'
 has 'preStop' 'preStop:' 'sleep:' 'seconds: 5'
 
+render 'a certificate' --set tls.existingSecret=feed-tls
+has 'its files' 'name: FEED_TLS_CERT' 'value: "/etc/feed/tls/tls.crt"' 'name: FEED_TLS_KEY' 'value: "/etc/feed/tls/tls.key"'
+has_not 'no authorities of clients' 'FEED_TLS_CLIENT_CA'
+has 'the mounted Secret' 'name: tls' 'secret:' 'secretName: feed-tls' 'defaultMode: 0440'
+has 'its directory' 'name: tls' 'mountPath: /etc/feed/tls' 'readOnly: true'
+has 'a port for probes' 'name: FEED_HEALTH_ADDRESS' 'value: "0.0.0.0:50052"'
+has 'that port' 'name: health' 'containerPort: 50052'
+has 'the readiness probe on it' 'readinessProbe:' 'grpc:' 'port: 50052' 'service: feed.v1.FeedService'
+has 'HTTPS for the liveness probe' 'livenessProbe:' 'httpGet:' 'path: /healthz' 'port: http' 'scheme: HTTPS'
+has 'HTTPS for the startup probe' 'startupProbe:' 'httpGet:' 'path: /healthz' 'port: http' 'scheme: HTTPS'
+has 'TLS on the Services' 'targetPort: grpc' 'appProtocol: https'
+has_not 'no health port on the Services' 'targetPort: health'
+has_not 'no HTTP/2 without TLS' 'h2c'
+
+render 'certificates of clients' --set tls.existingSecret=feed-tls,tls.clientCertificates=true,tls.clientCaKey=clients.pem,tls.certKey=server.pem
+has 'their authorities' 'name: FEED_TLS_CLIENT_CA' 'value: "/etc/feed/tls/clients.pem"'
+has 'the key of the certificate in the Secret' 'name: FEED_TLS_CERT' 'value: "/etc/feed/tls/server.pem"'
+
+render 'a certificate, and persistence off' --set tls.existingSecret=feed-tls,persistence.enabled=false
+has 'both volumes' 'volumes:' 'name: data' 'emptyDir: {}' 'name: tls' 'secret:'
+
+# helm prints the notes only where there is a cluster, so a copy of the chart has them as a manifest.
+cp -r helm/feed "$work/with-notes"
+(
+  cd "$work/with-notes/templates"
+  { echo '{{- define "notes" }}' && cat NOTES.txt && echo '{{- end }}'; } >_notes.tpl
+  echo 'notes: {{ include "notes" . | toJson }}' >notes.yaml
+)
+notes() { # what, the text, then arguments of helm template
+  local text
+  text=$(helm template demo "$work/with-notes" "${@:3}" 2>&1 | grep '^notes:' || true)
+  if [[ $text == *"$2"* ]]; then ok "$1 ($values)"; else fail "$1: not in the notes" "$text"; fi
+}
+values='the notes'
+notes 'they warn of missing TLS' 'It has NO TLS'
+notes 'they say how to call it' 'grpcurl -plaintext -d'
+notes 'they say how to call it with TLS' 'grpcurl -cacert ca.crt -authority demo-feed.default.svc -cert client.crt -key client.key -d' \
+  --set tls.existingSecret=feed-tls,tls.clientCertificates=true
+
 cat >"$work/all.yaml" <<'VALUES'
 config:
   engine: lmdb
@@ -164,6 +206,7 @@ config:
   receiveBytes: 512MiB
   keepaliveTime: 45s
   keepaliveTimeout: 15s
+  insecure: allow
   resetBurst: "5000"
   maxWatches: "500"
   maxWatchesPerConnection: "500"
@@ -217,6 +260,9 @@ refuses 'a string for a number' timeoutSeconds --set-string drain.timeoutSeconds
 refuses 'a start that may take no time' timeoutSeconds --set startup.timeoutSeconds=0
 refuses 'a duration for a number' delaySeconds --set drain.delaySeconds=5s
 refuses 'a size without a unit' maxEventBytes --set-string config.maxEventBytes=1048576
+refuses 'certificates of clients without TLS' existingSecret --set tls.clientCertificates=true
+refuses 'a setting that follows from tls' FEED_TLS_CERT \
+  --set 'extraEnv[0].name=FEED_TLS_CERT,extraEnv[0].value=/tls.pem'
 refuses 'a digest that is none' digest --set image.digest=latest
 refuses 'a tag in the repository' repository --set image.repository=localhost:5000/feed:1.2.3
 refuses 'a digest in the repository' repository --set image.repository=feed@"$digest"

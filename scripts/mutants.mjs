@@ -50,7 +50,9 @@ function run(command, args) {
 function test(tests) {
   if (
     tests.some((part) =>
-      /life|process|faults|histories|e2e\/(chat|jetstream|moves|nats)|client\//.test(part),
+      /life|process|faults|histories|e2e\/(chat|jetstream|moves|nats)|client\/|tls\/(matrix|health-port)/.test(
+        part,
+      ),
     )
   ) {
     const { status, stdout, stderr } = run('nest', ['build']);

@@ -4,8 +4,9 @@ import { Chat, type ChatOptions, type ChatState } from './chat.js';
 import { LONGEST_TIMER } from './clock.js';
 import type { FeedError } from './errors.js';
 import { parseAddresses } from './grpc/addresses.js';
-import type { ConnectionOptions, TlsOptions } from './grpc/connection.js';
+import type { ConnectionOptions } from './grpc/connection.js';
 import { Servers } from './grpc/servers.js';
+import { ClientTls, type TlsOptions } from './grpc/tls.js';
 import { describe, type LogEntry, retrying } from './log.js';
 import { type CallMetadata, callOpener, type OpenCall } from './open-call.js';
 import { Upload, type UploadOptions, type UploadSummary } from './upload.js';
@@ -37,7 +38,7 @@ export function withDefaults({
   streamWindow = 2 ** 20,
 }: ConnectOptions): ConnectionOptions {
   return {
-    tls: tls === true ? {} : tls || undefined,
+    tls: tls ? new ClientTls(tls === true ? {} : tls) : undefined,
     connectTimeout: Math.min(connectTimeout, LONGEST_TIMER),
     keepaliveTime: Math.min(time, LONGEST_TIMER),
     keepaliveTimeout: Math.min(timeout, LONGEST_TIMER),

@@ -12,7 +12,7 @@ export {
   type Status,
   UploadError,
 } from './errors.js';
-export type { TlsOptions } from './grpc/connection.js';
+export type { TlsOptions } from './grpc/tls.js';
 export type { LogEntry } from './log.js';
 export type { CallMetadata } from './open-call.js';
 export type { UploadOptions, UploadProgress, UploadSummary } from './upload.js';

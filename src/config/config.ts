@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { address, count, duration, file, oneOf, size, urls } from './parse.js';
+import { address, count, duration, file, oneOf, optionalAddress, size, urls } from './parse.js';
 
 /**
  * Every setting: an environment variable with its default. README.md has the same as a table, and helm/feed as values;
@@ -10,6 +10,21 @@ export const SETTINGS = z.object({
   FEED_GRPC_ADDRESS: address.prefault('127.0.0.1:50051'),
   /** Where HTTP listens, for probes: host:port. */
   FEED_HTTP_ADDRESS: address.prefault('127.0.0.1:8080'),
+  /**
+   * Where gRPC's health service listens without TLS, for probes that have no certificate, and nothing else: host:port. Empty:
+   * nowhere.
+   */
+  FEED_HEALTH_ADDRESS: optionalAddress.prefault(''),
+  /**
+   * PEM files: the certificate of the gRPC and HTTP ports, with those between it and its authority, and its key. They are read
+   * again when they change. Empty: no TLS.
+   */
+  FEED_TLS_CERT: file.prefault(''),
+  FEED_TLS_KEY: file.prefault(''),
+  /** PEM file: the authorities that sign clients' certificates, which each client must have then. Read again, too. */
+  FEED_TLS_CLIENT_CA: file.prefault(''),
+  /** allow: ports that other machines reach may be without TLS, which is otherwise said at each start (warn). */
+  FEED_INSECURE: oneOf('warn', 'allow').prefault('warn'),
   /** The directory of the log. One process at a time. */
   FEED_DATA_DIR: z.string().min(1, 'must name a directory').prefault('./data'),
   /**
@@ -171,6 +186,16 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
       'FEED_ENGINE=jetstream needs FEED_NATS_SERVERS, such as nats://nats-0:4222,nats://nats-1:4222',
     );
   }
+  if (data && (data.FEED_TLS_CERT === undefined) !== (data.FEED_TLS_KEY === undefined)) {
+    const missing = data.FEED_TLS_CERT === undefined ? 'FEED_TLS_CERT' : 'FEED_TLS_KEY';
+    problems.push(
+      `FEED_TLS_CERT and FEED_TLS_KEY belong together, and ${missing} is not set: set both or neither`,
+    );
+  } else if (data?.FEED_TLS_CLIENT_CA !== undefined && data.FEED_TLS_CERT === undefined) {
+    problems.push(
+      'FEED_TLS_CLIENT_CA has clients show a certificate, which takes TLS: set FEED_TLS_CERT and FEED_TLS_KEY, too',
+    );
+  }
   if (data && (data.FEED_NATS_TLS_CERT === undefined) !== (data.FEED_NATS_TLS_KEY === undefined)) {
     problems.push('FEED_NATS_TLS_CERT and FEED_NATS_TLS_KEY belong together: set both or neither');
   }
@@ -199,6 +224,10 @@ function toConfig(settings: Settings, toTerminal: boolean) {
   return {
     grpcAddress: settings.FEED_GRPC_ADDRESS,
     httpAddress: settings.FEED_HTTP_ADDRESS,
+    healthAddress: settings.FEED_HEALTH_ADDRESS,
+    /** The PEM files of the ports' certificate and of clients' authorities; undefined: no TLS. */
+    tls: tlsOf(settings),
+    isInsecureAllowed: settings.FEED_INSECURE === 'allow',
     dataDir: settings.FEED_DATA_DIR,
     engine: settings.FEED_ENGINE,
     durability: settings.FEED_DURABILITY ?? (settings.FEED_ENGINE === 'memory' ? 'none' : 'fsync'),
@@ -263,4 +292,9 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     logLevel: settings.FEED_LOG_LEVEL,
     logFormat: settings.FEED_LOG_FORMAT ?? (toTerminal ? 'pretty' : 'json'),
   };
+}
+
+/** readConfig() has refused half of a pair. */
+function tlsOf({ FEED_TLS_CERT: cert, FEED_TLS_KEY: key, FEED_TLS_CLIENT_CA: clientCa }: Settings) {
+  return cert === undefined || key === undefined ? undefined : { cert, key, clientCa };
 }

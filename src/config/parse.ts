@@ -43,14 +43,21 @@ export const count = (min: number, max: number) =>
     .refine((value) => value >= min && value <= max, `must be from ${min} to ${max}`);
 
 /** host:port; an IPv6 host in brackets; port 0 for any free one. */
-export const address = z.string().transform((text, context) => {
+export const address = z.string().transform(toAddress);
+
+/** The same; undefined if it is empty. */
+export const optionalAddress = z
+  .string()
+  .transform((text, context) => (text === '' ? undefined : toAddress(text, context)));
+
+function toAddress(text: string, context: z.RefinementCtx) {
   const match = /^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):(\d{1,5})$/.exec(text);
   if (!match || Number(match[2]) > 65535) {
     context.addIssue('must be host:port, such as 127.0.0.1:50051 or [::]:50051');
     return z.NEVER;
   }
   return { host: match[1].replace(/^\[|\]$/g, ''), port: Number(match[2]), text };
-});
+}
 
 /** URLs with one of these protocols, separated by commas, without the spaces around them. None, if the text is empty. */
 export const urls = (...protocols: readonly string[]) =>

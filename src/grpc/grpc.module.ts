@@ -9,12 +9,16 @@ import { LiveCalls } from '../feed/live-calls.js';
 import { moveCalls } from '../feed/move.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
-import { logRefused } from '../telemetry/refused.js';
+import { logFailedHandshakes, logRefused } from '../telemetry/refused.js';
+import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
+import { identityOf } from '../tls/identity.js';
+import { CERTIFICATES } from '../tls/tls.module.js';
 import { logEnd } from './call-log.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
+import { HealthPort } from './health-port.js';
 import { createReflection } from './reflection.js';
 import { type ConnectionLimit, StreamStrategy } from './transport/index.js';
 
@@ -24,6 +28,7 @@ function createStrategy(
   log: Logger,
   health: HealthImplementation,
   calls: LiveCalls,
+  certificates: Certificates | undefined,
 ): Promise<StreamStrategy> {
   return StreamStrategy.create({
     grpc: {
@@ -49,10 +54,11 @@ function createStrategy(
       endCalls: (moving) => void moveCalls(calls, moving, config.maxConnectionAgeGrace),
     },
     connectionLimit: limitOfConnections(config, limits, log),
-    connectionAge: {
-      max: config.maxConnectionAge,
-      refusal: feedStatus(moved()),
-      endCalls: (moving) => void moveCalls(calls, moving, config.maxConnectionAgeGrace),
+    tls: certificates && {
+      certificates,
+      handshakeTimeout: HANDSHAKE_TIMEOUT,
+      identityOf,
+      onFailedHandshake: logFailedHandshakes(log, 'gRPC'),
     },
     maxMessageBytes: config.maxEventBytes,
     calls,
@@ -71,7 +77,7 @@ function limitOfConnections(
   return { max, onRefused: logRefused(log, 'gRPC', max, limits, howToRaise) };
 }
 
-/** The gRPC door: FeedService, health and reflection. */
+/** The gRPC door: FeedService, health and reflection; and health once more on a port of its own. */
 @Module({
   imports: [FeedModule],
   controllers: [FeedController],
@@ -80,11 +86,12 @@ function limitOfConnections(
     {
       provide: StreamStrategy,
       useFactory: createStrategy,
-      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation, LiveCalls],
+      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation, LiveCalls, CERTIFICATES],
     },
     GrpcDoor,
+    HealthPort,
   ],
-  exports: [StreamStrategy, GrpcDoor],
+  exports: [StreamStrategy, GrpcDoor, HealthPort],
 })
 export class GrpcModule {
   constructor(readiness: Readiness, health: HealthImplementation) {

@@ -7,16 +7,25 @@ import { GrpcDoor } from '../grpc/grpc-door.js';
 import { GrpcModule } from '../grpc/grpc.module.js';
 import { HttpModule } from '../http/http.module.js';
 import { LogModule } from '../telemetry/log.js';
+import type { Certificates } from '../tls/certificates.js';
+import { TlsModule } from '../tls/tls.module.js';
 import { DOORS, Drain } from './drain.js';
 import type { Door } from '../feed/door.js';
 
 /** The whole application: a gRPC door and an HTTP door, both on one log. Only doors that have calls are in DOORS. */
 @Module({})
 export class AppModule {
-  static of(config: Config, log: Logger): DynamicModule {
+  static of(config: Config, log: Logger, certificates: Certificates | undefined): DynamicModule {
     return {
       module: AppModule,
-      imports: [ConfigModule.of(config), LogModule.of(log), FeedModule, GrpcModule, HttpModule],
+      imports: [
+        ConfigModule.of(config),
+        LogModule.of(log),
+        TlsModule.of(certificates),
+        FeedModule,
+        GrpcModule,
+        HttpModule,
+      ],
       providers: [
         { provide: DOORS, useFactory: (...doors: Door[]) => doors, inject: [GrpcDoor] },
         Drain,

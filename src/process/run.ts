@@ -4,6 +4,7 @@ import { OpenWork } from '../feed/open-work.js';
 import { SetupError } from '../nats/setup-error.js';
 import { EventRepository } from '../repository/event-repository.js';
 import { createLog, type ProcessLog } from '../telemetry/log.js';
+import { BadCertificatesError } from '../tls/check.js';
 import { EXIT_CONFIG } from './command-line.js';
 import { endAtOnce } from './end-at-once.js';
 import { startService } from './service.js';
@@ -35,7 +36,8 @@ export async function run(signals: Signals): Promise<void> {
     process.stderr.write(
       `Feed can't start: ${error instanceof Error ? error.message : String(error)}\n`,
     );
-    process.exit(error instanceof SetupError ? EXIT_CONFIG : 1);
+    const isSetting = error instanceof SetupError || error instanceof BadCertificatesError;
+    process.exit(isSetting ? EXIT_CONFIG : 1);
   }
 }
 

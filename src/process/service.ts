@@ -5,27 +5,40 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Logger as PinoInstance } from 'pino';
 import type { Address, Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
+import { unsafeSettings } from '../config/exposure.js';
 import { Readiness } from '../feed/readiness.js';
+import { HealthPort } from '../grpc/health-port.js';
 import { StreamStrategy } from '../grpc/transport/index.js';
+import { httpsOptions, secureHttp } from '../http/https.js';
 import { EventRepository } from '../repository/event-repository.js';
 import { nestLogger } from '../telemetry/log.js';
 import { logRefused, warnOfFewDescriptors } from '../telemetry/refused.js';
+import { Certificates } from '../tls/certificates.js';
 import { AppModule } from './app.module.js';
 
 export interface Service {
   readonly app: INestApplication;
   readonly grpcAddress: string;
   readonly httpAddress: string;
+  /** Undefined without FEED_HEALTH_ADDRESS. */
+  readonly healthAddress: string | undefined;
 }
 
 /** Starts the service: it opens the store, then the doors listen, then the service is ready. */
 export async function startService(config: Config, log: PinoInstance): Promise<Service> {
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.of(config, log), {
-    logger: nestLogger(log),
-    abortOnError: false,
-    // A connection to the HTTP port that never sends a request must not hold up the shutdown.
-    forceCloseConnections: true,
-  });
+  const certificates = config.tls && (await Certificates.open(config.tls, log));
+  const app = await NestFactory.create<NestExpressApplication>(
+    AppModule.of(config, log, certificates),
+    {
+      logger: nestLogger(log),
+      abortOnError: false,
+      // A connection to the HTTP port that never sends a request must not hold up the shutdown.
+      forceCloseConnections: true,
+      httpsOptions: certificates && httpsOptions(certificates),
+    },
+  );
+  // Before any route is made: Express asks its middleware in the order in which they came.
+  if (certificates) secureHttp(app, certificates, log);
   const strategy = app.get(StreamStrategy);
   // A hybrid application runs its shutdown hooks, and so the drain, before it closes the gRPC server.
   app.connectMicroservice({ strategy }, { inheritAppConfig: true });
@@ -41,17 +54,27 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
   const http = await listenAs('HTTP', 'FEED_HTTP_ADDRESS', config.httpAddress, () =>
     app.listen(port, host),
   );
+  const { healthAddress } = config;
+  const healthPort =
+    healthAddress &&
+    (await listenAs('health', 'FEED_HEALTH_ADDRESS', healthAddress, () =>
+      app.get(HealthPort).listen(healthAddress.text),
+    ));
   app.get(Readiness).started();
 
   const service = {
     app,
-    grpcAddress: `${config.grpcAddress.text.replace(/:\d+$/, '')}:${strategy.port}`,
-    httpAddress: `${config.httpAddress.text.replace(/:\d+$/, '')}:${(http.address() as AddressInfo).port}`,
+    grpcAddress: withPort(config.grpcAddress, strategy.port),
+    httpAddress: withPort(config.httpAddress, (http.address() as AddressInfo).port),
+    healthAddress: healthAddress && withPort(healthAddress, healthPort!),
   };
   warnOfFewDescriptors(log, limits);
   const { location, durability } = app.get(EventRepository);
   log.info(`gRPC listens on ${service.grpcAddress}`);
   log.info(`HTTP listens on ${service.httpAddress}`);
+  if (service.healthAddress)
+    log.info(`health alone listens on ${service.healthAddress}, without TLS`);
+  for (const problem of unsafeSettings(config)) log.warn(problem);
   log.info(`events are kept in ${location}`);
   if (durability === 'replicated')
     log.info('an acknowledged event is flushed to disk by most of the NATS servers that keep it');
@@ -67,6 +90,11 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
       'an acknowledged event is not flushed: a crash of the machine may lose it, or damage the log',
     );
   return service;
+}
+
+/** The address as it was given, with the port that it has. */
+function withPort({ text }: Address, port: number): string {
+  return `${text.replace(/:\d+$/, '')}:${port}`;
 }
 
 /** Calls `listen`. Its error becomes one that says which door can't listen, where, and which setting changes that. */

@@ -1,7 +1,8 @@
+import type { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import type { ConnectionLimits } from '../config/descriptors.js';
 
-/** Each port logs at most one line about refused connections in this time (milliseconds). */
+/** Each port logs at most one line about refused connections, and one about failed handshakes, in this time (milliseconds). */
 const LOG_INTERVAL = 60_000;
 
 /** The service warns at its start if it has room for fewer gRPC connections than this. */
@@ -32,22 +33,55 @@ export function logRefused(
   { descriptors }: ConnectionLimits,
   howToRaise = HOW_TO_RAISE,
 ): () => void {
-  let refused = 0;
-  let isQuiet = false;
-  const report = (): void => {
+  return atMostOnceAMinute((refused) =>
     log.warn(
       { limit: descriptors, refused },
       `${door} refuses connections beyond ${max}. ${howToRaise}`,
-    );
-    refused = 0;
+    ),
+  );
+}
+
+/**
+ * Returns a function that the port calls for each TLS handshake that fails. It logs at most one line a minute: how many
+ * failed since the last line, and why the newest did.
+ */
+export function logFailedHandshakes(
+  log: Logger,
+  door: 'gRPC' | 'HTTP',
+): (error: NodeJS.ErrnoException, socket: TLSSocket) => void {
+  let newest = '';
+  const report = atMostOnceAMinute((failed) =>
+    log.warn({ failed }, `${door}: TLS handshakes fail, the last one ${newest}`),
+  );
+  return (error, socket) => {
+    // Node's types say that this is an Error, but it is the code of one, such as CERT_HAS_EXPIRED.
+    const unauthorized = socket.authorizationError as unknown as string | undefined;
+    // A client that only connects and goes away, as load balancers do to see whether a port is open.
+    if (!unauthorized && error.code === 'ECONNRESET') return;
+    const why = unauthorized
+      ? `for the client's certificate (${unauthorized})`
+      : `with ${error.code ?? error.message}`;
+    // Node has closed the socket of a bad certificate, and its address is gone.
+    newest = socket.remoteAddress ? `${why}, from ${socket.remoteAddress}` : why;
+    report();
+  };
+}
+
+/** Returns a function that calls `report` with the number of its calls since the last report, at most once a minute. */
+function atMostOnceAMinute(report: (calls: number) => void): () => void {
+  let calls = 0;
+  let isQuiet = false;
+  const reportNow = (): void => {
+    report(calls);
+    calls = 0;
     isQuiet = true;
     setTimeout(() => {
       isQuiet = false;
-      if (refused > 0) report();
+      if (calls > 0) reportNow();
     }, LOG_INTERVAL).unref();
   };
   return () => {
-    refused++;
-    if (!isQuiet) report();
+    calls++;
+    if (!isQuiet) reportNow();
   };
 }

@@ -1,8 +1,12 @@
+import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, readConfig, SETTINGS } from '../../src/config/config.js';
 
 const NAMES = Object.keys(SETTINGS.shape);
+
+/** A file that can be read. */
+const FILE = fileURLToPath(import.meta.url);
 
 /** What readConfig() says is wrong, or '' if nothing is. */
 function problemOf(env: NodeJS.ProcessEnv): string {
@@ -20,6 +24,9 @@ describe('without any setting', () => {
     expect(readConfig({}, false)).toEqual({
       grpcAddress: { host: '127.0.0.1', port: 50051, text: '127.0.0.1:50051' },
       httpAddress: { host: '127.0.0.1', port: 8080, text: '127.0.0.1:8080' },
+      healthAddress: undefined,
+      tls: undefined,
+      isInsecureAllowed: false,
       dataDir: './data',
       engine: 'lmdb',
       durability: 'fsync',
@@ -78,6 +85,11 @@ describe('settings', () => {
         {
           FEED_GRPC_ADDRESS: '[::]:1234',
           FEED_HTTP_ADDRESS: 'feed.example.org:0',
+          FEED_HEALTH_ADDRESS: '0.0.0.0:50052',
+          FEED_TLS_CERT: FILE,
+          FEED_TLS_KEY: FILE,
+          FEED_TLS_CLIENT_CA: FILE,
+          FEED_INSECURE: 'allow',
           FEED_DATA_DIR: '/data',
           FEED_ENGINE: 'lmdb',
           FEED_DURABILITY: 'none',
@@ -126,6 +138,9 @@ describe('settings', () => {
     ).toEqual({
       grpcAddress: { host: '::', port: 1234, text: '[::]:1234' },
       httpAddress: { host: 'feed.example.org', port: 0, text: 'feed.example.org:0' },
+      healthAddress: { host: '0.0.0.0', port: 50052, text: '0.0.0.0:50052' },
+      tls: { cert: FILE, key: FILE, clientCa: FILE },
+      isInsecureAllowed: true,
       dataDir: '/data',
       engine: 'lmdb',
       durability: 'none',
@@ -209,6 +224,15 @@ describe('settings', () => {
     expect(readConfig({ FEED_DRAIN_SPREAD: '10s' }, false).drainSpread).toBe(0);
   });
 
+  it('of TLS are a whole pair, and authorities of clients need one', () => {
+    expect(problemOf({ FEED_TLS_CERT: FILE, FEED_TLS_KEY: FILE })).toBe('');
+    expect(problemOf({ FEED_TLS_CERT: FILE })).toMatch(/FEED_TLS_KEY is not set/);
+    expect(problemOf({ FEED_TLS_KEY: FILE })).toMatch(/FEED_TLS_CERT is not set/);
+    expect(problemOf({ FEED_TLS_CLIENT_CA: FILE })).toMatch(
+      /FEED_TLS_CLIENT_CA .*FEED_TLS_CERT and FEED_TLS_KEY/,
+    );
+  });
+
   it('of memory keep nothing on disk, and do not pretend to', () => {
     expect(readConfig({ FEED_ENGINE: 'memory' }, false).durability).toBe('none');
     expect(problemOf({ FEED_ENGINE: 'memory', FEED_DURABILITY: 'none' })).toBe('');
@@ -232,6 +256,11 @@ describe('a value that cannot be used', () => {
       'a b:1',
     ],
     FEED_HTTP_ADDRESS: ['', '8080', '[::1]', '[x]:1', 'host:-1', 'http://host:1', 'host:1/'],
+    FEED_HEALTH_ADDRESS: ['50052', 'host:65536', 'http://host:1'],
+    FEED_TLS_CERT: ['/no/such/file'],
+    FEED_TLS_KEY: ['/no/such/file'],
+    FEED_TLS_CLIENT_CA: ['/no/such/file'],
+    FEED_INSECURE: ['', 'yes', 'true'],
     FEED_DATA_DIR: [''],
     FEED_ENGINE: ['', 'LMDB', 'postgres'],
     FEED_DURABILITY: ['', 'memory', 'FSYNC'],

@@ -1,5 +1,6 @@
 import {
   type CallOptions,
+  type ChannelCredentials,
   type ChannelOptions,
   type ClientDuplexStream,
   type ClientReadableStream,
@@ -11,6 +12,7 @@ import {
 } from '@grpc/grpc-js';
 import type { MessageTypeDefinition } from '@grpc/proto-loader';
 import { loadContract } from '../../src/grpc/contract.js';
+import { testTls } from './tls.js';
 import type { ChatMessage, Event, UploadResult, WatchRequest } from '../../src/gen/feed/v1/feed.js';
 
 /** A stock grpc-js client of the contract. */
@@ -38,11 +40,20 @@ export const codec = {
   chatMessage: contract['feed.v1.ChatMessage'] as MessageTypeDefinition<object, ChatMessage>,
 };
 
-export function connect(address: string, options: ChannelOptions = {}): FeedClient {
+const defaultCredentials = (): ChannelCredentials =>
+  testTls
+    ? credentials.createSsl(testTls.ca, testTls.key, testTls.cert)
+    : credentials.createInsecure();
+
+export function connect(
+  address: string,
+  options: ChannelOptions = {},
+  channelCredentials = defaultCredentials(),
+): FeedClient {
   const { feed } = loadPackageDefinition(contract) as unknown as {
     feed: { v1: { FeedService: new (...args: unknown[]) => FeedClient } };
   };
-  return new feed.v1.FeedService(address, credentials.createInsecure(), {
+  return new feed.v1.FeedService(address, channelCredentials, {
     'grpc.use_local_subchannel_pool': 1,
     ...options,
   });

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
 import { afterAll, beforeAll } from 'vitest';
 import { natsServer } from '../../scripts/nats-server.mjs';
+import { testTls } from './tls.js';
 import { until } from './wait.js';
 
 /** The nats-server that tests start; undefined where none can be had, which is printed. .ci/run insists on one. */
@@ -210,5 +211,7 @@ export function engineForTests(): { settings: (engine: string) => Record<string,
   };
 }
 
-/** The engines that tests run on. */
-export const ENGINES = ['lmdb', 'memory', ...(NATS_SERVER ? ['jetstream'] : [])];
+/** The engines that tests run on. TLS is the same on all of them. */
+export const ENGINES = testTls
+  ? ['lmdb']
+  : ['lmdb', 'memory', ...(NATS_SERVER ? ['jetstream'] : [])];

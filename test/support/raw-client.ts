@@ -7,6 +7,7 @@ import {
   type OutgoingHttpHeaders,
 } from 'node:http2';
 import { frame } from '../../src/wire/frames.js';
+import { testTls } from './tls.js';
 
 /** A client on node's HTTP/2, for requests that no gRPC library would send. */
 export class RawClient {
@@ -17,7 +18,11 @@ export class RawClient {
     settings: { initialWindowSize?: number } = {},
   ): Promise<RawClient> {
     // By default, node ends streams of a session that holds more than 10 MB.
-    const session = http2Connect(`http://${address}`, { settings, maxSessionMemory: 100_000 });
+    const session = http2Connect(`${testTls ? 'https' : 'http'}://${address}`, {
+      settings,
+      maxSessionMemory: 100_000,
+      ...(testTls && { ca: testTls.ca, cert: testTls.cert, key: testTls.key }),
+    });
     await new Promise((resolve, reject) => {
       session.once('remoteSettings', resolve);
       session.once('error', reject);

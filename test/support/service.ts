@@ -9,6 +9,7 @@ import { onTestFinished } from 'vitest';
 import { readConfig } from '../../src/config/config.js';
 import { type Service, startService } from '../../src/process/service.js';
 import { connect, type FeedClient } from './client.js';
+import { testTls } from './tls.js';
 import { until, within } from './wait.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -39,6 +40,7 @@ export async function runService(settings: Record<string, string> = {}): Promise
       FEED_HTTP_ADDRESS: '127.0.0.1:0',
       FEED_DATA_DIR: temporaryDirectory(),
       FEED_DRAIN_TIMEOUT: '1s',
+      ...testTls?.settings,
       ...settings,
     },
     false,
@@ -75,11 +77,16 @@ export class ServiceProcess {
   readonly output: string[] = [];
   grpcAddress = '';
   httpAddress = '';
+  /** Empty without FEED_HEALTH_ADDRESS. */
+  healthAddress = '';
   /** Resolves once the process has ended and all that it wrote is in `output`. */
   readonly exited: Promise<Exit>;
   private hasExited = false;
 
-  private constructor(readonly process: ChildProcess) {
+  private constructor(
+    readonly process: ChildProcess,
+    private readonly ports: 2 | 3,
+  ) {
     for (const stream of [process.stdout!, process.stderr!]) {
       stream.setEncoding('utf8').on('data', (text: string) => this.output.push(text));
     }
@@ -119,13 +126,14 @@ export class ServiceProcess {
         PATH: process.env.PATH,
         FEED_GRPC_ADDRESS: '127.0.0.1:0',
         FEED_HTTP_ADDRESS: '127.0.0.1:0',
+        ...testTls?.settings,
         ...settings,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
       ...user,
     });
     atEnd(() => killed(child));
-    return new ServiceProcess(child);
+    return new ServiceProcess(child, settings.FEED_HEALTH_ADDRESS ? 3 : 2);
   }
 
   /** Starts the service and waits until it is ready. */
@@ -136,22 +144,22 @@ export class ServiceProcess {
   }
 
   /**
-   * Waits until the service listens on both ports, and notes their addresses.
+   * Waits until the service listens on its ports, and notes their addresses.
    *
    * @param output returns the log, for a service whose log is not its output
    */
   async ready(output = (): string => this.output.join('')): Promise<void> {
-    // The character after an address shows that the address is complete.
+    // The character after an address, which shows that the address is complete.
     const addresses = (): string[] =>
       [...output().matchAll(/listens on ([\d.:]+)[^\d.:]/g)].map(([, address]) => address);
     await until(
-      () => this.hasExited || addresses().length === 2,
+      () => this.hasExited || addresses().length === this.ports,
       () => `a service that listens; it has written: ${output()}`,
       START_TIMEOUT,
     );
     if (this.hasExited)
       throw new Error(`the service ended: ${JSON.stringify(await this.exited)}\n${output()}`);
-    [this.grpcAddress, this.httpAddress] = addresses();
+    [this.grpcAddress, this.httpAddress, this.healthAddress = ''] = addresses();
   }
 
   /** Sends a signal, and waits for the end of the process. */

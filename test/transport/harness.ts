@@ -20,13 +20,17 @@ import {
   type Call,
   type EndedCall,
   type Keepalive,
+  type ServerTls,
   streamed,
   StreamStrategy,
 } from '../../src/grpc/transport/index.js';
 import type { InboundLimits } from '../../src/grpc/transport/inbound-budget.js';
 import type { Frames, ReceivedFrames } from '../../src/wire/frames.js';
 import { Drain } from '../../src/process/drain.js';
+import { Certificates, HANDSHAKE_TIMEOUT } from '../../src/tls/certificates.js';
+import { identityOf } from '../../src/tls/identity.js';
 import { connect, type FeedClient } from '../support/client.js';
+import { testTls } from '../support/tls.js';
 
 /** The handlers of the contract's three methods in a test. */
 export interface Handlers {
@@ -79,6 +83,7 @@ export interface ServeOptions extends ModuleMetadata {
   readonly keepalive?: Keepalive;
   readonly inbound?: Omit<InboundLimits, 'names'>;
   readonly maxMessageBytes?: number;
+  readonly tls?: ServerTls;
 }
 
 /**
@@ -92,6 +97,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     inbound = { connection: 16 * 1024 * 1024, total: 256 * 1024 * 1024 },
     maxMessageBytes = 1024 * 1024,
     providers = [],
+    tls = await serverTls(),
     ...metadata
   } = options;
   const ended: EndedCall[] = [];
@@ -111,6 +117,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
       names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
     },
     keepalive,
+    tls,
     maxMessageBytes,
     calls,
     onEnd: (end) => ended.push(end),
@@ -141,4 +148,22 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     return new Drain(config, new Readiness(), calls, doors).beforeApplicationShutdown();
   };
   return { app, calls, drain, address, client, ended };
+}
+
+/** With FEED_TEST_TLS=1, the server has TLS. */
+async function serverTls(): Promise<ServerTls | undefined> {
+  if (!testTls) return undefined;
+  const { FEED_TLS_CERT: cert, FEED_TLS_KEY: key, FEED_TLS_CLIENT_CA: clientCa } = testTls.settings;
+  const ignore = (): void => {};
+  const certificates = await Certificates.open(
+    { cert, key, clientCa },
+    { info: ignore, warn: ignore, error: ignore },
+  );
+  onTestFinished(() => certificates.close());
+  return {
+    certificates,
+    handshakeTimeout: HANDSHAKE_TIMEOUT,
+    identityOf,
+    onFailedHandshake: ignore,
+  };
 }

@@ -4,7 +4,7 @@ import { createSecureContext } from 'node:tls';
 import { type Command, Option } from 'commander';
 import { connect, type ConnectOptions, type Feed } from '../feed.js';
 import { parseAddresses } from '../grpc/addresses.js';
-import type { TlsOptions } from '../grpc/connection.js';
+import type { TlsOptions } from '../grpc/tls.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { systemError } from './system-error.js';
 
@@ -100,6 +100,7 @@ export function connectFeed(command: Command): Feed {
   return connect(address, options);
 }
 
+/** Looks at the files once, so that a bad one ends the command with a sentence. */
 function tlsOf(given: GivenOptions): { readonly tls?: true | TlsOptions } {
   const { tls, ca, cert, key, serverName } = given;
   if (tls === false) return {};
@@ -110,22 +111,22 @@ function tlsOf(given: GivenOptions): { readonly tls?: true | TlsOptions } {
       'a certificate and its key belong together: give both (--cert or FEED_CLIENT_TLS_CERT, --key or FEED_CLIENT_TLS_KEY)',
       EXIT.settings,
     );
-  const options: TlsOptions = {
-    ...(ca === undefined ? {} : { ca: certificate('authorities', ca) }),
-    ...(cert === undefined ? {} : { cert: certificate('certificate', cert) }),
-    ...(key === undefined ? {} : { key: read('key', key) }),
-    ...(serverName === undefined ? {} : { serverName }),
-  };
   try {
-    createSecureContext({ ca: options.ca, cert: options.cert, key: options.key });
+    createSecureContext({
+      ca: ca === undefined ? undefined : certificate('authorities', ca),
+      cert: cert === undefined ? undefined : certificate('certificate', cert),
+      key: key === undefined ? undefined : read('key', key),
+    });
   } catch (cause) {
+    if (cause instanceof CommandError) throw cause;
     throw new CommandError(
       `the key ${key} can't be used with the certificate ${cert}: ${(cause as Error).message}`,
       EXIT.settings,
       { cause },
     );
   }
-  return { tls: options };
+  // The files' paths, because they may be renewed while the command runs.
+  return { tls: { caFile: ca, certFile: cert, keyFile: key, serverName } };
 }
 
 /** Reads a PEM file of certificates. `what` names it, for errors. */

@@ -7,21 +7,10 @@ import {
 } from 'node:tls';
 import { FeedError } from '../errors.js';
 import type { CallConnection } from './call.js';
-
-/** Certificates for TLS, as PEM. */
-export interface TlsOptions {
-  /** The authorities that sign servers' certificates; those of the system by default. */
-  readonly ca?: string | Buffer;
-  /** The client's own certificate and its key, for a server that asks for one. */
-  readonly cert?: string | Buffer;
-  /** The key of `cert`. */
-  readonly key?: string | Buffer;
-  /** The name that the server's certificate must have; the address's host by default. */
-  readonly serverName?: string;
-}
+import type { ClientTls, LoadedTls } from './tls.js';
 
 export interface ConnectionOptions {
-  readonly tls: TlsOptions | undefined;
+  readonly tls: ClientTls | undefined;
   /** Milliseconds from the beginning of a connection until the server's HTTP/2 settings have to be there. */
   readonly connectTimeout: number;
   /** After this many milliseconds without a byte from the server, it is asked for a sign of life (HTTP/2's PING). */
@@ -87,7 +76,7 @@ export class Connection implements CallConnection {
     closing: AbortSignal = new AbortController().signal,
   ): Promise<Connection> {
     const address = formatAddress(endpoint.host, endpoint.port);
-    const session = openSession(endpoint, options);
+    const session = openSession(endpoint, await options.tls?.load(), options.streamWindow);
     let onClosing!: () => void;
     try {
       await new Promise<void>((resolve, reject) => {
@@ -235,10 +224,13 @@ export function formatAddress(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Begins an HTTP/2 connection. The session emits 'remoteSettings' once the server has answered. */
+/**
+ * Begins an HTTP/2 connection, with TLS if `tls` is given. The session emits 'remoteSettings' once the server has answered.
+ */
 export function openSession(
   endpoint: Endpoint,
-  { tls, streamWindow }: Pick<ConnectionOptions, 'tls' | 'streamWindow'>,
+  tls: LoadedTls | undefined,
+  streamWindow: number,
 ): ClientHttp2Session {
   const scheme = tls ? 'https' : 'http';
   const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
@@ -263,7 +255,7 @@ export function openSession(
  */
 export function openSocket(
   endpoint: Endpoint,
-  tls: TlsOptions | undefined,
+  tls: LoadedTls | undefined,
   overrides: TlsConnectionOptions = {},
 ): Socket {
   return tls
@@ -281,7 +273,7 @@ function endpointOf({ host, port, name }: Endpoint) {
   return { host, port, servername: /^[\d.]+$|:/.test(name) ? '' : name };
 }
 
-function contextOf({ ca, cert, key, serverName }: TlsOptions): SecureContextOptions & {
+function contextOf({ ca, cert, key, serverName }: LoadedTls): SecureContextOptions & {
   servername?: string;
 } {
   return { ca, cert, key, ...(serverName ? { servername: serverName } : {}) };

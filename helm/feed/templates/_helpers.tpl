@@ -33,6 +33,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* The path of a file of the Secret of TLS, by the name of the value with its key; empty without TLS. */}}
+{{- define "feed.tlsFile" -}}
+{{- with index . 0 }}{{ if .existingSecret }}/etc/feed/tls/{{ index . (index $ 1) }}{{ end }}{{ end }}
+{{- end }}
+
+{{/* The protocol of the gRPC port on a Service. "https" is for meshes and gateways that pass TLS on. */}}
+{{- define "feed.grpcProtocol" -}}
+{{- /* HTTP/2 without TLS, by the name that Kubernetes reserves for it and the Gateway API tests for; "grpc" is known to some
+meshes only. */ -}}
+{{- .Values.tls.existingSecret | empty | ternary "kubernetes.io/h2c" "https" }}
+{{- end }}
+
+{{- define "feed.httpProtocol" -}}
+{{- .Values.tls.existingSecret | empty | ternary "http" "https" }}
+{{- end }}
+
 {{/*
 The whole of an orderly end, or the pod is killed within it. 15: beside these times the service takes
 up to about 10 s to end the streams of clients that do not read, and to flush and close the store.

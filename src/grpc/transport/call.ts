@@ -113,6 +113,11 @@ export class Call {
     this.resetOnceUnread();
   }
 
+  /** Whom the client's certificate names; undefined without a verified one. */
+  get peerIdentity(): string | undefined {
+    return this.connection.peerIdentity;
+  }
+
   get isClosed(): boolean {
     return this.stream.closed || this.stream.destroyed;
   }

@@ -56,6 +56,8 @@ export class Connection {
     private readonly keepalive: Keepalive,
     limit: number,
     total: TotalBudget,
+    /** Whom the client's certificate names, if it has a verified one. */
+    readonly peerIdentity: string | undefined,
   ) {
     this.pings = new Pings(session);
     this.outbound = new SendLimit(session, this.pings);

@@ -1,11 +1,20 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { TLSSocket } from 'node:tls';
 import { status } from '@grpc/grpc-js';
 import { CallAborted } from './call.js';
 import { Connection, type Keepalive } from './connection.js';
 import { type InboundLimits, TotalBudget } from './inbound-budget.js';
+import type { ServerTls } from './server-tls.js';
 
 /** A connection is retired up to this part of the greatest age earlier or later, so that not all are at once. */
 const AGE_JITTER = 0.1;
+
+export interface AgeLimit {
+  /** In milliseconds; 0 is no limit. */
+  readonly max: number;
+  /** Called with each connection that has reached it. */
+  readonly onOld: (connection: Connection) => void;
+}
 
 /** The open connections of one server. One timer closes those that are dead or stuck. */
 export class Connections {
@@ -16,19 +25,19 @@ export class Connections {
   constructor(
     private readonly keepalive: Keepalive,
     private readonly limits: InboundLimits,
-    /** In milliseconds; 0 is no limit. */
-    private readonly maxAge: number,
-    private readonly onOld: (connection: Connection) => void,
+    private readonly age: AgeLimit,
+    private readonly tls: ServerTls | undefined,
   ) {
     this.total = new TotalBudget(limits.total, () => this.endLargest());
   }
 
   add(session: ServerHttp2Session): void {
-    const { keepalive, limits, total } = this;
-    const connection = new Connection(session, keepalive, limits.connection, total);
+    const { keepalive, limits, total, tls } = this;
+    const identity = tls?.identityOf(session.socket as TLSSocket);
+    const connection = new Connection(session, keepalive, limits.connection, total, identity);
     this.all.set(session, connection);
     session.once('close', () => this.remove(session));
-    if (this.maxAge > 0) this.watchAge(session, connection);
+    if (this.age.max > 0) this.watchAge(session, connection);
     const { time, timeout } = this.keepalive;
     this.timer ??= setInterval(() => this.checkLives(), Math.min(time, timeout) / 8).unref();
   }
@@ -44,8 +53,8 @@ export class Connections {
   }
 
   private watchAge(session: ServerHttp2Session, connection: Connection): void {
-    const age = this.maxAge * (1 + AGE_JITTER * (2 * Math.random() - 1));
-    const timer = setTimeout(() => this.onOld(connection), age).unref();
+    const age = this.age.max * (1 + AGE_JITTER * (2 * Math.random() - 1));
+    const timer = setTimeout(() => this.age.onOld(connection), age).unref();
     session.once('close', () => clearTimeout(timer));
   }
 

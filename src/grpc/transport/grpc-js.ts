@@ -1,4 +1,5 @@
 import type {
+  Http2SecureServer,
   Http2Server,
   IncomingHttpHeaders,
   ServerHttp2Session,
@@ -7,6 +8,7 @@ import type {
 import { createRequire } from 'node:module';
 import { logVerbosity, Server, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
 import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
+import type { ServerTls } from './server-tls.js';
 
 // All that this transport relies on inside grpc-js is in this file, and check-grpc-js.ts tries it at each start.
 
@@ -39,6 +41,8 @@ export interface Http2Limits {
  * Creates a grpc-js server whose HTTP/2 sessions have these limits. grpc-js leaves the window at 64 KiB, so that a stream
  * gets no more than that in a round trip, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR 3058).
  *
+ * With `tls`, the credentials that the server listens with must be those of serverCredentials().
+ *
  * @throws UnknownGrpcJsError
  */
 export function createServer(
@@ -46,6 +50,7 @@ export function createServer(
   { streamWindow, resetBurst }: Http2Limits,
   onSession: (session: ServerHttp2Session) => void,
   limit?: ConnectionLimit,
+  tls?: ServerTls,
 ): Server {
   // grpc-js would write to standard error, beside the log. What it writes there also reaches us as errors.
   setLogVerbosity(logVerbosity.NONE);
@@ -60,16 +65,34 @@ export function createServer(
     settings: { ...commonServerOptions.settings, initialWindowSize: streamWindow },
     streamResetBurst: resetBurst,
     streamResetRate: Math.ceil(resetBurst * RESET_SHARE),
+    ...(tls && { handshakeTimeout: tls.handshakeTimeout }),
   });
   const limitConnections = limit && sharedLimit(limit);
   internals.createHttp2Server = (credentials) => {
     const http2Server = createHttp2Server.call(server, credentials);
+    if (tls) useCertificates(http2Server, tls);
     http2Server.on('session', onSession);
     limitConnections?.(http2Server);
     http2Server.prependListener('stream', prepareStream);
     return http2Server;
   };
   return server;
+}
+
+/**
+ * Serves new connections with the newest certificates, from now on and after each change. grpc-js's own credentials that can
+ * change take neither a TLS version nor ciphers, and refuse every connection after a pair that does not match.
+ */
+function useCertificates(
+  server: Http2Server,
+  { certificates, onFailedHandshake }: ServerTls,
+): void {
+  const secure = server as unknown as Partial<Http2SecureServer>;
+  if (!secure.setSecureContext) throw new UnknownGrpcJsError('its HTTP/2 server with TLS');
+  const update = (): void => secure.setSecureContext!(certificates.context);
+  update();
+  certificates.onChange(update);
+  server.on('tlsClientError', onFailedHandshake);
 }
 
 /**

@@ -3,6 +3,7 @@ export { type ConnectionLimit } from './connection-limit.js';
 export { type Keepalive } from './connection.js';
 export { MessageRefused } from './decompress.js';
 export { type EndedCall } from './answer.js';
+export type { ServerTls } from './server-tls.js';
 export {
   type ConnectionAge,
   StreamStrategy,

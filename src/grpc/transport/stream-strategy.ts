@@ -1,9 +1,4 @@
-import {
-  type sendUnaryData,
-  type Server,
-  ServerCredentials,
-  type ServerOptions,
-} from '@grpc/grpc-js';
+import type { sendUnaryData, Server, ServerOptions } from '@grpc/grpc-js';
 import {
   GrpcMethodStreamingType,
   type GrpcOptions,
@@ -19,6 +14,7 @@ import { Connections } from './connections.js';
 import { createServer, encodingOf, type Http2Limits, http2StreamOf } from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
+import { serverCredentials, type ServerTls } from './server-tls.js';
 
 /** When connections are retired, so that clients with long streams connect anew, perhaps to another server. */
 export interface ConnectionAge {
@@ -31,7 +27,7 @@ export interface ConnectionAge {
 }
 
 export interface StreamStrategyOptions {
-  /** The options of Nest's own gRPC transport. */
+  /** The options of Nest's own gRPC transport; `tls` takes the place of their credentials. */
   readonly grpc: GrpcOptions['options'] & { url: string };
   readonly server?: ServerOptions;
   readonly http2: Http2Limits;
@@ -39,6 +35,8 @@ export interface StreamStrategyOptions {
   readonly keepalive: Keepalive;
   readonly connectionAge?: ConnectionAge;
   readonly connectionLimit?: ConnectionLimit;
+  /** Without it, the server listens in plain text. */
+  readonly tls?: ServerTls;
   /** The largest message of a request stream, in bytes. A larger one is refused when its header arrives. */
   readonly maxMessageBytes: number;
   /** The server adds each call here when it begins and deletes it when it is closed. A Set<Call> will do. */
@@ -78,15 +76,23 @@ export class StreamStrategy extends ServerGrpc {
 
   private constructor(private readonly streamOptions: StreamStrategyOptions) {
     super(streamOptions.grpc);
-    const { keepalive, inbound, connectionAge } = streamOptions;
-    this.connections = new Connections(keepalive, inbound, connectionAge?.max ?? 0, this.onOld);
+    const { keepalive, inbound, connectionAge, tls } = streamOptions;
+    const age = { max: connectionAge?.max ?? 0, onOld: this.onOld };
+    this.connections = new Connections(keepalive, inbound, age, tls);
   }
 
   /** The port on which it listens; 0 before. */
   port = 0;
 
   override async createClient(): Promise<Server> {
-    const { server: options, http2, connectionLimit, grpc, maxMessageBytes } = this.streamOptions;
+    const {
+      server: options,
+      http2,
+      connectionLimit,
+      grpc,
+      maxMessageBytes,
+      tls,
+    } = this.streamOptions;
     const server = createServer(
       // Channelz keeps a record of every call for a debugging service that is not offered.
       {
@@ -97,10 +103,10 @@ export class StreamStrategy extends ServerGrpc {
       http2,
       (session) => this.connections.add(session),
       connectionLimit,
+      tls,
     );
-    const credentials = grpc.credentials ?? ServerCredentials.createInsecure();
     this.port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync(grpc.url, credentials, (error, port) =>
+      server.bindAsync(grpc.url, serverCredentials(tls), (error, port) =>
         error ? reject(error) : resolve(port),
       );
     });

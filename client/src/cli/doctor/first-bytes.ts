@@ -1,5 +1,6 @@
 import { connect as connectTls } from 'node:tls';
-import { type Endpoint, openSocket, type TlsOptions } from '../../grpc/connection.js';
+import { type Endpoint, openSocket } from '../../grpc/connection.js';
+import type { LoadedTls } from '../../grpc/tls.js';
 import { codeOf, within } from './within.js';
 
 /** The first bytes that an HTTP/2 client sends (RFC 9113, 3.4): a fixed text, and a SETTINGS frame, which is empty here. */
@@ -23,7 +24,7 @@ export type Detected =
  */
 export async function detectProtocol(
   endpoint: Endpoint,
-  tls: TlsOptions | undefined,
+  tls: LoadedTls | undefined,
   signal: AbortSignal,
 ): Promise<Detected> {
   const socket = openSocket(endpoint, tls);

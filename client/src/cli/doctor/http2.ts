@@ -16,7 +16,7 @@ const UNLIMITED_STREAMS = 2 ** 32 - 1;
 export async function checkHttp2(examined: Examined): Promise<Finding> {
   const { endpoint, options, signal } = examined;
   const start = performance.now();
-  const session = openSession(endpoint, options);
+  const session = openSession(endpoint, await options.tls?.load(), options.streamWindow);
   try {
     await within(
       new Promise<void>((resolve, reject) => {
@@ -54,7 +54,7 @@ async function noHttp2(examined: Examined, error: unknown): Promise<Finding> {
     return failed(`the server chose ${alpn || 'no protocol'} by ALPN, not h2 (${code})`, [
       ALPN_ADVICE,
     ]);
-  return explain(await detectProtocol(endpoint, options.tls, signal), code);
+  return explain(await detectProtocol(endpoint, await options.tls?.load(), signal), code);
 }
 
 function explain(detected: Detected, code: string): Finding {

@@ -18,8 +18,11 @@ export async function checkTls(examined: Examined): Promise<Finding> {
   if (!options.tls) return skipped('not asked for (--tls)');
   const start = performance.now();
   let socket: TLSSocket;
+  let expectedName: string;
   try {
-    socket = openSocket(endpoint, options.tls, { rejectUnauthorized: false }) as TLSSocket;
+    const tls = await options.tls.load();
+    expectedName = tls.serverName ?? endpoint.name;
+    socket = openSocket(endpoint, tls, { rejectUnauthorized: false }) as TLSSocket;
   } catch (error) {
     return failed(`the certificates that were given can't be used (${codeOf(error)})`, [
       'The files of --ca, --cert and --key have to be PEM, and the key has to be that of the certificate.',
@@ -28,7 +31,7 @@ export async function checkTls(examined: Examined): Promise<Finding> {
   try {
     await within(once(socket, 'secureConnect'), signal);
     examined.alpn = socket.alpnProtocol ?? false;
-    return look(socket, options.tls.serverName ?? endpoint.name, millisecondsSince(start));
+    return look(socket, expectedName, millisecondsSince(start));
   } catch (error) {
     if (signal.aborted) throw error;
     return await noHandshake(examined, error);

@@ -1,0 +1,116 @@
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { Authority, type Pair } from '../../test/support/certificates.js';
+import { temporaryDirectory } from '../../test/support/service.js';
+import { until, within } from '../../test/support/wait.js';
+import { startFeed } from './cli/run-command.js';
+import { bodies, client, Subject, take } from './service.js';
+
+/** A service that demands certificates, and a client's files, which a test can change. */
+async function start() {
+  const directory = temporaryDirectory();
+  const authority = new Authority(directory);
+  const { cert, key } = authority.server();
+  const settings = {
+    FEED_TLS_CERT: cert,
+    FEED_TLS_KEY: key,
+    FEED_TLS_CLIENT_CA: authority.cert,
+  };
+  const files = {
+    caFile: join(directory, 'ca.crt'),
+    certFile: join(directory, 'tls.crt'),
+    keyFile: join(directory, 'tls.key'),
+  };
+  copyFileSync(authority.cert, files.caFile);
+  const put = ({ cert: newCert, key: newKey }: Pair): void => {
+    copyFileSync(newCert, files.certFile);
+    copyFileSync(newKey, files.keyFile);
+  };
+  put(authority.client());
+  const subject = await Subject.start(settings);
+  return { subject, authority, other: new Authority(directory, 'other'), files, put };
+}
+
+test('uploads and watches with a certificate of its own, by files and by PEM', async () => {
+  const { subject, files } = await start();
+  const byFiles = client(subject.address, { tls: files });
+  expect(await byFiles.upload('t', ['a'])).toMatchObject({ stored: 1 });
+  const pem = {
+    ca: readFileSync(files.caFile),
+    cert: readFileSync(files.certFile),
+    key: readFileSync(files.keyFile),
+  };
+  const watch = client(subject.address, { tls: pem }).watch('t', { from: 'earliest' });
+  expect(bodies(await take(watch, 1))).toEqual(['a']);
+});
+
+test('takes files that were renewed when it connects again', async () => {
+  const { subject, other, files, put } = await start();
+  const feed = client(subject.address, { tls: files });
+  await feed.upload('t', ['a']);
+  const watch = feed.watch('t', { from: 'earliest' });
+  const events = take(watch, 2);
+  await until(() => watch.cursor !== undefined, 'the first event');
+  put(other.client());
+  await subject.service.kill('SIGKILL');
+  await subject.restart({ FEED_TLS_CLIENT_CA: other.cert });
+  await feed.upload('t', ['b']);
+  expect(bodies(await within(events, 'both events'))).toEqual(['a', 'b']);
+});
+
+test.each([
+  [
+    'a key without its certificate',
+    (files: Files, next: Pair) => copyFileSync(next.key, files.keyFile),
+  ],
+  ['an authority that is cut short', (files: Files) => cut(files.caFile)],
+  ['a certificate that is cut short', (files: Files) => cut(files.certFile)],
+  ['an empty file', (files: Files) => writeFileSync(files.caFile, '')],
+])('goes on with the last good files, with %s', async (_, damage) => {
+  const { subject, authority, files } = await start();
+  const feed = client(subject.address, { tls: files });
+  await feed.upload('t', ['a']);
+  damage(files, authority.client());
+  await subject.service.kill('SIGKILL');
+  await subject.restart();
+  expect(await feed.upload('t', ['b'])).toMatchObject({ stored: 1 });
+});
+
+interface Files {
+  readonly caFile: string;
+  readonly certFile: string;
+  readonly keyFile: string;
+}
+
+function cut(path: string): void {
+  writeFileSync(path, readFileSync(path).subarray(0, 300));
+}
+
+test('fails with the name of a file that never could be used', async () => {
+  const { subject, files } = await start();
+  cut(files.certFile);
+  const broken = client(subject.address, { tls: files });
+  await expect(broken.upload('t', ['a'])).rejects.toThrow(`${files.certFile} is cut short`);
+  const missing = client(subject.address, { tls: { ...files, caFile: '/no/such/file' } });
+  await expect(missing.upload('t', ['a'])).rejects.toThrow('/no/such/file');
+});
+
+test('the feed command takes files that were renewed when it connects again', async () => {
+  const { subject, other, files, put } = await start();
+  const flags = ['--ca', files.caFile, '--cert', files.certFile, '--key', files.keyFile];
+  const address = ['--address', subject.address];
+  const watch = startFeed(['watch', 't', '--from', 'earliest', ...address, ...flags]);
+  await until(
+    () => watch.stderr.includes('t: live\n'),
+    () => `a watch: ${watch.stderr}`,
+  );
+  put(other.client());
+  await subject.service.kill('SIGKILL');
+  await subject.restart({ FEED_TLS_CLIENT_CA: other.cert });
+  await client(subject.address, { tls: files }).upload('t', ['a']);
+  await until(
+    () => watch.stdout.includes('a'),
+    () => `an event: ${watch.stderr}`,
+  );
+});

@@ -1,0 +1,55 @@
+import type { ServerHttp2Session } from 'node:http2';
+import { promisify } from 'node:util';
+import { type Server, ServerCredentials } from '@grpc/grpc-js';
+import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { HealthImplementation } from 'grpc-health-check';
+import { createServer } from './transport/grpc-js.js';
+
+/** So many connections may be open. They are part of OWN_DESCRIPTORS (src/config/descriptors.ts). */
+const MAX_CONNECTIONS = 16;
+
+const HTTP2 = { streamWindow: 64 * 1024, resetBurst: 1_000 };
+
+const OPTIONS = {
+  'grpc.enable_channelz': 0,
+  'grpc.max_receive_message_length': 4 * 1024,
+  'grpc.max_concurrent_streams': 16,
+  // Milliseconds after which a client that is gone is noticed.
+  'grpc.keepalive_time_ms': 30_000,
+  'grpc.keepalive_timeout_ms': 10_000,
+};
+
+/**
+ * Serves gRPC's health service in plain text, and nothing else: Kubernetes' gRPC probes have neither TLS nor a certificate.
+ * Anybody may connect. So that nobody can keep the probes out by holding connections, a new one closes the oldest when there
+ * are too many.
+ */
+@Injectable()
+export class HealthPort implements OnApplicationShutdown {
+  private server: Server | undefined;
+  private readonly sessions = new Set<ServerHttp2Session>();
+
+  constructor(private readonly health: HealthImplementation) {}
+
+  /** Listens at `host:port`. Resolves with the port. */
+  async listen(address: string): Promise<number> {
+    const server = createServer(OPTIONS, HTTP2, (session) => this.admit(session));
+    this.health.addToServer(server);
+    this.server = server;
+    return promisify(server.bindAsync.bind(server))(address, ServerCredentials.createInsecure());
+  }
+
+  /** Nest calls this after the drain: until then, probes are told that the service is not ready. */
+  onApplicationShutdown(): void {
+    this.server?.forceShutdown();
+  }
+
+  private admit(session: ServerHttp2Session): void {
+    const { sessions } = this;
+    sessions.add(session);
+    session.once('close', () => sessions.delete(session));
+    if (sessions.size <= MAX_CONNECTIONS) return;
+    const [oldest] = sessions;
+    oldest.destroy();
+  }
+}

@@ -1,0 +1,38 @@
+import type { X509Certificate } from 'node:crypto';
+import type { TLSSocket } from 'node:tls';
+
+/** Returns the client's certificate, if one of the authorities has signed it and it is of now; undefined otherwise. */
+export function verifiedCertificate(socket: TLSSocket): X509Certificate | undefined {
+  return socket.authorized ? socket.getPeerX509Certificate() : undefined;
+}
+
+/**
+ * Returns who the client is by its verified certificate: the SPIFFE ID in it (`spiffe://example.org/ns/shop/sa/orders`), else its
+ * common name (`orders`). Undefined if there is no such certificate, or if it names several: nobody is guessed.
+ */
+export function identityOf(socket: TLSSocket): string | undefined {
+  const certificate = verifiedCertificate(socket);
+  if (!certificate) return undefined;
+  const ids = spiffeIds(certificate.subjectAltName ?? '');
+  if (ids.length > 0) return ids.length === 1 ? ids[0] : undefined;
+  // Node gives an array where there are several.
+  const name: unknown = certificate.toLegacyObject().subject.CN;
+  const isName = typeof name === 'string' && name !== '';
+  // An authority that checks SPIFFE IDs may let clients choose their common names.
+  return isName && !name.startsWith(SPIFFE) ? name : undefined;
+}
+
+const SPIFFE = 'spiffe://';
+
+/**
+ * Node writes `DNS:orders, URI:spiffe://example.org/orders`, and puts a name in double quotes if it has a comma or a quote
+ * of its own. No SPIFFE ID needs quotes.
+ */
+const ALTERNATIVE_NAMES = /(?:[^,"]|"(?:[^"\\]|\\.)*")+/g;
+
+function spiffeIds(subjectAltName: string): string[] {
+  return (subjectAltName.match(ALTERNATIVE_NAMES) ?? [])
+    .map((name) => name.trim())
+    .filter((name) => name.startsWith(`URI:${SPIFFE}`))
+    .map((name) => name.slice('URI:'.length));
+}

@@ -1,0 +1,38 @@
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import { readConfig } from '../../src/config/config.js';
+import { unsafeSettings } from '../../src/config/exposure.js';
+
+const FILE = fileURLToPath(import.meta.url);
+const TLS = { FEED_TLS_CERT: FILE, FEED_TLS_KEY: FILE };
+
+const unsafe = (settings: Record<string, string>): string[] =>
+  unsafeSettings(readConfig(settings, false));
+
+it.each([
+  '127.0.0.1:50051',
+  '127.1.2.3:0',
+  '[::1]:50051',
+  'localhost:50051',
+  '[::ffff:127.0.0.1]:1',
+])('%s is safe without TLS: only this machine reaches it', (address) =>
+  expect(unsafe({ FEED_GRPC_ADDRESS: address, FEED_HTTP_ADDRESS: address })).toEqual([]),
+);
+
+it.each(['0.0.0.0:1', '10.0.0.1:1', '[::]:1', '[::ffff:10.0.0.1]:1', 'feed.example.org:1'])(
+  '%s is not safe without TLS, and the setting that changes it is named',
+  (address) => {
+    for (const name of ['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS']) {
+      const [problem, ...others] = unsafe({ [name]: address });
+      expect(problem).toContain(`${address} `);
+      expect(problem).toContain('FEED_TLS_CERT');
+      expect(problem).toContain('FEED_INSECURE=allow');
+      expect(others).toEqual([]);
+      expect(unsafe({ [name]: address, ...TLS })).toEqual([]);
+      expect(unsafe({ [name]: address, FEED_INSECURE: 'allow' })).toEqual([]);
+    }
+  },
+);
+
+it('a port for health alone is meant to be in plain text', () =>
+  expect(unsafe({ FEED_HEALTH_ADDRESS: '0.0.0.0:50052' })).toEqual([]));

@@ -1,0 +1,3 @@
+// test/transport/endings.spec.ts once more, with TLS on both sides (test/support/tls.ts).
+process.env.FEED_TEST_TLS = '1';
+await import('../../transport/endings.spec.js');

@@ -1,0 +1,3 @@
+// test/e2e/upload.spec.ts once more, with TLS on both sides (test/support/tls.ts).
+process.env.FEED_TEST_TLS = '1';
+await import('../../e2e/upload.spec.js');

@@ -1,0 +1,43 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { connect as connectTls } from 'node:tls';
+import type { Event } from '../../src/gen/feed/v1/feed.js';
+import type { Pair } from '../support/certificates.js';
+import type { FeedClient } from '../support/client.js';
+
+/** The serial number of the certificate that a port serves now. */
+export async function servedSerial(address: string, own?: Pair): Promise<string> {
+  const [host, port] = address.split(':');
+  const socket = connectTls({
+    host,
+    port: Number(port),
+    rejectUnauthorized: false,
+    ALPNProtocols: ['h2', 'http/1.1'],
+    ...(own && { cert: readFileSync(own.cert), key: readFileSync(own.key) }),
+  });
+  try {
+    return await new Promise((resolve, reject) => {
+      socket.once('secureConnect', () => resolve(socket.getPeerX509Certificate()!.serialNumber));
+      socket.once('error', reject);
+    });
+  } finally {
+    socket.on('error', () => {}).destroy();
+  }
+}
+
+export const serialOf = ({ cert }: Pair): string =>
+  new X509Certificate(readFileSync(cert)).serialNumber;
+
+export interface Received {
+  readonly events: Event[];
+  error?: Error;
+}
+
+/** Watches the topic `load` from its first event on. */
+export function watchAll(client: FeedClient): Received {
+  const received: Received = { events: [] };
+  const call = client.Watch({ topic: 'load', position: 1 });
+  call.on('data', (event: Event) => void received.events.push(event));
+  call.on('error', (error) => (received.error = error));
+  return received;
+}
