@@ -1,4 +1,4 @@
-// The arrows of docs/architecture.md: wire <- repository, broker <- feed <- grpc, http; config, telemetry
+// The arrows of docs/architecture.md: wire <- repository, broker <- feed <- auth <- grpc, http; config, telemetry
 // and the generated types are open to all.
 const room = (name) => `^src/${name}/`;
 const only = (name, ...allowed) => ({
@@ -20,8 +20,9 @@ module.exports = {
     only('repository', 'wire', 'nats', ...open),
     only('broker', 'wire', 'nats', ...open),
     only('feed', 'wire', 'repository', 'broker', ...open),
-    only('grpc', 'wire', 'feed', ...open),
-    only('http', 'wire', 'feed', ...open),
+    only('auth', 'wire', 'feed', ...open),
+    only('grpc', 'wire', 'feed', 'auth', ...open),
+    only('http', 'wire', 'feed', 'auth', ...open),
     {
       name: 'transport-knows-nothing-of-the-feed',
       severity: 'error',
@@ -39,6 +40,12 @@ module.exports = {
       name: 'feed-knows-no-transport',
       severity: 'error',
       from: { path: room('feed') },
+      to: { path: ['@grpc', '@nestjs/microservices', 'express'] },
+    },
+    {
+      name: 'auth-knows-no-transport',
+      severity: 'error',
+      from: { path: room('auth') },
       to: { path: ['@grpc', '@nestjs/microservices', 'express'] },
     },
     {

@@ -17,6 +17,10 @@ export type Reason =
   | 'TOO_SLOW'
   | 'TOO_MANY_ROOMS'
   | 'ROOM_INTERRUPTED'
+  | 'UNAUTHENTICATED'
+  | 'TOKEN_EXPIRED'
+  | 'KEYS_UNAVAILABLE'
+  | 'TOPIC_FORBIDDEN'
   | 'DRAINING';
 
 /** An error that is sent to the client, by any transport. */

@@ -2,8 +2,10 @@ import { Injectable } from '@nestjs/common';
 
 /** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
-  /** The topic of a watch, or of an upload's first event. */
-  readonly notes: { topic?: string };
+  /** `topic`: that of a watch, or of an upload's first event. `principal`: the caller, if the service asks who calls. */
+  readonly notes: { topic?: string; principal?: string };
+  /** How far a watch has come: its client was sent all events up to this cursor. */
+  progress?: { readonly cursor: string };
   /** How many events or messages were received and sent, and their bytes. */
   events: number;
   bytes: number;

@@ -1,12 +1,13 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { Bell, type BellListener } from '../broker/bell.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
-import type { Position } from '../wire/cursor.js';
+import { formatCursor, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
 import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import type { WatchRequest } from '../wire/watch-request.js';
+import type { Caller } from './caller.js';
 import type { CallRecord } from './live-calls.js';
 import {
   boundsOf,
@@ -47,11 +48,13 @@ export class Watches implements OnApplicationShutdown {
    *
    * @throws FeedError if the request can't be served
    */
-  async watch(request: WatchRequest, call: CallRecord): Promise<OpenWatch> {
+  async watch(request: WatchRequest, caller: Caller, call: CallRecord): Promise<OpenWatch> {
     // A request that will be refused gets a note, too, and its topic may be of any length.
     call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
-    const start = await watchStart(this.repository, request).catch(storeUnavailable);
-    return { start, batches: new Watch(this, request.topic, start, call) };
+    const start = await watchStart(this.repository, request, caller).catch(storeUnavailable);
+    const watch = new Watch(this, request.topic, start, call);
+    call.progress = watch;
+    return { start, batches: watch };
   }
 
   private ringAll(): void {
@@ -70,6 +73,8 @@ export class Watches implements OnApplicationShutdown {
 class Watch implements FrameSource, BellListener {
   readonly isOver = false;
   private position: Position;
+  /** All events up to here were sent. A batch that is being written, or that the reader dropped at its end, is not. */
+  private sent: Position;
   /** EventRepository.history, in which `position` means something. */
   private readonly history: number;
   private readonly heartbeat: number;
@@ -85,7 +90,7 @@ class Watch implements FrameSource, BellListener {
     { after, history, heartbeat }: WatchStart,
     private readonly call: CallRecord,
   ) {
-    this.position = after;
+    this.position = this.sent = after;
     this.history = history;
     this.heartbeat = heartbeat;
   }
@@ -101,9 +106,14 @@ class Watch implements FrameSource, BellListener {
     this.onMore?.();
   }
 
+  get cursor(): string {
+    return formatCursor(this.watches.repository.cursorAt(this.sent));
+  }
+
   take(): EventBatch | undefined | Promise<EventBatch | undefined> {
     if (this.heartbeat > 0 && this.isSending) this.sentAt = performance.now();
     this.isSending = false;
+    this.sent = this.position;
     const { repository } = this.watches;
     if (repository.history !== this.history) return this.endOfHistory();
     // Taken before the read, so that all events up to it are among those that the read finds.
@@ -133,7 +143,7 @@ class Watch implements FrameSource, BellListener {
     if (batch) {
       this.position = batch.last;
     } else {
-      if (head > this.position) this.position = head;
+      if (head > this.position) this.position = this.sent = head;
       batch = this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;
     }
     this.isSending = batch !== undefined;

@@ -1,19 +1,26 @@
-import { Module } from '@nestjs/common';
+import type { Metadata } from '@grpc/grpc-js';
+import { type CanActivate, type DynamicModule, Module, type Type } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
+import { AuthModule } from '../auth/auth.module.js';
+import { Callers } from '../auth/callers.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
+import { FeedError } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
 import { logRefused } from '../telemetry/refused.js';
+import { CallerGuard, credentialsOf } from './caller.guard.js';
 import { logEnd } from './call-log.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
+import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
-import { createReflection } from './reflection.js';
-import { StreamStrategy } from './transport/index.js';
+import { addReflection } from './reflection.js';
+import { statusOf, StreamStrategy } from './transport/index.js';
 
 function createStrategy(
   config: Config,
@@ -21,6 +28,7 @@ function createStrategy(
   log: Logger,
   health: HealthImplementation,
   calls: LiveCalls,
+  callers: Callers,
 ): Promise<StreamStrategy> {
   return StreamStrategy.create({
     grpc: {
@@ -30,7 +38,7 @@ function createStrategy(
       onLoadPackageDefinition: (loaded, server) => {
         keepAsBytes(loaded);
         health.addToServer(server);
-        createReflection().addToServer(server);
+        addReflection(server, (call) => known(callers, call));
       },
     },
     streamWindow: config.streamWindow,
@@ -47,22 +55,46 @@ function createStrategy(
   });
 }
 
+/** Nest shows the guards of an application the calls of all doors. */
+function forGrpcAlone(guard: CanActivate): CanActivate {
+  return {
+    canActivate: (context) => context.getType() !== 'rpc' || guard.canActivate(context),
+  };
+}
+
+/** Resolves for the call of a caller who is known, and rejects with the status of any other. */
+async function known(callers: Callers, call: { metadata: Metadata }): Promise<void> {
+  try {
+    if (callers.areAsked) await callers.identify(credentialsOf(call));
+  } catch (error) {
+    throw error instanceof FeedError ? feedStatus(error) : statusOf(error);
+  }
+}
+
 /** The gRPC door: FeedService, health and reflection. */
 @Module({
-  imports: [FeedModule],
+  imports: [FeedModule, AuthModule],
   controllers: [FeedController],
   providers: [
     { provide: HealthImplementation, useFactory: () => new HealthImplementation() },
     {
       provide: StreamStrategy,
       useFactory: createStrategy,
-      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation, LiveCalls],
+      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation, LiveCalls, Callers],
     },
     GrpcDoor,
   ],
   exports: [StreamStrategy, GrpcDoor],
 })
 export class GrpcModule {
+  /** @param guard says who makes each call, by setCaller(), or throws */
+  static of(guard: Type<CanActivate> = CallerGuard): DynamicModule {
+    return {
+      module: GrpcModule,
+      providers: [guard, { provide: APP_GUARD, useFactory: forGrpcAlone, inject: [guard] }],
+    };
+  }
+
   constructor(readiness: Readiness, health: HealthImplementation) {
     const report = (ready: boolean): void => {
       for (const service of ['', SERVICE])

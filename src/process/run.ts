@@ -35,7 +35,8 @@ export async function run(signals: Signals): Promise<void> {
     process.stderr.write(
       `Feed can't start: ${error instanceof Error ? error.message : String(error)}\n`,
     );
-    process.exit(error instanceof StreamError ? EXIT_CONFIG : 1);
+    const isSetting = error instanceof StreamError || error instanceof ConfigError;
+    process.exit(isSetting ? EXIT_CONFIG : 1);
   }
 }
 

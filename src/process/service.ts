@@ -1,8 +1,9 @@
 import type { AddressInfo } from 'node:net';
-import type { INestApplication } from '@nestjs/common';
+import type { CanActivate, INestApplication, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Logger as PinoInstance } from 'pino';
+import { lacksAuthentication } from '../config/auth.js';
 import type { Address, Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
 import { Readiness } from '../feed/readiness.js';
@@ -18,9 +19,17 @@ export interface Service {
   readonly httpAddress: string;
 }
 
-/** Starts the service: it opens the store, then the doors listen, then the service is ready. */
-export async function startService(config: Config, log: PinoInstance): Promise<Service> {
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.of(config, log), {
+/**
+ * Starts the service: it opens the store, then the doors listen, then the service is ready.
+ *
+ * @param guard takes the place of CallerGuard (docs/security.md, "A guard of your own")
+ */
+export async function startService(
+  config: Config,
+  log: PinoInstance,
+  guard?: Type<CanActivate>,
+): Promise<Service> {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.of(config, log, guard), {
     logger: nestLogger(log),
     abortOnError: false,
     // A connection to the HTTP port that never sends a request must not hold up the shutdown.
@@ -53,6 +62,12 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
   log.info(`gRPC listens on ${service.grpcAddress}`);
   log.info(`HTTP listens on ${service.httpAddress}`);
   log.info(`events are kept in ${location}`);
+  if (config.jwt)
+    log.info(`callers show tokens of ${config.jwt.issuer} for ${config.jwt.audience}`);
+  if (lacksAuthentication(config, false))
+    log.warn(
+      'gRPC is without authentication: whoever reaches it may read and write every topic (docs/security.md)',
+    );
   if (durability === 'replicated')
     log.info('an acknowledged event is flushed to disk by most of the NATS servers that keep it');
   else if (durability === 'fsync') log.info('an acknowledged event is flushed to disk');

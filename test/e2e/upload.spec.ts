@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, type FeedClient, take, upload } from '../support/client.js';
+import { ANYONE } from '../../src/feed/caller.js';
 import type { CallRecord } from '../../src/feed/live-calls.js';
 import { Uploads } from '../../src/feed/upload.js';
 import type { EngineCommit } from '../../src/repository/engine.js';
@@ -255,7 +256,7 @@ test('an upload ends at the largest number of events that its result can count, 
       pieces: [eventFrames(...Array.from({ length: 10 }, (_, i) => event(String(i)))).bytes],
     };
   }
-  const uploading = new Uploads(repository).upload(frames(), record(), 5);
+  const uploading = new Uploads(repository).upload(frames(), ANYONE, record(), 5);
   await expect(uploading).rejects.toMatchObject({
     reason: 'UPLOAD_TOO_LONG',
     metadata: { received: '5' },
@@ -291,7 +292,7 @@ test.each<['refused' | 'storage-full', string]>([
     }),
   };
   const left = Promise.withResolvers<IteratorResult<{ pieces: Buffer[] }, void>>();
-  const uploading = new Uploads(repository).upload(leaving, record());
+  const uploading = new Uploads(repository).upload(leaving, ANYONE, record());
   await until(() => repository.head === 2, 'the first two');
   more.resolve();
   await expect(uploading).rejects.toMatchObject({

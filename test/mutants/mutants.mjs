@@ -463,8 +463,8 @@ export const mutants = [
   {
     name: 'upload: its headers wait for its result',
     file: 'src/grpc/feed.controller.ts',
-    from: "call.sendHeaders({ 'feed-dedup-window': String(milliseconds), 'feed-dedup-ids': String(ids) });\n    return this.uploads.upload(events, call);",
-    to: "return this.uploads.upload(events, call).finally(() => call.sendHeaders({ 'feed-dedup-window': String(milliseconds), 'feed-dedup-ids': String(ids) }));",
+    from: "call.sendHeaders({ 'feed-dedup-window': String(milliseconds), 'feed-dedup-ids': String(ids) });\n    return this.uploads.upload(events, caller, call);",
+    to: "return this.uploads.upload(events, caller, call).finally(() => call.sendHeaders({ 'feed-dedup-window': String(milliseconds), 'feed-dedup-ids': String(ids) }));",
     tests: ['test/e2e/upload', '-t', 'headers'],
   },
   {
