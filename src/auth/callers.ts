@@ -65,7 +65,6 @@ export class Callers {
     if (!this.areAsked) return ANYONE;
     const { principal, expiresAt } = await this.identify(credentials);
     const session = new Session(principal, expiresAt, this.rules.policy);
-    call.notes.principal = principal;
     this.sessions.set(call, session);
     return session;
   }

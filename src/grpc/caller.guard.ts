@@ -26,6 +26,7 @@ export function credentialsOf({ metadata }: Pick<Call, 'metadata'>): Credentials
 /** Says who makes a call. A guard calls it, because no handler serves a call of nobody. */
 export function setCaller(call: Call, caller: Caller): void {
   call.caller = caller;
+  if (caller.principal !== undefined) call.notes.principal = caller.principal;
 }
 
 /** Returns who makes a call. @throws Error if no guard has said it */
