@@ -1,7 +1,13 @@
 import type { webcrypto } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
-import { createServer, type IncomingHttpHeaders } from 'node:http';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type RequestListener,
+  type Server,
+} from 'node:http';
+import { createServer as createHttpsServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Metadata } from '@grpc/grpc-js';
@@ -65,21 +71,31 @@ export function bearer(token: string | undefined): Metadata {
   return metadata;
 }
 
-/** A server of keys, over HTTP on this machine. */
+/** A server of keys on this machine. */
 export class KeyServer {
   /** The keys that it gives out. */
   keys: readonly JWK[] = [];
   /** The HTTP status of its answers. */
   status = 200;
   readonly requests: IncomingHttpHeaders[] = [];
-  private readonly server = createServer((request, response) => {
-    this.requests.push(request.headers);
-    response.writeHead(this.status, { 'content-type': 'application/json' });
-    response.end(this.status === 200 ? JSON.stringify({ keys: this.keys }) : 'no');
-  });
+  private readonly server: Server;
 
-  static async start(...keys: JWK[]): Promise<KeyServer> {
-    const one = new KeyServer();
+  private constructor(private readonly tls: ServerOptions | undefined) {
+    const answer: RequestListener = (request, response) => {
+      this.requests.push(request.headers);
+      response.writeHead(this.status, { 'content-type': 'application/json' });
+      response.end(this.status === 200 ? JSON.stringify({ keys: this.keys }) : 'no');
+    };
+    this.server = tls ? createHttpsServer(tls, answer) : createServer(answer);
+  }
+
+  static start(...keys: JWK[]): Promise<KeyServer> {
+    return KeyServer.startWith(undefined, ...keys);
+  }
+
+  /** @param tls certificate and key for https; undefined for http */
+  static async startWith(tls: ServerOptions | undefined, ...keys: JWK[]): Promise<KeyServer> {
+    const one = new KeyServer(tls);
     one.keys = keys;
     one.server.listen(0, '127.0.0.1');
     await once(one.server, 'listening');
@@ -91,6 +107,6 @@ export class KeyServer {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/jwks`;
+    return `${this.tls ? 'https://localhost' : 'http://127.0.0.1'}:${(this.server.address() as AddressInfo).port}/jwks`;
   }
 }
