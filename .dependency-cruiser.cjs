@@ -1,4 +1,4 @@
-// The arrows of docs/architecture.md: wire <- repository, broker <- feed <- grpc, http; config, telemetry
+// The arrows of docs/architecture.md: wire <- repository, broker <- feed <- auth <- grpc, http; config, telemetry
 // and the generated types are open to all.
 const room = (name) => `^src/${name}/`;
 const only = (name, ...allowed) => ({
@@ -21,8 +21,9 @@ module.exports = {
     only('broker', 'wire', 'nats', ...open),
     only('feed', 'wire', 'repository', 'broker', ...open),
     only('tls', ...open),
-    only('grpc', 'wire', 'feed', 'tls', ...open),
-    only('http', 'wire', 'feed', 'tls', ...open),
+    only('auth', 'wire', 'feed', ...open),
+    only('grpc', 'wire', 'feed', 'auth', 'tls', ...open),
+    only('http', 'wire', 'feed', 'auth', 'tls', ...open),
     {
       name: 'transport-knows-nothing-of-the-feed',
       severity: 'error',
@@ -40,6 +41,12 @@ module.exports = {
       name: 'feed-knows-no-transport',
       severity: 'error',
       from: { path: room('feed') },
+      to: { path: ['@grpc', '@nestjs/microservices', 'express'] },
+    },
+    {
+      name: 'auth-knows-no-transport',
+      severity: 'error',
+      from: { path: room('auth') },
       to: { path: ['@grpc', '@nestjs/microservices', 'express'] },
     },
     {

@@ -201,6 +201,15 @@ config:
   natsSystemCredentials: /etc/nats/system.creds
   natsFlush: observed
   natsPatience: 30s
+  jwtPublicKey: /etc/feed/keys.pem
+  jwtJwksUrl: https://issuer.example.com/jwks
+  jwtJwksCa: /etc/feed/issuer-ca.pem
+  jwtJwksToken: /etc/feed/issuer-token
+  jwtIssuer: https://issuer.example.com
+  jwtAudience: feed
+  jwtAlgorithms: RS256,ES256
+  jwtClockTolerance: 5s
+  policyFile: /etc/feed/policy.yaml
   streamWindow: 2MiB
   sessionWindow: 32MiB
   receiveBytes: 512MiB
@@ -254,6 +263,22 @@ else
   fail 'in config of helm/feed/values.yaml, but not in all.yaml of scripts/chart.sh: add it there' "$unseen"
 fi
 
+render 'a policy and keys in ConfigMaps' \
+  --set auth.policy.existingConfigMap=feed-policy,auth.publicKeys.existingConfigMap=feed-keys
+has 'the policy' 'name: FEED_POLICY_FILE' 'value: "/etc/feed/policy/policy.yaml"'
+has 'the keys' 'name: FEED_JWT_PUBLIC_KEY' 'value: "/etc/feed/keys/keys"'
+has 'their mounts' 'name: keys' 'mountPath: /etc/feed/keys' 'readOnly: true' 'name: policy' 'mountPath: /etc/feed/policy' 'readOnly: true'
+has 'their volumes' 'volumes:' 'name: keys' 'configMap:' 'name: feed-keys' 'name: policy' 'configMap:' 'name: feed-policy'
+render 'a policy in a Secret, and no volume' --set auth.policy.existingSecret=feed-policy,persistence.enabled=false
+has 'its volume' 'volumes:' 'name: data' 'emptyDir: {}' 'name: policy' 'secret:' 'secretName: feed-policy'
+render 'tokens of Kubernetes' \
+  --set auth.kubernetesTokens=true,config.jwtIssuer=https://kubernetes.default.svc.cluster.local,config.jwtAudience=feed
+has 'the keys of the cluster' 'name: FEED_JWT_JWKS_URL' 'value: "https://kubernetes.default.svc/openid/v1/jwks"'
+has 'its authority' 'name: FEED_JWT_JWKS_CA' 'value: "/var/run/secrets/feed/ca.crt"'
+has 'a token to read them' 'name: issuer' 'projected:' 'sources:' 'serviceAccountToken:' 'path: token'
+has 'no other token' 'automountServiceAccountToken: false' 'enableServiceLinks: false'
+
+refuses 'two policies' 'not both' --set auth.policy.existingSecret=a,auth.policy.existingConfigMap=b
 refuses 'a number of replicas' replicas --set replicas=2
 refuses 'an unknown setting' retention --set config.retention=1h
 refuses 'a string for a number' timeoutSeconds --set-string drain.timeoutSeconds=20

@@ -29,6 +29,8 @@ interface FeedErrorDetails {
   /** The metadata of the server's ErrorInfo, such as `received` or `earliest`. */
   readonly metadata?: Readonly<Record<string, string>>;
   readonly cause?: unknown;
+  /** Whether another call may help, where the client knows more about it than reason and status say. */
+  readonly retry?: boolean;
 }
 
 /** A call that failed. Branch on `reason` and `status`; `message` is for people. */
@@ -36,16 +38,19 @@ export class FeedError extends Error {
   override readonly name: string = 'FeedError';
   readonly reason: string | undefined;
   readonly metadata: Readonly<Record<string, string>>;
+  /** @internal */
+  readonly retry: boolean | undefined;
 
   constructor(
     /** The gRPC status, such as `UNAVAILABLE`. */
     readonly status: Status,
     message: string,
-    { reason, metadata = {}, cause }: FeedErrorDetails = {},
+    { reason, metadata = {}, cause, retry }: FeedErrorDetails = {},
   ) {
     super(message, cause === undefined ? undefined : { cause });
     this.reason = reason;
     this.metadata = metadata;
+    this.retry = retry;
   }
 }
 
@@ -142,5 +147,5 @@ export function hasMoved({ reason }: FeedError): boolean {
 /** True if the same call may succeed later: the server is away, busy, full, or a proxy cut the call. */
 export function isRetryable(error: unknown): error is FeedError {
   if (!(error instanceof FeedError)) return false;
-  return RETRY_BY_REASON[error.reason ?? ''] ?? !GIVE_UP.has(error.status);
+  return error.retry ?? RETRY_BY_REASON[error.reason ?? ''] ?? !GIVE_UP.has(error.status);
 }

@@ -1,14 +1,18 @@
 import { FeedError } from './errors.js';
 import type { Call } from './grpc/call.js';
 import type { Servers } from './grpc/servers.js';
+import { type Token, TokenSource } from './token.js';
 
 /**
- * The metadata that a client sends with each call. Functions are called for each call, so that tokens can be renewed; if one throws, the call
- * is tried again.
+ * The metadata that a client sends with each call. Files are read and functions called for each call, so that tokens can be renewed; if that
+ * fails, the call is tried again.
  */
 export interface CallMetadata {
-  /** Sent as `authorization: Bearer <token>`, without the white space around it that files have. */
-  readonly token?: string | (() => string | Promise<string>);
+  /**
+   * Sent as `authorization: Bearer <token>`, without the white space around it that files have. When a token has expired, calls
+   * go on with the next one that the file or function gives. The client gives up when the server refuses two new ones in a row.
+   */
+  readonly token?: Token;
   /** Sent as they are. Names are lower-case; if a name ends in `-bin`, its value is base64. */
   readonly metadata?:
     | Readonly<Record<string, string>>
@@ -35,16 +39,22 @@ const USER_AGENT = `feed-client node/${process.versions.node}`;
 
 /** Returns the function by which a client's watches, uploads and chats open their calls. */
 export function callOpener(servers: Servers, callMetadata: CallMetadata): OpenCall {
+  const { token, metadata } = callMetadata;
+  const tokens = token === undefined ? undefined : new TokenSource(token);
   return async (method, signal, { timeout } = {}) => {
     const start = async (): Promise<Call> => {
-      const headers = await headersOf(callMetadata).catch((cause: unknown) => {
-        // UNAVAILABLE, so that the call is tried again: the source of tokens may be away for a while, as a server may.
-        const message = `the function of the option token or metadata failed: ${String(cause)}`;
+      // UNAVAILABLE, so that the call is tried again: the source of tokens may be away for a while, as a server may.
+      const failed = (cause: unknown): never => {
+        const message = `the file or function of the option token or metadata failed: ${String(cause)}`;
         throw new FeedError('UNAVAILABLE', message, { cause });
-      });
+      };
+      const headers = await headersOf({ metadata }).catch(failed);
+      const use = await tokens?.next().catch(failed);
+      if (use) headers.authorization = `Bearer ${use.token}`;
       checkHeaders(headers);
       if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
-      const call = await servers.call(`/feed.v1.FeedService/${method}`, headers);
+      const path = `/feed.v1.FeedService/${method}`;
+      const call = await servers.call(path, headers, use?.observer);
       const cancel = (): void => call.cancel();
       signal.addEventListener('abort', cancel);
       void call.ended.then(() => signal.removeEventListener('abort', cancel));
@@ -76,8 +86,10 @@ export async function headersOf({
 }: CallMetadata): Promise<Record<string, string>> {
   const headers: Record<string, string> = { 'user-agent': USER_AGENT };
   Object.assign(headers, typeof metadata === 'function' ? await metadata() : metadata);
-  const bearer = typeof token === 'function' ? await token() : token;
-  if (bearer !== undefined) headers.authorization = `Bearer ${bearer.trim()}`;
+  if (token !== undefined) {
+    const use = await new TokenSource(token).next();
+    headers.authorization = `Bearer ${use.token}`;
+  }
   return headers;
 }
 

@@ -1,5 +1,17 @@
 import { z } from 'zod';
-import { address, count, duration, file, oneOf, optionalAddress, size, urls } from './parse.js';
+import { ALGORITHMS, authProblems } from './auth.js';
+import {
+  address,
+  count,
+  duration,
+  file,
+  keysUrl,
+  oneOf,
+  optionalAddress,
+  size,
+  someOf,
+  urls,
+} from './parse.js';
 
 /**
  * Every setting: an environment variable with its default. README.md has the same as a table, and helm/feed as values;
@@ -71,6 +83,24 @@ export const SETTINGS = z.object({
   FEED_NATS_FLUSH: oneOf('observed', 'vouched').prefault('observed'),
   /** How long uploads wait for NATS before they end with STORE_UNAVAILABLE. */
   FEED_NATS_PATIENCE: duration('1s', '10m').prefault('20s'),
+  /** Callers show tokens (JWT) that one of the keys of this file has signed: PEM, or a JSON Web Key Set. */
+  FEED_JWT_PUBLIC_KEY: file.prefault(''),
+  /** The same, with the key set of this URL: https, or http on this machine. It is read again every 5 minutes. */
+  FEED_JWT_JWKS_URL: keysUrl.prefault(''),
+  /** PEM file of the authority that signed the certificate of that URL's server, if the system does not know it. */
+  FEED_JWT_JWKS_CA: file.prefault(''),
+  /** A file with the token that the URL's server wants to see, such as that of a Kubernetes service account. */
+  FEED_JWT_JWKS_TOKEN: file.prefault(''),
+  /** The `iss` that tokens must have. */
+  FEED_JWT_ISSUER: z.string().prefault(''),
+  /** The `aud` that tokens must have, or have among others. */
+  FEED_JWT_AUDIENCE: z.string().prefault(''),
+  /** The algorithms that tokens may be signed with, separated by commas. */
+  FEED_JWT_ALGORITHMS: someOf(...ALGORITHMS).prefault('RS256,ES256,EdDSA'),
+  /** By so much the clocks of the issuer and of this machine may differ. */
+  FEED_JWT_CLOCK_TOLERANCE: duration('0s', '5m').prefault('3s'),
+  /** YAML file that says who may do what (docs/security.md). Without it, every caller that is known may do everything. */
+  FEED_POLICY_FILE: file.prefault(''),
   /** How much a client may send on one stream before the server has read it: HTTP/2's receive window of a stream. */
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
   /** How much a client may send on all streams of a connection before handlers have taken it. HTTP/2's window is half of it. */
@@ -149,7 +179,7 @@ const FOREIGN = [
   /^FEED_(\w+_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=/,
   // Only with such a value, because somebody who sets FEED_PORT=50051 takes it for a setting.
   /^FEED_(\w+_)?PORT=(tcp|udp|sctp):/,
-  /^FEED_(ADDRESS|TOKEN|CLIENT_TLS_(CA|CERT|KEY))=/,
+  /^FEED_(ADDRESS|TOKEN(_FILE)?|CLIENT_TLS_(CA|CERT|KEY))=/,
 ];
 
 /**
@@ -199,6 +229,14 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
   if (data && (data.FEED_NATS_TLS_CERT === undefined) !== (data.FEED_NATS_TLS_KEY === undefined)) {
     problems.push('FEED_NATS_TLS_CERT and FEED_NATS_TLS_KEY belong together: set both or neither');
   }
+  if (data)
+    problems.push(
+      ...authProblems(data, {
+        hasTls: data.FEED_TLS_CERT !== undefined,
+        asksForCertificates: data.FEED_TLS_CLIENT_CA !== undefined,
+        isInsecureAllowed: data.FEED_INSECURE === 'allow',
+      }),
+    );
   if (data && data.FEED_STREAM_WINDOW > data.FEED_SESSION_WINDOW) {
     problems.push(
       'FEED_STREAM_WINDOW is larger than FEED_SESSION_WINDOW, which holds all streams of a connection',
@@ -254,6 +292,8 @@ function toConfig(settings: Settings, toTerminal: boolean) {
       isFlushVouched: settings.FEED_NATS_FLUSH === 'vouched',
       patience: settings.FEED_NATS_PATIENCE,
     },
+    jwt: jwtOf(settings),
+    policyFile: settings.FEED_POLICY_FILE,
     streamWindow: settings.FEED_STREAM_WINDOW,
     sessionWindow: settings.FEED_SESSION_WINDOW,
     receiveBytes: settings.FEED_RECEIVE_BYTES,
@@ -297,4 +337,28 @@ function toConfig(settings: Settings, toTerminal: boolean) {
 /** readConfig() has refused half of a pair. */
 function tlsOf({ FEED_TLS_CERT: cert, FEED_TLS_KEY: key, FEED_TLS_CLIENT_CA: clientCa }: Settings) {
   return cert === undefined || key === undefined ? undefined : { cert, key, clientCa };
+}
+
+/** How tokens are checked; undefined if callers need none. */
+function jwtOf(settings: Settings) {
+  const keys = keysOf(settings);
+  return (
+    keys && {
+      keys,
+      issuer: settings.FEED_JWT_ISSUER,
+      audience: settings.FEED_JWT_AUDIENCE,
+      algorithms: settings.FEED_JWT_ALGORITHMS,
+      clockTolerance: settings.FEED_JWT_CLOCK_TOLERANCE,
+    }
+  );
+}
+
+/** Where the keys are that sign tokens. Paths of files, but for the URL. */
+type KeySource =
+  { readonly url: URL; readonly ca?: string; readonly token?: string } | { readonly file: string };
+
+function keysOf(settings: Settings): KeySource | undefined {
+  const { FEED_JWT_PUBLIC_KEY: path, FEED_JWT_JWKS_URL: url } = settings;
+  if (url) return { url, ca: settings.FEED_JWT_JWKS_CA, token: settings.FEED_JWT_JWKS_TOKEN };
+  return path === undefined ? undefined : { file: path };
 }

@@ -1,5 +1,6 @@
 import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
+import { isLoopback } from './loopback.js';
 
 const UNITS = {
   bytes: { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 },
@@ -91,3 +92,23 @@ export const file = z.string().transform((text, context) => {
 export function oneOf<const T extends readonly [string, ...string[]]>(...words: T) {
   return z.enum(words, { error: `must be ${words.slice(0, -1).join(', ')} or ${words.at(-1)}` });
 }
+
+/** Some of these words, separated by commas; at least one. */
+export function someOf<const T extends readonly string[]>(...known: T) {
+  return z.string().transform((text, context): T[number][] => {
+    const given = text.split(',').map((word) => word.trim());
+    if (given.every((word) => known.includes(word))) return given;
+    context.addIssue(`must be one or several of ${known.join(', ')}, separated by commas`);
+    return z.NEVER;
+  });
+}
+
+/** The URL of keys, by https; by http only on this machine, because whoever changes them on the way lets anybody in. */
+export const keysUrl = z.string().transform((text, context) => {
+  if (text === '') return undefined;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const host = url?.hostname.replace(/^\[|\]$/g, '') ?? '';
+  if (url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(host))) return url;
+  context.addIssue('must be an https URL, such as https://issuer.example.com/jwks');
+  return z.NEVER;
+});

@@ -14,6 +14,7 @@ import {
 } from '../wire/frames.js';
 import { topicProblem } from '../wire/topic.js';
 import { limitExceeded } from './call-limits.js';
+import { type Caller, requirePermission } from './caller.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
 import { Outbox } from './outbox.js';
@@ -64,9 +65,12 @@ export class Chats {
    * Answers each message without a room with its echo, in order. The next messages are read once the client has taken
    * the answers. A message with a room goes to the other members of that room. The returned source ends once the client has
    * ended and everything that waits for it is sent; it fails with a FeedError.
+   *
+   * @throws FeedError TOPIC_FORBIDDEN if the caller may not chat in any room, and so gets no echo either
    */
-  chat(stream: AsyncIterable<ReceivedFrames>, call: ChatCall): FrameSource {
-    return new Chat(this, stream, call);
+  chat(stream: AsyncIterable<ReceivedFrames>, caller: Caller, call: ChatCall): FrameSource {
+    requirePermission(caller, 'chat');
+    return new Chat(this, stream, caller, call);
   }
 }
 
@@ -81,6 +85,7 @@ class Chat implements FrameSource, RoomMember {
   constructor(
     private readonly chats: Chats,
     private readonly stream: AsyncIterable<ReceivedFrames>,
+    private readonly caller: Caller,
     private readonly call: ChatCall,
   ) {}
 
@@ -173,7 +178,7 @@ class Chat implements FrameSource, RoomMember {
           }
           const seat = seats.get(message.room) ?? this.join(message.room);
           if (message.textStart === message.textEnd) continue;
-          const sending = seat.send(framedMessage(message));
+          const sending = seat.send(framedMessage(message, this.caller.principal));
           if (!sending) continue;
           await sending;
           if (!this.isOpen) return;
@@ -195,6 +200,7 @@ class Chat implements FrameSource, RoomMember {
         `a chat is in at most ${MAX_ROOMS} rooms: open another one`,
       );
     }
+    requirePermission(this.caller, 'chat', room);
     this.chats.requireRoom(room);
     const seat = this.chats.rooms.join(room, this);
     this.seats.set(room, seat);

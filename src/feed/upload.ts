@@ -8,6 +8,7 @@ import {
 import { EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
+import { type Caller, forbidden } from './caller.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
 import { UploadRates } from './upload-rates.js';
@@ -51,13 +52,15 @@ export class Uploads {
    */
   async upload(
     stream: AsyncIterable<ReceivedFrames>,
+    caller: Caller,
     call: UploadCall,
     maxEvents: number = MAX_EVENTS,
   ): Promise<UploadResult> {
+    if (!caller.may('upload')) throw forbidden(caller, 'upload', undefined, { received: '0' });
     this.open++;
     const frames = stream[Symbol.asyncIterator]();
     const writer = this.repository.openWriter();
-    const checker = new EventChecker(maxEvents);
+    const checker = new EventChecker(maxEvents, (topic) => caller.may('upload', topic));
     let received = 0;
     let duplicates = 0;
     let last: Cursor | undefined;
@@ -111,7 +114,9 @@ export class Uploads {
     const count = { received: String(received) };
     if (failure) throw insertFailed(failure, count);
     if (checker.problem) {
-      const { index, problem } = checker.problem;
+      const { index, problem, forbiddenTopic } = checker.problem;
+      if (forbiddenTopic !== undefined)
+        throw forbidden(caller, 'upload', forbiddenTopic, { index: String(index), ...count });
       throw invalidEvent(index, problem, count);
     }
     if (checker.isFull) throw tooLong(maxEvents, count);

@@ -4,6 +4,7 @@ import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
 import { MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from '../wire/timestamp.js';
 import { topicProblem } from '../wire/topic.js';
 import type { Time, WatchRequest } from '../wire/watch-request.js';
+import { type Caller, requirePermission } from './caller.js';
 import { FeedError } from './errors.js';
 
 /** Cursors to resume after: just before the topic's oldest event that is held, and at the end of the log. */
@@ -35,10 +36,12 @@ const MAX_TIMER = 2 ** 31 - 1;
 export async function watchStart(
   repository: EventRepository,
   request: WatchRequest,
+  caller: Caller,
 ): Promise<WatchStart> {
   const { topic } = request;
   const problem = topicProblem(topic);
   if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `topic: ${problem}`);
+  requirePermission(caller, 'watch', topic);
   const heartbeat = heartbeatOf(request);
 
   // So that the start is exact on every replica, and a cursor that another one has just given out is known.

@@ -7,6 +7,7 @@ import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
 import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import type { WatchRequest } from '../wire/watch-request.js';
+import type { Caller } from './caller.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
 import {
@@ -48,10 +49,10 @@ export class Watches implements OnApplicationShutdown {
    *
    * @throws FeedError if the request can't be served
    */
-  async watch(request: WatchRequest, call: CallRecord): Promise<OpenWatch> {
+  async watch(request: WatchRequest, caller: Caller, call: CallRecord): Promise<OpenWatch> {
     // A request that will be refused gets a note, too, and its topic may be of any length.
     call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
-    const start = await watchStart(this.repository, request).catch(storeUnavailable);
+    const start = await watchStart(this.repository, request, caller).catch(storeUnavailable);
     return { start, batches: new Watch(this, request.topic, start, call) };
   }
 

@@ -7,6 +7,7 @@ import { Watches } from '../feed/watch.js';
 import type { UploadResult } from '../gen/feed/v1/feed.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { readWatchRequest, type WatchRequest } from '../wire/watch-request.js';
+import { callerOf } from './caller.guard.js';
 import { LimitGuard } from './limit.guard.js';
 import { StatusFilter } from './status.filter.js';
 import { Call, streamed, type Streamed } from './transport/index.js';
@@ -23,22 +24,27 @@ export class FeedController {
 
   @GrpcStreamMethod('FeedService')
   async watch(message: Buffer, call: Call): Promise<Streamed> {
-    const { start, batches } = await this.watches.watch(parseRequest(message), call);
+    const { start, batches } = await this.watches.watch(
+      parseRequest(message),
+      callerOf(call),
+      call,
+    );
     call.sendHeaders({ 'feed-head': start.head, 'feed-earliest': start.earliest });
     return streamed(batches);
   }
 
   @GrpcStreamMethod('FeedService')
   uploadEvents(events: AsyncIterable<ReceivedFrames>, call: Call): Promise<UploadResult> {
+    const caller = callerOf(call);
     // Sent before any event is read: a producer that knows the window knows how long it may retry.
     const { milliseconds, ids } = this.uploads.dedupWindow;
     call.sendHeaders({ 'feed-dedup-window': String(milliseconds), 'feed-dedup-ids': String(ids) });
-    return this.uploads.upload(events, call);
+    return this.uploads.upload(events, caller, call);
   }
 
   @GrpcStreamMethod('FeedService')
   chat(messages: AsyncIterable<ReceivedFrames>, call: Call): Streamed {
-    return streamed(this.chats.chat(messages, call));
+    return streamed(this.chats.chat(messages, callerOf(call), call));
   }
 }
 

@@ -1,9 +1,13 @@
-import { Module } from '@nestjs/common';
+import type { TLSSocket } from 'node:tls';
+import { type CanActivate, type DynamicModule, Module, type Type } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
+import { AuthModule } from '../auth/auth.module.js';
+import { Callers } from '../auth/callers.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
-import { moved } from '../feed/errors.js';
+import { FeedError, moved } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { moveCalls } from '../feed/move.js';
@@ -13,14 +17,20 @@ import { logFailedHandshakes, logRefused } from '../telemetry/refused.js';
 import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
 import { identityOf } from '../tls/identity.js';
 import { CERTIFICATES } from '../tls/tls.module.js';
+import { CallerGuard, credentialsOf } from './caller.guard.js';
 import { logEnd } from './call-log.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
 import { HealthPort } from './health-port.js';
-import { createReflection } from './reflection.js';
-import { type ConnectionLimit, StreamStrategy } from './transport/index.js';
+import { addReflection, type ReflectionCall } from './reflection.js';
+import {
+  type ConnectionLimit,
+  http2StreamOf,
+  statusOf,
+  StreamStrategy,
+} from './transport/index.js';
 
 function createStrategy(
   config: Config,
@@ -28,6 +38,7 @@ function createStrategy(
   log: Logger,
   health: HealthImplementation,
   calls: LiveCalls,
+  callers: Callers,
   certificates: Certificates | undefined,
 ): Promise<StreamStrategy> {
   return StreamStrategy.create({
@@ -38,7 +49,7 @@ function createStrategy(
       onLoadPackageDefinition: (loaded, server) => {
         keepAsBytes(loaded);
         health.addToServer(server);
-        createReflection().addToServer(server);
+        addReflection(server, (call) => known(callers, call));
       },
     },
     http2: { streamWindow: config.streamWindow, resetBurst: config.resetBurst },
@@ -77,16 +88,43 @@ function limitOfConnections(
   return { max, onRefused: logRefused(log, 'gRPC', max, limits, howToRaise) };
 }
 
+/** Nest shows the guards of an application the calls of all doors. */
+function forGrpcAlone(guard: CanActivate): CanActivate {
+  return {
+    canActivate: (context) => context.getType() !== 'rpc' || guard.canActivate(context),
+  };
+}
+
+/** Resolves for the call of a caller who is known, and rejects with the status of any other. */
+async function known(callers: Callers, call: ReflectionCall): Promise<void> {
+  try {
+    if (!callers.areAsked) return;
+    const socket = http2StreamOf(call).session?.socket;
+    const peerIdentity = socket && identityOf(socket as TLSSocket);
+    await callers.identify(credentialsOf({ metadata: call.metadata, peerIdentity }));
+  } catch (error) {
+    throw error instanceof FeedError ? feedStatus(error) : statusOf(error);
+  }
+}
+
 /** The gRPC door: FeedService, health and reflection; and health once more on a port of its own. */
 @Module({
-  imports: [FeedModule],
+  imports: [FeedModule, AuthModule],
   controllers: [FeedController],
   providers: [
     { provide: HealthImplementation, useFactory: () => new HealthImplementation() },
     {
       provide: StreamStrategy,
       useFactory: createStrategy,
-      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation, LiveCalls, CERTIFICATES],
+      inject: [
+        CONFIG,
+        CONNECTION_LIMITS,
+        LOG,
+        HealthImplementation,
+        LiveCalls,
+        Callers,
+        CERTIFICATES,
+      ],
     },
     GrpcDoor,
     HealthPort,
@@ -94,6 +132,14 @@ function limitOfConnections(
   exports: [StreamStrategy, GrpcDoor, HealthPort],
 })
 export class GrpcModule {
+  /** @param guard says who makes each call, by setCaller(), or throws */
+  static of(guard: Type<CanActivate> = CallerGuard): DynamicModule {
+    return {
+      module: GrpcModule,
+      providers: [guard, { provide: APP_GUARD, useFactory: forGrpcAlone, inject: [guard] }],
+    };
+  }
+
   constructor(readiness: Readiness, health: HealthImplementation) {
     const report = (ready: boolean): void => {
       for (const service of ['', SERVICE])

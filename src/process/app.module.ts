@@ -1,4 +1,4 @@
-import { type DynamicModule, Module } from '@nestjs/common';
+import { type CanActivate, type DynamicModule, Module, type Type } from '@nestjs/common';
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.js';
 import { ConfigModule } from '../config/config.module.js';
@@ -15,7 +15,13 @@ import type { Door } from '../feed/door.js';
 /** The whole application: a gRPC door and an HTTP door, both on one log. Only doors that have calls are in DOORS. */
 @Module({})
 export class AppModule {
-  static of(config: Config, log: Logger, certificates: Certificates | undefined): DynamicModule {
+  /** @param guard takes the place of CallerGuard: it says who makes each call, or throws */
+  static of(
+    config: Config,
+    log: Logger,
+    certificates: Certificates | undefined,
+    guard?: Type<CanActivate>,
+  ): DynamicModule {
     return {
       module: AppModule,
       imports: [
@@ -23,7 +29,7 @@ export class AppModule {
         LogModule.of(log),
         TlsModule.of(certificates),
         FeedModule,
-        GrpcModule,
+        GrpcModule.of(guard),
         HttpModule,
       ],
       providers: [

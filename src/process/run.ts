@@ -36,7 +36,9 @@ export async function run(signals: Signals): Promise<void> {
     process.stderr.write(
       `Feed can't start: ${error instanceof Error ? error.message : String(error)}\n`,
     );
-    const isSetting = error instanceof SetupError || error instanceof BadCertificatesError;
+    const isSetting = [SetupError, BadCertificatesError, ConfigError].some(
+      (kind) => error instanceof kind,
+    );
     process.exit(isSetting ? EXIT_CONFIG : 1);
   }
 }

@@ -1,5 +1,5 @@
 import type { AddressInfo } from 'node:net';
-import type { INestApplication } from '@nestjs/common';
+import type { CanActivate, INestApplication, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { Logger as PinoInstance } from 'pino';
@@ -24,11 +24,19 @@ export interface Service {
   readonly healthAddress: string | undefined;
 }
 
-/** Starts the service: it opens the store, then the doors listen, then the service is ready. */
-export async function startService(config: Config, log: PinoInstance): Promise<Service> {
+/**
+ * Starts the service: it opens the store, then the doors listen, then the service is ready.
+ *
+ * @param guard takes the place of CallerGuard (docs/security.md, "A guard of your own")
+ */
+export async function startService(
+  config: Config,
+  log: PinoInstance,
+  guard?: Type<CanActivate>,
+): Promise<Service> {
   const certificates = config.tls && (await Certificates.open(config.tls, log));
   const app = await NestFactory.create<NestExpressApplication>(
-    AppModule.of(config, log, certificates),
+    AppModule.of(config, log, certificates, guard),
     {
       logger: nestLogger(log),
       abortOnError: false,
@@ -76,6 +84,8 @@ export async function startService(config: Config, log: PinoInstance): Promise<S
     log.info(`health alone listens on ${service.healthAddress}, without TLS`);
   for (const problem of unsafeSettings(config)) log.warn(problem);
   log.info(`events are kept in ${location}`);
+  if (config.jwt)
+    log.info(`callers show tokens of ${config.jwt.issuer} for ${config.jwt.audience}`);
   if (durability === 'replicated')
     log.info('an acknowledged event is flushed to disk by most of the NATS servers that keep it');
   else if (durability === 'fsync') log.info('an acknowledged event is flushed to disk');

@@ -7,7 +7,7 @@ import {
   type ReceivedFrames,
   writeFrameHeader,
 } from './frames.js';
-import { BYTES, FieldReader, varintBytes, writeVarint } from './protobuf.js';
+import { BYTES, bytesField, FieldReader, varintBytes, writeVarint } from './protobuf.js';
 import { isValidUtf8 } from './utf8.js';
 
 /** One received ChatMessage. Only its room is decoded; its text is a range of bytes in `source`. */
@@ -22,6 +22,7 @@ export interface ChatMessageView {
   readonly room: string;
 }
 
+const FROM = 1;
 const TEXT = 2;
 const ROOM = 3;
 const NAMES = ['', 'from', 'text', 'room'];
@@ -70,9 +71,22 @@ function readChatMessage(source: Buffer, start: number, end: number): ChatMessag
   return { source, start, end, textStart, textEnd, room };
 }
 
-/** Returns a copy of the message as it came in, with a frame header in front of it. */
-export function framedMessage({ source, start, end }: ChatMessageView): Buffer {
-  return frame(source.subarray(start, end));
+/**
+ * Returns a copy of the message as it came in, with a frame header in front of it.
+ *
+ * @param from replaces what the message says in `from`
+ */
+export function framedMessage({ source, start, end }: ChatMessageView, from?: string): Buffer {
+  return frame(from === undefined ? source.subarray(start, end) : signed(source, start, end, from));
+}
+
+/** Returns a copy of the message in which the only field `from` is this one. Other fields are kept, also unknown ones. */
+function signed(source: Buffer, start: number, end: number, from: string): Buffer {
+  const kept = [bytesField(FROM, Buffer.from(from))];
+  fields.read(source, start, end);
+  while (fields.next())
+    if (fields.field !== FROM) kept.push(source.subarray(fields.tagStart, fields.end));
+  return Buffer.concat(kept);
 }
 
 /** An encoded echo begins with the whole field from = "server" and the tag of the field text. */

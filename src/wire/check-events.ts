@@ -41,6 +41,8 @@ export interface EventProblem {
   /** The index of the event in its upload, from 0. */
   readonly index: number;
   readonly problem: string;
+  /** The event's topic, if the event is valid and its topic is what the upload may not use. */
+  readonly forbiddenTopic?: string;
 }
 
 const ID = 1;
@@ -157,8 +159,17 @@ export class EventChecker {
   private lacksTime = false;
   private lacksId = false;
 
-  /** @param maxEvents the most events that this upload may have */
-  constructor(private readonly maxEvents = Infinity) {}
+  /** The topic that `mayUse` has refused, once it has. */
+  private forbiddenTopic: string | undefined;
+
+  /**
+   * @param maxEvents the most events that this upload may have
+   * @param mayUse says whether the upload may use a topic; asked when an event has another topic than the one before it
+   */
+  constructor(
+    private readonly maxEvents = Infinity,
+    private readonly mayUse: (topic: string) => boolean = () => true,
+  ) {}
 
   /**
    * Accepts events up to the first invalid one, which `problem` then describes, or until `maxEvents` events of the
@@ -186,7 +197,8 @@ export class EventChecker {
         }
         const problem = this.checkEvent(piece, start, end);
         if (problem !== undefined) {
-          this.problem = { index: this.count + count, problem };
+          const { forbiddenTopic } = this;
+          this.problem = { index: this.count + count, problem, forbiddenTopic };
           break pieces;
         }
         // The event may become smaller, because a producer's cursor is dropped, but never larger than this.
@@ -314,6 +326,10 @@ export class EventChecker {
     const topic = source.toString('utf8', start, this.topicEnd);
     const problem = topicProblem(topic);
     if (problem !== undefined) return `topic: ${problem}`;
+    if (!this.mayUse(topic)) {
+      this.forbiddenTopic = topic;
+      return 'topic: it may not be used';
+    }
     this.topic = topic;
     this.topicBytes = Buffer.from(topic);
     this.topicHash.reset();

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { authProblems } from '../../src/config/auth.js';
 import { ConfigError, readConfig, SETTINGS } from '../../src/config/config.js';
 
 const NAMES = Object.keys(SETTINGS.shape);
@@ -47,6 +48,8 @@ describe('without any setting', () => {
         isFlushVouched: false,
         patience: 20_000,
       },
+      jwt: undefined,
+      policyFile: undefined,
       streamWindow: 1024 * 1024,
       sessionWindow: 16 * 1024 * 1024,
       receiveBytes: 256 * 1024 * 1024,
@@ -83,7 +86,7 @@ describe('settings', () => {
     expect(
       readConfig(
         {
-          FEED_GRPC_ADDRESS: '[::]:1234',
+          FEED_GRPC_ADDRESS: '[::1]:1234',
           FEED_HTTP_ADDRESS: 'feed.example.org:0',
           FEED_HEALTH_ADDRESS: '0.0.0.0:50052',
           FEED_TLS_CERT: FILE,
@@ -106,6 +109,14 @@ describe('settings', () => {
           FEED_NATS_MONITOR_URLS: 'http://a:8222',
           FEED_NATS_FLUSH: 'vouched',
           FEED_NATS_PATIENCE: '3s',
+          FEED_JWT_JWKS_URL: 'https://issuer.example.com/jwks',
+          FEED_JWT_JWKS_CA: 'package.json',
+          FEED_JWT_JWKS_TOKEN: 'README.md',
+          FEED_JWT_ISSUER: 'https://issuer.example.com',
+          FEED_JWT_AUDIENCE: 'feed',
+          FEED_JWT_ALGORITHMS: 'ES384, PS256',
+          FEED_JWT_CLOCK_TOLERANCE: '1m',
+          FEED_POLICY_FILE: 'CHANGELOG.md',
           FEED_STREAM_WINDOW: '64KiB',
           FEED_SESSION_WINDOW: '256MiB',
           FEED_RECEIVE_BYTES: '64GiB',
@@ -136,7 +147,7 @@ describe('settings', () => {
         false,
       ),
     ).toEqual({
-      grpcAddress: { host: '::', port: 1234, text: '[::]:1234' },
+      grpcAddress: { host: '::1', port: 1234, text: '[::1]:1234' },
       httpAddress: { host: 'feed.example.org', port: 0, text: 'feed.example.org:0' },
       healthAddress: { host: '0.0.0.0', port: 50052, text: '0.0.0.0:50052' },
       tls: { cert: FILE, key: FILE, clientCa: FILE },
@@ -166,6 +177,18 @@ describe('settings', () => {
         isFlushVouched: true,
         patience: 3_000,
       },
+      jwt: {
+        keys: {
+          url: new URL('https://issuer.example.com/jwks'),
+          ca: 'package.json',
+          token: 'README.md',
+        },
+        issuer: 'https://issuer.example.com',
+        audience: 'feed',
+        algorithms: ['ES384', 'PS256'],
+        clockTolerance: 60_000,
+      },
+      policyFile: 'CHANGELOG.md',
       streamWindow: 64 * 1024,
       sessionWindow: 256 * 1024 * 1024,
       receiveBytes: 64 * 2 ** 30,
@@ -231,6 +254,62 @@ describe('settings', () => {
     expect(problemOf({ FEED_TLS_CLIENT_CA: FILE })).toMatch(
       /FEED_TLS_CLIENT_CA .*FEED_TLS_CERT and FEED_TLS_KEY/,
     );
+  });
+
+  describe('of tokens', () => {
+    const tokens = {
+      FEED_JWT_PUBLIC_KEY: 'package.json',
+      FEED_JWT_ISSUER: 'https://issuer.example.com',
+      FEED_JWT_AUDIENCE: 'feed',
+    };
+    const { FEED_JWT_PUBLIC_KEY: _, ...withoutKeys } = tokens;
+
+    it('are whole, or there are none', () => {
+      expect(problemOf(tokens)).toBe('');
+      expect(problemOf({ ...tokens, FEED_POLICY_FILE: 'package.json' })).toBe('');
+      for (const name of ['FEED_JWT_ISSUER', 'FEED_JWT_AUDIENCE'])
+        expect(problemOf({ ...tokens, [name]: '' })).toContain('tokens need FEED_JWT_ISSUER and');
+      expect(problemOf(withoutKeys)).toContain('check nothing without FEED_JWT_PUBLIC_KEY');
+      const url = { FEED_JWT_JWKS_URL: 'http://[::1]:8080/jwks' };
+      expect(problemOf({ ...withoutKeys, ...url })).toBe('');
+      expect(problemOf({ ...tokens, ...url })).toContain('set one');
+      for (const name of ['FEED_JWT_JWKS_CA', 'FEED_JWT_JWKS_TOKEN'])
+        expect(problemOf({ ...tokens, [name]: 'package.json' })).toContain(`${name} is for`);
+      expect(problemOf({ FEED_POLICY_FILE: 'package.json' })).toContain('callers that are known');
+    });
+
+    it('do not travel in the clear, except on this machine', () => {
+      for (const host of ['127.0.0.1', '127.8.9.1', '[::1]', 'localhost'])
+        expect(problemOf({ ...tokens, FEED_GRPC_ADDRESS: `${host}:1` })).toBe('');
+      for (const host of ['0.0.0.0', '[::]', '10.0.0.1', 'feed.example.com', '127.0.0.1.evil'])
+        expect(problemOf({ ...tokens, FEED_GRPC_ADDRESS: `${host}:1` })).toContain('without TLS');
+    });
+
+    it('may travel so with TLS, or if the operator says so', () => {
+      const settings = {
+        FEED_GRPC_ADDRESS: { host: '0.0.0.0', text: '0.0.0.0:1' },
+        FEED_JWT_PUBLIC_KEY: 'key',
+        FEED_JWT_JWKS_URL: undefined,
+        FEED_JWT_JWKS_CA: undefined,
+        FEED_JWT_JWKS_TOKEN: undefined,
+        FEED_JWT_ISSUER: 'issuer',
+        FEED_JWT_AUDIENCE: 'feed',
+        FEED_POLICY_FILE: undefined,
+      };
+      const none = { hasTls: false, asksForCertificates: false, isInsecureAllowed: false };
+      expect(authProblems(settings, none)).toHaveLength(1);
+      expect(authProblems(settings, { ...none, hasTls: true })).toEqual([]);
+      expect(authProblems(settings, { ...none, isInsecureAllowed: true })).toEqual([]);
+      const certificates = {
+        ...settings,
+        FEED_JWT_PUBLIC_KEY: undefined,
+        FEED_JWT_ISSUER: '',
+        FEED_JWT_AUDIENCE: '',
+        FEED_POLICY_FILE: 'policy',
+      };
+      expect(authProblems(certificates, none)).toHaveLength(1);
+      expect(authProblems(certificates, { ...none, asksForCertificates: true })).toEqual([]);
+    });
   });
 
   it('of memory keep nothing on disk, and do not pretend to', () => {
@@ -299,6 +378,18 @@ describe('a value that cannot be used', () => {
     FEED_NATS_SYSTEM_CREDENTIALS: ['/no/such/file'],
     FEED_NATS_FLUSH: ['', 'yes', 'true'],
     FEED_NATS_PATIENCE: ['', '0s', '20', '11m'],
+    FEED_JWT_PUBLIC_KEY: ['/no/such/file'],
+    FEED_JWT_JWKS_URL: [
+      'issuer',
+      'http://issuer.example.com',
+      'file:///jwks',
+      'http://127.1.1.1.evil',
+    ],
+    FEED_JWT_JWKS_CA: ['/no/such/file'],
+    FEED_JWT_JWKS_TOKEN: ['/no/such/file'],
+    FEED_JWT_ALGORITHMS: ['', 'none', 'HS256', 'RS256,HS256', 'RS256,,ES256', 'rs256'],
+    FEED_JWT_CLOCK_TOLERANCE: ['', '3', '6m'],
+    FEED_POLICY_FILE: ['/no/such/file'],
     FEED_STREAM_WINDOW: ['', '0KiB', '63KiB', '65MiB', '64'],
     FEED_SESSION_WINDOW: ['', '127KiB', '257MiB', '1GiB'],
     FEED_RECEIVE_BYTES: ['', '1023KiB', '65GiB', '256'],
@@ -327,8 +418,11 @@ describe('a value that cannot be used', () => {
     FEED_LOG_FORMAT: ['', 'text'],
   };
 
+  /** Any text will do for these. */
+  const TEXTS = ['FEED_JWT_ISSUER', 'FEED_JWT_AUDIENCE'];
+
   it('is tried for every setting', () =>
-    expect(Object.keys(bad).toSorted()).toEqual(NAMES.toSorted()));
+    expect([...Object.keys(bad), ...TEXTS].toSorted()).toEqual(NAMES.toSorted()));
 
   it.each(Object.entries(bad))('of %s stops the start, and is named', (name, values) => {
     for (const value of values) {
@@ -437,6 +531,7 @@ describe('what others put into the environment', () => {
   const CLIENT = [
     'FEED_ADDRESS',
     'FEED_TOKEN',
+    'FEED_TOKEN_FILE',
     'FEED_CLIENT_TLS_CA',
     'FEED_CLIENT_TLS_CERT',
     'FEED_CLIENT_TLS_KEY',

@@ -566,11 +566,11 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       await before.close();
       const log = await open(stream);
       const api = apiOf(log);
-      const { messages } = api;
+      const messages = api.messages.bind(api);
       const deleted = Promise.withResolvers<void>();
       api.messages = async (...query) => {
         await deleted.promise;
-        return messages.apply(api, query);
+        return messages(...query);
       };
       const reading = log.read('t', 0, 1_000);
       await jetstream(`STREAM.DELETE.${stream}`);

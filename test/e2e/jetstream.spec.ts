@@ -140,7 +140,7 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     const before = await runService(settings);
     await upload(before.client, numbered(0, 3));
     const { app, client } = await runService(settings);
-    const { api } = app.get(EventRepository) as unknown as { api: StreamApi };
+    const { api } = app.get<{ api: StreamApi }>(EventRepository);
     let isRead = false;
     api.messages = () => {
       isRead = true;

@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, type FeedClient, take, upload } from '../support/client.js';
+import { ANYONE } from '../../src/feed/caller.js';
 import { UploadRates } from '../../src/feed/upload-rates.js';
 import { type UploadCall, Uploads } from '../../src/feed/upload.js';
 import type { EngineCommit } from '../../src/repository/engine.js';
@@ -264,7 +265,7 @@ test('an upload that is held back and then refused by the log ends at once', asy
   }
   await repository.close();
   // Without the refusal, it would wait for 999 seconds.
-  const uploading = new Uploads(repository, rates).upload(frames(), record());
+  const uploading = new Uploads(repository, rates).upload(frames(), ANYONE, record());
   await expect(uploading).rejects.toMatchObject({ reason: 'INSERT_FAILED' });
 });
 
@@ -275,7 +276,7 @@ test('an upload ends at the largest number of events that its result can count, 
       pieces: [eventFrames(...Array.from({ length: 10 }, (_, i) => event(String(i)))).bytes],
     };
   }
-  const uploading = new Uploads(repository).upload(frames(), record(), 5);
+  const uploading = new Uploads(repository).upload(frames(), ANYONE, record(), 5);
   await expect(uploading).rejects.toMatchObject({
     reason: 'UPLOAD_TOO_LONG',
     metadata: { received: '5' },
@@ -311,7 +312,7 @@ test.each<['refused' | 'storage-full', string]>([
     }),
   };
   const left = Promise.withResolvers<IteratorResult<{ pieces: Buffer[] }, void>>();
-  const uploading = new Uploads(repository).upload(leaving, record());
+  const uploading = new Uploads(repository).upload(leaving, ANYONE, record());
   await until(() => repository.head === 2, 'the first two');
   more.resolve();
   await expect(uploading).rejects.toMatchObject({

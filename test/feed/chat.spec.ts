@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { LocalRooms } from '../../src/broker/local-rooms.js';
 import type { RoomSeat } from '../../src/broker/rooms.js';
+import { ANYONE } from '../../src/feed/caller.js';
 import { type ChatCall, Chats } from '../../src/feed/chat.js';
 import { decodeChat, encodeChat, received, unframed } from '../wire/events.js';
 
@@ -34,13 +35,13 @@ describe('a chat that ends while it waits for a room', () => {
       abort: () => aborted++,
       abortOnceUnread: () => aborted++,
     });
-    const member = chats.chat(sent([{ room: 'r' }]), call());
+    const member = chats.chat(sent([{ room: 'r' }]), ANYONE, call());
     member.open(() => {});
     await turns(1);
 
     // A member may have 256 messages waiting. With 129 it is congested, so the last of these waits.
     const said = Array.from({ length: 130 }, (_, i) => ({ room: 'r', text: String(i) }));
-    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), call());
+    const speaker = chats.chat(sent([...said, { room: 'elsewhere' }]), ANYONE, call());
     speaker.open(() => {});
     await turns(2);
     expect([rooms.seats, rooms.waiting.length]).toEqual([2, 1]);
@@ -70,13 +71,17 @@ describe('a chat whose room fails', () => {
     }
     const failing = new FailingRooms();
     const unread: Error[] = [];
-    const chat = new Chats(failing).chat(sent([{ text: 'hi' }, { room: 'r', text: 'lost' }]), {
-      notes: {},
-      events: 0,
-      bytes: 0,
-      abort: () => {},
-      abortOnceUnread: (reason) => unread.push(reason),
-    });
+    const chat = new Chats(failing).chat(
+      sent([{ text: 'hi' }, { room: 'r', text: 'lost' }]),
+      ANYONE,
+      {
+        notes: {},
+        events: 0,
+        bytes: 0,
+        abort: () => {},
+        abortOnceUnread: (reason) => unread.push(reason),
+      },
+    );
     chat.open(() => {});
     await turns(2);
     expect(failing.seats).toBe(0);

@@ -242,8 +242,8 @@ describe('of several replicas, with retention', () => {
     uploads: [...good.uploads, uploaded('p', 'a', undefined, 7)],
     watches: [...good.watches, watched('w', after(6), seen([7, 'a']))],
   };
-  const startingAt = (head: number, earliest: number): WatchRecord =>
-    watched('x', after(7), [], { headers: { head: cursor(head), earliest: cursor(earliest) } });
+  const startingAt = (head: number, floor: number): WatchRecord =>
+    watched('x', after(7), [], { headers: { head: cursor(head), earliest: cursor(floor) } });
   const emptyGap = (upTo: number): History => ({
     ...good,
     watches: [

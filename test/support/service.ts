@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { CanActivate, Type } from '@nestjs/common';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { readConfig } from '../../src/config/config.js';
@@ -27,8 +28,14 @@ export interface Running extends Service {
   readonly log: Record<string, unknown>[];
 }
 
-/** Starts the whole service in this process, on free ports. `settings` are environment variables. */
-export async function runService(settings: Record<string, string> = {}): Promise<Running> {
+/**
+ * Starts the whole service in this process, on free ports. `settings` are environment variables; `guard` takes the place
+ * of the service's own.
+ */
+export async function runService(
+  settings: Record<string, string> = {},
+  guard?: Type<CanActivate>,
+): Promise<Running> {
   const log: Record<string, unknown>[] = [];
   const logger = pino(
     { level: 'debug' },
@@ -45,7 +52,7 @@ export async function runService(settings: Record<string, string> = {}): Promise
     },
     false,
   );
-  const service = await startService(config, logger);
+  const service = await startService(config, logger, guard);
   const client = connect(service.grpcAddress);
   onTestFinished(async () => {
     client.close();

@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander';
 import { connect, type ConnectOptions, type Feed } from '../feed.js';
 import { parseAddresses } from '../grpc/addresses.js';
 import type { TlsOptions } from '../grpc/tls.js';
+import type { Token } from '../token.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { systemError } from './system-error.js';
 
@@ -14,6 +15,7 @@ const DEFAULT_ADDRESS = '127.0.0.1:50051';
 interface GivenOptions {
   readonly address: string;
   readonly token?: string;
+  readonly tokenFile?: string;
   readonly tls?: boolean;
   readonly ca?: string;
   readonly cert?: string;
@@ -41,6 +43,11 @@ export function addConnectionOptions(program: Command): void {
         '--token <token>',
         'sent with each call; other users of the machine see this option in the list of processes, so set the variable instead',
       ).env('FEED_TOKEN'),
+    )
+    .addOption(
+      new Option('--token-file <file>', 'a file with the token, read again for each call').env(
+        'FEED_TOKEN_FILE',
+      ),
     )
     .addOption(
       new Option('--tls', 'connect by TLS; --ca, --cert, --key and --server-name imply it'),
@@ -82,16 +89,27 @@ export function connectionOf(command: Command): Connection {
       { cause },
     );
   }
-  const { token } = given;
-  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token))
+  return { address: given.address, options: { ...tokenOf(given), ...tlsOf(given) } };
+}
+
+function tokenOf({ token, tokenFile }: GivenOptions): { readonly token?: Token } {
+  if (tokenFile !== undefined) {
+    if (token !== undefined)
+      throw new CommandError(
+        'both a token (FEED_TOKEN or --token) and a file with one (FEED_TOKEN_FILE or --token-file) are given: give one',
+        EXIT.settings,
+      );
+    if (read('file of the token', tokenFile).length === 0)
+      throw new CommandError(`the file of the token is empty: ${tokenFile}`, EXIT.settings);
+    return { token: { file: tokenFile } };
+  }
+  if (token === undefined) return {};
+  if (!/^[\x21-\x7e]+$/.test(token))
     throw new CommandError(
       'the token (FEED_TOKEN or --token) is empty or has characters that are not printable ASCII',
       EXIT.settings,
     );
-  return {
-    address: given.address,
-    options: { ...(token === undefined ? {} : { token }), ...tlsOf(given) },
-  };
+  return { token };
 }
 
 /** Makes the client that a command uses. It connects with its first call. @throws CommandError */
@@ -131,7 +149,7 @@ function tlsOf(given: GivenOptions): { readonly tls?: true | TlsOptions } {
 
 /** Reads a PEM file of certificates. `what` names it, for errors. */
 function certificate(what: string, path: string): Buffer {
-  const pem = read(what, path);
+  const pem = read(`${what} of the TLS settings`, path);
   try {
     void new X509Certificate(pem);
   } catch (cause) {
@@ -149,7 +167,7 @@ function read(what: string, path: string): Buffer {
     return readFileSync(path);
   } catch (cause) {
     throw new CommandError(
-      `the ${what} of the TLS settings can't be read: ${path}: ${systemError(cause)}`,
+      `the ${what} can't be read: ${path}: ${systemError(cause)}`,
       EXIT.settings,
       { cause },
     );

@@ -20,6 +20,14 @@ export interface CallConnection {
   retire(): void;
 }
 
+/** Learns how a server answers a call. */
+export interface CallObserver {
+  /** The server has taken the call: its response headers have come. */
+  answered(): void;
+  /** The call has failed. Returns the error to report, which may be the same. */
+  failed(error: FeedError): FeedError;
+}
+
 /** One call: frames go out, messages come in, and it ends with a status. */
 export class Call {
   private readonly splitter = new MessageSplitter(MAX_MESSAGE_BYTES);
@@ -45,6 +53,7 @@ export class Call {
     private readonly stream: ClientHttp2Stream,
     private readonly connection: CallConnection,
     private readonly onEnd: (error: FeedError | undefined) => void,
+    private readonly observer?: CallObserver,
   ) {
     stream.on('response', (headers) => {
       this.responseHeaders = headers;
@@ -52,6 +61,7 @@ export class Call {
       if (headers['grpc-status'] !== undefined) this.finish(errorOfTrailers(headers));
       else if (hasNoMessages(headers))
         this.finish(errorOfHttpStatus(Number(headers[':status']), connection.address));
+      else this.observer?.answered();
       this.wake();
     });
     stream.on('data', (chunk: Buffer) => this.take(chunk));
@@ -189,7 +199,7 @@ export class Call {
 
   private finish(error: FeedError | undefined): void {
     if (this.outcome) return;
-    this.outcome = { error };
+    this.outcome = { error: error && (this.observer?.failed(error) ?? error) };
     clearTimeout(this.silenceTimer);
     if (!this.stream.closed) this.stream.close(constants.NGHTTP2_CANCEL);
     this.onEnd(error);

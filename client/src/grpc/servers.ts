@@ -1,7 +1,7 @@
 import { now } from '../clock.js';
 import { FeedError, hasMoved } from '../errors.js';
 import { type Address, resolve } from './addresses.js';
-import { Call } from './call.js';
+import { Call, type CallObserver } from './call.js';
 import { Connection, type ConnectionOptions, type Endpoint, formatAddress } from './connection.js';
 
 /** A server that failed or drains is tried last for this many milliseconds. */
@@ -46,17 +46,22 @@ export class Servers {
    *
    * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the client is closed
    */
-  async call(path: string, headers: Readonly<Record<string, string>>): Promise<Call> {
+  async call(
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    observer?: CallObserver,
+  ): Promise<Call> {
     let { server, connection } = await this.connect();
     // Many calls may have waited for the same connection.
     while (connection.isFull) ({ server, connection } = await this.connect());
     const stream = connection.request(path, headers);
-    return new Call(stream, connection, (error) => {
+    const onEnd = (error: FeedError | undefined): void => {
       if (!error) return;
       if (error.reason === 'DRAINING' || connection.failure) this.avoid(server);
       // A server that moves a connection is as good as the others, and DNS may name one that came later.
       else if (hasMoved(error)) this.resolvedAt = -Infinity;
-    });
+    };
+    return new Call(stream, connection, onEnd, observer);
   }
 
   /** Closes all connections. Open calls end with CANCELLED. */

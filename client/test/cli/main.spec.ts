@@ -92,7 +92,7 @@ describe('feed completion', () => {
     expect(stderr).toBe('');
     const [all, ...rest] = stdout.trimEnd().split('\n');
     expect(all.split(' ')).toEqual([...COMMANDS, 'help']);
-    expect(rest).toEqual(['watch', '--checkpoint', '--token', 'zsh']);
+    expect(rest).toEqual(['watch', '--checkpoint', '--token --token-file', 'zsh']);
   });
 
   test.each(['zsh', 'fish'])(

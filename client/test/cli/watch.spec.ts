@@ -305,6 +305,9 @@ describe('feed watch', () => {
     [['watch', 't', '--ca', '/no/such.pem'], {}, 78, '/no/such.pem: ENOENT'],
     [['watch', 't', '--cert', '/dev/null'], {}, 78, 'belong together'],
     [['watch', 't'], { FEED_TOKEN: 'a\nb' }, 78, 'the token'],
+    [['watch', 't'], { FEED_TOKEN_FILE: '/no/such/token' }, 78, '/no/such/token: ENOENT'],
+    [['watch', 't', '--token-file', '/dev/null'], {}, 78, 'is empty: /dev/null'],
+    [['watch', 't', '--token-file', 'x'], { FEED_TOKEN: 'x' }, 78, 'give one'],
     [['watch', 't', '--checkpoint', '/no/such/cursor'], {}, 66, '/no/such/cursor'],
     [['wathc', 't'], {}, 64, 'Did you mean watch?'],
   ] as const)('%j with %j ends with %i', async (args, env, expected, text) => {

@@ -159,7 +159,7 @@ func isTransient(err error) bool {
 		return true
 	}
 	switch reasonOf(err) {
-	case "DRAINING", "MOVED", "STORAGE_FULL", "STORE_UNAVAILABLE", "INSERT_FAILED":
+	case "DRAINING", "MOVED", "STORAGE_FULL", "STORE_UNAVAILABLE", "INSERT_FAILED", "KEYS_UNAVAILABLE":
 		return true
 	case "":
 		switch status.Code(err) {

@@ -44,7 +44,14 @@ OPTIONS = [
     ("grpc.service_config_disable_resolution", 1),
 ]
 
-TRANSIENT_REASONS = {"DRAINING", "MOVED", "STORAGE_FULL", "STORE_UNAVAILABLE", "INSERT_FAILED"}
+TRANSIENT_REASONS = {
+    "DRAINING",
+    "MOVED",
+    "STORAGE_FULL",
+    "STORE_UNAVAILABLE",
+    "INSERT_FAILED",
+    "KEYS_UNAVAILABLE",
+}
 TRANSIENT_CODES = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED,

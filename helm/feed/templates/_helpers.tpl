@@ -56,3 +56,18 @@ up to about 10 s to end the streams of clients that do not read, and to flush an
 {{- define "feed.gracePeriod" -}}
 {{- with .Values.drain }}{{ add .preStopSeconds .delaySeconds .timeoutSeconds .spreadSeconds 15 }}{{ end }}
 {{- end }}
+
+{{/* A volume of a ConfigMap or a Secret that is there already: (dict "name" ... "from" {existingConfigMap, existingSecret}). */}}
+{{- define "feed.mounted" -}}
+{{- if and .from.existingConfigMap .from.existingSecret }}
+{{- fail (printf "auth: give %s a ConfigMap or a Secret, not both" .name) }}
+{{- end -}}
+- name: {{ .name }}
+  {{- if .from.existingConfigMap }}
+  configMap:
+    name: {{ .from.existingConfigMap }}
+  {{- else }}
+  secret:
+    secretName: {{ .from.existingSecret }}
+  {{- end }}
+{{- end }}

@@ -47,6 +47,8 @@ export class Call {
   /** How many events and bytes the call had so far. The handler counts them: the transport does not know events. */
   events = 0;
   bytes = 0;
+  /** What a guard found out about the client, for the handler. The transport does not look at it. */
+  caller: unknown;
   /** How many of its stream's writes the kernel has taken. */
   writesDone = 0;
 

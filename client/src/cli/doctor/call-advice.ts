@@ -33,7 +33,7 @@ function adviceOn({ status, reason }: FeedError): string[] {
       ];
     case 'UNAUTHENTICATED':
       return [
-        'Give a token that the server knows: --token, or FEED_TOKEN in the environment. If you gave one, it may have expired, or be one of another server.',
+        'Give a token that the server knows: --token-file or --token, or FEED_TOKEN_FILE or FEED_TOKEN in the environment. If you gave one, it may have expired, or be one of another server.',
       ];
     case 'PERMISSION_DENIED':
       return [

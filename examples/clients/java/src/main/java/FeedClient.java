@@ -51,7 +51,13 @@ public final class FeedClient {
   private static final long LONGEST_PAUSE_MILLIS = 5_000;
 
   private static final Set<String> TRANSIENT_REASONS =
-      Set.of("DRAINING", "MOVED", "STORAGE_FULL", "STORE_UNAVAILABLE", "INSERT_FAILED");
+      Set.of(
+          "DRAINING",
+          "MOVED",
+          "STORAGE_FULL",
+          "STORE_UNAVAILABLE",
+          "INSERT_FAILED",
+          "KEYS_UNAVAILABLE");
   private static final Set<Status.Code> TRANSIENT_CODES =
       Set.of(
           Status.Code.UNAVAILABLE,

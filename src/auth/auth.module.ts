@@ -1,0 +1,98 @@
+import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
+import type { JWTVerifyGetKey } from 'jose';
+import type { Logger } from 'pino';
+import { CONFIG, type Config, ConfigError } from '../config/config.js';
+import { FeedModule } from '../feed/feed.module.js';
+import { LiveCalls } from '../feed/live-calls.js';
+import { LOG } from '../telemetry/log.js';
+import { Callers } from './callers.js';
+import { followFile } from './followed-file.js';
+import { parseKeyFile } from './keys.js';
+import { parsePolicy } from './policy.js';
+import { RemoteKeys } from './remote-keys.js';
+import { Tokens } from './tokens.js';
+
+/** What runs while the service runs, and is stopped at its end. */
+interface Closable {
+  close(): void;
+}
+
+/** @throws ConfigError if a file of the settings can't be used */
+async function openCallers(
+  { jwt, policyFile, tls }: Config,
+  log: Logger,
+  calls: LiveCalls,
+  open: Closable[],
+): Promise<Callers> {
+  const keyOf = jwt && (await openKeys(jwt.keys, log, open));
+  const tokens = jwt && keyOf && new Tokens(keyOf, jwt);
+  const policy = policyFile
+    ? await followed('FEED_POLICY_FILE', policyFile, parsePolicy, {
+        what: 'the policy',
+        log,
+        onChange: () => callers.policyChanged(),
+      })
+    : undefined;
+  if (policy) open.push(policy);
+  const callers = new Callers(
+    { tokens, asksForCertificates: tls?.clientCa !== undefined, policy: () => policy?.value },
+    calls,
+  );
+  open.push(callers);
+  if (callers.areAsked && !policy)
+    log.warn(
+      'every caller that is known may do everything: set FEED_POLICY_FILE to say who may do what',
+    );
+  return callers;
+}
+
+async function openKeys(
+  keys: NonNullable<Config['jwt']>['keys'],
+  log: Logger,
+  open: Closable[],
+): Promise<JWTVerifyGetKey> {
+  if ('file' in keys) {
+    const what = 'the file of public keys';
+    const file = await followed('FEED_JWT_PUBLIC_KEY', keys.file, parseKeyFile, { what, log });
+    open.push(file);
+    return (header, token) => file.value(header, token);
+  }
+  const remote = new RemoteKeys(keys, log);
+  open.push(remote);
+  // A start does not wait for the server of the keys: until it answers, calls end with KEYS_UNAVAILABLE.
+  void remote.refresh();
+  return remote.key;
+}
+
+/** As followFile(). @throws ConfigError that names the setting */
+async function followed<T>(
+  setting: string,
+  path: string,
+  parse: (text: string) => T,
+  options: Parameters<typeof followFile>[2],
+): ReturnType<typeof followFile<T>> {
+  try {
+    return await followFile(path, parse, options);
+  } catch (cause) {
+    throw new ConfigError(`${setting}=${path}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+const OPEN = Symbol('Open');
+
+/** Who calls, and what they may do. It knows no transport: doors ask Callers. */
+@Module({
+  imports: [FeedModule],
+  providers: [
+    { provide: OPEN, useFactory: (): Closable[] => [] },
+    { provide: Callers, useFactory: openCallers, inject: [CONFIG, LOG, LiveCalls, OPEN] },
+  ],
+  exports: [Callers],
+})
+export class AuthModule implements OnApplicationShutdown {
+  constructor(@Inject(OPEN) private readonly open: readonly Closable[]) {}
+
+  onApplicationShutdown(): void {
+    for (const one of this.open) one.close();
+  }
+}

@@ -1,0 +1,112 @@
+import { type Caller, ANYONE } from '../feed/caller.js';
+import { FeedError } from '../feed/errors.js';
+import type { LiveCall, LiveCalls } from '../feed/live-calls.js';
+import type { Policy } from './policy.js';
+import { Session } from './session.js';
+import type { Tokens, TokenSubject } from './tokens.js';
+
+/** What a client shows with a call. */
+export interface Credentials {
+  /** The values of the header `authorization`. */
+  readonly authorization: readonly string[];
+  /** The name in the certificate of the client's connection; undefined if it has shown none. */
+  readonly peerIdentity: string | undefined;
+}
+
+/** What a client must show, and what it may then do. */
+export interface CallerRules {
+  /** Checks tokens, which every caller must show; undefined if none is needed. */
+  readonly tokens: Tokens | undefined;
+  /** True if every client must show a certificate. If both are needed, the token says who it is. */
+  readonly asksForCertificates: boolean;
+  /** Returns the policy of now; undefined if everybody who is known may do everything. */
+  readonly policy: () => Policy | undefined;
+}
+
+/** Open calls are looked at this often (milliseconds): a call ends so much after its token, at most. */
+const LOOK_INTERVAL = 1_000;
+
+/** Finds out who makes a call, and ends calls whose callers are no longer known or may no longer make them. */
+export class Callers {
+  private readonly sessions = new WeakMap<LiveCall, Session>();
+  private readonly timer: NodeJS.Timeout | undefined;
+
+  /** @param calls the open calls of all doors */
+  constructor(
+    private readonly rules: CallerRules,
+    private readonly calls: LiveCalls,
+  ) {
+    if (rules.tokens) this.timer = setInterval(() => this.endExpired(), LOOK_INTERVAL).unref();
+  }
+
+  /** True if callers must say who they are. */
+  get areAsked(): boolean {
+    return this.rules.tokens !== undefined || this.rules.asksForCertificates;
+  }
+
+  /**
+   * Finds out who makes a call, by its token or else by its connection's certificate.
+   *
+   * @throws FeedError UNAUTHENTICATED, TOKEN_EXPIRED or KEYS_UNAVAILABLE
+   */
+  async identify({ authorization, peerIdentity }: Credentials): Promise<TokenSubject> {
+    const { tokens, asksForCertificates } = this.rules;
+    if (asksForCertificates && peerIdentity === undefined)
+      throw new FeedError('UNAUTHENTICATED', 'the connection has no client certificate: show one');
+    if (tokens) return tokens.verify(bearerOf(authorization));
+    return { principal: peerIdentity ?? '', expiresAt: Infinity };
+  }
+
+  /**
+   * Returns the caller of an open call, for its use case. From now on the call is aborted when the caller's token expires, or
+   * when the policy changes and no longer allows what the call does.
+   */
+  async admit(call: LiveCall, credentials: Credentials): Promise<Caller> {
+    if (!this.areAsked) return ANYONE;
+    const { principal, expiresAt } = await this.identify(credentials);
+    const session = new Session(principal, expiresAt, this.rules.policy);
+    this.sessions.set(call, session);
+    return session;
+  }
+
+  /** Ends the calls that the policy no longer allows. Call it when the policy has changed. */
+  policyChanged(): void {
+    this.endThose((session) => session.problem());
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+  }
+
+  private endExpired(): void {
+    const now = Date.now();
+    this.endThose(({ expiresAt }) => (expiresAt <= now ? expired() : undefined));
+  }
+
+  private endThose(why: (session: Session) => FeedError | undefined): void {
+    for (const call of this.calls) {
+      const session = this.sessions.get(call);
+      const error = session && why(session);
+      if (!error) continue;
+      this.sessions.delete(call);
+      call.abort(error);
+    }
+  }
+}
+
+/** Returns the token of the one header `Authorization: Bearer <token>`. @throws FeedError */
+function bearerOf(authorization: readonly string[]): string {
+  if (authorization.length === 0)
+    throw new FeedError(
+      'UNAUTHENTICATED',
+      'the call has no token: send the header "authorization: Bearer <token>"',
+    );
+  const match = /^bearer +([^\s,]+)$/i.exec(authorization[0]);
+  if (authorization.length > 1 || !match)
+    throw new FeedError('UNAUTHENTICATED', 'the header "authorization" is not "Bearer <token>"');
+  return match[1];
+}
+
+function expired(): FeedError {
+  return new FeedError('TOKEN_EXPIRED', 'the token of this call has expired: go on with a new one');
+}

@@ -1,0 +1,32 @@
+import { FeedError } from './errors.js';
+
+/** What a caller does with a topic; `chat` is about rooms. */
+export type Verb = 'watch' | 'upload' | 'chat' | 'admin';
+
+/** Who makes a call. The door that took the call has found out who it is. */
+export interface Caller {
+  /** The caller's name, as a token or a certificate says it; undefined if the service asks nobody who they are. */
+  readonly principal: string | undefined;
+  /** True if the caller may do this with the topic, or with the room for `chat`. Without a topic: with any topic at all. */
+  may(verb: Verb, topic?: string): boolean;
+}
+
+/** The caller of a service that asks nobody who they are: everything is allowed. */
+export const ANYONE: Caller = { principal: undefined, may: () => true };
+
+/** @throws FeedError TOPIC_FORBIDDEN if the caller may not do this */
+export function requirePermission(caller: Caller, verb: Verb, topic?: string): void {
+  if (!caller.may(verb, topic)) throw forbidden(caller, verb, topic);
+}
+
+/** Returns the error of a call that its caller may not make, or may no longer make. */
+export function forbidden(
+  { principal }: Caller,
+  verb: Verb,
+  topic?: string,
+  metadata: Readonly<Record<string, string>> = {},
+): FeedError {
+  const who = principal === undefined ? 'this caller' : `"${principal}"`;
+  const message = `${who} may not ${verb} ${topic === undefined ? 'anything' : `"${topic}"`}: ask for a rule in the policy`;
+  return new FeedError('TOPIC_FORBIDDEN', message, metadata);
+}

@@ -1,0 +1,37 @@
+import { topicProblem } from './topic.js';
+
+/**
+ * A pattern of topics. Its tokens stand between dots, as those of a topic do: `*` is one token whatever it is, and `>`, which
+ * only the last one may be, is one or more. So `orders.>` is every topic below orders, and not orders itself.
+ */
+export type TopicPattern = readonly string[];
+
+const ONE = '*';
+const REST = '>';
+
+/** Returns what is wrong with a pattern, or undefined if it is valid. */
+export function patternProblem(pattern: string): string | undefined {
+  const tokens = pattern.split('.');
+  const last = tokens.length - 1;
+  const stands = (token: string, i: number): boolean =>
+    token === ONE || (token === REST && i === last);
+  const literal = tokens.filter((token, i) => !stands(token, i));
+  if (literal.some((token) => /[*>]/.test(token)))
+    return '"*" stands for a whole token, and ">" for all tokens at the end: orders.*.paid, orders.>';
+  return topicProblem(tokens.map((token, i) => (stands(token, i) ? 'x' : token)).join('.'));
+}
+
+/** @param pattern a text in which patternProblem() finds nothing wrong */
+export function parsePattern(pattern: string): TopicPattern {
+  return pattern.split('.');
+}
+
+/** True if the topic is one of the pattern's. */
+export function matchesPattern(pattern: TopicPattern, topic: string): boolean {
+  const tokens = topic.split('.');
+  const isOpen = pattern.at(-1) === REST;
+  if (isOpen ? tokens.length < pattern.length : tokens.length !== pattern.length) return false;
+  const fixed = isOpen ? pattern.length - 1 : pattern.length;
+  for (let i = 0; i < fixed; i++) if (pattern[i] !== ONE && pattern[i] !== tokens[i]) return false;
+  return true;
+}

@@ -1,0 +1,141 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { RemoteKeys, type RemoteKeysOptions } from '../../src/auth/remote-keys.js';
+import { Tokens } from '../../src/auth/tokens.js';
+import { FeedError } from '../../src/feed/errors.js';
+import { temporaryDirectory } from '../support/service.js';
+import { AUDIENCE, ISSUER, Issuer, KeyServer } from '../support/tokens.js';
+
+const TIMES = { refresh: 60_000, pause: 50, keep: 60_000 };
+
+function tokensOf(options: RemoteKeysOptions, times = {}): Tokens {
+  const keys = new RemoteKeys(options, pino({ enabled: false }), { ...TIMES, ...times });
+  onTestFinished(() => keys.close());
+  return new Tokens(keys.key, {
+    issuer: ISSUER,
+    audience: AUDIENCE,
+    algorithms: ['RS256', 'ES256'],
+    clockTolerance: 0,
+  });
+}
+
+const reasonOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'taken',
+    (error: unknown) => (error instanceof FeedError ? error.reason : String(error)),
+  );
+
+describe('keys of a URL', () => {
+  test('are read once for many tokens', async () => {
+    const issuer = await Issuer.create();
+    const server = await KeyServer.start(issuer.jwk);
+    const tokens = tokensOf({ url: new URL(server.url) });
+    for (let i = 0; i < 20; i++)
+      expect(await tokens.verify(await issuer.token())).toMatchObject({ principal: 'ann' });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test('are read again when a token names a new one, and an old one is refused once it is gone', async () => {
+    const [old, next] = [await Issuer.create('1'), await Issuer.create('2', 'RS256')];
+    const server = await KeyServer.start(old.jwk);
+    const tokens = tokensOf({ url: new URL(server.url) });
+    expect(await reasonOf(tokens.verify(await old.token()))).toBe('taken');
+    server.keys = [old.jwk, next.jwk];
+    const both = [old, next, next, old].map(async (one) => tokens.verify(await one.token()));
+    expect(await Promise.all(both.map(reasonOf))).toEqual(Array(4).fill('taken'));
+    server.keys = [next.jwk];
+    const unknown = await Issuer.create('3');
+    expect(await reasonOf(tokens.verify(await unknown.token()))).toBe('UNAUTHENTICATED');
+    expect(await reasonOf(tokens.verify(await old.token()))).toBe('UNAUTHENTICATED');
+  });
+
+  test('are asked for no more often than the pause allows, whatever tokens name', async () => {
+    const issuer = await Issuer.create();
+    const others = await Promise.all(Array.from({ length: 8 }, (_, i) => Issuer.create(`${i}`)));
+    const server = await KeyServer.start(issuer.jwk);
+    const tokens = tokensOf({ url: new URL(server.url) }, { pause: 300 });
+    const begin = performance.now();
+    await tokens.verify(await issuer.token());
+    for (const other of others) {
+      const three = [other, other, other].map(async (one) => tokens.verify(await one.token()));
+      expect(await Promise.all(three.map(reasonOf))).toEqual(Array(3).fill('UNAUTHENTICATED'));
+    }
+    const most = 1 + (performance.now() - begin) / 300;
+    expect(server.requests.length).toBeLessThanOrEqual(most);
+  });
+
+  test('go on to be used while their server is away, but not for ever', async () => {
+    const issuer = await Issuer.create();
+    const server = await KeyServer.start(issuer.jwk);
+    const tokens = tokensOf({ url: new URL(server.url) }, { refresh: 20, keep: 1_500 });
+    const token = await issuer.token();
+    expect(await reasonOf(tokens.verify(token))).toBe('taken');
+    server.status = 503;
+    const since = performance.now();
+    await sleep(200); // refreshes that fail
+    expect(await reasonOf(tokens.verify(token))).toBe('taken');
+    const unknown = await Issuer.create('unknown');
+    expect(await reasonOf(tokens.verify(await unknown.token()))).toBe('KEYS_UNAVAILABLE');
+    await sleep(1_600 - (performance.now() - since));
+    expect(await reasonOf(tokens.verify(token))).toBe('KEYS_UNAVAILABLE');
+    server.status = 200;
+    expect(await reasonOf(tokens.verify(token))).toBe('taken');
+  });
+
+  test('that were never read are no reason to refuse a token for good', async () => {
+    const issuer = await Issuer.create();
+    const server = await KeyServer.start();
+    server.status = 500;
+    const tokens = tokensOf({ url: new URL(server.url) });
+    const token = await issuer.token();
+    expect(await reasonOf(tokens.verify(token))).toBe('KEYS_UNAVAILABLE');
+    server.status = 200;
+    server.keys = [issuer.jwk];
+    expect(await reasonOf(tokens.verify(token))).toBe('taken');
+  });
+
+  test.each([
+    ['private', { d: 'x' }],
+    ['symmetric', { kty: 'oct', k: 'x' }],
+  ])('are refused if one is %s', async (_, more) => {
+    const issuer = await Issuer.create();
+    const server = await KeyServer.start({ ...issuer.jwk, ...more });
+    const tokens = tokensOf({ url: new URL(server.url) });
+    expect(await reasonOf(tokens.verify(await issuer.token()))).toBe('KEYS_UNAVAILABLE');
+  });
+
+  test('are read by https from a server that the authority of a file vouches for, and from no other', async () => {
+    const file = (name: string): string =>
+      fileURLToPath(new URL(`../../client/test/certificates/${name}`, import.meta.url));
+    const issuer = await Issuer.create();
+    const pair = { cert: readFileSync(file('server.pem')), key: readFileSync(file('server.key')) };
+    const server = await KeyServer.startWith(pair, issuer.jwk);
+    const url = new URL(server.url);
+    const token = await issuer.token();
+    expect(await reasonOf(tokensOf({ url, ca: file('ca.pem') }).verify(token))).toBe('taken');
+    expect(await reasonOf(tokensOf({ url }).verify(token))).toBe('KEYS_UNAVAILABLE');
+    const other = tokensOf({ url, ca: file('self-signed.pem') });
+    expect(await reasonOf(other.verify(token))).toBe('KEYS_UNAVAILABLE');
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test('are asked for with the token of a file, which is read each time', async () => {
+    const issuer = await Issuer.create();
+    const server = await KeyServer.start(issuer.jwk);
+    const token = join(temporaryDirectory(), 'token');
+    writeFileSync(token, 'one\n');
+    const tokens = tokensOf({ url: new URL(server.url), token });
+    await tokens.verify(await issuer.token());
+    writeFileSync(token, 'two\n');
+    const unknown = await Issuer.create('unknown');
+    await reasonOf(tokens.verify(await unknown.token()));
+    expect(server.requests.map(({ authorization }) => authorization)).toEqual([
+      'Bearer one',
+      'Bearer two',
+    ]);
+  });
+});
