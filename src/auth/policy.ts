@@ -63,7 +63,9 @@ export class Policy {
  */
 export function parsePolicy(yaml: string): Policy {
   const lines = new LineCounter();
-  const document = parseDocument(yaml, { lineCounter: lines, prettyErrors: false });
+  // Without this level, it would write warnings to standard error, beside the log.
+  const options = { lineCounter: lines, prettyErrors: false, logLevel: 'error' } as const;
+  const document = parseDocument(yaml, options);
   const [error] = [...document.errors, ...document.warnings];
   if (error) {
     const { line } = lines.linePos(error.pos[0]);

@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parsePolicy, PolicyError } from '../../src/auth/policy.js';
 import { matchesWildcard } from '../../src/auth/wildcard.js';
 
@@ -64,6 +64,13 @@ describe('a policy that cannot be used', () => {
       return `a${i}: &a${i} [${Array.from({ length: 10 }, () => of).join(', ')}]`;
     });
     expect(() => parsePolicy(levels.join('\n'))).toThrow(PolicyError);
+  });
+
+  it('is refused without a word on standard error: keys that are lists', () => {
+    const emitWarning = vi.spyOn(process, 'emitWarning');
+    onTestFinished(() => emitWarning.mockRestore());
+    expect(() => parsePolicy('[a, b]: c')).toThrow(PolicyError);
+    expect(emitWarning).not.toHaveBeenCalled();
   });
 
   it('is only ever refused with a PolicyError, whatever it is', () => {
