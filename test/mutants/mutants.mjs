@@ -1317,7 +1317,7 @@ export const mutants = [
     file: `${jetstream}/jetstream-log.ts`,
     from: 'this.refuseJoin = refusal.reject;',
     to: '',
-    tests: ['test/e2e/nats-access', '-t', 'may not use \\$JS'],
+    tests: ['test/e2e/nats-access', '-t', 'may not use STREAM'],
   },
   {
     name: 'nats: a URL of tls does without TLS',
