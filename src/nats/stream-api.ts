@@ -116,6 +116,14 @@ export type MessageQuery =
   | { readonly seq: number; readonly next_by_subj: string }
   | { readonly last_by_subj: string };
 
+/** What a stream must be like for a message to be stored. */
+export interface ExpectedStream {
+  /** The stream's last sequence. */
+  readonly last: number;
+  /** The sequence of the last message of one subject; 0 if there is none. */
+  readonly lastOf?: { readonly subject: string; readonly sequence: number };
+}
+
 interface Answer {
   readonly error?: { readonly err_code: number; readonly description: string };
 }
@@ -298,19 +306,23 @@ export class StreamApi {
   }
 
   /**
-   * Stores messages, all or none, if the stream's last sequence is `expectedLast`. Returns the sequence of the last one.
+   * Stores messages, all or none, if the stream is as expected. Returns the sequence of the last one.
    *
    * @throws RefusedError, UnansweredError
    */
   async publish(
     messages: readonly { readonly subject: string; readonly data: Uint8Array }[],
-    expectedLast: number,
+    { last: expectedLast, lastOf }: ExpectedStream,
     batchId: string,
   ): Promise<number> {
     const { connection } = this;
     const headersOf = (index: number): MsgHdrs => {
       const headers = newHeaders();
       if (index === 0) headers.set('Nats-Expected-Last-Sequence', String(expectedLast));
+      if (index === 0 && lastOf) {
+        headers.set('Nats-Expected-Last-Subject-Sequence', String(lastOf.sequence));
+        headers.set('Nats-Expected-Last-Subject-Sequence-Subject', lastOf.subject);
+      }
       if (messages.length > 1) {
         headers.set('Nats-Batch-Id', batchId);
         headers.set('Nats-Batch-Sequence', String(index + 1));

@@ -150,6 +150,25 @@ describe.skipIf(!NATS_SERVER)('a stream under running replicas', () => {
     },
   );
 
+  test('that is restored and at once has as many messages as before is noticed all the same', async () => {
+    const settings = jetstreamSettings(servers());
+    const old = await runService(settings);
+    await upload(old.client, orders('kept'));
+    const bringBack = await WAYS['from a snapshot'](servers(), settings.FEED_NATS_STREAM);
+    // One message is lost, and the other replica adds one at its start: the record of its epoch.
+    const lost = await storedOn(old.client, 'lost');
+    const watch = watching(old.client, 'orders');
+    await until(() => watch.events.length === 2, 'both events');
+    await bringBack();
+    await runService(settings);
+    // The old replica may not have noticed yet. What it publishes is refused, or ends its history later.
+    await upload(old.client, orders('after'));
+    expect(await within(watch.ended, 'the end of the watch')).toEqual(EPOCH_CHANGED);
+    expect(ids(watch.events)).toEqual(['kept', 'lost']);
+    const refused = old.client.Watch({ topic: 'orders', afterCursor: lost });
+    expect(endOf(await failure(refused))).toEqual(EPOCH_CHANGED);
+  });
+
   /** Stores events of the topic `orders`. Tries again while the stream is not there. Returns the last one's cursor. */
   async function storedOn(client: FeedClient, ...names: readonly string[]): Promise<string> {
     let cursor = '';

@@ -1,6 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CODE, RefusedError, type StreamApi, UnansweredError } from '../../nats/stream-api.js';
+import {
+  CODE,
+  type ExpectedStream,
+  RefusedError,
+  type StreamApi,
+  UnansweredError,
+} from '../../nats/stream-api.js';
 import type { Position } from '../../wire/cursor.js';
 import { OvertakenError, type SharedLog } from '../append-queue.js';
 import type { Commit } from '../commit.js';
@@ -244,7 +250,7 @@ export class Commits implements SharedLog {
       const record = { commit, storedAt, before, allIds };
       messages.push({
         message: { kind: 'epochs', sequence, starts, ...record },
-        subject: prefix.slice(0, -1),
+        subject: this.epochsSubject,
         data: encodeEpochs(starts, record),
       });
     }
@@ -285,7 +291,7 @@ export class Commits implements SharedLog {
       history.refuseIfOver();
       const id = randomBytes(8).toString('hex');
       try {
-        const sequence = await this.api.publish(messages, base, id);
+        const sequence = await this.api.publish(messages, this.expected(base), id);
         if (sequence === base + messages.length) return;
         throw history.lose(`the commit behind ${base} was stored at ${sequence}`);
       } catch (error) {
@@ -308,6 +314,20 @@ export class Commits implements SharedLog {
         await history.compare();
       }
     }
+  }
+
+  /**
+   * The stream's last sequence alone may be the expected one by chance: a stream that was restored from an older backup grows
+   * again. But it does so by a record of the epochs of whoever starts on it, and that has another sequence.
+   */
+  private expected(last: number): ExpectedStream {
+    const { epochsAt } = this.state;
+    if (epochsAt === undefined) return { last };
+    return { last, lastOf: { subject: this.epochsSubject, sequence: epochsAt } };
+  }
+
+  private get epochsSubject(): string {
+    return this.options.prefix.slice(0, -1);
   }
 
   /** Returns true if work that may take until `end` is to give up. */
@@ -346,10 +366,23 @@ export class Commits implements SharedLog {
   private async findOvertaking(base: number, end: number): Promise<Error> {
     const { state } = await this.history.ask(() => this.api.info(), end - performance.now());
     if (state.last_seq > base) return this.overtaken(state.last_seq);
-    if (state.last_seq === base) return new OvertakenError();
+    if (state.last_seq === base) return this.compareEpochs(end);
     return this.history.lose(
       `the stream ends at ${state.last_seq}, and this replica had ${base} of it`,
     );
+  }
+
+  /** The stream is as long as expected, and yet the commit was refused. */
+  private async compareEpochs(end: number): Promise<Error> {
+    const found = await this.history.ask(
+      () => this.api.message({ last_by_subj: this.epochsSubject }),
+      end - performance.now(),
+    );
+    if (found && found.sequence !== this.state.epochsAt)
+      return this.history.lose(`its newest record of the epochs is message ${found.sequence}`);
+    // Retention may have removed the record.
+    if (!found) this.state.epochsAt = 0;
+    return new OvertakenError();
   }
 }
 

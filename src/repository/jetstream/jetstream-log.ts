@@ -277,6 +277,7 @@ export class JetStreamLog extends EventRepository {
       },
       // Without a record, every cursor of before is of another epoch.
       epochs: new Epochs(starts),
+      epochsAt: record?.sequence ?? 0,
     };
   }
 

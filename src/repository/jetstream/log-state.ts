@@ -25,6 +25,8 @@ export interface ReplicaStart {
     readonly commit: Buffer | undefined;
   };
   readonly epochs: Epochs;
+  /** The sequence of the newest record of the epochs; 0 if there is none. */
+  readonly epochsAt: number;
 }
 
 export interface LogStateOptions {
@@ -74,6 +76,8 @@ export class LogState {
   /** The commit of the message at `applied`; undefined if that message was not held any more at the start. */
   lastCommit: Buffer | undefined;
   epochs: Epochs;
+  /** The sequence of the newest record of the epochs: 0 if there is none, undefined if it is not known. */
+  epochsAt: number | undefined;
   /** When others wrote last (performance.now()). */
   othersAt = -Infinity;
   /** When the newest record of the epochs was applied, and how much was stored since. */
@@ -93,11 +97,12 @@ export class LogState {
   private isEnded = false;
 
   constructor(
-    { before, from, epochs, prefix }: ReplicaStart,
+    { before, from, epochs, epochsAt, prefix }: ReplicaStart,
     private readonly options: LogStateOptions,
   ) {
     this.prefix = prefix;
     this.epochs = epochs;
+    this.epochsAt = epochsAt;
     this.head = this.newest = before.head;
     this.storedAt = before.storedAt;
     this.allIds = before.allIds;
@@ -128,7 +133,7 @@ export class LogState {
     if (this.heldBack || sequence <= this.applied) return;
     this.topics.clear();
     this.tail.forget(endOf(sequence));
-    this.lastCommit = undefined;
+    this.lastCommit = this.epochsAt = undefined;
     this.followed = { sequence, commit: undefined };
     this.own = [];
     this.head = this.newest = endOf(sequence);
@@ -163,6 +168,7 @@ export class LogState {
     this.allIds = message.allIds;
     if (message.kind === 'epochs') {
       this.epochs = new Epochs(message.starts);
+      this.epochsAt = message.sequence;
       this.epochsWrittenAt = performance.now();
       this.bytesSinceEpochs = 0;
     } else {
@@ -247,6 +253,7 @@ export class LogState {
   private checkGap(sequence: number): void {
     if (sequence === this.applied + 1) return;
     this.topics.clear();
+    this.epochsAt = undefined;
     this.tail.forget(firstOf(sequence) - 1);
   }
 
