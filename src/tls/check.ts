@@ -45,8 +45,8 @@ const MODERN: SecureContextOptions = {
     'ECDHE-ECDSA-CHACHA20-POLY1305',
     'ECDHE-RSA-CHACHA20-POLY1305',
   ].join(':'),
-  // No session is resumed, so each connection's client certificate is checked, by the authorities of now. A resumed TLS 1.3
-  // session without a client certificate would also pass for authorized (VerifyPeerCertificate in node's crypto_common.cc).
+  // No session is resumed: OpenSSL does not look at the client's certificate again then, even if it has ended since. So each
+  // connection's certificate is checked.
   secureOptions: constants.SSL_OP_NO_TICKET,
 };
 

@@ -15,11 +15,13 @@ export interface TestTls {
 
 /** Undefined for plain text. FEED_TEST_TLS=1 runs a test's services and clients with TLS, as the specs of test/tls/again do. */
 export const testTls: TestTls | undefined =
-  process.env.FEED_TEST_TLS === '1' ? createTls() : undefined;
+  process.env.FEED_TEST_TLS === '1' ? await createTls() : undefined;
 
-function createTls(): TestTls {
+async function createTls(): Promise<TestTls> {
   const directory = mkdtempSync(join(tmpdir(), 'feed-test-tls-'));
-  process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
+  // Not imported above: programs that tests start import this file, too.
+  const { afterAll } = await import('vitest');
+  afterAll(() => rmSync(directory, { recursive: true, force: true }));
   const authority = new Authority(directory);
   const server = authority.server();
   const client = authority.client();
