@@ -16,7 +16,7 @@ const USAGE = `npm run cluster -- [options]
   --any-ports         take any free ports, if 50051, 50052, 8080, 8081 or those of NATS are taken
   --help              print this
 
-Settings of Feed (FEED_...) in the environment reach both replicas.`;
+Settings of Feed (FEED_...) in the environment reach both replicas, but for addresses and TLS.`;
 
 /** A signal may come twice, from the terminal and from npm: within this time (milliseconds) it is the same one. */
 const REPEAT_INTERVAL = 250;

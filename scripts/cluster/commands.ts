@@ -42,6 +42,9 @@ cluster { name: feed, listen: "${HOST}:${ports[`routes of nats-${n}`]}", routes:
   });
 }
 
+/** Settings that can't hold for two replicas on one machine, or that would make the printed commands wrong. */
+const LEFT_OUT = /^FEED_(HEALTH_ADDRESS|TLS_(CERT|KEY|CLIENT_CA))$/;
+
 /** Returns the commands of two replicas of Feed. Settings of the environment reach them, but for those of addresses. */
 export function feedCommands(directory: string, ports: Ports): Command[] {
   const hasLimit = 'FEED_RETENTION_MAX_BYTES' in env || 'FEED_QUOTA_BYTES' in env;
@@ -56,7 +59,7 @@ export function feedCommands(directory: string, ports: Ports): Command[] {
       env: {
         FEED_LOG_FORMAT: 'pretty',
         ...(hasLimit ? {} : { FEED_RETENTION_MAX_BYTES: '1GiB' }),
-        ...env,
+        ...Object.fromEntries(Object.entries(env).filter(([name]) => !LEFT_OUT.test(name))),
         FEED_ENGINE: 'jetstream',
         FEED_NATS_SERVERS: SERVERS.map((s) => url('nats', ports[`NATS of nats-${s}`])).join(),
         FEED_NATS_MONITOR_URLS: SERVERS.map((s) =>

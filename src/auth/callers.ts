@@ -52,7 +52,10 @@ export class Callers {
   async identify({ authorization, peerIdentity }: Credentials): Promise<TokenSubject> {
     const { tokens, asksForCertificates } = this.rules;
     if (asksForCertificates && peerIdentity === undefined)
-      throw new FeedError('UNAUTHENTICATED', 'the connection has no client certificate: show one');
+      throw new FeedError(
+        'UNAUTHENTICATED',
+        'the client certificate names nobody: it needs one SPIFFE ID, or else one common name',
+      );
     if (tokens) return tokens.verify(bearerOf(authorization));
     return { principal: peerIdentity ?? '', expiresAt: Infinity };
   }

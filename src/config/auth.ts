@@ -61,12 +61,12 @@ export function authProblems(settings: Settings, transport: Transport): string[]
       problems.push(`${name} is for FEED_JWT_JWKS_URL, which is not set`);
   if (settings.FEED_POLICY_FILE !== undefined && !hasTokens && !transport.asksForCertificates)
     problems.push(
-      'FEED_POLICY_FILE needs callers that are known: set FEED_JWT_PUBLIC_KEY, FEED_JWT_JWKS_URL or a client CA',
+      'FEED_POLICY_FILE needs callers that are known: set FEED_JWT_PUBLIC_KEY, FEED_JWT_JWKS_URL or FEED_TLS_CLIENT_CA',
     );
   const { host, text } = settings.FEED_GRPC_ADDRESS;
   if (hasTokens && !transport.hasTls && !transport.isInsecureAllowed && !isLoopback(host))
     problems.push(
-      `FEED_GRPC_ADDRESS=${text}: without TLS, everybody on the way could read and use the tokens. Set TLS up, or FEED_INSECURE=allow if something else encrypts`,
+      `FEED_GRPC_ADDRESS=${text}: without TLS, everybody on the way could read and use the tokens. Set FEED_TLS_CERT and FEED_TLS_KEY, or FEED_INSECURE=allow if something else encrypts`,
     );
   return problems;
 }

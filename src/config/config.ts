@@ -35,7 +35,7 @@ export const SETTINGS = z.object({
   FEED_TLS_KEY: file.prefault(''),
   /** PEM file: the authorities that sign clients' certificates, which each client must have then. Read again, too. */
   FEED_TLS_CLIENT_CA: file.prefault(''),
-  /** allow: ports that other machines reach may be without TLS, which is otherwise said at each start (warn). */
+  /** allow: no start warns of ports that other machines reach without TLS or authentication, and tokens may go without TLS. */
   FEED_INSECURE: oneOf('warn', 'allow').prefault('warn'),
   /** The directory of the log. One process at a time. */
   FEED_DATA_DIR: z.string().min(1, 'must name a directory').prefault('./data'),

@@ -20,7 +20,7 @@ interface Counter {
  * place of all others.
  */
 export class CallLimits {
-  /** How often each limit was met, by the name of its setting. */
+  /** How often each limit was met, by the name of its setting, for those who look at the process. */
   readonly hits = new Map<string, number>();
   private readonly counters = new Map<string, Counter>();
   /** Those in which an open call is counted. */
@@ -28,7 +28,7 @@ export class CallLimits {
 
   constructor(
     private readonly limits: Readonly<Record<Kind, CallLimit>>,
-    calls: LiveCalls,
+    private readonly calls: LiveCalls,
   ) {
     calls.onGone((call) => this.release(call));
   }
@@ -39,20 +39,23 @@ export class CallLimits {
    * @throws FeedError LIMIT_EXCEEDED, which names the limit
    */
   claim(kind: Kind, call: LiveCall): void {
+    // Its client may have gone while a guard found out who it is. Nothing would give its place back.
+    if (!this.calls.has(call)) return;
     const { inAll, perConnection, perPrincipal } = this.limits[kind];
     const name = `FEED_MAX_${kind.toUpperCase()}`;
     const { principal } = call.notes;
-    this.check(name, inAll, kind, 'in all');
+    this.check(name, inAll, kind, kind, 'in all');
     this.check(
       `${name}_PER_CONNECTION`,
       perConnection,
+      kind,
       `${kind} of ${call.peer}`,
       'on this connection',
     );
     const keys = [kind, `${kind} of ${call.peer}`];
     if (principal !== undefined) {
       const key = `${kind} of principal ${principal}`;
-      this.check(`${name}_PER_PRINCIPAL`, perPrincipal, key, `of "${principal}"`);
+      this.check(`${name}_PER_PRINCIPAL`, perPrincipal, kind, key, `of "${principal}"`);
       keys.push(key);
     }
     for (const key of keys) {
@@ -63,10 +66,9 @@ export class CallLimits {
     this.claims.set(call, keys);
   }
 
-  private check(limit: string, most: number, key: string, where: string): void {
+  private check(limit: string, most: number, kind: Kind, key: string, where: string): void {
     if ((this.counters.get(key)?.open ?? 0) < most) return;
     this.hits.set(limit, (this.hits.get(limit) ?? 0) + 1);
-    const [kind] = key.split(' ');
     throw limitExceeded(limit, most, `${most} ${kind} are open ${where}`);
   }
 

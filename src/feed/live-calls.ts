@@ -42,6 +42,11 @@ export class LiveCalls implements Iterable<LiveCall> {
     return this.open.values();
   }
 
+  /** Returns true until the call is deleted. */
+  has(call: LiveCall): boolean {
+    return this.open.has(call);
+  }
+
   /** Calls `listener` with each call that is no longer open. */
   onGone(listener: (gone: LiveCall) => void): void {
     this.listeners.add(listener);

@@ -14,7 +14,7 @@ export interface UploadRateLimit {
  * client back. A client may be ahead by what it may send in a second.
  */
 export class UploadRates {
-  /** How long (milliseconds) uploads have waited in all. */
+  /** How long (milliseconds) uploads have waited in all, for those who look at the process. */
   waited = 0;
   /** For each client, the time (performance.now()) at which what it has sent until now is paid for. */
   private readonly paidAt = new Map<string, number>();

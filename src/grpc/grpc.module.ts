@@ -52,6 +52,8 @@ function createStrategy(
         addReflection(server, (call) => known(callers, call));
       },
     },
+    // Also bounds what no guard counts: calls whose callers are not known yet, health and reflection.
+    server: { 'grpc.max_concurrent_streams': streamsOf(config.maxCalls) },
     http2: { streamWindow: config.streamWindow, resetBurst: config.resetBurst },
     inbound: {
       connection: config.sessionWindow,
@@ -76,6 +78,12 @@ function createStrategy(
     onEnd: (ended) => logEnd(log, ended),
   });
 }
+
+/** Streams of a connection beside those that its limits of calls allow, such as health and reflection. */
+const OTHER_STREAMS = 100;
+
+const streamsOf = ({ watches, uploads, chats }: Config['maxCalls']): number =>
+  watches.perConnection + uploads.perConnection + chats.perConnection + OTHER_STREAMS;
 
 function limitOfConnections(
   { maxConnections }: Config,

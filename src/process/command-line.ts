@@ -14,7 +14,8 @@ Settings are environment variables, such as FEED_GRPC_ADDRESS=0.0.0.0:50051. Fee
 Exit codes (docs/operations.md says more):
   0   a signal ended the service, and all went well
   1   the service could not start, or could not close its log
-  78  a setting or an argument is bad, the NATS servers are not as it says, node 24 is missing, or Feed is not built
+  78  a setting or an argument is bad, a file that a setting names can't be used, the NATS servers are not as the settings say,
+      node 24 is missing, or Feed is not built
 `;
 
 /**

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import http2 from 'node:http2';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
 import { OpenWork } from '../../src/feed/open-work.js';
@@ -128,4 +129,13 @@ test('an upload that is held back ends at once when its client cancels it', asyn
   await until(() => service.app.get(EventRepository).head > 0, 'its first events');
   call.cancel();
   await until(() => service.app.get(OpenWork).counts.uploads === 0, 'its end');
+});
+
+test('a connection has few streams beside those that its limits allow, whatever they are for', async () => {
+  const one = { FEED_MAX_WATCHES_PER_CONNECTION: '1', FEED_MAX_UPLOADS_PER_CONNECTION: '1' };
+  const service = await runService({ ...one, FEED_MAX_CHATS_PER_CONNECTION: '1' });
+  const session = http2.connect(`http://${service.grpcAddress}`);
+  onTestFinished(() => session.destroy());
+  await once(session, 'remoteSettings');
+  expect(session.remoteSettings.maxConcurrentStreams).toBe(103);
 });

@@ -1271,6 +1271,20 @@ export const mutants = [
     tests: ['test/e2e/upload', '-t', 'held back and then refused'],
   },
   {
+    name: 'limits: a call that ended before its claim counts for ever',
+    file: 'src/feed/call-limits.ts',
+    from: 'if (!this.calls.has(call)) return;',
+    to: 'void this.calls;',
+    tests: ['test/feed/call-limits'],
+  },
+  {
+    name: 'limits: a connection may have any number of streams',
+    file: 'src/grpc/grpc.module.ts',
+    from: "server: { 'grpc.max_concurrent_streams': streamsOf(config.maxCalls) },",
+    to: 'server: { port: streamsOf(config.maxCalls) } as object,',
+    tests: ['test/e2e/limits', '-t', 'few streams'],
+  },
+  {
     name: 'limits: nobody is held back',
     file: 'src/feed/upload-rates.ts',
     from: 'if (paidAt <= now) return undefined;',

@@ -206,6 +206,7 @@ test('a start warns of ports without TLS that other machines reach', async () =>
   const service = await runService(exposed);
   expect(warningsOf(service)).toEqual([
     expect.stringMatching(/^0\.0\.0\.0:0 can be reached .*without TLS/),
+    expect.stringMatching(/^0\.0\.0\.0:0 is without authentication/),
   ]);
   const allowed = await runService({ ...exposed, FEED_INSECURE: 'allow' });
   expect(warningsOf(allowed)).toEqual([]);

@@ -159,7 +159,8 @@ func isTransient(err error) bool {
 		return true
 	}
 	switch reasonOf(err) {
-	case "DRAINING", "MOVED", "STORAGE_FULL", "STORE_UNAVAILABLE", "INSERT_FAILED", "KEYS_UNAVAILABLE":
+	case "DRAINING", "MOVED", "STORAGE_FULL", "STORE_UNAVAILABLE", "INSERT_FAILED", "KEYS_UNAVAILABLE",
+		"LIMIT_EXCEEDED":
 		return true
 	case "":
 		switch status.Code(err) {

@@ -53,7 +53,7 @@ export class Call {
   writesDone = 0;
 
   private readonly abortController = new AbortController();
-  /** Aborts when the client is gone, its deadline has passed, or the server drains. */
+  /** Aborts when the client is gone or its deadline has passed, or when the application ends the call, such as at a drain. */
   readonly signal = this.abortController.signal;
 
   private deadlineTimer: NodeJS.Timeout | undefined;

@@ -76,7 +76,7 @@ function httpAdvice(httpStatus: number): string[] {
     case 504:
       return [
         'The proxy does not get through to Feed. Is Feed running and ready, and is the port behind the proxy 50051, not 8080?',
-        'The proxy has to speak HTTP/2 to Feed, without TLS: Envoy `http2_protocol_options`, nginx `grpc_pass grpc://`, a Kubernetes Service with `appProtocol: kubernetes.io/h2c`.',
+        'The proxy has to speak HTTP/2 to Feed. Without TLS: Envoy `http2_protocol_options`, nginx `grpc_pass grpc://`, a Kubernetes Service with `appProtocol: kubernetes.io/h2c`. If Feed has TLS (FEED_TLS_CERT): nginx `grpc_pass grpcs://`, Envoy with a TLS transport socket, `appProtocol: https`.',
       ];
     default:
       return httpStatus >= 300 && httpStatus < 400

@@ -134,7 +134,7 @@ async function noHandshake(examined: Examined, error: unknown): Promise<Finding>
     ]);
   if (plain.speaks === 'http1' || plain.speaks === 'other')
     return failed(`the server does not speak TLS there: it answers "${plain.text}" (${code})`, [
-      'That is the port of another service. Feed has gRPC on port 50051 by default (FEED_GRPC_ADDRESS), and HTTP without TLS on 8080.',
+      'That is the port of another service. Feed has gRPC on port 50051 by default (FEED_GRPC_ADDRESS), and HTTP on 8080.',
     ]);
   if (/NO_APPLICATION_PROTOCOL/.test(code))
     return failed(`the server refuses HTTP/2 (ALPN, ${code})`, [ALPN_ADVICE]);

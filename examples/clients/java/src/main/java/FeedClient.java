@@ -57,7 +57,8 @@ public final class FeedClient {
           "STORAGE_FULL",
           "STORE_UNAVAILABLE",
           "INSERT_FAILED",
-          "KEYS_UNAVAILABLE");
+          "KEYS_UNAVAILABLE",
+          "LIMIT_EXCEEDED");
   private static final Set<Status.Code> TRANSIENT_CODES =
       Set.of(
           Status.Code.UNAVAILABLE,
