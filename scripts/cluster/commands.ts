@@ -59,7 +59,7 @@ export function feedCommands(directory: string, ports: Ports): Command[] {
       env: {
         FEED_LOG_FORMAT: 'pretty',
         ...(hasLimit ? {} : { FEED_RETENTION_MAX_BYTES: '1GiB' }),
-        ...Object.fromEntries(Object.entries(env).filter(([name]) => !LEFT_OUT.test(name))),
+        ...Object.fromEntries(Object.entries(env).filter(([setting]) => !LEFT_OUT.test(setting))),
         FEED_ENGINE: 'jetstream',
         FEED_NATS_SERVERS: SERVERS.map((s) => url('nats', ports[`NATS of nats-${s}`])).join(),
         FEED_NATS_MONITOR_URLS: SERVERS.map((s) =>

@@ -23,16 +23,27 @@ it.each(['0.0.0.0:1', '10.0.0.1:1', '[::]:1', '[::ffff:10.0.0.1]:1', 'feed.examp
   '%s is not safe without TLS, and the setting that changes it is named',
   (address) => {
     for (const name of ['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS']) {
-      const [problem, ...others] = unsafe({ [name]: address });
+      const [problem] = unsafe({ [name]: address });
       expect(problem).toContain(`${address} `);
       expect(problem).toContain('FEED_TLS_CERT');
       expect(problem).toContain('FEED_INSECURE=allow');
-      expect(others).toEqual([]);
-      expect(unsafe({ [name]: address, ...TLS })).toEqual([]);
+      expect(unsafe({ [name]: address, ...TLS, FEED_TLS_CLIENT_CA: FILE })).toEqual([]);
       expect(unsafe({ [name]: address, FEED_INSECURE: 'allow' })).toEqual([]);
     }
   },
 );
+
+it.each([
+  ['client certificates', { FEED_TLS_CLIENT_CA: FILE }],
+  ['tokens', { FEED_JWT_PUBLIC_KEY: FILE, FEED_JWT_ISSUER: 'i', FEED_JWT_AUDIENCE: 'feed' }],
+])('gRPC is not safe without authentication, and is with %s', (_what, authentication) => {
+  const settings = { FEED_GRPC_ADDRESS: '0.0.0.0:1', ...TLS };
+  const problems = unsafe(settings);
+  expect(problems).toHaveLength(1);
+  expect(problems[0]).toMatch(/^0\.0\.0\.0:1 is without authentication.*FEED_TLS_CLIENT_CA/);
+  expect(unsafe({ ...settings, ...authentication })).toEqual([]);
+  expect(unsafe({ FEED_HTTP_ADDRESS: '0.0.0.0:1', ...TLS })).toEqual([]);
+});
 
 it('a port for health alone is meant to be in plain text', () =>
   expect(unsafe({ FEED_HEALTH_ADDRESS: '0.0.0.0:50052' })).toEqual([]));
