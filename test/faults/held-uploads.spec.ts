@@ -14,10 +14,10 @@ import { ServiceLog } from './service-log.js';
 const slowSync = useShim(new URL('../repository/slow-sync.c', import.meta.url));
 
 const UPLOAD = '/feed.v1.FeedService/UploadEvents';
-/** The smallest window, so that at most this much of what has left the client has not arrived. */
-const WINDOW = 64 * 1024;
-/** Once the client has sent this much, more has arrived than an upload may have waiting for a commit. */
-const BLOCKED = 1024 * 1024 + WINDOW;
+/** What an upload may have waiting for a commit. How much more its client can send depends on how its bytes arrive. */
+const WAITING = 1024 * 1024;
+/** An upload that could send nothing for this long (milliseconds) is blocked. */
+const STILL = 2_000;
 const BODY = 'x'.repeat(8_000);
 /** The ids of an upload that is more than four times as large as what may wait. */
 const IDS = Array.from({ length: 600 }, (_, i) => `live-${i}`);
@@ -36,6 +36,7 @@ const start = async (context: TestContext, drainTimeout = '20s') => {
 /** An upload that has more to send than the service takes, and sends as much as it may. */
 class LiveUpload {
   private sent = 0;
+  private sentAt = 0;
   private left = IDS.length;
 
   private constructor(
@@ -53,7 +54,7 @@ class LiveUpload {
   /** Waits until the service has taken as much of it as it may, and has logged that it is open. */
   async blocked(log: ServiceLog): Promise<void> {
     await until(
-      () => this.sent > BLOCKED,
+      () => this.sent > WAITING && performance.now() - this.sentAt > STILL,
       () => `an upload of more than 1 MiB: ${this.sent} bytes are sent`,
     );
     await eventually(() => expect(log.open.uploads).toBe(1));
@@ -66,6 +67,7 @@ class LiveUpload {
       const framed = frame(codec.event.serialize(event(id, BODY)));
       await new Promise((resolve) => stream.write(framed, resolve)); // resolves once the bytes have left
       this.sent += framed.length;
+      this.sentAt = performance.now();
       this.left--;
     }
   }

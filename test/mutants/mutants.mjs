@@ -1365,8 +1365,8 @@ export const mutants = [
   {
     name: 'nats: a certificate that the server refuses is taken for silence',
     file: 'src/nats/connect.ts',
-    from: 'return alerts.find((alert) => alert !== undefined) ?? failure;',
-    to: 'return alerts.length < 0 ? alerts[0] : failure;',
+    from: 'alerts.find((alert) => alert !== undefined) ?? failure',
+    to: 'alerts.length < 0 ? alerts[0] : failure',
     tests: ['test/e2e/nats-access', '-t', 'asks for a certificate'],
   },
   {
