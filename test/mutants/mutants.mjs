@@ -1292,6 +1292,13 @@ export const mutants = [
     tests: ['test/e2e/limits', '-t', 'too fast'],
   },
   {
+    name: 'jetstream: a commit expects the length of the stream alone',
+    file: `${jetstream}/commits.ts`,
+    from: 'if (epochsAt === undefined) return { last };',
+    to: 'if (epochsAt === undefined || last > 0) return { last };',
+    tests: ['test/faults/replicas-restored', '-t', 'as many messages as before'],
+  },
+  {
     name: 'jetstream: takes a stream of another structure',
     file: `${jetstream}/stream-config.ts`,
     from: 'if (JSON.stringify(current[name]) === JSON.stringify(wanted[name])) continue;',
