@@ -47,6 +47,7 @@ export function startShell(command: string, env: NodeJS.ProcessEnv = {}): Runnin
     ['bash', '-c', `feed() { "$NODE" "$PROGRAM" "$@"; }; ${command}`],
     variables,
     'ignore',
+    true,
   );
 }
 
@@ -64,12 +65,22 @@ function started(
   [file, ...args]: readonly string[],
   env: NodeJS.ProcessEnv,
   stdin: 'ignore' | 'pipe',
+  /** True for a program that starts others, which end with it after the test. */
+  hasOthers = false,
 ): RunningCommand {
   const child = spawn(file, args, {
+    detached: hasOthers,
     env: { PATH: process.env.PATH, ...env },
     stdio: [stdin, 'pipe', 'pipe'],
   });
-  onTestFinished(() => void child.kill('SIGKILL'));
+  onTestFinished(() => {
+    if (!hasOthers) return void child.kill('SIGKILL');
+    try {
+      process.kill(-child.pid!, 'SIGKILL');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // all have ended
+    }
+  });
   return new RunningCommand(child);
 }
 
