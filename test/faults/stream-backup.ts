@@ -1,4 +1,5 @@
 import { createInbox, type NatsConnection } from '@nats-io/transport-node';
+import { eventually } from '../support/wait.js';
 import { jetstream } from './replicas.js';
 
 /** A snapshot of a stream, as `nats stream backup` makes it: its configuration and state, and pieces of an archive. */
@@ -38,10 +39,12 @@ export async function restore(
   { config, state, pieces }: StreamBackup,
 ): Promise<void> {
   await jetstream(connection, `STREAM.DELETE.${stream}`);
-  const { deliver_subject: subject } = await jetstream<{ deliver_subject: string }>(
-    connection,
-    `STREAM.RESTORE.${stream}`,
-    { config, state },
+  // Some servers may still know the name for a moment.
+  const { deliver_subject: subject } = await eventually(() =>
+    jetstream<{ deliver_subject: string }>(connection, `STREAM.RESTORE.${stream}`, {
+      config,
+      state,
+    }),
   );
   for (const piece of [...pieces, new Uint8Array(0)]) {
     const answer = await connection.request(subject, piece, { timeout: 10_000 });

@@ -143,7 +143,7 @@ ${size > 1 ? cluster : ''}
         return false;
       }
     };
-    await until(isHealthy, () => `a healthy nats-server: ${this.log}`, 30_000, 50);
+    await until(isHealthy, () => `a healthy nats-server: ${this.log}`, 120_000, 50);
   }
 
   signal(signal: NodeJS.Signals): void {
