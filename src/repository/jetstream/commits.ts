@@ -378,8 +378,12 @@ export class Commits implements SharedLog {
       () => this.api.message({ last_by_subj: this.epochsSubject }),
       end - performance.now(),
     );
-    if (found && found.sequence !== this.state.epochsAt)
-      return this.history.lose(`its newest record of the epochs is message ${found.sequence}`);
+    const { epochsAt } = this.state;
+    // Where this replica does not know the record, its commit had no such condition.
+    if (found && epochsAt !== undefined && found.sequence !== epochsAt)
+      return this.history.lose(
+        `its newest record of the epochs is message ${found.sequence}, and not ${epochsAt}`,
+      );
     // Retention may have removed the record.
     if (!found) this.state.epochsAt = 0;
     return new OvertakenError();
