@@ -29,7 +29,7 @@ interface FeedErrorDetails {
   /** The metadata of the server's ErrorInfo, such as `received` or `earliest`. */
   readonly metadata?: Readonly<Record<string, string>>;
   readonly cause?: unknown;
-  /** Whether another call may help, where the client knows more about it than reason and status say. */
+  /** True if another call may succeed, false if none will. Without it, `reason` and `status` decide. */
   readonly retry?: boolean;
 }
 

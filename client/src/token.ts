@@ -5,7 +5,7 @@ import type { CallObserver } from './grpc/call.js';
 /** A token, the file that has it, or a function that returns it. Files and functions are asked for each call. */
 export type Token = string | { readonly file: string } | (() => string | Promise<string>);
 
-/** So many tokens that the server never took may be refused in a row before the client gives up. */
+/** The client gives up once the server has refused this many tokens in a row, none of which it ever took. */
 const MAX_REFUSED = 2;
 
 /** One call's use of a token. */

@@ -5,6 +5,7 @@ import { randomFrom } from '../../test/support/random.js';
 import { ServiceProcess, temporaryDirectory } from '../../test/support/service.js';
 import { eventually, within } from '../../test/support/wait.js';
 import { FaultProxy } from './fault-proxy.js';
+import { Numbers } from './numbers.js';
 
 /** How often the service is killed. */
 const KILLS = Number(process.env.FEED_TEST_KILLS ?? 4);
@@ -12,19 +13,6 @@ const SEED = Number(process.env.FEED_TEST_SEED ?? Math.floor(Math.random() * 1e9
 
 const UPLOADS = 5;
 const WATCHES = 20;
-
-/** Yields numbered bodies, some at a time, until it is told to stop. */
-class Numbers {
-  count = 0;
-  isDone = false;
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<string> {
-    while (!this.isDone) {
-      for (let i = 0; i < 10; i++) yield String(this.count++);
-      await sleep(20);
-    }
-  }
-}
 
 /** Reads a watch into `bodies`, and stops where `wanted` says; until then it waits for more. */
 async function follow(watch: Watch, bodies: string[], wanted: () => number): Promise<void> {

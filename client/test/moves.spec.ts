@@ -1,5 +1,4 @@
 import { lookup } from 'node:dns/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Chat, FeedError, LogEntry, WatchState } from '@feed-events/client';
 import { jetstreamSettings, NATS_SERVER, NatsServer } from '../../test/support/nats.js';
@@ -9,6 +8,7 @@ import { WatchRequest } from '../src/gen/feed/v1/feed.js';
 import { MessageSplitter } from '../src/grpc/frames.js';
 import { events, ScriptedServer, status } from './scripted-server.js';
 import { bodies, client, take } from './service.js';
+import { Numbers } from './numbers.js';
 
 vi.mock('node:dns/promises', { spy: true });
 
@@ -16,19 +16,6 @@ const MOVES = { FEED_MAX_CONNECTION_AGE: '1s', FEED_MAX_CONNECTION_AGE_GRACE: '3
 
 /** How often each watch is moved before the test ends. */
 const TIMES = 5;
-
-/** Yields numbers until it is told to stop. */
-class Numbers {
-  count = 0;
-  isDone = false;
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<string> {
-    while (!this.isDone) {
-      for (let i = 0; i < 10; i++) yield String(this.count++);
-      await sleep(20);
-    }
-  }
-}
 
 /** Reads a chat in the background. */
 function listen(chat: Chat): string[] {

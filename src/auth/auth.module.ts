@@ -12,7 +12,7 @@ import { parsePolicy } from './policy.js';
 import { RemoteKeys } from './remote-keys.js';
 import { Tokens } from './tokens.js';
 
-/** What runs while the service runs, and is stopped at its end. */
+/** A timer or a reader of files that the module stops at the service's end. */
 interface Closable {
   close(): void;
 }
@@ -35,7 +35,7 @@ async function openCallers(
     : undefined;
   if (policy) open.push(policy);
   const callers = new Callers(
-    { tokens, asksForCertificates: tls?.clientCa !== undefined, policy: () => policy?.value },
+    { tokens, demandsCertificate: tls?.clientCa !== undefined, policy: () => policy?.value },
     calls,
   );
   open.push(callers);
@@ -80,7 +80,7 @@ async function followed<T>(
 
 const OPEN = Symbol('Open');
 
-/** Who calls, and what they may do. It knows no transport: doors ask Callers. */
+/** Provides Callers, which tells doors who makes a call and what they may do. It knows no transport. */
 @Module({
   imports: [FeedModule],
   providers: [

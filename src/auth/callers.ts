@@ -5,7 +5,7 @@ import type { Policy } from './policy.js';
 import { Session } from './session.js';
 import type { Tokens, TokenSubject } from './tokens.js';
 
-/** What a client shows with a call. */
+/** The token and the certificate that a client sends with a call. */
 export interface Credentials {
   /** The values of the header `authorization`. */
   readonly authorization: readonly string[];
@@ -13,12 +13,12 @@ export interface Credentials {
   readonly peerIdentity: string | undefined;
 }
 
-/** What a client must show, and what it may then do. */
+/** The settings of authentication and permission, ready for use. */
 export interface CallerRules {
   /** Checks tokens, which every caller must show; undefined if none is needed. */
   readonly tokens: Tokens | undefined;
   /** True if every client must show a certificate. If both are needed, the token says who it is. */
-  readonly asksForCertificates: boolean;
+  readonly demandsCertificate: boolean;
   /** Returns the policy of now; undefined if everybody who is known may do everything. */
   readonly policy: () => Policy | undefined;
 }
@@ -41,7 +41,7 @@ export class Callers {
 
   /** True if callers must say who they are. */
   get areAsked(): boolean {
-    return this.rules.tokens !== undefined || this.rules.asksForCertificates;
+    return this.rules.tokens !== undefined || this.rules.demandsCertificate;
   }
 
   /**
@@ -50,8 +50,8 @@ export class Callers {
    * @throws FeedError UNAUTHENTICATED, TOKEN_EXPIRED or KEYS_UNAVAILABLE
    */
   async identify({ authorization, peerIdentity }: Credentials): Promise<TokenSubject> {
-    const { tokens, asksForCertificates } = this.rules;
-    if (asksForCertificates && peerIdentity === undefined)
+    const { tokens, demandsCertificate } = this.rules;
+    if (demandsCertificate && peerIdentity === undefined)
       throw new FeedError(
         'UNAUTHENTICATED',
         'the client certificate names nobody: it needs one SPIFFE ID, or else one common name',

@@ -10,7 +10,7 @@ export interface TokenRules {
   readonly clockTolerance: number;
 }
 
-/** Who a token names. */
+/** The caller that a token names, and until when. */
 export interface TokenSubject {
   readonly principal: string;
   /** The time (Date.now()) from which on the token is refused. */

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NatsConnection } from '@nats-io/transport-node';
-import { connectPatiently, type NatsServers, type Notices } from '../nats/connect.js';
+import { connectPatiently, type NatsServers } from '../nats/connect.js';
+import type { Notices } from '../telemetry/notices.js';
 import { withAdvice } from '../nats/refusal.js';
 import { SetupError } from '../nats/setup-error.js';
 import { sparingly } from '../nats/sparingly.js';

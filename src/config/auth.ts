@@ -26,12 +26,12 @@ interface Settings {
   readonly FEED_POLICY_FILE: string | undefined;
 }
 
-/** What other settings say about the way to the service. */
+/** The settings of TLS, as far as tokens and policies depend on them. */
 export interface Transport {
   /** The gRPC port has TLS. */
   readonly hasTls: boolean;
   /** Clients must show a certificate. */
-  readonly asksForCertificates: boolean;
+  readonly demandsCertificate: boolean;
   /** The operator accepts what is insecure. */
   readonly isInsecureAllowed: boolean;
 }
@@ -59,7 +59,7 @@ export function authProblems(settings: Settings, transport: Transport): string[]
   for (const name of ['FEED_JWT_JWKS_CA', 'FEED_JWT_JWKS_TOKEN'] as const)
     if (settings[name] !== undefined && jwksUrl === undefined)
       problems.push(`${name} is for FEED_JWT_JWKS_URL, which is not set`);
-  if (settings.FEED_POLICY_FILE !== undefined && !hasTokens && !transport.asksForCertificates)
+  if (settings.FEED_POLICY_FILE !== undefined && !hasTokens && !transport.demandsCertificate)
     problems.push(
       'FEED_POLICY_FILE needs callers that are known: set FEED_JWT_PUBLIC_KEY, FEED_JWT_JWKS_URL or FEED_TLS_CLIENT_CA',
     );

@@ -13,6 +13,9 @@ import {
   urls,
 } from './parse.js';
 
+/** A limit of something open at a time. */
+const limit = count(1, 10_000_000);
+
 /**
  * Every setting: an environment variable with its default. README.md has the same as a table, and helm/feed as values;
  * test/config/documents.spec.ts fails where one of them differs.
@@ -117,19 +120,19 @@ export const SETTINGS = z.object({
    */
   FEED_RESET_BURST: count(100, 10_000_000).prefault('20000'),
   /** How many watches may be open in this process, of one connection, and of one principal. Beyond it: LIMIT_EXCEEDED. */
-  FEED_MAX_WATCHES: count(1, 10_000_000).prefault('100000'),
-  FEED_MAX_WATCHES_PER_CONNECTION: count(1, 10_000_000).prefault('10000'),
-  FEED_MAX_WATCHES_PER_PRINCIPAL: count(1, 10_000_000).prefault('50000'),
+  FEED_MAX_WATCHES: limit.prefault('100000'),
+  FEED_MAX_WATCHES_PER_CONNECTION: limit.prefault('10000'),
+  FEED_MAX_WATCHES_PER_PRINCIPAL: limit.prefault('50000'),
   /** The same for uploads. */
-  FEED_MAX_UPLOADS: count(1, 10_000_000).prefault('20000'),
-  FEED_MAX_UPLOADS_PER_CONNECTION: count(1, 10_000_000).prefault('2000'),
-  FEED_MAX_UPLOADS_PER_PRINCIPAL: count(1, 10_000_000).prefault('10000'),
+  FEED_MAX_UPLOADS: limit.prefault('20000'),
+  FEED_MAX_UPLOADS_PER_CONNECTION: limit.prefault('2000'),
+  FEED_MAX_UPLOADS_PER_PRINCIPAL: limit.prefault('10000'),
   /** The same for chats. */
-  FEED_MAX_CHATS: count(1, 10_000_000).prefault('20000'),
-  FEED_MAX_CHATS_PER_CONNECTION: count(1, 10_000_000).prefault('2000'),
-  FEED_MAX_CHATS_PER_PRINCIPAL: count(1, 10_000_000).prefault('10000'),
+  FEED_MAX_CHATS: limit.prefault('20000'),
+  FEED_MAX_CHATS_PER_CONNECTION: limit.prefault('2000'),
+  FEED_MAX_CHATS_PER_PRINCIPAL: limit.prefault('10000'),
   /** How many rooms may have members in this process. */
-  FEED_MAX_ROOMS: count(1, 10_000_000).prefault('100000'),
+  FEED_MAX_ROOMS: limit.prefault('100000'),
   /** How many connections the gRPC port takes; 0: as many as the limit of open files allows. */
   FEED_MAX_CONNECTIONS: count(0, 10_000_000).prefault('0'),
   /**
@@ -233,7 +236,7 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     problems.push(
       ...authProblems(data, {
         hasTls: data.FEED_TLS_CERT !== undefined,
-        asksForCertificates: data.FEED_TLS_CLIENT_CA !== undefined,
+        demandsCertificate: data.FEED_TLS_CLIENT_CA !== undefined,
         isInsecureAllowed: data.FEED_INSECURE === 'allow',
       }),
     );

@@ -7,7 +7,7 @@ export type Kind = 'watches' | 'uploads' | 'chats';
 export interface CallLimit {
   readonly inAll: number;
   readonly perConnection: number;
-  /** Of a caller, over all its connections. It holds only where callers say who they are. */
+  /** The calls of one principal over all its connections. There is no such limit where the service asks nobody who they are. */
   readonly perPrincipal: number;
 }
 

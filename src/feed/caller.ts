@@ -1,9 +1,9 @@
 import { FeedError } from './errors.js';
 
-/** What a caller does with a topic; `chat` is about rooms. */
+/** The actions that a policy allows on topics; `chat` is about rooms, and `admin` is reserved. */
 export type Verb = 'watch' | 'upload' | 'chat' | 'admin';
 
-/** Who makes a call. The door that took the call has found out who it is. */
+/** The one who makes a call, as the door that took the call found out. */
 export interface Caller {
   /** The caller's name, as a token or a certificate says it; undefined if the service asks nobody who they are. */
   readonly principal: string | undefined;

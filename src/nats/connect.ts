@@ -10,20 +10,14 @@ import { userOf } from './credentials.js';
 import { SetupError } from './setup-error.js';
 import { sparingly } from './sparingly.js';
 import { tlsAlert } from './tls-alert.js';
-import { type TlsFiles, tlsOf } from './tls.js';
+import { type NatsTlsFiles, tlsOf } from './tls.js';
+import type { Notices } from '../telemetry/notices.js';
 
 /** Where NATS is, and how to connect. */
-export interface NatsServers extends TlsFiles {
+export interface NatsServers extends NatsTlsFiles {
   readonly servers: readonly string[];
   /** A creds file. */
   readonly credentials: string | undefined;
-}
-
-/** Receives messages for the operator. */
-export interface Notices {
-  info(message: string): void;
-  warn(message: string): void;
-  error(message: string): void;
 }
 
 /** An idle connection that is cut is noticed after two of these (milliseconds). The client's default is two minutes. */

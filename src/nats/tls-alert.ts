@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect as connectTcp, isIP } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import type { TlsFiles } from './tls.js';
+import type { NatsTlsFiles } from './tls.js';
 
 const DEFAULT_PORT = 4222;
 const TIMEOUT = 2_000;
@@ -11,7 +11,7 @@ const TIMEOUT = 2_000;
  * Returns the error by which a server ends a TLS connection after the handshake, as it does where it refuses the client's
  * certificate; undefined if it does not. The client library takes such an end for silence.
  */
-export async function tlsAlert(url: string, files: TlsFiles): Promise<Error | undefined> {
+export async function tlsAlert(url: string, files: NatsTlsFiles): Promise<Error | undefined> {
   const read = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path));
   const { hostname, port } = new URL(url);
   const host = hostname.replace(/^\[|\]$/g, '');

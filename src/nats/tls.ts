@@ -5,7 +5,7 @@ import type { TlsOptions } from '@nats-io/transport-node';
 import { SetupError } from './setup-error.js';
 
 /** Names PEM files: the authority that signed the servers' certificates, and Feed's own certificate and key. */
-export interface TlsFiles {
+export interface NatsTlsFiles {
   readonly tlsCa: string | undefined;
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
@@ -18,7 +18,7 @@ export interface TlsFiles {
  * @throws SetupError if a file can't be used
  */
 export function tlsOf(
-  { tlsCa, tlsCert, tlsKey }: TlsFiles,
+  { tlsCa, tlsCert, tlsKey }: NatsTlsFiles,
   servers: readonly string[],
 ): TlsOptions | undefined {
   const files = [tlsCa, tlsCert, tlsKey];

@@ -1,3 +1,4 @@
+import type { Notices } from '../telemetry/notices.js';
 import {
   BadCertificatesError,
   checkCertificates,
@@ -18,13 +19,6 @@ const READ_INTERVAL = 1_000;
  * two minutes would help clients that only hold connections open.
  */
 export const HANDSHAKE_TIMEOUT = 15_000;
-
-/** Receives messages for the operator. */
-export interface Notices {
-  info(message: string): void;
-  warn(message: string): void;
-  error(message: string): void;
-}
 
 /**
  * The service's certificate, its key, and the authorities of clients. They follow the files: new ones hold for new connections,

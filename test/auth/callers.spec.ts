@@ -20,7 +20,7 @@ const certificate = { peerIdentity: 'spiffe://example.org/web' };
 
 /** Who the callers of a service with these rules are. */
 async function names(rules: Partial<CallerRules>, ...shown: Partial<Credentials>[]) {
-  const whole = { tokens: undefined, asksForCertificates: false, policy: () => undefined };
+  const whole = { tokens: undefined, demandsCertificate: false, policy: () => undefined };
   const callers = new Callers({ ...whole, ...rules }, new LiveCalls());
   onTestFinished(() => callers.close());
   const found: string[] = [];
@@ -45,11 +45,11 @@ test('a token says who calls, where tokens are asked for', async () => {
 
 test('a certificate says who calls, where certificates are asked for', async () => {
   const { peerIdentity } = certificate;
-  const found = await names({ asksForCertificates: true }, ...shown);
+  const found = await names({ demandsCertificate: true }, ...shown);
   expect(found).toEqual(['UNAUTHENTICATED', 'UNAUTHENTICATED', peerIdentity, peerIdentity]);
 });
 
 test('where both are asked for, both are needed, and the token says who calls', async () => {
-  const found = await names({ tokens, asksForCertificates: true }, ...shown);
+  const found = await names({ tokens, demandsCertificate: true }, ...shown);
   expect(found).toEqual(['UNAUTHENTICATED', 'UNAUTHENTICATED', 'UNAUTHENTICATED', 'ann']);
 });

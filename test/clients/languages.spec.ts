@@ -66,15 +66,7 @@ describe.concurrent('the service is killed, drained and stopped', () => {
       await watchGaveUp();
       service.signal('SIGCONT');
 
-      await input.end();
-      expect(await within(upload.exited, 'the end of the upload', PATIENCE)).toBe(0);
-      await until(
-        () => watch.lines.length >= input.lines.length,
-        () =>
-          `${input.lines.length} events; there are ${watch.lines.length}, and ${watch.errors()}`,
-        PATIENCE,
-      );
-      expect(watch.lines.map(withoutCursor)).toEqual(input.lines);
+      await arriveOnce(input, upload, watch);
       const cursors = watch.lines.map((line) => line.split(' ')[0]);
       expect(new Set(cursors).size).toBe(cursors.length);
 
@@ -110,15 +102,7 @@ describe.concurrent('the service moves connections', () => {
         await printsMore(watch, upload);
         await watchMoved();
       }
-      await input.end();
-      expect(await within(upload.exited, 'the end of the upload', PATIENCE)).toBe(0);
-      await until(
-        () => watch.lines.length >= input.lines.length,
-        () =>
-          `${input.lines.length} events; there are ${watch.lines.length}, and ${watch.errors()}`,
-        PATIENCE,
-      );
-      expect(watch.lines.map(withoutCursor)).toEqual(input.lines);
+      await arriveOnce(input, upload, watch);
     },
   );
 });
@@ -171,6 +155,18 @@ function saysAgain(program: Running, text: string): () => Promise<void> {
       () => `"${text}" once more; the program has said: ${program.errors()}`,
       PATIENCE,
     );
+}
+
+/** Ends the input, and waits until the upload has stored all of it and the watch has shown each line once, in order. */
+async function arriveOnce(input: Input, upload: Running, watch: Running): Promise<void> {
+  await input.end();
+  expect(await within(upload.exited, 'the end of the upload', PATIENCE)).toBe(0);
+  await until(
+    () => watch.lines.length >= input.lines.length,
+    () => `${input.lines.length} events; there are ${watch.lines.length}, and ${watch.errors()}`,
+    PATIENCE,
+  );
+  expect(watch.lines.map(withoutCursor)).toEqual(input.lines);
 }
 
 /** Lines "ID BODY" for an upload, up to a thousand a second until the end. */

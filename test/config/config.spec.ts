@@ -296,7 +296,7 @@ describe('settings', () => {
         FEED_JWT_AUDIENCE: 'feed',
         FEED_POLICY_FILE: undefined,
       };
-      const none = { hasTls: false, asksForCertificates: false, isInsecureAllowed: false };
+      const none = { hasTls: false, demandsCertificate: false, isInsecureAllowed: false };
       expect(authProblems(settings, none)).toHaveLength(1);
       expect(authProblems(settings, { ...none, hasTls: true })).toEqual([]);
       expect(authProblems(settings, { ...none, isInsecureAllowed: true })).toEqual([]);
@@ -308,7 +308,7 @@ describe('settings', () => {
         FEED_POLICY_FILE: 'policy',
       };
       expect(authProblems(certificates, none)).toHaveLength(1);
-      expect(authProblems(certificates, { ...none, asksForCertificates: true })).toEqual([]);
+      expect(authProblems(certificates, { ...none, demandsCertificate: true })).toEqual([]);
     });
   });
 

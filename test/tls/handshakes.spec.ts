@@ -12,6 +12,7 @@ import {
 } from '../support/service.js';
 import { eventually, until, within } from '../support/wait.js';
 import { CALLS, httpStatus } from './calls.js';
+import { tlsTo } from './served.js';
 
 interface Served {
   readonly service: Running;
@@ -38,14 +39,7 @@ async function handshake(
   address: string,
   options: ConnectionOptions = {},
 ): Promise<TLSSocket | string> {
-  const [host, port] = address.split(':');
-  const socket = connectTls({
-    host,
-    port: Number(port),
-    rejectUnauthorized: false,
-    ALPNProtocols: ['h2', 'http/1.1'],
-    ...options,
-  });
+  const socket = tlsTo(address, options);
   onTestFinished(() => void socket.destroy());
   const result = new Promise<TLSSocket | string>((resolve) => {
     socket.once('secureConnect', () => resolve(socket));

@@ -1,20 +1,28 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { connect as connectTls } from 'node:tls';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import type { Pair } from '../support/certificates.js';
 import type { FeedClient } from '../support/client.js';
 
-/** The serial number of the certificate that a port serves now. */
-export async function servedSerial(address: string, own?: Pair): Promise<string> {
+/** Connects to a port by TLS, as a client that checks nothing. */
+export function tlsTo(address: string, options: ConnectionOptions = {}): TLSSocket {
   const [host, port] = address.split(':');
-  const socket = connectTls({
+  return connectTls({
     host,
     port: Number(port),
     rejectUnauthorized: false,
     ALPNProtocols: ['h2', 'http/1.1'],
-    ...(own && { cert: readFileSync(own.cert), key: readFileSync(own.key) }),
+    ...options,
   });
+}
+
+/** The serial number of the certificate that a port serves now. */
+export async function servedSerial(address: string, own?: Pair): Promise<string> {
+  const socket = tlsTo(
+    address,
+    own && { cert: readFileSync(own.cert), key: readFileSync(own.key) },
+  );
   try {
     return await new Promise((resolve, reject) => {
       socket.once('secureConnect', () => resolve(socket.getPeerX509Certificate()!.serialNumber));

@@ -20,7 +20,7 @@ export interface TlsOptions {
   readonly serverName?: string;
 }
 
-/** What one connection uses, as PEM. */
+/** The certificates and the key of one connection, as PEM. */
 export type LoadedTls = Pick<TlsOptions, 'ca' | 'cert' | 'key' | 'serverName'>;
 
 /**

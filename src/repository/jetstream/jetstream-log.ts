@@ -1,6 +1,6 @@
 import type { NatsConnection } from '@nats-io/transport-node';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Notices } from '../../nats/connect.js';
+import type { Notices } from '../../telemetry/notices.js';
 import { refused, withAdvice } from '../../nats/refusal.js';
 import type { SetupError } from '../../nats/setup-error.js';
 import { sparingly } from '../../nats/sparingly.js';

@@ -1,10 +1,6 @@
 import type { NatsConnection } from '@nats-io/transport-node';
-import {
-  connectOnce,
-  connectPatiently,
-  type NatsServers,
-  type Notices,
-} from '../../nats/connect.js';
+import { connectOnce, connectPatiently, type NatsServers } from '../../nats/connect.js';
+import type { Notices } from '../../telemetry/notices.js';
 import { SetupError } from '../../nats/setup-error.js';
 import type { DedupWindow } from '../event-repository.js';
 import type { RetentionLimits } from '../retention.js';
