@@ -41,6 +41,10 @@ function openRepository(config: Config, log: Logger): EventRepository | Promise<
   }
 }
 
+/**
+ * Comes after the log is open: JetStream counts the streams of an account when one is made, and two that are made at once
+ * can both pass a limit of one.
+ */
 function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms> {
   return engine === 'jetstream' ? SharedRooms.open(nats, log) : new LocalRooms();
 }
@@ -50,7 +54,7 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
   providers: [
     { provide: EventRepository, useFactory: openRepository, inject: [CONFIG, LOG] },
     { provide: Bell, useClass: LocalBell },
-    { provide: Rooms, useFactory: openRooms, inject: [CONFIG, LOG] },
+    { provide: Rooms, useFactory: openRooms, inject: [CONFIG, LOG, EventRepository] },
     Watches,
     {
       provide: UploadRates,

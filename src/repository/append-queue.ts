@@ -39,7 +39,12 @@ export interface SharedLog {
 }
 
 /** Thrown by `commit` of a shared log: it stored nothing, because others stored something first. It is built again. */
-export class OvertakenError extends Error {}
+export class OvertakenError extends Error {
+  /** @param by where they stored it, in the words of that log; 0 if it is not to be waited for */
+  constructor(readonly by = 0) {
+    super();
+  }
+}
 
 /**
  * Commits start at least this far apart (milliseconds) under load, so that many events share a commit's own cost and

@@ -1079,7 +1079,7 @@ export const mutants = [
   },
   {
     name: 'jetstream: forgets that a topic without runs had some',
-    file: `${jetstream}/commits.ts`,
+    file: `${jetstream}/commit-messages.ts`,
     from: 'return { last, total: 0, totalBytes: 0 };',
     to: 'return { last: 0 * last, total: 0, totalBytes: 0 };',
     tests: ['test/contract/jetstream', '-t', 'never skips removed'],
@@ -1123,14 +1123,14 @@ export const mutants = [
   },
   {
     name: 'jetstream: an epoch begins before positions that floors have',
-    file: `${jetstream}/commits.ts`,
+    file: `${jetstream}/commit-messages.ts`,
     from: 'epochs.begun(endOf(sequence - 1))',
     to: 'epochs.begun(before)',
     tests: ['test/contract/jetstream', '-t', 'stay good when another replica starts'],
   },
   {
     name: 'jetstream: lets retention remove the epochs',
-    file: `${jetstream}/commits.ts`,
+    file: `${jetstream}/commit-messages.ts`,
     from: 'if ((this.writesEpochs || isEpochsRecordOld(bytes)) && messages.length < MAX_BATCH) {',
     to: 'if (this.beginsEpoch) {',
     tests: ['test/contract/jetstream', '-t', 'keeps its epochs'],
@@ -1188,8 +1188,8 @@ export const mutants = [
   {
     name: 'jetstream: stores events in an epoch of before the start',
     file: `${jetstream}/commits.ts`,
-    from: 'if (this.beginsEpoch && commit.runs.length > 0) {',
-    to: 'if (this.beginsEpoch && commit.runs.length < 0) {',
+    from: 'if (this.messages.beginsEpoch && commit.runs.length > 0) {',
+    to: 'if (this.messages.beginsEpoch && commit.runs.length < 0) {',
     tests: ['test/faults/jetstream-full', '-t', 'last byte'],
   },
   {
@@ -1201,7 +1201,7 @@ export const mutants = [
   },
   {
     name: 'jetstream: a removed topic leaves no marker',
-    file: `${jetstream}/commits.ts`,
+    file: `${jetstream}/commit-messages.ts`,
     from: 'add(markerOf(marker.topic, last, this.state.storedAt), NO_IDS, marker);',
     to: 'marker.sequence = nextSequence() + Number(last) * 0;',
     tests: ['test/contract/jetstream', '-t', 'removed topic on every'],
@@ -1299,6 +1299,20 @@ export const mutants = [
     tests: ['test/faults/replicas-restored', '-t', 'as many messages as before'],
   },
   {
+    name: 'jetstream: takes a record that comes for one of another stream',
+    file: `${jetstream}/commits.ts`,
+    from: 'if (found && found.sequence > base) return new OvertakenError(found.sequence);',
+    to: 'if (base < 0) return new OvertakenError();',
+    tests: ['test/faults/replicas-epochs'],
+  },
+  {
+    name: 'jetstream: takes servers that do not answer for servers that flush',
+    file: `${jetstream}/stream-config.ts`,
+    from: 'if (unknown.length === 0) return;',
+    to: 'return;',
+    tests: ['test/e2e/jetstream.spec', '-t', 'is down, a replica starts'],
+  },
+  {
     name: 'jetstream: takes a stream of another structure',
     file: `${jetstream}/stream-config.ts`,
     from: 'if (JSON.stringify(current[name]) === JSON.stringify(wanted[name])) continue;',
@@ -1320,11 +1334,11 @@ export const mutants = [
     tests: ['test/e2e/jetstream', '-t', 'it does not flush'],
   },
   {
-    name: 'jetstream: asks some of the servers',
+    name: 'jetstream: takes a server that does not flush for one that does',
     file: `${jetstream}/durability.ts`,
-    from: 'if (servers.size < size)',
-    to: 'if (servers.size < 1)',
-    tests: ['test/e2e/jetstream', '-t', 'all servers are asked'],
+    from: 'servers.get(name)!.config?.sync_always !== true',
+    to: 'servers.get(name)!.config === undefined',
+    tests: ['test/e2e/jetstream.spec', '-t', 'DURABILITY|flush|asked'],
   },
   {
     name: 'jetstream: waits for NATS for ever',

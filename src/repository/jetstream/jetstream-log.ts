@@ -18,6 +18,7 @@ import {
 import { type LogClock, logClock } from '../log-clock.js';
 import { NO_DEDUP } from '../recent-ids.js';
 import type { RetentionLimits } from '../retention.js';
+import type { FlushingServers } from './durability.js';
 import { Janitor } from './janitor.js';
 import { decode, endOf, headAfter, type Message } from './message.js';
 import type { ReplicaStart } from './log-state.js';
@@ -38,6 +39,8 @@ export interface JetStreamOptions {
   readonly stream: string;
   readonly replicas: number;
   readonly durability: Durability;
+  /** The servers that were asked for it. */
+  readonly servers?: FlushingServers;
   readonly dedup: DedupWindow;
   readonly retention: RetentionLimits;
   /** How long (milliseconds) work waits for NATS. */
@@ -253,6 +256,7 @@ export class JetStreamLog extends EventRepository {
   private async start(): Promise<ReplicaStart> {
     const { created, config, state } = await this.stream();
     const prefix = prefixOf(config);
+    const epochsSubject = epochsSubjectOf(config);
     const decoded = async (query: MessageQuery): Promise<Message | undefined> => {
       const found = await this.answer(() => this.api.message(query));
       return found && decode(found.sequence, found.subject.slice(prefix.length), found.data);
@@ -261,11 +265,12 @@ export class JetStreamLog extends EventRepository {
     const newest = last > 0 ? await decoded({ seq: last }) : undefined;
     const from = Math.max(1, newest ? await this.firstNeeded(newest, decoded) : last + 1);
     const before = from > 1 ? await decoded({ seq: from - 1 }) : undefined;
-    const record = await decoded({ last_by_subj: epochsSubjectOf(config) });
+    const record = await decoded({ last_by_subj: epochsSubject });
     const starts = record?.kind === 'epochs' ? record.starts : [];
     return {
       created,
       prefix,
+      epochsSubject,
       from,
       last,
       before: {
@@ -314,7 +319,7 @@ export class JetStreamLog extends EventRepository {
           info.state.consumer_count > 0,
         );
         if (!changed) return info;
-        this.options.notices.info(`the limits of ${this.location} change`);
+        this.options.notices.info(`the configuration of ${this.location} changes`);
         return await this.answer(() => this.api.update(changed));
       } catch (error) {
         if (!(error instanceof RefusedError)) throw error;

@@ -11,8 +11,10 @@ import { TopicStates } from './topic-states.js';
 export interface ReplicaStart {
   /** The stream's creation time, which tells it from a stream of the same name that was made later. */
   readonly created: string;
-  /** The beginning of each topic's subject. Without its last dot it is the subject of the records of epochs. */
+  /** The beginning of each topic's subject. */
   readonly prefix: string;
+  /** The subject of the records of epochs. */
+  readonly epochsSubject: string;
   /** The first message that deduplication and the tail need. */
   readonly from: number;
   /** The stream's last sequence. The replica is ready when it has applied it. */

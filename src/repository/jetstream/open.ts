@@ -57,7 +57,8 @@ export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamL
           isVouched: nats.isFlushVouched,
         })
       : undefined;
-    if (finding) notices.info(finding.reason);
+    if (finding?.servers?.silent.length) notices.warn(finding.reason);
+    else if (finding) notices.info(finding.reason);
     if (retention.maxBytes === 0 && retention.quotaBytes === 0)
       notices.warn(
         'the stream has no limit of bytes, and a full disk stops JetStream, reads too: set FEED_RETENTION_MAX_BYTES ' +
@@ -68,6 +69,7 @@ export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamL
       stream: nats.stream,
       replicas: nats.replicas,
       durability: finding?.durability ?? 'memory',
+      servers: finding?.servers,
       dedup,
       retention,
       patience: nats.patience,

@@ -14,6 +14,7 @@ import {
 import type { LogClock } from '../log-clock.js';
 import type { RetentionLimits } from '../retention.js';
 import type { StoredRun } from '../stored-run.js';
+import { CommitMessages } from './commit-messages.js';
 import { Commits } from './commits.js';
 import { History } from './history.js';
 import { LogState, type ReplicaStart } from './log-state.js';
@@ -49,6 +50,7 @@ export class Replica {
   private readonly state: LogState;
   private readonly history: History;
   private readonly stored: StoredRuns;
+  private readonly messages: CommitMessages;
   private readonly commits: Commits;
   private follower: StreamTail | undefined;
   /** The catchUp() whose question is sent, and the one whose question is sent next. */
@@ -60,7 +62,7 @@ export class Replica {
     private readonly start: ReplicaStart,
     private readonly options: ReplicaOptions,
   ) {
-    const { created, prefix } = start;
+    const { created, prefix, epochsSubject } = start;
     const { clock, dedup, patience, onDurable } = options;
     const state = new LogState(start, {
       dedup,
@@ -79,10 +81,14 @@ export class Replica {
     const storedIds = new StoredIds(state.tail, (sequence) =>
       history.ask(() => stored.at(sequence)),
     );
-    const commits = new Commits(api, state, history, stored, storedIds, {
+    const messages = new CommitMessages(state, history, stored, {
       prefix,
+      epochsSubject,
       storesIds: dedup.ids > 0,
       isEpochsRecordOld: (moreBytes) => this.isEpochsRecordOld(moreBytes),
+    });
+    const commits = new Commits(api, state, history, messages, storedIds, {
+      epochsSubject,
       patience,
     });
     const { head, storedAt } = state;
@@ -103,6 +109,7 @@ export class Replica {
     this.state = state;
     this.history = history;
     this.stored = stored;
+    this.messages = messages;
     this.commits = commits;
   }
 
@@ -132,8 +139,8 @@ export class Replica {
 
   /** Appends a record of all epochs, and of a new one if `begins`. Resolves when it is durable. */
   async writeEpochs(begins: boolean): Promise<void> {
-    this.commits.requestEpochs(begins);
-    while (this.commits.areEpochsDue) await this.queue.requestCommit();
+    this.messages.requestEpochs(begins);
+    while (this.messages.areEpochsDue) await this.queue.requestCommit();
   }
 
   /** Returns true if the record of the epochs must be written again, before retention removes it. */
@@ -232,11 +239,11 @@ export class Replica {
   async removeTopic(topic: string): Promise<void> {
     if (!(await this.history.ask(() => this.stored.newest(topic)))) return;
     // The marker comes first: if the purge fails, nothing is removed, and the call can be repeated.
-    const marker = this.commits.requestMarker(topic);
+    const marker = this.messages.requestMarker(topic);
     try {
       while (marker.sequence === 0) await this.queue.requestCommit();
     } finally {
-      this.commits.cancelMarker(marker);
+      this.messages.cancelMarker(marker);
     }
     await this.history.ask(() => this.api.purge(this.start.prefix + topic, marker.sequence));
   }
