@@ -59,6 +59,7 @@ export const targets: readonly Target[] = [
       several(event),
       several(event, encodeEvent({ topic: 'orders.created', cursor: '00000000z8k3x9qz' }), event),
       several(Buffer.concat([encodeEvent({ topic: 'ö.日本' }), varintField(99, 7)])),
+      several(encodeEvent({ topic: 't', attributes: { traceparent: '00-1-2-01', k: '' } })),
     ],
     words: [
       event,
@@ -82,6 +83,7 @@ export const targets: readonly Target[] = [
           const [original] = sent.splice(at, 1);
           assert.equal(stored.topic, topic);
           assert.equal(stored.body, original.body);
+          assert.deepEqual(stored.attributes, original.attributes);
           if (original.id === '') assert.match(stored.id, /^[\da-f-]{36}$/);
           else assert.equal(stored.id, original.id);
           // What is stored can be sent again, and changes no more.

@@ -1236,6 +1236,20 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'takes no event for removed'],
   },
   {
+    name: 'wire: counts the attributes of all events together',
+    file: 'src/wire/check-events.ts',
+    from: 'if ((this.seen & (1 << ATTRIBUTES_FIELD)) === 0) attributes.begin();',
+    to: '',
+    tests: ['test/wire/check-events.spec', '-t', 'attributes'],
+  },
+  {
+    name: 'wire: attributes take what they want',
+    file: 'src/wire/attributes.ts',
+    from: 'this.bytes += end - start;',
+    to: 'this.bytes = end - start;',
+    tests: ['test/wire/check-events.spec', '-t', 'attributes'],
+  },
+  {
     name: 'wire: reads a field beyond its message',
     file: 'src/wire/protobuf.ts',
     from: "if (position > this.limit) return this.fail('it ends inside a field');",
