@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { maxFrameBytes, writeEventFrame } from './event-frame.js';
 import { offsetAfter } from './grpc/frames.js';
+import { withTrace } from './trace.js';
 
 /** An event to upload. */
 export interface NewEvent {
@@ -13,7 +14,10 @@ export interface NewEvent {
   readonly body?: string;
   /** The server's time by default. */
   readonly at?: Date;
-  /** What travels beside the body: at most 64 texts with names, which take 8 KiB in all. */
+  /**
+   * What travels beside the body: at most 64 texts with names, which take 8 KiB in all. With OpenTelemetry, `traceparent` (and what
+   * else the process propagates) is added, if it is missing, of the span in which the source gives the event.
+   */
   readonly attributes?: Readonly<Record<string, string>>;
 }
 
@@ -180,7 +184,13 @@ export class Backlog {
       attributes,
     } = typeof event === 'string' ? { body: event } : asEvent(event, this.taken);
     if (![id ?? '', topic, body].every(isText)) throw noEvent(this.taken);
-    const next = { id: id || `${this.runId}-${this.taken}`, topic, body, at, attributes };
+    const next = {
+      id: id || `${this.runId}-${this.taken}`,
+      topic,
+      body,
+      at,
+      attributes: withTrace(attributes),
+    };
     const size = maxFrameBytes(next);
     let isClosed = false;
     if (this.openBytes + size > this.open.length) {

@@ -16,6 +16,7 @@ export type { TlsOptions } from './grpc/tls.js';
 export type { LogEntry } from './log.js';
 export type { CallMetadata } from './open-call.js';
 export type { Token } from './token.js';
+export { handleInTrace } from './trace.js';
 export type { UploadOptions, UploadProgress, UploadSummary } from './upload.js';
 export type { From, Watch, WatchOptions, WatchState } from './watch.js';
 export { type ChatMessage, Durability, Event } from './gen/feed/v1/feed.js';

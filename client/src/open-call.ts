@@ -2,6 +2,7 @@ import { FeedError } from './errors.js';
 import type { Call } from './grpc/call.js';
 import type { Servers } from './grpc/servers.js';
 import { type Token, TokenSource } from './token.js';
+import { withTrace } from './trace.js';
 
 /**
  * The metadata that a client sends with each call. Files are read and functions called for each call, so that tokens can be renewed; if that
@@ -54,7 +55,7 @@ export function callOpener(servers: Servers, callMetadata: CallMetadata): OpenCa
       checkHeaders(headers);
       if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
       const path = `/feed.v1.FeedService/${method}`;
-      const call = await servers.call(path, headers, use?.observer);
+      const call = await servers.call(path, withTrace(headers), use?.observer);
       const cancel = (): void => call.cancel();
       signal.addEventListener('abort', cancel);
       void call.ended.then(() => signal.removeEventListener('abort', cancel));
