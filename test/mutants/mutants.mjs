@@ -1236,6 +1236,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'takes no event for removed'],
   },
   {
+    name: 'lmdb: takes the format of an earlier version for an unknown one',
+    file: 'src/repository/lmdb/store.ts',
+    from: 'if (format !== FORMAT && format !== FORMAT_OF_WHOLE_RUNS) {',
+    to: 'if (format !== FORMAT) {',
+    tests: ['test/formats'],
+  },
+  {
     name: 'wire: counts the attributes of all events together',
     file: 'src/wire/check-events.ts',
     from: 'if ((this.seen & (1 << ATTRIBUTES_FIELD)) === 0) attributes.begin();',
