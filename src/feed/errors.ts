@@ -22,6 +22,8 @@ export type Reason =
   | 'TOKEN_EXPIRED'
   | 'KEYS_UNAVAILABLE'
   | 'TOPIC_FORBIDDEN'
+  | 'STREAM_UNKNOWN'
+  | 'ENDED_BY_OPERATOR'
   | 'DRAINING'
   | 'MOVED';
 
@@ -47,6 +49,11 @@ export class FeedError extends Error {
 /** Returns the error that ends an open call when the server shuts down. */
 export function draining(): FeedError {
   return new FeedError('DRAINING', 'the server is shutting down: reconnect and go on');
+}
+
+/** Returns the error that ends an open call because an operator said so. */
+export function endedByOperator(): FeedError {
+  return new FeedError('ENDED_BY_OPERATOR', 'an operator has ended this call: do not repeat it');
 }
 
 /** Returns the error that ends an open call whose connection moves to another replica. */

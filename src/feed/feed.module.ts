@@ -17,6 +17,9 @@ import { Chats } from './chat.js';
 import { LiveCalls } from './live-calls.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
+import { ReplicaName } from './replica-name.js';
+import { Streams } from './streams.js';
+import { Topics } from './topics.js';
 import { UploadRates } from './upload-rates.js';
 import { Uploads } from './upload.js';
 import { Watches } from './watch.js';
@@ -75,8 +78,23 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     },
     OpenWork,
     Readiness,
+    ReplicaName,
+    Topics,
+    Streams,
   ],
-  exports: [EventRepository, Watches, Uploads, Chats, LiveCalls, CallLimits, OpenWork, Readiness],
+  exports: [
+    EventRepository,
+    Watches,
+    Uploads,
+    Chats,
+    LiveCalls,
+    CallLimits,
+    OpenWork,
+    Readiness,
+    ReplicaName,
+    Topics,
+    Streams,
+  ],
 })
 export class FeedModule implements OnApplicationShutdown {
   constructor(

@@ -130,7 +130,11 @@ export class Uploads {
   }
 }
 
-function insertFailed(error: AppendError, received: { received: string }): FeedError {
+/** Returns the error of a write that the store has refused. */
+export function insertFailed(
+  error: AppendError,
+  received: Readonly<Record<string, string>> = {},
+): FeedError {
   const cause = { cause: error };
   switch (error.reason) {
     case 'storage-full':

@@ -24,6 +24,7 @@ import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
 import { HealthPort } from './health-port.js';
+import { AdminController } from './admin.controller.js';
 import { addReflection, type ReflectionCall } from './reflection.js';
 import {
   type ConnectionLimit,
@@ -115,10 +116,10 @@ async function known(callers: Callers, call: ReflectionCall): Promise<void> {
   }
 }
 
-/** The gRPC door: FeedService, health and reflection; and health once more on a port of its own. */
+/** The gRPC door: FeedService, FeedAdmin, health and reflection; and health once more on a port of its own. */
 @Module({
   imports: [FeedModule, AuthModule],
-  controllers: [FeedController],
+  controllers: [FeedController, AdminController],
   providers: [
     { provide: HealthImplementation, useFactory: () => new HealthImplementation() },
     {

@@ -93,8 +93,11 @@ export interface RunIndex {
   /** Yields a topic's runs that start up to a position, the oldest first. */
   upTo(topic: string, position: Position): Iterable<HeldRun>;
 
-  /** Yields the topics that hold something, each once, in any fixed order; only those after one, if one is given. */
-  topics(after: string | undefined): Iterable<string>;
+  /**
+   * Yields the topics that hold something and begin with a prefix, each once, in any fixed order; only those after one, if one
+   * is given.
+   */
+  topics(after: string | undefined, prefix?: string): Iterable<string>;
 }
 
 /** Lists commits over all topics, the oldest first. RunIndex has an order only within a topic. */

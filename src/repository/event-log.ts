@@ -12,6 +12,7 @@ import {
   EventRepository,
   EventsRemovedError,
   type EventWriter,
+  type HeldTopic,
 } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
@@ -124,6 +125,40 @@ export class EventLog extends EventRepository {
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 
+  override topics(
+    prefix: string,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly string[]> {
+    return Promise.resolve([...take(this.engine.runs.topics(after, prefix), limit)]);
+  }
+
+  /** It looks at the oldest and the newest run, however many there are. */
+  override heldOf(topic: string): Promise<HeldTopic | undefined> {
+    const { runs } = this.engine;
+    const newest = runs.newest(topic, this.head);
+    const oldest = newest && runs.oldest(topic, 0);
+    if (!oldest) return Promise.resolve(undefined);
+    return Promise.resolve({
+      events: newest.ordinal + newest.count - oldest.ordinal,
+      bytes: newest.offset + newest.size - oldest.offset,
+      oldest: { position: oldest.first, time: oldest.storedAt },
+      newest: { position: newest.last, time: newest.storedAt },
+    });
+  }
+
+  override countAfter(topic: string, after: Position): Promise<number> {
+    const { runs } = this.engine;
+    const newest = runs.newest(topic, this.head);
+    if (!newest || newest.last <= after) return Promise.resolve(0);
+    const at = runs.newest(topic, after);
+    const next =
+      at && at.last > after
+        ? at.ordinal + (after - at.first + 1)
+        : runs.oldest(topic, after + 1)!.ordinal;
+    return Promise.resolve(newest.ordinal + newest.count - next);
+  }
+
   override async removeTopic(topic: string): Promise<void> {
     this.retention.chooseAllOf(topic);
     while (this.retention.isChosen(topic)) await this.queue.requestCommit();
@@ -200,5 +235,14 @@ export class EventLog extends EventRepository {
     } finally {
       this.isRemoving = false;
     }
+  }
+}
+
+/** Yields the first `count` of many. */
+function* take<T>(all: Iterable<T>, count: number): Iterable<T> {
+  let taken = 0;
+  for (const one of all) {
+    if (taken++ === count) return;
+    yield one;
   }
 }

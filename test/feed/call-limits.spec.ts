@@ -20,6 +20,7 @@ const callOf = (peer: string, principal?: string): LiveCall => ({
   bytes: 0,
   startedAt: 0,
   endless: true,
+  isStream: true,
   abort: () => {},
 });
 

@@ -54,6 +54,7 @@ async function httpDoor(calls: LiveCalls): Promise<Door & { url: string }> {
       peer: '',
       startedAt: performance.now(),
       endless: request.method === 'GET',
+      isStream: true,
       notes: {},
       events: 0,
       bytes: 0,

@@ -139,8 +139,6 @@ export class StreamStrategy extends ServerGrpc {
   }
 
   override createServiceMethod(handler: MessageHandler, definition: Method): Function {
-    if (!definition.requestStream && !definition.responseStream)
-      return this.createUnaryServiceMethod(handler);
     return (grpcCall: GrpcCall, respond?: sendUnaryData<unknown>) =>
       this.serve(handler, definition, grpcCall, respond);
   }
@@ -178,7 +176,7 @@ export class StreamStrategy extends ServerGrpc {
     const connection = this.connections.of(stream);
     // The connection closed after it sent the request: there is nobody to answer.
     if (!connection) return;
-    const call = new Call(grpcCall, stream, connection, method.responseStream, this.onClosed);
+    const call = new Call(grpcCall, stream, connection, method, this.onClosed);
     connection.calls.add(call);
     this.streamOptions.calls.add(call);
     const hookContext = { call, operationId: method.path };

@@ -14,6 +14,7 @@ import {
   type Durability,
   EventRepository,
   type EventWriter,
+  type HeldTopic,
 } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
 import { NO_DEDUP } from '../recent-ids.js';
@@ -157,6 +158,22 @@ export class JetStreamLog extends EventRepository {
 
   override positionBeforeLast(topic: string, count: number, head: Position): Promise<Position> {
     return this.replica.positionBeforeLast(topic, count, head);
+  }
+
+  override topics(
+    prefix: string,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly string[]> {
+    return this.replica.topics(prefix, after, limit);
+  }
+
+  override heldOf(topic: string): Promise<HeldTopic | undefined> {
+    return this.replica.heldOf(topic);
+  }
+
+  override countAfter(topic: string, after: Position): Promise<number> {
+    return this.replica.countAfter(topic, after);
   }
 
   override removeTopic(topic: string): Promise<void> {

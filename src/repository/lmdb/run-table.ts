@@ -62,9 +62,17 @@ export class RunTable implements RunIndex {
       yield readRunKey(key);
   }
 
-  *topics(after: string | undefined): Iterable<string> {
-    for (let topic = this.topicAfter(after); topic !== undefined; topic = this.topicAfter(topic))
+  /** Each topic costs one search, however many runs it has. */
+  *topics(after: string | undefined, prefix = ''): Iterable<string> {
+    let start: Buffer = Buffer.from(prefix);
+    const next = after === undefined ? start : afterTopicKey(after);
+    if (next.compare(start) > 0) start = next;
+    for (;;) {
+      const topic = this.topicFrom(start);
+      if (!topic?.startsWith(prefix)) return;
       yield topic;
+      start = afterTopicKey(topic);
+    }
   }
 
   /**
@@ -156,9 +164,10 @@ export class RunTable implements RunIndex {
     return bytes;
   }
 
-  private topicAfter(topic: string | undefined): string | undefined {
-    const start = topic === undefined ? undefined : afterTopicKey(topic);
-    for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);
+  /** @param start a key; empty for the first topic of all */
+  private topicFrom(start: Buffer): string | undefined {
+    const range = { start: start.length > 0 ? start : undefined, limit: 1 };
+    for (const key of this.db.getKeys(range)) return readTopic(key);
     return undefined;
   }
 }
