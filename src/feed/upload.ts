@@ -22,10 +22,12 @@ const DURABILITY = {
   replicated: Durability.DURABILITY_REPLICATED,
 } as const;
 
-/** The call of an upload: the upload counts what it receives, and waits no longer once the signal aborts. */
+/** The call of an upload: the upload counts what it receives and what of it is pending, and waits no longer once the signal aborts. */
 export interface UploadCall extends CallRecord {
   readonly peer: string;
   readonly signal: AbortSignal;
+  /** How many of its batches are not stored yet, or are held back by its caller's rate. While it is 0, it waits for its client. */
+  pending: number;
 }
 
 /** Stores streams of events. */
@@ -84,13 +86,16 @@ export class Uploads {
           call.events += events.count;
           call.bytes += events.bytes;
           call.notes.topic ??= events.topics[0].topic;
+          call.pending++;
           lastAppend = writer.append(events).then(
             (appended) => {
+              call.pending--;
               received += events.count;
               duplicates += appended.duplicates;
               last = appended.last;
             },
             (error: AppendError) => {
+              call.pending--;
               failure ??= error;
               failed.resolve();
               void frames.return?.(); // ends the stream now: the client's next event may be a long time coming
@@ -102,7 +107,11 @@ export class Uploads {
         if (room) await room;
         const { notes, peer, signal } = call;
         const turn = this.rates.take(notes.principal ?? peer, events.count, events.bytes, signal);
-        if (turn) await Promise.race([turn, failed.promise]);
+        if (turn) {
+          call.pending++;
+          await Promise.race([turn, failed.promise]);
+          call.pending--;
+        }
       }
     } catch (error) {
       streamError = error;

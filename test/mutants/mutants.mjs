@@ -688,16 +688,37 @@ export const mutants = [
   {
     name: 'endings: a drain waits for uploads longer than it may',
     file: 'src/process/drain.ts',
-    from: 'await calls.endWithin(uploads, this.config.drainTimeout, reason);',
-    to: 'await calls.endWithin(uploads, 10 * this.config.drainTimeout, reason);',
-    tests: ['test/faults/endings', '-t', 'drain .* over 1 '],
+    from: 'await calls.endUploads(uploads, this.config.drainTimeout, reason);',
+    to: 'await calls.endUploads(uploads, 100 * this.config.drainTimeout, reason);',
+    tests: ['test/process/drain', '-t', 'do not finish in time'],
   },
   {
     name: 'process: a drain ends watches before uploads are done',
     file: 'src/process/drain.ts',
-    from: 'await calls.endWithin(uploads, this.config.drainTimeout, reason);',
+    from: 'await calls.endUploads(uploads, this.config.drainTimeout, reason);',
     to: 'for (const call of calls) if (call.endless) call.abort(reason);',
     tests: ['test/process/drain'],
+  },
+  {
+    name: 'process: a drain waits for idle uploads',
+    file: 'src/feed/live-calls.ts',
+    from: 'if (call.pending === 0 && now - call.receivedAt >= IDLE_AFTER) call.abort(reason);',
+    to: 'if (call.pending < 0) call.abort(reason);',
+    tests: ['test/e2e/idle-uploads', '-t', 'idle at once'],
+  },
+  {
+    name: 'process: a drain ends uploads that receive an event',
+    file: 'src/grpc/transport/inbound.ts',
+    from: 'this.call.receivedAt = performance.now();',
+    to: '',
+    tests: ['test/e2e/idle-uploads', '-t', 'one event comes slowly'],
+  },
+  {
+    name: 'process: a drain ends uploads that their rate holds back',
+    file: 'src/feed/upload.ts',
+    from: 'call.pending++;\n          await Promise.race',
+    to: 'await Promise.race',
+    tests: ['test/e2e/idle-uploads', '-t', 'rate holds back'],
   },
   {
     name: 'process: a drain goes on before uploads are done',
@@ -1287,8 +1308,8 @@ export const mutants = [
   {
     name: 'limits: an upload that failed waits on for its turn',
     file: 'src/feed/upload.ts',
-    from: 'if (turn) await Promise.race([turn, failed.promise]);',
-    to: 'if (turn) await turn;',
+    from: 'await Promise.race([turn, failed.promise]);',
+    to: 'await turn;',
     tests: ['test/e2e/upload', '-t', 'held back and then refused'],
   },
   {

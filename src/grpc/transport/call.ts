@@ -48,9 +48,11 @@ export class Call {
   readonly endless: boolean;
   /** True if its request or its response is a stream. */
   readonly isStream: boolean;
-  /** How many events and bytes the call had so far. The handler counts them: the transport does not know events. */
+  /** How many events and bytes the call had so far, and how much of it is pending. The handler counts: the transport knows no events. */
   events = 0;
   bytes = 0;
+  pending = 0;
+  receivedAt = performance.now();
   /** What a guard found out about the client, for the handler. The transport does not look at it. */
   caller: unknown;
   /** How many of its stream's writes the kernel has taken. */

@@ -211,13 +211,15 @@ export class StreamStrategy extends ServerGrpc {
     call.connection.remove(call);
   };
 
-  private inbound({ stream, signal, connection }: Call): InboundFrames {
+  private inbound(call: Call): InboundFrames {
+    const { stream, signal, connection } = call;
     return new InboundFrames(
       stream,
       encodingOf(stream),
       this.streamOptions.maxMessageBytes,
       signal,
       connection.inbound,
+      call,
     );
   }
 }
