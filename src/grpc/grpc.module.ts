@@ -54,7 +54,11 @@ function createStrategy(
     },
     // Also bounds what no guard counts: calls whose callers are not known yet, health and reflection.
     server: { 'grpc.max_concurrent_streams': streamsOf(config.maxCalls) },
-    http2: { streamWindow: config.streamWindow, resetBurst: config.resetBurst },
+    http2: {
+      streamWindow: config.streamWindow,
+      resetBurst: config.resetBurst,
+      headerBytes: config.maxMetadataBytes,
+    },
     inbound: {
       connection: config.sessionWindow,
       total: config.receiveBytes,

@@ -1,6 +1,6 @@
-import type { Cursor, Position } from '../wire/cursor.js';
+import { type Cursor, MAX_POSITION, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import { AppendQueue } from './append-queue.js';
+import { AppendQueue, QUEUE_BYTES, type QueueBytes } from './append-queue.js';
 import { type Commit, NOTHING_TO_STORE } from './commit.js';
 import { Deduplication, StoredIds } from './deduplication.js';
 import type { Engine } from './engine.js';
@@ -18,11 +18,15 @@ import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
+import { OwnTopicLimit } from './topic-limit.js';
 
 export interface LogOptions {
   /** Deduplication is off if either number is 0. */
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
+  /** The most topics that may hold events; no limit by default. */
+  readonly maxTopics?: number;
+  readonly queueBytes?: QueueBytes;
   readonly clock?: LogClock;
 }
 
@@ -53,7 +57,13 @@ export class EventLog extends EventRepository {
 
   constructor(
     private readonly engine: Engine,
-    { dedup = NO_DEDUP, retention = KEEP_ALL, clock = logClock(engine.start) }: LogOptions = {},
+    {
+      dedup = NO_DEDUP,
+      retention = KEEP_ALL,
+      maxTopics = Infinity,
+      queueBytes = QUEUE_BYTES,
+      clock = logClock(engine.start),
+    }: LogOptions = {},
   ) {
     super();
     const { epochs, head, storedAt } = engine.start;
@@ -77,6 +87,8 @@ export class EventLog extends EventRepository {
           ? storedIds.at(topic, position)
           : engine.removedId(topic, position),
       ),
+      undefined,
+      { bytes: queueBytes, topics: new OwnTopicLimit(maxTopics, this) },
     );
     this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
   }
@@ -122,6 +134,15 @@ export class EventLog extends EventRepository {
     const isWanted = (held: HeldRun): boolean => held.ordinal + held.count > wanted;
     const run = firstWhere(this.engine.runs, topic, head, isWanted) ?? newest;
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
+  }
+
+  /** The number of topics that hold events. */
+  get topicCount(): number {
+    return this.engine.topicCount;
+  }
+
+  holdsTopic(topic: string): boolean {
+    return this.engine.runs.newest(topic, MAX_POSITION) !== undefined;
   }
 
   override async removeTopic(topic: string): Promise<void> {

@@ -111,7 +111,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
   const strategy = await StreamStrategy.create({
     grpc,
     server,
-    http2: { streamWindow: 1024 * 1024, resetBurst: 20_000 },
+    http2: { streamWindow: 1024 * 1024, resetBurst: 20_000, headerBytes: 64 * 1024 },
     inbound: {
       ...inbound,
       names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },

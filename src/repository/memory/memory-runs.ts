@@ -10,6 +10,10 @@ type MemoryRun = StoredRun & HeldRun;
 export class MemoryRuns implements RunIndex {
   private readonly lists = new Map<string, RunList<MemoryRun>>();
 
+  get topicCount(): number {
+    return this.lists.size;
+  }
+
   add(run: StoredRun): void {
     let list = this.lists.get(run.topic);
     if (!list) this.lists.set(run.topic, (list = new RunList()));
