@@ -4,7 +4,7 @@ ARG NODE_IMAGE=node:24.21.0-trixie-slim
 FROM ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --no-fund --no-audit --loglevel=error
+RUN npm ci --ignore-scripts --no-fund --no-audit --loglevel=error
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY proto proto
 COPY src src
@@ -14,7 +14,9 @@ RUN node_modules/.bin/nest build
 FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --no-fund --no-audit --loglevel=error --omit=dev
+# The scripts of those that package.json allows, and of no other package.
+RUN npm ci --ignore-scripts --no-fund --no-audit --loglevel=error --omit=dev \
+    && npm rebuild --loglevel=error lmdb msgpackr-extract
 
 FROM ${NODE_IMAGE}
 WORKDIR /app

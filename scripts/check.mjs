@@ -46,6 +46,7 @@ const steps = [
     'proto/descriptors.binpb',
   ],
   ['mutants can be put in', 'node', 'scripts/mutants.mjs', '--check'],
+  ['the list of what the service runs with (npm run sbom)', 'node', 'scripts/sbom.mjs', '--check'],
   ['build', 'node', 'scripts/run.mjs', 'build'],
   ["the client's package", 'publint', '--strict', 'client'],
   ["the client's types for its users", 'attw', '--pack', 'client', '--profile', 'esm-only'],

@@ -20,6 +20,7 @@ export type Reason =
   | 'ROOM_INTERRUPTED'
   | 'UNAUTHENTICATED'
   | 'TOKEN_EXPIRED'
+  | 'CERTIFICATE_EXPIRED'
   | 'KEYS_UNAVAILABLE'
   | 'TOPIC_FORBIDDEN'
   | 'STREAM_UNKNOWN'
@@ -59,4 +60,12 @@ export function endedByOperator(): FeedError {
 /** Returns the error that ends an open call whose connection moves to another replica. */
 export function moved(): FeedError {
   return new FeedError('MOVED', 'the connection is old and moves: go on over a new one');
+}
+
+/** Returns the error that ends an open call on the connection of a client whose certificate has ended. */
+export function certificateExpired(): FeedError {
+  return new FeedError(
+    'CERTIFICATE_EXPIRED',
+    'the client certificate of this connection has expired: go on over a new one, with a new certificate',
+  );
 }

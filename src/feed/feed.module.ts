@@ -26,21 +26,26 @@ import { Watches } from './watch.js';
 
 function openRepository(config: Config, log: Logger): EventRepository | Promise<EventRepository> {
   const dedup = { ids: config.dedupIds, milliseconds: config.dedupWindow };
-  const { engine, retention, nats, maxEventBytes } = config;
+  const { engine, retention, nats, maxEventBytes, maxTopics, unstored } = config;
+  const limits = {
+    dedup,
+    retention,
+    maxTopics,
+    queueBytes: { ofWriter: unstored.perUpload, inAll: unstored.inAll },
+  };
   const flushes = config.durability === 'fsync';
   switch (engine) {
     case 'memory':
-      return new EventLog(new MemoryEngine(), { dedup, retention });
+      return new EventLog(new MemoryEngine(), limits);
     case 'lmdb':
       return openLmdbLog({
         directory: config.dataDir,
         fsync: flushes,
-        dedup,
-        retention,
+        ...limits,
         notices: log,
       });
     case 'jetstream':
-      return openJetStreamLog({ nats, flushes, maxEventBytes, dedup, retention, notices: log });
+      return openJetStreamLog({ nats, flushes, maxEventBytes, ...limits, notices: log });
   }
 }
 

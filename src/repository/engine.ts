@@ -25,6 +25,8 @@ export interface Engine {
   readonly start: EngineStart;
   /** The size of all framed events held, in bytes, as of the last commit that succeeded. */
   readonly heldBytes: number;
+  /** The number of topics that hold something, as of the same commit. */
+  readonly topicCount: number;
   readonly runs: RunIndex;
   readonly commits: CommitIndex;
 

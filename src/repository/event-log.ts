@@ -1,6 +1,6 @@
-import type { Cursor, Position } from '../wire/cursor.js';
+import { type Cursor, MAX_POSITION, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import { AppendQueue } from './append-queue.js';
+import { AppendQueue, QUEUE_BYTES, type QueueBytes } from './append-queue.js';
 import { type Commit, NOTHING_TO_STORE } from './commit.js';
 import { Deduplication, StoredIds } from './deduplication.js';
 import type { Engine } from './engine.js';
@@ -19,11 +19,15 @@ import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
+import { OwnTopicLimit } from './topic-limit.js';
 
 export interface LogOptions {
   /** Deduplication is off if either number is 0. */
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
+  /** The most topics that may hold events; no limit by default. */
+  readonly maxTopics?: number;
+  readonly queueBytes?: QueueBytes;
   readonly clock?: LogClock;
 }
 
@@ -54,7 +58,13 @@ export class EventLog extends EventRepository {
 
   constructor(
     private readonly engine: Engine,
-    { dedup = NO_DEDUP, retention = KEEP_ALL, clock = logClock(engine.start) }: LogOptions = {},
+    {
+      dedup = NO_DEDUP,
+      retention = KEEP_ALL,
+      maxTopics = Infinity,
+      queueBytes = QUEUE_BYTES,
+      clock = logClock(engine.start),
+    }: LogOptions = {},
   ) {
     super();
     const { epochs, head, storedAt } = engine.start;
@@ -78,6 +88,8 @@ export class EventLog extends EventRepository {
           ? storedIds.at(topic, position)
           : engine.removedId(topic, position),
       ),
+      undefined,
+      { bytes: queueBytes, topics: new OwnTopicLimit(maxTopics, this) },
     );
     this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
   }
@@ -157,6 +169,15 @@ export class EventLog extends EventRepository {
         ? at.ordinal + (after - at.first + 1)
         : runs.oldest(topic, after + 1)!.ordinal;
     return Promise.resolve(newest.ordinal + newest.count - next);
+  }
+
+  /** The number of topics that hold events. */
+  get topicCount(): number {
+    return this.engine.topicCount;
+  }
+
+  holdsTopic(topic: string): boolean {
+    return this.engine.runs.newest(topic, MAX_POSITION) !== undefined;
   }
 
   override async removeTopic(topic: string): Promise<void> {

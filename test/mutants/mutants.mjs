@@ -856,8 +856,8 @@ export const mutants = [
   {
     name: 'lmdb: stores in a file that was taken away',
     file: 'src/repository/lmdb/lmdb-engine.ts',
-    from: 'this.refuseMissingFile();\n    let bytes',
-    to: 'let bytes',
+    from: 'this.refuseMissingFile();\n    let { held }',
+    to: 'let { held }',
     tests: ['test/faults/foreign-files', '-t', 'data.mdb renamed'],
   },
   {
@@ -1299,6 +1299,34 @@ export const mutants = [
     tests: ['test/faults/bad-input-connections', '-t', 'FEED_RESET_BURST'],
   },
   {
+    name: 'limits: a log holds any number of topics',
+    file: 'src/repository/topic-limit.ts',
+    from: 'if (held + added.size + fresh.size > most) {',
+    to: 'if (most < 0) {',
+    tests: ['test/contract/topics'],
+  },
+  {
+    name: 'limits: a topic that was removed keeps its place',
+    file: 'src/repository/lmdb/store.ts',
+    from: 'topics: before.topics + this.runs.put(runs) - emptied,',
+    to: 'topics: before.topics + this.runs.put(runs) - 0 * emptied,',
+    tests: ['test/contract/topics'],
+  },
+  {
+    name: 'limits: what is refused with others fails them, too',
+    file: 'src/repository/append-queue.ts',
+    from: 'const error = pending.writer.failed ?? refusals.get(pending.events);',
+    to: 'const error = pending.writer.failed ?? [...refusals.values()].at(0);',
+    tests: ['test/contract/topics'],
+  },
+  {
+    name: 'limits: headers of any size, by a client that acknowledges no settings',
+    file: `${transport}/grpc-js.ts`,
+    from: 'if (sizeOf(rawHeaders) > headerBytes) resetSoon(stream);',
+    to: 'if (sizeOf(rawHeaders) < 0) resetSoon(stream);',
+    tests: ['test/faults/abuse', '-t', 'headers'],
+  },
+  {
     name: 'limits: a call that ended still counts',
     file: 'src/feed/call-limits.ts',
     from: 'if (--counter.open === 0) this.counters.delete(key);',
@@ -1549,8 +1577,8 @@ export const mutants = [
   {
     name: 'moves: all connections move at the same age',
     file: `${transport}/connections.ts`,
-    from: 'const age = this.age.max * (1 + AGE_JITTER * (2 * Math.random() - 1));',
-    to: 'const age = this.age.max * (1 + 0 * AGE_JITTER);',
+    from: 'const age = maxAge * (1 + AGE_JITTER * (2 * Math.random() - 1));',
+    to: 'const age = maxAge * (1 + 0 * AGE_JITTER);',
     tests: ['test/e2e/moves', '-t', '10% earlier'],
   },
   {
@@ -1633,7 +1661,7 @@ export const mutants = [
   {
     name: 'tls: a key of another certificate is told by OpenSSL alone',
     file: 'src/tls/check.ts',
-    from: 'if (!leaf.checkPrivateKey(key)) {',
+    from: 'if (!leaf.checkPrivateKey(keyIn(`FEED_TLS_KEY (${files.key})`, key))) {',
     to: 'if (key === undefined) {',
     tests: ['test/tls/rotation', '-t', 'without its'],
   },
@@ -1674,8 +1702,8 @@ export const mutants = [
   },
   {
     name: 'tls: bad files are said in the log each second',
-    file: 'src/tls/certificates.ts',
-    from: 'this.isProblemLogged = true;',
+    file: 'src/config/followed.ts',
+    from: 'isReported = true;',
     to: '',
     tests: ['test/tls/rotation', '-t', 'a key without its certificate'],
   },
@@ -1689,9 +1717,23 @@ export const mutants = [
   {
     name: 'tls: HTTP takes a certificate of anybody',
     file: 'src/tls/identity.ts',
-    from: 'return socket.authorized ? socket.getPeerX509Certificate() : undefined;',
-    to: 'return socket.getPeerX509Certificate();',
+    from: 'const certificate = socket.authorized ? socket.getPeerX509Certificate() : undefined;',
+    to: 'const certificate = socket.getPeerX509Certificate();',
     tests: ['test/tls/matrix', '-t', 'mTLS'],
+  },
+  {
+    name: 'tls: a connection outlives the certificate of its client',
+    file: `${transport}/connections.ts`,
+    from: 'if (left <= 0) this.lifetimes.onExpired(connection);',
+    to: 'if (left <= 0) return;',
+    tests: ['test/tls/expiry'],
+  },
+  {
+    name: 'client: takes the end of its certificate for a refused token',
+    file: 'client/src/token.ts',
+    from: "error.reason === 'CERTIFICATE_EXPIRED'",
+    to: "error.reason === 'NO_SUCH_REASON'",
+    tests: ['client/test/token', '-t', 'certificate'],
   },
   {
     name: 'tls: HTTP demands no certificate',
@@ -1727,6 +1769,13 @@ export const mutants = [
     from: 'if (!tls)',
     to: 'if (tls)',
     tests: ['test/config/exposure'],
+  },
+  {
+    name: 'config: NATS without TLS is not warned of',
+    file: 'src/config/exposure.ts',
+    from: '!isLoopback(hostOf(url))',
+    to: 'isLoopback(hostOf(url))',
+    tests: ['test/config/exposure', '-t', 'NATS'],
   },
   {
     name: 'client: a half of a renewed certificate replaces the last good one',
@@ -1766,11 +1815,11 @@ export const mutants = [
     tests: ['test/auth/tokens', '-t', 'no expiry'],
   },
   {
-    name: 'auth: reflection asks nobody',
-    file: 'src/grpc/grpc.module.ts',
-    from: 'if (!callers.areAsked) return;',
-    to: 'if (callers) return;',
-    tests: ['test/e2e/auth', '-t', 'key in a file .ES256.'],
+    name: 'auth: reflection answers callers of whom no guard has said who they are',
+    file: 'src/grpc/reflection.controller.ts',
+    from: 'callerOf(call);',
+    to: '',
+    tests: ['test/e2e/own-guard', '-t', 'lets nobody in'],
   },
   {
     name: 'auth: an open call outlives its token',
@@ -1794,11 +1843,18 @@ export const mutants = [
     tests: ['test/auth/remote-keys', '-t', 'server is away'],
   },
   {
-    name: 'auth: uses a file that is half written',
-    file: 'src/auth/followed-file.ts',
-    from: "if ((await readFile(path, 'utf8')) !== text) return;",
+    name: 'config: uses a file that is half written',
+    file: 'src/config/followed.ts',
+    from: 'if (!areEqual(await read(), contents)) return;',
     to: '',
-    tests: ['test/auth/followed-file', '-t', 'being written'],
+    tests: ['test/config/followed', '-t', 'being written'],
+  },
+  {
+    name: 'policy: what a rule allows for a part of a name, it allows for the whole',
+    file: 'src/auth/wildcard.ts',
+    from: 'return text.length - last.length >= at && text.endsWith(last);',
+    to: 'return text.length - last.length >= at;',
+    tests: ['test/fuzz', '-t', 'policy'],
   },
   {
     name: 'policy: a change leaves open calls',

@@ -6,6 +6,7 @@ import type { SetupError } from '../../nats/setup-error.js';
 import { sparingly } from '../../nats/sparingly.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
+import { QUEUE_BYTES, type QueueBytes } from '../append-queue.js';
 import { Epochs } from '../epochs.js';
 import {
   AppendError,
@@ -44,6 +45,9 @@ export interface JetStreamOptions {
   readonly servers?: FlushingServers;
   readonly dedup: DedupWindow;
   readonly retention: RetentionLimits;
+  /** The most topics that may hold events; no limit by default. */
+  readonly maxTopics?: number;
+  readonly queueBytes?: QueueBytes;
   /** How long (milliseconds) work waits for NATS. */
   readonly patience: number;
   readonly clock?: LogClock;
@@ -213,7 +217,7 @@ export class JetStreamLog extends EventRepository {
   }
 
   private async joinUnless(refusal: Promise<never>): Promise<void> {
-    const { patience, retention } = this.options;
+    const { patience, retention, maxTopics = Infinity, queueBytes = QUEUE_BYTES } = this.options;
     const start = await Promise.race([this.start(), refusal]);
     const { storedAt } = start.before;
     const clock = this.options.clock ?? logClock({ storedAt });
@@ -221,6 +225,8 @@ export class JetStreamLog extends EventRepository {
       dedup: this.dedupWindow,
       clock,
       retention,
+      maxTopics,
+      queueBytes,
       patience,
       onDurable: (topics) => this.listener(topics),
       onLost: (why) => this.rejoin(replica, why),
@@ -300,6 +306,7 @@ export class JetStreamLog extends EventRepository {
       // Without a record, every cursor of before is of another epoch.
       epochs: new Epochs(starts),
       epochsAt: record?.sequence ?? 0,
+      subjects: state.num_subjects ?? 0,
     };
   }
 

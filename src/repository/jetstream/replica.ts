@@ -2,7 +2,7 @@ import type { StreamApi } from '../../nats/stream-api.js';
 import { StreamTail } from '../../nats/stream-tail.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
-import { AppendQueue } from '../append-queue.js';
+import { AppendQueue, type QueueBytes } from '../append-queue.js';
 import { Deduplication } from '../deduplication.js';
 import type { Epochs } from '../epochs.js';
 import {
@@ -20,6 +20,7 @@ import { Commits } from './commits.js';
 import { History } from './history.js';
 import { LogState, type ReplicaStart } from './log-state.js';
 import { isEnd, type RunMessage, sequenceOf } from './message.js';
+import { SharedTopicLimit } from './shared-topic-limit.js';
 import { StoredIds } from './stored-ids.js';
 import { StoredRuns } from './stored-runs.js';
 import { TopicListing } from './topic-listing.js';
@@ -28,6 +29,9 @@ export interface ReplicaOptions {
   readonly dedup: DedupWindow;
   readonly clock: LogClock;
   readonly retention: RetentionLimits;
+  /** The most topics that may hold events. */
+  readonly maxTopics: number;
+  readonly queueBytes: QueueBytes;
   /** How long (milliseconds) work waits for NATS. */
   readonly patience: number;
   /** Called with the topics of each run that can be read now. */
@@ -66,7 +70,7 @@ export class Replica {
     private readonly options: ReplicaOptions,
   ) {
     const { created, prefix, epochsSubject } = start;
-    const { clock, dedup, patience, onDurable } = options;
+    const { clock, dedup, maxTopics, patience, onDurable, queueBytes } = options;
     const state = new LogState(start, {
       dedup,
       onDurable,
@@ -108,6 +112,7 @@ export class Replica {
       (runs) => this.publish(runs),
       new Deduplication(state.recent, (topic, position) => storedIds.at(topic, position)),
       commits,
+      { bytes: queueBytes, topics: new SharedTopicLimit(maxTopics, api, state, history, stored) },
     );
     this.state = state;
     this.history = history;

@@ -41,17 +41,28 @@ export class RunTable implements RunIndex {
     private readonly pieces: Database<Buffer, Buffer>,
   ) {}
 
-  /** Stores the runs of one commit. Call within its batch. */
-  put(runs: readonly StoredRun[]): void {
+  /** Stores the runs of one commit. Call within its batch. Returns how many of their topics held nothing before. */
+  put(runs: readonly StoredRun[]): number {
+    let newTopics = 0;
     this.newestPut.clear();
     for (const run of runs) {
       const { topic, first, bytes } = run;
-      const held = heldRun(run, this.newestPut.get(topic) ?? this.newest(topic, MAX_POSITION));
+      const before = this.newestPut.get(topic) ?? this.newest(topic, MAX_POSITION);
+      if (!before) newTopics++;
+      const held = heldRun(run, before);
       this.newestPut.set(topic, held);
       const [head, ...rest] = piecesOf(bytes);
       void this.db.put(runKey(topic, held), head);
       for (const [i, piece] of rest.entries()) void this.pieces.put(pieceKey(first, i), piece);
     }
+    return newTopics;
+  }
+
+  /** Counts the topics that hold something: a search for each. */
+  countTopics(): number {
+    let count = 0;
+    for (const _ of this.topics(undefined)) count++;
+    return count;
   }
 
   *upTo(topic: string, position: Position): Iterable<HeldRun> {

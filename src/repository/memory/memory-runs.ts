@@ -12,6 +12,10 @@ export class MemoryRuns implements RunIndex {
   /** The topics of `lists` in order, once somebody has asked for them. */
   private sorted: readonly string[] | undefined;
 
+  get topicCount(): number {
+    return this.lists.size;
+  }
+
   add(run: StoredRun): void {
     let list = this.lists.get(run.topic);
     if (!list) {
