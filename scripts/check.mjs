@@ -45,6 +45,7 @@ const steps = [
     join(generated, 'proto', 'descriptors.binpb'),
     'proto/descriptors.binpb',
   ],
+  ["the chart's table of values", 'node', 'scripts/chart-values.mjs', '--check'],
   ['mutants can be put in', 'node', 'scripts/mutants.mjs', '--check'],
   ['build', 'node', 'scripts/run.mjs', 'build'],
   ["the client's package", 'publint', '--strict', 'client'],
