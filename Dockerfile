@@ -7,7 +7,7 @@ FROM ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 COPY client/package.json client/
-RUN npm ci --no-fund --no-audit --loglevel=error
+RUN npm ci --ignore-scripts --no-fund --no-audit --loglevel=error
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY proto proto
 COPY src src
@@ -21,8 +21,10 @@ FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 COPY client/package.json client/
-# What no program reads, and lmdb's builds for other versions of node and another libc.
-RUN npm ci --no-fund --no-audit --loglevel=error --omit=dev \
+# The scripts of those that package.json allows, and of no other package. Then goes what no program reads, and lmdb's builds for
+# other versions of node and another libc.
+RUN npm ci --ignore-scripts --no-fund --no-audit --loglevel=error --omit=dev \
+ && npm rebuild --loglevel=error lmdb msgpackr-extract \
  && find node_modules client/node_modules -type f \
       \( -name '*.map' -o -name '*.ts' -o -name '*.cts' -o -name '*.mts' -o -name '*.md' \
       -o -name 'node.abi*.node' -o -name 'node.*.musl.node' \) -delete

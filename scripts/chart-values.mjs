@@ -34,9 +34,7 @@ function rowsOf(map, path) {
     else if (i === 0 || scalar.spaceBefore) comment = '';
     const name = `${path}${scalar.value}`;
     const hasRows = isMap(value) && value.items.length > 0;
-    const byDefault = hasRows
-      ? ''
-      : `\`${JSON.stringify(value?.toJSON() ?? null)}\``;
+    const byDefault = hasRows ? '' : `\`${JSON.stringify(value?.toJSON() ?? null)}\``;
     const rows = hasRows && !comment ? [] : [`| \`${name}\` | ${byDefault} | ${comment} |`];
     return hasRows ? [...rows, ...rowsOf(value, `${name}.`)] : rows;
   });

@@ -180,6 +180,15 @@ notes 'they say how to call it' 'grpcurl -plaintext -d'
 notes 'they say how to call it with TLS' 'grpcurl -cacert ca.crt -authority demo-feed.default.svc -cert client.crt -key client.key -d' \
   --set tls.existingSecret=feed-tls,tls.clientCertificates=true
 
+notes 'they show a token of the cluster' 'TOKEN=$(kubectl --namespace default create token default --audience feed)' \
+  --set auth.kubernetesTokens=true,config.jwtIssuer=https://kubernetes.default.svc,config.jwtAudience=feed
+notes 'they send it' 'grpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d' \
+  --set auth.publicKeys.existingSecret=feed-keys,config.jwtIssuer=https://issuer.example.com,config.jwtAudience=feed
+notes 'they name the issuer' 'a token of https://issuer.example.com for feed' \
+  --set auth.publicKeys.existingSecret=feed-keys,config.jwtIssuer=https://issuer.example.com,config.jwtAudience=feed
+notes 'they speak of the policy' 'The policy has to let the caller watch' \
+  --set tls.existingSecret=feed-tls,tls.clientCertificates=true,auth.policy.existingConfigMap=feed-policy
+
 cat >"$work/all.yaml" <<'VALUES'
 config:
   engine: lmdb
@@ -228,7 +237,11 @@ config:
   maxChatsPerConnection: "500"
   maxChatsPerPrincipal: "500"
   maxRooms: "500"
+  maxTopics: "500"
   maxConnections: "500"
+  maxMetadataBytes: 32KiB
+  unstoredBytesPerUpload: 2MiB
+  unstoredBytes: 32MiB
   uploadEventsPerSecond: "500"
   uploadBytesPerSecond: 10MiB
   maxConnectionAge: 10m

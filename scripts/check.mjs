@@ -47,6 +47,7 @@ const steps = [
   ],
   ["the chart's table of values", 'node', 'scripts/chart-values.mjs', '--check'],
   ['mutants can be put in', 'node', 'scripts/mutants.mjs', '--check'],
+  ['the list of what the service runs with (npm run sbom)', 'node', 'scripts/sbom.mjs', '--check'],
   ['build', 'node', 'scripts/run.mjs', 'build'],
   ["the client's package", 'publint', '--strict', 'client'],
   ["the client's types for its users", 'attw', '--pack', 'client', '--profile', 'esm-only'],

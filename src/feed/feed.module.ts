@@ -17,27 +17,35 @@ import { Chats } from './chat.js';
 import { LiveCalls } from './live-calls.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
+import { ReplicaName } from './replica-name.js';
+import { Streams } from './streams.js';
+import { Topics } from './topics.js';
 import { UploadRates } from './upload-rates.js';
 import { Uploads } from './upload.js';
 import { Watches } from './watch.js';
 
 function openRepository(config: Config, log: Logger): EventRepository | Promise<EventRepository> {
   const dedup = { ids: config.dedupIds, milliseconds: config.dedupWindow };
-  const { engine, retention, nats, maxEventBytes } = config;
+  const { engine, retention, nats, maxEventBytes, maxTopics, unstored } = config;
+  const limits = {
+    dedup,
+    retention,
+    maxTopics,
+    queueBytes: { ofWriter: unstored.perUpload, inAll: unstored.inAll },
+  };
   const flushes = config.durability === 'fsync';
   switch (engine) {
     case 'memory':
-      return new EventLog(new MemoryEngine(), { dedup, retention });
+      return new EventLog(new MemoryEngine(), limits);
     case 'lmdb':
       return openLmdbLog({
         directory: config.dataDir,
         fsync: flushes,
-        dedup,
-        retention,
+        ...limits,
         notices: log,
       });
     case 'jetstream':
-      return openJetStreamLog({ nats, flushes, maxEventBytes, dedup, retention, notices: log });
+      return openJetStreamLog({ nats, flushes, maxEventBytes, ...limits, notices: log });
   }
 }
 
@@ -75,8 +83,23 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     },
     OpenWork,
     Readiness,
+    ReplicaName,
+    Topics,
+    Streams,
   ],
-  exports: [EventRepository, Watches, Uploads, Chats, LiveCalls, CallLimits, OpenWork, Readiness],
+  exports: [
+    EventRepository,
+    Watches,
+    Uploads,
+    Chats,
+    LiveCalls,
+    CallLimits,
+    OpenWork,
+    Readiness,
+    ReplicaName,
+    Topics,
+    Streams,
+  ],
 })
 export class FeedModule implements OnApplicationShutdown {
   constructor(

@@ -3,7 +3,7 @@ import { Injectable } from '@nestjs/common';
 
 /** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
-  /** `topic`: that of a watch, or of an upload's first event. `principal`: the caller, if the service asks who calls. */
+  /** `topic`: that of a watch, or of an upload's first event, or a chat's first room. `principal`: the caller, if the service asks who calls. */
   readonly notes: { topic?: string; principal?: string };
   /** How many events or messages were received and sent, and their bytes. */
   events: number;
@@ -24,6 +24,8 @@ export interface LiveCall extends Readonly<CallRecord> {
   readonly receivedAt: number;
   /** True for a call that does not end by itself: a watch or a chat. */
   readonly endless: boolean;
+  /** False for a call of one request and one answer, which is too short to be looked at or ended. */
+  readonly isStream: boolean;
   abort(reason: Error): void;
 }
 
@@ -35,11 +37,13 @@ const IDLE_CHECK = 100;
 /** The open calls of all doors. A door adds a call when it begins, and deletes it when its client has the answer or is gone. */
 @Injectable()
 export class LiveCalls implements Iterable<LiveCall> {
-  private readonly open = new Set<LiveCall>();
+  /** The open calls in the order in which they began, and the number of each. */
+  private readonly open = new Map<LiveCall, number>();
+  private begun = 0;
   private readonly listeners = new Set<(gone: LiveCall) => void>();
 
   add(call: LiveCall): void {
-    this.open.add(call);
+    this.open.set(call, ++this.begun);
   }
 
   delete(call: LiveCall): void {
@@ -48,7 +52,16 @@ export class LiveCalls implements Iterable<LiveCall> {
   }
 
   [Symbol.iterator](): Iterator<LiveCall> {
-    return this.open.values();
+    return this.open.keys();
+  }
+
+  /** Yields the calls that are open now with their numbers, in the order in which they began. It may be read slowly. */
+  *numbered(): Iterable<readonly [LiveCall, number]> {
+    const newest = this.begun;
+    for (const entry of this.open) {
+      if (entry[1] > newest) return;
+      yield entry;
+    }
   }
 
   /** Returns true until the call is deleted. */

@@ -5,6 +5,7 @@ import {
   type DedupWindow,
   EventRepository,
 } from '../repository/event-repository.js';
+import { TooManyTopicsError } from '../repository/topic-limit.js';
 import { EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
@@ -139,8 +140,16 @@ export class Uploads {
   }
 }
 
-function insertFailed(error: AppendError, received: { received: string }): FeedError {
+/** Returns the error of a write that the store has refused. */
+export function insertFailed(
+  error: AppendError,
+  received: Readonly<Record<string, string>> = {},
+): FeedError {
   const cause = { cause: error };
+  if (error instanceof TooManyTopicsError) {
+    const metadata = { limit: 'FEED_MAX_TOPICS', most: String(error.most), ...received };
+    return new FeedError('LIMIT_EXCEEDED', error.message, metadata, cause);
+  }
   switch (error.reason) {
     case 'storage-full':
       return new FeedError('STORAGE_FULL', error.message, received, cause);

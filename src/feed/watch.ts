@@ -85,7 +85,7 @@ class Watch implements FrameSource, BellListener {
     private readonly watches: Watches,
     private readonly topic: string,
     { after, history, heartbeat }: WatchStart,
-    private readonly call: CallRecord,
+    readonly call: CallRecord,
   ) {
     this.position = after;
     this.history = history;
@@ -128,6 +128,13 @@ class Watch implements FrameSource, BellListener {
     const { repository } = this.watches;
     if (!(reason instanceof FeedError) || repository.history !== this.history) return reason;
     return reason.with({ cursor: formatCursor(repository.cursorAt(this.position)) });
+  }
+
+  /** Returns how many events of its topic are stored and not sent yet; undefined if the watch is about to end. */
+  async behind(): Promise<number | undefined> {
+    const { repository } = this.watches;
+    if (repository.history !== this.history) return undefined;
+    return repository.countAfter(this.topic, this.position).catch(storeUnavailable);
   }
 
   close(): void {

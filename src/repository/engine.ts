@@ -25,6 +25,8 @@ export interface Engine {
   readonly start: EngineStart;
   /** The size of all framed events held, in bytes, as of the last commit that succeeded. */
   readonly heldBytes: number;
+  /** The number of topics that hold something, as of the same commit. */
+  readonly topicCount: number;
   readonly runs: RunIndex;
   readonly commits: CommitIndex;
 
@@ -93,8 +95,11 @@ export interface RunIndex {
   /** Yields a topic's runs that start up to a position, the oldest first. */
   upTo(topic: string, position: Position): Iterable<HeldRun>;
 
-  /** Yields the topics that hold something, each once, in any fixed order; only those after one, if one is given. */
-  topics(after: string | undefined): Iterable<string>;
+  /**
+   * Yields the topics that hold something and begin with a prefix, each once, in any fixed order; only those after one, if one
+   * is given.
+   */
+  topics(after: string | undefined, prefix?: string): Iterable<string>;
 }
 
 /** Lists commits over all topics, the oldest first. RunIndex has an order only within a topic. */

@@ -1,6 +1,6 @@
-import type { Cursor, Position } from '../wire/cursor.js';
+import { type Cursor, MAX_POSITION, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import { AppendQueue } from './append-queue.js';
+import { AppendQueue, QUEUE_BYTES, type QueueBytes } from './append-queue.js';
 import { type Commit, NOTHING_TO_STORE } from './commit.js';
 import { Deduplication, StoredIds } from './deduplication.js';
 import type { Engine } from './engine.js';
@@ -12,17 +12,22 @@ import {
   EventRepository,
   EventsRemovedError,
   type EventWriter,
+  type HeldTopic,
 } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
+import { OwnTopicLimit } from './topic-limit.js';
 
 export interface LogOptions {
   /** Deduplication is off if either number is 0. */
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
+  /** The most topics that may hold events; no limit by default. */
+  readonly maxTopics?: number;
+  readonly queueBytes?: QueueBytes;
   readonly clock?: LogClock;
 }
 
@@ -53,7 +58,13 @@ export class EventLog extends EventRepository {
 
   constructor(
     private readonly engine: Engine,
-    { dedup = NO_DEDUP, retention = KEEP_ALL, clock = logClock(engine.start) }: LogOptions = {},
+    {
+      dedup = NO_DEDUP,
+      retention = KEEP_ALL,
+      maxTopics = Infinity,
+      queueBytes = QUEUE_BYTES,
+      clock = logClock(engine.start),
+    }: LogOptions = {},
   ) {
     super();
     const { epochs, head, storedAt } = engine.start;
@@ -77,6 +88,8 @@ export class EventLog extends EventRepository {
           ? storedIds.at(topic, position)
           : engine.removedId(topic, position),
       ),
+      undefined,
+      { bytes: queueBytes, topics: new OwnTopicLimit(maxTopics, this) },
     );
     this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
   }
@@ -122,6 +135,49 @@ export class EventLog extends EventRepository {
     const isWanted = (held: HeldRun): boolean => held.ordinal + held.count > wanted;
     const run = firstWhere(this.engine.runs, topic, head, isWanted) ?? newest;
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
+  }
+
+  override topics(
+    prefix: string,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly string[]> {
+    return Promise.resolve([...take(this.engine.runs.topics(after, prefix), limit)]);
+  }
+
+  /** It looks at the oldest and the newest run, however many there are. */
+  override heldOf(topic: string): Promise<HeldTopic | undefined> {
+    const { runs } = this.engine;
+    const newest = runs.newest(topic, this.head);
+    const oldest = newest && runs.oldest(topic, 0);
+    if (!oldest) return Promise.resolve(undefined);
+    return Promise.resolve({
+      events: newest.ordinal + newest.count - oldest.ordinal,
+      bytes: newest.offset + newest.size - oldest.offset,
+      oldest: { position: oldest.first, time: oldest.storedAt },
+      newest: { position: newest.last, time: newest.storedAt },
+    });
+  }
+
+  override countAfter(topic: string, after: Position): Promise<number> {
+    const { runs } = this.engine;
+    const newest = runs.newest(topic, this.head);
+    if (!newest || newest.last <= after) return Promise.resolve(0);
+    const at = runs.newest(topic, after);
+    const next =
+      at && at.last > after
+        ? at.ordinal + (after - at.first + 1)
+        : runs.oldest(topic, after + 1)!.ordinal;
+    return Promise.resolve(newest.ordinal + newest.count - next);
+  }
+
+  /** The number of topics that hold events. */
+  get topicCount(): number {
+    return this.engine.topicCount;
+  }
+
+  holdsTopic(topic: string): boolean {
+    return this.engine.runs.newest(topic, MAX_POSITION) !== undefined;
   }
 
   override async removeTopic(topic: string): Promise<void> {
@@ -200,5 +256,14 @@ export class EventLog extends EventRepository {
     } finally {
       this.isRemoving = false;
     }
+  }
+}
+
+/** Yields the first `count` of many. */
+function* take<T>(all: Iterable<T>, count: number): Iterable<T> {
+  let taken = 0;
+  for (const one of all) {
+    if (taken++ === count) return;
+    yield one;
   }
 }

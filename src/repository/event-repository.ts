@@ -93,6 +93,25 @@ export abstract class EventRepository {
   abstract positionBeforeLast(topic: string, count: number, head: Position): Promise<Position>;
 
   /**
+   * Returns up to `limit` names of topics that begin with a prefix, after one of them if one is given, in an order that is always
+   * the same. All topics that hold an event up to the head are among them; where `after` is given, those that held one a
+   * minute ago. A topic may be among them that holds nothing any more, or that is being written for the first time.
+   *
+   * @param prefix the beginning of a valid topic, or empty
+   */
+  abstract topics(
+    prefix: string,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly string[]>;
+
+  /** Describes what is held of a topic up to the head; undefined if that is nothing. */
+  abstract heldOf(topic: string): Promise<HeldTopic | undefined>;
+
+  /** Returns how many events of a topic are held after a position and up to the head. */
+  abstract countAfter(topic: string, after: Position): Promise<number>;
+
+  /**
    * Removes what is stored of a topic now. Resolves when that is durable; if it rejects, some of it may be removed. Watches
    * that have not read it yet are told, as when retention removes events. Later events of the topic follow as ever.
    */
@@ -109,6 +128,21 @@ export abstract class EventRepository {
    * does.
    */
   abstract close(): Promise<void>;
+}
+
+/** What is held of a topic. */
+export interface HeldTopic {
+  readonly events: number;
+  /** The size of its framed events. */
+  readonly bytes: number;
+  readonly oldest: StoredAt;
+  readonly newest: StoredAt;
+}
+
+/** The position of an event, and the log's time when it was stored, in milliseconds. */
+export interface StoredAt {
+  readonly position: Position;
+  readonly time: number;
 }
 
 /** Where a cursor stands: in the log, ahead of it, or in a history that this log does not share. */

@@ -137,3 +137,30 @@ describe('the chart', () => {
     expect(isAccepted(setting, `${maximum! + 1}s`)).toBe(false);
   });
 });
+
+describe('the hardened configuration of docs/security.md', () => {
+  const [, section] = read('docs/security.md').split('\n## A hardened configuration\n');
+  const settings = Array.from(
+    section.matchAll(/^ {4}(FEED_\w+)=(.*)$/gm),
+    ([, name, value]) => [name, value.startsWith('/') ? 'CHANGELOG.md' : value] as const,
+  );
+
+  it('is accepted, and bounds all that clients open', () => {
+    const config = readConfig(Object.fromEntries(settings), false);
+    const byDefault = readConfig({}, false);
+    for (const kind of ['watches', 'uploads', 'chats'] as const) {
+      expect(config.maxCalls[kind].inAll).toBeLessThan(byDefault.maxCalls[kind].inAll);
+      expect(config.resetBurst).toBeGreaterThan(config.maxCalls[kind].perConnection);
+    }
+  });
+
+  it("has the same limits in the chart's values", () => {
+    const [, block] = /^config:\n((?: {2}.*\n)+)/m.exec(section)!;
+    const values = Array.from(block.matchAll(/^ {2}(\w+): '?(.*?)'?$/gm), ([, key, value]) => [
+      `FEED_${key.replaceAll(/[A-Z]/g, '_$&').toUpperCase()}`,
+      value,
+    ]);
+    const limits = settings.filter(([name]) => !/ADDRESS|TLS|POLICY/.test(name));
+    expect(values).toEqual(limits.map(([name, value]) => [name, value]));
+  });
+});

@@ -22,6 +22,7 @@ const callOf = (peer: string, principal?: string): LiveCall => ({
   receivedAt: 0,
   startedAt: 0,
   endless: true,
+  isStream: true,
   abort: () => {},
 });
 

@@ -57,6 +57,7 @@ async function httpDoor(calls: LiveCalls): Promise<Door & { url: string }> {
       startedAt: performance.now(),
       receivedAt: performance.now(),
       endless: request.method === 'GET',
+      isStream: true,
       notes: {},
       events: 0,
       bytes: 0,

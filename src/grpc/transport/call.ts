@@ -44,6 +44,10 @@ export class Call {
   /** The handler's notes about the call, for the line in the log and the list of open calls. */
   readonly notes: Record<string, string> = {};
   readonly startedAt = performance.now();
+  /** True if it does not end by itself, because its response is a stream. */
+  readonly endless: boolean;
+  /** True if its request or its response is a stream. */
+  readonly isStream: boolean;
   /** How many events and bytes the call had so far, and how much of it is pending. The handler counts: the transport knows no events. */
   events = 0;
   bytes = 0;
@@ -69,14 +73,15 @@ export class Call {
     private readonly grpcCall: GrpcCall,
     readonly stream: ServerHttp2Stream,
     readonly connection: Connection,
-    /** True if it does not end by itself, because its response is a stream. */
-    readonly endless: boolean,
+    method: { readonly requestStream: boolean; readonly responseStream: boolean },
     /** Called once the HTTP/2 stream is gone. */
     private readonly onClosed: (call: Call) => void,
   ) {
     this.method = grpcCall.getPath();
     this.metadata = grpcCall.metadata;
     this.peer = grpcCall.getPeer();
+    this.endless = method.responseStream;
+    this.isStream = method.requestStream || method.responseStream;
     const close = (): void => this.onClose();
     stream.on('error', ignore);
     if (this.isClosed) process.nextTick(close);

@@ -239,7 +239,8 @@ const OVERTAKEN: ReadonlySet<number> = new Set([
 ]);
 const FULL: ReadonlySet<number> = new Set([CODE.maxBytes, CODE.storageExceeded]);
 
-function unavailable(why: string): AppendError {
+/** Returns the error of appends of which nobody knows whether they are stored. */
+export function unavailable(why: string): AppendError {
   return new AppendError(
     'unavailable',
     `NATS did not answer in time (${why}): send the events after "received" again, with the same ids`,

@@ -6,6 +6,7 @@ import type { SetupError } from '../../nats/setup-error.js';
 import { sparingly } from '../../nats/sparingly.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
+import { QUEUE_BYTES, type QueueBytes } from '../append-queue.js';
 import { Epochs } from '../epochs.js';
 import {
   AppendError,
@@ -14,6 +15,7 @@ import {
   type Durability,
   EventRepository,
   type EventWriter,
+  type HeldTopic,
 } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
 import { NO_DEDUP } from '../recent-ids.js';
@@ -43,6 +45,9 @@ export interface JetStreamOptions {
   readonly servers?: FlushingServers;
   readonly dedup: DedupWindow;
   readonly retention: RetentionLimits;
+  /** The most topics that may hold events; no limit by default. */
+  readonly maxTopics?: number;
+  readonly queueBytes?: QueueBytes;
   /** How long (milliseconds) work waits for NATS. */
   readonly patience: number;
   readonly clock?: LogClock;
@@ -159,6 +164,22 @@ export class JetStreamLog extends EventRepository {
     return this.replica.positionBeforeLast(topic, count, head);
   }
 
+  override topics(
+    prefix: string,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly string[]> {
+    return this.replica.topics(prefix, after, limit);
+  }
+
+  override heldOf(topic: string): Promise<HeldTopic | undefined> {
+    return this.replica.heldOf(topic);
+  }
+
+  override countAfter(topic: string, after: Position): Promise<number> {
+    return this.replica.countAfter(topic, after);
+  }
+
   override removeTopic(topic: string): Promise<void> {
     return this.replica.removeTopic(topic);
   }
@@ -196,7 +217,7 @@ export class JetStreamLog extends EventRepository {
   }
 
   private async joinUnless(refusal: Promise<never>): Promise<void> {
-    const { patience, retention } = this.options;
+    const { patience, retention, maxTopics = Infinity, queueBytes = QUEUE_BYTES } = this.options;
     const start = await Promise.race([this.start(), refusal]);
     const { storedAt } = start.before;
     const clock = this.options.clock ?? logClock({ storedAt });
@@ -204,6 +225,8 @@ export class JetStreamLog extends EventRepository {
       dedup: this.dedupWindow,
       clock,
       retention,
+      maxTopics,
+      queueBytes,
       patience,
       onDurable: (topics) => this.listener(topics),
       onLost: (why) => this.rejoin(replica, why),
@@ -283,6 +306,7 @@ export class JetStreamLog extends EventRepository {
       // Without a record, every cursor of before is of another epoch.
       epochs: new Epochs(starts),
       epochsAt: record?.sequence ?? 0,
+      subjects: state.num_subjects ?? 0,
     };
   }
 

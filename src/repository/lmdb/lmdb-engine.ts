@@ -5,7 +5,6 @@ import type { CommitIndex, Engine, EngineCommit, EngineStart, RunIndex } from '.
 import { EventLog, type LogOptions } from '../event-log.js';
 import { AppendError, type Durability } from '../event-repository.js';
 import type { CommitIds } from '../recent-ids.js';
-import { bytesOf } from '../stored-run.js';
 import { refuseUnusableDirectory, refuseUnusableFile, shareWithGroup } from './access.js';
 import type { Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
@@ -13,7 +12,7 @@ import { MARK, NOTE, removeNote, writeNote } from './known-file.js';
 import { checkEvents, checkFile } from './log-check.js';
 import { LogFile } from './log-file.js';
 import { makeNewLog } from './new-log.js';
-import { Store } from './store.js';
+import { type Held, Store } from './store.js';
 
 export interface LmdbOptions {
   readonly directory: string;
@@ -56,7 +55,7 @@ export class LmdbEngine implements Engine {
     private readonly file: LogFile,
     private readonly store: Store,
     readonly start: EngineStart,
-    public heldBytes: number,
+    private held: Held,
     private readonly notices: Notices,
     private readonly unlock: () => void,
   ) {
@@ -89,7 +88,8 @@ export class LmdbEngine implements Engine {
       shareWithGroup(location, [join(location, 'lock'), path, ...names]);
       const epochs = await store.beginEpoch(head.position);
       const start: EngineStart = { ...head, epochs, head: head.position };
-      return new LmdbEngine(location, fsync, file, store, start, head.bytes, notices, unlock);
+      const held = { bytes: head.bytes, topics: head.topics ?? store.runs.countTopics() };
+      return new LmdbEngine(location, fsync, file, store, start, held, notices, unlock);
     } catch (error) {
       // The first error is the cause of any that follow.
       await store?.close().catch(() => {});
@@ -101,12 +101,19 @@ export class LmdbEngine implements Engine {
 
   async commit(commit: EngineCommit): Promise<void> {
     this.refuseMissingFile();
-    let bytes = this.heldBytes + bytesOf(commit.runs);
-    for (const runs of commit.removal.runs.values()) for (const { size } of runs) bytes -= size;
-    await this.store.write(() => this.store.put(commit, bytes));
+    let { held } = this;
+    await this.store.write(() => void (held = this.store.put(commit, this.held)));
     this.needsRestart = !this.file.isAtItsPath();
     if (this.needsRestart) this.refuseMissingFile();
-    this.heldBytes = bytes;
+    this.held = held;
+  }
+
+  get heldBytes(): number {
+    return this.held.bytes;
+  }
+
+  get topicCount(): number {
+    return this.held.topics;
   }
 
   /** The log asks before each commit: LMDB reports a full disk as EIO, and may damage the store or end the process. */
