@@ -45,6 +45,7 @@ const steps = [
     join(generated, 'proto', 'descriptors.binpb'),
     'proto/descriptors.binpb',
   ],
+  ["the chart's table of values", 'node', 'scripts/chart-values.mjs', '--check'],
   ['mutants can be put in', 'node', 'scripts/mutants.mjs', '--check'],
   ['the list of what the service runs with (npm run sbom)', 'node', 'scripts/sbom.mjs', '--check'],
   ['build', 'node', 'scripts/run.mjs', 'build'],

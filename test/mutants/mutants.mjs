@@ -703,14 +703,14 @@ export const mutants = [
     name: 'process: a drain waits for idle uploads',
     file: 'src/feed/live-calls.ts',
     from: 'if (call.pending === 0 && now - call.receivedAt >= IDLE_AFTER) call.abort(reason);',
-    to: 'if (call.pending < 0) call.abort(reason);',
+    to: 'if (call.pending === 0 && now - call.receivedAt >= 1_000 * IDLE_AFTER) call.abort(reason);',
     tests: ['test/e2e/idle-uploads', '-t', 'idle at once'],
   },
   {
     name: 'process: a drain ends uploads that receive an event',
     file: 'src/grpc/transport/inbound.ts',
     from: 'this.call.receivedAt = performance.now();',
-    to: '',
+    to: 'this.call.receivedAt += 0;',
     tests: ['test/e2e/idle-uploads', '-t', 'one event comes slowly'],
   },
   {

@@ -59,8 +59,19 @@
 {{- end }}
 {{- end }}
 
+{{- with .updateStrategy }}
+{{- if eq (.type | default "") ($replicated | empty | ternary "Recreate" "OnDelete") }}
+{{- fail (printf "updateStrategy: a %s has no type %s" ($replicated | empty | ternary "StatefulSet" "Deployment") .type) }}
+{{- end }}
+{{- end }}
+
 {{- with .resources }}
 {{- $limits := .limits | default dict }}
+{{- range $resource, $request := merge dict (.requests | default dict) $limits }}
+{{- if and (contains "/" $resource) (ne (toString $request) (toString (get $limits $resource))) }}
+{{- fail (printf "resources: %s can't be shared, so its request and its limit are the same number" $resource) }}
+{{- end }}
+{{- end }}
 {{- range $resource, $request := .requests }}
 {{- $limit := get $limits $resource }}
 {{- if and $limit (gt (include "feed.quantity" $request | float64) (include "feed.quantity" $limit | float64)) }}
