@@ -12,6 +12,7 @@ import { openJetStreamLog } from '../repository/jetstream/open.js';
 import { openLmdbLog } from '../repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../repository/memory/memory-engine.js';
 import { LOG } from '../telemetry/log.js';
+import { Backups } from './backups.js';
 import { CallLimits } from './call-limits.js';
 import { Chats } from './chat.js';
 import { LiveCalls } from './live-calls.js';
@@ -86,6 +87,7 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     ReplicaName,
     Topics,
     Streams,
+    Backups,
   ],
   exports: [
     EventRepository,
@@ -99,6 +101,7 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     ReplicaName,
     Topics,
     Streams,
+    Backups,
   ],
 })
 export class FeedModule implements OnApplicationShutdown {

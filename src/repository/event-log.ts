@@ -6,6 +6,8 @@ import { Deduplication, StoredIds } from './deduplication.js';
 import type { Engine } from './engine.js';
 import {
   type AppendError,
+  type Backup,
+  BackupUnsupportedError,
   type CursorPlace,
   type DedupWindow,
   type Durability,
@@ -183,6 +185,13 @@ export class EventLog extends EventRepository {
   override async removeTopic(topic: string): Promise<void> {
     this.retention.chooseAllOf(topic);
     while (this.retention.isChosen(topic)) await this.queue.requestCommit();
+  }
+
+  override backup(): Promise<Backup> {
+    const backup = this.engine.backup?.();
+    if (backup) return backup;
+    const why = `the log is in ${this.location}, and has no backup: only FEED_ENGINE=lmdb has`;
+    return Promise.reject(new BackupUnsupportedError(why));
   }
 
   override onDurable(listener: (topics: Iterable<string>) => void): void {

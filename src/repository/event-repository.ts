@@ -117,6 +117,13 @@ export abstract class EventRepository {
    */
   abstract removeTopic(topic: string): Promise<void>;
 
+  /**
+   * Begins a backup of all that is stored now. Until it is released, the log's file grows by all that is stored.
+   *
+   * @throws BackupUnsupportedError
+   */
+  abstract backup(): Promise<Backup>;
+
   /** Calls `listener` with the topics of each commit once their events can be read. */
   abstract onDurable(listener: (topics: Iterable<string>) => void): void;
 
@@ -129,6 +136,25 @@ export abstract class EventRepository {
    */
   abstract close(): Promise<void>;
 }
+
+/** A copy of the whole log as of one moment (backup-file.ts). */
+export interface Backup {
+  /** Its size. */
+  readonly bytes: number;
+  /** By how much the log's file has grown since the backup began. */
+  readonly grownBytes: number;
+  /**
+   * Yields its bytes, to be called once.
+   *
+   * @throws AppendError 'storage-full' if the disk has no room for what is stored meanwhile
+   */
+  chunks(): AsyncIterable<Buffer>;
+  /** Lets the log use again the room that the backup keeps. Calling it again does nothing. */
+  release(): void;
+}
+
+/** The log can't be backed up; the message says what to do instead. */
+export class BackupUnsupportedError extends Error {}
 
 /** What is held of a topic. */
 export interface HeldTopic {

@@ -10,6 +10,7 @@ import { QUEUE_BYTES, type QueueBytes } from '../append-queue.js';
 import { Epochs } from '../epochs.js';
 import {
   AppendError,
+  BackupUnsupportedError,
   type CursorPlace,
   type DedupWindow,
   type Durability,
@@ -182,6 +183,14 @@ export class JetStreamLog extends EventRepository {
 
   override removeTopic(topic: string): Promise<void> {
     return this.replica.removeTopic(topic);
+  }
+
+  override backup(): Promise<never> {
+    const { stream } = this.options;
+    const why =
+      `the events are in NATS: \`nats stream backup ${stream} <directory>\` backs them up, and ` +
+      '`nats stream restore` restores them (docs/operations.md, "Back up and restore")';
+    return Promise.reject(new BackupUnsupportedError(why));
   }
 
   override onDurable(listener: (topics: Iterable<string>) => void): void {
