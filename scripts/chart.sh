@@ -96,6 +96,10 @@ has_not 'no preStop' 'preStop'
 has_not 'no TLS' 'FEED_TLS'
 has_not 'no mounted Secret' '/etc/feed'
 has_not 'no port for health alone' '50052'
+has 'a port for metrics' 'name: FEED_METRICS_ADDRESS' 'value: "0.0.0.0:9464"'
+has 'that port on the pod' 'name: metrics' 'containerPort: 9464'
+has 'that port on the headless Service' 'name: metrics' 'port: 9464' 'targetPort: metrics'
+has_not 'no objects of the Prometheus operator' 'monitoring.coreos.com'
 has 'not root' 'runAsNonRoot: true' 'runAsUser: 65532'
 has 'volume writable for the image user' 'fsGroup: 65532'
 has 'seccomp' 'seccompProfile:' 'type: RuntimeDefault'
@@ -210,6 +214,7 @@ config:
   jwtAlgorithms: RS256,ES256
   jwtClockTolerance: 5s
   policyFile: /etc/feed/policy.yaml
+  metricsTopics: orders,invoices
   streamWindow: 2MiB
   sessionWindow: 32MiB
   receiveBytes: 512MiB
@@ -277,6 +282,11 @@ has 'the keys of the cluster' 'name: FEED_JWT_JWKS_URL' 'value: "https://kuberne
 has 'its authority' 'name: FEED_JWT_JWKS_CA' 'value: "/var/run/secrets/feed/ca.crt"'
 has 'a token to read them' 'name: issuer' 'projected:' 'sources:' 'serviceAccountToken:' 'path: token'
 has 'no other token' 'automountServiceAccountToken: false' 'enableServiceLinks: false'
+
+render 'all of monitoring' --set serviceMonitor.enabled=true,serviceMonitor.additionalLabels.release=prometheus
+has 'a ServiceMonitor of the pods' 'kind: ServiceMonitor' 'metadata:' 'name: demo-feed'
+has 'its endpoints' 'endpoints:' 'port: metrics' 'interval: 15s'
+has 'labels for those who look for them' 'release: prometheus'
 
 refuses 'two policies' 'not both' --set auth.policy.existingSecret=a,auth.policy.existingConfigMap=b
 refuses 'a number of replicas' replicas --set replicas=2

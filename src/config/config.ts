@@ -10,6 +10,7 @@ import {
   optionalAddress,
   size,
   someOf,
+  topics,
   urls,
 } from './parse.js';
 
@@ -30,6 +31,13 @@ export const SETTINGS = z.object({
    * nowhere.
    */
   FEED_HEALTH_ADDRESS: optionalAddress.prefault(''),
+  /**
+   * Where /metrics is answered without TLS, for Prometheus, and nothing else: host:port. Empty: on the HTTP port, where nobody
+   * is asked for a token.
+   */
+  FEED_METRICS_ADDRESS: optionalAddress.prefault(''),
+  /** Topics whose events metrics count by themselves, separated by commas; all others are counted together. */
+  FEED_METRICS_TOPICS: topics.prefault(''),
   /**
    * PEM files: the certificate of the gRPC and HTTP ports, with those between it and its authority, and its key. They are read
    * again when they change. Empty: no TLS.
@@ -266,6 +274,8 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     grpcAddress: settings.FEED_GRPC_ADDRESS,
     httpAddress: settings.FEED_HTTP_ADDRESS,
     healthAddress: settings.FEED_HEALTH_ADDRESS,
+    metricsAddress: settings.FEED_METRICS_ADDRESS,
+    metricsTopics: settings.FEED_METRICS_TOPICS,
     /** The PEM files of the ports' certificate and of clients' authorities; undefined: no TLS. */
     tls: tlsOf(settings),
     isInsecureAllowed: settings.FEED_INSECURE === 'allow',

@@ -11,6 +11,7 @@ import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { type Caller, forbidden } from './caller.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
+import { Traffic } from './traffic.js';
 import { UploadRates } from './upload-rates.js';
 
 /** UploadResult.received is an int32. */
@@ -37,6 +38,7 @@ export class Uploads {
   constructor(
     private readonly repository: EventRepository,
     private readonly rates: UploadRates = new UploadRates({ events: 0, bytes: 0 }),
+    private readonly traffic: Traffic = new Traffic(),
   ) {}
 
   /** Events that a producer sends again within this window are not stored twice. Both numbers are 0 if that is off. */
@@ -83,11 +85,13 @@ export class Uploads {
         if (events.count > 0) {
           call.events += events.count;
           call.bytes += events.bytes;
+          this.traffic.received.add(events);
           call.notes.topic ??= events.topics[0].topic;
           lastAppend = writer.append(events).then(
             (appended) => {
               received += events.count;
               duplicates += appended.duplicates;
+              this.traffic.duplicates += appended.duplicates;
               last = appended.last;
             },
             (error: AppendError) => {

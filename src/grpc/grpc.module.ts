@@ -7,18 +7,20 @@ import { AuthModule } from '../auth/auth.module.js';
 import { Callers } from '../auth/callers.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
+import { CallCounts } from '../feed/call-counts.js';
 import { FeedError, moved } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { moveCalls } from '../feed/move.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
+import { PortCounts } from '../telemetry/port-counts.js';
 import { logFailedHandshakes, logRefused } from '../telemetry/refused.js';
 import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
 import { identityOf } from '../tls/identity.js';
 import { CERTIFICATES } from '../tls/tls.module.js';
 import { CallerGuard, credentialsOf } from './caller.guard.js';
-import { logEnd } from './call-log.js';
+import { countEnd, logEnd } from './call-log.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
@@ -40,6 +42,8 @@ function createStrategy(
   calls: LiveCalls,
   callers: Callers,
   certificates: Certificates | undefined,
+  callCounts: CallCounts,
+  portCounts: PortCounts,
 ): Promise<StreamStrategy> {
   return StreamStrategy.create({
     grpc: {
@@ -66,16 +70,19 @@ function createStrategy(
       refusal: feedStatus(moved()),
       endCalls: (moving) => void moveCalls(calls, moving, config.maxConnectionAgeGrace),
     },
-    connectionLimit: limitOfConnections(config, limits, log),
+    connectionLimit: limitOfConnections(config, limits, log, portCounts),
     tls: certificates && {
       certificates,
       handshakeTimeout: HANDSHAKE_TIMEOUT,
       identityOf,
-      onFailedHandshake: logFailedHandshakes(log, 'gRPC'),
+      onFailedHandshake: logFailedHandshakes(log, portCounts, 'gRPC'),
     },
     maxMessageBytes: config.maxEventBytes,
     calls,
-    onEnd: (ended) => logEnd(log, ended),
+    onEnd: (ended) => {
+      logEnd(log, ended);
+      countEnd(callCounts, ended);
+    },
   });
 }
 
@@ -89,11 +96,12 @@ function limitOfConnections(
   { maxConnections }: Config,
   limits: ConnectionLimits,
   log: Logger,
+  counts: PortCounts,
 ): ConnectionLimit {
   const isSetting = maxConnections < limits.grpc;
   const max = isSetting ? maxConnections : limits.grpc;
   const howToRaise = isSetting ? 'Raise FEED_MAX_CONNECTIONS' : undefined;
-  return { max, onRefused: logRefused(log, 'gRPC', max, limits, howToRaise) };
+  return { max, onRefused: logRefused(log, counts, 'gRPC', max, limits, howToRaise) };
 }
 
 /** Nest shows the guards of an application the calls of all doors. */
@@ -132,6 +140,8 @@ async function known(callers: Callers, call: ReflectionCall): Promise<void> {
         LiveCalls,
         Callers,
         CERTIFICATES,
+        CallCounts,
+        PortCounts,
       ],
     },
     GrpcDoor,

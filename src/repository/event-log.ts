@@ -1,5 +1,6 @@
 import type { Cursor, Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
+import type { Notices } from '../telemetry/notices.js';
 import { AppendQueue } from './append-queue.js';
 import { type Commit, NOTHING_TO_STORE } from './commit.js';
 import { Deduplication, StoredIds } from './deduplication.js';
@@ -12,8 +13,11 @@ import {
   EventRepository,
   EventsRemovedError,
   type EventWriter,
+  type LogStatus,
 } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
+import { LogReport } from './log-report.js';
+import { promptly } from './promptly.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
@@ -24,6 +28,8 @@ export interface LogOptions {
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
   readonly clock?: LogClock;
+  /** Receives messages for the operator. */
+  readonly notices?: Pick<Notices, 'info' | 'error'>;
 }
 
 /** Bytes of the newest events that are kept in memory for all watchers together. */
@@ -38,6 +44,7 @@ export class EventLog extends EventRepository {
   override readonly durability: Durability;
   override readonly dedupWindow: DedupWindow;
   override readonly location: string;
+  override readonly report: LogReport;
 
   private readonly clock: LogClock;
   private readonly recent: RecentIds;
@@ -45,7 +52,10 @@ export class EventLog extends EventRepository {
   private readonly tail: Tail;
   private readonly queue: AppendQueue;
   private readonly sweep: NodeJS.Timeout;
+  private readonly disk = promptly(() => this.engine.disk());
   private durableHead: Position;
+  /** When the event at the head was stored, in milliseconds of the log's time. */
+  private headStoredAt: number;
   private headAtSweep: Position;
   private isRemoving = false;
   private closing: Promise<void> | undefined;
@@ -53,7 +63,12 @@ export class EventLog extends EventRepository {
 
   constructor(
     private readonly engine: Engine,
-    { dedup = NO_DEDUP, retention = KEEP_ALL, clock = logClock(engine.start) }: LogOptions = {},
+    {
+      dedup = NO_DEDUP,
+      retention = KEEP_ALL,
+      clock = logClock(engine.start),
+      notices,
+    }: LogOptions = {},
   ) {
     super();
     const { epochs, head, storedAt } = engine.start;
@@ -61,7 +76,9 @@ export class EventLog extends EventRepository {
     this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
     this.location = engine.location;
     this.clock = clock;
+    this.report = new LogReport(notices);
     this.headAtSweep = this.durableHead = head;
+    this.headStoredAt = storedAt;
     this.recent = new RecentIds(this.dedupWindow);
     this.recent.recall(engine.newestIds(), clock.now());
     this.retention = new Retention(retention, engine);
@@ -77,6 +94,8 @@ export class EventLog extends EventRepository {
           ? storedIds.at(topic, position)
           : engine.removedId(topic, position),
       ),
+      undefined,
+      this.report,
     );
     this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
   }
@@ -129,6 +148,23 @@ export class EventLog extends EventRepository {
     while (this.retention.isChosen(topic)) await this.queue.requestCommit();
   }
 
+  override async status(): Promise<LogStatus> {
+    const { head, headStoredAt, engine } = this;
+    const disk = await this.disk();
+    let oldest: LogStatus['oldest'];
+    for (const { first, storedAt } of engine.commits.after(undefined)) {
+      oldest = { position: first, storedAt };
+      break;
+    }
+    const newest = head === 0 ? undefined : { position: head, storedAt: headStoredAt };
+    return { heldBytes: engine.heldBytes, oldest, newest, disk };
+  }
+
+  override ageOfNext(topic: string, after: Position): Promise<number | undefined> {
+    const run = this.engine.runs.oldest(topic, after + 1);
+    return Promise.resolve(run && Math.max(0, this.clock.now() - run.storedAt));
+  }
+
   override onDurable(listener: (topics: Iterable<string>) => void): void {
     this.listener = listener;
   }
@@ -179,7 +215,9 @@ export class EventLog extends EventRepository {
       this.tail.add(run);
       topics.add(run.topic);
     }
-    this.durableHead = runs[runs.length - 1].last;
+    const newest = runs[runs.length - 1];
+    this.durableHead = newest.last;
+    this.headStoredAt = newest.storedAt;
     this.listener(topics);
   }
 

@@ -241,9 +241,9 @@ export const mutants = [
     name: 'log: delivers before the commit',
     file: 'src/repository/append-queue.ts',
     within: 'store',
-    from: 'if (commit.runs.length > 0 || isRequested) await this.commit(commit);',
+    from: 'if (commit.runs.length > 0 || isRequested) await this.timed(commit);',
     to: `this.publish(commit.runs);
-      await this.commit(commit);
+      await this.timed(commit);
       isStored = true;
       return [];`,
     tests: ['test/repository/lmdb-traps', '-t', 'nothing is seen, and head does not move'],
@@ -806,14 +806,14 @@ export const mutants = [
   },
   {
     name: 'descriptors: says each refusal',
-    file: 'src/telemetry/refused.ts',
+    file: 'src/telemetry/once-a-minute.ts',
     from: 'if (!isQuiet) reportNow();',
     to: 'if (!isQuiet || calls > 0) reportNow();',
     tests: ['test/faults/descriptors', '-t', 'beyond its limit'],
   },
   {
     name: 'descriptors: does not log the last refusals of a minute',
-    file: 'src/telemetry/refused.ts',
+    file: 'src/telemetry/once-a-minute.ts',
     from: 'if (calls > 0) reportNow();',
     to: '',
     tests: ['test/telemetry/refused'],
@@ -1778,5 +1778,61 @@ export const mutants = [
     from: 'if (this.refused < MAX_REFUSED) return',
     to: 'if (this.refused < Infinity) return',
     tests: ['client/test/token', '-t', 'refused twice'],
+  },
+  {
+    name: 'metrics: buckets do not have the values of smaller ones',
+    file: 'src/metrics/registry.ts',
+    from: 'upToBound += counts[i];',
+    to: 'upToBound = counts[i];',
+    tests: ['test/e2e/metrics', '-t', 'a busy event loop'],
+  },
+  {
+    name: 'metrics: the HTTP port answers where callers show tokens',
+    file: 'src/metrics/metrics.controller.ts',
+    from: 'if (jwt)',
+    to: 'if (false)',
+    tests: ['test/e2e/metrics', '-t', 'with tokens'],
+  },
+  {
+    name: 'metrics: what a watch begins with counts as delivered',
+    file: 'src/feed/watch.ts',
+    from: 'if (this.isRung) this.watches.noteDelivery();',
+    to: 'this.watches.noteDelivery();',
+    tests: ['test/e2e/metrics', '-t', 'a delivery is timed'],
+  },
+  {
+    name: 'metrics: a watch that waits is behind',
+    file: 'src/feed/watch.ts',
+    from: 'const isUpToDate = this.isWaiting && !this.isRung;',
+    to: 'const isUpToDate = false;',
+    tests: ['test/e2e/metrics', '-t', 'a delivery is timed'],
+  },
+  {
+    name: 'metrics: events of several topics count for others, also of listed ones',
+    file: 'src/feed/traffic.ts',
+    from: 'if (this.byTopic.size === 0) {',
+    to: 'if (true) {',
+    tests: ['test/e2e/metrics', '-t', 'listed topics'],
+  },
+  {
+    name: 'metrics: bytes are counted twice',
+    file: 'src/feed/watch.ts',
+    from: 'this.sent.bytes += batch.bytes.length;',
+    to: 'this.sent.bytes += 2 * batch.bytes.length;',
+    tests: ['test/e2e/metrics', '-t', 'listed topics'],
+  },
+  {
+    name: 'log: each upload that is refused for want of room is a line',
+    file: 'src/repository/log-report.ts',
+    from: "if (reason !== 'storage-full' || this.isFull) return;",
+    to: "if (reason !== 'storage-full') return;",
+    tests: ['test/e2e/metrics', '-t', 'logged once'],
+  },
+  {
+    name: 'log: a slow watch is a line each time that it is looked at',
+    file: 'src/feed/watch-notices.ts',
+    from: 'if (!isKnown) found.push(watch);',
+    to: 'found.push(watch);',
+    tests: ['test/feed/watch-notices'],
   },
 ];

@@ -12,6 +12,7 @@ import {
   EventsRemovedError,
 } from '../event-repository.js';
 import type { LogClock } from '../log-clock.js';
+import type { LogReport } from '../log-report.js';
 import type { RetentionLimits } from '../retention.js';
 import type { StoredRun } from '../stored-run.js';
 import { Commits } from './commits.js';
@@ -27,6 +28,7 @@ export interface ReplicaOptions {
   readonly retention: RetentionLimits;
   /** How long (milliseconds) work waits for NATS. */
   readonly patience: number;
+  readonly report: LogReport;
   /** Called with the topics of each run that can be read now. */
   readonly onDurable: (topics: Iterable<string>) => void;
   /** Called once, when the stream turns out to have another history than the one that this replica followed. */
@@ -46,7 +48,7 @@ export class Replica {
   /** Called with the topic of each run that this replica has stored. */
   onWritten: (topic: string) => void = () => {};
 
-  private readonly state: LogState;
+  readonly state: LogState;
   private readonly history: History;
   private readonly stored: StoredRuns;
   private readonly commits: Commits;
@@ -61,10 +63,11 @@ export class Replica {
     private readonly options: ReplicaOptions,
   ) {
     const { created, prefix } = start;
-    const { clock, dedup, patience, onDurable } = options;
+    const { clock, dedup, patience, report, onDurable } = options;
     const state = new LogState(start, {
       dedup,
       onDurable,
+      onOthers: () => (report.newestCameAt = NaN),
       onContradiction: (why) => this.history.lose(why),
     });
     const history = new History(api, state, {
@@ -84,6 +87,7 @@ export class Replica {
       storesIds: dedup.ids > 0,
       isEpochsRecordOld: (moreBytes) => this.isEpochsRecordOld(moreBytes),
       patience,
+      report,
     });
     const { head, storedAt } = state;
     this.queue = new AppendQueue(
@@ -99,6 +103,7 @@ export class Replica {
       (runs) => this.publish(runs),
       new Deduplication(state.recent, (topic, position) => storedIds.at(topic, position)),
       commits,
+      report,
     );
     this.state = state;
     this.history = history;
@@ -227,6 +232,18 @@ export class Replica {
       const found = (await this.stored.firstWhere(topic, newest.sequence, isWanted)) ?? newest;
       return Math.max(found.run.first - 1, found.run.last - (found.total - wanted));
     });
+  }
+
+  /** As EventRepository.ageOfNext(), however long it takes. */
+  async ageOfNext(topic: string, after: Position): Promise<number | undefined> {
+    const { stored, history } = this;
+    const from = Math.max(1, sequenceOf(after));
+    let next = await history.ask(() => stored.firstFrom(topic, from));
+    if (next && next.run.last <= after) {
+      const { sequence } = next;
+      next = await history.ask(() => stored.firstFrom(topic, sequence + 1));
+    }
+    return next && Math.max(0, this.options.clock.now() - next.run.storedAt);
   }
 
   async removeTopic(topic: string): Promise<void> {
