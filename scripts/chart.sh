@@ -100,6 +100,7 @@ has 'a port for metrics' 'name: FEED_METRICS_ADDRESS' 'value: "0.0.0.0:9464"'
 has 'that port on the pod' 'name: metrics' 'containerPort: 9464'
 has 'that port on the headless Service' 'name: metrics' 'port: 9464' 'targetPort: metrics'
 has_not 'no objects of the Prometheus operator' 'monitoring.coreos.com'
+has_not 'no dashboard' 'grafana_dashboard'
 has 'not root' 'runAsNonRoot: true' 'runAsUser: 65532'
 has 'volume writable for the image user' 'fsGroup: 65532'
 has 'seccomp' 'seccompProfile:' 'type: RuntimeDefault'
@@ -283,10 +284,15 @@ has 'its authority' 'name: FEED_JWT_JWKS_CA' 'value: "/var/run/secrets/feed/ca.c
 has 'a token to read them' 'name: issuer' 'projected:' 'sources:' 'serviceAccountToken:' 'path: token'
 has 'no other token' 'automountServiceAccountToken: false' 'enableServiceLinks: false'
 
-render 'all of monitoring' --set serviceMonitor.enabled=true,serviceMonitor.additionalLabels.release=prometheus
+render 'all of monitoring' --set serviceMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true \
+  --set serviceMonitor.additionalLabels.release=prometheus,prometheusRule.additionalLabels.release=prometheus
 has 'a ServiceMonitor of the pods' 'kind: ServiceMonitor' 'metadata:' 'name: demo-feed'
 has 'its endpoints' 'endpoints:' 'port: metrics' 'interval: 15s'
+has 'the alerts' 'kind: PrometheusRule' 'metadata:' 'name: demo-feed'
+has 'their annotations as they are' "summary: '{{ \$labels.instance }} takes no new work, and has not ended'"
+has 'the dashboard' 'data:' 'feed.json: |' '{'
 has 'labels for those who look for them' 'release: prometheus'
+has 'a label for the sidecar' 'grafana_dashboard: "1"'
 
 refuses 'two policies' 'not both' --set auth.policy.existingSecret=a,auth.policy.existingConfigMap=b
 refuses 'a number of replicas' replicas --set replicas=2
