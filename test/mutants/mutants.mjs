@@ -1784,7 +1784,7 @@ export const mutants = [
     file: 'src/metrics/registry.ts',
     from: 'upToBound += counts[i];',
     to: 'upToBound = counts[i];',
-    tests: ['test/e2e/metrics', '-t', 'a busy event loop'],
+    tests: ['test/e2e/metrics', '-t', 'a delivery is timed'],
   },
   {
     name: 'metrics: the HTTP port answers where callers show tokens',
