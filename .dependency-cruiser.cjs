@@ -58,6 +58,13 @@ module.exports = {
       to: { path: 'prom-client' },
     },
     {
+      name: 'opentelemetry-in-one-file',
+      severity: 'error',
+      comment: 'it is loaded only where calls are traced',
+      from: { path: '^src/', pathNot: '^src/telemetry/otlp-tracing\\.ts$' },
+      to: { path: '@opentelemetry' },
+    },
+    {
       name: 'client-stands-alone',
       severity: 'error',
       comment: 'client/ speaks the contract and imports nothing of the service',

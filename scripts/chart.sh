@@ -238,6 +238,8 @@ config:
   uploadBytesPerSecond: 10MiB
   maxConnectionAge: 10m
   maxConnectionAgeGrace: 1m
+  otlpEndpoint: http://collector:4318
+  tracesPercent: "10"
   logLevel: debug
   logFormat: json
 extraEnv:

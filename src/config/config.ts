@@ -8,6 +8,7 @@ import {
   keysUrl,
   oneOf,
   optionalAddress,
+  optionalUrl,
   size,
   someOf,
   topics,
@@ -164,6 +165,10 @@ export const SETTINGS = z.object({
   FEED_DRAIN_TIMEOUT: duration('0s', '10m').prefault('20s'),
   /** After that, with jetstream: how long watches and chats take to end, one after another. Other engines end them at once. */
   FEED_DRAIN_SPREAD: duration('0s', '10m').prefault('5s'),
+  /** Calls are traced, and their spans sent here: the base URL of a collector of OpenTelemetry (OTLP over HTTP). Empty: none is. */
+  FEED_OTLP_ENDPOINT: optionalUrl.prefault(''),
+  /** How many of a hundred calls are traced whose callers do not say whether to (`traceparent`). */
+  FEED_TRACES_PERCENT: count(0, 100).prefault('100'),
   FEED_LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'silent').prefault('info'),
   /** json (one object a line) or pretty (for people). The default follows where the log goes. */
   FEED_LOG_FORMAT: oneOf('json', 'pretty').optional(),
@@ -342,6 +347,11 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
     /** Where no other process serves the clients, there is none to spare. */
     drainSpread: settings.FEED_ENGINE === 'jetstream' ? settings.FEED_DRAIN_SPREAD : 0,
+    /** Where traces go; undefined: nowhere. */
+    traces: settings.FEED_OTLP_ENDPOINT && {
+      endpoint: settings.FEED_OTLP_ENDPOINT,
+      percent: settings.FEED_TRACES_PERCENT,
+    },
     logLevel: settings.FEED_LOG_LEVEL,
     logFormat: settings.FEED_LOG_FORMAT ?? (toTerminal ? 'pretty' : 'json'),
   };

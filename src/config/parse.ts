@@ -76,6 +76,16 @@ export const urls = (...protocols: readonly string[]) =>
     return all;
   });
 
+/** An http or https URL without a user; undefined if it is empty. */
+export const optionalUrl = z.string().transform((text, context) => {
+  if (text === '') return undefined;
+  const url = URL.parse(text);
+  if (url && /^https?:$/.test(url.protocol) && !url.username && !url.password && !url.search)
+    return url;
+  context.addIssue('must be a URL without a user, such as http://collector:4318');
+  return z.NEVER;
+});
+
 /** Each listed topic has time series of its own in Prometheus, so there may be this many. */
 const MOST_TOPICS = 100;
 

@@ -83,6 +83,7 @@ export class Uploads {
         if (failure) break;
         const events = checker.check(taken);
         if (events.count > 0) {
+          if (call.events === 0) call.onMilestone?.('first event');
           call.events += events.count;
           call.bytes += events.bytes;
           this.traffic.received.add(events);
@@ -112,7 +113,9 @@ export class Uploads {
       streamError = error;
     } finally {
       void frames.return?.();
+      call.onMilestone?.('last event');
       await lastAppend;
+      call.onMilestone?.('stored');
       this.open--;
     }
     const count = { received: String(received) };

@@ -192,6 +192,7 @@ export class Watch implements FrameSource, BellListener {
 
   private found(batch: EventBatch | undefined, head: Position): EventBatch | undefined {
     if (batch) {
+      if (this.call.events === 0) this.call.onMilestone?.('first event');
       this.position = batch.last;
       this.sent.events += batch.count;
       this.sent.bytes += batch.bytes.length;
@@ -199,6 +200,7 @@ export class Watch implements FrameSource, BellListener {
       this.isWaiting = this.isRung = false;
     } else {
       if (head > this.position) this.position = head;
+      if (!this.hasCaughtUp) this.call.onMilestone?.('caught up');
       this.isWaiting = this.hasCaughtUp = true;
       this.isRung = false;
       batch = this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;

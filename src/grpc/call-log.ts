@@ -28,5 +28,6 @@ export function countEnd(counts: CallCounts, { call, code, error }: EndedCall): 
   counts.add(method, status[code], reasonOf(error) ?? '');
 }
 
-const reasonOf = (error: unknown): string | undefined =>
+/** Returns the reason of the error that ended a call, if it is one of Feed's. */
+export const reasonOf = (error: unknown): string | undefined =>
   (error as Partial<FeedStatus> | undefined)?.reason;

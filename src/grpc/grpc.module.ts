@@ -16,11 +16,14 @@ import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
 import { PortCounts } from '../telemetry/port-counts.js';
 import { logFailedHandshakes, logRefused } from '../telemetry/refused.js';
+import { openTracing } from '../telemetry/open-tracing.js';
+import { type Tracing, TRACING } from '../telemetry/tracing.js';
 import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
 import { identityOf } from '../tls/identity.js';
 import { CERTIFICATES } from '../tls/tls.module.js';
 import { CallerGuard, credentialsOf } from './caller.guard.js';
 import { countEnd, logEnd } from './call-log.js';
+import { CallTraces } from './call-trace.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
@@ -44,7 +47,9 @@ function createStrategy(
   certificates: Certificates | undefined,
   callCounts: CallCounts,
   portCounts: PortCounts,
+  tracing: Tracing | undefined,
 ): Promise<StreamStrategy> {
+  const traces = new CallTraces(calls, tracing);
   return StreamStrategy.create({
     grpc: {
       package: PACKAGE,
@@ -78,8 +83,9 @@ function createStrategy(
       onFailedHandshake: logFailedHandshakes(log, portCounts, 'gRPC'),
     },
     maxMessageBytes: config.maxEventBytes,
-    calls,
+    calls: traces,
     onEnd: (ended) => {
+      traces.end(ended);
       logEnd(log, ended);
       countEnd(callCounts, ended);
     },
@@ -142,7 +148,14 @@ async function known(callers: Callers, call: ReflectionCall): Promise<void> {
         CERTIFICATES,
         CallCounts,
         PortCounts,
+        TRACING,
       ],
+    },
+    {
+      provide: TRACING,
+      useFactory: ({ traces }: Config, log: Logger) =>
+        traces && openTracing({ ...traces, notices: log }),
+      inject: [CONFIG, LOG],
     },
     GrpcDoor,
     HealthPort,

@@ -71,6 +71,7 @@ describe('without any setting', () => {
       drainDelay: 0,
       drainTimeout: 20_000,
       drainSpread: 0,
+      traces: undefined,
       logLevel: 'info',
       logFormat: 'json',
     });
@@ -145,6 +146,8 @@ describe('settings', () => {
           FEED_DRAIN_DELAY: '1500ms',
           FEED_DRAIN_TIMEOUT: '10m',
           FEED_DRAIN_SPREAD: '10m',
+          FEED_OTLP_ENDPOINT: 'http://collector:4318',
+          FEED_TRACES_PERCENT: '10',
           FEED_LOG_LEVEL: 'warn',
           FEED_LOG_FORMAT: 'pretty',
         },
@@ -214,6 +217,7 @@ describe('settings', () => {
       drainDelay: 1_500,
       drainTimeout: 600_000,
       drainSpread: 0,
+      traces: { endpoint: new URL('http://collector:4318'), percent: 10 },
       logLevel: 'warn',
       logFormat: 'pretty',
     });
@@ -422,6 +426,8 @@ describe('a value that cannot be used', () => {
     FEED_DRAIN_DELAY: ['', '0', '10', '-1s', '11m', '1h', '1.5s', '5 s', '1KiB', 's', '1sec'],
     FEED_DRAIN_TIMEOUT: ['', '20', '601s', 'forever', '999999999999999999999s'],
     FEED_DRAIN_SPREAD: ['', '5', '601s'],
+    FEED_OTLP_ENDPOINT: ['collector:4318', 'grpc://collector:4317', 'http://a:b@collector'],
+    FEED_TRACES_PERCENT: ['', '-1', '101', '0.5'],
     FEED_LOG_LEVEL: ['', 'INFO', 'verbose'],
     FEED_LOG_FORMAT: ['', 'text'],
   };

@@ -1835,4 +1835,25 @@ export const mutants = [
     to: 'found.push(watch);',
     tests: ['test/feed/watch-notices'],
   },
+  {
+    name: 'traces: a caller that has nothing recorded is recorded',
+    file: 'src/telemetry/otlp-tracing.ts',
+    from: 'traceFlags: parent.flags,',
+    to: 'traceFlags: 1,',
+    tests: ['test/e2e/traces', '-t', 'nothing recorded'],
+  },
+  {
+    name: 'traces: spans that are left at the end are lost',
+    file: 'src/telemetry/otlp-tracing.ts',
+    from: 'await this.provider.shutdown().catch(() => {});',
+    to: 'await Promise.resolve();',
+    tests: ['test/e2e/traces', '-t', 'left at the end'],
+  },
+  {
+    name: 'traces: each batch that a collector does not take is a line',
+    file: 'src/telemetry/otlp-tracing.ts',
+    from: 'if (error && !isFailing)',
+    to: 'if (error)',
+    tests: ['test/e2e/traces', '-t', 'logged once'],
+  },
 ];
