@@ -3,8 +3,10 @@
 # registry, and runs it as the chart does: non-root, read-only root filesystem, no capabilities. An event is
 # uploaded and watched, the container stopped, started again on the same volume, and the event watched again.
 #
-# The base image that FROM names is made here, out of Debian's packages and the npm packages `node` and
-# `npm`. So this checks what the Dockerfile does, not what the registry serves under that name.
+#   scripts/image.sh [FILE]      also saves the image to FILE, as `podman save --format docker-archive`
+#
+# The base images that FROM names are made here, out of Debian's packages and the npm packages `node` and
+# `npm`. So this checks what the Dockerfile does, not what the registry serves under those names.
 #
 # Needs: Linux, root, installed dependencies (npm test installs them), the npm registry, a Debian mirror, and
 #   apt-get install --no-install-recommends podman runc debootstrap debian-archive-keyring
@@ -14,6 +16,10 @@ cd "$(dirname "$0")/.."
 
 NPM_VERSION=11.21.2
 IMAGE=localhost/feed:check
+# What the image may take unpacked, in MB, and how long the fastest of three starts on an empty volume may take, in milliseconds.
+# On a busy machine, set the latter higher.
+MOST_MB=250
+MOST_READY_MS=${MOST_READY_MS:-1000}
 
 say() { printf '%s\n' "$*"; }
 fail() {
@@ -41,6 +47,8 @@ wanted=$("$node" -p 'require("./package.json").devDependencies.node')
 [ "$node_version" = "$wanted" ] ||
   fail "Dockerfile has node $node_version, package.json has $wanted: make them the same"
 say "ok: Dockerfile and package.json agree on node $node_version"
+slim=$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile)
+[ "$slim" = "debian:$debian-slim" ] || fail "Dockerfile: BASE_IMAGE=$slim is not the Debian of $base"
 
 # --- Everything is kept in one directory, podman's images and volumes too: the machine's own are not touched.
 
@@ -60,11 +68,18 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT TERM
 
-# --- The base image.
+# --- The base images.
 
-say "Making the base image: Debian $debian with node $node_version (about 40 s) ..."
+say "Making the base images: Debian $debian with node $node_version (about 40 s) ..."
 debootstrap --variant=minbase "$debian" "$work/base" >"$work/log" 2>&1 ||
   fail "debootstrap could not install Debian $debian" "$work/log"
+# What Debian's slim images leave out.
+(
+  cd "$work/base"
+  rm -rf usr/share/{doc,groff,info,linda,lintian,locale,man}/* var/cache/apt/* var/cache/debconf/* var/lib/apt/lists/* var/log/*
+)
+tar -C "$work/base" -c . | podman import --quiet - "docker.io/library/$slim" >"$work/log" 2>&1 ||
+  fail 'podman could not import the base image' "$work/log"
 (cd "$work" && npm pack --silent "npm@$NPM_VERSION" >"$work/log" 2>&1) ||
   fail "npm@$NPM_VERSION could not be had from the npm registry" "$work/log"
 mkdir -p "$work/base/usr/local/lib/node_modules/npm" "$work/base/etc/ssl/certs"
@@ -84,7 +99,9 @@ tar -C "$work/base" -c . | podman import --quiet \
 
 say 'Building the image (about a minute) ...'
 # Isolation chroot: build steps run without a container of their own, which works in more places.
-podman build --isolation chroot --pull-never --network host --tag "$IMAGE" . >"$work/log" 2>&1 ||
+version=$("$node" -p 'require("./package.json").version')
+podman build --isolation chroot --pull-never --network host --tag "$IMAGE" --build-arg VERSION="$version" \
+  --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" . >"$work/log" 2>&1 ||
   fail 'the image could not be built' "$work/log"
 
 config() { podman image inspect --format "$1" "$IMAGE"; }
@@ -95,6 +112,7 @@ is() { # what, expected, actual
 is 'the user' '65532:65532' "$(config '{{.Config.User}}')"
 is 'the command' '[/app/bin/feed-server] []' "$(config '{{.Config.Entrypoint}} {{.Config.Cmd}}')"
 is 'the volume' 'map[/data:{}]' "$(config '{{.Config.Volumes}}')"
+is 'the version in its labels' "$version" "$(config '{{index .Config.Labels "org.opencontainers.image.version"}}')"
 
 root=$(podman image mount "$IMAGE")
 found=$("$node" -e '
@@ -106,7 +124,9 @@ found=$("$node" -e '
   console.log(found.join(" "));
 ' "$root")
 [ -z "$found" ] || fail "the image holds development dependencies: $found"
-say "ok: no development dependencies; /app has $(du -sm "$root/app" | cut -f1) MB"
+unpacked=$(($(podman image inspect --format '{{.Size}}' "$IMAGE") / 1000000))
+[ "$unpacked" -lt "$MOST_MB" ] || fail "the image takes $unpacked MB unpacked, and may take $MOST_MB"
+say "ok: no development dependencies; $unpacked MB unpacked, of which /app has $(du -sm "$root/app" | cut -f1) MB"
 podman image unmount "$IMAGE" >/dev/null
 
 # --- It runs.
@@ -183,7 +203,31 @@ stop() {
   podman rm feed >/dev/null
 }
 
-start
+# Polled without a process for each look, so that the figure is the container's.
+ready_ms() { # when it was started, in milliseconds since 1970
+  timeout 30 nsenter --net --target "$(podman inspect --format '{{.State.Pid}}' feed)" "$node" --input-type=module - "$1" <<'JS'
+import { setTimeout as sleep } from 'node:timers/promises';
+
+let answer;
+while (!answer?.ok) {
+  answer = await fetch('http://127.0.0.1:8080/readyz').catch(() => undefined);
+  await sleep(5);
+}
+console.log(Date.now() - process.argv[2]);
+JS
+}
+
+ready=999999
+for _ in 1 2 3; do
+  podman rm --force feed >/dev/null 2>&1 || true
+  podman volume rm feed >/dev/null 2>&1 || true
+  start
+  since=$(date -d "$(podman inspect --format '{{.State.StartedAt.Format "2006-01-02T15:04:05.000Z07:00"}}' feed)" +%s%3N)
+  took=$(ready_ms "$since") || failed 'it was not ready within 30 s'
+  [ "$took" -ge "$ready" ] || ready=$took
+done
+[ "$ready" -lt "$MOST_READY_MS" ] || fail "it was ready on an empty volume after $ready ms, and may take $MOST_READY_MS"
+say "ok: ready on an empty volume after $ready ms"
 put
 is 'process 1' 'node' "$(podman exec feed readlink /proc/1/exe | sed 's,.*/,,')"
 get 'the event watched'
@@ -199,4 +243,8 @@ stop
 start
 sleep 0.2
 stop
+if [ -n "${1:-}" ]; then
+  podman save --quiet --format docker-archive --output "$1" "$IMAGE"
+  say "ok: saved to $1 as $IMAGE"
+fi
 say 'The image works.'

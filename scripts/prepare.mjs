@@ -48,7 +48,6 @@ function end(problem) {
  */
 const COMPLETE = {
   include: ['dev', 'optional', 'peer'],
-  'ignore-scripts': false,
   'bin-links': true,
   'dry-run': false,
   'package-lock': true,
@@ -66,12 +65,14 @@ const COMPLETE = {
 /**
  * Runs npm with COMPLETE: as arguments, and as environment for the npm that the install script of `node` runs.
  *
- * @param {string} command
+ * @param {readonly string[]} command
+ * @param {boolean} runsScripts false: no package's install script is run
  */
-function npm(command) {
-  const args = [command];
+function npm(command, runsScripts) {
+  const args = [...command];
   const environment = { ...env };
-  for (const [key, value] of Object.entries(COMPLETE)) {
+  const settings = { ...COMPLETE, 'ignore-scripts': !runsScripts };
+  for (const [key, value] of Object.entries(settings)) {
     const values = [value].flat();
     args.push(...values.map((one) => `--${key}=${one}`));
     environment[`npm_config_${key.replaceAll('-', '_')}`] = values.join('\n\n'); // npm's form of a list
@@ -84,6 +85,19 @@ const PROGRAMS = ['node', 'nest', 'vitest', 'tsc', 'prettier', 'oxlint', 'depcru
 /** Packages of the service that an install script builds or downloads, or that come for this platform alone. */
 const NATIVE = ['lmdb', 'fs-native-extensions'];
 
+/**
+ * Returns the installed packages whose install scripts are run: those that package.json allows. npm itself (11.19) runs those of
+ * every package, whatever `allowScripts` says.
+ *
+ * @returns {string[]}
+ */
+function packagesWithScripts() {
+  const { allowScripts = {} } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  return Object.keys(allowScripts).filter(
+    (name) => allowScripts[name] && existsSync(join(root, 'node_modules', name)),
+  );
+}
+
 /** Installs the dependencies of package-lock.json, unless they are installed. */
 export function install() {
   const done = join(root, 'node_modules', '.installed');
@@ -94,7 +108,9 @@ export function install() {
   if (isDone && missingPrograms().length === 0) return;
   process.stdout.write('Installing dependencies (once) ...\n');
   rmSync(done, { force: true });
-  npm('ci');
+  npm(['ci'], false);
+  const names = packagesWithScripts();
+  if (names.length > 0) npm(['rebuild', ...names], true);
   const problems = missing();
   if (problems.length > 0)
     end(

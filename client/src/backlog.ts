@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { maxFrameBytes, writeEventFrame } from './event-frame.js';
 import { offsetAfter } from './grpc/frames.js';
+import { withTrace } from './trace.js';
 
 /** An event to upload. */
 export interface NewEvent {
@@ -13,6 +14,11 @@ export interface NewEvent {
   readonly body?: string;
   /** The server's time by default. */
   readonly at?: Date;
+  /**
+   * What travels beside the body: at most 64 texts with names, which take 8 KiB in all. With OpenTelemetry, `traceparent` (and what
+   * else the process propagates) is added, if it is missing, of the span in which the source gives the event.
+   */
+  readonly attributes?: Readonly<Record<string, string>>;
 }
 
 /** The events of an upload. A string is the body of an event. */
@@ -175,9 +181,16 @@ export class Backlog {
       topic = this.topic,
       body = '',
       at,
+      attributes,
     } = typeof event === 'string' ? { body: event } : asEvent(event, this.taken);
     if (![id ?? '', topic, body].every(isText)) throw noEvent(this.taken);
-    const next = { id: id || `${this.runId}-${this.taken}`, topic, body, at };
+    const next = {
+      id: id || `${this.runId}-${this.taken}`,
+      topic,
+      body,
+      at,
+      attributes: withTrace(attributes),
+    };
     const size = maxFrameBytes(next);
     let isClosed = false;
     if (this.openBytes + size > this.open.length) {
@@ -239,12 +252,18 @@ function asEvent(event: NewEvent, index: number): NewEvent {
   const isEvent =
     event !== null &&
     typeof event === 'object' &&
-    ['id', 'topic', 'body', 'at'].some((field) => field in event);
+    ['id', 'topic', 'body', 'at', 'attributes'].some((field) => field in event);
   if (!isEvent) throw noEvent(index);
-  const { at } = event;
+  const { at, attributes } = event;
   if (at !== undefined && !(at instanceof Date && Number.isFinite(at.getTime())))
     throw noEvent(index);
+  if (attributes !== undefined && !areTexts(attributes)) throw noEvent(index);
   return event;
+}
+
+function areTexts(attributes: unknown): boolean {
+  if (typeof attributes !== 'object' || attributes === null) return false;
+  return Object.entries(attributes).flat().every(isText);
 }
 
 /** UTF-8 has no half of a surrogate pair: two ids that differ in one would be the same to the server. */
@@ -255,7 +274,7 @@ function isText(value: unknown): boolean {
 function noEvent(index: number): TypeError {
   return new TypeError(
     `event ${index} can't be sent: an event is a text, or an object with id, topic and body as texts of whole Unicode ` +
-      'characters and at as a valid Date',
+      'characters, at as a valid Date and attributes as an object of texts',
   );
 }
 

@@ -119,6 +119,8 @@ export function feedError(status: Status, message: string, details: FeedErrorDet
 /** Reasons that count more than the status: true if the same call may succeed later. */
 const RETRY_BY_REASON: Readonly<Record<string, boolean>> = {
   TOKEN_EXPIRED: true,
+  // The next connection shows the certificate that is in the files then.
+  CERTIFICATE_EXPIRED: true,
   TOO_MANY_ROOMS: false,
   ENDED_BY_OPERATOR: false,
 };

@@ -1,3 +1,4 @@
+import { Admin } from './admin.js';
 import type { RetryOptions } from './backoff.js';
 import type { Source } from './backlog.js';
 import { Chat, type ChatOptions, type ChatState } from './chat.js';
@@ -48,6 +49,8 @@ export function withDefaults({
 
 /** A client of one Feed service. Its watches, uploads and chats share its connections. */
 export class Feed implements AsyncDisposable {
+  /** What operators see and do. */
+  readonly admin: Admin;
   private readonly servers: Servers;
   private readonly openCall: OpenCall;
   private readonly closing = new AbortController();
@@ -59,6 +62,7 @@ export class Feed implements AsyncDisposable {
   ) {
     this.servers = new Servers(parseAddresses(addresses), withDefaults(options));
     this.openCall = callOpener(this.servers, options);
+    this.admin = new Admin(this.openCall, () => this.servers.addressesNow(), this.closing.signal);
   }
 
   /**

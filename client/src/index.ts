@@ -1,4 +1,5 @@
 export { connect, type ConnectOptions, Feed } from './feed.js';
+export type { Admin, AdminOptions } from './admin.js';
 export type { NewEvent, Source } from './backlog.js';
 export type { RetryOptions } from './backoff.js';
 export type { Chat, ChatOptions, ChatState } from './chat.js';
@@ -16,6 +17,8 @@ export type { TlsOptions } from './grpc/tls.js';
 export type { LogEntry } from './log.js';
 export type { CallMetadata } from './open-call.js';
 export type { Token } from './token.js';
+export { handleInTrace } from './trace.js';
 export type { UploadOptions, UploadProgress, UploadSummary } from './upload.js';
 export type { From, Watch, WatchOptions, WatchState } from './watch.js';
+export type { BackupPart, OpenStream, StoredEvent, Topic } from './gen/feed/v1/admin.js';
 export { type ChatMessage, Durability, Event } from './gen/feed/v1/feed.js';

@@ -2,6 +2,7 @@ import { FeedError } from './errors.js';
 import type { Call } from './grpc/call.js';
 import type { Servers } from './grpc/servers.js';
 import { type Token, TokenSource } from './token.js';
+import { withTrace } from './trace.js';
 
 /**
  * The metadata that a client sends with each call. Files are read and functions called for each call, so that tokens can be renewed; if that
@@ -19,29 +20,46 @@ export interface CallMetadata {
     | (() => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>);
 }
 
+/** The methods of the contract, each with its service. */
+const SERVICE_OF = {
+  Watch: 'FeedService',
+  UploadEvents: 'FeedService',
+  Chat: 'FeedService',
+  ListTopics: 'FeedAdmin',
+  GetTopic: 'FeedAdmin',
+  DeleteTopic: 'FeedAdmin',
+  ListStreams: 'FeedAdmin',
+  EndStream: 'FeedAdmin',
+  Backup: 'FeedAdmin',
+} as const;
+
+export type Method = keyof typeof SERVICE_OF;
+
 interface OpenCallOptions {
   /** The call's deadline, in milliseconds from its start. The server ends it then with DEADLINE_EXCEEDED. */
   readonly timeout?: number;
+  /** One of Servers.addressesNow(), which the call is made to. Without it, calls take turns over the servers. */
+  readonly server?: string;
 }
 
 /**
- * Connects where needed, and starts a call of FeedService, which the signal cancels.
+ * Connects where needed, and starts a call, which the signal cancels.
  *
  * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the signal fires
  */
 export type OpenCall = (
-  method: 'Watch' | 'UploadEvents' | 'Chat',
+  method: Method,
   signal: AbortSignal,
   options?: OpenCallOptions,
 ) => Promise<Call>;
 
 const USER_AGENT = `feed-client node/${process.versions.node}`;
 
-/** Returns the function by which a client's watches, uploads and chats open their calls. */
+/** Returns the function by which a client opens its calls. */
 export function callOpener(servers: Servers, callMetadata: CallMetadata): OpenCall {
   const { token, metadata } = callMetadata;
   const tokens = token === undefined ? undefined : new TokenSource(token);
-  return async (method, signal, { timeout } = {}) => {
+  return async (method, signal, { timeout, server } = {}) => {
     const start = async (): Promise<Call> => {
       // UNAVAILABLE, so that the call is tried again: the source of tokens may be away for a while, as a server may.
       const failed = (cause: unknown): never => {
@@ -53,8 +71,8 @@ export function callOpener(servers: Servers, callMetadata: CallMetadata): OpenCa
       if (use) headers.authorization = `Bearer ${use.token}`;
       checkHeaders(headers);
       if (timeout !== undefined) headers['grpc-timeout'] = `${Math.max(1, Math.round(timeout))}m`;
-      const path = `/feed.v1.FeedService/${method}`;
-      const call = await servers.call(path, headers, use?.observer);
+      const path = `/feed.v1.${SERVICE_OF[method]}/${method}`;
+      const call = await servers.call(path, withTrace(headers), use?.observer, server);
       const cancel = (): void => call.cancel();
       signal.addEventListener('abort', cancel);
       void call.ended.then(() => signal.removeEventListener('abort', cancel));

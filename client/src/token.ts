@@ -41,7 +41,8 @@ export class TokenSource {
       this.refused = 0;
     };
     const failed = (error: FeedError): FeedError => {
-      if (error.status !== 'UNAUTHENTICATED') return error;
+      if (error.status !== 'UNAUTHENTICATED' || error.reason === 'CERTIFICATE_EXPIRED')
+        return error;
       if (isTaken || token === this.taken) return this.expired(error);
       // Calls that began together count once.
       if (refused === this.refused) this.refused++;

@@ -14,6 +14,9 @@ const event = fc.record({
       nil: undefined,
     },
   ),
+  attributes: fc.option(fc.dictionary(fc.string({ minLength: 1 }), fc.string({ unit: 'binary' })), {
+    nil: undefined,
+  }),
 });
 
 test("an event's frame holds what the generated code would write, within maxFrameBytes()", () => {
@@ -21,7 +24,8 @@ test("an event's frame holds what the generated code would write, within maxFram
     fc.property(event, fc.nat(10), (next, at) => {
       const target = Buffer.alloc(at + maxFrameBytes(next));
       const end = writeEventFrame(target, at, next);
-      const wanted = frame(Event.encode({ ...next, cursor: '' }).finish());
+      const attributes = next.attributes ?? {};
+      const wanted = frame(Event.encode({ ...next, attributes, cursor: '' }).finish());
       expect(target.subarray(at, end).equals(wanted)).toBe(true);
     }),
   );

@@ -93,13 +93,24 @@ function respond(stream: ServerHttp2Stream): void {
 
 function eventFrame(body: string, n: number): Buffer {
   const cursor = `${String(n).padStart(10, '0')}k3x9qz`;
-  return frame(Event.encode({ id: `id-${n}`, topic: 't', body, at: undefined, cursor }).finish());
+  return frame(
+    Event.encode({
+      id: `id-${n}`,
+      topic: 't',
+      body,
+      at: undefined,
+      cursor,
+      attributes: {},
+    }).finish(),
+  );
 }
 
 /** A heartbeat of a watch, with its n-th cursor. */
 export function heartbeat(n: number): Buffer {
   const cursor = `${String(n).padStart(10, '0')}k3x9qz`;
-  return frame(Event.encode({ id: '', topic: 't', body: '', at: undefined, cursor }).finish());
+  return frame(
+    Event.encode({ id: '', topic: 't', body: '', at: undefined, cursor, attributes: {} }).finish(),
+  );
 }
 
 /** Sends the response headers of an upload: ids are known for two minutes. */

@@ -1,11 +1,12 @@
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { Authority, type Pair } from '../../test/support/certificates.js';
 import { temporaryDirectory } from '../../test/support/service.js';
 import { until, within } from '../../test/support/wait.js';
 import { startFeed } from './cli/run-command.js';
-import { bodies, client, Subject, take } from './service.js';
+import { bodies, client, numbers, Subject, take } from './service.js';
 
 /** A service that demands certificates, and a client's files, which a test can change. */
 async function start() {
@@ -57,6 +58,33 @@ test('takes files that were renewed when it connects again', async () => {
   await subject.restart({ FEED_TLS_CLIENT_CA: other.cert });
   await feed.upload('t', ['b']);
   expect(bodies(await within(events, 'both events'))).toEqual(['a', 'b']);
+});
+
+test('goes on with the next certificate when the one of its connection ends', async () => {
+  const { subject, authority, files, put } = await start();
+  put(authority.client({ seconds: 4 }));
+  const feed = client(subject.address, { tls: files });
+  const reasons: unknown[] = [];
+  const watch = feed.watch('t', {
+    from: 'earliest',
+    onState: (state) => {
+      if (state.name === 'reconnecting') reasons.push(state.reason.reason);
+    },
+  });
+  const count = 80;
+  async function* slowly() {
+    for (const body of numbers(0, count)) {
+      yield body;
+      await sleep(100);
+    }
+  }
+  const events = take(watch, count);
+  const uploaded = feed.upload('t', slowly());
+  await until(() => watch.cursor !== undefined, 'the first event');
+  put(authority.client());
+  expect(await within(uploaded, 'the upload', 60_000)).toMatchObject({ stored: count });
+  expect(bodies(await events)).toEqual(numbers(0, count));
+  expect(reasons).toEqual(['CERTIFICATE_EXPIRED']);
 });
 
 test.each([

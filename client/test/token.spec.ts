@@ -57,6 +57,13 @@ describe('a token that the server took', () => {
   });
 });
 
+test('a certificate that has expired says nothing of the token, not even of a fixed one', async () => {
+  const ended = refusal('CERTIFICATE_EXPIRED');
+  const server = await ScriptedServer.start(eventThen('a', ended), ended, ended, events('b'));
+  const feed = client(server.address, { token: 'fixed' });
+  expect(bodies(await take(feed.watch('t'), 2))).toEqual(['a', 'b']);
+});
+
 describe('a token that the server never took', () => {
   test('ends the call when it is a fixed one', async () => {
     const server = await ScriptedServer.start(refusal());

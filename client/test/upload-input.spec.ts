@@ -17,6 +17,8 @@ test.each([
   ['a text with half of a surrogate pair', '\ud83c'],
   ['an event whose time is none', { at: new Date(NaN) }],
   ['an event whose time is a text', { at: '2026-01-02' }],
+  ['an event whose attributes are a text', { attributes: 'k=v' }],
+  ['an event with a number as attribute', { attributes: { k: 1 } }],
 ])(
   'a source that yields %s ends the upload there, and nothing is stored in its place',
   async (_, rubbish) => {
@@ -41,6 +43,18 @@ test('a text is no source: its characters are not meant as events', async () => 
 test.each([0, -1, NaN])('maxUnacknowledgedBytes is not %d', async (maxUnacknowledgedBytes) => {
   const upload = client('127.0.0.1:1').upload('t', ['a'], { maxUnacknowledgedBytes });
   await expect(within(upload, 'the error', 2_000)).rejects.toThrow(TypeError);
+});
+
+test('attributes come back as they went', async () => {
+  const { address } = await Subject.start();
+  const feed = client(address);
+  const attributes = {
+    traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+    é: '',
+  };
+  await feed.upload('t', [{ id: 'a', attributes }, { id: 'b' }]);
+  const events = await take(feed.watch('t', { from: 'earliest' }), 2);
+  expect(events.map((event) => event.attributes)).toEqual([attributes, {}]);
 });
 
 test('an upload with little room goes on as it is acknowledged', async () => {

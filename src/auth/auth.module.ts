@@ -1,12 +1,13 @@
+import { readFile } from 'node:fs/promises';
 import { Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
 import type { JWTVerifyGetKey } from 'jose';
 import type { Logger } from 'pino';
 import { CONFIG, type Config, ConfigError } from '../config/config.js';
+import { follow, type Followed } from '../config/followed.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { LOG } from '../telemetry/log.js';
 import { Callers } from './callers.js';
-import { followFile } from './followed-file.js';
 import { parseKeyFile } from './keys.js';
 import { parsePolicy } from './policy.js';
 import { RemoteKeys } from './remote-keys.js';
@@ -64,15 +65,35 @@ async function openKeys(
   return remote.key;
 }
 
-/** As followFile(). @throws ConfigError that names the setting */
+/** The part of follow() that differs from file to file. */
+interface FollowedFile {
+  /** Names the file in the log, such as "the policy". */
+  readonly what: string;
+  readonly log: Logger;
+  readonly onChange?: () => void;
+}
+
+/** Follows the text of a file. @throws ConfigError that names the setting */
 async function followed<T>(
   setting: string,
   path: string,
   parse: (text: string) => T,
-  options: Parameters<typeof followFile>[2],
-): ReturnType<typeof followFile<T>> {
+  { what, log, onChange }: FollowedFile,
+): Promise<Followed<T>> {
   try {
-    return await followFile(path, parse, options);
+    return await follow(
+      async () => [await readFile(path)],
+      ([content]) => parse(content.toString('utf8')),
+      {
+        onChange: () => {
+          log.info({ file: path }, `${what} has changed, and is used from now on`);
+          onChange?.();
+        },
+        onRefused: (problem) =>
+          log.error({ file: path, problem }, `${what} can't be used; the last good one stays`),
+        onRestored: () => log.info({ file: path }, `${what} is the one in use again`),
+      },
+    );
   } catch (cause) {
     throw new ConfigError(`${setting}=${path}: ${(cause as Error).message}`, { cause });
   }

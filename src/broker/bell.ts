@@ -18,6 +18,9 @@ export abstract class Bell {
   /** Once this returns, no ring of the topic wakes the listener. Without a subscription, this does nothing. */
   abstract unsubscribe(topic: string, listener: BellListener): void;
 
+  /** Returns how many listeners of this process subscribe to a topic. */
+  abstract listenersOf(topic: string): number;
+
   /** The number of subscriptions of this process. If it grows without more watches, there is a leak. */
   abstract readonly subscriptions: number;
 }

@@ -19,6 +19,10 @@ export class LocalBell extends Bell {
     listeners.add(listener);
   }
 
+  override listenersOf(topic: string): number {
+    return this.listeners.get(topic)?.size ?? 0;
+  }
+
   override unsubscribe(topic: string, listener: BellListener): void {
     const listeners = this.listeners.get(topic);
     if (!listeners?.delete(listener)) return;

@@ -47,7 +47,10 @@ export const SETTINGS = z.object({
   FEED_TLS_KEY: file.prefault(''),
   /** PEM file: the authorities that sign clients' certificates, which each client must have then. Read again, too. */
   FEED_TLS_CLIENT_CA: file.prefault(''),
-  /** allow: no start warns of ports that other machines reach without TLS or authentication, and tokens may go without TLS. */
+  /**
+   * allow: no start warns of ports that other machines reach without TLS or authentication, or of NATS without TLS, and tokens
+   * may go without TLS.
+   */
   FEED_INSECURE: oneOf('warn', 'allow').prefault('warn'),
   /** The directory of the log. One process at a time. */
   FEED_DATA_DIR: z.string().min(1, 'must name a directory').prefault('./data'),
@@ -142,8 +145,18 @@ export const SETTINGS = z.object({
   FEED_MAX_CHATS_PER_PRINCIPAL: limit.prefault('10000'),
   /** How many rooms may have members in this process. */
   FEED_MAX_ROOMS: limit.prefault('100000'),
+  /** How many topics may hold events. An event of one more is refused; events of those that do are not. */
+  FEED_MAX_TOPICS: count(1, 100_000_000).prefault('1000000'),
   /** How many connections the gRPC port takes; 0: as many as the limit of open files allows. */
   FEED_MAX_CONNECTIONS: count(0, 10_000_000).prefault('0'),
+  /** The most that the headers of a call may take: names and values, and 32 bytes for each header (HTTP/2's own count). */
+  FEED_MAX_METADATA_BYTES: size('8KiB', '1MiB').prefault('64KiB'),
+  /**
+   * How much of an upload, and of all uploads together, may be accepted and not yet stored. Uploads that have more are not read
+   * until the store has caught up.
+   */
+  FEED_UNSTORED_BYTES_PER_UPLOAD: size('64KiB', '64MiB').prefault('1MiB'),
+  FEED_UNSTORED_BYTES: size('1MiB', '1GiB').prefault('16MiB'),
   /**
    * How much each principal may upload a second, or each connection, where nobody is asked who they are. Uploads that come
    * faster are read more slowly. 0, 0B: no limit.
@@ -263,6 +276,11 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
       'FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES, which holds what all connections send',
     );
   }
+  if (data && data.FEED_UNSTORED_BYTES_PER_UPLOAD > data.FEED_UNSTORED_BYTES) {
+    problems.push(
+      'FEED_UNSTORED_BYTES_PER_UPLOAD is larger than FEED_UNSTORED_BYTES, which is for all uploads together',
+    );
+  }
   if (data && data.FEED_QUOTA_BYTES > 0 && data.FEED_RETENTION_MAX_BYTES > 0) {
     problems.push(
       'FEED_QUOTA_BYTES refuses uploads where FEED_RETENTION_MAX_BYTES removes the oldest events: set one of them',
@@ -336,6 +354,12 @@ function toConfig(settings: Settings, toTerminal: boolean) {
       },
     },
     maxRooms: settings.FEED_MAX_ROOMS,
+    maxTopics: settings.FEED_MAX_TOPICS,
+    maxMetadataBytes: settings.FEED_MAX_METADATA_BYTES,
+    unstored: {
+      perUpload: settings.FEED_UNSTORED_BYTES_PER_UPLOAD,
+      inAll: settings.FEED_UNSTORED_BYTES,
+    },
     maxConnections: settings.FEED_MAX_CONNECTIONS || Infinity,
     uploadRate: {
       events: settings.FEED_UPLOAD_EVENTS_PER_SECOND,

@@ -1,13 +1,16 @@
 import { FeedError } from './errors.js';
 
-/** The actions that a policy allows on topics; `chat` is about rooms, and `admin` is reserved. */
+/** The actions that a policy allows on topics; `chat` is about rooms. */
 export type Verb = 'watch' | 'upload' | 'chat' | 'admin';
 
 /** The one who makes a call, as the door that took the call found out. */
 export interface Caller {
   /** The caller's name, as a token or a certificate says it; undefined if the service asks nobody who they are. */
   readonly principal: string | undefined;
-  /** True if the caller may do this with the topic, or with the room for `chat`. Without a topic: with any topic at all. */
+  /**
+   * True if the caller may do this with the topic, or with the room for `chat`; with EVERY_TOPIC, with all topics. Without a
+   * topic: with any topic at all.
+   */
   may(verb: Verb, topic?: string): boolean;
 }
 
@@ -27,6 +30,7 @@ export function forbidden(
   metadata: Readonly<Record<string, string>> = {},
 ): FeedError {
   const who = principal === undefined ? 'this caller' : `"${principal}"`;
-  const message = `${who} may not ${verb} ${topic === undefined ? 'anything' : `"${topic}"`}: ask for a rule in the policy`;
+  const what = topic === undefined ? 'anything' : `"${topic}"`;
+  const message = `${who} may not ${verb === 'admin' ? 'administer' : verb} ${what}: ask for a rule in the policy`;
   return new FeedError('TOPIC_FORBIDDEN', message, metadata);
 }

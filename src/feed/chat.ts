@@ -212,6 +212,7 @@ class Chat implements FrameSource, RoomMember {
     this.chats.requireRoom(room);
     const seat = this.chats.rooms.join(room, this);
     this.seats.set(room, seat);
+    this.call.notes.topic ??= room;
     return seat;
   }
 }

@@ -20,8 +20,12 @@ export type Reason =
   | 'ROOM_INTERRUPTED'
   | 'UNAUTHENTICATED'
   | 'TOKEN_EXPIRED'
+  | 'CERTIFICATE_EXPIRED'
   | 'KEYS_UNAVAILABLE'
   | 'TOPIC_FORBIDDEN'
+  | 'STREAM_UNKNOWN'
+  | 'ENDED_BY_OPERATOR'
+  | 'BACKUP_UNSUPPORTED'
   | 'DRAINING'
   | 'MOVED';
 
@@ -49,7 +53,20 @@ export function draining(): FeedError {
   return new FeedError('DRAINING', 'the server is shutting down: reconnect and go on');
 }
 
+/** Returns the error that ends an open call because an operator said so. */
+export function endedByOperator(): FeedError {
+  return new FeedError('ENDED_BY_OPERATOR', 'an operator has ended this call: do not repeat it');
+}
+
 /** Returns the error that ends an open call whose connection moves to another replica. */
 export function moved(): FeedError {
   return new FeedError('MOVED', 'the connection is old and moves: go on over a new one');
+}
+
+/** Returns the error that ends an open call on the connection of a client whose certificate has ended. */
+export function certificateExpired(): FeedError {
+  return new FeedError(
+    'CERTIFICATE_EXPIRED',
+    'the client certificate of this connection has expired: go on over a new one, with a new certificate',
+  );
 }

@@ -12,6 +12,7 @@ import { openJetStreamLog } from '../repository/jetstream/open.js';
 import { openLmdbLog } from '../repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../repository/memory/memory-engine.js';
 import { LOG } from '../telemetry/log.js';
+import { Backups } from './backups.js';
 import { CallCounts } from './call-counts.js';
 import { CallLimits } from './call-limits.js';
 import { Chats } from './chat.js';
@@ -21,6 +22,9 @@ import { LiveCalls } from './live-calls.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
 import { Traffic } from './traffic.js';
+import { ReplicaName } from './replica-name.js';
+import { Streams } from './streams.js';
+import { Topics } from './topics.js';
 import { UploadRates } from './upload-rates.js';
 import { Uploads } from './upload.js';
 import { WatchLag } from './watch-lag.js';
@@ -29,24 +33,33 @@ import { Watches } from './watch.js';
 
 function openRepository(config: Config, log: Logger): EventRepository | Promise<EventRepository> {
   const dedup = { ids: config.dedupIds, milliseconds: config.dedupWindow };
-  const { engine, retention, nats, maxEventBytes } = config;
+  const { engine, retention, nats, maxEventBytes, maxTopics, unstored } = config;
+  const limits = {
+    dedup,
+    retention,
+    maxTopics,
+    queueBytes: { ofWriter: unstored.perUpload, inAll: unstored.inAll },
+  };
   const flushes = config.durability === 'fsync';
   switch (engine) {
     case 'memory':
-      return new EventLog(new MemoryEngine(), { dedup, retention, notices: log });
+      return new EventLog(new MemoryEngine(), { ...limits, notices: log });
     case 'lmdb':
       return openLmdbLog({
         directory: config.dataDir,
         fsync: flushes,
-        dedup,
-        retention,
+        ...limits,
         notices: log,
       });
     case 'jetstream':
-      return openJetStreamLog({ nats, flushes, maxEventBytes, dedup, retention, notices: log });
+      return openJetStreamLog({ nats, flushes, maxEventBytes, ...limits, notices: log });
   }
 }
 
+/**
+ * Comes after the log is open: JetStream counts the streams of an account when one is made, and two that are made at once
+ * can both pass a limit of one.
+ */
 function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms> {
   return engine === 'jetstream' ? SharedRooms.open(nats, log) : new LocalRooms();
 }
@@ -56,7 +69,7 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
   providers: [
     { provide: EventRepository, useFactory: openRepository, inject: [CONFIG, LOG] },
     { provide: Bell, useClass: LocalBell },
-    { provide: Rooms, useFactory: openRooms, inject: [CONFIG, LOG] },
+    { provide: Rooms, useFactory: openRooms, inject: [CONFIG, LOG, EventRepository] },
     {
       provide: Traffic,
       useFactory: ({ metricsTopics }: Config) => new Traffic(metricsTopics),
@@ -89,6 +102,10 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     },
     OpenWork,
     Readiness,
+    ReplicaName,
+    Topics,
+    Streams,
+    Backups,
   ],
   exports: [
     EventRepository,
@@ -103,7 +120,11 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     LimitHits,
     OpenWork,
     Readiness,
+    ReplicaName,
+    Topics,
     Traffic,
+    Streams,
+    Backups,
   ],
 })
 export class FeedModule implements OnApplicationShutdown {

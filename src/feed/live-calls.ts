@@ -4,8 +4,8 @@ import { Injectable } from '@nestjs/common';
 /** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
   /**
-   * `topic`: that of a watch, or of an upload's first event. `principal`: the caller, if the service asks who calls. `traceId`: the
-   * trace of the caller, or of the call, if there is one.
+   * `topic`: that of a watch, or of an upload's first event, or a chat's first room. `principal`: the caller, if the service asks who
+   * calls. `traceId`: the trace of the caller, or of the call, if there is one.
    */
   readonly notes: { topic?: string; principal?: string; traceId?: string };
   /** How many events or messages were received and sent, and their bytes. */
@@ -23,19 +23,32 @@ export interface LiveCall extends Readonly<CallRecord> {
   readonly peer: string;
   /** When it began, in milliseconds of performance.now(). */
   readonly startedAt: number;
+  /** What UploadCall says of an upload; 0 for other calls. */
+  readonly pending: number;
+  /** When its client last sent something, in milliseconds of performance.now(). */
+  readonly receivedAt: number;
   /** True for a call that does not end by itself: a watch or a chat. */
   readonly endless: boolean;
+  /** False for a call of one request and one answer, which is too short to be looked at or ended. */
+  readonly isStream: boolean;
   abort(reason: Error): void;
 }
+
+/** An upload is idle once it has waited for its client for this long (milliseconds), and nothing has come. */
+const IDLE_AFTER = 1_000;
+/** How often (milliseconds) a drain looks for idle uploads. */
+const IDLE_CHECK = 100;
 
 /** The open calls of all doors. A door adds a call when it begins, and deletes it when its client has the answer or is gone. */
 @Injectable()
 export class LiveCalls implements Iterable<LiveCall> {
-  private readonly open = new Set<LiveCall>();
+  /** The open calls in the order in which they began, and the number of each. */
+  private readonly open = new Map<LiveCall, number>();
+  private begun = 0;
   private readonly listeners = new Set<(gone: LiveCall) => void>();
 
   add(call: LiveCall): void {
-    this.open.add(call);
+    this.open.set(call, ++this.begun);
   }
 
   delete(call: LiveCall): void {
@@ -44,7 +57,16 @@ export class LiveCalls implements Iterable<LiveCall> {
   }
 
   [Symbol.iterator](): Iterator<LiveCall> {
-    return this.open.values();
+    return this.open.keys();
+  }
+
+  /** Yields the calls that are open now with their numbers, in the order in which they began. It may be read slowly. */
+  *numbered(): Iterable<readonly [LiveCall, number]> {
+    const newest = this.begun;
+    for (const entry of this.open) {
+      if (entry[1] > newest) return;
+      yield entry;
+    }
   }
 
   /** Returns true until the call is deleted. */
@@ -79,6 +101,22 @@ export class LiveCalls implements Iterable<LiveCall> {
   async endWithin(calls: readonly LiveCall[], timeout: number, reason: Error): Promise<void> {
     await this.ended(calls, timeout);
     for (const call of calls) call.abort(reason);
+  }
+
+  /**
+   * Waits up to `timeout` milliseconds for these uploads to end by themselves. Aborts each one as soon as it is idle, and at the
+   * end those that are still open. An upload that is idle has no event that is not stored, so it is told exactly what is.
+   */
+  async endUploads(uploads: readonly LiveCall[], timeout: number, reason: Error): Promise<void> {
+    const endIdle = (): void => {
+      const now = performance.now();
+      for (const call of uploads)
+        if (call.pending === 0 && now - call.receivedAt >= IDLE_AFTER) call.abort(reason);
+    };
+    endIdle();
+    const timer = setInterval(endIdle, IDLE_CHECK);
+    await this.endWithin(uploads, timeout, reason);
+    clearInterval(timer);
   }
 
   /**

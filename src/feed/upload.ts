@@ -5,6 +5,7 @@ import {
   type DedupWindow,
   EventRepository,
 } from '../repository/event-repository.js';
+import { TooManyTopicsError } from '../repository/topic-limit.js';
 import { EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
@@ -23,10 +24,12 @@ const DURABILITY = {
   replicated: Durability.DURABILITY_REPLICATED,
 } as const;
 
-/** The call of an upload: the upload counts what it receives, and waits no longer once the signal aborts. */
+/** The call of an upload: the upload counts what it receives and what of it is pending, and waits no longer once the signal aborts. */
 export interface UploadCall extends CallRecord {
   readonly peer: string;
   readonly signal: AbortSignal;
+  /** How many of its batches are not stored yet, or are held back by its caller's rate. While it is 0, it waits for its client. */
+  pending: number;
 }
 
 /** Stores streams of events. */
@@ -88,14 +91,17 @@ export class Uploads {
           call.bytes += events.bytes;
           this.traffic.received.add(events);
           call.notes.topic ??= events.topics[0].topic;
+          call.pending++;
           lastAppend = writer.append(events).then(
             (appended) => {
+              call.pending--;
               received += events.count;
               duplicates += appended.duplicates;
               this.traffic.duplicates += appended.duplicates;
               last = appended.last;
             },
             (error: AppendError) => {
+              call.pending--;
               failure ??= error;
               failed.resolve();
               void frames.return?.(); // ends the stream now: the client's next event may be a long time coming
@@ -107,7 +113,11 @@ export class Uploads {
         if (room) await room;
         const { notes, peer, signal } = call;
         const turn = this.rates.take(notes.principal ?? peer, events.count, events.bytes, signal);
-        if (turn) await Promise.race([turn, failed.promise]);
+        if (turn) {
+          call.pending++;
+          await Promise.race([turn, failed.promise]);
+          call.pending--;
+        }
       }
     } catch (error) {
       streamError = error;
@@ -137,8 +147,16 @@ export class Uploads {
   }
 }
 
-function insertFailed(error: AppendError, received: { received: string }): FeedError {
+/** Returns the error of a write that the store has refused. */
+export function insertFailed(
+  error: AppendError,
+  received: Readonly<Record<string, string>> = {},
+): FeedError {
   const cause = { cause: error };
+  if (error instanceof TooManyTopicsError) {
+    const metadata = { limit: 'FEED_MAX_TOPICS', most: String(error.most), ...received };
+    return new FeedError('LIMIT_EXCEEDED', error.message, metadata, cause);
+  }
   switch (error.reason) {
     case 'storage-full':
       return new FeedError('STORAGE_FULL', error.message, received, cause);

@@ -182,6 +182,13 @@ export class Watch implements FrameSource, BellListener {
     return reason.with({ cursor: formatCursor(repository.cursorAt(this.position)) });
   }
 
+  /** Returns how many events of its topic are stored and not sent yet; undefined if the watch is about to end. */
+  async behind(): Promise<number | undefined> {
+    const { repository } = this.watches;
+    if (repository.history !== this.history) return undefined;
+    return repository.countAfter(this.topic, this.position).catch(storeUnavailable);
+  }
+
   close(): void {
     if (!this.onMore) return;
     this.onMore = undefined;

@@ -8,6 +8,7 @@ export function protoFile(name: string): string {
 
 export const PACKAGE = 'feed.v1';
 export const SERVICE = 'feed.v1.FeedService';
+export const ADMIN_SERVICE = 'feed.v1.FeedAdmin';
 
 /** With these, messages have the shapes of the types in src/gen. */
 const LOADER_OPTIONS = {
@@ -20,7 +21,12 @@ const LOADER_OPTIONS = {
 
 export function loadContract(): PackageDefinition {
   return loadSync(
-    ['feed/v1/feed.proto', 'google/rpc/status.proto', 'google/rpc/error_details.proto'],
+    [
+      'feed/v1/feed.proto',
+      'feed/v1/admin.proto',
+      'google/rpc/status.proto',
+      'google/rpc/error_details.proto',
+    ],
     LOADER_OPTIONS,
   );
 }
@@ -31,8 +37,8 @@ export const contract = loadContract();
 const asIs = (bytes: Buffer): Buffer => bytes;
 
 /**
- * Makes grpc-js pass requests, and the messages of response streams, as bytes. src/wire reads and makes those. Other
- * responses, such as UploadResult, are still serialized.
+ * Makes grpc-js pass FeedService's requests, and the messages of its response streams, as bytes. src/wire reads and makes those.
+ * Other responses, such as UploadResult, are still serialized.
  */
 export function keepAsBytes(loaded: PackageDefinition): void {
   for (const method of Object.values(loaded[SERVICE]) as MethodDefinition<object, object>[]) {

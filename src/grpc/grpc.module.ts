@@ -1,14 +1,12 @@
-import type { TLSSocket } from 'node:tls';
 import { type CanActivate, type DynamicModule, Module, type Type } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { AuthModule } from '../auth/auth.module.js';
-import { Callers } from '../auth/callers.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
 import { CallCounts } from '../feed/call-counts.js';
-import { FeedError, moved } from '../feed/errors.js';
+import { certificateExpired, moved } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { moveCalls } from '../feed/move.js';
@@ -19,9 +17,9 @@ import { logFailedHandshakes, logRefused } from '../telemetry/refused.js';
 import { openTracing } from '../telemetry/open-tracing.js';
 import { type Tracing, TRACING } from '../telemetry/tracing.js';
 import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
-import { identityOf } from '../tls/identity.js';
+import { expiryOf, identityOf } from '../tls/identity.js';
 import { CERTIFICATES } from '../tls/tls.module.js';
-import { CallerGuard, credentialsOf } from './caller.guard.js';
+import { CallerGuard } from './caller.guard.js';
 import { countEnd, logEnd } from './call-log.js';
 import { CallTraces } from './call-trace.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
@@ -29,13 +27,10 @@ import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
 import { HealthPort } from './health-port.js';
-import { addReflection, type ReflectionCall } from './reflection.js';
-import {
-  type ConnectionLimit,
-  http2StreamOf,
-  statusOf,
-  StreamStrategy,
-} from './transport/index.js';
+import { AdminController } from './admin.controller.js';
+import { REFLECTION_PACKAGES, reflectionContract } from './reflection.js';
+import { ReflectionController } from './reflection.controller.js';
+import { type ConnectionLimit, type Retirement, StreamStrategy } from './transport/index.js';
 
 function createStrategy(
   config: Config,
@@ -43,7 +38,6 @@ function createStrategy(
   log: Logger,
   health: HealthImplementation,
   calls: LiveCalls,
-  callers: Callers,
   certificates: Certificates | undefined,
   callCounts: CallCounts,
   portCounts: PortCounts,
@@ -52,18 +46,21 @@ function createStrategy(
   const traces = new CallTraces(calls, tracing);
   return StreamStrategy.create({
     grpc: {
-      package: PACKAGE,
-      packageDefinition: contract,
+      package: [PACKAGE, ...REFLECTION_PACKAGES],
+      packageDefinition: { ...contract, ...reflectionContract },
       url: config.grpcAddress.text,
       onLoadPackageDefinition: (loaded, server) => {
         keepAsBytes(loaded);
         health.addToServer(server);
-        addReflection(server, (call) => known(callers, call));
       },
     },
     // Also bounds what no guard counts: calls whose callers are not known yet, health and reflection.
     server: { 'grpc.max_concurrent_streams': streamsOf(config.maxCalls) },
-    http2: { streamWindow: config.streamWindow, resetBurst: config.resetBurst },
+    http2: {
+      streamWindow: config.streamWindow,
+      resetBurst: config.resetBurst,
+      headerBytes: config.maxMetadataBytes,
+    },
     inbound: {
       connection: config.sessionWindow,
       total: config.receiveBytes,
@@ -80,6 +77,8 @@ function createStrategy(
       certificates,
       handshakeTimeout: HANDSHAKE_TIMEOUT,
       identityOf,
+      expiryOf,
+      onExpired: endExpired,
       onFailedHandshake: logFailedHandshakes(log, portCounts, 'gRPC'),
     },
     maxMessageBytes: config.maxEventBytes,
@@ -91,6 +90,14 @@ function createStrategy(
     },
   });
 }
+
+/** What becomes of a connection whose client's certificate has ended. */
+const endExpired: Retirement = {
+  refusal: feedStatus(certificateExpired()),
+  endCalls(calls) {
+    for (const call of calls) call.abort(certificateExpired());
+  },
+};
 
 /** Streams of a connection beside those that its limits of calls allow, such as health and reflection. */
 const OTHER_STREAMS = 100;
@@ -117,22 +124,10 @@ function forGrpcAlone(guard: CanActivate): CanActivate {
   };
 }
 
-/** Resolves for the call of a caller who is known, and rejects with the status of any other. */
-async function known(callers: Callers, call: ReflectionCall): Promise<void> {
-  try {
-    if (!callers.areAsked) return;
-    const socket = http2StreamOf(call).session?.socket;
-    const peerIdentity = socket && identityOf(socket as TLSSocket);
-    await callers.identify(credentialsOf({ metadata: call.metadata, peerIdentity }));
-  } catch (error) {
-    throw error instanceof FeedError ? feedStatus(error) : statusOf(error);
-  }
-}
-
-/** The gRPC door: FeedService, health and reflection; and health once more on a port of its own. */
+/** The gRPC door: FeedService, FeedAdmin, health and reflection; and health once more on a port of its own. */
 @Module({
   imports: [FeedModule, AuthModule],
-  controllers: [FeedController],
+  controllers: [FeedController, AdminController, ReflectionController],
   providers: [
     { provide: HealthImplementation, useFactory: () => new HealthImplementation() },
     {
@@ -144,7 +139,6 @@ async function known(callers: Callers, call: ReflectionCall): Promise<void> {
         LOG,
         HealthImplementation,
         LiveCalls,
-        Callers,
         CERTIFICATES,
         CallCounts,
         PortCounts,

@@ -8,7 +8,7 @@ import { createServer } from './transport/grpc-js.js';
 /** So many connections may be open. They are part of OWN_DESCRIPTORS (src/config/descriptors.ts). */
 const MAX_CONNECTIONS = 16;
 
-const HTTP2 = { streamWindow: 64 * 1024, resetBurst: 1_000 };
+const HTTP2 = { streamWindow: 64 * 1024, resetBurst: 1_000, headerBytes: 16 * 1024 };
 
 const OPTIONS = {
   'grpc.enable_channelz': 0,

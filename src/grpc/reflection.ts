@@ -1,51 +1,122 @@
+import { EventEmitter } from 'node:events';
 import { readFileSync } from 'node:fs';
-import type { Server, ServerDuplexStream, UntypedServiceImplementation } from '@grpc/grpc-js';
+import type {
+  MethodDefinition,
+  ServiceDefinition,
+  UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
+import { FeedError } from '../feed/errors.js';
+import {
+  BadMessageError,
+  frame,
+  type Frames,
+  messagesIn,
+  type ReceivedFrames,
+} from '../wire/frames.js';
 import { FieldReader } from '../wire/protobuf.js';
 import { protoFile } from './contract.js';
 
-export type ReflectionCall = ServerDuplexStream<unknown, unknown>;
+/** One version of the service: its full name, its definition, and what @grpc/reflection answers calls with. */
+interface Version {
+  readonly name: string;
+  readonly definition: ServiceDefinition;
+  readonly handler: (call: Exchange) => void;
+}
 
 /**
- * Adds server reflection to a server. It answers calls that `check` resolves for; others end with the status that it rejects
- * with, ready to send.
+ * The call that @grpc/reflection sees: it gets each request as an event "data", and writes the response before that event is
+ * over.
  */
-export function addReflection(
-  server: Server,
-  check: (call: ReflectionCall) => Promise<unknown>,
-): void {
-  const addService = (
-    definition: Parameters<Server['addService']>[0],
-    handlers: UntypedServiceImplementation,
-  ): void => {
-    const checked = Object.entries(handlers).map(([name, handler]) => [
-      name,
-      (call: ReflectionCall) => {
-        // Nobody has asked for the call's messages until then, so that none is lost.
-        check(call).then(
-          () => (handler as (call: unknown) => void)(call),
-          (status: unknown) => call.emit('error', status),
-        );
-      },
-    ]);
-    server.addService(definition, Object.fromEntries(checked) as UntypedServiceImplementation);
-  };
-  createReflection().addToServer({ addService });
+class Exchange extends EventEmitter {
+  private response: unknown;
+
+  write(response: unknown): void {
+    this.response = response;
+  }
+
+  end(): void {}
+
+  /** @returns undefined if there was no response */
+  ask(request: unknown): unknown {
+    this.response = undefined;
+    this.emit('data', request);
+    return this.response;
+  }
+}
+
+const versions = createVersions();
+
+/** The packages of server reflection, grpc.reflection.v1 and grpc.reflection.v1alpha. */
+export const REFLECTION_PACKAGES = versions.map(({ name }) => name.slice(0, name.lastIndexOf('.')));
+
+export const reflectionContract = Object.fromEntries(
+  versions.map(({ name, definition }) => [name, definition]),
+) as PackageDefinition;
+
+/**
+ * Answers the requests of a call. Both versions have the same messages.
+ *
+ * @throws FeedError REQUEST_INVALID
+ */
+export async function* answerReflection(
+  requests: AsyncIterable<ReceivedFrames>,
+): AsyncGenerator<Frames> {
+  const [{ definition, handler }] = versions;
+  const method = definition.ServerReflectionInfo as MethodDefinition<unknown, unknown>;
+  const exchange = new Exchange();
+  handler(exchange);
+  try {
+    for await (const { pieces } of requests)
+      for (const piece of pieces)
+        for (const message of messagesIn(piece)) {
+          const response = exchange.ask(deserialized(method, message));
+          if (response === undefined) throw new Error('server reflection did not answer');
+          yield { bytes: frame(method.responseSerialize(response)), count: 1 };
+        }
+  } catch (cause) {
+    if (!(cause instanceof BadMessageError)) throw cause;
+    throw new FeedError('REQUEST_INVALID', `the request: ${cause.message}`, {}, { cause });
+  }
+}
+
+function deserialized(
+  { requestDeserialize }: MethodDefinition<unknown, unknown>,
+  message: Buffer,
+): unknown {
+  try {
+    return requestDeserialize(message);
+  } catch (cause) {
+    throw new BadMessageError(`it is not well-formed protobuf: ${(cause as Error).message}`);
+  }
 }
 
 /**
  * Creates server reflection from a FileDescriptorSet that buf has made: its field 1 holds each file's descriptor.
  * @grpc/reflection would take descriptors from proto-loader, with relative type names, no imports and camel-case fields,
  * which grpcurl can't resolve.
+ *
+ * It adds itself to what it takes for a server of grpc-js. What it adds is served by this service's own transport, so that guards,
+ * limits and the ends of calls hold for reflection as for any other call.
  */
-function createReflection(): ReflectionService {
+function createVersions(): Version[] {
   const set = readFileSync(protoFile('descriptors.binpb'));
   const files = new FieldReader();
   const fileDescriptorProtos: Buffer[] = [];
   files.read(set, 0, set.length);
   while (files.next()) fileDescriptorProtos.push(set.subarray(files.start, files.end));
-  return new ReflectionService({
+  const service = new ReflectionService({
     descriptors: { fileDescriptorProtos },
   } as unknown as PackageDefinition);
+  const added: Version[] = [];
+  const addService = (
+    definition: ServiceDefinition,
+    { ServerReflectionInfo: handler }: UntypedServiceImplementation,
+  ): void => {
+    const [, name] = definition.ServerReflectionInfo.path.split('/');
+    added.push({ name, definition, handler: handler as unknown as Version['handler'] });
+  };
+  service.addToServer({ addService });
+  return added;
 }

@@ -106,4 +106,4 @@ const gauge = (
 ): Definition => ({ type: 'gauge', name, help, read: ({ log }: Snapshot) => read(log) });
 
 const secondsOf = (stored: StoredAt | undefined): number | undefined =>
-  stored && stored.storedAt / 1000;
+  stored && stored.time / 1000;

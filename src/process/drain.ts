@@ -21,8 +21,8 @@ export const DOORS = Symbol('Doors');
 
 /**
  * Ends the calls of all doors before Nest closes the doors and the store. In this order: not ready; drainDelay; no new
- * calls; uploads end by themselves, or are aborted after drainTimeout; watches and chats are aborted within drainSpread;
- * connections close.
+ * calls; uploads end by themselves, or are aborted once they are idle, or after drainTimeout; watches and chats are aborted
+ * within drainSpread; connections close.
  */
 @Injectable()
 export class Drain implements BeforeApplicationShutdown {
@@ -41,7 +41,7 @@ export class Drain implements BeforeApplicationShutdown {
     const reason = draining();
     for (const door of doors) door.stopAccepting(reason);
     const uploads = [...calls].filter(({ endless }) => !endless);
-    await calls.endWithin(uploads, this.config.drainTimeout, reason);
+    await calls.endUploads(uploads, this.config.drainTimeout, reason);
     await calls.ended(uploads, UPLOAD_RESULT_TIMEOUT);
 
     await calls.endSpread([...calls], this.config.drainSpread, reason);

@@ -9,6 +9,7 @@ import { AppendError, type Appended, type EventWriter } from './event-repository
 import { LogReport } from './log-report.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import type { StoredRun } from './stored-run.js';
+import type { TopicLimit } from './topic-limit.js';
 
 /** Where the queue continues: after the head, and not before the time of the last commit. */
 export interface QueueStart {
@@ -40,16 +41,33 @@ export interface SharedLog {
 }
 
 /** Thrown by `commit` of a shared log: it stored nothing, because others stored something first. It is built again. */
-export class OvertakenError extends Error {}
+export class OvertakenError extends Error {
+  /** @param by where they stored it, in the words of that log; 0 if it is not to be waited for */
+  constructor(readonly by = 0) {
+    super();
+  }
+}
 
 /**
  * Commits start at least this far apart (milliseconds) under load, so that many events share a commit's own cost and
  * that of waking every watch (docs/performance.md, "Group commit"). An append to an idle log does not wait for it.
  */
 const COMMIT_INTERVAL = 4;
-/** room() holds a writer back while this many bytes of its own, or of all writers together, are not committed yet. */
-const WRITER_BYTES = 1024 * 1024;
-const QUEUE_BYTES = 16 * 1024 * 1024;
+/** room() holds a writer back while it has this many bytes, or all writers together have, that are not committed yet. */
+export interface QueueBytes {
+  readonly ofWriter: number;
+  readonly inAll: number;
+}
+
+export const QUEUE_BYTES: QueueBytes = { ofWriter: 1024 * 1024, inAll: 16 * 1024 * 1024 };
+
+export interface QueueLimits {
+  readonly bytes: QueueBytes;
+  /** Refuses appends that would make a log hold too many topics. */
+  readonly topics: TopicLimit;
+}
+
+const NO_LIMITS: QueueLimits = { bytes: QUEUE_BYTES, topics: { refusals: () => undefined } };
 /** The limits of a commit of a log that only this process writes to. */
 const EMBEDDED = { commitBytes: 8 * 1024 * 1024, maxRuns: Infinity };
 
@@ -104,6 +122,7 @@ export class AppendQueue {
     private readonly publish: (runs: readonly StoredRun[]) => void,
     private readonly deduplication = new Deduplication(new RecentIds(NO_DEDUP), () => undefined),
     private readonly shared?: SharedLog,
+    private readonly limits = NO_LIMITS,
     private readonly report = new LogReport(),
   ) {
     this.position = start.head;
@@ -150,10 +169,10 @@ export class AppendQueue {
   }
 
   private isFull(writer: QueueWriter): boolean {
+    const { ofWriter, inAll } = this.limits.bytes;
     return (
       writer.failed === undefined &&
-      (writer.queuedBytes >= WRITER_BYTES ||
-        (this.queuedBytes >= QUEUE_BYTES && writer.queuedBytes > 0))
+      (writer.queuedBytes >= ofWriter || (this.queuedBytes >= inAll && writer.queuedBytes > 0))
     );
   }
 
@@ -188,11 +207,14 @@ export class AppendQueue {
   };
 
   private async commitGroup(
-    group: readonly Pending[],
+    taken: readonly Pending[],
     requests: readonly CommitRequest[],
   ): Promise<void> {
+    let group = taken;
     let runs: readonly StoredRun[];
     try {
+      const refusals = this.limits.topics.refusals(group.map(({ events }) => events));
+      if (refusals) group = this.withoutRefused(group, await refusals);
       runs = await this.store(group, requests.length > 0);
     } catch (cause) {
       const error = cause instanceof AppendError ? cause : refusal(cause);
@@ -288,6 +310,18 @@ export class AppendQueue {
     }
     this.waiting = taken === this.waiting.length ? [] : this.waiting.slice(taken);
     return group;
+  }
+
+  /** Fails the appends that are refused, and all that their writers appended after them. Returns the others. */
+  private withoutRefused(
+    group: readonly Pending[],
+    refusals: ReadonlyMap<CheckedEvents, AppendError>,
+  ): Pending[] {
+    return group.filter((pending) => {
+      const error = pending.writer.failed ?? refusals.get(pending.events);
+      if (error) this.fail(pending, error);
+      return error === undefined;
+    });
   }
 
   private fail(pending: Pending, error: AppendError): void {

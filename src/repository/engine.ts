@@ -2,7 +2,7 @@ import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { Commit } from './commit.js';
 import type { Epochs } from './epochs.js';
-import type { AppendError, Durability, LogStatus } from './event-repository.js';
+import type { AppendError, Backup, Durability, LogStatus } from './event-repository.js';
 import type { LastStored } from './log-clock.js';
 import type { CommitIds, DedupHorizon } from './recent-ids.js';
 import type { HeldRun } from './stored-run.js';
@@ -25,6 +25,8 @@ export interface Engine {
   readonly start: EngineStart;
   /** The size of all framed events held, in bytes, as of the last commit that succeeded. */
   readonly heldBytes: number;
+  /** The number of topics that hold something, as of the same commit. */
+  readonly topicCount: number;
   readonly runs: RunIndex;
   readonly commits: CommitIndex;
 
@@ -37,7 +39,10 @@ export interface Engine {
    */
   commit(commit: EngineCommit): Promise<void>;
 
-  /** Returns why a commit of `bytes` of events (0: it only removes) would be refused now; undefined: it would not. */
+  /**
+   * Returns why a commit of `bytes` of events (0: it only removes) would be refused now; undefined: it would not. It ends backups
+   * that take the room.
+   */
   refusal(bytes: number): AppendError | undefined;
 
   /** Returns the position of the newest removed event of a topic; 0 if there is none. */
@@ -51,6 +56,9 @@ export interface Engine {
 
   /** Yields the id hashes of what was stored before the engine was opened, the newest first. */
   newestIds(): Iterable<CommitIds>;
+
+  /** EventRepository.backup(); undefined if the engine has none. */
+  backup?(): Promise<Backup>;
 
   /** Flushes and releases everything. Rejects if what was stored may not be found again. */
   close(): Promise<void>;
@@ -96,8 +104,11 @@ export interface RunIndex {
   /** Yields a topic's runs that start up to a position, the oldest first. */
   upTo(topic: string, position: Position): Iterable<HeldRun>;
 
-  /** Yields the topics that hold something, each once, in any fixed order; only those after one, if one is given. */
-  topics(after: string | undefined): Iterable<string>;
+  /**
+   * Yields the topics that hold something and begin with a prefix, each once, in any fixed order; only those after one, if one
+   * is given.
+   */
+  topics(after: string | undefined, prefix?: string): Iterable<string>;
 }
 
 /** Lists commits over all topics, the oldest first. RunIndex has an order only within a topic. */

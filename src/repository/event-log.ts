@@ -1,18 +1,21 @@
-import type { Cursor, Position } from '../wire/cursor.js';
+import { type Cursor, MAX_POSITION, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { Notices } from '../telemetry/notices.js';
-import { AppendQueue } from './append-queue.js';
+import { AppendQueue, QUEUE_BYTES, type QueueBytes } from './append-queue.js';
 import { type Commit, NOTHING_TO_STORE } from './commit.js';
 import { Deduplication, StoredIds } from './deduplication.js';
 import type { Engine } from './engine.js';
 import {
   type AppendError,
+  type Backup,
+  BackupUnsupportedError,
   type CursorPlace,
   type DedupWindow,
   type Durability,
   EventRepository,
   EventsRemovedError,
   type EventWriter,
+  type HeldTopic,
   type LogStatus,
 } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
@@ -22,11 +25,15 @@ import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
+import { OwnTopicLimit } from './topic-limit.js';
 
 export interface LogOptions {
   /** Deduplication is off if either number is 0. */
   readonly dedup?: DedupWindow;
   readonly retention?: RetentionLimits;
+  /** The most topics that may hold events; no limit by default. */
+  readonly maxTopics?: number;
+  readonly queueBytes?: QueueBytes;
   readonly clock?: LogClock;
   /** Receives messages for the operator. */
   readonly notices?: Pick<Notices, 'info' | 'error'>;
@@ -66,6 +73,8 @@ export class EventLog extends EventRepository {
     {
       dedup = NO_DEDUP,
       retention = KEEP_ALL,
+      maxTopics = Infinity,
+      queueBytes = QUEUE_BYTES,
       clock = logClock(engine.start),
       notices,
     }: LogOptions = {},
@@ -95,6 +104,7 @@ export class EventLog extends EventRepository {
           : engine.removedId(topic, position),
       ),
       undefined,
+      { bytes: queueBytes, topics: new OwnTopicLimit(maxTopics, this) },
       this.report,
     );
     this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
@@ -143,6 +153,49 @@ export class EventLog extends EventRepository {
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 
+  override topics(
+    prefix: string,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly string[]> {
+    return Promise.resolve([...take(this.engine.runs.topics(after, prefix), limit)]);
+  }
+
+  /** It looks at the oldest and the newest run, however many there are. */
+  override heldOf(topic: string): Promise<HeldTopic | undefined> {
+    const { runs } = this.engine;
+    const newest = runs.newest(topic, this.head);
+    const oldest = newest && runs.oldest(topic, 0);
+    if (!oldest) return Promise.resolve(undefined);
+    return Promise.resolve({
+      events: newest.ordinal + newest.count - oldest.ordinal,
+      bytes: newest.offset + newest.size - oldest.offset,
+      oldest: { position: oldest.first, time: oldest.storedAt },
+      newest: { position: newest.last, time: newest.storedAt },
+    });
+  }
+
+  override countAfter(topic: string, after: Position): Promise<number> {
+    const { runs } = this.engine;
+    const newest = runs.newest(topic, this.head);
+    if (!newest || newest.last <= after) return Promise.resolve(0);
+    const at = runs.newest(topic, after);
+    const next =
+      at && at.last > after
+        ? at.ordinal + (after - at.first + 1)
+        : runs.oldest(topic, after + 1)!.ordinal;
+    return Promise.resolve(newest.ordinal + newest.count - next);
+  }
+
+  /** The number of topics that hold events. */
+  get topicCount(): number {
+    return this.engine.topicCount;
+  }
+
+  holdsTopic(topic: string): boolean {
+    return this.engine.runs.newest(topic, MAX_POSITION) !== undefined;
+  }
+
   override async removeTopic(topic: string): Promise<void> {
     this.retention.chooseAllOf(topic);
     while (this.retention.isChosen(topic)) await this.queue.requestCommit();
@@ -153,16 +206,23 @@ export class EventLog extends EventRepository {
     const disk = await this.disk();
     let oldest: LogStatus['oldest'];
     for (const { first, storedAt } of engine.commits.after(undefined)) {
-      oldest = { position: first, storedAt };
+      oldest = { position: first, time: storedAt };
       break;
     }
-    const newest = head === 0 ? undefined : { position: head, storedAt: headStoredAt };
+    const newest = head === 0 ? undefined : { position: head, time: headStoredAt };
     return { heldBytes: engine.heldBytes, oldest, newest, disk };
   }
 
   override ageOfNext(topic: string, after: Position): Promise<number | undefined> {
     const run = this.engine.runs.oldest(topic, after + 1);
     return Promise.resolve(run && Math.max(0, this.clock.now() - run.storedAt));
+  }
+
+  override backup(): Promise<Backup> {
+    const backup = this.engine.backup?.();
+    if (backup) return backup;
+    const why = `the log is in ${this.location}, and has no backup: only FEED_ENGINE=lmdb has`;
+    return Promise.reject(new BackupUnsupportedError(why));
   }
 
   override onDurable(listener: (topics: Iterable<string>) => void): void {
@@ -238,5 +298,14 @@ export class EventLog extends EventRepository {
     } finally {
       this.isRemoving = false;
     }
+  }
+}
+
+/** Yields the first `count` of many. */
+function* take<T>(all: Iterable<T>, count: number): Iterable<T> {
+  let taken = 0;
+  for (const one of all) {
+    if (taken++ === count) return;
+    yield one;
   }
 }

@@ -94,6 +94,25 @@ export abstract class EventRepository {
   abstract positionBeforeLast(topic: string, count: number, head: Position): Promise<Position>;
 
   /**
+   * Returns up to `limit` names of topics that begin with a prefix, after one of them if one is given, in an order that is always
+   * the same. All topics that hold an event up to the head are among them; where `after` is given, those that held one a
+   * minute ago. A topic may be among them that holds nothing any more, or that is being written for the first time.
+   *
+   * @param prefix the beginning of a valid topic, or empty
+   */
+  abstract topics(
+    prefix: string,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly string[]>;
+
+  /** Describes what is held of a topic up to the head; undefined if that is nothing. */
+  abstract heldOf(topic: string): Promise<HeldTopic | undefined>;
+
+  /** Returns how many events of a topic are held after a position and up to the head. */
+  abstract countAfter(topic: string, after: Position): Promise<number>;
+
+  /**
    * Removes what is stored of a topic now. Resolves when that is durable; if it rejects, some of it may be removed. Watches
    * that have not read it yet are told, as when retention removes events. Later events of the topic follow as ever.
    */
@@ -110,6 +129,13 @@ export abstract class EventRepository {
    * if there is none, or if that can't be found out soon.
    */
   abstract ageOfNext(topic: string, after: Position): Promise<number | undefined>;
+
+  /**
+   * Begins a backup of all that is stored now. Until it is released, the log's file grows by all that is stored.
+   *
+   * @throws BackupUnsupportedError
+   */
+  abstract backup(): Promise<Backup>;
 
   /** Calls `listener` with the topics of each commit once their events can be read. */
   abstract onDurable(listener: (topics: Iterable<string>) => void): void;
@@ -140,10 +166,38 @@ export interface LogStatus {
   };
 }
 
+/** A copy of the whole log as of one moment (backup-file.ts). */
+export interface Backup {
+  /** Its size. */
+  readonly bytes: number;
+  /** By how much the log's file has grown since the backup began. */
+  readonly grownBytes: number;
+  /**
+   * Yields its bytes, to be called once.
+   *
+   * @throws AppendError 'storage-full' if the disk has no room for what is stored meanwhile
+   */
+  chunks(): AsyncIterable<Buffer>;
+  /** Lets the log use again the room that the backup keeps. Calling it again does nothing. */
+  release(): void;
+}
+
+/** The log can't be backed up; the message says what to do instead. */
+export class BackupUnsupportedError extends Error {}
+
+/** What is held of a topic. */
+export interface HeldTopic {
+  readonly events: number;
+  /** The size of its framed events. */
+  readonly bytes: number;
+  readonly oldest: StoredAt;
+  readonly newest: StoredAt;
+}
+
+/** The position of an event, and the log's time when it was stored, in milliseconds. */
 export interface StoredAt {
   readonly position: Position;
-  /** In milliseconds of the log's time. */
-  readonly storedAt: number;
+  readonly time: number;
 }
 
 /** Where a cursor stands: in the log, ahead of it, or in a history that this log does not share. */

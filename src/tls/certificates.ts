@@ -1,18 +1,12 @@
+import { follow, type Followed } from '../config/followed.js';
 import type { Notices } from '../telemetry/notices.js';
 import {
-  BadCertificatesError,
   checkCertificates,
   type CheckedCertificates,
   readCertificates,
   type TlsContext,
   type TlsFiles,
 } from './check.js';
-
-/**
- * The files are read this often (milliseconds). Reading three small files finds each kind of change: a write in place, a
- * rename, or Kubernetes' swap of a symbolic link two directories above, which watching a file would miss.
- */
-const READ_INTERVAL = 1_000;
 
 /**
  * A connection whose TLS handshake takes longer (milliseconds) is closed. It is time enough for a slow link. Node's default of
@@ -27,30 +21,34 @@ export const HANDSHAKE_TIMEOUT = 15_000;
  */
 export class Certificates {
   private readonly listeners: (() => void)[] = [];
-  /** Why the files were refused when they were last read; undefined if they were good. */
-  private problem: string | undefined;
-  private isProblemLogged = false;
-  private isReading = false;
-  private readonly timer: NodeJS.Timeout;
+  /** Set by open() before anybody gets the object. */
+  private followed!: Followed<CheckedCertificates>;
 
   /** Reads the files and follows them from then on. @throws BadCertificatesError */
   static async open(files: TlsFiles, notices: Notices): Promise<Certificates> {
-    const pem = await readCertificates(files);
-    return new Certificates(files, notices, checkCertificates(pem, files));
+    const certificates = new Certificates(files, notices);
+    certificates.followed = await follow(
+      () => readCertificates(files),
+      (contents) => checkCertificates(contents, files),
+      {
+        onChange: () => certificates.replaced(),
+        onRefused: (problem) =>
+          notices.error(`TLS goes on with the last good certificate: ${problem}`),
+        onRestored: () => notices.info('the files of TLS are the ones in use again'),
+      },
+    );
+    certificates.logCertificate();
+    return certificates;
   }
 
   private constructor(
     private readonly files: TlsFiles,
     private readonly notices: Notices,
-    private checked: CheckedCertificates,
-  ) {
-    this.logCertificate();
-    this.timer = setInterval(() => void this.follow(), READ_INTERVAL).unref();
-  }
+  ) {}
 
   /** The newest good ones: another object after each change. */
   get context(): TlsContext {
-    return this.checked.context;
+    return this.followed.value.context;
   }
 
   /** True if clients need a certificate. */
@@ -65,57 +63,16 @@ export class Certificates {
 
   /** Stops following the files. */
   close(): void {
-    clearInterval(this.timer);
+    this.followed.close();
   }
 
-  private async follow(): Promise<void> {
-    if (this.isReading) return; // A file system that does not answer.
-    this.isReading = true;
-    try {
-      const pem = await readCertificates(this.files);
-      if (this.isCurrent(pem)) this.notePresent();
-      else this.replace(checkCertificates(pem, this.files));
-    } catch (error) {
-      if (!(error instanceof BadCertificatesError)) throw error;
-      this.refuse(error.message);
-    } finally {
-      this.isReading = false;
-    }
-  }
-
-  private isCurrent({ cert, key, ca }: Pick<TlsContext, 'cert' | 'key' | 'ca'>): boolean {
-    const { context } = this;
-    const isSameCa = ca === undefined || ca.equals(context.ca!);
-    return cert.equals(context.cert) && key.equals(context.key) && isSameCa;
-  }
-
-  private replace(checked: CheckedCertificates): void {
-    this.checked = checked;
-    this.problem = undefined;
+  private replaced(): void {
     for (const listener of this.listeners) listener();
     this.logCertificate();
   }
 
-  /** The files are those in use. */
-  private notePresent(): void {
-    if (this.problem !== undefined && this.isProblemLogged)
-      this.notices.info('the files of TLS are the ones in use again');
-    this.problem = undefined;
-  }
-
-  private refuse(problem: string): void {
-    if (problem !== this.problem) {
-      // Perhaps the files were read while they were being replaced. The next reading tells.
-      this.problem = problem;
-      this.isProblemLogged = false;
-    } else if (!this.isProblemLogged) {
-      this.isProblemLogged = true;
-      this.notices.error(`TLS goes on with the last good certificate: ${problem}`);
-    }
-  }
-
   private logCertificate(): void {
-    const { leaf } = this.checked;
+    const { leaf } = this.followed.value;
     const now = Date.now();
     const whose = `the certificate of ${leaf.subjectAltName ?? leaf.subject}`;
     const until = leaf.validToDate.toISOString();

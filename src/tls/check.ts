@@ -50,13 +50,10 @@ const MODERN: SecureContextOptions = {
   secureOptions: constants.SSL_OP_NO_TICKET,
 };
 
-/** Reads the files. @throws BadCertificatesError */
-export async function readCertificates({ cert, key, clientCa }: TlsFiles) {
-  return {
-    cert: await read('FEED_TLS_CERT', cert),
-    key: await read('FEED_TLS_KEY', key),
-    ca: clientCa === undefined ? undefined : await read('FEED_TLS_CLIENT_CA', clientCa),
-  };
+/** Returns the contents of the files: certificate, key and, if there is one, clients' authorities. @throws BadCertificatesError */
+export async function readCertificates({ cert, key, clientCa }: TlsFiles): Promise<Buffer[]> {
+  const pair = [await read('FEED_TLS_CERT', cert), await read('FEED_TLS_KEY', key)];
+  return clientCa === undefined ? pair : [...pair, await read('FEED_TLS_CLIENT_CA', clientCa)];
 }
 
 async function read(setting: string, path: string): Promise<Buffer> {
@@ -67,20 +64,19 @@ async function read(setting: string, path: string): Promise<Buffer> {
   }
 }
 
-/** Checks that the files' contents are whole and belong together. @throws BadCertificatesError */
+/** Checks that what readCertificates() has read is whole and belongs together. @throws BadCertificatesError */
 export function checkCertificates(
-  pem: Pick<TlsContext, 'cert' | 'key' | 'ca'>,
+  [cert, key, ca]: readonly Buffer[],
   files: TlsFiles,
 ): CheckedCertificates {
-  const [leaf] = certificatesIn(`FEED_TLS_CERT (${files.cert})`, pem.cert);
-  const key = keyIn(`FEED_TLS_KEY (${files.key})`, pem.key);
-  if (!leaf.checkPrivateKey(key)) {
+  const [leaf] = certificatesIn(`FEED_TLS_CERT (${files.cert})`, cert);
+  if (!leaf.checkPrivateKey(keyIn(`FEED_TLS_KEY (${files.key})`, key))) {
     throw new BadCertificatesError(
       `FEED_TLS_KEY (${files.key}) is not the key of the certificate in FEED_TLS_CERT (${files.cert})`,
     );
   }
-  if (pem.ca) certificatesIn(`FEED_TLS_CLIENT_CA (${files.clientCa})`, pem.ca);
-  const context = { ...MODERN, ...pem };
+  if (files.clientCa !== undefined) certificatesIn(`FEED_TLS_CLIENT_CA (${files.clientCa})`, ca);
+  const context = { ...MODERN, cert, key, ca };
   try {
     createSecureContext(context);
   } catch (cause) {

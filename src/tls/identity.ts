@@ -3,7 +3,14 @@ import type { TLSSocket } from 'node:tls';
 
 /** Returns the client's certificate, if one of the authorities has signed it and it is of now; undefined otherwise. */
 export function verifiedCertificate(socket: TLSSocket): X509Certificate | undefined {
-  return socket.authorized ? socket.getPeerX509Certificate() : undefined;
+  const certificate = socket.authorized ? socket.getPeerX509Certificate() : undefined;
+  // Node has looked at its dates when the connection began.
+  return certificate && certificate.validToDate.getTime() > Date.now() ? certificate : undefined;
+}
+
+/** Returns when (Date.now()) that certificate ends; undefined if there is none. */
+export function expiryOf(socket: TLSSocket): number | undefined {
+  return socket.authorized ? socket.getPeerX509Certificate()?.validToDate.getTime() : undefined;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { ATTRIBUTES_FIELD, AttributesChecker } from './attributes.js';
 import { CURSOR_FIELD, CURSOR_FIELD_BYTES, reserveCursor } from './cursor.js';
 import {
   FRAME_HEADER_BYTES,
@@ -139,6 +140,7 @@ export class EventChecker {
 
   private readonly fields = new FieldReader();
   private readonly timestamp = new FieldReader();
+  private readonly attributes = new AttributesChecker();
   /** The topic of the last valid event, encoded and decoded. The next event nearly always has the same one. */
   private topicBytes = Buffer.alloc(0);
   private topic = '';
@@ -274,6 +276,11 @@ export class EventChecker {
     fields.read(source, start, end);
     while (fields.next()) {
       const field = fields.field;
+      if (field === ATTRIBUTES_FIELD) {
+        const problem = this.attributesProblem(source);
+        if (problem !== undefined) return problem;
+        continue;
+      }
       if (field > CURSOR_FIELD) continue; // unknown fields are kept
       if (fields.type !== BYTES) return `${NAMES[field]} has the wrong wire type`;
       const bit = 1 << field;
@@ -347,6 +354,15 @@ export class EventChecker {
     hash.start(this.topicHash);
     hash.update(source, this.idStart, this.idEnd);
     hash.finish();
+  }
+
+  /** Returns what is wrong with the attribute that `fields` is at, or with all of the event up to it, or undefined. */
+  private attributesProblem(source: Buffer): string | undefined {
+    const { attributes, fields } = this;
+    if (fields.type !== BYTES) return 'attributes has the wrong wire type';
+    if ((this.seen & (1 << ATTRIBUTES_FIELD)) === 0) attributes.begin();
+    this.seen |= 1 << ATTRIBUTES_FIELD;
+    return attributes.problem(source, fields.start, fields.end);
   }
 
   private timestampProblem(source: Buffer, start: number, end: number): string | undefined {

@@ -6,6 +6,9 @@ import { topicProblem } from './topic.js';
  */
 export type TopicPattern = readonly string[];
 
+/** The pattern of all topics. Only a rule that has it allows what is about all of them. */
+export const EVERY_TOPIC = '>';
+
 const ONE = '*';
 const REST = '>';
 
@@ -26,12 +29,15 @@ export function parsePattern(pattern: string): TopicPattern {
   return pattern.split('.');
 }
 
-/** True if the topic is one of the pattern's. */
+/** True if the topic is one of the pattern's; of another pattern, if all its topics are. */
 export function matchesPattern(pattern: TopicPattern, topic: string): boolean {
   const tokens = topic.split('.');
   const isOpen = pattern.at(-1) === REST;
   if (isOpen ? tokens.length < pattern.length : tokens.length !== pattern.length) return false;
   const fixed = isOpen ? pattern.length - 1 : pattern.length;
-  for (let i = 0; i < fixed; i++) if (pattern[i] !== ONE && pattern[i] !== tokens[i]) return false;
+  for (let i = 0; i < fixed; i++) {
+    const isOne = pattern[i] === ONE && tokens[i] !== REST;
+    if (!isOne && pattern[i] !== tokens[i]) return false;
+  }
   return true;
 }

@@ -64,6 +64,9 @@ describe('without any setting', () => {
         chats: { inAll: 20_000, perConnection: 2_000, perPrincipal: 10_000 },
       },
       maxRooms: 100_000,
+      maxTopics: 1_000_000,
+      maxMetadataBytes: 64 * 1024,
+      unstored: { perUpload: 1024 * 1024, inAll: 16 * 1024 * 1024 },
       maxConnections: Infinity,
       uploadRate: { events: 0, bytes: 0 },
       maxConnectionAge: 0,
@@ -138,7 +141,11 @@ describe('settings', () => {
           FEED_MAX_CHATS_PER_CONNECTION: '18',
           FEED_MAX_CHATS_PER_PRINCIPAL: '19',
           FEED_MAX_ROOMS: '20',
+          FEED_MAX_TOPICS: '23',
           FEED_MAX_CONNECTIONS: '21',
+          FEED_MAX_METADATA_BYTES: '8KiB',
+          FEED_UNSTORED_BYTES_PER_UPLOAD: '64MiB',
+          FEED_UNSTORED_BYTES: '1GiB',
           FEED_UPLOAD_EVENTS_PER_SECOND: '22',
           FEED_UPLOAD_BYTES_PER_SECOND: '1MiB',
           FEED_MAX_CONNECTION_AGE: '168h',
@@ -210,6 +217,9 @@ describe('settings', () => {
         chats: { inAll: 17, perConnection: 18, perPrincipal: 19 },
       },
       maxRooms: 20,
+      maxTopics: 23,
+      maxMetadataBytes: 8192,
+      unstored: { perUpload: 64 * 1024 * 1024, inAll: 1024 * 1024 * 1024 },
       maxConnections: 21,
       uploadRate: { events: 22, bytes: 1_048_576 },
       maxConnectionAge: 604_800_000,
@@ -248,6 +258,9 @@ describe('settings', () => {
     );
     expect(problemOf({ ...session, FEED_RECEIVE_BYTES: '1MiB' })).toMatch(
       /FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES/,
+    );
+    expect(problemOf({ FEED_UNSTORED_BYTES_PER_UPLOAD: '17MiB' })).toMatch(
+      /FEED_UNSTORED_BYTES_PER_UPLOAD is larger than FEED_UNSTORED_BYTES/,
     );
   });
 
@@ -418,7 +431,11 @@ describe('a value that cannot be used', () => {
     FEED_MAX_CHATS_PER_CONNECTION: ['', '0', '-1', '1e4'],
     FEED_MAX_CHATS_PER_PRINCIPAL: ['', '0', '-1', '1e4'],
     FEED_MAX_ROOMS: ['', '0', '10000001'],
+    FEED_MAX_TOPICS: ['', '0', '100000001'],
     FEED_MAX_CONNECTIONS: ['', '-1', '10000001'],
+    FEED_MAX_METADATA_BYTES: ['', '8000B', '2MiB', '64'],
+    FEED_UNSTORED_BYTES_PER_UPLOAD: ['', '63KiB', '65MiB', '64'],
+    FEED_UNSTORED_BYTES: ['', '1023KiB', '2GiB', '16'],
     FEED_UPLOAD_EVENTS_PER_SECOND: ['', '-1', '1000000001'],
     FEED_UPLOAD_BYTES_PER_SECOND: ['', '1', '101GiB'],
     FEED_MAX_CONNECTION_AGE: ['', '0', '1ms', '999ms', '169h'],

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { readConfig } from '../../src/config/config.js';
 import { unsafeSettings } from '../../src/config/exposure.js';
 
@@ -47,3 +47,28 @@ it.each([
 
 it('a port for health alone is meant to be in plain text', () =>
   expect(unsafe({ FEED_HEALTH_ADDRESS: '0.0.0.0:50052' })).toEqual([]));
+
+describe('NATS', () => {
+  const jetstream = (servers: string, more: Record<string, string> = {}): string[] =>
+    unsafe({ FEED_ENGINE: 'jetstream', FEED_NATS_SERVERS: servers, ...more });
+
+  it.each(['nats://nats-0:4222', 'nats://127.0.0.1:4222,nats://10.0.0.1:4222', 'nats://[fd00::1]'])(
+    'at %s is not safe without TLS, and the settings that change it are named',
+    (servers) => {
+      const problems = jetstream(servers);
+      expect(problems).toHaveLength(1);
+      expect(problems[0]).toMatch(/FEED_NATS_SERVERS=nats:.* without TLS.*FEED_NATS_TLS_CA/);
+      expect(problems[0]).not.toContain('127.0.0.1');
+      expect(jetstream(servers, { FEED_NATS_TLS_CA: FILE })).toEqual([]);
+      expect(jetstream(servers, { FEED_NATS_TLS_CERT: FILE, FEED_NATS_TLS_KEY: FILE })).toEqual([]);
+      expect(jetstream(servers, { FEED_INSECURE: 'allow' })).toEqual([]);
+      expect(jetstream(servers, { FEED_ENGINE: 'lmdb' })).toEqual([]);
+    },
+  );
+
+  it.each([
+    'nats://127.0.0.1:4222',
+    'nats://localhost:4222,nats://[::1]:4223',
+    'tls://nats-0:4222',
+  ])('at %s is safe', (servers) => expect(jetstream(servers)).toEqual([]));
+});

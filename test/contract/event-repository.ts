@@ -398,6 +398,87 @@ export function eventRepositoryContract(
       expect(await log.positionBeforeLast('orders', 3, log.head)).toBe(last.position);
     });
 
+    it('topics() lists the topics that hold events, by prefix and page by page', async () => {
+      const place = newPlace();
+      let log = await openAt(place);
+      expect(await log.topics('', undefined, 10)).toEqual([]);
+      const names = ['a', 'a.b', 'a.b.c', 'a.bc', 'ab', 'b', 'b.ü', 'c.1', 'c.2', 'c.3', 'd'];
+      await log.openWriter().append(checked(...names.map((topic) => ({ topic }))));
+      const check = async (held: readonly string[]): Promise<void> => {
+        for (const prefix of ['', 'a', 'a.', 'a.b', 'a.b.', 'ab', 'b.', 'b.ü', 'c.', 'cc', 'dd']) {
+          const expected = held.filter((topic) => topic.startsWith(prefix));
+          for (const limit of [1, 2, 3, 100]) {
+            const found: string[] = [];
+            for (let page: readonly string[] = ['first']; page.length > 0;) {
+              page = await log.topics(prefix, found.at(-1), limit);
+              expect(page.length).toBeLessThanOrEqual(limit);
+              found.push(...page);
+              expect(found.length).toBeLessThan(20);
+            }
+            // What was removed may still be named, and holds nothing.
+            const holding: string[] = [];
+            for (const topic of found) if (await log.heldOf(topic)) holding.push(topic);
+            expect(holding.toSorted()).toEqual(expected.toSorted());
+            expect(new Set(found).size).toBe(found.length);
+          }
+        }
+      };
+      await check(names);
+      await log.removeTopic('a.b');
+      await log.removeTopic('d');
+      const held = names.filter((topic) => topic !== 'a.b' && topic !== 'd');
+      await check(held);
+      await log.openWriter().append(checked({ topic: 'd' }, { topic: 'e' }));
+      await check([...held, 'd', 'e']);
+      if (!capabilities.reopens) return;
+      await close(log);
+      log = await openAt(place);
+      await check([...held, 'd', 'e']);
+    });
+
+    it('heldOf() and countAfter() say what can be read, also after a removal', () =>
+      fc.assert(
+        fc.asyncProperty(steps, steps, (plan, later) =>
+          withLog(async (log, place) => {
+            const begunAt = Date.now();
+            const check = async (
+              repository: EventRepository,
+              floors: ReadonlyMap<string, Position>,
+            ): Promise<void> => {
+              for (const topic of [...TOPICS, EMPTY_TOPIC]) {
+                const all = await readAll(repository, topic, floors.get(topic) ?? 0);
+                const held = await repository.heldOf(topic);
+                expect(held?.events ?? 0).toBe(all.length);
+                for (const after of [0, ...all.map(({ position }) => position), repository.head]) {
+                  const rest = all.filter(({ position }) => position > after);
+                  expect(await repository.countAfter(topic, after)).toBe(rest.length);
+                }
+                if (!held) continue;
+                const batch = await repository.read(topic, floors.get(topic) ?? 0, 2 ** 30);
+                expect(held.bytes).toBe(batch!.bytes.length);
+                expect(held.oldest.position).toBe(all[0].position);
+                expect(held.newest.position).toBe(all.at(-1)!.position);
+                expect(held.oldest.time).toBeGreaterThanOrEqual(begunAt);
+                expect(held.newest.time).toBeGreaterThanOrEqual(held.oldest.time);
+                expect(held.newest.time).toBeLessThanOrEqual(Date.now());
+              }
+            };
+            await write(log, plan);
+            await check(log, new Map());
+            await log.removeTopic('orders');
+            const floors = new Map([['orders', await log.floor('orders')]]);
+            expect(await log.heldOf('orders')).toBeUndefined();
+            await check(log, floors);
+            await write(log, later, 'later-');
+            await check(log, floors);
+            if (!capabilities.reopens) return;
+            await close(log);
+            await check(await openAt(place), floors);
+          }),
+        ),
+        { numRuns: 8 },
+      ));
+
     it('close() stores what was appended before it, and refuses later appends', async () => {
       const place = newPlace();
       const log = await openAt(place);

@@ -97,6 +97,13 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     await append('u', 'another');
     const ids = await held(log, 't');
     expect(ids).toEqual(['5', '6', '7', '8', '9']);
+    expect(await log.heldOf('t')).toMatchObject({
+      events: 5,
+      oldest: { position: positions[5] },
+      newest: { position: positions[9] },
+    });
+    expect(await log.countAfter('t', positions[7])).toBe(2);
+    expect(await log.countAfter('t', positions[0])).toBe(5);
     expect(await log.floor('t')).toBe(positions[4]);
     expect(await log.floor('u')).toBe(0);
   });

@@ -29,6 +29,12 @@ function watching(
   return { events, ended };
 }
 
+async function leaderOf(servers: readonly NatsServer[]): Promise<NatsServer> {
+  const answer = await fetch(`${servers[0].monitorUrl}/varz`);
+  const { jetstream } = (await answer.json()) as { jetstream: { meta: { leader: string } } };
+  return servers.find(({ name }) => name === jetstream.meta.leader)!;
+}
+
 async function remove(servers: readonly NatsServer[]): Promise<void> {
   await Promise.all(servers.map((server) => server.remove()));
 }
@@ -279,13 +285,42 @@ describe.skipIf(!NATS_SERVER)('on a cluster of three', () => {
       durability: 'replicated',
       reason: 'all 3 NATS servers flush before they answer',
     });
-    const two = servers.slice(1).map(({ monitorUrl }) => monitorUrl);
-    await expect(findDurability(3, { ...none, monitorUrls: two })).rejects.toThrow(
-      '2 of 3 NATS servers',
-    );
+    const monitorUrls = servers.map(({ monitorUrl }) => monitorUrl);
+    const finding = await findDurability(3, { ...none, monitorUrls });
+    expect(finding.servers).toEqual({ flushing: ['n1', 'n2', 'n3'], silent: [] });
     const ordinary = () => connect({ servers: servers[0].url });
     await expect(findDurability(3, { ...none, connectToSystem: ordinary })).rejects.toThrow(
       SetupError,
     );
   });
+
+  test.each(['a follower', 'the leader'])(
+    'while %s is down, a replica starts if an earlier start has seen that it flushes',
+    async (which) => {
+      const monitorUrls = servers.map(({ monitorUrl }) => monitorUrl).join();
+      const settings: Record<string, string> = {
+        ...jetstreamSettings(servers),
+        FEED_NATS_MONITOR_URLS: monitorUrls,
+      };
+      delete settings.FEED_DURABILITY;
+      const unseen = { ...settings, FEED_NATS_STREAM: `${settings.FEED_NATS_STREAM}_NEW` };
+      await runService(settings);
+      const leader = await leaderOf(servers);
+      const down = which === 'the leader' ? leader : servers.find((each) => each !== leader)!;
+      await down.kill();
+      onTestFinished(async () => {
+        down.run();
+        await down.ready();
+      });
+      const { client, log } = await runService(settings);
+      expect(log.map(({ msg }) => msg)).toContainEqual(
+        `2 of 3 NATS servers flush before they answer, and ${down.name} did when last asked`,
+      );
+      const { result } = await upload(client, numbered(0, 3));
+      expect(result).toMatchObject({ received: 3, durability: 3 });
+      await expect(runService(unseen)).rejects.toThrow(
+        new RegExp(`nobody knows whether the NATS server ${down.name} flushes`),
+      );
+    },
+  );
 });

@@ -183,7 +183,9 @@ describe('the process', () => {
     const service = await ServiceProcess.start(settings);
     const client = service.connect();
     await upload(client, [event('a')]);
-    client.UploadEvents(() => {}).write(event('b'));
+    const uploading = client.UploadEvents(() => clearInterval(sending));
+    // An upload that is idle would end.
+    const sending = setInterval(() => uploading.write(event('b')), 100);
     await take(client, { topic: 'orders', position: 1 }, 2);
     service.process.kill('SIGTERM');
     service.process.kill('SIGTERM'); // counts as the same signal, which a process group may get twice

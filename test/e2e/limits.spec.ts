@@ -1,12 +1,14 @@
 import { once } from 'node:events';
 import http2 from 'node:http2';
-import { type ServiceError, status } from '@grpc/grpc-js';
-import { expect, onTestFinished, test } from 'vitest';
+import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { LiveCalls } from '../../src/feed/live-calls.js';
 import { OpenWork } from '../../src/feed/open-work.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
+import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { connect, errorInfo, failure, type FeedClient, upload } from '../support/client.js';
 import { runService } from '../support/service.js';
-import { eventually, until } from '../support/wait.js';
+import { eventually, standstill, until } from '../support/wait.js';
 
 const event = (id: string, bytes = 0) => ({ topic: 't', id, body: 'x'.repeat(bytes) });
 
@@ -138,4 +140,53 @@ test('a connection has few streams beside those that its limits allow, whatever 
   onTestFinished(() => session.destroy());
   await once(session, 'remoteSettings');
   expect(session.remoteSettings.maxConcurrentStreams).toBe(103);
+});
+
+test('an event of a topic beyond FEED_MAX_TOPICS ends its upload, and those of others go on', async () => {
+  const { client } = await runService({ FEED_MAX_TOPICS: '1' });
+  expect((await upload(client, [event('a')])).result?.received).toBe(1);
+  const { error } = await upload(client, [{ topic: 'new', id: 'b' }]);
+  expect(error?.code).toBe(status.RESOURCE_EXHAUSTED);
+  expect(errorInfo(error!.metadata)).toMatchObject({
+    reason: 'LIMIT_EXCEEDED',
+    metadata: { limit: 'FEED_MAX_TOPICS', most: '1', received: '0' },
+  });
+  expect((await upload(client, [event('c')])).result?.received).toBe(1);
+});
+
+test('a call whose headers are over FEED_MAX_METADATA_BYTES is refused, and its connection goes on', async () => {
+  const service = await runService({ FEED_MAX_METADATA_BYTES: '8KiB' });
+  const attempt = (bytes: number) =>
+    new Promise<number | undefined>((resolve) => {
+      const metadata = new Metadata();
+      metadata.set('x-a', 'a'.repeat(bytes));
+      const call = service.client.UploadEvents(metadata, {}, (error) => resolve(error?.code));
+      call.on('error', () => {});
+      call.end();
+    });
+  expect(await attempt(7 * 1024)).toBeUndefined();
+  expect(await attempt(9 * 1024)).toBe(status.RESOURCE_EXHAUSTED);
+  expect(await attempt(7 * 1024)).toBeUndefined();
+  const peers = service.log.filter(({ msg }) => msg === 'call ended').map(({ peer }) => peer);
+  expect(new Set(peers).size).toBe(1);
+});
+
+test('an upload has no more than FEED_UNSTORED_BYTES_PER_UPLOAD that is not stored yet', async () => {
+  const service = await runService({
+    FEED_ENGINE: 'memory',
+    FEED_UNSTORED_BYTES_PER_UPLOAD: '64KiB',
+    FEED_STREAM_WINDOW: '64KiB',
+    FEED_SESSION_WINDOW: '128KiB',
+  });
+  const held = Promise.withResolvers<void>();
+  const commit = vi.spyOn(MemoryEngine.prototype, 'commit').mockReturnValue(held.promise);
+  onTestFinished(() => commit.mockRestore());
+  const events = Array.from({ length: 200 }, (_, i) => event(String(i), 8 * 1024));
+  const stored = upload(service.client, events);
+  const accepted = () => [...service.app.get(LiveCalls)][0]?.bytes ?? 0;
+  await until(() => accepted() >= 64 * 1024, 'what may wait');
+  expect(await standstill(accepted)).toBeLessThan(256 * 1024);
+  commit.mockRestore();
+  held.resolve();
+  expect((await stored).result?.received).toBe(200);
 });

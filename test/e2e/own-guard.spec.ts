@@ -16,6 +16,15 @@ const uploadTo = (raw: RawClient, topic: string, headers: Record<string, string>
     codec.event.serialize({ topic, body: 'x' }),
   );
 
+/** Asks for the list of services. */
+const reflect = (raw: RawClient, headers: Record<string, string>) =>
+  outcomeOf(
+    raw,
+    '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+    headers,
+    Buffer.from([0x3a, 0x01, 0x2a]),
+  );
+
 test('a guard of a team takes the place of the one that reads tokens', async () => {
   const service = await runService({ FEED_ENGINE: 'memory' }, ApiKeyGuard);
   const raw = await RawClient.connect(service.grpcAddress);
@@ -24,15 +33,27 @@ test('a guard of a team takes the place of the one that reads tokens', async () 
     await uploadTo(raw, 'bob.a', { 'x-api-key': 'key-of-ann' }),
     await uploadTo(raw, 'ann.a', { 'x-api-key': 'key-of-eve' }),
     await uploadTo(raw, 'ann.a', {}),
+    await reflect(raw, { 'x-api-key': 'key-of-ann' }),
+    await reflect(raw, {}),
   ];
   expect(found.map(({ code, reason }) => [code, reason])).toEqual([
     [status.OK, undefined],
     [status.PERMISSION_DENIED, 'TOPIC_FORBIDDEN'],
     [status.UNAUTHENTICATED, 'UNAUTHENTICATED'],
     [status.UNAUTHENTICATED, 'UNAUTHENTICATED'],
+    [status.OK, undefined],
+    [status.UNAUTHENTICATED, 'UNAUTHENTICATED'],
   ]);
   const ended = service.log.filter(({ msg }) => msg === 'call ended');
-  expect(ended.map(({ principal }) => principal)).toEqual(['ann', 'ann', undefined, undefined]);
+  const nobody = undefined;
+  expect(ended.map(({ principal }) => principal)).toEqual([
+    'ann',
+    'ann',
+    nobody,
+    nobody,
+    'ann',
+    nobody,
+  ]);
   expect((await fetch(`http://${service.httpAddress}/healthz`)).status).toBe(200);
   raw.close();
 });
@@ -47,6 +68,7 @@ test('a guard that does not say who calls lets nobody in', async () => {
   const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' }, Forgetful);
   const raw = await RawClient.connect(grpcAddress);
   expect((await uploadTo(raw, 'a', {})).code).toBe(status.INTERNAL);
+  expect((await reflect(raw, {})).code).toBe(status.INTERNAL);
   raw.close();
 });
 

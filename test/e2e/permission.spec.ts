@@ -9,10 +9,12 @@ import {
   type ServiceError,
   status,
 } from '@grpc/grpc-js';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { LiveCalls } from '../../src/feed/live-calls.js';
 import type { ChatMessage, Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { errorInfo } from '../support/client.js';
+import { RawClient } from '../support/raw-client.js';
+import { outcome } from '../support/raw-outcome.js';
 import { type Running, runService, temporaryDirectory } from '../support/service.js';
 import { bearer, Issuer } from '../support/tokens.js';
 import { eventually, until, within } from '../support/wait.js';
@@ -143,6 +145,30 @@ describe('a token that expires', () => {
     if (metadata?.cursor === undefined) return;
     expect(slow.events.length).toBeLessThan(40);
     expect(slow.events.map(({ cursor }) => cursor)).toContain(metadata.cursor);
+  });
+});
+
+test('a stream of reflection ends with its token, too', async () => {
+  const issuer = await Issuer.create();
+  const service = await runService({
+    FEED_ENGINE: 'memory',
+    ...issuer.settings(),
+    FEED_JWT_CLOCK_TOLERANCE: '0s',
+  });
+  const raw = await RawClient.connect(service.grpcAddress);
+  onTestFinished(() => raw.close());
+  const call = raw.open('', {
+    ':path': '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+    authorization: `Bearer ${await issuer.token({ expiresIn: 3 })}`,
+  });
+  let bytes = 0;
+  call.stream.on('data', (chunk: Buffer) => (bytes += chunk.length));
+  call.send(Buffer.from([0x3a, 0x01, 0x2a]));
+  await until(() => bytes > 0, 'an answer');
+  const trailers = await within(call.trailers, 'its end');
+  expect(outcome(trailers!)).toMatchObject({
+    code: status.UNAUTHENTICATED,
+    reason: 'TOKEN_EXPIRED',
   });
 });
 

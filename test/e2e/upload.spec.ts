@@ -251,6 +251,7 @@ const record = (): UploadCall => ({
   notes: {},
   events: 0,
   bytes: 0,
+  pending: 0,
   peer: '127.0.0.1:1',
   signal: new AbortController().signal,
 });

@@ -149,6 +149,7 @@ describe.each(ENGINES)('Watch (%s)', (engine) => {
         topic: 'quiet',
         body: '',
         at: null,
+        attributes: {},
         cursor: result!.lastCursor, // the head: the quiet watch keeps up with the log
       }),
     );

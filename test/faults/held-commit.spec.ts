@@ -41,6 +41,7 @@ describe('a signal while a commit waits for the disk', () => {
   test.for([
     { when: 'within the drain timeout', drainTimeout: '2s', held: 300 },
     { when: 'only after it', drainTimeout: '300ms', held: 1_000 },
+    { when: 'after so long that a quiet upload would be idle', drainTimeout: '20s', held: 2_000 },
   ])(
     'ends uploads with the number of stored events, and the process with 0, if the disk answers $when',
     async ({ drainTimeout, held }, context) => {

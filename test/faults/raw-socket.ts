@@ -34,10 +34,35 @@ export function h2(
   return Buffer.concat([head, bytes]);
 }
 
-/** Encodes a header by HPACK without compression. Name and value are of at most 126 Latin-1 characters. */
-export function header(name: string, value: string): Buffer {
-  const text = `\0${String.fromCharCode(name.length)}${name}${String.fromCharCode(value.length)}${value}`;
-  return Buffer.from(text, 'latin1');
+/** Encodes a header by HPACK without compression. `kept` puts it into the table, where 0xbe then stands for it. */
+export function header(name: string, value: string, kept = false): Buffer {
+  const texts = [name, value].flatMap((text) => [
+    hpackInteger(text.length),
+    Buffer.from(text, 'latin1'),
+  ]);
+  return Buffer.concat([Buffer.from([kept ? 0x40 : 0]), ...texts]);
+}
+
+/** RFC 7541, 5.1, with a prefix of 7 bits. */
+function hpackInteger(value: number): Buffer {
+  if (value < 127) return Buffer.from([value]);
+  const bytes = [127];
+  let rest = value - 127;
+  for (; rest >= 128; rest >>= 7) bytes.push(128 | (rest & 127));
+  return Buffer.from([...bytes, rest]);
+}
+
+/** Makes the frames of a request's headers: HEADERS, and a CONTINUATION for each further 16 KiB. */
+export function headerFrames(stream: number, bytes: Buffer): Buffer {
+  const size = 16 * 1024;
+  const frames: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += size) {
+    const flags = at + size >= bytes.length ? END_HEADERS : 0;
+    frames.push(
+      h2(at === 0 ? HEADERS : CONTINUATION, flags, stream, bytes.subarray(at, at + size)),
+    );
+  }
+  return Buffer.concat(frames);
 }
 
 /** Encodes the headers of a call. */

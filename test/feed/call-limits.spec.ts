@@ -19,8 +19,11 @@ const callOf = (peer: string, principal?: string): LiveCall => ({
   notes: { principal },
   events: 0,
   bytes: 0,
+  pending: 0,
+  receivedAt: 0,
   startedAt: 0,
   endless: true,
+  isStream: true,
   abort: () => {},
 });
 

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { parse as parseYaml } from 'yaml';
 import { FeedError } from '../../client/src/errors.js';
 import { frame, MessageSplitter } from '../../client/src/grpc/frames.js';
+import { parsePolicy, PolicyError } from '../../src/auth/policy.js';
 import {
   decode,
   encodeEpochs,
@@ -50,6 +52,22 @@ function accepted<T>(refusal: new (...args: never[]) => Error, parse: () => T): 
   }
 }
 
+/** A rule of a policy as it is written. */
+interface PolicyRule {
+  readonly principals: readonly string[];
+  readonly verbs: readonly string[];
+  readonly topics: readonly string[];
+}
+
+/** Says by a regular expression whether a pattern matches a name. `signs` says what each sign stands for. */
+function matches(pattern: string, name: string, signs: Record<string, string>): boolean {
+  const parts = Array.from(
+    pattern,
+    (sign) => signs[sign] ?? sign.replace(/[\\^$.*+?()[\]{}|/]/, String.raw`\$&`),
+  );
+  return new RegExp(`^${parts.join('')}$`, 'su').test(name);
+}
+
 const event = encodeEvent({ id: 'a', topic: 't', body: 'hi', at: { seconds: 1, nanos: 2 } });
 
 export const targets: readonly Target[] = [
@@ -59,6 +77,7 @@ export const targets: readonly Target[] = [
       several(event),
       several(event, encodeEvent({ topic: 'orders.created', cursor: '00000000z8k3x9qz' }), event),
       several(Buffer.concat([encodeEvent({ topic: 'ö.日本' }), varintField(99, 7)])),
+      several(encodeEvent({ topic: 't', attributes: { traceparent: '00-1-2-01', k: '' } })),
     ],
     words: [
       event,
@@ -82,6 +101,7 @@ export const targets: readonly Target[] = [
           const [original] = sent.splice(at, 1);
           assert.equal(stored.topic, topic);
           assert.equal(stored.body, original.body);
+          assert.deepEqual(stored.attributes, original.attributes);
           if (original.id === '') assert.match(stored.id, /^[\da-f-]{36}$/);
           else assert.equal(stored.id, original.id);
           // What is stored can be sent again, and changes no more.
@@ -152,6 +172,51 @@ export const targets: readonly Target[] = [
       if (topicProblem(topic) !== undefined) return;
       assert.ok(input.length > 0 && Buffer.byteLength(topic) <= MAX_TOPIC_BYTES);
       assert.ok(!/[\s*>]/.test(topic) && !topic.startsWith('.') && !topic.endsWith('.'));
+    },
+  },
+  {
+    name: 'policy',
+    seeds: text(
+      'rules: []',
+      'rules:\n- principals: ["system:serviceaccount:shop:*", ann]\n  verbs: [watch, upload]\n  topics: ["orders.>", audit]\n',
+      'rules:\n- &a {principals: ["*"], verbs: [chat], topics: ["*.b"]}\n- *a\n',
+      '{"rules": [{"principals": ["a*n"], "verbs": ["admin"], "topics": [">"]}]}',
+    ),
+    words: text(
+      'rules:',
+      '- ',
+      'principals: [ann]',
+      'verbs: [watch, chat]',
+      'topics: [audit, "*"]',
+      '"*"',
+      '\n  ',
+      '&b ',
+      '*b',
+      '<<: ',
+      '!!set ',
+      '? ',
+      '%YAML 1.1\n---\n',
+      '# ',
+      '|\n',
+    ),
+    run(input) {
+      const yaml = input.toString('utf8');
+      const policy = accepted(PolicyError, () => parsePolicy(yaml));
+      if (!policy) return;
+      const { rules } = parseYaml(yaml, { logLevel: 'error' }) as { rules: PolicyRule[] };
+      for (const principal of ['ann', 'system:serviceaccount:shop:web'])
+        for (const verb of ['watch', 'upload', 'chat', 'admin'] as const)
+          for (const topic of [undefined, 'audit', 'orders', 'orders.created', 'a.b.c']) {
+            const isAllowed = rules.some(
+              ({ principals, verbs, topics }) =>
+                verbs.includes(verb) &&
+                principals.some((one) => matches(one, principal, { '*': '.*' })) &&
+                (topic === undefined ||
+                  topics.some((one) => matches(one, topic, { '*': '[^.]+', '>': '.+' }))),
+            );
+            const question = `${principal} ${verb} ${topic}`;
+            assert.equal(policy.allows(principal, verb, topic), isAllowed, question);
+          }
     },
   },
   {

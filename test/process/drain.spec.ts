@@ -32,11 +32,13 @@ async function* flood(): AsyncGenerator<Frames> {
   }
 }
 
-/** Counts batches in `seen`. */
-const uploadTo = (seen: { received: number }) => async (frames: AsyncIterable<ReceivedFrames>) => {
-  for await (const { pieces } of frames) seen.received += pieces.length;
-  return { received: seen.received };
-};
+/** Counts batches in `seen`, none of which is stored before the end. */
+const uploadTo =
+  (seen: { received: number }) => async (frames: AsyncIterable<ReceivedFrames>, call: Call) => {
+    call.pending++;
+    for await (const { pieces } of frames) seen.received += pieces.length;
+    return { received: seen.received };
+  };
 
 /** An HTTP server as another door: a POST is an upload, which ends as its body does; a GET a watch. */
 async function httpDoor(calls: LiveCalls): Promise<Door & { url: string }> {
@@ -53,10 +55,13 @@ async function httpDoor(calls: LiveCalls): Promise<Door & { url: string }> {
       method: `${request.method} ${request.url}`,
       peer: '',
       startedAt: performance.now(),
+      receivedAt: performance.now(),
       endless: request.method === 'GET',
+      isStream: true,
       notes: {},
       events: 0,
       bytes: 0,
+      pending: 1, // until its body ends
       abort: (reason) => answer(response, reason),
     };
     calls.add(call);

@@ -56,12 +56,15 @@ const LEAVES_OUT = `
   global=true
 `;
 
+/** A script that must not run: it leaves a file in its package. */
+const STRANGE = `node -e "require('node:fs').writeFileSync('ran', '')"`;
+
 /** A checkout whose packages have what prepare.mjs looks for: programs, an install script, one that is optional. */
 function complete() {
   const script = `require('node:fs').writeFileSync('index.js', '')`;
   const made = installed(
     {
-      dependencies: { lmdb: 'file:lmdb.tgz' },
+      dependencies: { lmdb: 'file:lmdb.tgz', another: 'file:another.tgz' },
       optionalDependencies: { 'fs-native-extensions': 'file:fs-native-extensions.tgz' },
       devDependencies: { programs: 'file:programs.tgz' },
       allowScripts: { lmdb: true },
@@ -70,6 +73,9 @@ function complete() {
       lmdb: {
         fields: { scripts: { install: `node install.cjs` } },
         files: { 'install.cjs': script },
+      },
+      another: {
+        fields: { scripts: { preinstall: STRANGE, install: STRANGE, postinstall: STRANGE } },
       },
       'fs-native-extensions': { files: { 'index.js': '' } },
       programs: {
@@ -94,17 +100,18 @@ test('an install is complete whatever NODE_ENV and the settings of npm leave out
   expect(stderr).toBe('');
   expect(status).toBe(0);
   expect(existsSync(marker)).toBe(true);
+  expect(existsSync(join(root, 'node_modules', 'another', 'ran'))).toBe(false);
 });
 
 test('an install of what the lock file does not have is refused', () => {
   const { root, marker, install } = complete();
   const packageJson = join(root, 'package.json');
   const fields = JSON.parse(readFileSync(packageJson, 'utf8'));
-  fields.dependencies.another = 'file:lmdb.tgz';
+  fields.dependencies.unknown = 'file:lmdb.tgz';
   writeFileSync(packageJson, JSON.stringify(fields));
   rmSync(marker);
   const { status, stderr } = install();
   expect(status).toBe(1);
-  expect(stderr).toContain('Missing: another');
+  expect(stderr).toContain('Missing: unknown');
   expect(existsSync(marker)).toBe(false);
 });

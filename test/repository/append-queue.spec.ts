@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   AppendQueue,
   OvertakenError,
+  type QueueBytes,
   type QueueStart,
   type SharedLog,
 } from '../../src/repository/append-queue.js';
@@ -31,7 +32,7 @@ class Store {
   private under: { resolve: () => void; reject: (error: unknown) => void } | undefined;
   private begun: (() => void) | undefined;
 
-  constructor(start: Partial<QueueStart> = {}) {
+  constructor(start: Partial<QueueStart> = {}, bytes?: QueueBytes) {
     this.queue = new AppendQueue(
       {
         epochs: new Epochs([{ epoch: EPOCH, after: 0 }]),
@@ -45,6 +46,9 @@ class Store {
         this.published.push(...runs);
         this.log.push(`published ${idsOf(runs).join(' ')}`);
       },
+      undefined,
+      undefined,
+      bytes && { bytes, topics: { refusals: () => undefined } },
     );
   }
 
@@ -418,6 +422,22 @@ describe('room', () => {
     const more = store.append(few, 'more', 100);
     expect(few.room()).toBeUndefined();
     await more;
+  });
+
+  it('is as much as the settings say, for a writer and for all', async () => {
+    const store = new Store({}, { ofWriter: 1_000, inAll: 2_500 });
+    const writers = Array.from({ length: 4 }, () => store.queue.openWriter());
+    const appends = writers.slice(0, 2).map((writer, i) => store.append(writer, `${i}`, 900));
+    expect(writers[0].room()).toBeUndefined();
+    appends.push(store.append(writers[0], 'more', 100));
+    expect(writers[0].room()).toBeInstanceOf(Promise);
+    expect(writers[1].room()).toBeUndefined();
+    appends.push(store.append(writers[2], 'too', 900));
+    expect(writers[1].room()).toBeInstanceOf(Promise);
+    expect(writers[3].room()).toBeUndefined();
+    store.manual = false;
+    await Promise.all(appends);
+    expect(writers[0].room()).toBeUndefined();
   });
 });
 

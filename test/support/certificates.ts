@@ -14,6 +14,8 @@ interface Wanted {
   /** Such as `DNS:localhost,IP:127.0.0.1`; undefined for none. */
   readonly names?: string;
   readonly expired?: boolean;
+  /** The certificate ends so many seconds from now; undefined for two days. */
+  readonly seconds?: number;
 }
 
 const LOCAL = 'DNS:localhost,IP:127.0.0.1,IP:::1';
@@ -51,7 +53,7 @@ export class Authority {
     return this.issue({ subject: '/CN=orders', ...wanted });
   }
 
-  private issue({ subject = '', names, expired = false }: Wanted): Pair {
+  private issue({ subject = '', names, expired = false, seconds }: Wanted): Pair {
     const base = join(this.directory, `${this.name}-${this.made++}`);
     const pair = { cert: `${base}.pem`, key: `${base}.key` };
     const request = `${base}.csr`;
@@ -59,10 +61,36 @@ export class Authority {
     openssl(['req', '-new', ...NEW_KEY, ...own]);
     const extensions = `${base}.ext`;
     writeFileSync(extensions, names ? `subjectAltName=${names}\n` : '');
+    if (seconds !== undefined) {
+      this.issueUntil(new Date(Date.now() + seconds * 1_000), request, pair.cert, extensions);
+      return pair;
+    }
     const signer = ['-CA', this.cert, '-CAkey', this.key, '-CAcreateserial'];
     const issued = ['-out', pair.cert, '-days', expired ? '-1' : '2', '-extfile', extensions];
     openssl(['x509', '-req', '-in', request, ...signer, ...issued]);
     return pair;
+  }
+
+  /** `openssl x509` counts in days. `openssl ca` takes a time, and needs a database. */
+  private issueUntil(end: Date, request: string, cert: string, extensions: string): void {
+    const config = join(this.directory, `${this.name}.cnf`);
+    const index = join(this.directory, `${this.name}.index`);
+    writeFileSync(index, '');
+    const settings = {
+      database: index,
+      new_certs_dir: this.directory,
+      rand_serial: 'yes',
+      unique_subject: 'no',
+      default_md: 'sha256',
+      policy: 'any',
+    };
+    const lines = Object.entries(settings).map(([name, value]) => `${name} = ${value}`);
+    const parts = ['[ca]', 'default_ca = own', '[own]', ...lines, '[any]', 'commonName = optional'];
+    writeFileSync(config, `${parts.join('\n')}\n`);
+    const signer = ['-config', config, '-cert', this.cert, '-keyfile', this.key];
+    const until = end.toISOString().replaceAll(/[-:T]|\.\d+/g, '');
+    const issued = ['-enddate', until, '-extfile', extensions, '-in', request, '-out', cert];
+    openssl(['ca', '-batch', '-notext', ...signer, ...issued]);
   }
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Certificates, HANDSHAKE_TIMEOUT } from '../../src/tls/certificates.js';
-import { identityOf } from '../../src/tls/identity.js';
+import { expiryOf, identityOf } from '../../src/tls/identity.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryDirectory } from '../support/service.js';
 import { serve } from '../transport/harness.js';
@@ -30,6 +30,8 @@ async function serveIdentities(authority: Authority, isMutual = true) {
         certificates,
         handshakeTimeout: HANDSHAKE_TIMEOUT,
         identityOf,
+        expiryOf,
+        onExpired: { refusal: new Error('expired'), endCalls: ignore },
         onFailedHandshake: ignore,
       },
     },

@@ -7,12 +7,13 @@ import { createServer } from '../../src/grpc/transport/grpc-js.js';
 import { until } from '../support/wait.js';
 
 const MAX = 6;
+const HTTP2 = { streamWindow: 64 * 1024, resetBurst: 1_000, headerBytes: 64 * 1024 };
 
 /** Starts a server that listens on two addresses, as for a host name with two, and that failed to listen on a third. */
 async function serveTwo() {
   let refused = 0;
   const limit = { max: MAX, onRefused: () => void refused++ };
-  const server = createServer({}, { streamWindow: 64 * 1024, resetBurst: 1_000 }, () => {}, limit);
+  const server = createServer({}, HTTP2, () => {}, limit);
   onTestFinished(() => server.forceShutdown());
   const bind = (address: string): Promise<number> =>
     promisify(server.bindAsync.bind(server))(address, ServerCredentials.createInsecure());

@@ -28,7 +28,7 @@ import type { InboundLimits } from '../../src/grpc/transport/inbound-budget.js';
 import type { Frames, ReceivedFrames } from '../../src/wire/frames.js';
 import { Drain } from '../../src/process/drain.js';
 import { Certificates, HANDSHAKE_TIMEOUT } from '../../src/tls/certificates.js';
-import { identityOf } from '../../src/tls/identity.js';
+import { expiryOf, identityOf } from '../../src/tls/identity.js';
 import { connect, type FeedClient } from '../support/client.js';
 import { testTls } from '../support/tls.js';
 
@@ -111,7 +111,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
   const strategy = await StreamStrategy.create({
     grpc,
     server,
-    http2: { streamWindow: 1024 * 1024, resetBurst: 20_000 },
+    http2: { streamWindow: 1024 * 1024, resetBurst: 20_000, headerBytes: 64 * 1024 },
     inbound: {
       ...inbound,
       names: { connection: 'FEED_SESSION_WINDOW', total: 'FEED_RECEIVE_BYTES' },
@@ -164,6 +164,8 @@ async function serverTls(): Promise<ServerTls | undefined> {
     certificates,
     handshakeTimeout: HANDSHAKE_TIMEOUT,
     identityOf,
+    expiryOf,
+    onExpired: { refusal: new Error('expired'), endCalls: ignore },
     onFailedHandshake: ignore,
   };
 }

@@ -37,21 +37,28 @@ const moments = fc.record({
   nanos: fc.integer({ min: 0, max: 999_999_999 }),
 });
 
+const attributes = fc
+  .array(fc.tuple(fc.string({ minLength: 1, maxLength: 20 }), fc.string({ maxLength: 40 })), {
+    maxLength: 5,
+  })
+  // An object takes this name for its prototype.
+  .map((pairs) => Object.fromEntries(pairs.filter(([name]) => name !== '__proto__')));
+
 /** The events that a producer may send: each field except the topic may be missing. */
 const events = fc.record(
-  { id: text, topic: topics, body: text, at: moments, cursor: text },
+  { id: text, topic: topics, body: text, at: moments, cursor: text, attributes },
   { requiredKeys: ['topic'] },
 );
 
 const unknownFields = fc.oneof(
   fc
-    .tuple(fc.integer({ min: 6, max: 2 ** 29 - 1 }), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }))
+    .tuple(fc.integer({ min: 7, max: 2 ** 29 - 1 }), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }))
     .map(([number, value]) => varintField(number, value)),
   fc
-    .tuple(fc.integer({ min: 6, max: 2 ** 29 - 1 }), fc.uint8Array({ maxLength: 50 }))
+    .tuple(fc.integer({ min: 7, max: 2 ** 29 - 1 }), fc.uint8Array({ maxLength: 50 }))
     .map(([number, value]) => bytesField(number, value)),
   fc
-    .tuple(fc.integer({ min: 6, max: 2 ** 29 - 1 }), fc.uint8Array({ minLength: 8, maxLength: 8 }))
+    .tuple(fc.integer({ min: 7, max: 2 ** 29 - 1 }), fc.uint8Array({ minLength: 8, maxLength: 8 }))
     .map(([number, value]) => Buffer.concat([tag(number, 1), value])),
 );
 

@@ -244,11 +244,11 @@ describe('what is stored', () => {
 
   it('keeps unknown fields of every wire type, in place', () => {
     const unknown = [
-      varintField(6, 2n ** 63n),
+      varintField(9, 2n ** 63n),
       bytesField(7, Buffer.from([0xff, 0x00])), // not UTF-8, which only a string must be
       Buffer.concat([tag(8, 1), Buffer.from('12345678')]),
       Buffer.concat([tag(2 ** 29 - 1, 5), Buffer.from('1234')]),
-      varintField(6, 1), // an unknown field may be a repeated one
+      varintField(9, 1), // an unknown field may be a repeated one
     ];
     const message = Buffer.concat([unknown[0], good, ...unknown.slice(1)]);
     expect(withoutCursor(taken(message))).toEqual(message);
@@ -264,7 +264,11 @@ describe('what is stored', () => {
       const last = Buffer.concat([good, encodeEvent({ cursor })]);
       for (const message of [first, last]) {
         expect(withoutCursor(taken(message))).toEqual(good);
-        expect(stored(message)).toEqual({ ...GOOD, cursor: '0000000001abcdef' });
+        expect(stored(message)).toEqual({
+          ...GOOD,
+          cursor: '0000000001abcdef',
+          attributes: {},
+        });
       }
     }
     // It is dropped before anybody reads it as a string.
@@ -396,5 +400,56 @@ describe('a batch', () => {
       String(MAX_GROUPS + 1),
       'last',
     ]);
+  });
+});
+
+describe('attributes', () => {
+  const withAttributes = (...entries: readonly Uint8Array[]) =>
+    Buffer.concat([good, ...entries.map((entry) => bytesField(6, entry))]);
+  const attribute = (key: string, value: string) =>
+    Buffer.concat([bytesField(1, key), bytesField(2, value)]);
+  const many = (count: number) =>
+    Array.from({ length: count }, (_, i) => attribute(`k${i}`, 'value'));
+  const ofBytes = (bytes: number) => {
+    const entry = attribute('k', 'v'.repeat(bytes));
+    return attribute('k', 'v'.repeat(2 * bytes - entry.length));
+  };
+
+  it('are stored as they came', () => {
+    const attributes = { traceparent: '00-1-2-01', ключ: 'значение', empty: '' };
+    expect(stored(encodeEvent({ ...GOOD, attributes })).attributes).toEqual(attributes);
+    const without = Buffer.concat([good, bytesField(6, bytesField(1, 'k'))]);
+    expect(stored(without).attributes).toEqual({ k: '' });
+  });
+
+  it('may be 64, of 8 KiB in all, in each event', () => {
+    expect(problemOf(withAttributes(...many(64)), withAttributes(...many(64)))).toBeUndefined();
+    expect(problemOf(withAttributes(...many(65)))).toMatch('more than 64 attributes');
+    const whole = ofBytes(8 * 1024);
+    expect(whole).toHaveLength(8 * 1024);
+    expect(problemOf(withAttributes(whole), withAttributes(whole))).toBeUndefined();
+    expect(problemOf(withAttributes(ofBytes(8 * 1024 + 1)))).toMatch('more than 8192 bytes');
+    expect(problemOf(withAttributes(ofBytes(4 * 1024), ofBytes(4 * 1024 + 1)))).toMatch('8192');
+  });
+
+  it.each<[string, Uint8Array, RegExp]>([
+    ['an entry cut short', tag(1, 2), /not well-formed/],
+    ['an empty entry', Buffer.alloc(0), /empty key/],
+    ['an empty key', attribute('', 'v'), /empty key/],
+    ['two keys', Buffer.concat([attribute('k', 'v'), bytesField(1, 'k')]), /key twice/],
+    ['two values', Buffer.concat([attribute('k', 'v'), bytesField(2, 'v')]), /value twice/],
+    ['a number as key', varintField(1, 1), /key .* wrong wire type/],
+    ['a key that is no UTF-8', bytesField(1, Buffer.from([0xff])), /key .* not valid UTF-8/],
+    [
+      'a value that is no UTF-8',
+      Buffer.concat([bytesField(1, 'k'), bytesField(2, Buffer.from([0xc3]))]),
+      /value .* not valid UTF-8/,
+    ],
+  ])('with %s are refused', (_what, entry, problem) => {
+    expect(problemOf(withAttributes(entry))).toMatch(problem);
+  });
+
+  it('of the wrong wire type are refused', () => {
+    expect(problemOf(Buffer.concat([good, varintField(6, 1)]))).toMatch('wrong wire type');
   });
 });

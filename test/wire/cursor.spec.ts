@@ -117,6 +117,7 @@ describe('the cursors of a batch', () => {
           Array.from({ length: count }, (_, i) => ({
             id: '',
             topic: '',
+            attributes: {},
             body: 'x'.repeat(i),
             at: null,
             cursor: formatCursor({ epoch, position: position + i }),

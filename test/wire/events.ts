@@ -10,6 +10,7 @@ export interface WireEvent {
   body: string;
   at: { seconds: number; nanos: number } | null;
   cursor: string;
+  attributes?: Record<string, string>;
 }
 
 export interface WireChatMessage {

@@ -8,7 +8,7 @@ it('a heartbeat is an event with only topic and cursor', () => {
   for (const topic of ['t', 'é.€.🙂', 'x'.repeat(200)]) {
     const { bytes, last } = heartbeatEvent(topic, cursor);
     expect(eventsIn(bytes)).toEqual([
-      { id: '', topic, body: '', at: null, cursor: formatCursor(cursor) },
+      { id: '', topic, body: '', at: null, attributes: {}, cursor: formatCursor(cursor) },
     ]);
     expect(last).toBe(cursor.position);
   }

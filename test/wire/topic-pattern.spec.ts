@@ -15,6 +15,11 @@ describe('a pattern of topics', () => {
     ['>', ['a', 'a.b'], []],
     ['*', ['a'], ['a.b']],
     ['a.*.>', ['a.b.c', 'a.b.c.d'], ['a.b', 'a']],
+    // Another pattern, if all its topics are.
+    ['>', ['>', '*', 'a.>', 'a.*'], []],
+    ['*', ['*'], ['>', '*.*']],
+    ['a.>', ['a.>', 'a.*', 'a.*.>', 'a.b.>'], ['>', '*', 'a', '*.b', '*.>']],
+    ['a.*', ['a.*', 'a.b'], ['a.>', '*.b', 'a.*.*']],
   ])('%s matches %j and not %j', (pattern, yes, no) => {
     expect(patternProblem(pattern)).toBeUndefined();
     expect(yes.filter((topic) => !matches(pattern, topic))).toEqual([]);

@@ -5,7 +5,7 @@ import type { Line } from './line-blocks.js';
 /** How a file's lines become events: each line is a body, or an event in proto3 JSON. */
 export type LineFormat = 'lines' | 'ndjson';
 
-const FIELDS: ReadonlySet<string> = new Set(['id', 'topic', 'body', 'at', 'cursor']);
+const FIELDS: ReadonlySet<string> = new Set(['id', 'topic', 'body', 'at', 'cursor', 'attributes']);
 
 /**
  * Returns the event of a line, or undefined for an empty line of NDJSON. The topic and the cursor of a JSON event are
@@ -19,7 +19,7 @@ export function eventOf(line: Line, format: LineFormat, name: string): NewEvent 
   if (line.text.trim() === '') return undefined;
   const wrong = (what: string): never => {
     throw new CommandError(
-      `line ${line.end.line} of ${name} ${what}: with --format ndjson, a line is {"id": "...", "body": "...", "at": "..."}, each of them optional; --format lines stores each line as the body of an event`,
+      `line ${line.end.line} of ${name} ${what}: with --format ndjson, a line is {"id": "...", "body": "...", "at": "...", "attributes": {"...": "..."}}, each of them optional; --format lines stores each line as the body of an event`,
       EXIT.file,
     );
   };
@@ -33,11 +33,28 @@ export function eventOf(line: Line, format: LineFormat, name: string): NewEvent 
   const fields = json as Readonly<Record<string, unknown>>;
   for (const [field, value] of Object.entries(fields)) {
     if (!FIELDS.has(field)) wrong(`has the unknown field ${JSON.stringify(field)}`);
-    if (value !== null && typeof value !== 'string')
+    if (field === 'attributes' && value !== null && !areTexts(value))
+      wrong('has a field "attributes" that is no object of texts');
+    if (field !== 'attributes' && value !== null && typeof value !== 'string')
       wrong(`has a field "${field}" that is no text`);
   }
-  const { id, body, at } = fields as Readonly<Record<string, string | null | undefined>>;
+  const { attributes, ...texts } = fields;
+  const { id, body, at } = texts as Readonly<Record<string, string | null | undefined>>;
   const time = at ? new Date(at) : undefined;
   if (time && Number.isNaN(time.getTime())) wrong('has a field "at" that is no time');
-  return { ...(id ? { id } : {}), body: body ?? '', ...(time ? { at: time } : {}) };
+  return {
+    ...(id ? { id } : {}),
+    body: body ?? '',
+    ...(time ? { at: time } : {}),
+    ...(attributes ? { attributes: attributes as Readonly<Record<string, string>> } : {}),
+  };
+}
+
+function areTexts(value: unknown): boolean {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((each) => typeof each === 'string')
+  );
 }

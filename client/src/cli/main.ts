@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { FeedError, ForbiddenError } from '../errors.js';
+import { addBackupCommand } from './backup.js';
 import { addBenchCommand } from './bench.js';
 import { addChatCommand } from './chat.js';
 import { addCompletionCommand } from './completion.js';
@@ -8,6 +9,9 @@ import { addConnectionOptions } from './connection-options.js';
 import { addDoctorCommand } from './doctor.js';
 import { CommandError, EXIT, EXIT_CODES_HELP } from './exit-codes.js';
 import { paintFor } from './terminal.js';
+import { addStreamsCommand } from './streams.js';
+import { addTopicCommand } from './topic.js';
+import { addTopicsCommand } from './topics.js';
 import { addUploadCommand } from './upload.js';
 import { addWatchCommand } from './watch.js';
 
@@ -17,7 +21,7 @@ const { version } = JSON.parse(
 
 const program = new Command('feed')
   .description(
-    'Watches topics of a Feed server, uploads to them, chats, and checks the way to the server.',
+    'Watches topics of a Feed server, uploads to them, chats, shows and ends what is open, and checks the way to the server.',
   )
   .version(version)
   .configureHelp({ showGlobalOptions: true })
@@ -29,6 +33,10 @@ addConnectionOptions(program);
 addWatchCommand(program);
 addUploadCommand(program);
 addChatCommand(program);
+addTopicsCommand(program);
+addTopicCommand(program);
+addStreamsCommand(program);
+addBackupCommand(program);
 addBenchCommand(program);
 addDoctorCommand(program);
 addCompletionCommand(program);

@@ -41,19 +41,27 @@ export class Servers {
     private readonly options: ConnectionOptions,
   ) {}
 
+  /** Returns the servers that the addresses name now, each as `host:port`. */
+  async addressesNow(): Promise<string[]> {
+    await this.lookUp();
+    return this.current.map(({ endpoint }) => formatAddress(endpoint.host, endpoint.port));
+  }
+
   /**
    * Starts a call, such as `/feed.v1.FeedService/Watch`, on the next server that can be reached.
    *
+   * @param only one of addressesNow(): the call is made to that server alone
    * @throws FeedError UNAVAILABLE if no server can be reached, CANCELLED if the client is closed
    */
   async call(
     path: string,
     headers: Readonly<Record<string, string>>,
     observer?: CallObserver,
+    only?: string,
   ): Promise<Call> {
-    let { server, connection } = await this.connect();
+    let { server, connection } = await this.connect(only);
     // Many calls may have waited for the same connection.
-    while (connection.isFull) ({ server, connection } = await this.connect());
+    while (connection.isFull) ({ server, connection } = await this.connect(only));
     const stream = connection.request(path, headers);
     const onEnd = (error: FeedError | undefined): void => {
       if (!error) return;
@@ -70,14 +78,10 @@ export class Servers {
     for (const connection of this.connections) connection.close();
   }
 
-  private async connect(): Promise<{ server: Server; connection: Connection }> {
-    if (now() - this.resolvedAt >= RESOLVED_FOR) {
-      // Calls that begin meanwhile wait for the same answer.
-      this.refreshing ??= this.refresh().finally(() => (this.refreshing = undefined));
-      await this.refreshing;
-    }
+  private async connect(only?: string): Promise<{ server: Server; connection: Connection }> {
+    await this.lookUp();
     const failures: FeedError[] = [];
-    for (const server of this.inOrder()) {
+    for (const server of only === undefined ? this.inOrder() : this.named(only)) {
       if (this.closing.signal.aborted) throw new FeedError('CANCELLED', 'the client was closed');
       try {
         return { server, connection: await this.open(server) };
@@ -91,6 +95,12 @@ export class Servers {
     if (failures.length === 1) throw failures[0];
     const message = `no server can be reached: ${failures.map((one) => one.message).join('; ')}`;
     throw new FeedError('UNAVAILABLE', message, { cause: failures[0] });
+  }
+
+  private named(address: string): Server[] {
+    const server = this.known.get(address);
+    if (server) return [server];
+    throw new FeedError('UNAVAILABLE', `${address} is no server of this client any more`);
   }
 
   /** Returns the servers in the order in which to try them: another one first each time, and those to avoid last. */
@@ -124,6 +134,13 @@ export class Servers {
   }
 
   /** Looks the names up again if it is time to. */
+  private async lookUp(): Promise<void> {
+    if (now() - this.resolvedAt < RESOLVED_FOR) return;
+    // Calls that begin meanwhile wait for the same answer.
+    this.refreshing ??= this.refresh().finally(() => (this.refreshing = undefined));
+    await this.refreshing;
+  }
+
   private async refresh(): Promise<void> {
     const endpoints = await resolve(this.addresses, this.resolved);
     this.current = endpoints.map((endpoint) => {

@@ -4,6 +4,7 @@ import type { Checkpoint } from '../checkpoint.js';
 import { hasMoved } from '../errors.js';
 import type { Feed } from '../feed.js';
 import type { Event } from '../gen/feed/v1/feed.js';
+import { handleInTrace } from '../trace.js';
 import type { Watch, WatchState } from '../watch.js';
 import type { FeedEventHandler, OnFeedEventOptions } from './on-feed-event.js';
 import { patientCheckpoint, stackOf } from './patient-checkpoint.js';
@@ -105,7 +106,7 @@ export class Subscription {
       try {
         this.attemptAbort = new AbortController();
         const { signal } = this.attemptAbort;
-        await handle(event, { cursor: event.cursor, attempt, signal });
+        await handleInTrace(event, () => handle(event, { cursor: event.cursor, attempt, signal }));
         return true;
       } catch (error) {
         const isSkipped = options.onError === 'skip';

@@ -79,7 +79,8 @@ test('what is stored is said before it begins, and is at least what then is stor
   expect(row.topic).toBe(prefix);
   const events = await eventsOf(service, `${prefix}.upload`, 1_000);
   const sizeOf = ({ id, topic, body, cursor }: Event): number =>
-    5 + EventCodec.encode({ id, topic, body, cursor, at: new Date() }).finish().length;
+    5 +
+    EventCodec.encode({ id, topic, body, cursor, at: new Date(), attributes: {} }).finish().length;
   const bytes = events.reduce((sum, event) => sum + sizeOf(event), 0);
   expect(Number(megabytes) * 1e6).toBeGreaterThanOrEqual(bytes);
   expect(Number(megabytes) * 1e6).toBeLessThan(1.1 * bytes);

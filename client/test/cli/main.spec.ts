@@ -6,7 +6,18 @@ import { runFeed, startFeed, startShell } from './run-command.js';
 import { certificate, tlsProxy } from './servers.js';
 import { startService } from './topic.js';
 
-const COMMANDS = ['watch', 'upload', 'chat', 'bench', 'doctor', 'completion'];
+const COMMANDS = [
+  'watch',
+  'upload',
+  'chat',
+  'topics',
+  'topic',
+  'streams',
+  'backup',
+  'bench',
+  'doctor',
+  'completion',
+];
 
 describe('feed', () => {
   test('lists its commands and exit codes, and each command has help of its own with the shared options', async () => {
@@ -15,7 +26,7 @@ describe('feed', () => {
     for (const command of COMMANDS)
       expect(help.stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
     expect(help.stdout).toMatch(/^ {2}75 +an upload stopped/m);
-    for (const command of ['watch', 'upload', 'chat']) {
+    for (const command of ['watch', 'upload', 'chat', 'topics', 'topic', 'streams', 'backup']) {
       const { code, stdout } = await runFeed(['help', command]);
       expect(code).toBe(0);
       expect(stdout).toContain('Examples:\n');

@@ -62,9 +62,12 @@ describe('feed upload', () => {
     expect(bodies(await held(address, 't'))).toEqual(numbers(0, 10_000));
   });
 
-  test('a copy of a topic has the ids, bodies and times, and a second one is recognized', async () => {
+  test('a copy of a topic has the ids, bodies, times and attributes, and a second one is recognized', async () => {
     const { grpcAddress: address } = await startService();
-    await store(address, 'a', numbers(0, 1_000));
+    await store(address, 'a', numbers(0, 999));
+    await startShell(`echo '{"attributes":{"k":"é"}}' | feed upload a --format ndjson`, {
+      FEED_ADDRESS: address,
+    }).ended;
     const copy = 'feed watch a --json --from earliest --until 1000 | feed upload b --format ndjson';
     const env = { FEED_ADDRESS: address };
     expect((await startShell(copy, env).ended).stderr).toContain('1,000 lines stored in b;');
@@ -72,14 +75,21 @@ describe('feed upload', () => {
       '; 1,000 of them were there before;',
     );
     const [a, b] = [await held(address, 'a'), await held(address, 'b')];
-    const own = ({ id, body, at }: (typeof a)[number]) => ({ id, body, at });
+    const own = ({ id, body, at, attributes }: (typeof a)[number]) => ({
+      id,
+      body,
+      at,
+      attributes,
+    });
     expect(b.map(own)).toEqual(a.map(own));
+    expect(b.at(-1)!.attributes).toEqual({ k: 'é' });
   });
 
   test.each([
     ['{"body":"x"', 'line 2 of standard input is no JSON:'],
     ['{"text":"x"}', 'line 2 of standard input has the unknown field "text":'],
     ['{"body":1}', 'line 2 of standard input has a field "body" that is no text:'],
+    ['{"attributes":{"k":1}}', 'has a field "attributes" that is no object of texts:'],
     ['{"at":"soon"}', 'line 2 of standard input has a field "at" that is no time:'],
   ])('the line %s of NDJSON ends it with 66, after what was before', async (line, message) => {
     const { grpcAddress: address } = await startService();

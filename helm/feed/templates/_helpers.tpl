@@ -15,6 +15,33 @@ app.kubernetes.io/name: {{ include "feed.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Of the pod of `helm test`: the Service must not take it for a replica. */}}
+{{- define "feed.testLabels" -}}
+app.kubernetes.io/name: {{ include "feed.name" . | trunc 58 }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* The annotations and labels of an object: (list $ <its own labels> <its own annotations>). */}}
+{{- define "feed.metadata" -}}
+{{- $root := index . 0 }}
+{{- with mergeOverwrite dict $root.Values.commonAnnotations (index . 2) -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{ end -}}
+labels:
+  {{- mergeOverwrite dict (include "feed.labels" $root | fromYaml) $root.Values.commonLabels (index . 1) | toYaml | nindent 2 }}
+{{- end }}
+
+{{/* "true" for several replicas on NATS; empty for one process on its own volume. */}}
+{{- define "feed.replicated" -}}
+{{- if eq .Values.config.engine "jetstream" }}true{{ end }}
+{{- end }}
+
+{{/* The name by which clients in the cluster reach the service. */}}
+{{- define "feed.host" -}}
+{{ include "feed.fullname" . }}.{{ .Release.Namespace }}.svc
+{{- end }}
+
 {{- define "feed.labels" -}}
 {{ include "feed.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -33,11 +60,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* The path of a file of the Secret of TLS, by the name of the value with its key; empty without TLS. */}}
-{{- define "feed.tlsFile" -}}
-{{- with index . 0 }}{{ if .existingSecret }}/etc/feed/tls/{{ index . (index $ 1) }}{{ end }}{{ end }}
-{{- end }}
-
 {{/* The protocol of the gRPC port on a Service. "https" is for meshes and gateways that pass TLS on. */}}
 {{- define "feed.grpcProtocol" -}}
 {{- /* HTTP/2 without TLS, by the name that Kubernetes reserves for it and the Gateway API tests for; "grpc" is known to some
@@ -47,27 +69,4 @@ meshes only. */ -}}
 
 {{- define "feed.httpProtocol" -}}
 {{- .Values.tls.existingSecret | empty | ternary "http" "https" }}
-{{- end }}
-
-{{/*
-The whole of an orderly end, or the pod is killed within it. 15: beside these times the service takes
-up to about 10 s to end the streams of clients that do not read, and to flush and close the store.
-*/}}
-{{- define "feed.gracePeriod" -}}
-{{- with .Values.drain }}{{ add .preStopSeconds .delaySeconds .timeoutSeconds .spreadSeconds 15 }}{{ end }}
-{{- end }}
-
-{{/* A volume of a ConfigMap or a Secret that is there already: (dict "name" ... "from" {existingConfigMap, existingSecret}). */}}
-{{- define "feed.mounted" -}}
-{{- if and .from.existingConfigMap .from.existingSecret }}
-{{- fail (printf "auth: give %s a ConfigMap or a Secret, not both" .name) }}
-{{- end -}}
-- name: {{ .name }}
-  {{- if .from.existingConfigMap }}
-  configMap:
-    name: {{ .from.existingConfigMap }}
-  {{- else }}
-  secret:
-    secretName: {{ .from.existingSecret }}
-  {{- end }}
 {{- end }}

@@ -44,9 +44,15 @@ export class Call {
   /** The handler's notes about the call, for the line in the log and the list of open calls. */
   readonly notes: Record<string, string> = {};
   readonly startedAt = performance.now();
-  /** How many events and bytes the call had so far. The handler counts them: the transport does not know events. */
+  /** True if it does not end by itself, because its response is a stream. */
+  readonly endless: boolean;
+  /** True if its request or its response is a stream. */
+  readonly isStream: boolean;
+  /** How many events and bytes the call had so far, and how much of it is pending. The handler counts: the transport knows no events. */
   events = 0;
   bytes = 0;
+  pending = 0;
+  receivedAt = performance.now();
   /** What a guard found out about the client, for the handler. The transport does not look at it. */
   caller: unknown;
   /** Called by the handler at moments that whoever follows the call should see. The transport does not call it. */
@@ -69,14 +75,15 @@ export class Call {
     private readonly grpcCall: GrpcCall,
     readonly stream: ServerHttp2Stream,
     readonly connection: Connection,
-    /** True if it does not end by itself, because its response is a stream. */
-    readonly endless: boolean,
+    method: { readonly requestStream: boolean; readonly responseStream: boolean },
     /** Called once the HTTP/2 stream is gone. */
     private readonly onClosed: (call: Call) => void,
   ) {
     this.method = grpcCall.getPath();
     this.metadata = grpcCall.metadata;
     this.peer = grpcCall.getPeer();
+    this.endless = method.responseStream;
+    this.isStream = method.requestStream || method.responseStream;
     const close = (): void => this.onClose();
     stream.on('error', ignore);
     if (this.isClosed) process.nextTick(close);

@@ -7,6 +7,7 @@ import { createServer, http2StreamOf, takeReading, UnknownGrpcJsError } from './
 const TIMEOUT = 10_000;
 const PATH = '/check/Echo';
 const STREAM_WINDOW = 128 * 1024;
+const HEADER_BYTES = 32 * 1024;
 /** One frame, with a message of one byte. */
 const MESSAGE = Buffer.from([0, 0, 0, 0, 1, 1]);
 /** Without prepareStream(), which removes malformed headers, grpc-js would refuse the call for its grpc-timeout. */
@@ -53,7 +54,7 @@ async function echoOneMessage(): Promise<void> {
   };
   const server = createServer(
     { 'grpc.enable_channelz': 0 },
-    { streamWindow: STREAM_WINDOW, resetBurst: 1_000 },
+    { streamWindow: STREAM_WINDOW, resetBurst: 1_000, headerBytes: HEADER_BYTES },
     () => {},
   );
   server.register(PATH, echo, asIs, asIs, 'bidi');
@@ -71,8 +72,9 @@ async function echoOneMessage(): Promise<void> {
   call.on('trailers', (trailers: IncomingHttpHeaders) => {
     expectSame('the status of a call', trailers['grpc-status'], '0');
     expectSame('the bytes of a call', Buffer.concat(echoed).equals(MESSAGE), true);
-    const { initialWindowSize } = client.remoteSettings;
+    const { initialWindowSize, maxHeaderListSize } = client.remoteSettings;
     expectSame('the window of a stream', initialWindowSize, STREAM_WINDOW);
+    expectSame('the limit of headers', maxHeaderListSize, HEADER_BYTES);
     resolve();
   });
   const timer = setTimeout(() => reject(new UnknownGrpcJsError('the end of a call')), TIMEOUT);

@@ -9,11 +9,19 @@ import type { ServerTls } from './server-tls.js';
 /** A connection is retired up to this part of the greatest age earlier or later, so that not all are at once. */
 const AGE_JITTER = 0.1;
 
-export interface AgeLimit {
+/** How often (milliseconds) a connection's certificate is looked at, at least: the clock may be set. */
+const EXPIRY_INTERVAL = 60_000;
+
+/** When connections end that have nothing wrong. */
+export interface Lifetimes {
   /** In milliseconds; 0 is no limit. */
-  readonly max: number;
+  readonly maxAge: number;
   /** Called with each connection that has reached it. */
   readonly onOld: (connection: Connection) => void;
+  /** Knows the certificates of clients; undefined without TLS. */
+  readonly certificates: Pick<ServerTls, 'identityOf' | 'expiryOf'> | undefined;
+  /** Called with each connection whose client's certificate has ended. */
+  readonly onExpired: (connection: Connection) => void;
 }
 
 /** The open connections of one server. One timer closes those that are dead or stuck. */
@@ -27,8 +35,7 @@ export class Connections {
   constructor(
     private readonly keepalive: Keepalive,
     private readonly limits: InboundLimits,
-    private readonly age: AgeLimit,
-    private readonly tls: ServerTls | undefined,
+    private readonly lifetimes: Lifetimes,
   ) {
     this.total = new TotalBudget(limits.total, () => this.endLargest());
   }
@@ -39,12 +46,16 @@ export class Connections {
   }
 
   add(session: ServerHttp2Session): void {
-    const { keepalive, limits, total, tls } = this;
-    const identity = tls?.identityOf(session.socket as TLSSocket);
+    const { keepalive, limits, total } = this;
+    const { maxAge, certificates } = this.lifetimes;
+    const socket = session.socket as TLSSocket;
+    const identity = certificates?.identityOf(socket);
     const connection = new Connection(session, keepalive, limits.connection, total, identity);
     this.all.set(session, connection);
     session.once('close', () => this.remove(session));
-    if (this.age.max > 0) this.watchAge(session, connection);
+    if (maxAge > 0) this.watchAge(session, connection);
+    const expiry = certificates?.expiryOf(socket);
+    if (expiry !== undefined) this.watchExpiry(session, connection, expiry);
     const { time, timeout } = this.keepalive;
     this.timer ??= setInterval(() => this.checkLives(), Math.min(time, timeout) / 8).unref();
   }
@@ -60,8 +71,20 @@ export class Connections {
   }
 
   private watchAge(session: ServerHttp2Session, connection: Connection): void {
-    const age = this.age.max * (1 + AGE_JITTER * (2 * Math.random() - 1));
-    const timer = setTimeout(() => this.age.onOld(connection), age).unref();
+    const { maxAge, onOld } = this.lifetimes;
+    const age = maxAge * (1 + AGE_JITTER * (2 * Math.random() - 1));
+    const timer = setTimeout(() => onOld(connection), age).unref();
+    session.once('close', () => clearTimeout(timer));
+  }
+
+  private watchExpiry(session: ServerHttp2Session, connection: Connection, expiry: number): void {
+    let timer: NodeJS.Timeout | undefined;
+    const look = (): void => {
+      const left = expiry - Date.now();
+      if (left <= 0) this.lifetimes.onExpired(connection);
+      else timer = setTimeout(look, Math.min(left, EXPIRY_INTERVAL)).unref();
+    };
+    look();
     session.once('close', () => clearTimeout(timer));
   }
 

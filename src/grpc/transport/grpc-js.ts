@@ -1,9 +1,10 @@
-import type {
-  Http2SecureServer,
-  Http2Server,
-  IncomingHttpHeaders,
-  ServerHttp2Session,
-  ServerHttp2Stream,
+import {
+  constants,
+  type Http2SecureServer,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from 'node:http2';
 import { createRequire } from 'node:module';
 import { logVerbosity, Server, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
@@ -35,6 +36,11 @@ export interface Http2Limits {
    * cancels thousands of watches.
    */
   readonly resetBurst: number;
+  /**
+   * The most that the headers of a call may take, as HTTP/2 counts them: names and values, and 32 bytes for each header.
+   * Clients are told. A call with more is reset with ENHANCE_YOUR_CALM, which gRPC clients report as RESOURCE_EXHAUSTED.
+   */
+  readonly headerBytes: number;
 }
 
 /**
@@ -47,7 +53,7 @@ export interface Http2Limits {
  */
 export function createServer(
   options: ServerOptions,
-  { streamWindow, resetBurst }: Http2Limits,
+  { streamWindow, resetBurst, headerBytes }: Http2Limits,
   onSession: (session: ServerHttp2Session) => void,
   limit?: ConnectionLimit,
   tls?: ServerTls,
@@ -62,7 +68,11 @@ export function createServer(
   const { commonServerOptions, createHttp2Server } = internals;
   if (!commonServerOptions || !createHttp2Server) throw new UnknownGrpcJsError('its HTTP/2 server');
   Object.assign(commonServerOptions, {
-    settings: { ...commonServerOptions.settings, initialWindowSize: streamWindow },
+    settings: {
+      ...commonServerOptions.settings,
+      initialWindowSize: streamWindow,
+      maxHeaderListSize: headerBytes,
+    },
     streamResetBurst: resetBurst,
     streamResetRate: Math.ceil(resetBurst * RESET_SHARE),
     ...(tls && { handshakeTimeout: tls.handshakeTimeout }),
@@ -74,6 +84,9 @@ export function createServer(
     http2Server.on('session', onSession);
     limitConnections?.(http2Server);
     http2Server.prependListener('stream', prepareStream);
+    http2Server.prependListener('stream', (stream, _headers, _flags, rawHeaders) => {
+      if (sizeOf(rawHeaders) > headerBytes) resetSoon(stream);
+    });
     return http2Server;
   };
   return server;
@@ -93,6 +106,22 @@ function useCertificates(
   update();
   certificates.onChange(update);
   server.on('tlsClientError', onFailedHandshake);
+}
+
+/** Returns how much headers take, as HTTP/2 counts them. They are names and values in turn, of Latin-1 characters. */
+function sizeOf(rawHeaders: readonly string[]): number {
+  let size = 16 * rawHeaders.length;
+  for (const text of rawHeaders) size += text.length;
+  return size;
+}
+
+/**
+ * Resets a call whose headers are too large. Node does the same, before this sees them, once the client has acknowledged the
+ * settings of the connection, which a hostile one never does.
+ */
+function resetSoon(stream: ServerHttp2Stream): void {
+  // Not before grpc-js has looked at it: it may respond at once, as to an unknown method, which throws on a closed stream.
+  process.nextTick(() => stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM));
 }
 
 /**

@@ -77,6 +77,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     private readonly maxMessageBytes: number,
     signal: AbortSignal,
     private readonly budget: InboundBudget,
+    /** Is told when bytes came. */
+    private readonly call: { receivedAt: number },
   ) {
     takeReading(stream);
     this.askForMore = takeChunks(stream, this);
@@ -221,6 +223,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   private gather(): void {
     const { chunks } = this;
     if (chunks.length === 0) return;
+    this.call.receivedAt = performance.now();
     const bytes = this.blockBytes + this.chunkBytes;
     if (bytes > this.block.length) this.grow(bytes);
     for (const chunk of chunks) {

@@ -3,9 +3,8 @@ export { type ConnectionLimit } from './connection-limit.js';
 export { type Keepalive } from './connection.js';
 export { MessageRefused } from './decompress.js';
 export { type EndedCall } from './answer.js';
+export type { Retirement } from './retirement.js';
 export type { ServerTls } from './server-tls.js';
-export { http2StreamOf } from './grpc-js.js';
-export { statusOf } from './status.js';
 export {
   type ConnectionAge,
   StreamStrategy,

@@ -1,5 +1,6 @@
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
+import type { Retirement } from './retirement.js';
 
 /** The certificates that a server serves with. They may change while it runs. */
 export interface ServerCertificates {
@@ -22,6 +23,10 @@ export interface ServerTls {
   readonly handshakeTimeout: number;
   /** Returns whom the verified certificate of a client names. Called once for each connection. */
   readonly identityOf: (socket: TLSSocket) => string | undefined;
+  /** Returns when (Date.now()) the verified certificate of a client ends; undefined without one. Called once, too. */
+  readonly expiryOf: (socket: TLSSocket) => number | undefined;
+  /** How a connection is retired at that time. */
+  readonly onExpired: Retirement;
   /** Called for each connection whose handshake failed. */
   readonly onFailedHandshake: (error: Error, socket: TLSSocket) => void;
 }

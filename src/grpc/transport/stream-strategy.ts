@@ -14,16 +14,13 @@ import { Connections } from './connections.js';
 import { createServer, encodingOf, type Http2Limits, http2StreamOf } from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
+import type { Retirement } from './retirement.js';
 import { serverCredentials, type ServerTls } from './server-tls.js';
 
 /** When connections are retired, so that clients with long streams connect anew, perhaps to another server. */
-export interface ConnectionAge {
+export interface ConnectionAge extends Retirement {
   /** The greatest age of a connection in milliseconds, 10% more or less at random; 0 is no limit. */
   readonly max: number;
-  /** The status of calls that come on a retired connection, ready to send: no exception filter sees those calls. */
-  readonly refusal: unknown;
-  /** Ends the open calls of a retired connection, in its own time. The connection closes after the last of them. */
-  readonly endCalls: (calls: readonly Call[]) => void;
 }
 
 export interface StreamStrategyOptions {
@@ -78,8 +75,12 @@ export class StreamStrategy extends ServerGrpc {
   private constructor(private readonly streamOptions: StreamStrategyOptions) {
     super(streamOptions.grpc);
     const { keepalive, inbound, connectionAge, tls } = streamOptions;
-    const age = { max: connectionAge?.max ?? 0, onOld: this.onOld };
-    this.connections = new Connections(keepalive, inbound, age, tls);
+    this.connections = new Connections(keepalive, inbound, {
+      maxAge: connectionAge?.max ?? 0,
+      onOld: (connection) => this.retire(connection, connectionAge),
+      certificates: tls,
+      onExpired: (connection) => this.retire(connection, tls?.onExpired),
+    });
   }
 
   /** The port on which it listens; 0 before. */
@@ -140,8 +141,6 @@ export class StreamStrategy extends ServerGrpc {
   }
 
   override createServiceMethod(handler: MessageHandler, definition: Method): Function {
-    if (!definition.requestStream && !definition.responseStream)
-      return this.createUnaryServiceMethod(handler);
     return (grpcCall: GrpcCall, respond?: sendUnaryData<unknown>) =>
       this.serve(handler, definition, grpcCall, respond);
   }
@@ -161,13 +160,12 @@ export class StreamStrategy extends ServerGrpc {
     this.connections.closeBusy();
   }
 
-  private readonly onOld = (connection: Connection): void => {
-    const { connectionAge } = this.streamOptions;
+  private retire(connection: Connection, retirement: Retirement | undefined): void {
     // While the server shuts down, its connections get GOAWAY and their calls end anyway.
-    if (!connectionAge || this.refusal !== undefined) return;
-    connection.retire(connectionAge.refusal);
-    connectionAge.endCalls([...connection.calls].filter((call) => call instanceof Call));
-  };
+    if (!retirement || this.refusal !== undefined) return;
+    connection.retire(retirement.refusal);
+    retirement.endCalls([...connection.calls].filter((call) => call instanceof Call));
+  }
 
   private serve(
     handler: MessageHandler,
@@ -179,7 +177,7 @@ export class StreamStrategy extends ServerGrpc {
     const connection = this.connections.of(stream);
     // The connection closed after it sent the request: there is nobody to answer.
     if (!connection) return;
-    const call = new Call(grpcCall, stream, connection, method.responseStream, this.onClosed);
+    const call = new Call(grpcCall, stream, connection, method, this.onClosed);
     connection.calls.add(call);
     this.streamOptions.calls.add(call);
     const hookContext = { call, operationId: method.path };
@@ -214,13 +212,15 @@ export class StreamStrategy extends ServerGrpc {
     call.connection.remove(call);
   };
 
-  private inbound({ stream, signal, connection }: Call): InboundFrames {
+  private inbound(call: Call): InboundFrames {
+    const { stream, signal, connection } = call;
     return new InboundFrames(
       stream,
       encodingOf(stream),
       this.streamOptions.maxMessageBytes,
       signal,
       connection.inbound,
+      call,
     );
   }
 }

@@ -12,49 +12,17 @@ import { OvertakenError, type SharedLog } from '../append-queue.js';
 import type { Commit } from '../commit.js';
 import { AppendError, StoreUnavailableError } from '../event-repository.js';
 import type { LogReport } from '../log-report.js';
-import { bytesOf, type StoredRun } from '../stored-run.js';
 import { type History, RETRY_INTERVAL } from './history.js';
-import { inParts } from './in-parts.js';
-import { type LogState, MESSAGE_OVERHEAD } from './log-state.js';
-import {
-  commitOf,
-  encodeEpochs,
-  encodeRun,
-  endOf,
-  firstOf,
-  headAfter,
-  markerOf,
-  type Message,
-  POSITIONS,
-  sequenceOf,
-} from './message.js';
+import { type CommitMessages, MAX_BATCH, type Outgoing } from './commit-messages.js';
+import type { LogState } from './log-state.js';
+import { commitOf, firstOf, sequenceOf } from './message.js';
 import type { StoredIds } from './stored-ids.js';
-import type { StoredRuns } from './stored-runs.js';
-import type { TopicState } from './topic-states.js';
 
 export interface CommitOptions {
-  readonly prefix: string;
-  /** True if ids are stored, because deduplication needs them. */
-  readonly storesIds: boolean;
-  /** Returns true if the record of the epochs must be written again once this many more bytes are stored. */
-  readonly isEpochsRecordOld: (moreBytes: number) => boolean;
+  readonly epochsSubject: string;
   /** How long (milliseconds) a commit waits for NATS. */
   readonly patience: number;
   readonly report: LogReport;
-}
-
-/** A message to be stored, and what it says. */
-interface Outgoing {
-  readonly message: Message;
-  readonly subject: string;
-  readonly data: Uint8Array;
-  readonly marker?: Marker;
-}
-
-/** The marker of a topic's removal. Its sequence is 0 until it is stored. */
-interface Marker {
-  readonly topic: string;
-  sequence: number;
 }
 
 /** If others wrote within this time (milliseconds) before, they get their turn. */
@@ -62,8 +30,6 @@ const TURN_WINDOW = 100;
 /** A turn is this many times as long as the last commit took, and at most MAX_TURN milliseconds. */
 const TURN_SHARE = 1.5;
 const MAX_TURN = 50;
-/** One atomic batch of JetStream has at most 1,000 messages. */
-const MAX_BATCH = 1_000;
 
 /**
  * Makes the commits of one replica, one at a time. Each carries the condition that the stream's last sequence is the one that
@@ -75,11 +41,6 @@ export class Commits implements SharedLog {
 
   /** begin() waits until this sequence is applied. */
   private awaited = 0;
-  /** True if the next commit adds a record of the epochs; with a new one, if `beginsEpoch`. */
-  private writesEpochs = false;
-  private beginsEpoch = false;
-  /** The topics that the next commit marks as removed. */
-  private readonly removals = new Set<Marker>();
   /** The last commit: when it ended and how long it took. */
   private committedAt = -Infinity;
   private commitTook = 0;
@@ -90,35 +51,10 @@ export class Commits implements SharedLog {
     private readonly api: StreamApi,
     private readonly state: LogState,
     private readonly history: History,
-    private readonly stored: StoredRuns,
+    private readonly messages: CommitMessages,
     private readonly storedIds: StoredIds,
     private readonly options: CommitOptions,
   ) {}
-
-  /** True until the record of the epochs that requestEpochs() asked for is stored. */
-  get areEpochsDue(): boolean {
-    return this.writesEpochs;
-  }
-
-  /** The next commit adds a record of all epochs, and of a new one if `begins`. */
-  requestEpochs(begins: boolean): void {
-    this.writesEpochs = true;
-    this.beginsEpoch ||= begins;
-  }
-
-  /**
-   * The next commit marks that all events of a topic until then were removed, which is true once all messages of the topic
-   * before the marker are purged.
-   */
-  requestMarker(topic: string): Readonly<Marker> {
-    const marker = { topic, sequence: 0 };
-    this.removals.add(marker);
-    return marker;
-  }
-
-  cancelMarker(marker: Readonly<Marker>): void {
-    this.removals.delete(marker);
-  }
 
   /** From now on, commits wait for NATS for so many milliseconds in all. */
   endWithin(milliseconds: number): void {
@@ -163,13 +99,13 @@ export class Commits implements SharedLog {
         await this.storedIds.fetch();
         throw new OvertakenError();
       }
-      if (this.beginsEpoch && commit.runs.length > 0) {
-        // These events have cursors of an epoch of before this start.
+      if (this.messages.beginsEpoch && commit.runs.length > 0) {
         await this.store({ runs: [], ids: [] });
         throw new OvertakenError();
       }
       await this.store(commit);
     } catch (error) {
+      if (error instanceof OvertakenError) this.awaited = Math.max(this.awaited, error.by);
       throw error instanceof StoreUnavailableError ? this.unknownOutcome(error) : error;
     }
   }
@@ -184,7 +120,7 @@ export class Commits implements SharedLog {
   }
 
   private async store({ runs, ids }: Commit): Promise<void> {
-    const messages = await this.messagesOf(runs, ids);
+    const messages = await this.messages.of(runs, ids);
     if (messages.length === 0) return;
     const startedAt = performance.now();
     const { report } = this.options;
@@ -194,101 +130,10 @@ export class Commits implements SharedLog {
     } finally {
       report.unacknowledgedSince = undefined;
     }
-    for (const { message, marker } of messages) {
-      this.state.takeOwn(message);
-      if (marker) marker.sequence = message.sequence;
-      if (message.kind === 'epochs') this.writesEpochs = this.beginsEpoch = false;
-    }
+    for (const { message } of messages) this.state.takeOwn(message);
+    this.messages.onStored(messages);
     this.committedAt = performance.now();
     this.commitTook = this.committedAt - startedAt;
-  }
-
-  private async messagesOf(
-    runs: readonly StoredRun[],
-    ids: readonly Uint32Array[],
-  ): Promise<Outgoing[]> {
-    const { prefix, storesIds, isEpochsRecordOld } = this.options;
-    const commit = randomBytes(8);
-    const markers = [...this.removals].slice(0, MAX_BATCH - runs.length);
-    const topics = await this.statesOf(new Set([...runs, ...markers].map(({ topic }) => topic)));
-    const idsOf = storesIds ? idsByRun(ids) : () => NO_IDS;
-    const messages: Outgoing[] = [];
-    let { newest: before, allIds } = this.state;
-    const nextSequence = () => this.state.applied + 1 + messages.length;
-    const add = (run: StoredRun, runIds: Uint32Array, marker?: Marker): void => {
-      const { topic, count, last, bytes, storedAt } = run;
-      const was = topics.get(topic)!;
-      const total = was.total + count;
-      const totalBytes = was.totalBytes + bytes.length;
-      topics.set(topic, { last, total, totalBytes });
-      allIds += countOf(runIds);
-      const message: Message = {
-        kind: 'run',
-        sequence: nextSequence(),
-        run,
-        ids: runIds,
-        previous: was.last,
-        total,
-        totalBytes,
-        commit,
-        storedAt,
-        before,
-        allIds,
-      };
-      messages.push({ message, subject: prefix + topic, data: encodeRun(message), marker });
-      before = headAfter(message);
-    };
-    for (const run of runs) {
-      if (run.first !== firstOf(nextSequence()) || run.count >= POSITIONS - 1)
-        throw new Error(
-          `a run of ${run.count} events at ${run.first} can't be message ${nextSequence()}`,
-        );
-      add(run, idsOf(run));
-    }
-    for (const marker of markers) {
-      const { last } = topics.get(marker.topic)!;
-      add(markerOf(marker.topic, last, this.state.storedAt), NO_IDS, marker);
-    }
-    const bytes = bytesOf(runs) + MESSAGE_OVERHEAD * messages.length;
-    if ((this.writesEpochs || isEpochsRecordOld(bytes)) && messages.length < MAX_BATCH) {
-      const sequence = nextSequence();
-      const { epochs, storedAt } = this.state;
-      // It begins after all positions of the messages before, because floors are such positions, too (endOf()).
-      const { starts } = this.beginsEpoch ? epochs.begun(endOf(sequence - 1)) : epochs;
-      const record = { commit, storedAt, before, allIds };
-      messages.push({
-        message: { kind: 'epochs', sequence, starts, ...record },
-        subject: this.epochsSubject,
-        data: encodeEpochs(starts, record),
-      });
-    }
-    return messages;
-  }
-
-  /** Returns the states of topics, as of `applied`. Asks the stream for those that this replica has not met. */
-  private async statesOf(topics: ReadonlySet<string>): Promise<Map<string, TopicState>> {
-    const states = new Map<string, TopicState>();
-    await inParts([...topics], async (topic) => {
-      states.set(topic, this.state.topics.get(topic) ?? (await this.learn(topic)));
-    });
-    return states;
-  }
-
-  private async learn(topic: string): Promise<TopicState> {
-    const newest = await this.history.ask(() => this.stored.newest(topic));
-    if (!newest) {
-      // Nobody knows where the newest removed event was: anywhere before what the stream holds.
-      const last = await this.history.ask(() => this.stored.floorOfStream());
-      return { last, total: 0, totalBytes: 0 };
-    }
-    if (newest.sequence > this.state.applied) throw this.overtaken(newest.sequence);
-    const { run, total, totalBytes } = newest;
-    return { last: run.last, total, totalBytes };
-  }
-
-  private overtaken(sequence: number): OvertakenError {
-    this.awaited = Math.max(this.awaited, sequence);
-    return new OvertakenError();
   }
 
   /** Stores messages behind the sequence `base`. If the answer is lost, it finds out whether they are stored. */
@@ -336,11 +181,7 @@ export class Commits implements SharedLog {
   private expected(last: number): ExpectedStream {
     const { epochsAt } = this.state;
     if (epochsAt === undefined) return { last };
-    return { last, lastOf: { subject: this.epochsSubject, sequence: epochsAt } };
-  }
-
-  private get epochsSubject(): string {
-    return this.options.prefix.slice(0, -1);
+    return { last, lastOf: { subject: this.options.epochsSubject, sequence: epochsAt } };
   }
 
   /** Returns true if work that may take until `end` is to give up. */
@@ -378,20 +219,22 @@ export class Commits implements SharedLog {
 
   private async findOvertaking(base: number, end: number): Promise<Error> {
     const { state } = await this.history.ask(() => this.api.info(), end - performance.now());
-    if (state.last_seq > base) return this.overtaken(state.last_seq);
-    if (state.last_seq === base) return this.compareEpochs(end);
+    if (state.last_seq > base) return new OvertakenError(state.last_seq);
+    if (state.last_seq === base) return this.compareEpochs(base, end);
     return this.history.lose(
       `the stream ends at ${state.last_seq}, and this replica had ${base} of it`,
     );
   }
 
-  /** The stream is as long as expected, and yet the commit was refused. */
-  private async compareEpochs(end: number): Promise<Error> {
+  /** The commit behind `base` was refused, and yet the stream ended there just now. */
+  private async compareEpochs(base: number, end: number): Promise<Error> {
     const found = await this.history.ask(
-      () => this.api.message({ last_by_subj: this.epochsSubject }),
+      () => this.api.message({ last_by_subj: this.options.epochsSubject }),
       end - performance.now(),
     );
     const { epochsAt } = this.state;
+    // The server refuses for the sake of a commit that it has not stored yet: then that one brings a record.
+    if (found && found.sequence > base) return new OvertakenError(found.sequence);
     // Where this replica does not know the record, its commit had no such condition.
     if (found && epochsAt !== undefined && found.sequence !== epochsAt)
       return this.history.lose(
@@ -408,27 +251,11 @@ const OVERTAKEN: ReadonlySet<number> = new Set([
   CODE.wrongLastSequenceOfBatch,
 ]);
 const FULL: ReadonlySet<number> = new Set([CODE.maxBytes, CODE.storageExceeded]);
-const NO_IDS = new Uint32Array(0);
 
-function unavailable(why: string): AppendError {
+/** Returns the error of appends of which nobody knows whether they are stored. */
+export function unavailable(why: string): AppendError {
   return new AppendError(
     'unavailable',
     `NATS did not answer in time (${why}): send the events after "received" again, with the same ids`,
   );
-}
-
-function countOf(ids: Uint32Array): number {
-  let count = 0;
-  for (let i = 0; i < ids.length; i += 2) if (ids[i] !== 0 || ids[i + 1] !== 0) count++;
-  return count;
-}
-
-/** Returns a function that takes a commit's ids run by run, in order. */
-function idsByRun(parts: readonly Uint32Array[]): (run: StoredRun) => Uint32Array {
-  let part = 0;
-  return ({ count }) => {
-    const ids = new Uint32Array(2 * count);
-    for (let at = 0; at < ids.length; at += parts[part++].length) ids.set(parts[part], at);
-    return ids;
-  };
 }

@@ -6,14 +6,17 @@ import type { SetupError } from '../../nats/setup-error.js';
 import { sparingly } from '../../nats/sparingly.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
+import { QUEUE_BYTES, type QueueBytes } from '../append-queue.js';
 import { Epochs } from '../epochs.js';
 import {
   AppendError,
+  BackupUnsupportedError,
   type CursorPlace,
   type DedupWindow,
   type Durability,
   EventRepository,
   type EventWriter,
+  type HeldTopic,
   type LogStatus,
 } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
@@ -21,6 +24,7 @@ import { LogReport } from '../log-report.js';
 import { promptly } from '../promptly.js';
 import { NO_DEDUP } from '../recent-ids.js';
 import type { RetentionLimits } from '../retention.js';
+import type { FlushingServers } from './durability.js';
 import { Janitor } from './janitor.js';
 import { decode, endOf, firstOf, headAfter, type Message } from './message.js';
 import type { ReplicaStart } from './log-state.js';
@@ -41,8 +45,13 @@ export interface JetStreamOptions {
   readonly stream: string;
   readonly replicas: number;
   readonly durability: Durability;
+  /** The servers that were asked for it. */
+  readonly servers?: FlushingServers;
   readonly dedup: DedupWindow;
   readonly retention: RetentionLimits;
+  /** The most topics that may hold events; no limit by default. */
+  readonly maxTopics?: number;
+  readonly queueBytes?: QueueBytes;
   /** How long (milliseconds) work waits for NATS. */
   readonly patience: number;
   readonly clock?: LogClock;
@@ -164,6 +173,22 @@ export class JetStreamLog extends EventRepository {
     return this.replica.positionBeforeLast(topic, count, head);
   }
 
+  override topics(
+    prefix: string,
+    after: string | undefined,
+    limit: number,
+  ): Promise<readonly string[]> {
+    return this.replica.topics(prefix, after, limit);
+  }
+
+  override heldOf(topic: string): Promise<HeldTopic | undefined> {
+    return this.replica.heldOf(topic);
+  }
+
+  override countAfter(topic: string, after: Position): Promise<number> {
+    return this.replica.countAfter(topic, after);
+  }
+
   override removeTopic(topic: string): Promise<void> {
     return this.replica.removeTopic(topic);
   }
@@ -172,21 +197,27 @@ export class JetStreamLog extends EventRepository {
     const info = await this.info();
     const { replica, api } = this;
     const { head, storedAt, applied } = replica.state;
-    const newest = head === 0 ? undefined : { position: head, storedAt };
+    const newest = head === 0 ? undefined : { position: head, time: storedAt };
     // Without an answer, nobody knows how long the stream is.
     this.lastSequence = Math.max(applied, info?.state.last_seq ?? this.lastSequence);
     const nats = { isConnected: api.isConnected, lag: this.lastSequence - applied };
     if (!info) return { newest, nats };
     const { bytes, first_seq, first_ts, last_seq } = info.state;
     const oldest =
-      last_seq < first_seq
-        ? undefined
-        : { position: firstOf(first_seq), storedAt: timeOf(first_ts) };
+      last_seq < first_seq ? undefined : { position: firstOf(first_seq), time: timeOf(first_ts) };
     return { heldBytes: bytes, oldest, newest, nats };
   }
 
   override ageOfNext(topic: string, after: Position): Promise<number | undefined> {
     return promptly(() => this.replica.ageOfNext(topic, after))();
+  }
+
+  override backup(): Promise<never> {
+    const { stream } = this.options;
+    const why =
+      `the events are in NATS: \`nats stream backup ${stream} <directory>\` backs them up, and ` +
+      '`nats stream restore` restores them (docs/operations.md, "Back up and restore")';
+    return Promise.reject(new BackupUnsupportedError(why));
   }
 
   override onDurable(listener: (topics: Iterable<string>) => void): void {
@@ -222,7 +253,7 @@ export class JetStreamLog extends EventRepository {
   }
 
   private async joinUnless(refusal: Promise<never>): Promise<void> {
-    const { patience, retention } = this.options;
+    const { patience, retention, maxTopics = Infinity, queueBytes = QUEUE_BYTES } = this.options;
     const start = await Promise.race([this.start(), refusal]);
     const { storedAt } = start.before;
     const clock = this.options.clock ?? logClock({ storedAt });
@@ -230,6 +261,8 @@ export class JetStreamLog extends EventRepository {
       dedup: this.dedupWindow,
       clock,
       retention,
+      maxTopics,
+      queueBytes,
       patience,
       report: this.report,
       onDurable: (topics) => this.listener(topics),
@@ -283,6 +316,7 @@ export class JetStreamLog extends EventRepository {
   private async start(): Promise<ReplicaStart> {
     const { created, config, state } = await this.stream();
     const prefix = prefixOf(config);
+    const epochsSubject = epochsSubjectOf(config);
     const decoded = async (query: MessageQuery): Promise<Message | undefined> => {
       const found = await this.answer(() => this.api.message(query));
       return found && decode(found.sequence, found.subject.slice(prefix.length), found.data);
@@ -291,11 +325,12 @@ export class JetStreamLog extends EventRepository {
     const newest = last > 0 ? await decoded({ seq: last }) : undefined;
     const from = Math.max(1, newest ? await this.firstNeeded(newest, decoded) : last + 1);
     const before = from > 1 ? await decoded({ seq: from - 1 }) : undefined;
-    const record = await decoded({ last_by_subj: epochsSubjectOf(config) });
+    const record = await decoded({ last_by_subj: epochsSubject });
     const starts = record?.kind === 'epochs' ? record.starts : [];
     return {
       created,
       prefix,
+      epochsSubject,
       from,
       last,
       before: {
@@ -308,6 +343,7 @@ export class JetStreamLog extends EventRepository {
       // Without a record, every cursor of before is of another epoch.
       epochs: new Epochs(starts),
       epochsAt: record?.sequence ?? 0,
+      subjects: state.num_subjects ?? 0,
     };
   }
 
@@ -344,7 +380,7 @@ export class JetStreamLog extends EventRepository {
           info.state.consumer_count > 0,
         );
         if (!changed) return info;
-        this.options.notices.info(`the limits of ${this.location} change`);
+        this.options.notices.info(`the configuration of ${this.location} changes`);
         return await this.answer(() => this.api.update(changed));
       } catch (error) {
         if (!(error instanceof RefusedError)) throw error;

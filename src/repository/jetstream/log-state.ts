@@ -11,8 +11,10 @@ import { TopicStates } from './topic-states.js';
 export interface ReplicaStart {
   /** The stream's creation time, which tells it from a stream of the same name that was made later. */
   readonly created: string;
-  /** The beginning of each topic's subject. Without its last dot it is the subject of the records of epochs. */
+  /** The beginning of each topic's subject. */
   readonly prefix: string;
+  /** The subject of the records of epochs. */
+  readonly epochsSubject: string;
   /** The first message that deduplication and the tail need. */
   readonly from: number;
   /** The stream's last sequence. The replica is ready when it has applied it. */
@@ -27,6 +29,8 @@ export interface ReplicaStart {
   readonly epochs: Epochs;
   /** The sequence of the newest record of the epochs; 0 if there is none. */
   readonly epochsAt: number;
+  /** How many subjects have messages. */
+  readonly subjects: number;
 }
 
 export interface LogStateOptions {
@@ -86,6 +90,8 @@ export class LogState {
   epochsWrittenAt = performance.now();
   bytesSinceEpochs = 0;
   readonly topics = new TopicStates();
+  /** The stream has at most this many topics. It may have fewer, because nobody tells of those that retention has emptied. */
+  mostTopics: number;
   readonly tail: Tail;
   readonly recent: RecentIds;
 
@@ -99,12 +105,13 @@ export class LogState {
   private isEnded = false;
 
   constructor(
-    { before, from, epochs, epochsAt, prefix }: ReplicaStart,
+    { before, from, epochs, epochsAt, prefix, subjects }: ReplicaStart,
     private readonly options: LogStateOptions,
   ) {
     this.prefix = prefix;
     this.epochs = epochs;
     this.epochsAt = epochsAt;
+    this.mostTopics = subjects;
     this.head = this.newest = before.head;
     this.storedAt = before.storedAt;
     this.allIds = before.allIds;
@@ -134,6 +141,7 @@ export class LogState {
   onIdle(sequence: number): void {
     if (this.heldBack || sequence <= this.applied) return;
     this.topics.clear();
+    this.mostTopics = Infinity;
     this.tail.forget(endOf(sequence));
     this.lastCommit = this.epochsAt = undefined;
     this.followed = { sequence, commit: undefined };
@@ -175,6 +183,7 @@ export class LogState {
       this.bytesSinceEpochs = 0;
     } else {
       const { run, total, totalBytes } = message;
+      if (total === run.count) this.mostTopics++;
       this.topics.set(run.topic, { last: run.last, total, totalBytes });
       this.bytesSinceEpochs += run.bytes.length + MESSAGE_OVERHEAD;
     }
@@ -258,6 +267,7 @@ export class LogState {
   private checkGap(sequence: number): void {
     if (sequence === this.applied + 1) return;
     this.topics.clear();
+    this.mostTopics = Infinity;
     this.epochsAt = undefined;
     this.tail.forget(firstOf(sequence) - 1);
   }

@@ -2,6 +2,7 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import { connectOnce, connectPatiently, type NatsServers } from '../../nats/connect.js';
 import type { Notices } from '../../telemetry/notices.js';
 import { SetupError } from '../../nats/setup-error.js';
+import type { QueueBytes } from '../append-queue.js';
 import type { DedupWindow } from '../event-repository.js';
 import type { RetentionLimits } from '../retention.js';
 import { findDurability } from './durability.js';
@@ -25,6 +26,8 @@ export interface OpenOptions {
   readonly maxEventBytes: number;
   readonly dedup: DedupWindow;
   readonly retention: RetentionLimits;
+  readonly maxTopics: number;
+  readonly queueBytes: QueueBytes;
   readonly notices: Notices;
 }
 
@@ -38,7 +41,8 @@ const MESSAGE_OVERHEAD = 64 * 1024;
  * @throws SetupError if the servers, the stream or the settings are such that promises would not hold
  */
 export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamLog> {
-  const { nats, flushes, maxEventBytes, dedup, retention, notices } = options;
+  const { nats, flushes, maxEventBytes, dedup, retention, maxTopics, queueBytes, notices } =
+    options;
   const connection = await connectPatiently(nats, notices);
   try {
     refuseUnusableServer(connection, maxEventBytes);
@@ -57,7 +61,8 @@ export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamL
           isVouched: nats.isFlushVouched,
         })
       : undefined;
-    if (finding) notices.info(finding.reason);
+    if (finding?.servers?.silent.length) notices.warn(finding.reason);
+    else if (finding) notices.info(finding.reason);
     if (retention.maxBytes === 0 && retention.quotaBytes === 0)
       notices.warn(
         'the stream has no limit of bytes, and a full disk stops JetStream, reads too: set FEED_RETENTION_MAX_BYTES ' +
@@ -68,8 +73,11 @@ export async function openJetStreamLog(options: OpenOptions): Promise<JetStreamL
       stream: nats.stream,
       replicas: nats.replicas,
       durability: finding?.durability ?? 'memory',
+      servers: finding?.servers,
       dedup,
       retention,
+      maxTopics,
+      queueBytes,
       patience: nats.patience,
       notices,
     });

@@ -2,7 +2,7 @@ import type { StreamApi } from '../../nats/stream-api.js';
 import { StreamTail } from '../../nats/stream-tail.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
-import { AppendQueue } from '../append-queue.js';
+import { AppendQueue, type QueueBytes } from '../append-queue.js';
 import { Deduplication } from '../deduplication.js';
 import type { Epochs } from '../epochs.js';
 import {
@@ -10,22 +10,29 @@ import {
   type CursorPlace,
   type DedupWindow,
   EventsRemovedError,
+  type HeldTopic,
 } from '../event-repository.js';
 import type { LogClock } from '../log-clock.js';
 import type { LogReport } from '../log-report.js';
 import type { RetentionLimits } from '../retention.js';
 import type { StoredRun } from '../stored-run.js';
+import { CommitMessages } from './commit-messages.js';
 import { Commits } from './commits.js';
 import { History } from './history.js';
 import { LogState, type ReplicaStart } from './log-state.js';
 import { isEnd, type RunMessage, sequenceOf } from './message.js';
+import { SharedTopicLimit } from './shared-topic-limit.js';
 import { StoredIds } from './stored-ids.js';
 import { StoredRuns } from './stored-runs.js';
+import { TopicListing } from './topic-listing.js';
 
 export interface ReplicaOptions {
   readonly dedup: DedupWindow;
   readonly clock: LogClock;
   readonly retention: RetentionLimits;
+  /** The most topics that may hold events. */
+  readonly maxTopics: number;
+  readonly queueBytes: QueueBytes;
   /** How long (milliseconds) work waits for NATS. */
   readonly patience: number;
   readonly report: LogReport;
@@ -51,7 +58,9 @@ export class Replica {
   readonly state: LogState;
   private readonly history: History;
   private readonly stored: StoredRuns;
+  private readonly messages: CommitMessages;
   private readonly commits: Commits;
+  private readonly listing: TopicListing;
   private follower: StreamTail | undefined;
   /** The catchUp() whose question is sent, and the one whose question is sent next. */
   private catchingUp: Promise<void> | undefined;
@@ -62,8 +71,8 @@ export class Replica {
     private readonly start: ReplicaStart,
     private readonly options: ReplicaOptions,
   ) {
-    const { created, prefix } = start;
-    const { clock, dedup, patience, report, onDurable } = options;
+    const { created, prefix, epochsSubject } = start;
+    const { clock, dedup, maxTopics, patience, queueBytes, report, onDurable } = options;
     const state = new LogState(start, {
       dedup,
       onDurable,
@@ -82,10 +91,14 @@ export class Replica {
     const storedIds = new StoredIds(state.tail, (sequence) =>
       history.ask(() => stored.at(sequence)),
     );
-    const commits = new Commits(api, state, history, stored, storedIds, {
+    const messages = new CommitMessages(state, history, stored, {
       prefix,
+      epochsSubject,
       storesIds: dedup.ids > 0,
       isEpochsRecordOld: (moreBytes) => this.isEpochsRecordOld(moreBytes),
+    });
+    const commits = new Commits(api, state, history, messages, storedIds, {
+      epochsSubject,
       patience,
       report,
     });
@@ -103,12 +116,15 @@ export class Replica {
       (runs) => this.publish(runs),
       new Deduplication(state.recent, (topic, position) => storedIds.at(topic, position)),
       commits,
+      { bytes: queueBytes, topics: new SharedTopicLimit(maxTopics, api, state, history, stored) },
       report,
     );
     this.state = state;
     this.history = history;
     this.stored = stored;
+    this.messages = messages;
     this.commits = commits;
+    this.listing = new TopicListing(api, prefix);
   }
 
   get head(): Position {
@@ -137,8 +153,8 @@ export class Replica {
 
   /** Appends a record of all epochs, and of a new one if `begins`. Resolves when it is durable. */
   async writeEpochs(begins: boolean): Promise<void> {
-    this.commits.requestEpochs(begins);
-    while (this.commits.areEpochsDue) await this.queue.requestCommit();
+    this.messages.requestEpochs(begins);
+    while (this.messages.areEpochsDue) await this.queue.requestCommit();
   }
 
   /** Returns true if the record of the epochs must be written again, before retention removes it. */
@@ -222,10 +238,7 @@ export class Replica {
 
   async positionBeforeLast(topic: string, count: number, head: Position): Promise<Position> {
     return this.history.ask(async () => {
-      let newest = await this.stored.newest(topic);
-      // Runs after the head came just now, so they are few.
-      while (newest && newest.run.last > head)
-        newest = await this.stored.at(sequenceOf(newest.previous));
+      const newest = await this.newestUpTo(topic, head);
       if (!newest) return this.floor(topic);
       const wanted = newest.total - count;
       const isWanted = ({ total }: RunMessage): boolean => total > wanted;
@@ -246,14 +259,66 @@ export class Replica {
     return next && Math.max(0, this.options.clock.now() - next.run.storedAt);
   }
 
+  topics(prefix: string, after: string | undefined, limit: number): Promise<readonly string[]> {
+    return this.history.ask(() => this.listing.topics(prefix, after, limit));
+  }
+
+  /** It asks the stream's leader for two messages, and for a third one where the topic was removed before. */
+  async heldOf(topic: string): Promise<HeldTopic | undefined> {
+    const { head } = this;
+    return this.history.ask(async () => {
+      const newest = await this.newestUpTo(topic, head);
+      if (!newest) return undefined;
+      let oldest = await this.stored.firstFrom(topic, 1);
+      const before = oldest && oldest.total - oldest.run.count;
+      const bytesBefore = oldest && oldest.totalBytes - oldest.run.bytes.length;
+      // The marker of a removal holds no event.
+      while (oldest?.run.count === 0)
+        oldest = await this.stored.firstFrom(topic, oldest.sequence + 1);
+      if (!oldest || newest.total <= before!) return undefined;
+      return {
+        events: newest.total - before!,
+        bytes: newest.totalBytes - bytesBefore!,
+        oldest: { position: oldest.run.first, time: oldest.storedAt },
+        newest: { position: newest.run.last, time: newest.storedAt },
+      };
+    });
+  }
+
+  /** It asks the stream's leader for two messages, but for none where nothing has come to the topic since. */
+  async countAfter(topic: string, after: Position): Promise<number> {
+    const { head } = this;
+    const state = this.state.topics.get(topic);
+    if (after >= head || (state && state.last <= after)) return 0;
+    return this.history.ask(async () => {
+      const newest = await this.newestUpTo(topic, head);
+      if (!newest || newest.run.last <= after) return 0;
+      // The run that holds the position, or the next one.
+      const next = await this.stored.firstFrom(topic, Math.max(1, sequenceOf(after)));
+      if (!next) return 0;
+      const { first, count } = next.run;
+      const passed = Math.min(count, Math.max(0, after - first + 1));
+      return Math.max(0, newest.total - (next.total - count + passed));
+    });
+  }
+
+  /** Returns a topic's newest run up to a head. */
+  private async newestUpTo(topic: string, head: Position): Promise<RunMessage | undefined> {
+    let newest = await this.stored.newest(topic);
+    // Runs after the head came just now, so they are few.
+    while (newest && newest.run.last > head)
+      newest = await this.stored.at(sequenceOf(newest.previous));
+    return newest;
+  }
+
   async removeTopic(topic: string): Promise<void> {
     if (!(await this.history.ask(() => this.stored.newest(topic)))) return;
     // The marker comes first: if the purge fails, nothing is removed, and the call can be repeated.
-    const marker = this.commits.requestMarker(topic);
+    const marker = this.messages.requestMarker(topic);
     try {
       while (marker.sequence === 0) await this.queue.requestCommit();
     } finally {
-      this.commits.cancelMarker(marker);
+      this.messages.cancelMarker(marker);
     }
     await this.history.ask(() => this.api.purge(this.start.prefix + topic, marker.sequence));
   }

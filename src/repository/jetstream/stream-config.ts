@@ -3,6 +3,7 @@ import type { DedupWindow } from '../event-repository.js';
 import type { RetentionLimits } from '../retention.js';
 import { SetupError } from '../../nats/setup-error.js';
 import type { StreamConfig } from '../../nats/stream-api.js';
+import type { FlushingServers } from './durability.js';
 
 /** The settings that the stream is made with. */
 export interface StreamSettings {
@@ -10,17 +11,30 @@ export interface StreamSettings {
   readonly replicas: number;
   readonly retention: RetentionLimits;
   readonly dedup: DedupWindow;
+  /** Undefined if nobody was asked whether they flush. */
+  readonly servers?: FlushingServers;
 }
 
 /** The version of what is stored in the stream: subjects, metadata and the format of messages (message.ts). */
 const FORMAT = '1';
 /** Feed's own keys of the stream's metadata. */
-const KEYS = { format: 'feed_format', token: 'feed_token', dedup: 'feed_dedup' } as const;
+const KEYS = {
+  format: 'feed_format',
+  token: 'feed_token',
+  dedup: 'feed_dedup',
+  /** The names of the servers that flush, as the last start saw that met all of them. */
+  flushing: 'feed_flushing',
+} as const;
 /** JetStream's least. Feed leaves out duplicates by itself. */
 const DUPLICATE_WINDOW = 100e6;
 
-/** Returns the configuration of a new stream. */
+/**
+ * Returns the configuration of a new stream.
+ *
+ * @throws SetupError
+ */
 export function newConfig(settings: StreamSettings): StreamConfig {
+  refuseUnknownServers(settings, []);
   // The token is in every subject. So a process that still writes to a deleted stream can't write to its successor.
   const token = randomBytes(5).toString('hex');
   return configOf(settings, token);
@@ -58,6 +72,7 @@ export function changedConfig(
       `the stream ${stream} has format ${format}, and this version of Feed knows format ${FORMAT} only: ` +
         'run the version that made it, or a later one',
     );
+  refuseUnknownServers(settings, current.metadata[KEYS.flushing]?.split(' ') ?? []);
   const wanted = configOf(settings, tokenOf(current));
   for (const name of STRUCTURE) {
     if (JSON.stringify(current[name]) === JSON.stringify(wanted[name])) continue;
@@ -76,10 +91,25 @@ export function changedConfig(
         `${should}: set FEED_DEDUP_IDS and FEED_DEDUP_WINDOW alike on all, or stop all before changing them (a replica ` +
         'that was killed counts for 30 s more)',
     );
-  const isSame = is === should && LIMITS.every((name) => current[name] === wanted[name]);
-  return isSame
-    ? undefined
-    : { ...current, ...wanted, metadata: { ...current.metadata, ...wanted.metadata } };
+  const metadata = { ...current.metadata, ...wanted.metadata };
+  const isSame =
+    JSON.stringify(metadata) === JSON.stringify(current.metadata) &&
+    LIMITS.every((name) => current[name] === wanted[name]);
+  return isSame ? undefined : { ...current, ...wanted, metadata };
+}
+
+/**
+ * A server that is down may come back while this replica runs, so it must be known to flush.
+ *
+ * @throws SetupError
+ */
+function refuseUnknownServers({ servers }: StreamSettings, known: readonly string[]): void {
+  const unknown = servers?.silent.filter((name) => !known.includes(name)) ?? [];
+  if (unknown.length === 0) return;
+  throw new SetupError(
+    `nobody knows whether the NATS server ${unknown.join(', ')} flushes what it stores: it does not answer, and no earlier start ` +
+      'of Feed has seen it. Start it, and let FEED_NATS_MONITOR_URLS name it if that is set',
+  );
 }
 
 /** Properties that no start changes. If one of them differs, the stream can't be served as it is, or is not one of Feed's. */
@@ -96,7 +126,7 @@ const STRUCTURE = [
 const LIMITS = ['max_age', 'max_bytes', 'discard'] as const;
 
 function configOf(
-  { stream, replicas, retention, dedup }: StreamSettings,
+  { stream, replicas, retention, dedup, servers }: StreamSettings,
   token: string,
 ): StreamConfig {
   const { maxAge, maxBytes, quotaBytes } = retention;
@@ -119,6 +149,9 @@ function configOf(
       [KEYS.format]: FORMAT,
       [KEYS.token]: token,
       [KEYS.dedup]: `${dedup.ids}, ${dedup.milliseconds}`,
+      ...(servers?.silent.length === 0 && {
+        [KEYS.flushing]: servers.flushing.toSorted().join(' '),
+      }),
     },
   };
 }

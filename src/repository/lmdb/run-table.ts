@@ -41,17 +41,28 @@ export class RunTable implements RunIndex {
     private readonly pieces: Database<Buffer, Buffer>,
   ) {}
 
-  /** Stores the runs of one commit. Call within its batch. */
-  put(runs: readonly StoredRun[]): void {
+  /** Stores the runs of one commit. Call within its batch. Returns how many of their topics held nothing before. */
+  put(runs: readonly StoredRun[]): number {
+    let newTopics = 0;
     this.newestPut.clear();
     for (const run of runs) {
       const { topic, first, bytes } = run;
-      const held = heldRun(run, this.newestPut.get(topic) ?? this.newest(topic, MAX_POSITION));
+      const before = this.newestPut.get(topic) ?? this.newest(topic, MAX_POSITION);
+      if (!before) newTopics++;
+      const held = heldRun(run, before);
       this.newestPut.set(topic, held);
       const [head, ...rest] = piecesOf(bytes);
       void this.db.put(runKey(topic, held), head);
       for (const [i, piece] of rest.entries()) void this.pieces.put(pieceKey(first, i), piece);
     }
+    return newTopics;
+  }
+
+  /** Counts the topics that hold something: a search for each. */
+  countTopics(): number {
+    let count = 0;
+    for (const _ of this.topics(undefined)) count++;
+    return count;
   }
 
   *upTo(topic: string, position: Position): Iterable<HeldRun> {
@@ -62,9 +73,17 @@ export class RunTable implements RunIndex {
       yield readRunKey(key);
   }
 
-  *topics(after: string | undefined): Iterable<string> {
-    for (let topic = this.topicAfter(after); topic !== undefined; topic = this.topicAfter(topic))
+  /** Each topic costs one search, however many runs it has. */
+  *topics(after: string | undefined, prefix = ''): Iterable<string> {
+    let start: Buffer = Buffer.from(prefix);
+    const next = after === undefined ? start : afterTopicKey(after);
+    if (next.compare(start) > 0) start = next;
+    for (;;) {
+      const topic = this.topicFrom(start);
+      if (!topic?.startsWith(prefix)) return;
       yield topic;
+      start = afterTopicKey(topic);
+    }
   }
 
   /**
@@ -156,9 +175,10 @@ export class RunTable implements RunIndex {
     return bytes;
   }
 
-  private topicAfter(topic: string | undefined): string | undefined {
-    const start = topic === undefined ? undefined : afterTopicKey(topic);
-    for (const key of this.db.getKeys({ start, limit: 1 })) return readTopic(key);
+  /** @param start a key; empty for the first topic of all */
+  private topicFrom(start: Buffer): string | undefined {
+    const range = { start: start.length > 0 ? start : undefined, limit: 1 };
+    for (const key of this.db.getKeys(range)) return readTopic(key);
     return undefined;
   }
 }

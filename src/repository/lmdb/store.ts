@@ -1,9 +1,10 @@
 import { type Database, open, type RootDatabase } from 'lmdb';
-import type { Position } from '../../wire/cursor.js';
+import { MAX_POSITION, type Position } from '../../wire/cursor.js';
 import type { CommitRecord, EngineCommit, Removal } from '../engine.js';
 import { type EpochStart, Epochs } from '../epochs.js';
 import type { LastStored } from '../log-clock.js';
 import { type DedupHorizon, isRemembered } from '../recent-ids.js';
+import { bytesOf } from '../stored-run.js';
 import { CommitTable } from './commit-table.js';
 import { IdTable } from './id-table.js';
 import { RemovedIds } from './removed-ids.js';
@@ -15,11 +16,19 @@ const FORMAT_OF_WHOLE_RUNS = 1;
 /** Address space, which costs neither memory nor disk. If the log grows beyond it, LMDB maps the file again. */
 const MAP_BYTES = 64 * 2 ** 30;
 
-/** The log after its last commit. A log of an earlier version has no `wall` and no `lag`. */
+/** The log after its last commit. A log of an earlier version has no `wall`, no `lag` and no `topics`. */
 interface Head extends LastStored {
   readonly position: Position;
   /** The size of all events held. */
   readonly bytes: number;
+  /** How many topics hold something. */
+  readonly topics?: number;
+}
+
+/** What a log holds: the size of its events, and the number of its topics. */
+export interface Held {
+  readonly bytes: number;
+  readonly topics: number;
 }
 
 /** lmdb's statistics of a database, in pages. The last page number is that of the whole file. */
@@ -117,24 +126,35 @@ export class Store {
     return this.floors.get(topic) ?? 0;
   }
 
-  /** Makes the changes of a commit. Call within write(). */
-  put(commit: EngineCommit, heldBytes: number): void {
+  /** Makes the changes of a commit. Call within write(). Returns what the log holds then, where it held `before`. */
+  put(commit: EngineCommit, before: Held): Held {
     const { runs, removal, horizon, lag } = commit;
+    const emptied = this.emptiedBy(commit);
     this.remove(removal, horizon);
-    this.runs.put(runs);
+    const held = {
+      bytes: before.bytes + bytesOf(runs) - removedBytes(removal),
+      topics: before.topics + this.runs.put(runs) - emptied,
+    };
     this.commits.put(runs);
     this.ids.put(commit);
     const newest = runs.at(-1);
     const head: Head = newest
-      ? {
-          position: newest.last,
-          storedAt: newest.storedAt,
-          wall: Date.now(),
-          lag,
-          bytes: heldBytes,
-        }
-      : { ...this.head(), bytes: heldBytes };
+      ? { position: newest.last, storedAt: newest.storedAt, wall: Date.now(), lag, ...held }
+      : { ...this.head(), ...held };
     void this.meta.put('head', head);
+    return held;
+  }
+
+  /** Returns how many topics lose all that they hold by a commit, and get nothing by it. */
+  private emptiedBy({ runs, removal }: EngineCommit): number {
+    if (removal.runs.size === 0) return 0;
+    const stored = new Set(runs.map(({ topic }) => topic));
+    let emptied = 0;
+    for (const [topic, gone] of removal.runs) {
+      if (stored.has(topic)) continue;
+      if (this.runs.newest(topic, MAX_POSITION)?.first === gone.at(-1)?.first) emptied++;
+    }
+    return emptied;
   }
 
   /** Runs `puts` in one transaction. Rejects with the reason if that fails. Every write goes through here. */
@@ -149,6 +169,16 @@ export class Store {
   /** Closes LMDB. Without fsync, the caller must flush the file. */
   async close(): Promise<void> {
     await this.root.close();
+  }
+
+  /**
+   * Keeps LMDB from writing over the pages of the last commit.
+   *
+   * @returns lets it do so again; to be called once, before close()
+   */
+  holdPages(): () => void {
+    const transaction = this.root.useReadTransaction();
+    return () => transaction.done();
   }
 
   /** Returns how many bytes of the file are free. */
@@ -177,6 +207,12 @@ export class Store {
     // It looks at more records than were put, so old ones do not pile up.
     if (count > 0) this.removedIds.forget(horizon, 2 * count);
   }
+}
+
+function removedBytes({ runs }: Removal): number {
+  let bytes = 0;
+  for (const gone of runs.values()) for (const { size } of gone) bytes += size;
+  return bytes;
 }
 
 /** Handles the second promise of a failed commit, and returns the reason that it has. */

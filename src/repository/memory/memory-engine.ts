@@ -27,6 +27,10 @@ export class MemoryEngine implements Engine {
   /** Removed runs whose ids deduplication still remembers. */
   private removed: RemovedRun[] = [];
 
+  get topicCount(): number {
+    return this.runs.topicCount;
+  }
+
   commit({ runs, removal, horizon }: EngineCommit): Promise<void> {
     for (const first of removal.commits) this.records.delete(first);
     for (const [topic, gone] of removal.runs) this.remove(topic, gone, horizon);

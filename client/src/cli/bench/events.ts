@@ -27,7 +27,9 @@ export class EventMaker {
     const run = randomBytes(RUN_CHARACTERS / 2).toString('hex');
     const id = `${run}${'0'.repeat(NUMBER_DIGITS)}`;
     const body = '0'.repeat(TIME_DIGITS).padEnd(bodyBytes, 'x');
-    this.template = frame(Event.encode({ id, topic, body, at: undefined, cursor: '' }).finish());
+    this.template = frame(
+      Event.encode({ id, topic, body, at: undefined, cursor: '', attributes: {} }).finish(),
+    );
     // The id is the first field, after its key and its length of one byte each; the body is the last field.
     this.numberAt = FRAME_HEADER_BYTES + 2 + RUN_CHARACTERS;
     this.timeAt = this.template.length - bodyBytes;

@@ -155,7 +155,14 @@ export async function uploadOne(
   const { signal, topic } = examined;
   const probe = await start(examined, '/feed.v1.FeedService/UploadEvents');
   try {
-    const event = { id, topic, body: 'from `feed doctor`', at: undefined, cursor: '' };
+    const event = {
+      id,
+      topic,
+      body: 'from `feed doctor`',
+      at: undefined,
+      cursor: '',
+      attributes: {},
+    };
     await within(probe.call.write(frame(Event.encode(event).finish())), signal);
     probe.call.end();
     const messages = await within(probe.call.read(), signal);

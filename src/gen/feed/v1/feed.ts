@@ -71,6 +71,16 @@ export interface Event {
    * what a producer puts here.
    */
   cursor: string;
+  /**
+   * What travels beside the body, such as the `traceparent` of W3C Trace Context. At most 64, which take
+   * 8 KiB in all.
+   */
+  attributes: { [key: string]: string };
+}
+
+export interface Event_AttributesEntry {
+  key: string;
+  value: string;
 }
 
 export interface WatchRequest {

@@ -1,0 +1,187 @@
+import { FeedError } from './errors.js';
+import {
+  BackupPart,
+  BackupRequest,
+  DeleteTopicRequest,
+  DeleteTopicResponse,
+  EndStreamRequest,
+  EndStreamResponse,
+  GetTopicRequest,
+  GetTopicResponse,
+  ListStreamsRequest,
+  ListTopicsRequest,
+  ListTopicsResponse,
+  OpenStream,
+  Topic,
+} from './gen/feed/v1/admin.js';
+import type { Call } from './grpc/call.js';
+import { decode, frame } from './grpc/frames.js';
+import type { Method, OpenCall } from './open-call.js';
+
+export interface AdminOptions {
+  /** Cancels the call, which then throws a FeedError of status CANCELLED. */
+  readonly signal?: AbortSignal;
+}
+
+/** A message of the contract, as ts-proto makes it. */
+interface Codec<T> {
+  encode(message: T): { finish(): Uint8Array };
+  decode(bytes: Uint8Array): T;
+}
+
+/** The topics that are asked for at a time. */
+const PAGE = 500;
+
+/**
+ * What operators see and do. The caller needs the verb `admin` of the policy. Calls are made once: one that fails is not
+ * tried again.
+ */
+export class Admin {
+  /** @internal */
+  constructor(
+    private readonly openCall: OpenCall,
+    /** Returns the servers that the client's addresses name now. */
+    private readonly servers: () => Promise<readonly string[]>,
+    private readonly closing: AbortSignal,
+  ) {}
+
+  /**
+   * Yields the topics that hold events and begin with a prefix, in order.
+   *
+   * @param prefix such as `orders.`; empty for all topics
+   * @throws FeedError
+   */
+  async *listTopics(prefix = '', options: AdminOptions = {}): AsyncGenerator<Topic, void, void> {
+    let pageToken = '';
+    do {
+      const request = { prefix, pageSize: PAGE, pageToken };
+      const page = await this.ask(
+        'ListTopics',
+        [ListTopicsRequest, request],
+        ListTopicsResponse,
+        options,
+      );
+      yield* page.topics;
+      pageToken = page.nextPageToken;
+    } while (pageToken !== '');
+  }
+
+  /** Describes a topic. One that holds nothing has 0 events. @throws FeedError */
+  async getTopic(topic: string, options: AdminOptions = {}): Promise<Topic> {
+    const answer = await this.ask(
+      'GetTopic',
+      [GetTopicRequest, { topic }],
+      GetTopicResponse,
+      options,
+    );
+    return present(answer.topic);
+  }
+
+  /**
+   * Removes what is stored of a topic now. Returns what that was. Events that are stored later are kept.
+   *
+   * @throws FeedError after which some of the events may be removed
+   */
+  async deleteTopic(topic: string, options: AdminOptions = {}): Promise<Topic> {
+    const answer = await this.ask(
+      'DeleteTopic',
+      [DeleteTopicRequest, { topic }],
+      DeleteTopicResponse,
+      options,
+    );
+    return present(answer.removed);
+  }
+
+  /**
+   * Yields the open calls of each server that the client's addresses name, the oldest of each first. Behind one address for
+   * several replicas, they are those of one of them; `replica` says which.
+   *
+   * @throws FeedError
+   */
+  async *listStreams(options: AdminOptions = {}): AsyncGenerator<OpenStream, void, void> {
+    for (const server of await this.servers()) {
+      const call = await this.send('ListStreams', [ListStreamsRequest, {}], options, server);
+      try {
+        for (let some = await call.read(); some; some = await call.read())
+          for (const message of some) yield decode(OpenStream, message);
+      } finally {
+        call.cancel();
+      }
+    }
+  }
+
+  /**
+   * Ends an open call, whose client gets ABORTED with the reason ENDED_BY_OPERATOR. Returns what the call was.
+   *
+   * @param id that of an OpenStream
+   * @throws FeedError of reason STREAM_UNKNOWN if none of the servers has the call
+   */
+  async endStream(id: string, options: AdminOptions = {}): Promise<OpenStream> {
+    let unknown: unknown;
+    for (const server of await this.servers()) {
+      try {
+        const request = [EndStreamRequest, { id }] as const;
+        const answer = await this.ask('EndStream', request, EndStreamResponse, options, server);
+        return present(answer.ended);
+      } catch (error) {
+        if (!(error instanceof FeedError && error.reason === 'STREAM_UNKNOWN')) throw error;
+        unknown = error;
+      }
+    }
+    throw unknown;
+  }
+
+  /**
+   * Yields a backup of the whole log of one server, in order. Its `data`, one after the other, is a file that `feed-server
+   * restore` makes a log of. The server's log file grows until the backup is read to its end.
+   *
+   * @throws FeedError after which what has come is no backup
+   */
+  async *backup(options: AdminOptions = {}): AsyncGenerator<BackupPart, void, void> {
+    const call = await this.send('Backup', [BackupRequest, {}], options, undefined);
+    try {
+      for (let some = await call.read(); some; some = await call.read())
+        for (const message of some) yield decode(BackupPart, message);
+    } finally {
+      call.cancel();
+    }
+  }
+
+  /** Makes a call of one request and one answer. */
+  private async ask<Q, A>(
+    method: Method,
+    request: readonly [Codec<Q>, Q],
+    answer: Codec<A>,
+    options: AdminOptions,
+    server?: string,
+  ): Promise<A> {
+    const call = await this.send(method, request, options, server);
+    try {
+      const [message] = (await call.read()) ?? [];
+      if (!message) throw new FeedError('INTERNAL', `the server gave no answer to ${method}`);
+      await call.read(); // The status comes after the answer.
+      return decode(answer, message);
+    } finally {
+      call.cancel();
+    }
+  }
+
+  private async send<Q>(
+    method: Method,
+    [codec, message]: readonly [Codec<Q>, Q],
+    { signal }: AdminOptions,
+    server: string | undefined,
+  ): Promise<Call> {
+    const either = signal ? AbortSignal.any([signal, this.closing]) : this.closing;
+    const call = await this.openCall(method, either, { server });
+    await call.write(frame(codec.encode(message).finish()));
+    call.end();
+    return call;
+  }
+}
+
+/** Returns a field of an answer, which a server of the contract always sets. */
+function present<T>(value: T | undefined): T {
+  if (value === undefined) throw new FeedError('INTERNAL', 'the answer of the server is not whole');
+  return value;
+}

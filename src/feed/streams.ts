@@ -1,0 +1,127 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { Logger } from 'pino';
+import { LOG } from '../telemetry/log.js';
+import { type Administrator, mayAdminister, requireAdministrator } from './administrator.js';
+import { EVERY_TOPIC } from '../wire/topic-pattern.js';
+import { endedByOperator, FeedError } from './errors.js';
+import { type CallRecord, type LiveCall, LiveCalls } from './live-calls.js';
+import { ReplicaName } from './replica-name.js';
+import { Watches } from './watch.js';
+
+/** An open call as an operator sees it. */
+export interface StreamView {
+  /** Such as `3f9c2a-17`: the replica's token, and the call's number. */
+  readonly id: string;
+  /** Such as /feed.v1.FeedService/Watch. */
+  readonly method: string;
+  readonly principal: string | undefined;
+  readonly peer: string;
+  readonly topics: readonly string[];
+  /** In milliseconds of Date.now(). */
+  readonly startedAt: number;
+  readonly events: number;
+  readonly bytes: number;
+  /** Only of a watch: how many events of its topic are stored and not sent yet. */
+  readonly behind: number | undefined;
+}
+
+/** So many calls are looked up at a time. */
+const PART = 50;
+
+/** A Watch of this process. */
+interface OpenWatch {
+  readonly call: CallRecord;
+  behind(): Promise<number | undefined>;
+}
+
+/** Shows operators the open calls of this process, and ends them. All that it says, the calls keep anyway. */
+@Injectable()
+export class Streams {
+  constructor(
+    private readonly calls: LiveCalls,
+    private readonly watches: Watches,
+    private readonly replica: ReplicaName,
+    @Inject(LOG) private readonly log: Logger,
+  ) {}
+
+  /**
+   * Yields the open calls that the administrator may see, the oldest first, a part at a time. It costs a look at each open call
+   * and at each watch, and two searches for each watch that it yields.
+   *
+   * @param own the call that asks, which is left out
+   * @throws FeedError
+   */
+  async *list(administrator: Administrator, own?: LiveCall): AsyncGenerator<StreamView[]> {
+    requireAdministrator(administrator);
+    const watches = this.openWatches();
+    let part: Promise<StreamView>[] = [];
+    for (const [call, number] of this.calls.numbered()) {
+      if (call === own || !call.isStream || !mayAdminister(administrator, call.notes.topic))
+        continue;
+      part.push(this.view(number, call, watches.get(call)));
+      if (part.length < PART) continue;
+      yield await Promise.all(part);
+      part = [];
+    }
+    if (part.length > 0) yield await Promise.all(part);
+  }
+
+  /**
+   * Ends an open call, whose client gets ENDED_BY_OPERATOR. Resolves with what the call was.
+   *
+   * @throws FeedError
+   */
+  async end(id: string, administrator: Administrator): Promise<StreamView> {
+    requireAdministrator(administrator);
+    const [call, number] = this.find(id);
+    if (!call)
+      throw new FeedError(
+        'STREAM_UNKNOWN',
+        `the replica ${this.replica.text} has no call ${id}: it has ended, or is of another replica`,
+      );
+    requireAdministrator(administrator, call.notes.topic ?? EVERY_TOPIC);
+    const view = await this.view(number, call, this.openWatches().get(call));
+    call.abort(endedByOperator());
+    const { caller, peer } = administrator;
+    this.log.info(
+      { context: 'admin', principal: caller.principal, peer, ended: view },
+      'an operator has ended a call',
+    );
+    return view;
+  }
+
+  private openWatches(): ReadonlyMap<CallRecord, OpenWatch> {
+    return new Map([...this.watches.open].map((watch) => [watch.call, watch]));
+  }
+
+  /** Returns the open stream with an id. */
+  private find(id: string): readonly [LiveCall | undefined, number] {
+    for (const [call, number] of this.calls.numbered())
+      if (call.isStream && id === this.idOf(number)) return [call, number];
+    return [undefined, 0];
+  }
+
+  private idOf(number: number): string {
+    return `${this.replica.token}-${number}`;
+  }
+
+  private async view(
+    number: number,
+    call: LiveCall,
+    watch: OpenWatch | undefined,
+  ): Promise<StreamView> {
+    const { method, peer, events, bytes, notes } = call;
+    const behind = await watch?.behind();
+    return {
+      id: this.idOf(number),
+      method,
+      principal: notes.principal,
+      peer,
+      topics: notes.topic === undefined ? [] : [notes.topic],
+      startedAt: Math.round(Date.now() - (performance.now() - call.startedAt)),
+      events,
+      bytes,
+      behind,
+    };
+  }
+}

@@ -1,0 +1,132 @@
+import { Controller, UseFilters } from '@nestjs/common';
+import { GrpcStreamMethod } from '@nestjs/microservices';
+import type { ServiceDefinition } from '@grpc/proto-loader';
+import type { Administrator } from '../feed/administrator.js';
+import { type BackupPart, Backups } from '../feed/backups.js';
+import { ReplicaName } from '../feed/replica-name.js';
+import { Streams, type StreamView } from '../feed/streams.js';
+import { type StoredView, Topics, type TopicView } from '../feed/topics.js';
+import type {
+  BackupRequest,
+  DeleteTopicRequest,
+  DeleteTopicResponse,
+  EndStreamRequest,
+  EndStreamResponse,
+  GetTopicRequest,
+  GetTopicResponse,
+  ListStreamsRequest,
+  ListTopicsRequest,
+  ListTopicsResponse,
+  OpenStream,
+  StoredEvent,
+  Topic,
+} from '../gen/feed/v1/admin.js';
+import type { Timestamp } from '../gen/google/protobuf/timestamp.js';
+import { frame, type Frames } from '../wire/frames.js';
+import { MAX_TOPIC_BYTES } from '../wire/topic.js';
+import { callerOf } from './caller.guard.js';
+import { ADMIN_SERVICE, contract } from './contract.js';
+import { StatusFilter } from './status.filter.js';
+import { type Call, streamed, type Streamed } from './transport/index.js';
+
+/** Response streams are sent as frames (outbound.ts), so their messages are serialized here. */
+const { ListStreams, Backup } = contract[ADMIN_SERVICE] as ServiceDefinition;
+const serializers = { stream: ListStreams.responseSerialize, backup: Backup.responseSerialize };
+
+/** FeedAdmin: what operators see and do (src/feed/topics.ts, streams.ts), as messages of the contract. */
+@Controller()
+@UseFilters(StatusFilter)
+export class AdminController {
+  constructor(
+    private readonly topics: Topics,
+    private readonly streams: Streams,
+    private readonly backups: Backups,
+    private readonly replica: ReplicaName,
+  ) {}
+
+  @GrpcStreamMethod('FeedAdmin')
+  async listTopics(
+    { prefix, pageSize, pageToken }: ListTopicsRequest,
+    call: Call,
+  ): Promise<ListTopicsResponse> {
+    const page = await this.topics.list(prefix, pageSize, pageToken, administratorOf(call));
+    return {
+      topics: page.topics.map(topicMessage),
+      nextPageToken: page.next,
+      replica: this.replica.text,
+    };
+  }
+
+  @GrpcStreamMethod('FeedAdmin')
+  async getTopic({ topic }: GetTopicRequest, call: Call): Promise<GetTopicResponse> {
+    note(call, topic);
+    const view = await this.topics.get(topic, administratorOf(call));
+    return { topic: topicMessage(view), replica: this.replica.text };
+  }
+
+  @GrpcStreamMethod('FeedAdmin')
+  async deleteTopic({ topic }: DeleteTopicRequest, call: Call): Promise<DeleteTopicResponse> {
+    note(call, topic);
+    const view = await this.topics.delete(topic, administratorOf(call));
+    return { removed: topicMessage(view), replica: this.replica.text };
+  }
+
+  @GrpcStreamMethod('FeedAdmin')
+  listStreams(_request: ListStreamsRequest, call: Call): Streamed {
+    return streamed(this.streamFrames(this.streams.list(administratorOf(call), call)));
+  }
+
+  @GrpcStreamMethod('FeedAdmin')
+  async endStream({ id }: EndStreamRequest, call: Call): Promise<EndStreamResponse> {
+    const view = await this.streams.end(id, administratorOf(call));
+    return { ended: this.streamMessage(view) };
+  }
+
+  @GrpcStreamMethod('FeedAdmin')
+  backup(_request: BackupRequest, call: Call): Streamed {
+    return streamed(backupFrames(this.backups.backUp(administratorOf(call), call)));
+  }
+
+  private async *streamFrames(parts: AsyncIterable<StreamView[]>): AsyncGenerator<Frames> {
+    for await (const part of parts) {
+      const frames = part.map((view) => frame(serializers.stream(this.streamMessage(view))));
+      yield { bytes: Buffer.concat(frames), count: frames.length };
+    }
+  }
+
+  private streamMessage({ principal = '', topics, startedAt, ...view }: StreamView): OpenStream {
+    return {
+      ...view,
+      principal,
+      topics: [...topics],
+      startedAt: timestamp(startedAt),
+      replica: this.replica.text,
+    };
+  }
+}
+
+async function* backupFrames(parts: AsyncIterable<BackupPart>): AsyncGenerator<Frames> {
+  for await (const part of parts) yield { bytes: frame(serializers.backup(part)), count: 1 };
+}
+
+function administratorOf(call: Call): Administrator {
+  return { caller: callerOf(call), peer: call.peer };
+}
+
+/** Notes the topic for the call's line in the log. That of a request that will be refused may be of any length. */
+function note(call: Call, topic: string): void {
+  call.notes.topic = topic.slice(0, MAX_TOPIC_BYTES);
+}
+
+function topicMessage({ oldest, newest, ...view }: TopicView): Topic {
+  return { ...view, oldest: storedMessage(oldest), newest: storedMessage(newest) };
+}
+
+function storedMessage(stored: StoredView | undefined): StoredEvent | undefined {
+  return stored && { cursor: stored.cursor, storedAt: timestamp(stored.time) };
+}
+
+function timestamp(milliseconds: number): Timestamp {
+  const seconds = Math.floor(milliseconds / 1_000);
+  return { seconds, nanos: (milliseconds - seconds * 1_000) * 1e6 };
+}

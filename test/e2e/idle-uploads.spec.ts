@@ -1,0 +1,104 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, onTestFinished, test } from 'vitest';
+import type { Event } from '../../src/gen/feed/v1/feed.js';
+import { frame } from '../../src/wire/frames.js';
+import { codec, errorInfo, take } from '../support/client.js';
+import { RawClient } from '../support/raw-client.js';
+import { ServiceProcess } from '../support/service.js';
+import { until, within } from '../support/wait.js';
+
+const event = (id: string): Partial<Event> => ({ id, topic: 'orders', body: id });
+
+/** Longer than any test here waits, so that no drain ends because its time is over. */
+const DRAIN_TIMEOUT = '600s';
+/** For longer than this (milliseconds), a quiet upload is idle (docs/protocol.md, "Shutdown"). */
+const IDLE_AFTER = 1_000;
+
+const start = (settings: Record<string, string> = {}): Promise<ServiceProcess> =>
+  ServiceProcess.start({ FEED_ENGINE: 'memory', FEED_DRAIN_TIMEOUT: DRAIN_TIMEOUT, ...settings });
+
+/** Sends SIGTERM, and waits until the service has begun to drain. */
+async function drains(service: ServiceProcess): Promise<void> {
+  service.process.kill('SIGTERM');
+  await until(() => service.output.join('').includes('draining'), 'the drain');
+}
+
+/** Opens an upload on a connection of its own. */
+async function openUpload(service: ServiceProcess) {
+  const raw = await RawClient.connect(service.grpcAddress);
+  onTestFinished(() => raw.close());
+  const call = raw.open('UploadEvents').drop();
+  await call.headers;
+  const end = call.trailers.then((trailers) => {
+    const details = Buffer.from(String(trailers?.['grpc-status-details-bin'] ?? ''), 'base64');
+    return { status: trailers?.['grpc-status'], details: details.toString('latin1') };
+  });
+  return { call, end };
+}
+
+test('a drain ends uploads that are idle at once, with what is stored of them', async () => {
+  const service = await start();
+  const client = service.connect();
+  const answered = Promise.withResolvers<unknown>();
+  const used = client.UploadEvents((error) => answered.resolve(error && errorInfo(error.metadata)));
+  used.write(event('a'));
+  used.write(event('b'));
+  const unused = await openUpload(service);
+  await take(client, { topic: 'orders', position: 1 }, 2);
+  await sleep(IDLE_AFTER);
+  service.process.kill('SIGTERM');
+  expect(await within(answered.promise, 'the end of the upload')).toMatchObject({
+    reason: 'DRAINING',
+    metadata: { received: '2' },
+  });
+  expect(await unused.end).toMatchObject({
+    status: '14',
+    details: expect.stringMatching(/DRAINING[^]*received[^]*0/) as string,
+  });
+  expect(await service.ended()).toEqual({ code: 0, signal: null });
+});
+
+test('a drain lets an upload finish while events come', async () => {
+  const service = await start();
+  const { call, end } = await openUpload(service);
+  await drains(service);
+  for (let i = 0; i < 15; i++) {
+    call.send(codec.event.serialize(event(String(i))));
+    await sleep(IDLE_AFTER / 5);
+  }
+  call.stream.end();
+  expect((await end).status).toBe('0');
+  expect(await service.ended()).toEqual({ code: 0, signal: null });
+});
+
+test('a drain lets an upload finish while one event comes slowly', async () => {
+  const service = await start();
+  const { call, end } = await openUpload(service);
+  const framed = frame(codec.event.serialize({ ...event('a'), body: 'x'.repeat(15_000) }));
+  await drains(service);
+  for (let at = 0; at < framed.length; at += 1_000) {
+    call.stream.write(framed.subarray(at, at + 1_000));
+    await sleep(IDLE_AFTER / 5);
+  }
+  call.stream.end();
+  expect((await end).status).toBe('0');
+  expect(await service.ended()).toEqual({ code: 0, signal: null });
+});
+
+test('a drain lets an upload finish that its rate holds back', async () => {
+  const service = await start({ FEED_UPLOAD_EVENTS_PER_SECOND: '10' });
+  const client = service.connect();
+  // The first second is free, and the second batch comes while the first one is held back for three.
+  const { call, end } = await openUpload(service);
+  call.stream.write(
+    Buffer.concat(
+      Array.from({ length: 40 }, (_, i) => frame(codec.event.serialize(event(String(i))))),
+    ),
+  );
+  await take(client, { topic: 'orders', position: 1 }, 40);
+  call.send(codec.event.serialize(event('last')));
+  call.stream.end();
+  await drains(service);
+  expect((await end).status).toBe('0');
+  expect(await service.ended()).toEqual({ code: 0, signal: null });
+});
