@@ -21,8 +21,8 @@ FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 COPY client/package.json client/
-# The scripts of those that package.json allows, and of no other package. Then goes what no program reads (such as OpenTelemetry's builds for bundlers), and lmdb's builds for
-# other versions of node and another libc.
+# The scripts of those that package.json allows, and of no other package. Then goes what no program reads, such as OpenTelemetry's
+# builds for bundlers, and lmdb's builds for other versions of node and another libc.
 RUN npm ci --ignore-scripts --no-fund --no-audit --loglevel=error --omit=dev \
  && npm rebuild --loglevel=error lmdb msgpackr-extract \
  && find node_modules client/node_modules -type f \
