@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { version } from '../telemetry/version.js';
 
 /** The exit code for a setting or an argument that can't be used: EX_CONFIG of sysexits.h. */
 export const EXIT_CONFIG = 78;
@@ -46,9 +46,4 @@ export function readArguments(args: readonly string[]): Work {
       'It takes restore and a file, --help or --version, and nothing else. Settings are environment variables.\n',
   );
   process.exit(EXIT_CONFIG);
-}
-
-function version(): string {
-  const packageJson = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(packageJson) as { version: string }).version;
 }

@@ -2,7 +2,7 @@ import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { Commit } from './commit.js';
 import type { Epochs } from './epochs.js';
-import type { AppendError, Backup, Durability } from './event-repository.js';
+import type { AppendError, Backup, Durability, LogStatus } from './event-repository.js';
 import type { LastStored } from './log-clock.js';
 import type { CommitIds, DedupHorizon } from './recent-ids.js';
 import type { HeldRun } from './stored-run.js';
@@ -50,6 +50,9 @@ export interface Engine {
 
   /** Returns the id of a removed event; undefined if there was none, or if the last commit let the engine forget it. */
   removedId(topic: string, position: Position): Buffer | undefined;
+
+  /** Returns the size of the engine's file and of its disk, as LogStatus.disk has them; undefined if there is none. */
+  disk(): Promise<LogStatus['disk']>;
 
   /** Yields the id hashes of what was stored before the engine was opened, the newest first. */
   newestIds(): Iterable<CommitIds>;

@@ -1,10 +1,11 @@
 import { statfsSync } from 'node:fs';
+import { stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { formatCursor, type Position } from '../../wire/cursor.js';
 import { backupBytes, encodeBackup } from '../backup-file.js';
 import type { CommitIndex, Engine, EngineCommit, EngineStart, RunIndex } from '../engine.js';
 import { EventLog, type LogOptions } from '../event-log.js';
-import { AppendError, type Backup, type Durability } from '../event-repository.js';
+import { AppendError, type Backup, type Durability, type LogStatus } from '../event-repository.js';
 import type { CommitIds } from '../recent-ids.js';
 import { refuseUnusableDirectory, refuseUnusableFile, shareWithGroup } from './access.js';
 import type { Notices } from './check-progress.js';
@@ -150,6 +151,18 @@ export class LmdbEngine implements Engine {
       `the disk of ${this.location} has room for ${room} bytes, and ${needed} are needed: ` +
         'make room, or let FEED_RETENTION_MAX_BYTES or FEED_RETENTION_MAX_AGE keep less',
     );
+  }
+
+  async disk(): Promise<LogStatus['disk']> {
+    try {
+      const [{ bavail, blocks, bsize }, file] = await Promise.all([
+        statfs(this.location),
+        stat(this.file.path),
+      ]);
+      return { fileBytes: file.size, size: blocks * bsize, free: bavail * bsize };
+    } catch {
+      return undefined; // The directory is gone, or its disk has failed. commit() reports which.
+    }
   }
 
   floor(topic: string): Position {
