@@ -145,7 +145,9 @@ describe.skipIf(!NATS_SERVER)('a rolling restart', () => {
           expect(consumers.every(({ bodies }, k) => bodies.length > counts[k])).toBe(true),
         );
         const broken = consumers.filter(({ reconnects }) => reconnects > 0);
-        expect(consumers.map(({ reconnects }) => reconnects).filter((times) => times > 1)).toEqual([]);
+        expect(consumers.map(({ reconnects }) => reconnects).filter((times) => times > 1)).toEqual(
+          [],
+        );
         silences.push(`${longest(consumers)} ms in restart ${n + 1} (${broken.length} watches)`);
       }
 
