@@ -24,6 +24,7 @@ module.exports = {
     only('auth', 'wire', 'feed', ...open),
     only('grpc', 'wire', 'feed', 'auth', 'tls', ...open),
     only('http', 'wire', 'feed', 'auth', 'tls', ...open),
+    only('metrics', 'wire', 'feed', 'repository', 'broker', 'grpc', ...open),
     {
       name: 'transport-knows-nothing-of-the-feed',
       severity: 'error',
@@ -48,6 +49,20 @@ module.exports = {
       severity: 'error',
       from: { path: room('auth') },
       to: { path: ['@grpc', '@nestjs/microservices', 'express'] },
+    },
+    {
+      name: 'prometheus-in-one-room',
+      severity: 'error',
+      comment: 'all other rooms count in plain numbers',
+      from: { path: '^src/', pathNot: room('metrics') },
+      to: { path: 'prom-client' },
+    },
+    {
+      name: 'opentelemetry-in-one-file',
+      severity: 'error',
+      comment: 'it is loaded only where calls are traced',
+      from: { path: '^src/', pathNot: '^src/telemetry/otlp-tracing\\.ts$' },
+      to: { path: '@opentelemetry' },
     },
     {
       name: 'client-stands-alone',

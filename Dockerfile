@@ -21,13 +21,13 @@ FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 COPY client/package.json client/
-# The scripts of those that package.json allows, and of no other package. Then goes what no program reads, and lmdb's builds for
-# other versions of node and another libc.
+# The scripts of those that package.json allows, and of no other package. Then goes what no program reads, such as OpenTelemetry's
+# builds for bundlers, and lmdb's builds for other versions of node and another libc.
 RUN npm ci --ignore-scripts --no-fund --no-audit --loglevel=error --omit=dev \
  && npm rebuild --loglevel=error lmdb msgpackr-extract \
  && find node_modules client/node_modules -type f \
       \( -name '*.map' -o -name '*.ts' -o -name '*.cts' -o -name '*.mts' -o -name '*.md' \
-      -o -name 'node.abi*.node' -o -name 'node.*.musl.node' \) -delete
+      -o -name 'node.abi*.node' -o -name 'node.*.musl.node' -o -path '*/@opentelemetry/*/build/es*' \) -delete
 
 FROM ${BASE_IMAGE}
 COPY --from=build /usr/local/bin/node /usr/local/bin/

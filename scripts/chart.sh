@@ -96,6 +96,9 @@ has_not 'no preStop' 'preStop'
 has_not 'no TLS' 'FEED_TLS'
 has_not 'no mounted Secret' '/etc/feed'
 has_not 'no port for health alone' '50052'
+has 'a port for metrics' 'name: FEED_METRICS_ADDRESS' 'value: "0.0.0.0:9464"'
+has 'that port on the pod' 'name: metrics' 'containerPort: 9464'
+has 'that port on the headless Service' 'name: metrics' 'port: 9464' 'targetPort: metrics'
 has 'not root' 'runAsNonRoot: true' 'runAsUser: 65532'
 has 'volume writable for the image user' 'fsGroup: 65532'
 has 'seccomp' 'seccompProfile:' 'type: RuntimeDefault'
@@ -220,6 +223,7 @@ config:
   jwtAlgorithms: RS256,ES256
   jwtClockTolerance: 5s
   policyFile: /etc/feed/policy.yaml
+  metricsTopics: orders,invoices
   streamWindow: 2MiB
   sessionWindow: 32MiB
   receiveBytes: 512MiB
@@ -246,6 +250,8 @@ config:
   uploadBytesPerSecond: 10MiB
   maxConnectionAge: 10m
   maxConnectionAgeGrace: 1m
+  otlpEndpoint: http://collector:4318
+  tracesPercent: "10"
   logLevel: debug
   logFormat: json
 extraEnv:
@@ -321,6 +327,7 @@ has_not 'no way to NATS' 'port: 4222'
 render 'objects of Prometheus and Grafana' --set serviceMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true
 has 'a ServiceMonitor' 'endpoints:' 'port: metrics' 'path: /metrics'
 has 'alert rules' 'groups:' 'name: feed'
+has 'their annotations as they are' "summary: '{{ \$labels.instance }} takes no new work, and has not ended'"
 has 'a dashboard' 'feed.json: |'
 render 'a claim that is there' --set persistence.existingClaim=events
 has 'its volume' 'name: data' 'persistentVolumeClaim:' 'claimName: events'

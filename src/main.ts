@@ -7,10 +7,15 @@ import { handleSignals } from './process/signals.js';
 // this is process 1, for which the kernel drops each signal that has no handler.
 const signals = handleSignals();
 
-readArguments(process.argv.slice(2));
+const work = readArguments(process.argv.slice(2));
 
 // A start mostly compiles. If this directory can be written, the next start finds the compiled code there.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/feed', import.meta.url)));
 
-const { run } = await import('./process/run.js');
-await run(signals);
+if (work.name === 'restore') {
+  const { restore } = await import('./process/restore.js');
+  await restore(work.file, signals);
+} else {
+  const { run } = await import('./process/run.js');
+  await run(signals);
+}

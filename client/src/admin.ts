@@ -1,5 +1,7 @@
 import { FeedError } from './errors.js';
 import {
+  BackupPart,
+  BackupRequest,
   DeleteTopicRequest,
   DeleteTopicResponse,
   EndStreamRequest,
@@ -127,6 +129,22 @@ export class Admin {
       }
     }
     throw unknown;
+  }
+
+  /**
+   * Yields a backup of the whole log of one server, in order. Its `data`, one after the other, is a file that `feed-server
+   * restore` makes a log of. The server's log file grows until the backup is read to its end.
+   *
+   * @throws FeedError after which what has come is no backup
+   */
+  async *backup(options: AdminOptions = {}): AsyncGenerator<BackupPart, void, void> {
+    const call = await this.send('Backup', [BackupRequest, {}], options, undefined);
+    try {
+      for (let some = await call.read(); some; some = await call.read())
+        for (const message of some) yield decode(BackupPart, message);
+    } finally {
+      call.cancel();
+    }
   }
 
   /** Makes a call of one request and one answer. */

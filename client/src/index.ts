@@ -20,5 +20,5 @@ export type { Token } from './token.js';
 export { handleInTrace } from './trace.js';
 export type { UploadOptions, UploadProgress, UploadSummary } from './upload.js';
 export type { From, Watch, WatchOptions, WatchState } from './watch.js';
-export type { OpenStream, StoredEvent, Topic } from './gen/feed/v1/admin.js';
+export type { BackupPart, OpenStream, StoredEvent, Topic } from './gen/feed/v1/admin.js';
 export { type ChatMessage, Durability, Event } from './gen/feed/v1/feed.js';

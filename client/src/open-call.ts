@@ -30,6 +30,7 @@ const SERVICE_OF = {
   DeleteTopic: 'FeedAdmin',
   ListStreams: 'FeedAdmin',
   EndStream: 'FeedAdmin',
+  Backup: 'FeedAdmin',
 } as const;
 
 export type Method = keyof typeof SERVICE_OF;

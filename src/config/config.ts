@@ -8,8 +8,10 @@ import {
   keysUrl,
   oneOf,
   optionalAddress,
+  optionalUrl,
   size,
   someOf,
+  topics,
   urls,
 } from './parse.js';
 
@@ -30,6 +32,13 @@ export const SETTINGS = z.object({
    * nowhere.
    */
   FEED_HEALTH_ADDRESS: optionalAddress.prefault(''),
+  /**
+   * Where /metrics is answered without TLS, for Prometheus, and nothing else: host:port. Empty: on the HTTP port, where nobody
+   * is asked for a token.
+   */
+  FEED_METRICS_ADDRESS: optionalAddress.prefault(''),
+  /** Topics whose events metrics count by themselves, separated by commas; all others are counted together. */
+  FEED_METRICS_TOPICS: topics.prefault(''),
   /**
    * PEM files: the certificate of the gRPC and HTTP ports, with those between it and its authority, and its key. They are read
    * again when they change. Empty: no TLS.
@@ -169,6 +178,10 @@ export const SETTINGS = z.object({
   FEED_DRAIN_TIMEOUT: duration('0s', '10m').prefault('20s'),
   /** After that, with jetstream: how long watches and chats take to end, one after another. Other engines end them at once. */
   FEED_DRAIN_SPREAD: duration('0s', '10m').prefault('5s'),
+  /** Calls are traced, and their spans sent here: the base URL of a collector of OpenTelemetry (OTLP over HTTP). Empty: none is. */
+  FEED_OTLP_ENDPOINT: optionalUrl.prefault(''),
+  /** How many of a hundred calls are traced whose callers do not say whether to (`traceparent`). */
+  FEED_TRACES_PERCENT: count(0, 100).prefault('100'),
   FEED_LOG_LEVEL: oneOf('trace', 'debug', 'info', 'warn', 'error', 'silent').prefault('info'),
   /** json (one object a line) or pretty (for people). The default follows where the log goes. */
   FEED_LOG_FORMAT: oneOf('json', 'pretty').optional(),
@@ -284,6 +297,8 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     grpcAddress: settings.FEED_GRPC_ADDRESS,
     httpAddress: settings.FEED_HTTP_ADDRESS,
     healthAddress: settings.FEED_HEALTH_ADDRESS,
+    metricsAddress: settings.FEED_METRICS_ADDRESS,
+    metricsTopics: settings.FEED_METRICS_TOPICS,
     /** The PEM files of the ports' certificate and of clients' authorities; undefined: no TLS. */
     tls: tlsOf(settings),
     isInsecureAllowed: settings.FEED_INSECURE === 'allow',
@@ -356,6 +371,11 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
     /** Where no other process serves the clients, there is none to spare. */
     drainSpread: settings.FEED_ENGINE === 'jetstream' ? settings.FEED_DRAIN_SPREAD : 0,
+    /** Where traces go; undefined: nowhere. */
+    traces: settings.FEED_OTLP_ENDPOINT && {
+      endpoint: settings.FEED_OTLP_ENDPOINT,
+      percent: settings.FEED_TRACES_PERCENT,
+    },
     logLevel: settings.FEED_LOG_LEVEL,
     logFormat: settings.FEED_LOG_FORMAT ?? (toTerminal ? 'pretty' : 'json'),
   };

@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs';
 
-/** Descriptors for the event log's files, the event loop, the listening sockets (about 30) and FEED_HEALTH_ADDRESS (16). */
+/**
+ * Descriptors for the event log's files, the event loop, the listening sockets (about 30), FEED_HEALTH_ADDRESS (16) and
+ * FEED_METRICS_ADDRESS (16).
+ */
 const OWN_DESCRIPTORS = 64;
 
 /** One in eight connections is kept for the HTTP port. */

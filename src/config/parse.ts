@@ -76,6 +76,29 @@ export const urls = (...protocols: readonly string[]) =>
     return all;
   });
 
+/** An http or https URL without a user; undefined if it is empty. */
+export const optionalUrl = z.string().transform((text, context) => {
+  if (text === '') return undefined;
+  const url = URL.parse(text);
+  if (url && /^https?:$/.test(url.protocol) && !url.username && !url.password && !url.search)
+    return url;
+  context.addIssue('must be a URL without a user, such as http://collector:4318');
+  return z.NEVER;
+});
+
+/** Each listed topic has time series of its own in Prometheus, so there may be this many. */
+const MOST_TOPICS = 100;
+
+/** Names of topics, separated by commas, without the spaces around them. None, if the text is empty. */
+export const topics = z.string().transform((text, context) => {
+  const names = text === '' ? [] : text.split(',').map((part) => part.trim());
+  if (names.length > MOST_TOPICS || names.some((name) => !/^[^\s*>]{1,200}$/u.test(name))) {
+    context.addIssue(`must be up to ${MOST_TOPICS} names of topics, separated by commas`);
+    return z.NEVER;
+  }
+  return [...new Set(names)];
+});
+
 /** The path of a file that this process can read; undefined if it is empty. */
 export const file = z.string().transform((text, context) => {
   if (text === '') return undefined;

@@ -1,4 +1,5 @@
 import { FeedError } from './errors.js';
+import { LimitHits } from './limit-hits.js';
 import type { LiveCall, LiveCalls } from './live-calls.js';
 
 export type Kind = 'watches' | 'uploads' | 'chats';
@@ -20,8 +21,6 @@ interface Counter {
  * place of all others.
  */
 export class CallLimits {
-  /** How often each limit was met, by the name of its setting, for those who look at the process. */
-  readonly hits = new Map<string, number>();
   private readonly counters = new Map<string, Counter>();
   /** Those in which an open call is counted. */
   private readonly claims = new WeakMap<LiveCall, readonly string[]>();
@@ -29,6 +28,7 @@ export class CallLimits {
   constructor(
     private readonly limits: Readonly<Record<Kind, CallLimit>>,
     private readonly calls: LiveCalls,
+    private readonly hits = new LimitHits(),
   ) {
     calls.onGone((call) => this.release(call));
   }
@@ -68,7 +68,7 @@ export class CallLimits {
 
   private check(limit: string, most: number, kind: Kind, key: string, where: string): void {
     if ((this.counters.get(key)?.open ?? 0) < most) return;
-    this.hits.set(limit, (this.hits.get(limit) ?? 0) + 1);
+    this.hits.add(limit);
     throw limitExceeded(limit, most, `${most} ${kind} are open ${where}`);
   }
 

@@ -16,8 +16,10 @@ import { topicProblem } from '../wire/topic.js';
 import { limitExceeded } from './call-limits.js';
 import { type Caller, requirePermission } from './caller.js';
 import { FeedError } from './errors.js';
+import { LimitHits } from './limit-hits.js';
 import type { CallRecord } from './live-calls.js';
 import { Outbox } from './outbox.js';
+import { Traffic } from './traffic.js';
 
 /** The most that a member's queue holds of its rooms' messages. With one more, the member is too slow for its rooms. */
 const QUEUE_MESSAGES = 256;
@@ -52,12 +54,15 @@ export class Chats {
     readonly rooms: Rooms,
     /** The most rooms that may be open in this process. */
     private readonly maxRooms = Infinity,
+    readonly traffic = new Traffic(),
+    private readonly hits = new LimitHits(),
   ) {}
 
   /** @throws FeedError LIMIT_EXCEEDED if no chat is in the room and no more rooms may be open */
   requireRoom(room: string): void {
     const { rooms, maxRooms } = this;
     if (rooms.open < maxRooms || rooms.isOpen(room)) return;
+    this.hits.add('FEED_MAX_ROOMS');
     throw limitExceeded('FEED_MAX_ROOMS', maxRooms, `${rooms.open} rooms are open`);
   }
 
@@ -103,6 +108,7 @@ class Chat implements FrameSource, RoomMember {
     const frames = this.outbox.take();
     if (frames) {
       this.call.events += frames.count;
+      this.chats.traffic.chatSent += frames.count;
       this.call.bytes += frames.bytes.length;
     } else if (this.isOver && this.failure !== undefined) {
       throw this.failure;
@@ -161,11 +167,13 @@ class Chat implements FrameSource, RoomMember {
 
   private async readMessages(): Promise<void> {
     const { outbox, seats } = this;
+    const { traffic } = this.chats;
     for await (const received of this.stream) {
       const unanswered: ChatMessageView[] = [];
       let bytes = 0;
       try {
         for (const message of chatMessagesIn(received)) {
+          traffic.chatReceived++;
           if (message.room === '') {
             unanswered.push(message);
             bytes += message.end - message.start + ECHO_COST;

@@ -25,6 +25,7 @@ export type Reason =
   | 'TOPIC_FORBIDDEN'
   | 'STREAM_UNKNOWN'
   | 'ENDED_BY_OPERATOR'
+  | 'BACKUP_UNSUPPORTED'
   | 'DRAINING'
   | 'MOVED';
 

@@ -12,16 +12,23 @@ import { openJetStreamLog } from '../repository/jetstream/open.js';
 import { openLmdbLog } from '../repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../repository/memory/memory-engine.js';
 import { LOG } from '../telemetry/log.js';
+import { Backups } from './backups.js';
+import { CallCounts } from './call-counts.js';
 import { CallLimits } from './call-limits.js';
 import { Chats } from './chat.js';
+import { HeadHistory } from './head-history.js';
+import { LimitHits } from './limit-hits.js';
 import { LiveCalls } from './live-calls.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
+import { Traffic } from './traffic.js';
 import { ReplicaName } from './replica-name.js';
 import { Streams } from './streams.js';
 import { Topics } from './topics.js';
 import { UploadRates } from './upload-rates.js';
 import { Uploads } from './upload.js';
+import { WatchLag } from './watch-lag.js';
+import { WatchNotices } from './watch-notices.js';
 import { Watches } from './watch.js';
 
 function openRepository(config: Config, log: Logger): EventRepository | Promise<EventRepository> {
@@ -36,7 +43,7 @@ function openRepository(config: Config, log: Logger): EventRepository | Promise<
   const flushes = config.durability === 'fsync';
   switch (engine) {
     case 'memory':
-      return new EventLog(new MemoryEngine(), limits);
+      return new EventLog(new MemoryEngine(), { ...limits, notices: log });
     case 'lmdb':
       return openLmdbLog({
         directory: config.dataDir,
@@ -63,7 +70,17 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     { provide: EventRepository, useFactory: openRepository, inject: [CONFIG, LOG] },
     { provide: Bell, useClass: LocalBell },
     { provide: Rooms, useFactory: openRooms, inject: [CONFIG, LOG, EventRepository] },
+    {
+      provide: Traffic,
+      useFactory: ({ metricsTopics }: Config) => new Traffic(metricsTopics),
+      inject: [CONFIG],
+    },
+    CallCounts,
+    LimitHits,
     Watches,
+    HeadHistory,
+    WatchLag,
+    WatchNotices,
     {
       provide: UploadRates,
       useFactory: ({ uploadRate }: Config) => new UploadRates(uploadRate),
@@ -72,33 +89,42 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     Uploads,
     {
       provide: Chats,
-      useFactory: (rooms: Rooms, { maxRooms }: Config) => new Chats(rooms, maxRooms),
-      inject: [Rooms, CONFIG],
+      useFactory: (rooms: Rooms, { maxRooms }: Config, traffic: Traffic, hits: LimitHits) =>
+        new Chats(rooms, maxRooms, traffic, hits),
+      inject: [Rooms, CONFIG, Traffic, LimitHits],
     },
     LiveCalls,
     {
       provide: CallLimits,
-      useFactory: ({ maxCalls }: Config, calls: LiveCalls) => new CallLimits(maxCalls, calls),
-      inject: [CONFIG, LiveCalls],
+      useFactory: ({ maxCalls }: Config, calls: LiveCalls, hits: LimitHits) =>
+        new CallLimits(maxCalls, calls, hits),
+      inject: [CONFIG, LiveCalls, LimitHits],
     },
     OpenWork,
     Readiness,
     ReplicaName,
     Topics,
     Streams,
+    Backups,
   ],
   exports: [
     EventRepository,
     Watches,
+    WatchLag,
     Uploads,
+    UploadRates,
     Chats,
     LiveCalls,
+    CallCounts,
     CallLimits,
+    LimitHits,
     OpenWork,
     Readiness,
     ReplicaName,
     Topics,
+    Traffic,
     Streams,
+    Backups,
   ],
 })
 export class FeedModule implements OnApplicationShutdown {

@@ -3,11 +3,16 @@ import { Injectable } from '@nestjs/common';
 
 /** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
-  /** `topic`: that of a watch, or of an upload's first event, or a chat's first room. `principal`: the caller, if the service asks who calls. */
-  readonly notes: { topic?: string; principal?: string };
+  /**
+   * `topic`: that of a watch, or of an upload's first event, or a chat's first room. `principal`: the caller, if the service asks who
+   * calls. `traceId`: the trace of the caller, or of the call, if there is one.
+   */
+  readonly notes: { topic?: string; principal?: string; traceId?: string };
   /** How many events or messages were received and sent, and their bytes. */
   events: number;
   bytes: number;
+  /** If the call is traced: called at its milestones, such as `caught up`. */
+  readonly onMilestone?: (name: string) => void;
 }
 
 /** An open call of any door: what metrics and administrators read, and a way to end it. */

@@ -1,5 +1,10 @@
 import { Injectable } from '@nestjs/common';
 
+/** The states, in their order. */
+export const STATES = ['starting', 'ready', 'draining'] as const;
+
+export type State = (typeof STATES)[number];
+
 /**
  * Says whether the service takes new work. It is `starting` until the store is open and everything listens; started()
  * makes it `ready`, and drain() makes it `draining`, from either state and for good. A full disk or a slow store does not
@@ -7,8 +12,12 @@ import { Injectable } from '@nestjs/common';
  */
 @Injectable()
 export class Readiness {
-  private state: 'starting' | 'ready' | 'draining' = 'starting';
+  private current: State = 'starting';
   private listeners: ((ready: boolean) => void)[] = [];
+
+  get state(): State {
+    return this.current;
+  }
 
   get ready(): boolean {
     return this.state === 'ready';
@@ -27,7 +36,7 @@ export class Readiness {
   }
 
   private become(state: 'ready' | 'draining'): void {
-    this.state = state;
+    this.current = state;
     for (const listener of this.listeners) listener(this.ready);
   }
 }

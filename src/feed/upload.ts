@@ -12,6 +12,7 @@ import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { type Caller, forbidden } from './caller.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
+import { Traffic } from './traffic.js';
 import { UploadRates } from './upload-rates.js';
 
 /** UploadResult.received is an int32. */
@@ -40,6 +41,7 @@ export class Uploads {
   constructor(
     private readonly repository: EventRepository,
     private readonly rates: UploadRates = new UploadRates({ events: 0, bytes: 0 }),
+    private readonly traffic: Traffic = new Traffic(),
   ) {}
 
   /** Events that a producer sends again within this window are not stored twice. Both numbers are 0 if that is off. */
@@ -84,8 +86,10 @@ export class Uploads {
         if (failure) break;
         const events = checker.check(taken);
         if (events.count > 0) {
+          if (call.events === 0) call.onMilestone?.('first event');
           call.events += events.count;
           call.bytes += events.bytes;
+          this.traffic.received.add(events);
           call.notes.topic ??= events.topics[0].topic;
           call.pending++;
           lastAppend = writer.append(events).then(
@@ -93,6 +97,7 @@ export class Uploads {
               call.pending--;
               received += events.count;
               duplicates += appended.duplicates;
+              this.traffic.duplicates += appended.duplicates;
               last = appended.last;
             },
             (error: AppendError) => {
@@ -118,7 +123,9 @@ export class Uploads {
       streamError = error;
     } finally {
       void frames.return?.();
+      call.onMilestone?.('last event');
       await lastAppend;
+      call.onMilestone?.('stored');
       this.open--;
     }
     const count = { received: String(received) };

@@ -2,6 +2,7 @@ import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { Bell, type BellListener } from '../broker/bell.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
 import { formatCursor, type Position } from '../wire/cursor.js';
+import { Histogram, LATENCY_BOUNDS } from '../telemetry/histogram.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
@@ -10,6 +11,7 @@ import type { WatchRequest } from '../wire/watch-request.js';
 import type { Caller } from './caller.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
+import { type Count, Traffic } from './traffic.js';
 import {
   boundsOf,
   epochChanged,
@@ -27,6 +29,14 @@ export interface OpenWatch {
   readonly batches: FrameSource;
 }
 
+/** The call that a watch serves: the watch counts what it sends. */
+export interface WatchCall extends CallRecord {
+  readonly peer: string;
+}
+
+/** Of the deliveries of one commit to watches that waited for it, the first one is timed, and then one of this many. */
+const TIMED_DELIVERIES = 8;
+
 /** Every open watch looks at the log this often (milliseconds), in case a ring was lost. */
 const POLL_INTERVAL = 5_000;
 
@@ -35,11 +45,24 @@ const POLL_INTERVAL = 5_000;
 export class Watches implements OnApplicationShutdown {
   /** Watches that are being sent to their clients. */
   readonly open = new Set<Watch>();
+  /**
+   * How long events took from when they came to this process until they were handed to the connection of a watch that was
+   * waiting for them. Watches whose clients are slow are not timed.
+   */
+  readonly deliverySeconds = new Histogram(LATENCY_BOUNDS);
+  /** How many watches have ended because events were removed that they had not been sent. */
+  overtaken = 0;
+  /** Called with each of them. */
+  onOvertaken: (watch: Watch) => void = () => {};
+  /** LogReport.newestCameAt of the commit whose deliveries are timed, and how many of them come before the next timed one. */
+  private timedCommit = NaN;
+  private untimed = 0;
   private readonly poll = setInterval(() => this.ringAll(), POLL_INTERVAL).unref();
 
   constructor(
     readonly repository: EventRepository,
     readonly bell: Bell,
+    readonly traffic: Traffic,
   ) {
     repository.onHistoryChange(() => this.ringAll());
   }
@@ -49,11 +72,24 @@ export class Watches implements OnApplicationShutdown {
    *
    * @throws FeedError if the request can't be served
    */
-  async watch(request: WatchRequest, caller: Caller, call: CallRecord): Promise<OpenWatch> {
+  async watch(request: WatchRequest, caller: Caller, call: WatchCall): Promise<OpenWatch> {
     // A request that will be refused gets a note, too, and its topic may be of any length.
     call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
     const start = await watchStart(this.repository, request, caller).catch(storeUnavailable);
     return { start, batches: new Watch(this, request.topic, start, call) };
+  }
+
+  /** Called for each batch of a watch that was waiting when the bell rang. */
+  noteDelivery(): void {
+    const { newestCameAt } = this.repository.report;
+    if (Number.isNaN(newestCameAt)) return;
+    if (newestCameAt !== this.timedCommit) {
+      this.timedCommit = newestCameAt;
+      this.untimed = 0;
+    }
+    if (this.untimed-- > 0) return;
+    this.untimed = TIMED_DELIVERIES - 1;
+    this.deliverySeconds.observe((performance.now() - newestCameAt) / 1000);
   }
 
   private ringAll(): void {
@@ -66,12 +102,15 @@ export class Watches implements OnApplicationShutdown {
 }
 
 /**
- * One watch. The reader calls take() for each batch. If there is none, the watch waits until onMore() tells the reader to
+ * One watch, which sends what it finds and then waits. The reader calls take() for each batch. If there is none, the watch waits until onMore() tells the reader to
  * call take() again: because of a ring, the poll, or a heartbeat that is due.
  */
-class Watch implements FrameSource, BellListener {
+export class Watch implements FrameSource, BellListener {
   readonly isOver = false;
-  private position: Position;
+  /** The watch has sent, or is sending, all events of its topic up to this position. */
+  position: Position;
+  /** True once the watch has got to the head of the log. */
+  hasCaughtUp = false;
   /** EventRepository.history, in which `position` means something. */
   private readonly history: number;
   private readonly heartbeat: number;
@@ -79,14 +118,20 @@ class Watch implements FrameSource, BellListener {
   /** True from a take() that returned a batch to the next take(), which shows that the batch was sent. */
   private isSending = false;
   private sentAt = 0;
+  /** True from a take() that found no events to the next one that finds some. */
+  private isWaiting = false;
+  /** True if the bell has rung while the watch was waiting, and it has not looked at the log since. */
+  private isRung = false;
+  private readonly sent: Count;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly watches: Watches,
-    private readonly topic: string,
+    readonly topic: string,
     { after, history, heartbeat }: WatchStart,
-    readonly call: CallRecord,
+    readonly call: WatchCall,
   ) {
+    this.sent = watches.traffic.sent.of(topic);
     this.position = after;
     this.history = history;
     this.heartbeat = heartbeat;
@@ -100,7 +145,14 @@ class Watch implements FrameSource, BellListener {
   }
 
   onRing(): void {
+    this.isRung = this.isWaiting;
     this.onMore?.();
+  }
+
+  /** Returns true if the watch has more to send, or is still sending, and was not sent all events up to `head`. */
+  isBehind(head: Position): boolean {
+    const isUpToDate = this.isWaiting && !this.isRung;
+    return !isUpToDate && this.position < head && this.history === this.watches.repository.history;
   }
 
   take(): EventBatch | undefined | Promise<EventBatch | undefined> {
@@ -147,9 +199,17 @@ class Watch implements FrameSource, BellListener {
 
   private found(batch: EventBatch | undefined, head: Position): EventBatch | undefined {
     if (batch) {
+      if (this.call.events === 0) this.call.onMilestone?.('first event');
       this.position = batch.last;
+      this.sent.events += batch.count;
+      this.sent.bytes += batch.bytes.length;
+      if (this.isRung) this.watches.noteDelivery();
+      this.isWaiting = this.isRung = false;
     } else {
       if (head > this.position) this.position = head;
+      if (!this.hasCaughtUp) this.call.onMilestone?.('caught up');
+      this.isWaiting = this.hasCaughtUp = true;
+      this.isRung = false;
       batch = this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;
     }
     this.isSending = batch !== undefined;
@@ -185,6 +245,8 @@ class Watch implements FrameSource, BellListener {
   private async failed(error: unknown): Promise<never> {
     if (this.watches.repository.history !== this.history) return this.endOfHistory();
     if (error instanceof EventsRemovedError) {
+      this.watches.overtaken++;
+      this.watches.onOvertaken(this);
       throw expired(await this.bounds());
     }
     return storeUnavailable(error);

@@ -2,10 +2,12 @@ import { Controller, UseFilters } from '@nestjs/common';
 import { GrpcStreamMethod } from '@nestjs/microservices';
 import type { ServiceDefinition } from '@grpc/proto-loader';
 import type { Administrator } from '../feed/administrator.js';
+import { type BackupPart, Backups } from '../feed/backups.js';
 import { ReplicaName } from '../feed/replica-name.js';
 import { Streams, type StreamView } from '../feed/streams.js';
 import { type StoredView, Topics, type TopicView } from '../feed/topics.js';
 import type {
+  BackupRequest,
   DeleteTopicRequest,
   DeleteTopicResponse,
   EndStreamRequest,
@@ -28,8 +30,8 @@ import { StatusFilter } from './status.filter.js';
 import { type Call, streamed, type Streamed } from './transport/index.js';
 
 /** Response streams are sent as frames (outbound.ts), so their messages are serialized here. */
-const { responseSerialize: serializeStream } = (contract[ADMIN_SERVICE] as ServiceDefinition)
-  .ListStreams;
+const { ListStreams, Backup } = contract[ADMIN_SERVICE] as ServiceDefinition;
+const serializers = { stream: ListStreams.responseSerialize, backup: Backup.responseSerialize };
 
 /** FeedAdmin: what operators see and do (src/feed/topics.ts, streams.ts), as messages of the contract. */
 @Controller()
@@ -38,6 +40,7 @@ export class AdminController {
   constructor(
     private readonly topics: Topics,
     private readonly streams: Streams,
+    private readonly backups: Backups,
     private readonly replica: ReplicaName,
   ) {}
 
@@ -70,7 +73,7 @@ export class AdminController {
 
   @GrpcStreamMethod('FeedAdmin')
   listStreams(_request: ListStreamsRequest, call: Call): Streamed {
-    return streamed(this.framesOf(this.streams.list(administratorOf(call), call)));
+    return streamed(this.streamFrames(this.streams.list(administratorOf(call), call)));
   }
 
   @GrpcStreamMethod('FeedAdmin')
@@ -79,9 +82,14 @@ export class AdminController {
     return { ended: this.streamMessage(view) };
   }
 
-  private async *framesOf(parts: AsyncIterable<StreamView[]>): AsyncGenerator<Frames> {
+  @GrpcStreamMethod('FeedAdmin')
+  backup(_request: BackupRequest, call: Call): Streamed {
+    return streamed(backupFrames(this.backups.backUp(administratorOf(call), call)));
+  }
+
+  private async *streamFrames(parts: AsyncIterable<StreamView[]>): AsyncGenerator<Frames> {
     for await (const part of parts) {
-      const frames = part.map((view) => frame(serializeStream(this.streamMessage(view))));
+      const frames = part.map((view) => frame(serializers.stream(this.streamMessage(view))));
       yield { bytes: Buffer.concat(frames), count: frames.length };
     }
   }
@@ -95,6 +103,10 @@ export class AdminController {
       replica: this.replica.text,
     };
   }
+}
+
+async function* backupFrames(parts: AsyncIterable<BackupPart>): AsyncGenerator<Frames> {
+  for await (const part of parts) yield { bytes: frame(serializers.backup(part)), count: 1 };
 }
 
 function administratorOf(call: Call): Administrator {

@@ -1,5 +1,6 @@
 import { status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import type { CallCounts } from '../feed/call-counts.js';
 import type { FeedStatus } from './feed-status.js';
 import type { EndedCall } from './transport/index.js';
 
@@ -11,7 +12,7 @@ export function logEnd(log: Logger, { call, code, details, error }: EndedCall): 
     peer: call.peer,
     ...call.notes,
     status: status[code],
-    reason: (error as Partial<FeedStatus> | undefined)?.reason,
+    reason: reasonOf(error),
     ...(details !== '' && { details }),
     events: call.events,
     bytes: call.bytes,
@@ -20,3 +21,13 @@ export function logEnd(log: Logger, { call, code, details, error }: EndedCall): 
   const level = code === status.INTERNAL || code === status.UNKNOWN ? 'error' : 'info';
   log[level](fields, 'call ended');
 }
+
+/** Counts a call that has ended, for metrics. */
+export function countEnd(counts: CallCounts, { call, code, error }: EndedCall): void {
+  const method = call.method.slice(call.method.lastIndexOf('/') + 1);
+  counts.add(method, status[code], reasonOf(error) ?? '');
+}
+
+/** Returns the reason of the error that ended a call, if it is one of Feed's. */
+export const reasonOf = (error: unknown): string | undefined =>
+  (error as Partial<FeedStatus> | undefined)?.reason;

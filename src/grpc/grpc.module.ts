@@ -5,18 +5,23 @@ import type { Logger } from 'pino';
 import { AuthModule } from '../auth/auth.module.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
+import { CallCounts } from '../feed/call-counts.js';
 import { certificateExpired, moved } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { moveCalls } from '../feed/move.js';
 import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
+import { PortCounts } from '../telemetry/port-counts.js';
 import { logFailedHandshakes, logRefused } from '../telemetry/refused.js';
+import { openTracing } from '../telemetry/open-tracing.js';
+import { type Tracing, TRACING } from '../telemetry/tracing.js';
 import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
 import { expiryOf, identityOf } from '../tls/identity.js';
 import { CERTIFICATES } from '../tls/tls.module.js';
 import { CallerGuard } from './caller.guard.js';
-import { logEnd } from './call-log.js';
+import { countEnd, logEnd } from './call-log.js';
+import { CallTraces } from './call-trace.js';
 import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
 import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
@@ -34,7 +39,11 @@ function createStrategy(
   health: HealthImplementation,
   calls: LiveCalls,
   certificates: Certificates | undefined,
+  callCounts: CallCounts,
+  portCounts: PortCounts,
+  tracing: Tracing | undefined,
 ): Promise<StreamStrategy> {
+  const traces = new CallTraces(calls, tracing);
   return StreamStrategy.create({
     grpc: {
       package: [PACKAGE, ...REFLECTION_PACKAGES],
@@ -63,18 +72,22 @@ function createStrategy(
       refusal: feedStatus(moved()),
       endCalls: (moving) => void moveCalls(calls, moving, config.maxConnectionAgeGrace),
     },
-    connectionLimit: limitOfConnections(config, limits, log),
+    connectionLimit: limitOfConnections(config, limits, log, portCounts),
     tls: certificates && {
       certificates,
       handshakeTimeout: HANDSHAKE_TIMEOUT,
       identityOf,
       expiryOf,
       onExpired: endExpired,
-      onFailedHandshake: logFailedHandshakes(log, 'gRPC'),
+      onFailedHandshake: logFailedHandshakes(log, portCounts, 'gRPC'),
     },
     maxMessageBytes: config.maxEventBytes,
-    calls,
-    onEnd: (ended) => logEnd(log, ended),
+    calls: traces,
+    onEnd: (ended) => {
+      traces.end(ended);
+      logEnd(log, ended);
+      countEnd(callCounts, ended);
+    },
   });
 }
 
@@ -96,11 +109,12 @@ function limitOfConnections(
   { maxConnections }: Config,
   limits: ConnectionLimits,
   log: Logger,
+  counts: PortCounts,
 ): ConnectionLimit {
   const isSetting = maxConnections < limits.grpc;
   const max = isSetting ? maxConnections : limits.grpc;
   const howToRaise = isSetting ? 'Raise FEED_MAX_CONNECTIONS' : undefined;
-  return { max, onRefused: logRefused(log, 'gRPC', max, limits, howToRaise) };
+  return { max, onRefused: logRefused(log, counts, 'gRPC', max, limits, howToRaise) };
 }
 
 /** Nest shows the guards of an application the calls of all doors. */
@@ -119,7 +133,23 @@ function forGrpcAlone(guard: CanActivate): CanActivate {
     {
       provide: StreamStrategy,
       useFactory: createStrategy,
-      inject: [CONFIG, CONNECTION_LIMITS, LOG, HealthImplementation, LiveCalls, CERTIFICATES],
+      inject: [
+        CONFIG,
+        CONNECTION_LIMITS,
+        LOG,
+        HealthImplementation,
+        LiveCalls,
+        CERTIFICATES,
+        CallCounts,
+        PortCounts,
+        TRACING,
+      ],
+    },
+    {
+      provide: TRACING,
+      useFactory: ({ traces }: Config, log: Logger) =>
+        traces && openTracing({ ...traces, notices: log }),
+      inject: [CONFIG, LOG],
     },
     GrpcDoor,
     HealthPort,

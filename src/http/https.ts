@@ -1,6 +1,7 @@
 import type { Server, ServerOptions } from 'node:https';
 import type { INestApplication, NestApplicationOptions } from '@nestjs/common';
 import type { Logger } from 'pino';
+import { PortCounts } from '../telemetry/port-counts.js';
 import { logFailedHandshakes } from '../telemetry/refused.js';
 import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
 import { demandCertificate } from './client-certificate.js';
@@ -24,6 +25,6 @@ export function httpsOptions({
 export function secureHttp(app: INestApplication, certificates: Certificates, log: Logger): void {
   const server = app.getHttpServer() as Server;
   certificates.onChange(() => server.setSecureContext(certificates.context));
-  server.on('tlsClientError', logFailedHandshakes(log, 'HTTP'));
+  server.on('tlsClientError', logFailedHandshakes(log, app.get(PortCounts), 'HTTP'));
   if (certificates.demandsCertificate) app.use(demandCertificate);
 }

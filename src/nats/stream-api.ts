@@ -77,6 +77,7 @@ export interface StreamInfo {
   readonly state: {
     readonly first_seq: number;
     readonly last_seq: number;
+    readonly first_ts: string;
     readonly last_ts: string;
     readonly bytes: number;
     readonly consumer_count: number;

@@ -6,13 +6,14 @@ import { FeedModule } from '../feed/feed.module.js';
 import { GrpcDoor } from '../grpc/grpc-door.js';
 import { GrpcModule } from '../grpc/grpc.module.js';
 import { HttpModule } from '../http/http.module.js';
+import { MetricsModule } from '../metrics/metrics.module.js';
 import { LogModule } from '../telemetry/log.js';
 import type { Certificates } from '../tls/certificates.js';
 import { TlsModule } from '../tls/tls.module.js';
 import { DOORS, Drain } from './drain.js';
 import type { Door } from '../feed/door.js';
 
-/** The whole application: a gRPC door and an HTTP door, both on one log. Only doors that have calls are in DOORS. */
+/** The whole application: a gRPC door and an HTTP door, both on one log, and the metrics of all of it. Only doors that have calls are in DOORS. */
 @Module({})
 export class AppModule {
   /** @param guard takes the place of CallerGuard: it says who makes each call, or throws */
@@ -22,6 +23,7 @@ export class AppModule {
     certificates: Certificates | undefined,
     guard?: Type<CanActivate>,
   ): DynamicModule {
+    const grpc = GrpcModule.of(guard);
     return {
       module: AppModule,
       imports: [
@@ -29,8 +31,9 @@ export class AppModule {
         LogModule.of(log),
         TlsModule.of(certificates),
         FeedModule,
-        GrpcModule.of(guard),
+        grpc,
         HttpModule,
+        MetricsModule.of(grpc),
       ],
       providers: [
         { provide: DOORS, useFactory: (...doors: Door[]) => doors, inject: [GrpcDoor] },

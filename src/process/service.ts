@@ -10,8 +10,10 @@ import { Readiness } from '../feed/readiness.js';
 import { HealthPort } from '../grpc/health-port.js';
 import { StreamStrategy } from '../grpc/transport/index.js';
 import { httpsOptions, secureHttp } from '../http/https.js';
+import { MetricsPort } from '../metrics/metrics-port.js';
 import { EventRepository } from '../repository/event-repository.js';
 import { nestLogger } from '../telemetry/log.js';
+import { PortCounts } from '../telemetry/port-counts.js';
 import { logRefused, warnOfFewDescriptors } from '../telemetry/refused.js';
 import { Certificates } from '../tls/certificates.js';
 import { AppModule } from './app.module.js';
@@ -22,6 +24,8 @@ export interface Service {
   readonly httpAddress: string;
   /** Undefined without FEED_HEALTH_ADDRESS. */
   readonly healthAddress: string | undefined;
+  /** Undefined without FEED_METRICS_ADDRESS. */
+  readonly metricsAddress: string | undefined;
 }
 
 /**
@@ -57,7 +61,7 @@ export async function startService(
   const limits = app.get<ConnectionLimits>(CONNECTION_LIMITS);
   const httpServer = app.getHttpServer();
   httpServer.maxConnections = limits.http;
-  httpServer.on('drop', logRefused(log, 'HTTP', limits.http, limits));
+  httpServer.on('drop', logRefused(log, app.get(PortCounts), 'HTTP', limits.http, limits));
   const { host, port } = config.httpAddress;
   const http = await listenAs('HTTP', 'FEED_HTTP_ADDRESS', config.httpAddress, () =>
     app.listen(port, host),
@@ -68,6 +72,12 @@ export async function startService(
     (await listenAs('health', 'FEED_HEALTH_ADDRESS', healthAddress, () =>
       app.get(HealthPort).listen(healthAddress.text),
     ));
+  const { metricsAddress } = config;
+  const metricsPort =
+    metricsAddress &&
+    (await listenAs('metrics', 'FEED_METRICS_ADDRESS', metricsAddress, () =>
+      app.get(MetricsPort).listen(metricsAddress),
+    ));
   app.get(Readiness).started();
 
   const service = {
@@ -75,6 +85,7 @@ export async function startService(
     grpcAddress: withPort(config.grpcAddress, strategy.port),
     httpAddress: withPort(config.httpAddress, (http.address() as AddressInfo).port),
     healthAddress: healthAddress && withPort(healthAddress, healthPort!),
+    metricsAddress: metricsAddress && withPort(metricsAddress, metricsPort!),
   };
   warnOfFewDescriptors(log, limits);
   const { location, durability } = app.get(EventRepository);
@@ -82,6 +93,8 @@ export async function startService(
   log.info(`HTTP listens on ${service.httpAddress}`);
   if (service.healthAddress)
     log.info(`health alone listens on ${service.healthAddress}, without TLS`);
+  if (service.metricsAddress)
+    log.info(`metrics alone listens on ${service.metricsAddress}, without TLS`);
   for (const problem of unsafeSettings(config)) log.warn(problem);
   log.info(`events are kept in ${location}`);
   if (config.jwt)

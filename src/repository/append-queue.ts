@@ -6,6 +6,7 @@ import type { Commit } from './commit.js';
 import { Deduplication } from './deduplication.js';
 import type { Epochs } from './epochs.js';
 import { AppendError, type Appended, type EventWriter } from './event-repository.js';
+import { LogReport } from './log-report.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import type { StoredRun } from './stored-run.js';
 import type { TopicLimit } from './topic-limit.js';
@@ -74,6 +75,8 @@ const EMBEDDED = { commitBytes: 8 * 1024 * 1024, maxRuns: Infinity };
 interface Pending {
   readonly writer: QueueWriter;
   readonly events: CheckedEvents;
+  /** When it came (performance.now()). */
+  readonly cameAt: number;
   readonly resolve: (appended: Appended) => void;
   readonly reject: (error: AppendError) => void;
   last: Position;
@@ -120,6 +123,7 @@ export class AppendQueue {
     private readonly deduplication = new Deduplication(new RecentIds(NO_DEDUP), () => undefined),
     private readonly shared?: SharedLog,
     private readonly limits = NO_LIMITS,
+    private readonly report = new LogReport(),
   ) {
     this.position = start.head;
     this.storedAt = start.storedAt;
@@ -150,8 +154,9 @@ export class AppendQueue {
 
   append(writer: QueueWriter, events: CheckedEvents): Promise<Appended> {
     if (this.closed) return Promise.reject(this.closed);
+    const cameAt = performance.now();
     return new Promise((resolve, reject) => {
-      this.waiting.push({ writer, events, resolve, reject, last: 0, duplicates: 0 });
+      this.waiting.push({ writer, events, cameAt, resolve, reject, last: 0, duplicates: 0 });
       writer.queuedBytes += events.bytes;
       this.queuedBytes += events.bytes;
       this.schedule();
@@ -213,13 +218,19 @@ export class AppendQueue {
       runs = await this.store(group, requests.length > 0);
     } catch (cause) {
       const error = cause instanceof AppendError ? cause : refusal(cause);
+      this.report.failed(error.reason, error.message);
       for (const pending of group) this.fail(pending, error);
       for (const { reject } of requests) reject(error);
       this.committed();
       return;
     }
-    if (runs.length > 0) this.publish(runs);
+    if (runs.length > 0) {
+      this.report.newestCameAt = group[0].cameAt;
+      this.publish(runs);
+    }
+    const now = performance.now();
     for (const pending of group) {
+      this.report.appendSeconds.observe((now - pending.cameAt) / 1000);
       this.release(pending);
       const last = this.start.epochs.cursorAt(pending.last);
       pending.resolve({ last, duplicates: pending.duplicates });
@@ -247,7 +258,7 @@ export class AppendQueue {
       try {
         const commit = this.buildCommit(group);
         // If every event is a duplicate, there is nothing to commit.
-        if (commit.runs.length > 0 || isRequested) await this.commit(commit);
+        if (commit.runs.length > 0 || isRequested) await this.timed(commit);
         isStored = true;
         return commit.runs;
       } catch (error) {
@@ -257,6 +268,12 @@ export class AppendQueue {
       }
       this.shared?.settled();
     }
+  }
+
+  private async timed(commit: Commit): Promise<void> {
+    const startedAt = performance.now();
+    await this.commit(commit);
+    this.report.committed(performance.now() - startedAt, commit.runs);
   }
 
   private committed(): void {

@@ -2,7 +2,7 @@ import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { Commit } from './commit.js';
 import type { Epochs } from './epochs.js';
-import type { AppendError, Durability } from './event-repository.js';
+import type { AppendError, Backup, Durability, LogStatus } from './event-repository.js';
 import type { LastStored } from './log-clock.js';
 import type { CommitIds, DedupHorizon } from './recent-ids.js';
 import type { HeldRun } from './stored-run.js';
@@ -39,7 +39,10 @@ export interface Engine {
    */
   commit(commit: EngineCommit): Promise<void>;
 
-  /** Returns why a commit of `bytes` of events (0: it only removes) would be refused now; undefined: it would not. */
+  /**
+   * Returns why a commit of `bytes` of events (0: it only removes) would be refused now; undefined: it would not. It ends backups
+   * that take the room.
+   */
   refusal(bytes: number): AppendError | undefined;
 
   /** Returns the position of the newest removed event of a topic; 0 if there is none. */
@@ -48,8 +51,14 @@ export interface Engine {
   /** Returns the id of a removed event; undefined if there was none, or if the last commit let the engine forget it. */
   removedId(topic: string, position: Position): Buffer | undefined;
 
+  /** Returns the size of the engine's file and of its disk, as LogStatus.disk has them; undefined if there is none. */
+  disk(): Promise<LogStatus['disk']>;
+
   /** Yields the id hashes of what was stored before the engine was opened, the newest first. */
   newestIds(): Iterable<CommitIds>;
+
+  /** EventRepository.backup(); undefined if the engine has none. */
+  backup?(): Promise<Backup>;
 
   /** Flushes and releases everything. Rejects if what was stored may not be found again. */
   close(): Promise<void>;

@@ -1,11 +1,14 @@
 import { type Cursor, MAX_POSITION, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
+import type { Notices } from '../telemetry/notices.js';
 import { AppendQueue, QUEUE_BYTES, type QueueBytes } from './append-queue.js';
 import { type Commit, NOTHING_TO_STORE } from './commit.js';
 import { Deduplication, StoredIds } from './deduplication.js';
 import type { Engine } from './engine.js';
 import {
   type AppendError,
+  type Backup,
+  BackupUnsupportedError,
   type CursorPlace,
   type DedupWindow,
   type Durability,
@@ -13,8 +16,11 @@ import {
   EventsRemovedError,
   type EventWriter,
   type HeldTopic,
+  type LogStatus,
 } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
+import { LogReport } from './log-report.js';
+import { promptly } from './promptly.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
@@ -29,6 +35,8 @@ export interface LogOptions {
   readonly maxTopics?: number;
   readonly queueBytes?: QueueBytes;
   readonly clock?: LogClock;
+  /** Receives messages for the operator. */
+  readonly notices?: Pick<Notices, 'info' | 'error'>;
 }
 
 /** Bytes of the newest events that are kept in memory for all watchers together. */
@@ -43,6 +51,7 @@ export class EventLog extends EventRepository {
   override readonly durability: Durability;
   override readonly dedupWindow: DedupWindow;
   override readonly location: string;
+  override readonly report: LogReport;
 
   private readonly clock: LogClock;
   private readonly recent: RecentIds;
@@ -50,7 +59,10 @@ export class EventLog extends EventRepository {
   private readonly tail: Tail;
   private readonly queue: AppendQueue;
   private readonly sweep: NodeJS.Timeout;
+  private readonly disk = promptly(() => this.engine.disk());
   private durableHead: Position;
+  /** When the event at the head was stored, in milliseconds of the log's time. */
+  private headStoredAt: number;
   private headAtSweep: Position;
   private isRemoving = false;
   private closing: Promise<void> | undefined;
@@ -64,6 +76,7 @@ export class EventLog extends EventRepository {
       maxTopics = Infinity,
       queueBytes = QUEUE_BYTES,
       clock = logClock(engine.start),
+      notices,
     }: LogOptions = {},
   ) {
     super();
@@ -72,7 +85,9 @@ export class EventLog extends EventRepository {
     this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
     this.location = engine.location;
     this.clock = clock;
+    this.report = new LogReport(notices);
     this.headAtSweep = this.durableHead = head;
+    this.headStoredAt = storedAt;
     this.recent = new RecentIds(this.dedupWindow);
     this.recent.recall(engine.newestIds(), clock.now());
     this.retention = new Retention(retention, engine);
@@ -90,6 +105,7 @@ export class EventLog extends EventRepository {
       ),
       undefined,
       { bytes: queueBytes, topics: new OwnTopicLimit(maxTopics, this) },
+      this.report,
     );
     this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
   }
@@ -185,6 +201,30 @@ export class EventLog extends EventRepository {
     while (this.retention.isChosen(topic)) await this.queue.requestCommit();
   }
 
+  override async status(): Promise<LogStatus> {
+    const { head, headStoredAt, engine } = this;
+    const disk = await this.disk();
+    let oldest: LogStatus['oldest'];
+    for (const { first, storedAt } of engine.commits.after(undefined)) {
+      oldest = { position: first, time: storedAt };
+      break;
+    }
+    const newest = head === 0 ? undefined : { position: head, time: headStoredAt };
+    return { heldBytes: engine.heldBytes, oldest, newest, disk };
+  }
+
+  override ageOfNext(topic: string, after: Position): Promise<number | undefined> {
+    const run = this.engine.runs.oldest(topic, after + 1);
+    return Promise.resolve(run && Math.max(0, this.clock.now() - run.storedAt));
+  }
+
+  override backup(): Promise<Backup> {
+    const backup = this.engine.backup?.();
+    if (backup) return backup;
+    const why = `the log is in ${this.location}, and has no backup: only FEED_ENGINE=lmdb has`;
+    return Promise.reject(new BackupUnsupportedError(why));
+  }
+
   override onDurable(listener: (topics: Iterable<string>) => void): void {
     this.listener = listener;
   }
@@ -235,7 +275,9 @@ export class EventLog extends EventRepository {
       this.tail.add(run);
       topics.add(run.topic);
     }
-    this.durableHead = runs[runs.length - 1].last;
+    const newest = runs[runs.length - 1];
+    this.durableHead = newest.last;
+    this.headStoredAt = newest.storedAt;
     this.listener(topics);
   }
 

@@ -1,6 +1,7 @@
 import type { CheckedEvents } from '../wire/check-events.js';
 import type { Cursor, Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
+import type { FailureReason, LogReport } from './log-report.js';
 
 /** Where the events of an append are safe once it has resolved. */
 export type Durability = 'memory' | 'fsync' | 'replicated';
@@ -117,6 +118,25 @@ export abstract class EventRepository {
    */
   abstract removeTopic(topic: string): Promise<void>;
 
+  /** What the log counts, for metrics. */
+  abstract readonly report: LogReport;
+
+  /** Returns what the log is like now, for metrics. It does not wait long: figures that can't be had soon are missing. */
+  abstract status(): Promise<LogStatus>;
+
+  /**
+   * Returns for how long (milliseconds, by the log's time) the topic's first event after a position has been stored; undefined
+   * if there is none, or if that can't be found out soon.
+   */
+  abstract ageOfNext(topic: string, after: Position): Promise<number | undefined>;
+
+  /**
+   * Begins a backup of all that is stored now. Until it is released, the log's file grows by all that is stored.
+   *
+   * @throws BackupUnsupportedError
+   */
+  abstract backup(): Promise<Backup>;
+
   /** Calls `listener` with the topics of each commit once their events can be read. */
   abstract onDurable(listener: (topics: Iterable<string>) => void): void;
 
@@ -129,6 +149,41 @@ export abstract class EventRepository {
    */
   abstract close(): Promise<void>;
 }
+
+/** What a log is like at a moment. What does not apply to its engine, or can't be found out, is undefined. */
+export interface LogStatus {
+  /** The size of all events held, in bytes. */
+  readonly heldBytes?: number;
+  /** The oldest event held, and the newest one that the log ever held: where they are, and when they were stored. */
+  readonly oldest?: StoredAt;
+  readonly newest?: StoredAt;
+  /** The size of the log's file, and the size and the free space of its disk, in bytes. */
+  readonly disk?: { readonly fileBytes: number; readonly size: number; readonly free: number };
+  readonly nats?: {
+    readonly isConnected: boolean;
+    /** How many messages of the stream this process has not applied yet. */
+    readonly lag: number;
+  };
+}
+
+/** A copy of the whole log as of one moment (backup-file.ts). */
+export interface Backup {
+  /** Its size. */
+  readonly bytes: number;
+  /** By how much the log's file has grown since the backup began. */
+  readonly grownBytes: number;
+  /**
+   * Yields its bytes, to be called once.
+   *
+   * @throws AppendError 'storage-full' if the disk has no room for what is stored meanwhile
+   */
+  chunks(): AsyncIterable<Buffer>;
+  /** Lets the log use again the room that the backup keeps. Calling it again does nothing. */
+  release(): void;
+}
+
+/** The log can't be backed up; the message says what to do instead. */
+export class BackupUnsupportedError extends Error {}
 
 /** What is held of a topic. */
 export interface HeldTopic {
@@ -183,7 +238,7 @@ export class StoreUnavailableError extends Error {}
  */
 export class AppendError extends Error {
   constructor(
-    readonly reason: 'refused' | 'storage-full' | 'unavailable',
+    readonly reason: FailureReason,
     message: string,
     options?: ErrorOptions,
   ) {

@@ -9,6 +9,7 @@ import { Logger, PinoLogger } from 'nestjs-pino';
 import { type DynamicModule, Global, type LoggerService, Module } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 import { type DroppedLines, openOutput } from './output.js';
+import { PortCounts } from './port-counts.js';
 
 const STANDARD_OUTPUT = 1;
 
@@ -60,12 +61,16 @@ async function prettyLines(write: (line: string) => void): Promise<DestinationSt
 /** Classes get the process's log by @Inject(LOG). */
 export const LOG = Symbol('Log');
 
-/** Provides the log to every module. */
+/** Provides the log, and what the ports count, to every module. */
 @Global()
 @Module({})
 export class LogModule {
   static of(log: PinoInstance): DynamicModule {
-    return { module: LogModule, providers: [{ provide: LOG, useValue: log }], exports: [LOG] };
+    return {
+      module: LogModule,
+      providers: [{ provide: LOG, useValue: log }, PortCounts],
+      exports: [LOG, PortCounts],
+    };
   }
 }
 

@@ -1,9 +1,8 @@
 import type { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import type { ConnectionLimits } from '../config/descriptors.js';
-
-/** Each port logs at most one line about refused connections, and one about failed handshakes, in this time (milliseconds). */
-const LOG_INTERVAL = 60_000;
+import { atMostOnceAMinute } from './once-a-minute.js';
+import type { Port, PortCounts } from './port-counts.js';
 
 /** The service warns at its start if it has room for fewer gRPC connections than this. */
 const FEW_CONNECTIONS = 1_000;
@@ -20,34 +19,40 @@ export function warnOfFewDescriptors(log: Logger, { descriptors, grpc }: Connect
 }
 
 /**
- * Returns a function that the port calls for each connection that it refuses. It logs at most one line a minute, with
- * the number of refused connections since the last line.
+ * Returns a function that the port calls for each connection that it refuses, and that counts them. It logs at most one line
+ * a minute, with the number of refused connections since the last line.
  *
  * @param max the number of connections beyond which the port refuses more
  * @param howToRaise what an operator can do, as a sentence without its full stop
  */
 export function logRefused(
   log: Logger,
-  door: 'gRPC' | 'HTTP',
+  counts: PortCounts,
+  door: Port,
   max: number,
   { descriptors }: ConnectionLimits,
   howToRaise = HOW_TO_RAISE,
 ): () => void {
-  return atMostOnceAMinute((refused) =>
+  const report = atMostOnceAMinute((refused) =>
     log.warn(
       { limit: descriptors, refused },
       `${door} refuses connections beyond ${max}. ${howToRaise}`,
     ),
   );
+  return () => {
+    counts.refusedConnections[door]++;
+    report();
+  };
 }
 
 /**
- * Returns a function that the port calls for each TLS handshake that fails. It logs at most one line a minute: how many
- * failed since the last line, and why the newest did.
+ * Returns a function that the port calls for each TLS handshake that fails, and that counts them. It logs at most one line a
+ * minute: how many failed since the last line, and why the newest did.
  */
 export function logFailedHandshakes(
   log: Logger,
-  door: 'gRPC' | 'HTTP',
+  counts: PortCounts,
+  door: Port,
 ): (error: NodeJS.ErrnoException, socket: TLSSocket) => void {
   let newest = '';
   const report = atMostOnceAMinute((failed) =>
@@ -63,25 +68,7 @@ export function logFailedHandshakes(
       : `with ${error.code ?? error.message}`;
     // Node has closed the socket of a bad certificate, and its address is gone.
     newest = socket.remoteAddress ? `${why}, from ${socket.remoteAddress}` : why;
+    counts.failedHandshakes[door]++;
     report();
-  };
-}
-
-/** Returns a function that calls `report` with the number of its calls since the last report, at most once a minute. */
-function atMostOnceAMinute(report: (calls: number) => void): () => void {
-  let calls = 0;
-  let isQuiet = false;
-  const reportNow = (): void => {
-    report(calls);
-    calls = 0;
-    isQuiet = true;
-    setTimeout(() => {
-      isQuiet = false;
-      if (calls > 0) reportNow();
-    }, LOG_INTERVAL).unref();
-  };
-  return () => {
-    calls++;
-    if (!isQuiet) reportNow();
   };
 }

@@ -404,14 +404,17 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
             const { last } = await append(topic, String(i), bytes);
             stored[topic].push({ id: String(i), position: last.position });
             now += wait;
+            let holding = 0;
             for (const [name, events] of Object.entries(stored)) {
               const floor = await log.floor(name);
               const expected = events
                 .filter(({ position }) => position > floor)
                 .map(({ id }) => id);
               expect(await held(log, name)).toEqual(expected);
+              if (expected.length > 0) holding++;
               expect(floor === 0 || events.some(({ position }) => position === floor)).toBe(true);
             }
+            expect((log as EventLog).topicCount).toBe(holding);
           }
           await close();
         },

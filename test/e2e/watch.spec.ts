@@ -237,7 +237,10 @@ describe.each(ENGINES)('Watch (%s)', (engine) => {
   });
 
   test('a watch that retention overtakes is told so, and where it can go on', async () => {
-    const { client } = await runService({ ...settings(engine), FEED_RETENTION_MAX_BYTES: '1MiB' });
+    const { client, log, app } = await runService({
+      ...settings(engine),
+      FEED_RETENTION_MAX_BYTES: '1MiB',
+    });
     const body = 'x'.repeat(10_000);
     const bulk = (from: number) => numbered(400, 'orders', from).map((one) => ({ ...one, body }));
     await upload(client, bulk(0));
@@ -256,6 +259,9 @@ describe.each(ENGINES)('Watch (%s)', (engine) => {
     expect(error.code).toBe(status.OUT_OF_RANGE);
     expect(errorInfo(error.metadata)!.reason).toBe('CURSOR_EXPIRED');
     expect(ids(seen)).toEqual(seen.map((_, i) => String(Number(seen[0].id) + i))); // without a gap until then
+    const notices = log.filter(({ msg }) => String(msg).startsWith('events were removed before'));
+    expect(notices).toMatchObject([{ level: 40, overtaken: 1, topic: 'orders' }]);
+    expect(app.get(Watches).overtaken).toBe(1);
 
     const again = await failure(
       client.Watch({ topic: 'orders', afterCursor: seen.at(-1)!.cursor }),

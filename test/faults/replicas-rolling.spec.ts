@@ -4,7 +4,7 @@ import { connect, type Feed, type Watch, type WatchState } from '@feed-events/cl
 import { jetstreamSettings, NATS_SERVER } from '../support/nats.js';
 import { ServiceProcess } from '../support/service.js';
 import { eventually, until, within } from '../support/wait.js';
-import { clusterForTests, startReplicas } from './replicas.js';
+import { clusterForTests } from './replicas.js';
 
 const WATCHES = Number(process.env.FEED_TEST_NATS_WATCHES ?? 30);
 /** Each upload has a topic of its own; the watches share the topics. */
@@ -60,16 +60,47 @@ class Consumer {
 const longest = (consumers: readonly Consumer[]): number =>
   Math.round(Math.max(...consumers.map(({ silence }) => silence)));
 
+/** The built checkout of an earlier version, for a test of both side by side. */
+const EARLIER = process.env.FEED_TEST_EARLIER;
+
+/** Starts a replica of this version, or of that of a checkout. */
+async function startVersion(
+  settings: Record<string, string>,
+  checkout: string | undefined,
+): Promise<ServiceProcess> {
+  if (checkout === undefined) return ServiceProcess.start(settings);
+  const replica = ServiceProcess.shell(`exec '${checkout}/bin/feed-server'`, settings);
+  await replica.ready();
+  return replica;
+}
+
+const everyReplica = (checkout: string | undefined): (string | undefined)[] =>
+  Array.from({ length: REPLICAS }, () => checkout);
+
 describe.skipIf(!NATS_SERVER)('a rolling restart', () => {
   const servers = clusterForTests();
+  if (!EARLIER) console.log('left out: FEED_TEST_EARLIER names no checkout of an earlier version');
 
-  test(
-    `of three replicas under ${WATCHES} watches and ${UPLOADS} uploads loses nothing, repeats nothing, and breaks each watch ` +
+  test.each<[string, string | undefined, (string | undefined)[]]>([
+    ['', undefined, everyReplica(undefined)],
+    ...(EARLIER
+      ? [
+          [
+            ' from an earlier version to this one and back',
+            EARLIER,
+            [...everyReplica(undefined), ...everyReplica(EARLIER)],
+          ] as [string, string, (string | undefined)[]],
+        ]
+      : []),
+  ])(
+    `of three replicas%s under ${WATCHES} watches and ${UPLOADS} uploads loses nothing, repeats nothing, and breaks each watch ` +
       'once for each restart of its replica',
     { timeout: 240_000 },
-    async () => {
+    async (_title, first, restarts) => {
       const settings = jetstreamSettings(servers());
-      const replicas = await startReplicas(REPLICAS, settings);
+      const replicas: ServiceProcess[] = [];
+      for (const checkout of everyReplica(first))
+        replicas.push(await startVersion(settings, checkout));
       const addresses = replicas.map(({ grpcAddress }) => grpcAddress);
       const client = (): Feed => {
         const feed = connect(addresses);
@@ -102,19 +133,22 @@ describe.skipIf(!NATS_SERVER)('a rolling restart', () => {
       await sleep(3_000);
       const silences = [`${longest(consumers)} ms before`];
 
-      for (const [i, replica] of replicas.entries()) {
+      for (const [n, checkout] of restarts.entries()) {
+        const i = n % REPLICAS;
         for (const consumer of consumers) consumer.silence = consumer.reconnects = 0;
-        expect(await replica.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+        expect(await replicas[i].kill('SIGTERM')).toEqual({ code: 0, signal: null });
         const again = { ...settings, FEED_GRPC_ADDRESS: addresses[i] };
-        replicas[i] = await ServiceProcess.start(again);
+        replicas[i] = await startVersion(again, checkout);
         // Whoever was cut off by the restart has found another replica.
         const counts = consumers.map(({ bodies }) => bodies.length);
         await eventually(() =>
           expect(consumers.every(({ bodies }, k) => bodies.length > counts[k])).toBe(true),
         );
         const broken = consumers.filter(({ reconnects }) => reconnects > 0);
-        expect(consumers.map(({ reconnects }) => reconnects).filter((n) => n > 1)).toEqual([]);
-        silences.push(`${longest(consumers)} ms in restart ${i + 1} (${broken.length} watches)`);
+        expect(consumers.map(({ reconnects }) => reconnects).filter((times) => times > 1)).toEqual(
+          [],
+        );
+        silences.push(`${longest(consumers)} ms in restart ${n + 1} (${broken.length} watches)`);
       }
 
       for (const source of sources) source.isDone = true;

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { CallLimits } from '../../src/feed/call-limits.js';
 import { FeedError } from '../../src/feed/errors.js';
+import { LimitHits } from '../../src/feed/limit-hits.js';
 import { type LiveCall, LiveCalls } from '../../src/feed/live-calls.js';
 
 const MANY = { inAll: 100, perConnection: 100, perPrincipal: 100 };
@@ -37,9 +38,11 @@ const limitOf = (claim: () => void): string | undefined => {
 
 test('a principal has a limit over all its connections, and gets back what its ended calls had', () => {
   const calls = new LiveCalls();
+  const hits = new LimitHits();
   const limits = new CallLimits(
     { watches: { ...MANY, perPrincipal: 2 }, uploads: MANY, chats: MANY },
     calls,
+    hits,
   );
   const [first, second] = [open(calls, 'a:1', 'shop'), open(calls, 'b:1', 'shop')];
   limits.claim('watches', first);
@@ -51,7 +54,7 @@ test('a principal has a limit over all its connections, and gets back what its e
   expect(limitOf(() => limits.claim('watches', open(calls, 'c:1', 'bank')))).toBeUndefined();
   expect(limitOf(() => limits.claim('watches', open(calls, 'c:1')))).toBeUndefined();
   expect(limitOf(() => limits.claim('uploads', open(calls, 'c:1', 'shop')))).toBeUndefined();
-  expect(limits.hits).toEqual(new Map([['FEED_MAX_WATCHES_PER_PRINCIPAL', 1]]));
+  expect(hits.counts).toEqual(new Map([['FEED_MAX_WATCHES_PER_PRINCIPAL', 1]]));
   calls.delete(first);
   expect(limitOf(() => limits.claim('watches', open(calls, 'c:1', 'shop')))).toBeUndefined();
   expect(limitOf(() => limits.claim('watches', open(calls, 'c:1', 'shop')))).toBeDefined();

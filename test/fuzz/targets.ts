@@ -181,6 +181,7 @@ export const targets: readonly Target[] = [
       'rules:\n- principals: ["system:serviceaccount:shop:*", ann]\n  verbs: [watch, upload]\n  topics: ["orders.>", audit]\n',
       'rules:\n- &a {principals: ["*"], verbs: [chat], topics: ["*.b"]}\n- *a\n',
       '{"rules": [{"principals": ["a*n"], "verbs": ["admin"], "topics": [">"]}]}',
+      'rules: [{principals: ["a*x", "*:web:*", "n*n"], verbs: [upload], topics: ["orders.*", "*.>"]}]',
     ),
     words: text(
       'rules:',

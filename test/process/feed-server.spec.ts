@@ -112,7 +112,7 @@ test('--version says the version of package.json, and exits with 0', () => {
   expect(runServer(['--version'])).toEqual({ status: 0, stdout, stderr: '' });
 });
 
-test.each([[['foo']], [['--port', '1']], [['--version', 'foo']], [['-v']]])(
+test.each([[['foo']], [['--port', '1']], [['--version', 'foo']], [['-v']], [['restore']]])(
   'refuses the arguments %j with a sentence, and does not start',
   (args) => {
     const { status, stdout, stderr } = runServer(args);

@@ -57,7 +57,7 @@ test('the image runs the install scripts that package.json allows, of the packag
   const installs = Array.from(dockerfile.matchAll(/npm ci .*/g), ([line]) => line);
   expect(installs.filter((line) => !line.includes('--ignore-scripts'))).toEqual([]);
   const rebuilt = Array.from(
-    dockerfile.matchAll(/npm rebuild --loglevel=error (.*)/g),
+    dockerfile.matchAll(/npm rebuild --loglevel=error (.*?)(?: \\)?$/gm),
     ([, names]) => names.split(' '),
   );
   const allowed = Object.keys(allowScripts).filter(
@@ -86,5 +86,7 @@ test('npm run sbom lists what the lock file has for the service, and nothing els
   };
   const ofClient = [...locked].filter((ref) => !listed.has(ref));
   const names = ofClient.map((ref) => ref.slice(0, ref.lastIndexOf('@')));
-  expect(names.toSorted()).toEqual(Object.keys(dependencies).toSorted());
+  const ofService = new Set([...listed].map((ref) => ref.slice(0, ref.lastIndexOf('@'))));
+  const ofClientAlone = Object.keys(dependencies).filter((name) => !ofService.has(name));
+  expect(names.toSorted()).toEqual(ofClientAlone.toSorted());
 });

@@ -1,3 +1,5 @@
+import { open } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type CallOptions,
   type ClientReadableStream,
@@ -9,6 +11,7 @@ import {
 import { onTestFinished } from 'vitest';
 import { loadContract } from '../../src/grpc/contract.js';
 import type {
+  BackupPart,
   DeleteTopicResponse,
   EndStreamResponse,
   GetTopicResponse,
@@ -34,6 +37,7 @@ export function connectAdmin(address: string, metadata = new Metadata()) {
             metadata: Metadata,
             options?: CallOptions,
           ): ClientReadableStream<OpenStream>;
+          Backup(request: object, metadata: Metadata): ClientReadableStream<BackupPart>;
           close(): void;
         };
       };
@@ -55,6 +59,21 @@ export function connectAdmin(address: string, metadata = new Metadata()) {
     getTopic: (topic: string) => ask<GetTopicResponse>('GetTopic', { topic }),
     deleteTopic: (topic: string) => ask<DeleteTopicResponse>('DeleteTopic', { topic }),
     endStream: (id: string) => ask<EndStreamResponse>('EndStream', { id }),
+    /** Writes a backup into a file. @param pause waits so many milliseconds after each part */
+    async backup(path: string, pause = 0): Promise<{ totalBytes: number }> {
+      const file = await open(path, 'w');
+      let totalBytes = 0;
+      try {
+        for await (const part of client.Backup({}, metadata) as AsyncIterable<BackupPart>) {
+          await file.writeFile(part.data);
+          ({ totalBytes } = part);
+          if (pause > 0) await sleep(pause);
+        }
+      } finally {
+        await file.close();
+      }
+      return { totalBytes };
+    },
     async listStreams(): Promise<OpenStream[]> {
       const found: OpenStream[] = [];
       for await (const stream of client.ListStreams({}, metadata)) found.push(stream as OpenStream);

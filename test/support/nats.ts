@@ -169,7 +169,7 @@ ${size > 1 ? cluster : ''}
 }
 
 /** Returns ports that are free now. */
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => createServer());
   for (const server of servers) {
     server.listen(0, '127.0.0.1');

@@ -86,13 +86,16 @@ export class ServiceProcess {
   httpAddress = '';
   /** Empty without FEED_HEALTH_ADDRESS. */
   healthAddress = '';
+  /** Empty without FEED_METRICS_ADDRESS. */
+  metricsAddress = '';
   /** Resolves once the process has ended and all that it wrote is in `output`. */
   readonly exited: Promise<Exit>;
   private hasExited = false;
 
   private constructor(
     readonly process: ChildProcess,
-    private readonly ports: 2 | 3,
+    /** The settings of its ports, in the order in which it says where they listen. */
+    private readonly ports: readonly string[],
   ) {
     for (const stream of [process.stdout!, process.stderr!]) {
       stream.setEncoding('utf8').on('data', (text: string) => this.output.push(text));
@@ -140,7 +143,8 @@ export class ServiceProcess {
       ...user,
     });
     atEnd(() => killed(child));
-    return new ServiceProcess(child, settings.FEED_HEALTH_ADDRESS ? 3 : 2);
+    const more = ['FEED_HEALTH_ADDRESS', 'FEED_METRICS_ADDRESS'].filter((name) => settings[name]);
+    return new ServiceProcess(child, ['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS', ...more]);
   }
 
   /** Starts the service and waits until it is ready. */
@@ -160,13 +164,18 @@ export class ServiceProcess {
     const addresses = (): string[] =>
       [...output().matchAll(/listens on ([\d.:]+)[^\d.:]/g)].map(([, address]) => address);
     await until(
-      () => this.hasExited || addresses().length === this.ports,
+      () => this.hasExited || addresses().length === this.ports.length,
       () => `a service that listens; it has written: ${output()}`,
       START_TIMEOUT,
     );
     if (this.hasExited)
       throw new Error(`the service ended: ${JSON.stringify(await this.exited)}\n${output()}`);
-    [this.grpcAddress, this.httpAddress, this.healthAddress = ''] = addresses();
+    const found = addresses();
+    const addressOf = (name: string): string => found[this.ports.indexOf(name)] ?? '';
+    this.grpcAddress = addressOf('FEED_GRPC_ADDRESS');
+    this.httpAddress = addressOf('FEED_HTTP_ADDRESS');
+    this.healthAddress = addressOf('FEED_HEALTH_ADDRESS');
+    this.metricsAddress = addressOf('FEED_METRICS_ADDRESS');
   }
 
   /** Sends a signal, and waits for the end of the process. */

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { connectionLimits } from '../../src/config/descriptors.js';
+import { PortCounts } from '../../src/telemetry/port-counts.js';
 import { logRefused } from '../../src/telemetry/refused.js';
 
 const MINUTE = 60_000;
@@ -13,7 +14,8 @@ test('refused connections are logged at most once a minute, and each is counted 
     counts.push((JSON.parse(line) as { refused: number }).refused);
   };
   const log = pino({}, { write });
-  const refuse = logRefused(log, 'gRPC', 100, connectionLimits(200));
+  const ports = new PortCounts();
+  const refuse = logRefused(log, ports, 'gRPC', 100, connectionLimits(200));
   for (let i = 0; i < 10; i++) refuse();
   expect(counts).toEqual([1]);
   vi.advanceTimersByTime(MINUTE);
@@ -22,4 +24,5 @@ test('refused connections are logged at most once a minute, and each is counted 
   expect(counts).toEqual([1, 9]);
   refuse();
   expect(counts).toEqual([1, 9, 1]);
+  expect(ports.refusedConnections).toEqual({ gRPC: 11, HTTP: 0 });
 });

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { FeedError, ForbiddenError } from '../errors.js';
+import { addBackupCommand } from './backup.js';
 import { addBenchCommand } from './bench.js';
 import { addChatCommand } from './chat.js';
 import { addCompletionCommand } from './completion.js';
@@ -35,6 +36,7 @@ addChatCommand(program);
 addTopicsCommand(program);
 addTopicCommand(program);
 addStreamsCommand(program);
+addBackupCommand(program);
 addBenchCommand(program);
 addDoctorCommand(program);
 addCompletionCommand(program);

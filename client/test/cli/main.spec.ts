@@ -13,6 +13,7 @@ const COMMANDS = [
   'topics',
   'topic',
   'streams',
+  'backup',
   'bench',
   'doctor',
   'completion',
@@ -25,7 +26,7 @@ describe('feed', () => {
     for (const command of COMMANDS)
       expect(help.stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
     expect(help.stdout).toMatch(/^ {2}75 +an upload stopped/m);
-    for (const command of ['watch', 'upload', 'chat', 'topics', 'topic', 'streams']) {
+    for (const command of ['watch', 'upload', 'chat', 'topics', 'topic', 'streams', 'backup']) {
       const { code, stdout } = await runFeed(['help', command]);
       expect(code).toBe(0);
       expect(stdout).toContain('Examples:\n');

@@ -46,6 +46,8 @@ spec:
           containerPort: 50051
         - name: http
           containerPort: 8080
+        - name: metrics
+          containerPort: 9464
         {{- if $tls }}
         - name: health
           containerPort: 50052

@@ -8,6 +8,7 @@ follows, too: ports, volumes, probes, grace period.
   "FEED_GRPC_ADDRESS" (printf "%s:50051" .Values.listenHost)
   "FEED_HTTP_ADDRESS" (printf "%s:8080" .Values.listenHost)
   "FEED_HEALTH_ADDRESS" ($tls | empty | ternary "" (printf "%s:50052" .Values.listenHost))
+  "FEED_METRICS_ADDRESS" (printf "%s:9464" .Values.listenHost)
   "FEED_TLS_CERT" (include "feed.tlsFile" (list .Values.tls "certKey"))
   "FEED_TLS_KEY" (include "feed.tlsFile" (list .Values.tls "keyKey"))
   "FEED_TLS_CLIENT_CA" (.Values.tls.clientCertificates | ternary (include "feed.tlsFile" (list .Values.tls "clientCaKey")) "")

@@ -55,6 +55,8 @@ export class Call {
   receivedAt = performance.now();
   /** What a guard found out about the client, for the handler. The transport does not look at it. */
   caller: unknown;
+  /** Called by the handler at moments that whoever follows the call should see. The transport does not call it. */
+  onMilestone: ((name: string) => void) | undefined;
   /** How many of its stream's writes the kernel has taken. */
   writesDone = 0;
 

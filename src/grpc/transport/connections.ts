@@ -29,6 +29,8 @@ export class Connections {
   private readonly all = new Map<object, Connection>();
   private timer: NodeJS.Timeout | undefined;
   private readonly total: TotalBudget;
+  /** How many connections this server has ended since its start, by the name of the limit that they were over. */
+  readonly ended = new Map<string, number>();
 
   constructor(
     private readonly keepalive: Keepalive,
@@ -36,6 +38,11 @@ export class Connections {
     private readonly lifetimes: Lifetimes,
   ) {
     this.total = new TotalBudget(limits.total, () => this.endLargest());
+  }
+
+  /** How many are open. */
+  get size(): number {
+    return this.all.size;
   }
 
   add(session: ServerHttp2Session): void {
@@ -98,6 +105,7 @@ export class Connections {
       if (!connection.hasUnreadAnswer) continue;
       this.end(
         connection,
+        this.limits.names.connection,
         `nothing has moved on this connection for ${((time + timeout) / 1000).toFixed(1)} s: its messages fill what ` +
           `${this.limits.names.connection} lets a connection send ahead, and their answers are not read. Read while you send`,
       );
@@ -113,13 +121,15 @@ export class Connections {
       held -= connection.inbound.held;
       this.end(
         connection,
+        this.limits.names.total,
         `this connection holds most (${connection.inbound.held} bytes) of what was sent and not yet taken, which is ` +
           `over ${this.limits.names.total} (${this.total.limit}) in all: send less at a time, or try again later`,
       );
     }
   }
 
-  private end(connection: Connection, why: string): void {
+  private end(connection: Connection, limit: string, why: string): void {
+    this.ended.set(limit, (this.ended.get(limit) ?? 0) + 1);
     connection.endedBecause = why;
     for (const call of connection.calls)
       call.abortUnread(new CallAborted(status.RESOURCE_EXHAUSTED, why));

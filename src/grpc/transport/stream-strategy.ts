@@ -63,7 +63,8 @@ export class StreamStrategy extends ServerGrpc {
   /** Set by stopAccepting(): the status of every later call. */
   private refusal: unknown;
 
-  private readonly connections: Connections;
+  /** The open connections, for metrics. */
+  readonly connections: Connections;
 
   /** @throws UnknownGrpcJsError, which names the version of grpc-js that is installed */
   static async create(options: StreamStrategyOptions): Promise<StreamStrategy> {

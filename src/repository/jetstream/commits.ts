@@ -11,6 +11,7 @@ import type { Position } from '../../wire/cursor.js';
 import { OvertakenError, type SharedLog } from '../append-queue.js';
 import type { Commit } from '../commit.js';
 import { AppendError, StoreUnavailableError } from '../event-repository.js';
+import type { LogReport } from '../log-report.js';
 import { type History, RETRY_INTERVAL } from './history.js';
 import { type CommitMessages, MAX_BATCH, type Outgoing } from './commit-messages.js';
 import type { LogState } from './log-state.js';
@@ -21,6 +22,7 @@ export interface CommitOptions {
   readonly epochsSubject: string;
   /** How long (milliseconds) a commit waits for NATS. */
   readonly patience: number;
+  readonly report: LogReport;
 }
 
 /** If others wrote within this time (milliseconds) before, they get their turn. */
@@ -121,7 +123,13 @@ export class Commits implements SharedLog {
     const messages = await this.messages.of(runs, ids);
     if (messages.length === 0) return;
     const startedAt = performance.now();
-    await this.send(messages, this.state.applied);
+    const { report } = this.options;
+    report.unacknowledgedSince = startedAt;
+    try {
+      await this.send(messages, this.state.applied);
+    } finally {
+      report.unacknowledgedSince = undefined;
+    }
     for (const { message } of messages) this.state.takeOwn(message);
     this.messages.onStored(messages);
     this.committedAt = performance.now();
@@ -131,9 +139,11 @@ export class Commits implements SharedLog {
   /** Stores messages behind the sequence `base`. If the answer is lost, it finds out whether they are stored. */
   private async send(messages: readonly Outgoing[], base: number): Promise<void> {
     const { history } = this;
-    const end = performance.now() + this.options.patience;
+    const { patience, report } = this.options;
+    const end = performance.now() + patience;
     for (let attempt = 0; ; attempt++) {
       history.refuseIfOver();
+      if (attempt > 0) report.repeatedCommits++;
       const id = randomBytes(8).toString('hex');
       try {
         const sequence = await this.api.publish(messages, this.expected(base), id);
@@ -144,7 +154,10 @@ export class Commits implements SharedLog {
         const isRefused = error instanceof RefusedError;
         // Whatever refuses this attempt, an earlier one may have been stored.
         if (isRefused && attempt > 0 && (await this.isStored(messages, base, end))) return;
-        if (isRefused && OVERTAKEN.has(error.code)) throw await this.findOvertaking(base, end);
+        if (isRefused && OVERTAKEN.has(error.code)) {
+          report.overtakenCommits++;
+          throw await this.findOvertaking(base, end);
+        }
         if (isRefused && FULL.has(error.code))
           throw new AppendError(
             'storage-full',

@@ -10,19 +10,23 @@ import { QUEUE_BYTES, type QueueBytes } from '../append-queue.js';
 import { Epochs } from '../epochs.js';
 import {
   AppendError,
+  BackupUnsupportedError,
   type CursorPlace,
   type DedupWindow,
   type Durability,
   EventRepository,
   type EventWriter,
   type HeldTopic,
+  type LogStatus,
 } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
+import { LogReport } from '../log-report.js';
+import { promptly } from '../promptly.js';
 import { NO_DEDUP } from '../recent-ids.js';
 import type { RetentionLimits } from '../retention.js';
 import type { FlushingServers } from './durability.js';
 import { Janitor } from './janitor.js';
-import { decode, endOf, headAfter, type Message } from './message.js';
+import { decode, endOf, firstOf, headAfter, type Message } from './message.js';
 import type { ReplicaStart } from './log-state.js';
 import { Replica } from './replica.js';
 import { changedConfig, epochsSubjectOf, newConfig, prefixOf } from './stream-config.js';
@@ -68,14 +72,18 @@ export class JetStreamLog extends EventRepository {
   override readonly dedupWindow: DedupWindow;
   override readonly location: string;
   override history = 0;
+  override readonly report: LogReport;
 
   private readonly api: StreamApi;
+  private readonly info = promptly(() => this.api.info());
   /** Undefined only until open() is done. */
   private replica!: Replica;
   private janitor: Janitor | undefined;
   private clock!: LogClock;
   private listener: (topics: Iterable<string>) => void = () => {};
   private onHistory: () => void = () => {};
+  /** The stream's last sequence, as status() knows it. */
+  private lastSequence = 0;
   private isClosed = false;
   private closing: Promise<void> | undefined;
   private joining: Promise<void> = Promise.resolve();
@@ -105,6 +113,7 @@ export class JetStreamLog extends EventRepository {
     this.durability = durability;
     this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
     this.location = `the JetStream stream ${stream}`;
+    this.report = new LogReport(options.notices);
     this.sayRefused = sparingly((message) => options.notices.error(message), NOTICE_INTERVAL);
     this.api = new StreamApi(connection, stream, {
       onConnection: (isConnected) => this.onConnection(isConnected),
@@ -184,6 +193,33 @@ export class JetStreamLog extends EventRepository {
     return this.replica.removeTopic(topic);
   }
 
+  override async status(): Promise<LogStatus> {
+    const info = await this.info();
+    const { replica, api } = this;
+    const { head, storedAt, applied } = replica.state;
+    const newest = head === 0 ? undefined : { position: head, time: storedAt };
+    // Without an answer, nobody knows how long the stream is.
+    this.lastSequence = Math.max(applied, info?.state.last_seq ?? this.lastSequence);
+    const nats = { isConnected: api.isConnected, lag: this.lastSequence - applied };
+    if (!info) return { newest, nats };
+    const { bytes, first_seq, first_ts, last_seq } = info.state;
+    const oldest =
+      last_seq < first_seq ? undefined : { position: firstOf(first_seq), time: timeOf(first_ts) };
+    return { heldBytes: bytes, oldest, newest, nats };
+  }
+
+  override ageOfNext(topic: string, after: Position): Promise<number | undefined> {
+    return promptly(() => this.replica.ageOfNext(topic, after))();
+  }
+
+  override backup(): Promise<never> {
+    const { stream } = this.options;
+    const why =
+      `the events are in NATS: \`nats stream backup ${stream} <directory>\` backs them up, and ` +
+      '`nats stream restore` restores them (docs/operations.md, "Back up and restore")';
+    return Promise.reject(new BackupUnsupportedError(why));
+  }
+
   override onDurable(listener: (topics: Iterable<string>) => void): void {
     this.listener = listener;
   }
@@ -228,6 +264,7 @@ export class JetStreamLog extends EventRepository {
       maxTopics,
       queueBytes,
       patience,
+      report: this.report,
       onDurable: (topics) => this.listener(topics),
       onLost: (why) => this.rejoin(replica, why),
     });

@@ -37,6 +37,8 @@ export interface LogStateOptions {
   readonly dedup: DedupWindow;
   /** Called with the topics of each run that can be read now. */
   readonly onDurable: (topics: Iterable<string>) => void;
+  /** Called before a run of another replica can be read. */
+  readonly onOthers: () => void;
   /** Called if a message contradicts those before: the stream is not the one that was followed until now. */
   readonly onContradiction: (why: string) => void;
 }
@@ -226,7 +228,10 @@ export class LogState {
           if (ids[i] !== 0 || ids[i + 1] !== 0)
             this.recent.add(ids[i], ids[i + 1], run.first + i / 2, run.storedAt);
         }
-        if (run.count > 0) this.show([run]);
+        if (run.count > 0) {
+          this.options.onOthers();
+          this.show([run]);
+        }
       }
       this.othersAt = performance.now();
     } catch (error) {

@@ -13,6 +13,7 @@ import {
   type HeldTopic,
 } from '../event-repository.js';
 import type { LogClock } from '../log-clock.js';
+import type { LogReport } from '../log-report.js';
 import type { RetentionLimits } from '../retention.js';
 import type { StoredRun } from '../stored-run.js';
 import { CommitMessages } from './commit-messages.js';
@@ -34,6 +35,7 @@ export interface ReplicaOptions {
   readonly queueBytes: QueueBytes;
   /** How long (milliseconds) work waits for NATS. */
   readonly patience: number;
+  readonly report: LogReport;
   /** Called with the topics of each run that can be read now. */
   readonly onDurable: (topics: Iterable<string>) => void;
   /** Called once, when the stream turns out to have another history than the one that this replica followed. */
@@ -53,7 +55,7 @@ export class Replica {
   /** Called with the topic of each run that this replica has stored. */
   onWritten: (topic: string) => void = () => {};
 
-  private readonly state: LogState;
+  readonly state: LogState;
   private readonly history: History;
   private readonly stored: StoredRuns;
   private readonly messages: CommitMessages;
@@ -70,10 +72,11 @@ export class Replica {
     private readonly options: ReplicaOptions,
   ) {
     const { created, prefix, epochsSubject } = start;
-    const { clock, dedup, maxTopics, patience, onDurable, queueBytes } = options;
+    const { clock, dedup, maxTopics, patience, queueBytes, report, onDurable } = options;
     const state = new LogState(start, {
       dedup,
       onDurable,
+      onOthers: () => (report.newestCameAt = NaN),
       onContradiction: (why) => this.history.lose(why),
     });
     const history = new History(api, state, {
@@ -97,6 +100,7 @@ export class Replica {
     const commits = new Commits(api, state, history, messages, storedIds, {
       epochsSubject,
       patience,
+      report,
     });
     const { head, storedAt } = state;
     this.queue = new AppendQueue(
@@ -113,6 +117,7 @@ export class Replica {
       new Deduplication(state.recent, (topic, position) => storedIds.at(topic, position)),
       commits,
       { bytes: queueBytes, topics: new SharedTopicLimit(maxTopics, api, state, history, stored) },
+      report,
     );
     this.state = state;
     this.history = history;
@@ -240,6 +245,18 @@ export class Replica {
       const found = (await this.stored.firstWhere(topic, newest.sequence, isWanted)) ?? newest;
       return Math.max(found.run.first - 1, found.run.last - (found.total - wanted));
     });
+  }
+
+  /** As EventRepository.ageOfNext(), however long it takes. */
+  async ageOfNext(topic: string, after: Position): Promise<number | undefined> {
+    const { stored, history } = this;
+    const from = Math.max(1, sequenceOf(after));
+    let next = await history.ask(() => stored.firstFrom(topic, from));
+    if (next && next.run.last <= after) {
+      const { sequence } = next;
+      next = await history.ask(() => stored.firstFrom(topic, sequence + 1));
+    }
+    return next && Math.max(0, this.options.clock.now() - next.run.storedAt);
   }
 
   topics(prefix: string, after: string | undefined, limit: number): Promise<readonly string[]> {

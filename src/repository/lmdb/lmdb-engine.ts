@@ -1,9 +1,11 @@
 import { statfsSync } from 'node:fs';
+import { stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import type { Position } from '../../wire/cursor.js';
+import { formatCursor, type Position } from '../../wire/cursor.js';
+import { backupBytes, encodeBackup } from '../backup-file.js';
 import type { CommitIndex, Engine, EngineCommit, EngineStart, RunIndex } from '../engine.js';
 import { EventLog, type LogOptions } from '../event-log.js';
-import { AppendError, type Durability } from '../event-repository.js';
+import { AppendError, type Backup, type Durability, type LogStatus } from '../event-repository.js';
 import type { CommitIds } from '../recent-ids.js';
 import { refuseUnusableDirectory, refuseUnusableFile, shareWithGroup } from './access.js';
 import type { Notices } from './check-progress.js';
@@ -12,6 +14,7 @@ import { MARK, NOTE, removeNote, writeNote } from './known-file.js';
 import { checkEvents, checkFile } from './log-check.js';
 import { LogFile } from './log-file.js';
 import { makeNewLog } from './new-log.js';
+import { Snapshot } from './snapshot.js';
 import { type Held, Store } from './store.js';
 
 export interface LmdbOptions {
@@ -25,7 +28,7 @@ export interface LmdbOptions {
 const NO_NOTICES: Notices = { info: () => {}, error: () => {} };
 
 /** The log's own directory, within the data directory. */
-const LOG = 'log';
+export const LOG = 'log';
 /** The files that may be in it beside data.mdb. */
 const OTHER_FILES = ['lock.mdb', NOTE, `${NOTE}.new`, MARK];
 /** A commit that stores events must leave this much of the disk free, for LMDB's own pages and other files. */
@@ -44,6 +47,9 @@ export class LmdbEngine implements Engine {
   readonly runs: RunIndex;
   readonly commits: CommitIndex;
 
+  /** Settles when the commit that is under way is over. */
+  private committing: Promise<unknown> | undefined;
+  private readonly snapshots = new Set<Snapshot>();
   /** True if the last commit was refused because the log's file is not at its path. */
   private isFileMissing = false;
   /** True from when the file disappeared during a commit: nobody knows then whether the file has that commit. */
@@ -102,7 +108,10 @@ export class LmdbEngine implements Engine {
   async commit(commit: EngineCommit): Promise<void> {
     this.refuseMissingFile();
     let { held } = this;
-    await this.store.write(() => void (held = this.store.put(commit, this.held)));
+    this.committing = this.store
+      .write(() => void (held = this.store.put(commit, this.held)))
+      .finally(() => (this.committing = undefined));
+    await this.committing;
     this.needsRestart = !this.file.isAtItsPath();
     if (this.needsRestart) this.refuseMissingFile();
     this.held = held;
@@ -127,6 +136,13 @@ export class LmdbEngine implements Engine {
       return undefined; // The directory is gone, or its disk has failed. commit() reports which.
     }
     if (free >= needed) return undefined;
+    // The pages that backups keep can't be written to, and uploads go first.
+    this.endBackups(
+      new AppendError(
+        'storage-full',
+        `the disk of ${this.location} has no room for what is stored while the log is backed up: make room first`,
+      ),
+    );
     // Removed events leave free pages in the file, which never shrinks. Half of them count, because they are scattered.
     const room = Math.floor(free + this.store.freeBytes() / 2);
     if (room >= needed) return undefined;
@@ -135,6 +151,18 @@ export class LmdbEngine implements Engine {
       `the disk of ${this.location} has room for ${room} bytes, and ${needed} are needed: ` +
         'make room, or let FEED_RETENTION_MAX_BYTES or FEED_RETENTION_MAX_AGE keep less',
     );
+  }
+
+  async disk(): Promise<LogStatus['disk']> {
+    try {
+      const [{ bavail, blocks, bsize }, file] = await Promise.all([
+        statfs(this.location),
+        stat(this.file.path),
+      ]);
+      return { fileBytes: file.size, size: blocks * bsize, free: bavail * bsize };
+    } catch {
+      return undefined; // The directory is gone, or its disk has failed. commit() reports which.
+    }
   }
 
   floor(topic: string): Position {
@@ -149,7 +177,31 @@ export class LmdbEngine implements Engine {
     return this.store.ids.newestFirst();
   }
 
+  async backup(): Promise<Backup> {
+    while (this.committing) await this.committing.catch(() => {});
+    const snapshot = new Snapshot(this.file, this.store);
+    this.snapshots.add(snapshot);
+    const { epochs } = this.start;
+    const header = {
+      bytes: snapshot.bytes,
+      at: new Date().toISOString(),
+      head: formatCursor(epochs.cursorAt(this.store.head().position)),
+    };
+    return {
+      bytes: backupBytes(header),
+      get grownBytes() {
+        return snapshot.grownBytes;
+      },
+      chunks: () => encodeBackup(header, snapshot.chunks()),
+      release: () => {
+        snapshot.end();
+        this.snapshots.delete(snapshot);
+      },
+    };
+  }
+
   async close(): Promise<void> {
+    this.endBackups(new Error('the log is closed'));
     try {
       await this.store.close();
       // Without fsync, LMDB does not flush the file, not even when it closes it.
@@ -160,6 +212,11 @@ export class LmdbEngine implements Engine {
       this.file.close();
       this.unlock();
     }
+  }
+
+  private endBackups(why: Error): void {
+    for (const snapshot of this.snapshots) snapshot.end(why);
+    this.snapshots.clear();
   }
 
   /** Throws if the next process would not find the file that a commit is written to, and reports that once. */

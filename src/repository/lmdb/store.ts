@@ -171,6 +171,16 @@ export class Store {
     await this.root.close();
   }
 
+  /**
+   * Keeps LMDB from writing over the pages of the last commit.
+   *
+   * @returns lets it do so again; to be called once, before close()
+   */
+  holdPages(): () => void {
+    const transaction = this.root.useReadTransaction();
+    return () => transaction.done();
+  }
+
   /** Returns how many bytes of the file are free. */
   freeBytes(): number {
     const stats = this.databases.map((database) => database.getStats() as DatabaseStats);

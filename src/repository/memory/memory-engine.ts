@@ -61,6 +61,10 @@ export class MemoryEngine implements Engine {
     return run && framedId(run.ids, position - run.first);
   }
 
+  disk(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
   newestIds(): [] {
     return [];
   }

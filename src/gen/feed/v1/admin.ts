@@ -101,6 +101,15 @@ export interface OpenStream {
 export interface ListStreamsRequest {
 }
 
+export interface BackupRequest {
+}
+
+export interface BackupPart {
+  data: Uint8Array;
+  /** The size of the whole backup, in bytes. */
+  totalBytes: number;
+}
+
 export interface EndStreamRequest {
   /** The `id` of an OpenStream. */
   id: string;

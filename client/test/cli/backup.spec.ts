@@ -1,0 +1,39 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { temporaryDirectory } from '../../../test/support/service.js';
+import { runFeed } from './run-command.js';
+import { startService, store } from './topic.js';
+
+test('feed backup saves a backup, and replaces the one before', async () => {
+  const { grpcAddress: address } = await startService({ FEED_DURABILITY: 'none' });
+  const env = { FEED_ADDRESS: address };
+  await store(address, 'orders', ['a', 'b', 'c']);
+  const directory = temporaryDirectory();
+  const file = join(directory, 'feed.backup');
+  writeFileSync(file, 'the one before');
+  const { code, stdout, stderr } = await runFeed(['backup', file], env);
+  expect(stderr).toMatch(new RegExp(`^${file}: [\\d,]+ bytes, in \\d+\\.\\d s\\n$`));
+  expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
+  const bytes = readFileSync(file);
+  expect(bytes.subarray(0, 14).toString()).toBe('feed backup 1\n');
+  expect(stderr).toContain(`${bytes.length.toLocaleString('en-US')} bytes`);
+  expect(readdirSync(directory)).toEqual(['feed.backup']);
+});
+
+test('feed backup leaves no file where it fails', async () => {
+  const { grpcAddress: address } = await startService({ FEED_ENGINE: 'memory' });
+  const directory = temporaryDirectory();
+  const file = join(directory, 'feed.backup');
+  const refused = await runFeed(['backup', file], { FEED_ADDRESS: address });
+  expect(refused).toMatchObject({ code: 1, stdout: '' });
+  expect(refused.stderr).toContain('(BACKUP_UNSUPPORTED)\n');
+  expect(readdirSync(directory)).toEqual([]);
+
+  const nowhere = join(directory, 'missing', 'feed.backup');
+  const unwritable = await runFeed(['backup', nowhere], { FEED_ADDRESS: address });
+  expect(unwritable.code).toBe(66);
+  expect(unwritable.stderr).toContain(`${nowhere}.part can't be written: ENOENT`);
+  mkdirSync(file);
+  expect(existsSync(`${file}.part`)).toBe(false);
+});

@@ -1,0 +1,83 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { Logger } from 'pino';
+import {
+  AppendError,
+  BackupUnsupportedError,
+  EventRepository,
+} from '../repository/event-repository.js';
+import { LOG } from '../telemetry/log.js';
+import { EVERY_TOPIC } from '../wire/topic-pattern.js';
+import { type Administrator, requireAdministrator } from './administrator.js';
+import { FeedError } from './errors.js';
+import { insertFailed } from './upload.js';
+
+/** Bytes of a backup, and the size of all of it. */
+export interface BackupPart {
+  readonly data: Buffer;
+  readonly totalBytes: number;
+}
+
+/** While a backup is under way, the log says this often (milliseconds) that the log's file grows. */
+const NOTICE_INTERVAL = 60_000;
+/** A client that takes nothing of a backup for this long (milliseconds) is given up. */
+const STALLED = 60_000;
+
+/** The call of a backup. */
+export interface BackupCall {
+  abort(reason: Error): void;
+}
+
+/** Copies the log for operators, while it is in use. */
+@Injectable()
+export class Backups {
+  constructor(
+    private readonly repository: EventRepository,
+    @Inject(LOG) private readonly log: Logger,
+  ) {}
+
+  /**
+   * Yields a backup of the whole log as of now. While it is read, the log's file grows by all that is stored, also where retention
+   * makes room: a client that takes nothing for a minute is given up, and the backup ends where the disk has no room for what is
+   * stored.
+   *
+   * @throws FeedError
+   */
+  async *backUp(administrator: Administrator, call: BackupCall): AsyncGenerator<BackupPart> {
+    requireAdministrator(administrator, EVERY_TOPIC);
+    const backup = await this.repository.backup().catch((error: unknown) => {
+      if (!(error instanceof BackupUnsupportedError)) throw error;
+      throw new FeedError('BACKUP_UNSUPPORTED', error.message);
+    });
+    const { bytes: totalBytes } = backup;
+    const { caller, peer } = administrator;
+    const who = { context: 'admin', principal: caller.principal, peer };
+    const startedAt = performance.now();
+    this.log.info({ ...who, bytes: totalBytes }, 'an operator backs the log up');
+    const say = setInterval(() => {
+      if (backup.grownBytes > 0)
+        this.log.warn(
+          { ...who, grownBytes: backup.grownBytes },
+          "the log's file grows until the backup is done",
+        );
+    }, NOTICE_INTERVAL);
+    const stalled = setTimeout(() => call.abort(tooSlow()), STALLED);
+    try {
+      for await (const data of backup.chunks()) {
+        yield { data, totalBytes };
+        stalled.refresh();
+      }
+      const ms = Math.round(performance.now() - startedAt);
+      this.log.info({ ...who, grownBytes: backup.grownBytes, ms }, 'the backup is done');
+    } catch (error) {
+      throw error instanceof AppendError ? insertFailed(error) : error;
+    } finally {
+      clearInterval(say);
+      clearTimeout(stalled);
+      backup.release();
+    }
+  }
+}
+
+function tooSlow(): FeedError {
+  return new FeedError('TOO_SLOW', `nothing of the backup was read for ${STALLED / 1_000} s`);
+}

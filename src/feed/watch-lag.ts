@@ -1,0 +1,51 @@
+import { Injectable } from '@nestjs/common';
+import { HeadHistory } from './head-history.js';
+import { type Watch, Watches } from './watch.js';
+
+/** What a watch that is behind does: it has not got to the head of the log yet, or it had and fell behind. */
+export const PHASES = ['replay', 'live'] as const;
+
+export type Phase = (typeof PHASES)[number];
+
+export interface Lag {
+  /** How many watches are behind. */
+  count: number;
+  /** For how long (seconds) the next event of the one that is furthest behind has been stored; 0 if that is not known. */
+  seconds: number;
+}
+
+/** A watch is behind if it was not sent, for this many seconds, all that was stored before. */
+const GRACE_SECONDS = 1;
+
+/** Finds the watches that are behind. It looks at all open watches, so it is for metrics, and not for each event. */
+@Injectable()
+export class WatchLag {
+  constructor(
+    private readonly watches: Watches,
+    private readonly heads: HeadHistory,
+  ) {}
+
+  async measure(): Promise<Readonly<Record<Phase, Lag>>> {
+    const before = this.heads.before(GRACE_SECONDS);
+    const lags: Record<Phase, Lag> = {
+      replay: { count: 0, seconds: 0 },
+      live: { count: 0, seconds: 0 },
+    };
+    const furthest: Partial<Record<Phase, Watch>> = {};
+    for (const watch of this.watches.open) {
+      if (!watch.isBehind(before)) continue;
+      const phase = watch.hasCaughtUp ? 'live' : 'replay';
+      lags[phase].count++;
+      // Positions are of all topics together, so the least one is that of the oldest event.
+      if (watch.position < (furthest[phase]?.position ?? Infinity)) furthest[phase] = watch;
+    }
+    const { repository } = this.watches;
+    const ages = PHASES.map(async (phase) => {
+      const watch = furthest[phase];
+      const age = watch && (await repository.ageOfNext(watch.topic, watch.position));
+      lags[phase].seconds = (age ?? 0) / 1000;
+    });
+    await Promise.all(ages);
+    return lags;
+  }
+}

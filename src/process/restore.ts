@@ -1,0 +1,44 @@
+import { createReadStream } from 'node:fs';
+import { type Config, ConfigError, readConfig } from '../config/config.js';
+import { restoreBackup } from '../repository/lmdb/restore.js';
+import { EXIT_CONFIG } from './command-line.js';
+import type { Signals } from './signals.js';
+
+/** What other engines say instead of restoring. */
+const INSTEAD: Readonly<Record<Exclude<Config['engine'], 'lmdb'>, string>> = {
+  memory: 'the memory engine keeps nothing: set FEED_ENGINE=lmdb',
+  jetstream:
+    'the events of the jetstream engine are in NATS: `nats stream restore` restores what `nats stream backup` has made ' +
+    '(docs/operations.md, "Back up and restore")',
+};
+
+/**
+ * Restores a backup into the empty data directory of the settings, and exits: with 0, 1 if it fails, or 78 if the settings are
+ * bad.
+ *
+ * @param path the file of the backup; `-` for standard input
+ * @param signals a signal ends it with 1 from now on
+ */
+export async function restore(path: string, signals: Signals): Promise<never> {
+  // What was begun is removed by the next restore.
+  signals.drain = () => process.exit(1);
+  const say = (message: string): void => void process.stdout.write(`${message}\n`);
+  try {
+    const config = readConfig(process.env, false);
+    if (config.engine !== 'lmdb') throw new ConfigError(INSTEAD[config.engine]);
+    const { header, head } = await restoreBackup(
+      path === '-' ? process.stdin : createReadStream(path),
+      path === '-' ? 'on standard input' : path,
+      config.dataDir,
+      { info: say, error: say },
+    );
+    say(
+      `restored ${header.bytes} bytes into ${config.dataDir}: the log of ${header.at}, whose newest event has the cursor ${head}. ` +
+        'Clients with later cursors get EPOCH_CHANGED',
+    );
+    process.exit(0);
+  } catch (error) {
+    process.stderr.write(`Feed can't restore: ${(error as Error).message}\n`);
+    process.exit(error instanceof ConfigError ? EXIT_CONFIG : 1);
+  }
+}

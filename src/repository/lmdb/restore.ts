@@ -1,0 +1,103 @@
+import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { type Cursor, formatCursor } from '../../wire/cursor.js';
+import { BackupError, type BackupHeader, decodeBackup } from '../backup-file.js';
+import { type Notices } from './check-progress.js';
+import { takeDirectory } from './directory-lock.js';
+import { LmdbEngine, LOG } from './lmdb-engine.js';
+import { syncDirectory } from './new-log.js';
+
+/** The directory, within the data directory, in which a restored log is until it is whole. */
+const UNFINISHED = 'restoring';
+/** Beside these, the data directory must be empty. ext4 makes lost+found in every volume. */
+const ALLOWED = ['lock', 'lost+found', UNFINISHED];
+/** Progress is reported this often (milliseconds). */
+const NOTICE_INTERVAL = 5_000;
+
+/** What was restored. */
+export interface Restored {
+  readonly header: BackupHeader;
+  /** The cursor of the newest event. */
+  readonly head: string;
+}
+
+/**
+ * Makes the log of a data directory from a backup. The log gets its name only once all of it is written, flushed and checked; if
+ * that fails, the directory is as it was. Opening the log begins an epoch: cursors of the backed-up log up to its head go on
+ * working, and later ones are refused.
+ *
+ * @param name the backup's, for messages
+ * @throws an error that says what to do
+ */
+export async function restoreBackup(
+  backup: AsyncIterable<Buffer>,
+  name: string,
+  directory: string,
+  notices: Notices,
+): Promise<Restored> {
+  const location = resolve(directory);
+  const unlock = takeDirectory(location);
+  const unfinished = join(location, UNFINISHED);
+  try {
+    refuseOtherFiles(location);
+    rmSync(unfinished, { recursive: true, force: true });
+    mkdirSync(join(unfinished, LOG), { recursive: true });
+    // So that its files are shared with the group as those of the data directory are.
+    chmodSync(unfinished, statSync(location).mode & 0o7777);
+    const header = await copy(backup, join(unfinished, LOG, 'data.mdb'), notices);
+    const head = await check(unfinished, notices);
+    renameSync(join(unfinished, LOG), join(location, LOG));
+    syncDirectory(location);
+    return { header, head: formatCursor(head) };
+  } catch (error) {
+    if (!(error instanceof BackupError)) throw error;
+    throw new Error(`the backup ${name} can't be restored: ${error.message}`, { cause: error });
+  } finally {
+    rmSync(unfinished, { recursive: true, force: true });
+    unlock();
+  }
+}
+
+function refuseOtherFiles(location: string): void {
+  const others = readdirSync(location).filter((name) => !ALLOWED.includes(name));
+  if (others.length > 0)
+    throw new Error(
+      `the data directory ${location} is not empty, and a backup is never restored over a log: it has ` +
+        `${others.join(', ')}. Name an empty directory in FEED_DATA_DIR, or move all of them away`,
+    );
+}
+
+/** Writes the LMDB file of a backup, and flushes it. */
+async function copy(
+  backup: AsyncIterable<Buffer>,
+  path: string,
+  notices: Notices,
+): Promise<BackupHeader> {
+  const { header, file } = await decodeBackup(backup);
+  const target = await open(path, 'wx');
+  let noticed = performance.now();
+  let written = 0;
+  try {
+    for await (const bytes of file) {
+      await target.writeFile(bytes);
+      written += bytes.length;
+      if (performance.now() - noticed < NOTICE_INTERVAL) continue;
+      noticed = performance.now();
+      notices.info(`restoring: ${Math.floor((100 * written) / header.bytes)}%`);
+    }
+    await target.sync();
+  } finally {
+    await target.close();
+  }
+  syncDirectory(join(path, '..'));
+  return header;
+}
+
+/** Reads all of a log, as a start does with any copy. Returns the cursor of its newest event. */
+async function check(directory: string, notices: Notices): Promise<Cursor> {
+  const engine = await LmdbEngine.open({ directory, fsync: true, notices });
+  const { epochs, head } = engine.start;
+  await engine.close();
+  return epochs.cursorAt(head);
+}

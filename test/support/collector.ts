@@ -1,0 +1,89 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { onTestFinished } from 'vitest';
+
+interface KeyValue {
+  readonly key: string;
+  readonly value: { readonly stringValue?: string; readonly intValue?: number };
+}
+
+/** A span as OTLP's JSON has it; `attributes` are simplified. */
+export interface CollectedSpan {
+  readonly name: string;
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly parentSpanId?: string;
+  readonly kind: number;
+  readonly status: { readonly code?: number; readonly message?: string };
+  readonly events: readonly { readonly name: string; readonly timeUnixNano: string }[];
+  readonly attributes: Readonly<Record<string, string | number | undefined>>;
+}
+
+interface Request {
+  readonly resourceSpans: readonly {
+    readonly resource: { readonly attributes: readonly KeyValue[] };
+    readonly scopeSpans: readonly {
+      readonly spans: readonly (Omit<CollectedSpan, 'attributes'> & {
+        readonly attributes: readonly KeyValue[];
+      })[];
+    }[];
+  }[];
+}
+
+/** Takes spans by OTLP over HTTP, as a collector of OpenTelemetry does. */
+export class Collector {
+  readonly spans: CollectedSpan[] = [];
+  /** The attributes of the process that sent spans. */
+  resource: CollectedSpan['attributes'] = {};
+  readonly paths = new Set<string | undefined>();
+  private readonly server: Server;
+
+  private constructor() {
+    this.server = createServer((request, response) => {
+      this.paths.add(request.url);
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        this.take(JSON.parse(Buffer.concat(chunks).toString()) as Request);
+        response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
+      });
+    });
+  }
+
+  /** @param port 0 for any */
+  static async start(port = 0): Promise<Collector> {
+    const collector = new Collector();
+    collector.server.listen(port, '127.0.0.1');
+    await once(collector.server, 'listening');
+    onTestFinished(() => collector.stop());
+    return collector;
+  }
+
+  get port(): number {
+    return (this.server.address() as AddressInfo).port;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  stop(): void {
+    this.server.closeAllConnections();
+    this.server.close();
+  }
+
+  private take({ resourceSpans }: Request): void {
+    for (const { resource, scopeSpans } of resourceSpans) {
+      this.resource = valuesOf(resource.attributes);
+      for (const { spans } of scopeSpans)
+        for (const span of spans)
+          this.spans.push({ ...span, attributes: valuesOf(span.attributes) });
+    }
+  }
+}
+
+const valuesOf = (attributes: readonly KeyValue[]): CollectedSpan['attributes'] =>
+  Object.fromEntries(
+    attributes.map(({ key, value }) => [key, value.stringValue ?? Number(value.intValue)]),
+  );
