@@ -17,6 +17,7 @@
 #               first one a tmpfs of 512 MiB, so that it can be filled. Needs ON_NODE
 #   UPGRADES    how many upgrades in a row (10)
 #   UPLOADS, WATCHES   the load (20, 200)
+#   VALUES      more arguments of `helm install`, such as '--set drain.delaySeconds=0'
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,6 +31,8 @@ run=$(date +%s)
 namespace=feed-check-$run
 work=$(mktemp -d)
 node=$PWD/node_modules/.bin/node
+# Whole paths: the commands may run in another folder.
+chart=$PWD/helm/feed
 
 kubectl() { ${KUBECTL:-kubectl} --namespace "$namespace" "$@"; }
 helm() { ${HELM:-helm} --namespace "$namespace" "$@"; }
@@ -119,7 +122,7 @@ YAML
 # --- The load.
 
 start_load() {
-  kubectl create configmap load --from-file=scripts/kubernetes/load.ts
+  kubectl create configmap load --from-file="$PWD/scripts/kubernetes/load.ts"
   kubectl apply -f - <<YAML
 apiVersion: v1
 kind: Pod
@@ -229,20 +232,21 @@ follow() {
   : >"$work/pods.log"
   : >"$work/feed.log"
   kubectl get pods --selector app.kubernetes.io/name=feed --watch --no-headers \
-    -o 'custom-columns=A:.metadata.name,D:.metadata.deletionTimestamp,P:.status.phase,S:.status.containerStatuses[*].started,R:.status.containerStatuses[*].ready,N:.status.containerStatuses[*].restartCount' 2>/dev/null |
+    -o 'custom-columns=A:.metadata.name,D:.metadata.deletionTimestamp,P:.status.phase,S:.status.containerStatuses[*].started,R:.status.containerStatuses[*].ready,N:.status.containerStatuses[*].restartCount' 2>/dev/null > >(
     while read -r name deleted phase started ready restarts; do
       echo "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ) pod $name: $([ "$deleted" = '<none>' ] || echo 'ending, ')$phase, started $started, ready $ready, restarts $restarts"
-    done >>"$work/pods.log" &
+    done >>"$work/pods.log"
+  ) &
   followers+=($!)
-  while :; do
+  while [ -d "$work" ]; do
     kubectl logs --selector app.kubernetes.io/name=feed --follow --timestamps --since 2s 2>/dev/null || true
     sleep 0.1
-  done | sed -u 's/ {"level".*"msg":/ log: /' >>"$work/feed.log" &
+  done | sed -u -n 's/ {"level".*"msg":"\(draining[^"]*\|gRPC listens[^"]*\).*/ log: \1/p' >>"$work/feed.log" &
   followers+=($!)
 }
 
 upgrade() { # arguments of helm
-  helm upgrade feed helm/feed --reuse-values --wait --timeout 3m "$@"
+  helm upgrade feed "$chart" --reuse-values --wait --timeout 3m "$@"
 }
 ready() { kubectl wait --for=condition=Ready pod --selector app.kubernetes.io/name=feed,app.kubernetes.io/instance=feed --timeout 120s; }
 restarts() { kubectl get pod feed-0 -o 'jsonpath={.status.containerStatuses[0].restartCount}'; }
@@ -270,11 +274,11 @@ fill_volume() { # for 5 s
   kubectl exec feed-0 -- sh -c 'head -c 1G /dev/zero >/data/filler 2>/dev/null; sleep 5; rm /data/filler'
 }
 mistype() {
-  helm upgrade feed helm/feed --reuse-values --set 'extraEnv[0].name=FEED_RETENTON_MAX_AGE,extraEnv[0].value=1h'
+  helm upgrade feed "$chart" --reuse-values --set 'extraEnv[0].name=FEED_RETENTON_MAX_AGE,extraEnv[0].value=1h'
   until_true 60 refuses_to_start
 }
 refuses_to_start() { kubectl logs feed-0 | grep -q 'FEED_RETENTON_MAX_AGE is not a setting'; }
-mend() { upgrade --set extraEnv=null; }
+mend() { upgrade --set-json 'extraEnv=[]'; }
 reinstall() {
   helm uninstall feed --wait
   install_one
@@ -282,7 +286,8 @@ reinstall() {
 
 storage=()
 install_one() {
-  helm install feed helm/feed --wait --timeout 3m "${image[@]}" "${storage[@]}" --set persistence.size=400Mi,config.logFormat=json
+  helm install feed "$chart" --wait --timeout 3m "${image[@]}" "${storage[@]}" \
+    --set persistence.size=400Mi,config.logFormat=json ${VALUES:-}
 }
 
 image=(--set image.repository=localhost/feed,image.tag=check,image.pullPolicy=IfNotPresent)

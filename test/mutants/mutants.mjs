@@ -700,6 +700,13 @@ export const mutants = [
     tests: ['test/process/drain'],
   },
   {
+    name: 'client: waits for a connection that nobody answers',
+    file: 'client/src/grpc/dial.ts',
+    from: 'const timer = setInterval(start, NEXT_AFTER);',
+    to: 'const timer = setInterval(start, 1_000 * NEXT_AFTER);',
+    tests: ['client/test/dial'],
+  },
+  {
     name: 'process: a drain waits for idle uploads',
     file: 'src/feed/live-calls.ts',
     from: 'if (call.pending === 0 && now - call.receivedAt >= IDLE_AFTER) call.abort(reason);',

@@ -7,6 +7,7 @@ import {
 } from 'node:tls';
 import { FeedError } from '../errors.js';
 import type { CallConnection } from './call.js';
+import { dial } from './dial.js';
 import type { ClientTls, LoadedTls } from './tls.js';
 
 export interface ConnectionOptions {
@@ -76,27 +77,27 @@ export class Connection implements CallConnection {
     closing: AbortSignal = new AbortController().signal,
   ): Promise<Connection> {
     const address = formatAddress(endpoint.host, endpoint.port);
-    const session = openSession(endpoint, await options.tls?.load(), options.streamWindow);
-    let onClosing!: () => void;
+    const tls = await options.tls?.load();
+    const giveUp = new AbortController();
+    const { signal } = giveUp;
+    const onClosing = (): void => giveUp.abort(closed());
+    if (closing.aborted) onClosing();
+    closing.addEventListener('abort', onClosing);
+    const timer = setTimeout(() => {
+      const seconds = options.connectTimeout / 1_000;
+      giveUp.abort(new FeedError('UNAVAILABLE', `${address} did not answer within ${seconds} s`));
+    }, options.connectTimeout);
+    let session: ClientHttp2Session | undefined;
     try {
-      await new Promise<void>((resolve, reject) => {
-        const timer = setTimeout(() => {
-          const seconds = options.connectTimeout / 1_000;
-          reject(new FeedError('UNAVAILABLE', `${address} did not answer within ${seconds} s`));
-        }, options.connectTimeout);
-        onClosing = () => reject(closed());
-        closing.addEventListener('abort', onClosing);
-        session.once('remoteSettings', () => resolve());
-        session.once('error', (cause) => reject(cantConnect(address, cause)));
-        session.once('close', () => reject(cantConnect(address)));
-        session.once('remoteSettings', () => clearTimeout(timer));
-        session.once('close', () => clearTimeout(timer));
-      });
+      const socket = await dial(endpoint.host, endpoint.port, signal);
+      session = openSession(endpoint, tls, options.streamWindow, socket);
+      await settled(session, signal);
     } catch (error) {
-      session.on('error', () => {});
-      session.destroy();
-      throw error;
+      session?.on('error', () => {});
+      session?.destroy();
+      throw signal.aborted ? signal.reason : cantConnect(address, error as Error | undefined);
     } finally {
+      clearTimeout(timer);
       closing.removeEventListener('abort', onClosing);
     }
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
@@ -231,11 +232,13 @@ export function openSession(
   endpoint: Endpoint,
   tls: LoadedTls | undefined,
   streamWindow: number,
+  connected?: Socket,
 ): ClientHttp2Session {
   const scheme = tls ? 'https' : 'http';
   const session = connect(`${scheme}://${formatAddress(endpoint.name, endpoint.port)}`, {
     createConnection: () => {
-      const socket = openSocket(endpoint, tls);
+      const socket =
+        connected && !tls ? connected : openSocket(endpoint, tls, { socket: connected });
       // The session does not learn of a TLS alert that comes after the handshake, such as that for a missing certificate.
       return socket.on('error', (error) => {
         session.destroy(error);
@@ -266,6 +269,17 @@ export function openSocket(
         ...overrides,
       })
     : connectTcp(endpointOf(endpoint));
+}
+
+/** Resolves once the server's HTTP/2 settings have come. Rejects with the session's error, or with nothing if it closes without one. */
+function settled(session: ClientHttp2Session, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error));
+    session.once('remoteSettings', () => resolve());
+    session.once('error', reject);
+    // eslint-disable-next-line prefer-promise-reject-errors
+    session.once('close', () => reject(undefined));
+  });
 }
 
 function endpointOf({ host, port, name }: Endpoint) {
