@@ -2,7 +2,6 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { LOG } from '../telemetry/log.js';
 import { type Administrator, mayAdminister, requireAdministrator } from './administrator.js';
-import { EVERY_TOPIC } from '../wire/topic-pattern.js';
 import { endedByOperator, FeedError } from './errors.js';
 import { type CallRecord, type LiveCall, LiveCalls } from './live-calls.js';
 import { ReplicaName } from './replica-name.js';
@@ -67,19 +66,15 @@ export class Streams {
   }
 
   /**
-   * Ends an open call, whose client gets ENDED_BY_OPERATOR. Resolves with what the call was.
+   * Ends an open call, whose client gets ENDED_BY_OPERATOR. Resolves with what the call was. A call that the administrator may
+   * not see is treated as one that is not there: a refusal of its own would name its topic.
    *
    * @throws FeedError
    */
   async end(id: string, administrator: Administrator): Promise<StreamView> {
     requireAdministrator(administrator);
     const [call, number] = this.find(id);
-    if (!call)
-      throw new FeedError(
-        'STREAM_UNKNOWN',
-        `the replica ${this.replica.text} has no call ${id}: it has ended, or is of another replica`,
-      );
-    requireAdministrator(administrator, call.notes.topic ?? EVERY_TOPIC);
+    if (!call || !mayAdminister(administrator, call.notes.topic)) throw this.unknown();
     const view = await this.view(number, call, this.openWatches().get(call));
     call.abort(endedByOperator());
     const { caller, peer } = administrator;
@@ -92,6 +87,14 @@ export class Streams {
 
   private openWatches(): ReadonlyMap<CallRecord, OpenWatch> {
     return new Map([...this.watches.open].map((watch) => [watch.call, watch]));
+  }
+
+  /** It does not repeat the id, which may be longer than a status may be. */
+  private unknown(): FeedError {
+    return new FeedError(
+      'STREAM_UNKNOWN',
+      `the replica ${this.replica.text} has no such call that you may end: it has ended, or is of another replica`,
+    );
   }
 
   /** Returns the open stream with an id. */

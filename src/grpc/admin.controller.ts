@@ -49,7 +49,8 @@ export class AdminController {
     { prefix, pageSize, pageToken }: ListTopicsRequest,
     call: Call,
   ): Promise<ListTopicsResponse> {
-    const page = await this.topics.list(prefix, pageSize, pageToken, administratorOf(call));
+    const administrator = administratorOf(call);
+    const page = await this.topics.list(prefix, pageSize, pageToken, administrator, call.signal);
     return {
       topics: page.topics.map(topicMessage),
       nextPageToken: page.next,

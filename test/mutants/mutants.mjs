@@ -1992,15 +1992,22 @@ export const mutants = [
   {
     name: 'admin: lists topics that the caller may not administer',
     file: 'src/feed/topics.ts',
-    from: "names.filter((topic) => administrator.caller.may('admin', topic))",
-    to: 'names',
+    from: "caller.may('admin', name) && own.push",
+    to: 'own.push',
+    tests: ['test/e2e/admin', '-t', 'with a policy'],
+  },
+  {
+    name: 'admin: the token of a page is the name of a topic that the caller may not administer',
+    file: 'src/feed/topics.ts',
+    from: 'if (names.length < limit) return own;',
+    to: 'return own;',
     tests: ['test/e2e/admin', '-t', 'with a policy'],
   },
   {
     name: 'admin: ends a stream of a topic that the caller may not administer',
     file: 'src/feed/streams.ts',
-    from: 'requireAdministrator(administrator, call.notes.topic ?? EVERY_TOPIC);',
-    to: '',
+    from: '!call || !mayAdminister(administrator, call.notes.topic)',
+    to: '!call',
     tests: ['test/e2e/admin', '-t', 'with a policy'],
   },
   {
