@@ -263,6 +263,8 @@ function asEvent(event: NewEvent, index: number): NewEvent {
 
 function areTexts(attributes: unknown): boolean {
   if (typeof attributes !== 'object' || attributes === null) return false;
+  // A Map would be sent as nothing, and an array with its indices as names.
+  if (Symbol.iterator in attributes) return false;
   return Object.entries(attributes).flat().every(isText);
 }
 

@@ -2064,6 +2064,27 @@ export const mutants = [
     tests: ['client/test/admin', '-t', 'give up'],
   },
   {
+    name: 'backup: any number of them at a time',
+    file: 'src/feed/backups.ts',
+    from: 'if (this.open === MAX_BACKUPS) throw tooMany();',
+    to: '',
+    tests: ['test/e2e/backup', '-t', 'four others'],
+  },
+  {
+    name: 'restore: what follows the end of a backup is kept in memory',
+    file: 'src/repository/backup-file.ts',
+    from: 'if (found.length > DIGEST_BYTES)',
+    to: 'if (found.length > DIGEST_BYTES ** 3)',
+    tests: ['test/repository/backup', '-t', 'more follows its end'],
+  },
+  {
+    name: 'restore: a service starts with an empty log where one was broken off',
+    file: 'src/repository/lmdb/new-log.ts',
+    from: 'refuseUnfinishedRestore(directory);',
+    to: '',
+    tests: ['test/e2e/backup', '-t', 'interrupted'],
+  },
+  {
     name: 'backup: LMDB writes over pages that it has not read yet',
     file: 'src/repository/lmdb/store.ts',
     from: 'const transaction = this.root.useReadTransaction();',
