@@ -57,10 +57,10 @@ export class Topics {
   ) {}
 
   /**
-   * Returns a page of the topics that begin with a prefix and that the administrator may see. It costs a few searches for each topic
-   * of the page, however many topics and events there are, and one for each topic before them that the administrator may not
-   * see; on jetstream three questions to the leader for each topic of the page, and for the first page a list of all topics
-   * (docs/operations.md).
+   * Returns a page of the topics that begin with a prefix and that the administrator may see. It costs a few searches for each
+   * topic of the page, however many topics and events there are, and one for each topic before them that the administrator may
+   * not see. On jetstream it costs three questions to the leader for each topic of the page, and for the first page a list of
+   * all topics (docs/operations.md).
    *
    * @param size the most topics of the page; 0 for the usual number
    * @param token `next` of the page before; empty for the first one

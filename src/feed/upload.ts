@@ -24,11 +24,14 @@ const DURABILITY = {
   replicated: Durability.DURABILITY_REPLICATED,
 } as const;
 
-/** The call of an upload: the upload counts what it receives and what of it is pending, and waits no longer once the signal aborts. */
+/**
+ * The call of an upload: the upload counts what it receives and what of it is pending, and waits no longer once the signal
+ * aborts.
+ */
 export interface UploadCall extends CallRecord {
   readonly peer: string;
   readonly signal: AbortSignal;
-  /** How many of its batches are not stored yet, or are held back by its caller's rate. While it is 0, it waits for its client. */
+  /** How many of its batches are not stored yet, or are held back by its caller's rate. At 0, the upload waits for its client. */
   pending: number;
 }
 

@@ -52,7 +52,7 @@ export class Watches implements OnApplicationShutdown {
   readonly deliverySeconds = new Histogram(LATENCY_BOUNDS);
   /** How many watches have ended because events were removed that they had not been sent. */
   overtaken = 0;
-  /** Called with each of them. */
+  /** Called with each watch that ends so. */
   onOvertaken: (watch: Watch) => void = () => {};
   /** LogReport.newestCameAt of the commit whose deliveries are timed, and how many of them come before the next timed one. */
   private timedCommit = NaN;
@@ -102,8 +102,8 @@ export class Watches implements OnApplicationShutdown {
 }
 
 /**
- * One watch, which sends what it finds and then waits. The reader calls take() for each batch. If there is none, the watch waits until onMore() tells the reader to
- * call take() again: because of a ring, the poll, or a heartbeat that is due.
+ * One watch, which sends what it finds and then waits. The reader calls take() for each batch. If there is none, the watch
+ * waits until onMore() tells the reader to call take() again: because of a ring, the poll, or a heartbeat that is due.
  */
 export class Watch implements FrameSource, BellListener {
   readonly isOver = false;
