@@ -34,6 +34,9 @@ export interface LiveCall extends Readonly<CallRecord> {
   abort(reason: Error): void;
 }
 
+/** Returns the name of a method without its service, such as `Watch`. */
+export const methodName = (method: string): string => method.slice(method.lastIndexOf('/') + 1);
+
 /** An upload is idle once it has waited for its client for this long (milliseconds), and nothing has come. */
 const IDLE_AFTER = 1_000;
 /** How often (milliseconds) a drain looks for idle uploads. */

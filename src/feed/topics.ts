@@ -44,7 +44,7 @@ export interface TopicPage {
 /** The topics of a page, if the caller does not say how many, and at most. */
 const USUAL_PAGE = 100;
 const LARGEST_PAGE = 1_000;
-/** So many topics of a page are looked up at a time. */
+/** This many topics of a page are looked up at a time. */
 const AT_ONCE = 50;
 
 /** Shows operators the topics of the log, and removes them. */
