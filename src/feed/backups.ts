@@ -9,7 +9,7 @@ import { LOG } from '../telemetry/log.js';
 import { EVERY_TOPIC } from '../wire/topic-pattern.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { FeedError } from './errors.js';
-import { insertFailed } from './upload.js';
+import { insertFailed } from './store-errors.js';
 
 /** Bytes of a backup, and the size of all of it. */
 export interface BackupPart {

@@ -13,8 +13,7 @@ import { formatCursor } from '../wire/cursor.js';
 import { topicProblem } from '../wire/topic.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { FeedError } from './errors.js';
-import { insertFailed } from './upload.js';
-import { storeUnavailable } from './watch-start.js';
+import { insertFailed, storeUnavailable } from './store-errors.js';
 
 /** A topic as an operator sees it. */
 export interface TopicView {

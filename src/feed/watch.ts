@@ -11,15 +11,9 @@ import type { WatchRequest } from '../wire/watch-request.js';
 import type { Caller } from './caller.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
+import { storeUnavailable } from './store-errors.js';
 import { type Count, Traffic } from './traffic.js';
-import {
-  boundsOf,
-  epochChanged,
-  expired,
-  storeUnavailable,
-  type WatchStart,
-  watchStart,
-} from './watch-start.js';
+import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
 
 /** A watch sends this many bytes of events at a time, and holds no more in memory, however slow its reader is. */
 const BATCH_BYTES = 32 * 1024;
