@@ -262,9 +262,10 @@ function asEvent(event: NewEvent, index: number): NewEvent {
   return event;
 }
 
-function areTexts(attributes: unknown): boolean {
-  if (typeof attributes !== 'object' || attributes === null) return false;
-  return Object.entries(attributes).flat().every(isText);
+/** Returns true for an object whose names and values are texts that UTF-8 can have, such as the attributes of an event. */
+export function areTexts(value: unknown): value is Readonly<Record<string, string>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.entries(value).flat().every(isText);
 }
 
 /** UTF-8 has no half of a surrogate pair: two ids that differ in one would be the same to the server. */
