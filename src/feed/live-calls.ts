@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
+import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 
 /** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
@@ -32,6 +33,11 @@ export interface LiveCall extends Readonly<CallRecord> {
   /** False for a call of one request and one answer, which is too short to be looked at or ended. */
   readonly isStream: boolean;
   abort(reason: Error): void;
+}
+
+/** Notes the topic that a request names. That of a request that will be refused may be of any length. */
+export function noteTopic({ notes }: CallRecord, topic: string): void {
+  notes.topic = topic.slice(0, MAX_TOPIC_BYTES);
 }
 
 /** Returns the name of a method without its service, such as `Watch`. */

@@ -6,11 +6,10 @@ import { Histogram, LATENCY_BOUNDS } from '../telemetry/histogram.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
-import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import type { WatchRequest } from '../wire/watch-request.js';
 import type { Caller } from './caller.js';
 import { FeedError } from './errors.js';
-import type { CallRecord } from './live-calls.js';
+import { type CallRecord, noteTopic } from './live-calls.js';
 import { storeUnavailable } from './store-errors.js';
 import { type Count, Traffic } from './traffic.js';
 import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
@@ -67,8 +66,7 @@ export class Watches implements OnApplicationShutdown {
    * @throws FeedError if the request can't be served
    */
   async watch(request: WatchRequest, caller: Caller, call: WatchCall): Promise<OpenWatch> {
-    // A request that will be refused gets a note, too, and its topic may be of any length.
-    call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
+    noteTopic(call, request.topic);
     const start = await watchStart(this.repository, request, caller).catch(storeUnavailable);
     return { start, batches: new Watch(this, request.topic, start, call) };
   }
