@@ -178,7 +178,10 @@ export const SETTINGS = z.object({
   FEED_DRAIN_TIMEOUT: duration('0s', '10m').prefault('20s'),
   /** After that, with jetstream: how long watches and chats take to end, one after another. Other engines end them at once. */
   FEED_DRAIN_SPREAD: duration('0s', '10m').prefault('5s'),
-  /** Calls are traced, and their spans sent here: the base URL of a collector of OpenTelemetry (OTLP over HTTP). Empty: none is. */
+  /**
+   * Calls are traced, and their spans sent here: the base URL of a collector of OpenTelemetry (OTLP over HTTP). Empty: no call
+   * is traced.
+   */
   FEED_OTLP_ENDPOINT: optionalUrl.prefault(''),
   /** How many of a hundred calls are traced whose callers do not say whether to (`traceparent`). */
   FEED_TRACES_PERCENT: count(0, 100).prefault('100'),

@@ -5,7 +5,7 @@ import { type Administrator, mayAdminister, requireAdministrator } from './admin
 import { endedByOperator, FeedError } from './errors.js';
 import { type CallRecord, type LiveCall, LiveCalls } from './live-calls.js';
 import { ReplicaName } from './replica-name.js';
-import { Watches } from './watch.js';
+import { type Watch, Watches } from './watch.js';
 
 /** An open call as an operator sees it. */
 export interface StreamView {
@@ -24,16 +24,10 @@ export interface StreamView {
   readonly behind: number | undefined;
 }
 
-/** So many calls are looked up at a time. */
+/** This many calls are looked up at a time. */
 const PART = 50;
 
-/** A Watch of this process. */
-interface OpenWatch {
-  readonly call: CallRecord;
-  behind(): Promise<number | undefined>;
-}
-
-/** Shows operators the open calls of this process, and ends them. All that it says, the calls keep anyway. */
+/** Shows operators the open calls of this process, and ends them. The calls keep all that it says for themselves as well. */
 @Injectable()
 export class Streams {
   constructor(
@@ -52,7 +46,7 @@ export class Streams {
    */
   async *list(administrator: Administrator, own?: LiveCall): AsyncGenerator<StreamView[]> {
     requireAdministrator(administrator);
-    const watches = this.openWatches();
+    const watches = this.watchesByCall();
     let part: Promise<StreamView>[] = [];
     for (const [call, number] of this.calls.numbered()) {
       if (call === own || !call.isStream || !mayAdminister(administrator, call.notes.topic))
@@ -75,7 +69,7 @@ export class Streams {
     requireAdministrator(administrator);
     const [call, number] = this.find(id);
     if (!call || !mayAdminister(administrator, call.notes.topic)) throw this.unknown();
-    const view = await this.view(number, call, this.openWatches().get(call));
+    const view = await this.view(number, call, this.watchesByCall().get(call));
     call.abort(endedByOperator());
     const { caller, peer } = administrator;
     this.log.info(
@@ -85,11 +79,11 @@ export class Streams {
     return view;
   }
 
-  private openWatches(): ReadonlyMap<CallRecord, OpenWatch> {
+  private watchesByCall(): ReadonlyMap<CallRecord, Watch> {
     return new Map([...this.watches.open].map((watch) => [watch.call, watch]));
   }
 
-  /** It does not repeat the id, which may be longer than a status may be. */
+  /** Returns an error that does not repeat the id, which may be longer than a status may be. */
   private unknown(): FeedError {
     return new FeedError(
       'STREAM_UNKNOWN',
@@ -111,7 +105,7 @@ export class Streams {
   private async view(
     number: number,
     call: LiveCall,
-    watch: OpenWatch | undefined,
+    watch: Watch | undefined,
   ): Promise<StreamView> {
     const { method, peer, events, bytes, notes } = call;
     const behind = await watch?.behind();

@@ -13,8 +13,7 @@ import { formatCursor } from '../wire/cursor.js';
 import { topicProblem } from '../wire/topic.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { FeedError } from './errors.js';
-import { insertFailed } from './upload.js';
-import { storeUnavailable } from './watch-start.js';
+import { insertFailed, storeUnavailable } from './store-errors.js';
 
 /** A topic as an operator sees it. */
 export interface TopicView {
@@ -44,7 +43,7 @@ export interface TopicPage {
 /** The topics of a page, if the caller does not say how many, and at most. */
 const USUAL_PAGE = 100;
 const LARGEST_PAGE = 1_000;
-/** So many topics of a page are looked up at a time. */
+/** This many topics of a page are looked up at a time. */
 const AT_ONCE = 50;
 
 /** Shows operators the topics of the log, and removes them. */
@@ -57,10 +56,10 @@ export class Topics {
   ) {}
 
   /**
-   * Returns a page of the topics that begin with a prefix and that the administrator may see. It costs a few searches for each topic
-   * of the page, however many topics and events there are, and one for each topic before them that the administrator may not
-   * see; on jetstream three questions to the leader for each topic of the page, and for the first page a list of all topics
-   * (docs/operations.md).
+   * Returns a page of the topics that begin with a prefix and that the administrator may see. It costs a few searches for each
+   * topic of the page, however many topics and events there are, and one for each topic before them that the administrator may
+   * not see. On jetstream it costs three questions to the leader for each topic of the page, and for the first page a list of
+   * all topics (docs/operations.md).
    *
    * @param size the most topics of the page; 0 for the usual number
    * @param token `next` of the page before; empty for the first one

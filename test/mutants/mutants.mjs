@@ -1765,9 +1765,9 @@ export const mutants = [
   },
   {
     name: 'health port: connections that are held keep probes out',
-    file: 'src/grpc/health-port.ts',
+    file: 'src/config/operator-ports.ts',
     from: 'oldest.destroy();',
-    to: 'if (oldest) session.destroy();',
+    to: 'if (oldest) connection.destroy();',
     tests: ['test/tls/health-port', '-t', 'keep no probe out'],
   },
   {

@@ -271,7 +271,10 @@ export function openSocket(
     : connectTcp(endpointOf(endpoint));
 }
 
-/** Resolves once the server's HTTP/2 settings have come. Rejects with the session's error, or with nothing if it closes without one. */
+/**
+ * Resolves once the server's HTTP/2 settings have come. Rejects with the signal's reason, with the session's error, or with
+ * undefined if the session closes without one.
+ */
 function settled(session: ClientHttp2Session, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason as Error));

@@ -5,7 +5,7 @@ import { type Cursor, formatCursor } from '../../wire/cursor.js';
 import { BackupError, type BackupHeader, decodeBackup } from '../backup-file.js';
 import { type Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
-import { LmdbEngine, LOG } from './lmdb-engine.js';
+import { LmdbEngine, LOG_DIRECTORY } from './lmdb-engine.js';
 import { syncDirectory, UNFINISHED_RESTORE } from './new-log.js';
 
 /** Beside these, the data directory must be empty. ext4 makes lost+found in every volume. */
@@ -40,12 +40,12 @@ export async function restoreBackup(
   try {
     refuseOtherFiles(location);
     rmSync(unfinished, { recursive: true, force: true });
-    mkdirSync(join(unfinished, LOG), { recursive: true });
+    mkdirSync(join(unfinished, LOG_DIRECTORY), { recursive: true });
     // So that its files are shared with the group as those of the data directory are.
     chmodSync(unfinished, statSync(location).mode & 0o7777);
-    const header = await copy(backup, join(unfinished, LOG, 'data.mdb'), notices);
+    const header = await copy(backup, join(unfinished, LOG_DIRECTORY, 'data.mdb'), notices);
     const head = await check(unfinished, notices);
-    renameSync(join(unfinished, LOG), join(location, LOG));
+    renameSync(join(unfinished, LOG_DIRECTORY), join(location, LOG_DIRECTORY));
     syncDirectory(location);
     return { header, head: formatCursor(head) };
   } catch (error) {
