@@ -60,6 +60,12 @@ until_true() { # seconds, command...: its output is thrown away
   done
 }
 
+# Also ends what the commands have started, such as kubectl behind KUBECTL.
+kill_tree() { # pid
+  local child
+  for child in $(pgrep -P "$1"); do kill_tree "$child"; done
+  kill "$1" 2>/dev/null || true
+}
 followers=()
 clean() {
   local code=$?
@@ -70,8 +76,16 @@ clean() {
     kubectl get events --sort-by .lastTimestamp 2>/dev/null | tail -n 20 >&2 || true
     kubectl logs --selector app.kubernetes.io/name=feed --tail 20 >&2 || true
     tail -n 5 "$work/load.log" >&2 2>/dev/null || true
+    mkdir -p "${TMPDIR:-/tmp}/feed-check-$run"
+    cp "$work"/*.log "${TMPDIR:-/tmp}/feed-check-$run/" 2>/dev/null || true
+    local pod
+    for pod in $(kubectl get pods -o 'jsonpath={.items[*].metadata.name}' 2>/dev/null); do
+      kubectl logs "$pod" --timestamps >"${TMPDIR:-/tmp}/feed-check-$run/$pod.log" 2>/dev/null || true
+    done
+    say "--- all logs: ${TMPDIR:-/tmp}/feed-check-$run" >&2
   fi
-  [ ${#followers[@]} = 0 ] || kill "${followers[@]}" 2>/dev/null || true
+  local follower
+  for follower in "${followers[@]}"; do kill_tree "$follower"; done
   helm uninstall feed --wait >/dev/null 2>&1 || true
   kubectl delete namespace "$namespace" --wait --timeout 120s >/dev/null 2>&1 || say "namespace $namespace could not be removed" >&2
   if [ -n "${LOCAL_VOLUMES:-}" ]; then
@@ -203,7 +217,10 @@ timeline() {
       seen.add(text);
       console.log(`            ${((Date.parse(at) - from) / 1000).toFixed(2).padStart(6)} s  ${text.slice(0, 130)}`);
     }
-  ' "$(cat "$work/gap")" "$(cat "$work/pods.log" "$work/feed.log")"
+  ' "$(cat "$work/gap")" "$(
+    cat "$work/pods.log"
+    sed -n 's/ {"level".*"msg":"\(draining[^"]*\|gRPC listens[^"]*\).*/ log: \1/p' "$work/feed.log"
+  )"
 }
 # Runs a command under the load, and says how long it took and what the load saw.
 under_load() { # what, command...
@@ -239,9 +256,9 @@ follow() {
   ) &
   followers+=($!)
   while [ -d "$work" ]; do
-    kubectl logs --selector app.kubernetes.io/name=feed --follow --timestamps --since 2s 2>/dev/null || true
+    kubectl logs --selector app.kubernetes.io/name=feed --max-log-requests 10 --follow --timestamps --since 2s 2>/dev/null || true
     sleep 0.1
-  done | sed -u -n 's/ {"level".*"msg":"\(draining[^"]*\|gRPC listens[^"]*\).*/ log: \1/p' >>"$work/feed.log" &
+  done >>"$work/feed.log" &
   followers+=($!)
 }
 

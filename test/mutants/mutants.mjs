@@ -700,6 +700,20 @@ export const mutants = [
     tests: ['test/process/drain'],
   },
   {
+    name: 'jetstream: refuses a cursor that the leader does not have yet',
+    file: `${jetstream}/replica.ts`,
+    from: 'this.state.applied < sequence &&',
+    to: 'this.state.applied < 0 * sequence &&',
+    tests: ['test/contract/jetstream', '-t', 'behind both'],
+  },
+  {
+    name: 'jetstream: takes a stream whose leader lags for another one',
+    file: `${jetstream}/history.ts`,
+    from: 'if (now - this.shortSince >= LEADER_LAG) {',
+    to: 'if (now - this.shortSince >= 0 * LEADER_LAG) {',
+    tests: ['test/contract/jetstream', '-t', 'behind a replica'],
+  },
+  {
     name: 'client: waits for a connection that nobody answers',
     file: 'client/src/grpc/dial.ts',
     from: 'const timer = setInterval(start, NEXT_AFTER);',
