@@ -1920,6 +1920,13 @@ export const mutants = [
     tests: ['test/e2e/metrics', '-t', 'a delivery is timed'],
   },
   {
+    name: 'metrics: a page waits for NATS',
+    file: 'src/repository/promptly.ts',
+    from: 'return await Promise.race([asking, late.promise]);',
+    to: 'return await asking;',
+    tests: ['test/e2e/metrics', '-t', 'while NATS does not answer'],
+  },
+  {
     name: 'metrics: the HTTP port answers where callers show tokens',
     file: 'src/metrics/metrics.controller.ts',
     from: 'if (jwt)',
