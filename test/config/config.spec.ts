@@ -466,7 +466,9 @@ describe('a value that cannot be used', () => {
 
   it.each(Object.entries(bad))('of %s stops the start, and is named', (name, values) => {
     for (const value of values) {
-      expect(problemOf({ [name]: value })).toContain(`${name}=${value}: `);
+      // What may be a password is not repeated.
+      const shown = value.replace('a:b@', '...@');
+      expect(problemOf({ [name]: value })).toContain(`${name}=${shown}: `);
     }
   });
 
