@@ -323,6 +323,12 @@ has 'time for load balancers' 'name: FEED_DRAIN_DELAY' 'value: "5s"'
 has 'grace period 0 + 5 + 20 + 5 + 15' 'terminationGracePeriodSeconds: 45'
 has 'spread over nodes' 'topologyKey: kubernetes.io/hostname' 'whenUnsatisfiable: ScheduleAnyway'
 has 'a budget of one' 'kind: PodDisruptionBudget' 'metadata:' 'name: demo-feed'
+render 'several replicas, secured' --values helm/feed/examples/jetstream.yaml --values helm/feed/examples/secured.yaml
+has 'TLS' 'name: FEED_TLS_CERT' 'value: "/etc/feed/tls/tls.crt"'
+has 'tokens' 'name: FEED_JWT_JWKS_URL' 'value: "https://kubernetes.default.svc/openid/v1/jwks"'
+has 'the policy' 'name: FEED_POLICY_FILE' 'value: "/etc/feed/policy/policy.yaml"'
+has 'a ServiceMonitor' 'kind: ServiceMonitor'
+has 'alerts' 'kind: PrometheusRule'
 render 'Secrets of NATS' --values helm/feed/examples/jetstream.yaml \
   --set nats.credentials.existingSecret=feed-creds,nats.systemCredentials.existingSecret=system \
   --set nats.tls.existingSecret=nats-tls,nats.tls.clientCertificate=true

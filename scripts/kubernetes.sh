@@ -60,6 +60,12 @@ until_true() { # seconds, command...: its output is thrown away
   done
 }
 
+# Also ends what the commands have started, such as kubectl behind KUBECTL.
+kill_tree() { # pid
+  local child
+  for child in $(pgrep -P "$1"); do kill_tree "$child"; done
+  kill "$1" 2>/dev/null || true
+}
 followers=()
 clean() {
   local code=$?
@@ -70,8 +76,16 @@ clean() {
     kubectl get events --sort-by .lastTimestamp 2>/dev/null | tail -n 20 >&2 || true
     kubectl logs --selector app.kubernetes.io/name=feed --tail 20 >&2 || true
     tail -n 5 "$work/load.log" >&2 2>/dev/null || true
+    mkdir -p "${TMPDIR:-/tmp}/feed-check-$run"
+    cp "$work"/*.log "${TMPDIR:-/tmp}/feed-check-$run/" 2>/dev/null || true
+    local pod
+    for pod in $(kubectl get pods -o 'jsonpath={.items[*].metadata.name}' 2>/dev/null); do
+      kubectl logs "$pod" --timestamps >"${TMPDIR:-/tmp}/feed-check-$run/$pod.log" 2>/dev/null || true
+    done
+    say "--- all logs: ${TMPDIR:-/tmp}/feed-check-$run" >&2
   fi
-  [ ${#followers[@]} = 0 ] || kill "${followers[@]}" 2>/dev/null || true
+  local follower
+  for follower in "${followers[@]}"; do kill_tree "$follower"; done
   helm uninstall feed --wait >/dev/null 2>&1 || true
   kubectl delete namespace "$namespace" --wait --timeout 120s >/dev/null 2>&1 || say "namespace $namespace could not be removed" >&2
   if [ -n "${LOCAL_VOLUMES:-}" ]; then
@@ -203,7 +217,10 @@ timeline() {
       seen.add(text);
       console.log(`            ${((Date.parse(at) - from) / 1000).toFixed(2).padStart(6)} s  ${text.slice(0, 130)}`);
     }
-  ' "$(cat "$work/gap")" "$(cat "$work/pods.log" "$work/feed.log")"
+  ' "$(cat "$work/gap")" "$(
+    cat "$work/pods.log"
+    sed -n 's/ {"level".*"msg":"\(draining[^"]*\|gRPC listens[^"]*\).*/ log: \1/p' "$work/feed.log"
+  )"
 }
 # Runs a command under the load, and says how long it took and what the load saw.
 under_load() { # what, command...
@@ -239,9 +256,9 @@ follow() {
   ) &
   followers+=($!)
   while [ -d "$work" ]; do
-    kubectl logs --selector app.kubernetes.io/name=feed --follow --timestamps --since 2s 2>/dev/null || true
+    kubectl logs --selector app.kubernetes.io/name=feed --max-log-requests 10 --follow --timestamps --since 2s 2>/dev/null || true
     sleep 0.1
-  done | sed -u -n 's/ {"level".*"msg":"\(draining[^"]*\|gRPC listens[^"]*\).*/ log: \1/p' >>"$work/feed.log" &
+  done >>"$work/feed.log" &
   followers+=($!)
 }
 
@@ -331,10 +348,135 @@ one_process() {
 }
 mistype_and_mend() { mistype && mend; }
 
+# --- Three replicas on three NATS servers.
+
+# An image of nothing but the nats-server that the tests use: no registry is needed.
+nats_archive() {
+  local path layer config dir=$work/nats architecture
+  path=$("$node" -e "
+    import('$PWD/scripts/nats-server.mjs').then(({ natsServer }) => {
+      const found = natsServer();
+      if (!found.path) throw new Error(found.missing);
+      console.log(found.path);
+    })")
+  [[ $path = */* ]] || path=$(command -v "$path")
+  case $(uname -m) in x86_64) architecture=amd64 ;; aarch64) architecture=arm64 ;; *) architecture=$(uname -m) ;; esac
+  mkdir -p "$dir"
+  cp "$path" "$dir/nats-server"
+  tar -C "$dir" --owner 0 --group 0 -cf "$dir/layer.tar" nats-server
+  layer=$(sha256sum "$dir/layer.tar" | cut -d' ' -f1)
+  config='{"architecture":"%s","os":"linux","config":{"Entrypoint":["/nats-server"],"User":"65532:65532"},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}'
+  # shellcheck disable=SC2059
+  printf "$config" "$architecture" "$layer" >"$dir/config.json"
+  printf '[{"Config":"config.json","RepoTags":["localhost/nats:check"],"Layers":["layer.tar"]}]' >"$dir/manifest.json"
+  tar -C "$dir" -cf "$work/nats.tar" manifest.json config.json layer.tar
+  $LOAD_IMAGE "$work/nats.tar"
+}
+# As the official chart makes them with helm/feed/examples/nats.yaml, without that chart and its images.
+install_nats() {
+  kubectl apply -f - <<YAML
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: nats }
+data:
+  nats.conf: |
+    port: 4222
+    http: 8222
+    server_name: \$NAME
+    max_payload: 8MB
+    jetstream { store_dir: /data, sync_interval: always, max_memory_store: 256MB }
+    cluster {
+      name: nats
+      port: 6222
+      routes: [nats://nats-0.nats-headless:6222, nats://nats-1.nats-headless:6222, nats://nats-2.nats-headless:6222]
+    }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: nats-headless }
+spec: { clusterIP: None, publishNotReadyAddresses: true, selector: { app: nats }, ports: [{ port: 4222 }] }
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: { name: nats }
+spec:
+  replicas: 3
+  serviceName: nats-headless
+  podManagementPolicy: Parallel
+  selector: { matchLabels: { app: nats } }
+  template:
+    metadata: { labels: { app: nats } }
+    spec:
+      enableServiceLinks: false
+      securityContext: { runAsNonRoot: true, runAsUser: 65532, fsGroup: 65532, seccompProfile: { type: RuntimeDefault } }
+      containers:
+        - name: nats
+          image: localhost/nats:check
+          imagePullPolicy: IfNotPresent
+          args: [--config, /etc/nats/nats.conf]
+          env: [{ name: NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }]
+          # As the official chart's: the server is up, whatever its streams do.
+          startupProbe: { httpGet: { path: '/healthz', port: 8222 }, periodSeconds: 1, failureThreshold: 90 }
+          readinessProbe: { httpGet: { path: '/healthz?js-server-only=true', port: 8222 }, periodSeconds: 2 }
+          securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: [ALL] } }
+          volumeMounts: [{ name: data, mountPath: /data }, { name: nats, mountPath: /etc/nats }]
+      volumes: [{ name: nats, configMap: { name: nats } }]
+  volumeClaimTemplates:
+    - metadata: { name: data }
+      spec:
+        accessModes: [ReadWriteOnce]
+        ${STORAGE_CLASS:+storageClassName: $STORAGE_CLASS}
+        resources: { requests: { storage: 500Mi } }
+YAML
+  kubectl rollout status statefulset/nats --timeout 3m
+}
+install_replicas() {
+  # shellcheck disable=SC2086
+  helm install feed "$chart" --wait --timeout 3m --values "$chart/examples/jetstream.yaml" "${image[@]}" \
+    --set config.retentionMaxBytes=300MiB,config.logFormat=json,resources.requests.cpu=100m ${VALUES:-}
+}
+replicas_ready() { kubectl rollout status deployment/feed --timeout 2m; }
+feed_pods() { kubectl get pods --selector app.kubernetes.io/name=feed --field-selector status.phase=Running -o 'jsonpath={.items[*].metadata.name}'; }
+evict() { # pod
+  kubectl create -f - --raw "/api/v1/namespaces/$namespace/pods/$1/eviction" <<JSON
+{ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "$1", "namespace": "$namespace" } }
+JSON
+  sleep 1
+  replicas_ready
+}
+delete_replica() {
+  kubectl delete pod "$(feed_pods | cut -d' ' -f1)"
+  replicas_ready
+}
+delete_nats() { # its number
+  kubectl delete pod "nats-$1"
+  kubectl rollout status statefulset/nats --timeout 2m
+}
+
+three_replicas() {
+  local i pod
+  say "--- three replicas on three NATS servers, $UPLOADS uploads, $WATCHES watches"
+  step 'an image of nats-server' nats_archive
+  step 'NATS' install_nats
+  step 'install' install_replicas
+  step 'helm test' helm test feed --timeout 2m
+  follow
+  step 'the load starts' start_load replicas
+  settle 60 >/dev/null
+  for i in $(seq "$UPGRADES"); do
+    under_load "rolling upgrade $i" upgrade --set-string "podAnnotations.run=$i"
+  done
+  for pod in $(feed_pods); do under_load "eviction of $pod" evict "$pod"; done
+  under_load 'deletion of a replica' delete_replica
+  for i in 0 1 2; do under_load "deletion of nats-$i" delete_nats "$i"; done
+  end_load
+  step 'uninstall' helm uninstall feed --wait
+}
+
 for part in $parts; do
   case $part in
   one) one_process ;;
-  replicas) echo TODO ;;
+  replicas) three_replicas ;;
   *) fail "no such part: $part" ;;
   esac
 done

@@ -264,7 +264,9 @@ function asEvent(event: NewEvent, index: number): NewEvent {
 
 /** Returns true for an object whose names and values are texts that UTF-8 can have, such as the attributes of an event. */
 export function areTexts(value: unknown): value is Readonly<Record<string, string>> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  if (typeof value !== 'object' || value === null) return false;
+  // A Map would be sent as nothing, and an array with its indices as names.
+  if (Symbol.iterator in value) return false;
   return Object.entries(value).flat().every(isText);
 }
 

@@ -6,7 +6,7 @@
 //   SIGHUP:  {"events": 1000, ...}       the uploads end; all watches have all events, or it fails (see Outcome)
 import { connect as http2Connect } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, type Watch } from '@feed-events/client';
+import { connect, type FeedError, type Watch } from '@feed-events/client';
 
 const ADDRESS = process.env.FEED_ADDRESS!;
 const UPLOADS = Number(process.env.UPLOADS);
@@ -151,15 +151,20 @@ const uploads = topics.map(async (topic, i) => {
 });
 
 const consumers = Array.from({ length: WATCHES }, () => new Consumer());
-for (const [i, consumer] of consumers.entries())
-  void consumer.follow(
-    clients[(UPLOADS + i) % clients.length].watch(topics[i % UPLOADS], {
-      from: 'earliest',
-      onState: ({ name }) => {
-        if (name === 'reconnecting') report.reconnects++;
-      },
-    }),
-  );
+for (const [i, consumer] of consumers.entries()) {
+  const topic = topics[i % UPLOADS];
+  const watch = clients[(UPLOADS + i) % clients.length].watch(topic, {
+    from: 'earliest',
+    onState: ({ name }) => {
+      if (name === 'reconnecting') report.reconnects++;
+    },
+  });
+  consumer.follow(watch).catch((error: unknown) => {
+    const { message, reason, metadata } = error as FeedError;
+    failed.push(`a watch of ${topic} after ${watch.cursor}: ${message}`);
+    print({ at: new Date(), failed: failed.at(-1), reason, metadata });
+  });
+}
 
 process.on('SIGUSR2', () => {
   // What has not ended yet counts, too.

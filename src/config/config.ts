@@ -214,6 +214,13 @@ const FOREIGN = [
   /^FEED_(ADDRESS|TOKEN(_FILE)?|CLIENT_TLS_(CA|CERT|KEY))=/,
 ];
 
+/** Returns a message without a password in the URLs of a value, or without a value that is a key and not the name of its file. */
+function withoutSecret(message: string, value = ''): string {
+  if (value.includes('-----BEGIN')) return message.replaceAll(value, () => '...');
+  const safe = value.replace(/\/\/[^/,\s]*@/g, '//...@');
+  return safe === value ? message : message.replaceAll(value, () => safe);
+}
+
 /**
  * Reads and checks the settings.
  *
@@ -236,7 +243,7 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
   const { data, error } = SETTINGS.safeParse(env);
   for (const { path, message } of error?.issues ?? []) {
     const name = String(path[0]);
-    problems.push(`${name}=${env[name]}: ${message}`);
+    problems.push(withoutSecret(`${name}=${env[name]}: ${message}`, env[name]));
   }
   if (env.FEED_ENGINE === 'memory' && env.FEED_DURABILITY === 'fsync') {
     problems.push(

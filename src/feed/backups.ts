@@ -22,6 +22,11 @@ const NOTICE_INTERVAL = 60_000;
 /** The call of a backup ends if its client takes nothing for this long (milliseconds). */
 const STALLED = 60_000;
 
+/**
+ * So many backups may be under way. Each holds a reader of LMDB, which has 126: without one, neither watches nor uploads go on.
+ */
+const MAX_BACKUPS = 4;
+
 /** The call of a backup. */
 export interface BackupCall {
   abort(reason: Error): void;
@@ -30,6 +35,9 @@ export interface BackupCall {
 /** Copies the log for operators, while it is in use. */
 @Injectable()
 export class Backups {
+  /** Backups under way. */
+  private open = 0;
+
   constructor(
     private readonly repository: EventRepository,
     @Inject(LOG) private readonly log: Logger,
@@ -44,6 +52,16 @@ export class Backups {
    */
   async *backUp(administrator: Administrator, call: BackupCall): AsyncGenerator<BackupPart> {
     requireAdministrator(administrator, EVERY_TOPIC);
+    if (this.open === MAX_BACKUPS) throw tooMany();
+    this.open++;
+    try {
+      yield* this.parts(administrator, call);
+    } finally {
+      this.open--;
+    }
+  }
+
+  private async *parts(administrator: Administrator, call: BackupCall): AsyncGenerator<BackupPart> {
     const backup = await this.repository.backup().catch((error: unknown) => {
       if (!(error instanceof BackupUnsupportedError)) throw error;
       throw new FeedError('BACKUP_UNSUPPORTED', error.message);
@@ -76,6 +94,14 @@ export class Backups {
       backup.release();
     }
   }
+}
+
+function tooMany(): FeedError {
+  return new FeedError(
+    'LIMIT_EXCEEDED',
+    `${MAX_BACKUPS} backups are under way, and there may be no more: try again when one has ended`,
+    { limit: 'backups', most: String(MAX_BACKUPS) },
+  );
 }
 
 function tooSlow(): FeedError {

@@ -96,7 +96,7 @@ export class Topics {
 
   /**
    * Returns the next topics that the administrator may see, fewer than `most` only at the end. It looks past those of others, so
-   * that no token of a page is the name of one.
+   * that no token of a page is the name of one. Some may hold nothing any more.
    */
   private async ownTopics(
     prefix: string,

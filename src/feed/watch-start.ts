@@ -38,14 +38,14 @@ export async function watchStart(
   request: WatchRequest,
   caller: Caller,
 ): Promise<WatchStart> {
-  const { topic } = request;
+  const { topic, afterCursor } = request;
   const problem = topicProblem(topic);
   if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `topic: ${problem}`);
   requirePermission(caller, 'watch', topic);
   const heartbeat = heartbeatOf(request);
 
   // So that the start is exact on every replica, and a cursor that another one has just given out is known.
-  const behind = repository.catchUp();
+  const behind = repository.catchUp(afterCursor ? parseCursor(afterCursor) : undefined);
   if (behind) await behind;
   const { head, history } = repository;
   const floor = await repository.floor(topic);

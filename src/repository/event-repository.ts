@@ -49,12 +49,12 @@ export abstract class EventRepository {
   abstract cursorAt(position: Position): Cursor;
 
   /**
-   * Resolves once this process knows all that was stored before the call. Returns undefined if no other process writes to the
-   * log.
+   * Resolves once this process knows all that was stored before the call. If a cursor is given that it does not know then, it waits
+   * some seconds more for it to come. Returns undefined if no other process writes to the log.
    *
    * @throws StoreUnavailableError
    */
-  catchUp(): Promise<void> | undefined {
+  catchUp(_cursor?: Cursor): Promise<void> | undefined {
     return undefined;
   }
 

@@ -59,8 +59,28 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
 
   /** What a replica knows of the log. Its apply() takes each message of the stream. */
   const stateOf = (log: JetStreamLog) =>
-    (log as unknown as { replica: { state: { apply: (message: unknown) => void } } }).replica.state;
+    (
+      log as unknown as {
+        replica: { state: { applied: number; apply: (message: unknown) => void } };
+      }
+    ).replica.state;
   const apiOf = (log: JetStreamLog): StreamApi => (log as unknown as { api: StreamApi }).api;
+
+  /** Makes the leader of the stream seem a message behind what the replica has, until the returned function is called. */
+  function isBehind(log: JetStreamLog): () => void {
+    const api = apiOf(log);
+    const [info, message] = [api.info.bind(api), api.message.bind(api)];
+    const { applied } = stateOf(log);
+    api.info = async (subjects) => {
+      const found = await info(subjects);
+      return { ...found, state: { ...found.state, last_seq: applied - 1 } };
+    };
+    api.message = async (query) => {
+      const found = await message(query);
+      return found && found.sequence >= applied ? undefined : found;
+    };
+    return () => Object.assign(api, { info, message });
+  }
 
   /** Puts something around each conditional publish of a replica. */
   function onPublish(
@@ -117,6 +137,41 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
         expect(other.locate(last)).toBe('in-log');
       }
       expect(other.locate({ ...one.cursorAt(one.head), position: one.head + 1 })).toBe('ahead');
+    });
+
+    it('a cursor of one is good on the other where the leader of the stream is behind both', async () => {
+      const stream = newStream();
+      const one = await open(stream);
+      await append(one, ['t', 'a'], ['t', 'b']);
+      const other = await open(stream);
+      isBehind(other);
+      const state = stateOf(other);
+      const apply = state.apply.bind(state);
+      state.apply = (message) => void setTimeout(() => apply(message), 500);
+      // Its epoch is one that the other replica does not know yet.
+      const { last } = await append(await open(stream), ['t', 'c']);
+      await other.catchUp(last);
+      expect(other.locate(last)).toBe('in-log');
+    });
+
+    it('a leader that is behind a replica is not taken for that of another stream', async () => {
+      const stream = newStream();
+      const one = await open(stream);
+      await append(one, ['t', 'a'], ['t', 'b']);
+      const other = await open(stream);
+      const catchesUp = isBehind(other);
+      // Their commits are refused in turn, and each asks then where the stream ends.
+      const writers = Promise.all(
+        [one, other].map(async (log, k) => {
+          for (let i = 0; i < 20; i++) await append(log, ['t', `${k}-${i}`]);
+        }),
+      );
+      (other as unknown as { replica: { suspect(): void } }).replica.suspect();
+      await sleep(1_000);
+      catchesUp();
+      await writers;
+      expect(other.history).toBe(0);
+      expect(await readAll(other, 't')).toHaveLength(42);
     });
 
     it('a replica that joins late has the epochs, the ids and the events of the others', async () => {

@@ -700,6 +700,20 @@ export const mutants = [
     tests: ['test/process/drain'],
   },
   {
+    name: 'jetstream: refuses a cursor that the leader does not have yet',
+    file: `${jetstream}/replica.ts`,
+    from: 'this.state.applied < sequence &&',
+    to: 'this.state.applied < 0 * sequence &&',
+    tests: ['test/contract/jetstream', '-t', 'behind both'],
+  },
+  {
+    name: 'jetstream: takes a stream whose leader lags for another one',
+    file: `${jetstream}/history.ts`,
+    from: 'if (now - this.shortSince >= LEADER_LAG) {',
+    to: 'if (now - this.shortSince >= 0 * LEADER_LAG) {',
+    tests: ['test/contract/jetstream', '-t', 'behind a replica'],
+  },
+  {
     name: 'client: waits for a connection that nobody answers',
     file: 'client/src/grpc/dial.ts',
     from: 'const timer = setInterval(start, NEXT_AFTER);',
@@ -2069,6 +2083,27 @@ export const mutants = [
     from: 'ENDED_BY_OPERATOR: false,',
     to: '',
     tests: ['client/test/admin', '-t', 'give up'],
+  },
+  {
+    name: 'backup: any number of them at a time',
+    file: 'src/feed/backups.ts',
+    from: 'if (this.open === MAX_BACKUPS) throw tooMany();',
+    to: '',
+    tests: ['test/e2e/backup', '-t', 'four others'],
+  },
+  {
+    name: 'restore: what follows the end of a backup is kept in memory',
+    file: 'src/repository/backup-file.ts',
+    from: 'if (found.length > DIGEST_BYTES)',
+    to: 'if (found.length > DIGEST_BYTES ** 3)',
+    tests: ['test/repository/backup', '-t', 'more follows its end'],
+  },
+  {
+    name: 'restore: a service starts with an empty log where one was broken off',
+    file: 'src/repository/lmdb/new-log.ts',
+    from: 'refuseUnfinishedRestore(directory);',
+    to: '',
+    tests: ['test/e2e/backup', '-t', 'interrupted'],
   },
   {
     name: 'backup: LMDB writes over pages that it has not read yet',

@@ -95,7 +95,9 @@ export class Connection implements CallConnection {
     } catch (error) {
       session?.on('error', () => {});
       session?.destroy();
-      throw signal.aborted ? signal.reason : cantConnect(address, error as Error | undefined);
+      throw signal.aborted
+        ? signal.reason
+        : cantConnect(address, tls !== undefined, error as Error | undefined);
     } finally {
       clearTimeout(timer);
       closing.removeEventListener('abort', onClosing);
@@ -300,12 +302,12 @@ function closed(): FeedError {
   return new FeedError('CANCELLED', 'the client was closed');
 }
 
-function cantConnect(address: string, cause?: Error): FeedError {
+function cantConnect(address: string, usesTls: boolean, cause?: Error): FeedError {
   const code = cause && 'code' in cause ? String(cause.code) : undefined;
   if (code === 'ERR_HTTP2_ERROR' || code === 'ERR_HTTP2_SESSION_ERROR')
     return new FeedError('UNAVAILABLE', `${address} does not speak gRPC (HTTP/2)`, { cause });
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER')
     return new FeedError('UNAVAILABLE', `${address} does not speak TLS there (${code})`, { cause });
-  const why = code ?? cause?.message ?? 'it closed the connection';
+  const why = code ?? cause?.message ?? `it closed the connection${usesTls ? '' : ' (does it expect TLS?)'}`;
   return new FeedError('UNAVAILABLE', `can't connect to ${address}: ${why}`, { cause });
 }

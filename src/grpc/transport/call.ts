@@ -163,7 +163,8 @@ export class Call {
     if (deadline === Infinity) return;
     this.deadlineTimer = setTimeout(
       () => this.abort(deadlineExceeded()),
-      Number(deadline) - Date.now(),
+      // Node warns on standard error of a negative time.
+      Math.max(0, Number(deadline) - Date.now()),
     );
   }
 

@@ -221,9 +221,9 @@ export class Commits implements SharedLog {
     const { state } = await this.history.ask(() => this.api.info(), end - performance.now());
     if (state.last_seq > base) return new OvertakenError(state.last_seq);
     if (state.last_seq === base) return this.compareEpochs(base, end);
-    return this.history.lose(
-      `the stream ends at ${state.last_seq}, and this replica had ${base} of it`,
-    );
+    // It is another stream, or its leader is behind another server: begin() finds out.
+    this.history.suspect();
+    return new OvertakenError();
   }
 
   /** The commit behind `base` was refused, and yet the stream ended there just now. */

@@ -17,6 +17,12 @@ export interface HistoryOptions {
 export const RETRY_INTERVAL = 100;
 
 /**
+ * How long (milliseconds) the stream's leader may be behind what a replica has. A replica's messages may come from another server,
+ * which learns from the leader that a message is agreed on and may write it sooner than a busy leader does.
+ */
+export const LEADER_LAG = 5_000;
+
+/**
  * The stream's history, as this replica followed it until now. When something unexpected happens (a reconnect, silence, a
  * refusal), it is suspicious: before the next commit, the message at `applied` is compared with the one that was
  * applied. If the stream has another one, this history is lost.
@@ -26,6 +32,8 @@ export class History {
   /** True once nothing more is asked: the replica has ended, or the history is lost. */
   isOver = false;
   private lostBecause: string | undefined;
+  /** Since when (performance.now()) each answer says that the stream ends before what this replica has. */
+  private shortSince: number | undefined;
   private comparing: Promise<void> | undefined;
 
   constructor(
@@ -88,20 +96,32 @@ export class History {
     }
   }
 
+  private async onShort(end: number, applied: number): Promise<void> {
+    const now = performance.now();
+    this.shortSince ??= now;
+    if (now - this.shortSince >= LEADER_LAG) {
+      this.lose(`the stream ends at ${end}, and this replica had ${applied} of it`);
+      return;
+    }
+    this.isSuspicious = true;
+    await sleep(RETRY_INTERVAL);
+  }
+
   private async compareOnce(): Promise<void> {
     const { applied, lastCommit } = this.state;
     this.isSuspicious = false;
     try {
       const found = applied > 0 ? await this.api.message({ seq: applied }) : undefined;
       if (found && lastCommit) {
+        this.shortSince = undefined;
         if (!commitOf(found.data).equals(lastCommit))
           this.lose(`message ${applied} is another one`);
         return;
       }
       const { created, state } = await this.api.info();
       if (created !== this.options.created) this.lose('the stream was made anew');
-      else if (state.last_seq < applied)
-        this.lose(`the stream ends at ${state.last_seq}, and this replica had ${applied} of it`);
+      else if (state.last_seq < applied) await this.onShort(state.last_seq, applied);
+      else this.shortSince = undefined;
     } catch (error) {
       this.isSuspicious = true;
       if (error instanceof RefusedError && error.code === CODE.streamNotFound)

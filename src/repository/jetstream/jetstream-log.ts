@@ -132,8 +132,8 @@ export class JetStreamLog extends EventRepository {
     return this.replica.epochs.cursorAt(position);
   }
 
-  override catchUp(): Promise<void> {
-    return this.replica.catchUp();
+  override catchUp(cursor?: Cursor): Promise<void> {
+    return cursor ? this.replica.catchUpTo(cursor) : this.replica.catchUp();
   }
 
   override locate(cursor: Cursor): CursorPlace {

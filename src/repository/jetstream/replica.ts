@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { StreamApi } from '../../nats/stream-api.js';
 import { StreamTail } from '../../nats/stream-tail.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
@@ -18,7 +19,7 @@ import type { RetentionLimits } from '../retention.js';
 import type { StoredRun } from '../stored-run.js';
 import { CommitMessages } from './commit-messages.js';
 import { Commits } from './commits.js';
-import { History } from './history.js';
+import { History, LEADER_LAG, RETRY_INTERVAL } from './history.js';
 import { LogState, type ReplicaStart } from './log-state.js';
 import { isEnd, type RunMessage, sequenceOf } from './message.js';
 import { SharedTopicLimit } from './shared-topic-limit.js';
@@ -334,6 +335,23 @@ export class Replica {
       await this.state.until(state.last_seq);
     })();
     return this.nextCatchUp;
+  }
+
+  /**
+   * As catchUp(), and if the cursor is not known then, waits for its message. Another replica that gave it out may be ahead of the
+   * stream's leader, which catchUp() asks.
+   */
+  async catchUpTo(cursor: Cursor): Promise<void> {
+    await this.catchUp();
+    const end = performance.now() + LEADER_LAG;
+    const sequence = sequenceOf(cursor.position);
+    while (
+      this.locate(cursor) !== 'in-log' &&
+      this.state.applied < sequence &&
+      !this.history.isOver &&
+      performance.now() < end
+    )
+      await sleep(RETRY_INTERVAL);
   }
 
   locate(cursor: Cursor): CursorPlace {

@@ -6,12 +6,10 @@ import { BackupError, type BackupHeader, decodeBackup } from '../backup-file.js'
 import { type Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
 import { LmdbEngine, LOG_DIRECTORY } from './lmdb-engine.js';
-import { syncDirectory } from './new-log.js';
+import { syncDirectory, UNFINISHED_RESTORE } from './new-log.js';
 
-/** The directory, within the data directory, in which a restored log is until it is whole. */
-const UNFINISHED = 'restoring';
 /** Beside these, the data directory must be empty. ext4 makes lost+found in every volume. */
-const ALLOWED = ['lock', 'lost+found', UNFINISHED];
+const ALLOWED = ['lock', 'lost+found', UNFINISHED_RESTORE];
 /** Progress is reported this often (milliseconds). */
 const NOTICE_INTERVAL = 5_000;
 
@@ -38,7 +36,7 @@ export async function restoreBackup(
 ): Promise<Restored> {
   const location = resolve(directory);
   const unlock = takeDirectory(location);
-  const unfinished = join(location, UNFINISHED);
+  const unfinished = join(location, UNFINISHED_RESTORE);
   try {
     refuseOtherFiles(location);
     rmSync(unfinished, { recursive: true, force: true });

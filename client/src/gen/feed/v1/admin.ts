@@ -37,7 +37,7 @@ export interface StoredEvent {
 export interface ListTopicsRequest {
   /** The beginning of the topics' names, such as `orders.`; all topics if it is empty. */
   prefix: string;
-  /** The most topics of a page: 100 if it is 0, and 1,000 at most. The last page may have none. */
+  /** The most topics of a page: 100 if it is 0, and 1,000 at most. A page may have fewer, even none. */
   pageSize: number;
   /** The `next_page_token` of the page before, with the same prefix; empty for the first page. */
   pageToken: string;
