@@ -158,7 +158,7 @@ export class EventLog extends EventRepository {
     after: string | undefined,
     limit: number,
   ): Promise<readonly string[]> {
-    return Promise.resolve([...take(this.engine.runs.topics(after, prefix), limit)]);
+    return Promise.resolve(take(this.engine.runs.topics(after, prefix), limit));
   }
 
   /** It looks at the oldest and the newest run, however many there are. */
@@ -301,11 +301,9 @@ export class EventLog extends EventRepository {
   }
 }
 
-/** Yields the first `count` of many. */
-function* take<T>(all: Iterable<T>, count: number): Iterable<T> {
-  let taken = 0;
-  for (const one of all) {
-    if (taken++ === count) return;
-    yield one;
-  }
+/** Returns the first `count` (at least 1) of many. It asks for no more: each may cost a search. */
+function take<T>(all: Iterable<T>, count: number): T[] {
+  const taken: T[] = [];
+  for (const one of all) if (taken.push(one) === count) break;
+  return taken;
 }

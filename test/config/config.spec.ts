@@ -26,6 +26,7 @@ it.each([
   ['FEED_NATS_SERVERS', 'nats://feed:secret@a:4222,nats://feed:p@secret@b:4222'],
   ['FEED_NATS_MONITOR_URLS', 'http://feed:secret@a:8222'],
   ['FEED_JWT_JWKS_URL', 'https://feed:secret@issuer.example.com/jwks'],
+  ['FEED_OTLP_ENDPOINT', 'http://feed:secret@collector:4318'],
   ['FEED_TLS_KEY', `${PRIVATE}\nsecret\n-----END PRIVATE KEY-----`],
   ['FEED_NATS_CREDENTIALS', '-----BEGIN USER NKEY SEED----- secret'],
 ])('what is wrong with %s is said without a password or a key in it', (name, value) => {
@@ -452,7 +453,7 @@ describe('a value that cannot be used', () => {
     FEED_DRAIN_DELAY: ['', '0', '10', '-1s', '11m', '1h', '1.5s', '5 s', '1KiB', 's', '1sec'],
     FEED_DRAIN_TIMEOUT: ['', '20', '601s', 'forever', '999999999999999999999s'],
     FEED_DRAIN_SPREAD: ['', '5', '601s'],
-    FEED_OTLP_ENDPOINT: ['collector:4318', 'grpc://collector:4317', 'http://a:b@collector'],
+    FEED_OTLP_ENDPOINT: ['collector:4318', 'grpc://collector:4317', 'http://collector?a=b'],
     FEED_TRACES_PERCENT: ['', '-1', '101', '0.5'],
     FEED_LOG_LEVEL: ['', 'INFO', 'verbose'],
     FEED_LOG_FORMAT: ['', 'text'],

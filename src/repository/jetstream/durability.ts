@@ -84,7 +84,7 @@ export async function findDurability(
   const size = sizeOf(answers);
   if (servers.size + silent.length < size)
     throw new SetupError(
-      `${servers.size} of ${size} NATS servers said how they flush, and none the names of the others: ` +
+      `only ${servers.size} of ${size} NATS servers said how they flush, and no leader among them named the others: ` +
         ['each must be up when Feed starts for the first time', ...failures].join('; '),
     );
   const reason =
