@@ -1,3 +1,4 @@
+import { PassThrough } from 'node:stream';
 import { afterEach, expect, test, vi } from 'vitest';
 import { Progress } from '../../src/cli/progress.js';
 
@@ -5,17 +6,16 @@ afterEach(() => void vi.useRealTimers());
 
 test('without a terminal, progress is written again only once it has changed', () => {
   vi.useFakeTimers();
-  let written = '';
+  const written: string[] = [];
   let text = '1 line';
-  const progress = new Progress(() => ({ text }), {
-    isTTY: false,
-    write: (more: string) => ((written += more), true),
-  });
+  const stream = new PassThrough({ encoding: 'utf8' });
+  stream.on('data', (line: string) => written.push(line));
+  const progress = new Progress(() => ({ text }), stream);
   progress.start();
   vi.advanceTimersByTime(60_000);
-  expect(written).toBe('1 line\n');
+  expect(written).toEqual(['1 line\n']);
   text = '2 lines';
   vi.advanceTimersByTime(60_000);
   progress.stop();
-  expect(written).toBe('1 line\n2 lines\n');
+  expect(written).toEqual(['1 line\n', '2 lines\n']);
 });
