@@ -41,6 +41,22 @@ test('a live watch that a proxy answers with 502 begins again as a live watch', 
   for (const request of requests) expect(request).toEqual(requests[0]);
 });
 
+test('a client without TLS is told that a server which closes the connection may expect it', async () => {
+  const { grpcAddress } = await runService();
+  const feed = connect(await tlsProxy(grpcAddress));
+  onTestFinished(() => feed.close());
+  const stop = new AbortController();
+  const reasons: string[] = [];
+  const onState = (state: WatchState): void => {
+    if (state.name !== 'reconnecting') return;
+    reasons.push(state.reason.message);
+    stop.abort();
+  };
+  for await (const event of feed.watch('orders', { signal: stop.signal, onState }))
+    expect.fail(event.id);
+  expect(reasons).toEqual([expect.stringContaining('(does it expect TLS?)')]);
+});
+
 test('a missing client certificate is reported at once, not after the time to connect', async () => {
   const { grpcAddress } = await runService();
   const address = await tlsProxy(grpcAddress, { asksForCertificate: true });

@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { type Command, Option } from 'commander';
 import type { NewEvent } from '../backlog.js';
-import { FeedError, UploadError } from '../errors.js';
+import { FeedError, ForbiddenError, UploadError } from '../errors.js';
 import type { Feed } from '../feed.js';
 import { connectionOf, connectFeed } from './connection-options.js';
 import { CommandError, EXIT } from './exit-codes.js';
@@ -353,7 +353,7 @@ function explained(
   if (line !== undefined)
     return new CommandError(
       `line ${line} of ${name}: ${cause.message} (${cause.reason ?? cause.status}). The lines before it are stored, and those after it are not`,
-      EXIT.file,
+      cause instanceof ForbiddenError ? EXIT.forbidden : EXIT.file,
       { cause },
     );
   const isInterrupted = job.ending.aborted;
