@@ -1,5 +1,5 @@
-// The arrows of docs/architecture.md: wire <- repository, broker <- feed <- auth <- grpc, http; config, telemetry
-// and the generated types are open to all.
+// The arrows of docs/architecture.md: wire <- repository, broker <- feed <- auth <- grpc, http, and metrics reads feed
+// and grpc; config, telemetry and the generated types are open to all.
 const room = (name) => `^src/${name}/`;
 const only = (name, ...allowed) => ({
   name: `${name}-imports-one-way`,

@@ -172,10 +172,18 @@ cp -r helm/feed "$work/with-notes"
   { echo '{{- define "notes" }}' && cat NOTES.txt && echo '{{- end }}'; } >_notes.tpl
   echo 'notes: {{ include "notes" . | toJson }}' >notes.yaml
 )
+notes_with() { # arguments of helm template
+  helm template demo "$work/with-notes" "$@" 2>&1 | grep '^notes:' || true
+}
 notes() { # what, the text, then arguments of helm template
   local text
-  text=$(helm template demo "$work/with-notes" "${@:3}" 2>&1 | grep '^notes:' || true)
+  text=$(notes_with "${@:3}")
   if [[ $text == *"$2"* ]]; then ok "$1 ($values)"; else fail "$1: not in the notes" "$text"; fi
+}
+notes_lack() { # what, a text that is not there, then arguments of helm template
+  local text
+  text=$(notes_with "${@:3}")
+  if [[ $text == notes:* && $text != *"$2"* ]]; then ok "$1 ($values)"; else fail "$1: in the notes" "$text"; fi
 }
 values='the notes'
 notes 'they warn of missing TLS' 'It has NO TLS'
@@ -191,6 +199,11 @@ notes 'they name the issuer' 'a token of https://issuer.example.com for feed' \
   --set auth.publicKeys.existingSecret=feed-keys,config.jwtIssuer=https://issuer.example.com,config.jwtAudience=feed
 notes 'they speak of the policy' 'The policy has to let the caller watch' \
   --set tls.existingSecret=feed-tls,tls.clientCertificates=true,auth.policy.existingConfigMap=feed-policy
+notes 'they wait for the StatefulSet' 'rollout status statefulset/demo-feed'
+notes 'they wait for the Deployment of several replicas' 'rollout status deployment/demo-feed' --values helm/feed/examples/jetstream.yaml
+notes 'they say that an emptyDir keeps nothing' 'events are lost when the pod goes' --set persistence.enabled=false
+notes_lack 'they do not say so of replicas, which have no volume' 'events are lost' \
+  --values helm/feed/examples/jetstream.yaml --set persistence.enabled=false
 
 cat >"$work/all.yaml" <<'VALUES'
 config:
@@ -310,6 +323,12 @@ has 'time for load balancers' 'name: FEED_DRAIN_DELAY' 'value: "5s"'
 has 'grace period 0 + 5 + 20 + 5 + 15' 'terminationGracePeriodSeconds: 45'
 has 'spread over nodes' 'topologyKey: kubernetes.io/hostname' 'whenUnsatisfiable: ScheduleAnyway'
 has 'a budget of one' 'kind: PodDisruptionBudget' 'metadata:' 'name: demo-feed'
+render 'several replicas, secured' --values helm/feed/examples/jetstream.yaml --values helm/feed/examples/secured.yaml
+has 'TLS' 'name: FEED_TLS_CERT' 'value: "/etc/feed/tls/tls.crt"'
+has 'tokens' 'name: FEED_JWT_JWKS_URL' 'value: "https://kubernetes.default.svc/openid/v1/jwks"'
+has 'the policy' 'name: FEED_POLICY_FILE' 'value: "/etc/feed/policy/policy.yaml"'
+has 'a ServiceMonitor' 'kind: ServiceMonitor'
+has 'alerts' 'kind: PrometheusRule'
 render 'Secrets of NATS' --values helm/feed/examples/jetstream.yaml \
   --set nats.credentials.existingSecret=feed-creds,nats.systemCredentials.existingSecret=system \
   --set nats.tls.existingSecret=nats-tls,nats.tls.clientCertificate=true

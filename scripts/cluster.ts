@@ -78,6 +78,20 @@ async function started(programs: readonly Program[]): Promise<void> {
   );
 }
 
+/** What another replica has to share with those that run: without the same limits, its start would change the stream. */
+const SHARED = /^FEED_(ENGINE|NATS_\w+|RETENTION_\w+|QUOTA_BYTES|DEDUP_WINDOW|DURABILITY)$/;
+
+/** Returns a shell command that starts one more replica, on free ports. */
+function anotherReplica(): string {
+  const settings = Object.entries(replicas[0].command.env).filter(([name]) => SHARED.test(name));
+  return [
+    ...settings.map(([name, value]) => `${name}=${value}`),
+    `FEED_GRPC_ADDRESS=${HOST}:0`,
+    `FEED_HTTP_ADDRESS=${HOST}:0`,
+    'bin/feed-server',
+  ].join(' \\\n      ');
+}
+
 function whatToTry(directory: string, ports: Ports): string {
   const [one, other] = ([1, 2] as const).map((n) => `${HOST}:${ports[`gRPC of feed-${n}`]}`);
   const inHere = relative(process.cwd(), directory);
@@ -93,6 +107,12 @@ Ready. In other terminals, in this directory:
     npx feed watch orders --from earliest --address ${one},${other}
     kill -9 ${replicas[0].pid}    # feed-1
     kill -9 ${replicas[1].pid}    # feed-2
+
+  Uploads and watches go on without one of the three nats-servers, after an election of some seconds at most:
+    kill -9 ${servers[0].pid}    # nats-1
+
+  One more replica, also while a nats-server is away; its log names its ports:
+    ${anotherReplica()}
 
   Any gRPC client will do:
     grpcurl -plaintext -d '{"topic": "orders", "body": "hello"}' ${one} feed.v1.FeedService/UploadEvents

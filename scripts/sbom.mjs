@@ -1,5 +1,6 @@
 // npm run sbom: writes a software bill of materials (CycloneDX, JSON) of what the service runs with to standard output, out of
-// package-lock.json. With --check, it only looks whether that can be made and is complete. Plain JavaScript for any node since 20.
+// package-lock.json. With --check, it only looks whether that can be made and is complete. Plain JavaScript for any node since
+// 20.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

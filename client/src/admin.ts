@@ -14,7 +14,6 @@ import {
   OpenStream,
   Topic,
 } from './gen/feed/v1/admin.js';
-import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
 import type { Method, OpenCall } from './open-call.js';
 
@@ -29,7 +28,7 @@ interface Codec<T> {
   decode(bytes: Uint8Array): T;
 }
 
-/** The topics that are asked for at a time. */
+/** This many topics are asked for at a time. */
 const PAGE = 500;
 
 /**
@@ -99,15 +98,8 @@ export class Admin {
    * @throws FeedError
    */
   async *listStreams(options: AdminOptions = {}): AsyncGenerator<OpenStream, void, void> {
-    for (const server of await this.servers()) {
-      const call = await this.send('ListStreams', [ListStreamsRequest, {}], options, server);
-      try {
-        for (let some = await call.read(); some; some = await call.read())
-          for (const message of some) yield decode(OpenStream, message);
-      } finally {
-        call.cancel();
-      }
-    }
+    for (const server of await this.servers())
+      yield* this.answers('ListStreams', [ListStreamsRequest, {}], OpenStream, options, server);
   }
 
   /**
@@ -138,16 +130,10 @@ export class Admin {
    * @throws FeedError after which what has come is no backup
    */
   async *backup(options: AdminOptions = {}): AsyncGenerator<BackupPart, void, void> {
-    const call = await this.send('Backup', [BackupRequest, {}], options, undefined);
-    try {
-      for (let some = await call.read(); some; some = await call.read())
-        for (const message of some) yield decode(BackupPart, message);
-    } finally {
-      call.cancel();
-    }
+    yield* this.answers('Backup', [BackupRequest, {}], BackupPart, options);
   }
 
-  /** Makes a call of one request and one answer. */
+  /** Makes a call of one request and one answer. Resolves with the answer once the call has ended with OK. */
   private async ask<Q, A>(
     method: Method,
     request: readonly [Codec<Q>, Q],
@@ -155,28 +141,35 @@ export class Admin {
     options: AdminOptions,
     server?: string,
   ): Promise<A> {
-    const call = await this.send(method, request, options, server);
+    let found: A | undefined;
+    for await (const one of this.answers(method, request, answer, options, server)) found = one;
+    if (found === undefined)
+      throw new FeedError('INTERNAL', `the server gave no answer to ${method}`);
+    return found;
+  }
+
+  /**
+   * Makes a call of one request, and yields its answers.
+   *
+   * @param server one of `servers`; without it, calls take turns over them
+   */
+  private async *answers<Q, A>(
+    method: Method,
+    [codec, request]: readonly [Codec<Q>, Q],
+    answer: Codec<A>,
+    { signal }: AdminOptions,
+    server?: string,
+  ): AsyncGenerator<A, void, void> {
+    const either = signal ? AbortSignal.any([signal, this.closing]) : this.closing;
+    const call = await this.openCall(method, either, { server });
     try {
-      const [message] = (await call.read()) ?? [];
-      if (!message) throw new FeedError('INTERNAL', `the server gave no answer to ${method}`);
-      await call.read(); // The status comes after the answer.
-      return decode(answer, message);
+      await call.write(frame(codec.encode(request).finish()));
+      call.end();
+      for (let some = await call.read(); some; some = await call.read())
+        for (const message of some) yield decode(answer, message);
     } finally {
       call.cancel();
     }
-  }
-
-  private async send<Q>(
-    method: Method,
-    [codec, message]: readonly [Codec<Q>, Q],
-    { signal }: AdminOptions,
-    server: string | undefined,
-  ): Promise<Call> {
-    const either = signal ? AbortSignal.any([signal, this.closing]) : this.closing;
-    const call = await this.openCall(method, either, { server });
-    await call.write(frame(codec.encode(message).finish()));
-    call.end();
-    return call;
   }
 }
 

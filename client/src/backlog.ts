@@ -15,8 +15,9 @@ export interface NewEvent {
   /** The server's time by default. */
   readonly at?: Date;
   /**
-   * What travels beside the body: at most 64 texts with names, which take 8 KiB in all. With OpenTelemetry, `traceparent` (and what
-   * else the process propagates) is added, if it is missing, of the span in which the source gives the event.
+   * What travels beside the body: at most 64 texts with names, which take 8 KiB in all. Where the process has set up
+   * OpenTelemetry and there is no `traceparent`, the client adds it, and what else the process propagates. Both are of the span
+   * in which the source gives the event.
    */
   readonly attributes?: Readonly<Record<string, string>>;
 }
@@ -261,9 +262,12 @@ function asEvent(event: NewEvent, index: number): NewEvent {
   return event;
 }
 
-function areTexts(attributes: unknown): boolean {
-  if (typeof attributes !== 'object' || attributes === null) return false;
-  return Object.entries(attributes).flat().every(isText);
+/** Returns true for an object whose names and values are texts that UTF-8 can have, such as the attributes of an event. */
+export function areTexts(value: unknown): value is Readonly<Record<string, string>> {
+  if (typeof value !== 'object' || value === null) return false;
+  // A Map would be sent as nothing, and an array with its indices as names.
+  if (Symbol.iterator in value) return false;
+  return Object.entries(value).flat().every(isText);
 }
 
 /** UTF-8 has no half of a surrogate pair: two ids that differ in one would be the same to the server. */

@@ -5,8 +5,8 @@ import { type Token, TokenSource } from './token.js';
 import { withTrace } from './trace.js';
 
 /**
- * The metadata that a client sends with each call. Files are read and functions called for each call, so that tokens can be renewed; if that
- * fails, the call is tried again.
+ * The metadata that a client sends with each call. Files are read and functions called for each call, so that tokens can be
+ * renewed; if that fails, the call is tried again.
  */
 export interface CallMetadata {
   /**

@@ -22,8 +22,8 @@ export function withTrace<T extends Texts | undefined>(texts: T): T | Texts {
 }
 
 /**
- * Runs the handler of an event in a span of its own, in the trace that the event's producer was in. Without OpenTelemetry set up,
- * or without a trace in the event's attributes, it only runs the handler, or begins a trace.
+ * Runs the handler of an event in a span of its own, in the trace that the event's producer was in. If the event's attributes
+ * name no trace, the span begins one. Where the process has set up no OpenTelemetry, this only runs the handler.
  */
 export async function handleInTrace<T>(event: Event, handle: () => T | Promise<T>): Promise<T> {
   const producer = propagation.extract(ROOT_CONTEXT, event.attributes);

@@ -18,6 +18,8 @@ test.each([
   ['an event whose time is none', { at: new Date(NaN) }],
   ['an event whose time is a text', { at: '2026-01-02' }],
   ['an event whose attributes are a text', { attributes: 'k=v' }],
+  ['an event with a Map of attributes', { attributes: new Map([['k', 'v']]) }],
+  ['an event with a list of attributes', { attributes: ['k'] }],
   ['an event with a number as attribute', { attributes: { k: 1 } }],
 ])(
   'a source that yields %s ends the upload there, and nothing is stored in its place',

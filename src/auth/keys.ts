@@ -5,12 +5,15 @@ import { z } from 'zod';
 /** The keys can't be used; the message says why. It has nothing of the keys. */
 export class KeysError extends Error {}
 
-/** A key as a JSON Web Key. Private and symmetric keys are refused: whoever has one can make tokens. */
+/** The kinds of keys that can have signed a token. Others are left out, as RFC 7517 wants it: an issuer may have them for later. */
+const KINDS = ['RSA', 'EC', 'OKP'];
+
+/** A set of JSON Web Keys. Private and symmetric keys are refused: whoever has one can make tokens. */
 const KEY_SET = z.looseObject({
   keys: z
     .array(
       z.looseObject({
-        kty: z.enum(['RSA', 'EC', 'OKP'], 'must be RSA, EC or OKP'),
+        kty: z.string().refine((kty) => kty !== 'oct', 'must be RSA, EC or OKP'),
         d: z.never('must not be there: this is a private key').optional(),
       }),
     )
@@ -35,7 +38,9 @@ export function parseKeySet(json: string): JWTVerifyGetKey {
     const problems = error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
     throw new KeysError(`it is no set of public keys: ${problems.join('; ')}`);
   }
-  return createLocalJWKSet(data);
+  const keys = data.keys.filter(({ kty }) => KINDS.includes(kty));
+  if (keys.length === 0) throw new KeysError('it has no key of RSA, EC or OKP');
+  return createLocalJWKSet({ keys });
 }
 
 const PEM_BLOCK = /-----BEGIN ([A-Z ]+)-----[^-]+-----END \1-----/g;

@@ -6,7 +6,7 @@ import { errors, type JWTVerifyGetKey } from 'jose';
 import type { Logger } from 'pino';
 import { parseKeySet } from './keys.js';
 
-/** The keys are not known, because their server does not answer. */
+/** The keys are not known, because their server does not answer. The message is for the log: it may have addresses and paths. */
 export class KeysUnavailableError extends Error {}
 
 export interface RemoteKeysOptions {

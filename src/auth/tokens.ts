@@ -61,7 +61,12 @@ export class Tokens {
         try {
           return (await jwtVerify(token, key, options)).payload;
         } catch (failure) {
-          if (failure instanceof errors.JWSSignatureVerificationFailed) continue;
+          // jose throws a TypeError for a key that it does not use, such as one of RSA with 1,024 bits.
+          if (
+            failure instanceof errors.JWSSignatureVerificationFailed ||
+            failure instanceof TypeError
+          )
+            continue;
           throw this.asFeedError(failure);
         }
       }
@@ -71,7 +76,10 @@ export class Tokens {
 
   private asFeedError(error: unknown): Error {
     if (error instanceof KeysUnavailableError)
-      return new FeedError('KEYS_UNAVAILABLE', `the token can't be checked now: ${error.message}`);
+      return new FeedError(
+        'KEYS_UNAVAILABLE',
+        "the token can't be checked now, because the keys can't be read: the log of the service says why",
+      );
     if (error instanceof errors.JWTExpired)
       return new FeedError('TOKEN_EXPIRED', 'the token has expired: send a new one');
     if (error instanceof errors.JWTClaimValidationFailed) return refused(this.whyNot(error));

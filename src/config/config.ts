@@ -178,7 +178,10 @@ export const SETTINGS = z.object({
   FEED_DRAIN_TIMEOUT: duration('0s', '10m').prefault('20s'),
   /** After that, with jetstream: how long watches and chats take to end, one after another. Other engines end them at once. */
   FEED_DRAIN_SPREAD: duration('0s', '10m').prefault('5s'),
-  /** Calls are traced, and their spans sent here: the base URL of a collector of OpenTelemetry (OTLP over HTTP). Empty: none is. */
+  /**
+   * Calls are traced, and their spans sent here: the base URL of a collector of OpenTelemetry (OTLP over HTTP). Empty: no call
+   * is traced.
+   */
   FEED_OTLP_ENDPOINT: optionalUrl.prefault(''),
   /** How many of a hundred calls are traced whose callers do not say whether to (`traceparent`). */
   FEED_TRACES_PERCENT: count(0, 100).prefault('100'),
@@ -211,6 +214,13 @@ const FOREIGN = [
   /^FEED_(ADDRESS|TOKEN(_FILE)?|CLIENT_TLS_(CA|CERT|KEY))=/,
 ];
 
+/** Returns a message without a password in the URLs of a value, or without a value that is a key and not the name of its file. */
+function withoutSecret(message: string, value = ''): string {
+  if (value.includes('-----BEGIN')) return message.replaceAll(value, () => '...');
+  const safe = value.replace(/\/\/[^/,\s]*@/g, '//...@');
+  return safe === value ? message : message.replaceAll(value, () => safe);
+}
+
 /**
  * Reads and checks the settings.
  *
@@ -233,7 +243,7 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
   const { data, error } = SETTINGS.safeParse(env);
   for (const { path, message } of error?.issues ?? []) {
     const name = String(path[0]);
-    problems.push(`${name}=${env[name]}: ${message}`);
+    problems.push(withoutSecret(`${name}=${env[name]}: ${message}`, env[name]));
   }
   if (env.FEED_ENGINE === 'memory' && env.FEED_DURABILITY === 'fsync') {
     problems.push(

@@ -1,10 +1,8 @@
 import { readFileSync } from 'node:fs';
+import { OPERATOR_PORT_CONNECTIONS } from './operator-ports.js';
 
-/**
- * Descriptors for the event log's files, the event loop, the listening sockets (about 30), FEED_HEALTH_ADDRESS (16) and
- * FEED_METRICS_ADDRESS (16).
- */
-const OWN_DESCRIPTORS = 64;
+/** Descriptors for the event log's files, the event loop and the listening sockets (about 30), and for the operator's ports. */
+const OWN_DESCRIPTORS = 32 + 2 * OPERATOR_PORT_CONNECTIONS;
 
 /** One in eight connections is kept for the HTTP port. */
 const HTTP_SHARE = 8;

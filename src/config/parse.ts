@@ -131,7 +131,10 @@ export const keysUrl = z.string().transform((text, context) => {
   if (text === '') return undefined;
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const host = url?.hostname.replace(/^\[|\]$/g, '') ?? '';
-  if (url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(host))) return url;
-  context.addIssue('must be an https URL, such as https://issuer.example.com/jwks');
+  const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(host));
+  if (isSafe && !url.username && !url.password) return url;
+  context.addIssue(
+    'must be an https URL without a user, such as https://issuer.example.com/jwks; FEED_JWT_JWKS_TOKEN names the file of a token',
+  );
   return z.NEVER;
 });

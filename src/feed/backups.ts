@@ -9,7 +9,7 @@ import { LOG } from '../telemetry/log.js';
 import { EVERY_TOPIC } from '../wire/topic-pattern.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { FeedError } from './errors.js';
-import { insertFailed } from './upload.js';
+import { insertFailed } from './store-errors.js';
 
 /** Bytes of a backup, and the size of all of it. */
 export interface BackupPart {
@@ -19,8 +19,13 @@ export interface BackupPart {
 
 /** While a backup is under way, the log says this often (milliseconds) that the log's file grows. */
 const NOTICE_INTERVAL = 60_000;
-/** A client that takes nothing of a backup for this long (milliseconds) is given up. */
+/** The call of a backup ends if its client takes nothing for this long (milliseconds). */
 const STALLED = 60_000;
+
+/**
+ * So many backups may be under way. Each holds a reader of LMDB, which has 126: without one, neither watches nor uploads go on.
+ */
+const MAX_BACKUPS = 4;
 
 /** The call of a backup. */
 export interface BackupCall {
@@ -30,20 +35,33 @@ export interface BackupCall {
 /** Copies the log for operators, while it is in use. */
 @Injectable()
 export class Backups {
+  /** Backups under way. */
+  private open = 0;
+
   constructor(
     private readonly repository: EventRepository,
     @Inject(LOG) private readonly log: Logger,
   ) {}
 
   /**
-   * Yields a backup of the whole log as of now. While it is read, the log's file grows by all that is stored, also where retention
-   * makes room: a client that takes nothing for a minute is given up, and the backup ends where the disk has no room for what is
-   * stored.
+   * Yields a backup of the whole log as of now. While it is read, the log's file grows by all that is stored, also where
+   * retention makes room. So the call ends if its client takes nothing for a minute, and the backup ends if the disk has no room
+   * for what is stored.
    *
    * @throws FeedError
    */
   async *backUp(administrator: Administrator, call: BackupCall): AsyncGenerator<BackupPart> {
     requireAdministrator(administrator, EVERY_TOPIC);
+    if (this.open === MAX_BACKUPS) throw tooMany();
+    this.open++;
+    try {
+      yield* this.parts(administrator, call);
+    } finally {
+      this.open--;
+    }
+  }
+
+  private async *parts(administrator: Administrator, call: BackupCall): AsyncGenerator<BackupPart> {
     const backup = await this.repository.backup().catch((error: unknown) => {
       if (!(error instanceof BackupUnsupportedError)) throw error;
       throw new FeedError('BACKUP_UNSUPPORTED', error.message);
@@ -53,7 +71,7 @@ export class Backups {
     const who = { context: 'admin', principal: caller.principal, peer };
     const startedAt = performance.now();
     this.log.info({ ...who, bytes: totalBytes }, 'an operator backs the log up');
-    const say = setInterval(() => {
+    const notices = setInterval(() => {
       if (backup.grownBytes > 0)
         this.log.warn(
           { ...who, grownBytes: backup.grownBytes },
@@ -71,11 +89,19 @@ export class Backups {
     } catch (error) {
       throw error instanceof AppendError ? insertFailed(error) : error;
     } finally {
-      clearInterval(say);
+      clearInterval(notices);
       clearTimeout(stalled);
       backup.release();
     }
   }
+}
+
+function tooMany(): FeedError {
+  return new FeedError(
+    'LIMIT_EXCEEDED',
+    `${MAX_BACKUPS} backups are under way, and there may be no more: try again when one has ended`,
+    { limit: 'backups', most: String(MAX_BACKUPS) },
+  );
 }
 
 function tooSlow(): FeedError {

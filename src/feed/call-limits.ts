@@ -2,7 +2,7 @@ import { FeedError } from './errors.js';
 import { LimitHits } from './limit-hits.js';
 import type { LiveCall, LiveCalls } from './live-calls.js';
 
-export type Kind = 'watches' | 'uploads' | 'chats';
+export type CallKind = 'watches' | 'uploads' | 'chats';
 
 /** How many calls of one kind may be open at a time. */
 export interface CallLimit {
@@ -26,7 +26,7 @@ export class CallLimits {
   private readonly claims = new WeakMap<LiveCall, readonly string[]>();
 
   constructor(
-    private readonly limits: Readonly<Record<Kind, CallLimit>>,
+    private readonly limits: Readonly<Record<CallKind, CallLimit>>,
     private readonly calls: LiveCalls,
     private readonly hits = new LimitHits(),
   ) {
@@ -38,7 +38,7 @@ export class CallLimits {
    *
    * @throws FeedError LIMIT_EXCEEDED, which names the limit
    */
-  claim(kind: Kind, call: LiveCall): void {
+  claim(kind: CallKind, call: LiveCall): void {
     // Its client may have gone while a guard found out who it is. Nothing would give its place back.
     if (!this.calls.has(call)) return;
     const { inAll, perConnection, perPrincipal } = this.limits[kind];
@@ -66,7 +66,7 @@ export class CallLimits {
     this.claims.set(call, keys);
   }
 
-  private check(limit: string, most: number, kind: Kind, key: string, where: string): void {
+  private check(limit: string, most: number, kind: CallKind, key: string, where: string): void {
     if ((this.counters.get(key)?.open ?? 0) < most) return;
     this.hits.add(limit);
     throw limitExceeded(limit, most, `${most} ${kind} are open ${where}`);

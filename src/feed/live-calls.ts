@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
+import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 
 /** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
   /**
-   * `topic`: that of a watch, or of an upload's first event, or a chat's first room. `principal`: the caller, if the service asks who
-   * calls. `traceId`: the trace of the caller, or of the call, if there is one.
+   * `topic`: that of a watch, of an upload's first event, or of a request of FeedAdmin, or a chat's first room. `principal`: the
+   * caller, if the service asks who calls. `traceId`: the trace of the caller, or of the call, if there is one.
    */
   readonly notes: { topic?: string; principal?: string; traceId?: string };
   /** How many events or messages were received and sent, and their bytes. */
@@ -33,6 +34,14 @@ export interface LiveCall extends Readonly<CallRecord> {
   readonly isStream: boolean;
   abort(reason: Error): void;
 }
+
+/** Notes the topic that a request names. That of a request that will be refused may be of any length. */
+export function noteTopic({ notes }: CallRecord, topic: string): void {
+  notes.topic = topic.slice(0, MAX_TOPIC_BYTES);
+}
+
+/** Returns the name of a method without its service, such as `Watch`. */
+export const methodName = (method: string): string => method.slice(method.lastIndexOf('/') + 1);
 
 /** An upload is idle once it has waited for its client for this long (milliseconds), and nothing has come. */
 const IDLE_AFTER = 1_000;

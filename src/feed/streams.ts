@@ -2,11 +2,10 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { LOG } from '../telemetry/log.js';
 import { type Administrator, mayAdminister, requireAdministrator } from './administrator.js';
-import { EVERY_TOPIC } from '../wire/topic-pattern.js';
 import { endedByOperator, FeedError } from './errors.js';
 import { type CallRecord, type LiveCall, LiveCalls } from './live-calls.js';
 import { ReplicaName } from './replica-name.js';
-import { Watches } from './watch.js';
+import { type Watch, Watches } from './watch.js';
 
 /** An open call as an operator sees it. */
 export interface StreamView {
@@ -25,16 +24,10 @@ export interface StreamView {
   readonly behind: number | undefined;
 }
 
-/** So many calls are looked up at a time. */
+/** This many calls are looked up at a time. */
 const PART = 50;
 
-/** A Watch of this process. */
-interface OpenWatch {
-  readonly call: CallRecord;
-  behind(): Promise<number | undefined>;
-}
-
-/** Shows operators the open calls of this process, and ends them. All that it says, the calls keep anyway. */
+/** Shows operators the open calls of this process, and ends them. The calls keep all that it says for themselves as well. */
 @Injectable()
 export class Streams {
   constructor(
@@ -53,7 +46,7 @@ export class Streams {
    */
   async *list(administrator: Administrator, own?: LiveCall): AsyncGenerator<StreamView[]> {
     requireAdministrator(administrator);
-    const watches = this.openWatches();
+    const watches = this.watchesByCall();
     let part: Promise<StreamView>[] = [];
     for (const [call, number] of this.calls.numbered()) {
       if (call === own || !call.isStream || !mayAdminister(administrator, call.notes.topic))
@@ -67,20 +60,16 @@ export class Streams {
   }
 
   /**
-   * Ends an open call, whose client gets ENDED_BY_OPERATOR. Resolves with what the call was.
+   * Ends an open call, whose client gets ENDED_BY_OPERATOR. Resolves with what the call was. A call that the administrator may
+   * not see is treated as one that is not there: a refusal of its own would name its topic.
    *
    * @throws FeedError
    */
   async end(id: string, administrator: Administrator): Promise<StreamView> {
     requireAdministrator(administrator);
     const [call, number] = this.find(id);
-    if (!call)
-      throw new FeedError(
-        'STREAM_UNKNOWN',
-        `the replica ${this.replica.text} has no call ${id}: it has ended, or is of another replica`,
-      );
-    requireAdministrator(administrator, call.notes.topic ?? EVERY_TOPIC);
-    const view = await this.view(number, call, this.openWatches().get(call));
+    if (!call || !mayAdminister(administrator, call.notes.topic)) throw this.unknown();
+    const view = await this.view(number, call, this.watchesByCall().get(call));
     call.abort(endedByOperator());
     const { caller, peer } = administrator;
     this.log.info(
@@ -90,8 +79,16 @@ export class Streams {
     return view;
   }
 
-  private openWatches(): ReadonlyMap<CallRecord, OpenWatch> {
+  private watchesByCall(): ReadonlyMap<CallRecord, Watch> {
     return new Map([...this.watches.open].map((watch) => [watch.call, watch]));
+  }
+
+  /** Returns an error that does not repeat the id, which may be longer than a status may be. */
+  private unknown(): FeedError {
+    return new FeedError(
+      'STREAM_UNKNOWN',
+      `the replica ${this.replica.text} has no such call that you may end: it has ended, or is of another replica`,
+    );
   }
 
   /** Returns the open stream with an id. */
@@ -108,7 +105,7 @@ export class Streams {
   private async view(
     number: number,
     call: LiveCall,
-    watch: OpenWatch | undefined,
+    watch: Watch | undefined,
   ): Promise<StreamView> {
     const { method, peer, events, bytes, notes } = call;
     const behind = await watch?.behind();

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { Bell } from '../broker/bell.js';
@@ -12,8 +13,7 @@ import { formatCursor } from '../wire/cursor.js';
 import { topicProblem } from '../wire/topic.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { FeedError } from './errors.js';
-import { insertFailed } from './upload.js';
-import { storeUnavailable } from './watch-start.js';
+import { insertFailed, storeUnavailable } from './store-errors.js';
 
 /** A topic as an operator sees it. */
 export interface TopicView {
@@ -43,7 +43,7 @@ export interface TopicPage {
 /** The topics of a page, if the caller does not say how many, and at most. */
 const USUAL_PAGE = 100;
 const LARGEST_PAGE = 1_000;
-/** So many topics of a page are looked up at a time. */
+/** This many topics of a page are looked up at a time. */
 const AT_ONCE = 50;
 
 /** Shows operators the topics of the log, and removes them. */
@@ -56,12 +56,14 @@ export class Topics {
   ) {}
 
   /**
-   * Returns a page of the topics that begin with a prefix and that the administrator may see. It costs a few searches for each topic
-   * of the page, however many topics and events there are; on jetstream three questions to the leader for each of them, and
-   * for the first page a list of all topics (docs/operations.md).
+   * Returns a page of the topics that begin with a prefix and that the administrator may see. It costs a few searches for each
+   * topic of the page, however many topics and events there are, and one for each topic before them that the administrator may
+   * not see. On jetstream it costs three questions to the leader for each topic of the page, and for the first page a list of
+   * all topics (docs/operations.md).
    *
    * @param size the most topics of the page; 0 for the usual number
    * @param token `next` of the page before; empty for the first one
+   * @param signal aborts once nobody waits for the page
    * @throws FeedError
    */
   async list(
@@ -69,6 +71,7 @@ export class Topics {
     size: number,
     token: string,
     administrator: Administrator,
+    signal: AbortSignal,
   ): Promise<TopicPage> {
     requireAdministrator(administrator);
     // A prefix such as `orders.` would be a topic but for what follows its last dot.
@@ -82,14 +85,36 @@ export class Topics {
     await this.repository.catchUp()?.catch(storeUnavailable);
     const after = token === '' ? undefined : token;
     const most = size === 0 ? USUAL_PAGE : Math.min(size, LARGEST_PAGE);
-    const names = await this.repository.topics(prefix, after, most).catch(storeUnavailable);
-    const own = names.filter((topic) => administrator.caller.may('admin', topic));
+    const own = await this.ownTopics(prefix, after, most, administrator, signal);
     const topics: TopicView[] = [];
     for (let i = 0; i < own.length; i += AT_ONCE) {
       const views = await Promise.all(own.slice(i, i + AT_ONCE).map((topic) => this.view(topic)));
       topics.push(...views.filter(({ events }) => events > 0));
     }
-    return { topics, next: names.length === most ? names[most - 1] : '' };
+    return { topics, next: own.length === most ? own[most - 1] : '' };
+  }
+
+  /**
+   * Returns the next topics that the administrator may see, fewer than `most` only at the end. It looks past those of others, so
+   * that no token of a page is the name of one. Some may hold nothing any more.
+   */
+  private async ownTopics(
+    prefix: string,
+    after: string | undefined,
+    most: number,
+    { caller }: Administrator,
+    signal: AbortSignal,
+  ): Promise<string[]> {
+    const own: string[] = [];
+    for (let limit = most; ; limit = LARGEST_PAGE) {
+      const names = await this.repository.topics(prefix, after, limit).catch(storeUnavailable);
+      for (const name of names)
+        if (caller.may('admin', name) && own.push(name) === most) return own;
+      if (names.length < limit) return own;
+      after = names[names.length - 1];
+      await nextTurn();
+      signal.throwIfAborted();
+    }
   }
 
   /**

@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A client may be ahead by this (milliseconds). */
 const BURST = 1_000;
+/** Node fires a timer that is longer (milliseconds) at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** What each client may upload a second; 0 is no limit. */
 export interface UploadRateLimit {
@@ -46,8 +48,9 @@ export class UploadRates {
     const paidAt = Math.max(this.paidAt.get(client) ?? 0, now - BURST) + cost;
     this.paidAt.set(client, paidAt);
     if (paidAt <= now) return undefined;
-    this.waited += paidAt - now;
-    return sleep(paidAt - now, undefined, { signal }).catch(() => {
+    const wait = Math.min(paidAt - now, LONGEST_TIMER);
+    this.waited += wait;
+    return sleep(wait, undefined, { signal }).catch(() => {
       throw signal.reason;
     });
   }

@@ -5,13 +5,13 @@ import {
   type DedupWindow,
   EventRepository,
 } from '../repository/event-repository.js';
-import { TooManyTopicsError } from '../repository/topic-limit.js';
 import { EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { type Caller, forbidden } from './caller.js';
 import { FeedError } from './errors.js';
 import type { CallRecord } from './live-calls.js';
+import { insertFailed } from './store-errors.js';
 import { Traffic } from './traffic.js';
 import { UploadRates } from './upload-rates.js';
 
@@ -24,11 +24,14 @@ const DURABILITY = {
   replicated: Durability.DURABILITY_REPLICATED,
 } as const;
 
-/** The call of an upload: the upload counts what it receives and what of it is pending, and waits no longer once the signal aborts. */
+/**
+ * The call of an upload: the upload counts what it receives and what of it is pending, and waits no longer once the signal
+ * aborts.
+ */
 export interface UploadCall extends CallRecord {
   readonly peer: string;
   readonly signal: AbortSignal;
-  /** How many of its batches are not stored yet, or are held back by its caller's rate. While it is 0, it waits for its client. */
+  /** How many of its batches are not stored yet, or are held back by its caller's rate. At 0, the upload waits for its client. */
   pending: number;
 }
 
@@ -144,26 +147,6 @@ export class Uploads {
       lastCursor: last ? formatCursor(last) : '',
       durability: DURABILITY[this.repository.durability],
     };
-  }
-}
-
-/** Returns the error of a write that the store has refused. */
-export function insertFailed(
-  error: AppendError,
-  received: Readonly<Record<string, string>> = {},
-): FeedError {
-  const cause = { cause: error };
-  if (error instanceof TooManyTopicsError) {
-    const metadata = { limit: 'FEED_MAX_TOPICS', most: String(error.most), ...received };
-    return new FeedError('LIMIT_EXCEEDED', error.message, metadata, cause);
-  }
-  switch (error.reason) {
-    case 'storage-full':
-      return new FeedError('STORAGE_FULL', error.message, received, cause);
-    case 'unavailable':
-      return new FeedError('STORE_UNAVAILABLE', error.message, received, cause);
-    case 'refused':
-      return new FeedError('INSERT_FAILED', `insert: ${error.message}`, received, cause);
   }
 }
 

@@ -24,15 +24,16 @@ export class WatchNotices implements OnApplicationShutdown {
     private readonly heads: HeadHistory,
     @Inject(LOG) private readonly log: Logger,
   ) {
-    let last: Watch | undefined;
+    // Not the watch: that would keep all of its call in memory.
+    let last: object | undefined;
     const report = atMostOnceAMinute((overtaken) =>
       this.log.warn(
-        { context: 'watch', overtaken, ...describe(last!) },
+        { context: 'watch', overtaken, ...last },
         'events were removed before a watch was sent them: it ends with CURSOR_EXPIRED. Keep events for longer, or see why it is slow',
       ),
     );
     watches.onOvertaken = (watch) => {
-      last = watch;
+      last = describe(watch);
       report();
     };
   }

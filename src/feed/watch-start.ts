@@ -1,5 +1,5 @@
 import { StartPosition } from '../gen/feed/v1/feed.js';
-import { type EventRepository, StoreUnavailableError } from '../repository/event-repository.js';
+import type { EventRepository } from '../repository/event-repository.js';
 import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
 import { MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from '../wire/timestamp.js';
 import { topicProblem } from '../wire/topic.js';
@@ -123,12 +123,6 @@ export function epochChanged(bounds: Bounds): FeedError {
       'Start again from earliest or head',
     bounds,
   );
-}
-
-/** Throws the error of a store that does not answer as what a client is told; any other error as it is. */
-export function storeUnavailable(error: unknown): never {
-  if (!(error instanceof StoreUnavailableError)) throw error;
-  throw new FeedError('STORE_UNAVAILABLE', error.message, {}, { cause: error });
 }
 
 /** Returns the error of a watch whose next events retention has removed. */

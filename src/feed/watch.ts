@@ -6,20 +6,13 @@ import { Histogram, LATENCY_BOUNDS } from '../telemetry/histogram.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { FrameSource } from '../wire/frames.js';
 import { heartbeatEvent } from '../wire/heartbeat.js';
-import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import type { WatchRequest } from '../wire/watch-request.js';
 import type { Caller } from './caller.js';
 import { FeedError } from './errors.js';
-import type { CallRecord } from './live-calls.js';
+import { type CallRecord, noteTopic } from './live-calls.js';
+import { storeUnavailable } from './store-errors.js';
 import { type Count, Traffic } from './traffic.js';
-import {
-  boundsOf,
-  epochChanged,
-  expired,
-  storeUnavailable,
-  type WatchStart,
-  watchStart,
-} from './watch-start.js';
+import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
 
 /** A watch sends this many bytes of events at a time, and holds no more in memory, however slow its reader is. */
 const BATCH_BYTES = 32 * 1024;
@@ -52,7 +45,7 @@ export class Watches implements OnApplicationShutdown {
   readonly deliverySeconds = new Histogram(LATENCY_BOUNDS);
   /** How many watches have ended because events were removed that they had not been sent. */
   overtaken = 0;
-  /** Called with each of them. */
+  /** Called with each watch that ends so. */
   onOvertaken: (watch: Watch) => void = () => {};
   /** LogReport.newestCameAt of the commit whose deliveries are timed, and how many of them come before the next timed one. */
   private timedCommit = NaN;
@@ -73,8 +66,7 @@ export class Watches implements OnApplicationShutdown {
    * @throws FeedError if the request can't be served
    */
   async watch(request: WatchRequest, caller: Caller, call: WatchCall): Promise<OpenWatch> {
-    // A request that will be refused gets a note, too, and its topic may be of any length.
-    call.notes.topic = request.topic.slice(0, MAX_TOPIC_BYTES);
+    noteTopic(call, request.topic);
     const start = await watchStart(this.repository, request, caller).catch(storeUnavailable);
     return { start, batches: new Watch(this, request.topic, start, call) };
   }
@@ -102,8 +94,8 @@ export class Watches implements OnApplicationShutdown {
 }
 
 /**
- * One watch, which sends what it finds and then waits. The reader calls take() for each batch. If there is none, the watch waits until onMore() tells the reader to
- * call take() again: because of a ring, the poll, or a heartbeat that is due.
+ * One watch, which sends what it finds and then waits. The reader calls take() for each batch. If there is none, the watch
+ * waits until onMore() tells the reader to call take() again: because of a ring, the poll, or a heartbeat that is due.
  */
 export class Watch implements FrameSource, BellListener {
   readonly isOver = false;

@@ -3,6 +3,7 @@ import { GrpcStreamMethod } from '@nestjs/microservices';
 import type { ServiceDefinition } from '@grpc/proto-loader';
 import type { Administrator } from '../feed/administrator.js';
 import { type BackupPart, Backups } from '../feed/backups.js';
+import { noteTopic } from '../feed/live-calls.js';
 import { ReplicaName } from '../feed/replica-name.js';
 import { Streams, type StreamView } from '../feed/streams.js';
 import { type StoredView, Topics, type TopicView } from '../feed/topics.js';
@@ -23,7 +24,6 @@ import type {
 } from '../gen/feed/v1/admin.js';
 import type { Timestamp } from '../gen/google/protobuf/timestamp.js';
 import { frame, type Frames } from '../wire/frames.js';
-import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 import { callerOf } from './caller.guard.js';
 import { ADMIN_SERVICE, contract } from './contract.js';
 import { StatusFilter } from './status.filter.js';
@@ -49,7 +49,8 @@ export class AdminController {
     { prefix, pageSize, pageToken }: ListTopicsRequest,
     call: Call,
   ): Promise<ListTopicsResponse> {
-    const page = await this.topics.list(prefix, pageSize, pageToken, administratorOf(call));
+    const administrator = administratorOf(call);
+    const page = await this.topics.list(prefix, pageSize, pageToken, administrator, call.signal);
     return {
       topics: page.topics.map(topicMessage),
       nextPageToken: page.next,
@@ -59,14 +60,14 @@ export class AdminController {
 
   @GrpcStreamMethod('FeedAdmin')
   async getTopic({ topic }: GetTopicRequest, call: Call): Promise<GetTopicResponse> {
-    note(call, topic);
+    noteTopic(call, topic);
     const view = await this.topics.get(topic, administratorOf(call));
     return { topic: topicMessage(view), replica: this.replica.text };
   }
 
   @GrpcStreamMethod('FeedAdmin')
   async deleteTopic({ topic }: DeleteTopicRequest, call: Call): Promise<DeleteTopicResponse> {
-    note(call, topic);
+    noteTopic(call, topic);
     const view = await this.topics.delete(topic, administratorOf(call));
     return { removed: topicMessage(view), replica: this.replica.text };
   }
@@ -111,11 +112,6 @@ async function* backupFrames(parts: AsyncIterable<BackupPart>): AsyncGenerator<F
 
 function administratorOf(call: Call): Administrator {
   return { caller: callerOf(call), peer: call.peer };
-}
-
-/** Notes the topic for the call's line in the log. That of a request that will be refused may be of any length. */
-function note(call: Call, topic: string): void {
-  call.notes.topic = topic.slice(0, MAX_TOPIC_BYTES);
 }
 
 function topicMessage({ oldest, newest, ...view }: TopicView): Topic {

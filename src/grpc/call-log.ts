@@ -1,6 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import type { CallCounts } from '../feed/call-counts.js';
+import { methodName } from '../feed/live-calls.js';
 import type { FeedStatus } from './feed-status.js';
 import type { EndedCall } from './transport/index.js';
 
@@ -24,8 +25,7 @@ export function logEnd(log: Logger, { call, code, details, error }: EndedCall): 
 
 /** Counts a call that has ended, for metrics. */
 export function countEnd(counts: CallCounts, { call, code, error }: EndedCall): void {
-  const method = call.method.slice(call.method.lastIndexOf('/') + 1);
-  counts.add(method, status[code], reasonOf(error) ?? '');
+  counts.add(methodName(call.method), status[code], reasonOf(error) ?? '');
 }
 
 /** Returns the reason of the error that ended a call, if it is one of Feed's. */

@@ -1,12 +1,9 @@
-import type { ServerHttp2Session } from 'node:http2';
 import { promisify } from 'node:util';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { HealthImplementation } from 'grpc-health-check';
+import { keepNewest } from '../config/operator-ports.js';
 import { createServer } from './transport/grpc-js.js';
-
-/** So many connections may be open. They are part of OWN_DESCRIPTORS (src/config/descriptors.ts). */
-const MAX_CONNECTIONS = 16;
 
 const HTTP2 = { streamWindow: 64 * 1024, resetBurst: 1_000, headerBytes: 16 * 1024 };
 
@@ -20,20 +17,18 @@ const OPTIONS = {
 };
 
 /**
- * Serves gRPC's health service in plain text, and nothing else: Kubernetes' gRPC probes have neither TLS nor a certificate.
- * Anybody may connect. So that nobody can keep the probes out by holding connections, a new one closes the oldest when there
- * are too many.
+ * Serves gRPC's health service in plain text, and nothing else, to whoever connects: Kubernetes' gRPC probes have neither TLS nor
+ * a certificate.
  */
 @Injectable()
 export class HealthPort implements OnApplicationShutdown {
   private server: Server | undefined;
-  private readonly sessions = new Set<ServerHttp2Session>();
 
   constructor(private readonly health: HealthImplementation) {}
 
   /** Listens at `host:port`. Resolves with the port. */
   async listen(address: string): Promise<number> {
-    const server = createServer(OPTIONS, HTTP2, (session) => this.admit(session));
+    const server = createServer(OPTIONS, HTTP2, keepNewest());
     this.health.addToServer(server);
     this.server = server;
     return promisify(server.bindAsync.bind(server))(address, ServerCredentials.createInsecure());
@@ -42,14 +37,5 @@ export class HealthPort implements OnApplicationShutdown {
   /** Nest calls this after the drain: until then, probes are told that the service is not ready. */
   onApplicationShutdown(): void {
     this.server?.forceShutdown();
-  }
-
-  private admit(session: ServerHttp2Session): void {
-    const { sessions } = this;
-    sessions.add(session);
-    session.once('close', () => sessions.delete(session));
-    if (sessions.size <= MAX_CONNECTIONS) return;
-    const [oldest] = sessions;
-    oldest.destroy();
   }
 }

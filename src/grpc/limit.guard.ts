@@ -1,8 +1,9 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
-import { CallLimits, type Kind } from '../feed/call-limits.js';
+import { CallLimits, type CallKind } from '../feed/call-limits.js';
+import { methodName } from '../feed/live-calls.js';
 import type { Call } from './transport/index.js';
 
-const KINDS: Readonly<Record<string, Kind>> = {
+const KINDS: Readonly<Record<string, CallKind>> = {
   Watch: 'watches',
   UploadEvents: 'uploads',
   Chat: 'chats',
@@ -15,7 +16,7 @@ export class LimitGuard implements CanActivate {
 
   canActivate(context: ExecutionContext): boolean {
     const call = context.switchToRpc().getContext<Call>();
-    this.limits.claim(KINDS[call.method.slice(call.method.lastIndexOf('/') + 1)], call);
+    this.limits.claim(KINDS[methodName(call.method)], call);
     return true;
   }
 }

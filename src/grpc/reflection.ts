@@ -97,7 +97,7 @@ function deserialized(
  * @grpc/reflection would take descriptors from proto-loader, with relative type names, no imports and camel-case fields,
  * which grpcurl can't resolve.
  *
- * It adds itself to what it takes for a server of grpc-js. What it adds is served by this service's own transport, so that guards,
+ * It adds itself to what it takes for a server of grpc-js. This service's own transport serves what it adds, so that guards,
  * limits and the ends of calls hold for reflection as for any other call.
  */
 function createVersions(): Version[] {

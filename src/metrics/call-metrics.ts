@@ -1,8 +1,8 @@
 import type { CallCounts } from '../feed/call-counts.js';
-import type { Kind } from '../feed/call-limits.js';
+import type { CallKind } from '../feed/call-limits.js';
 import type { Reason } from '../feed/errors.js';
 import type { LimitHits } from '../feed/limit-hits.js';
-import type { LiveCalls } from '../feed/live-calls.js';
+import { type LiveCalls, methodName } from '../feed/live-calls.js';
 import type { UploadRates } from '../feed/upload-rates.js';
 import type { Port, PortCounts } from '../telemetry/port-counts.js';
 import type { Definition, Sample } from './definition.js';
@@ -27,7 +27,7 @@ const AUTH_REASONS: readonly Reason[] = [
   'TOPIC_FORBIDDEN',
 ];
 
-const KINDS: readonly Kind[] = ['watches', 'uploads', 'chats'];
+const KINDS: readonly CallKind[] = ['watches', 'uploads', 'chats'];
 /** The settings whose limits are counted. */
 const LIMITS = [
   ...KINDS.flatMap((kind) =>
@@ -58,7 +58,7 @@ export function callMetrics(
       read: () => {
         const open = new Map(METHODS.map((method) => [method, 0]));
         for (const call of calls) {
-          const method = call.method.slice(call.method.lastIndexOf('/') + 1);
+          const method = methodName(call.method);
           open.set(method, (open.get(method) ?? 0) + 1);
         }
         return Array.from(open, ([method, value]) => ({ labels: { method }, value }));

@@ -2,8 +2,8 @@ import type { Lag, Phase } from '../feed/watch-lag.js';
 import type { LogStatus } from '../repository/event-repository.js';
 import type { Histogram } from '../telemetry/histogram.js';
 
-/** What has to be found out for a page of metrics, once for all of them. */
-export interface Snapshot {
+/** What is found out once for each page, because it takes a look at all watches, or an answer of a disk or of NATS. */
+export interface Readings {
   readonly log: LogStatus;
   readonly lag: Readonly<Record<Phase, Lag>>;
 }
@@ -25,6 +25,6 @@ export type Definition =
   | (Described & {
       readonly type: 'counter' | 'gauge';
       readonly labels?: readonly string[];
-      readonly read: (snapshot: Snapshot) => number | undefined | readonly Sample[];
+      readonly read: (readings: Readings) => number | undefined | readonly Sample[];
     })
   | (Described & { readonly type: 'histogram'; readonly histogram: Histogram });

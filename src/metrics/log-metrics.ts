@@ -1,5 +1,5 @@
 import type { EventRepository, LogStatus, StoredAt } from '../repository/event-repository.js';
-import type { Definition, Snapshot } from './definition.js';
+import type { Definition, Readings } from './definition.js';
 
 /** The log: its commits, its size, its ends and its disk. */
 export function logMetrics({ report }: EventRepository, quotaBytes: number): Definition[] {
@@ -103,7 +103,7 @@ const gauge = (
   name: string,
   help: string,
   read: (log: LogStatus) => number | undefined,
-): Definition => ({ type: 'gauge', name, help, read: ({ log }: Snapshot) => read(log) });
+): Definition => ({ type: 'gauge', name, help, read: ({ log }: Readings) => read(log) });
 
 const secondsOf = (stored: StoredAt | undefined): number | undefined =>
   stored && stored.time / 1000;

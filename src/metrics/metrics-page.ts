@@ -1,13 +1,13 @@
 import type { Registry } from 'prom-client';
 import type { WatchLag } from '../feed/watch-lag.js';
 import type { EventRepository } from '../repository/event-repository.js';
-import type { Definition, Snapshot } from './definition.js';
+import type { Definition, Readings } from './definition.js';
 import { registryOf } from './registry.js';
 
 /** Makes the page that Prometheus reads. Requests that come while one is being made get the same. */
 export class MetricsPage {
   private readonly registry: Registry;
-  private snapshot!: Snapshot;
+  private readings!: Readings;
   private making: Promise<string> | undefined;
 
   constructor(
@@ -15,7 +15,7 @@ export class MetricsPage {
     private readonly repository: EventRepository,
     private readonly lag: WatchLag,
   ) {
-    this.registry = registryOf(definitions, () => this.snapshot);
+    this.registry = registryOf(definitions, () => this.readings);
   }
 
   /** The media type of the page. */
@@ -31,7 +31,7 @@ export class MetricsPage {
 
   private async make(): Promise<string> {
     const [log, lag] = await Promise.all([this.repository.status(), this.lag.measure()]);
-    this.snapshot = { log, lag };
+    this.readings = { log, lag };
     return this.registry.metrics();
   }
 }

@@ -1,27 +1,21 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import type { Address } from '../config/config.js';
+import { keepNewest } from '../config/operator-ports.js';
 import { MetricsPage } from './metrics-page.js';
 
-/** So many connections may be open. They are part of OWN_DESCRIPTORS (src/config/descriptors.ts). */
-const MAX_CONNECTIONS = 16;
-
-/**
- * Serves /metrics in plain text, and nothing else. Anybody may connect. So that nobody can keep Prometheus out by holding
- * connections, a new one closes the oldest when there are too many.
- */
+/** Serves /metrics in plain text, and nothing else, to whoever connects. */
 @Injectable()
 export class MetricsPort implements OnApplicationShutdown {
   private server: Server | undefined;
-  private readonly sockets = new Set<Socket>();
 
   constructor(private readonly page: MetricsPage) {}
 
   /** Resolves with the port. */
   listen({ host, port }: Address): Promise<number> {
     const server = createServer((request, response) => void this.answer(request, response));
-    server.on('connection', (socket) => this.admit(socket));
+    server.on('connection', keepNewest());
     this.server = server;
     return new Promise((resolve, reject) => {
       server.once('error', reject);
@@ -33,15 +27,6 @@ export class MetricsPort implements OnApplicationShutdown {
   onApplicationShutdown(): void {
     this.server?.close();
     this.server?.closeAllConnections();
-  }
-
-  private admit(socket: Socket): void {
-    const { sockets } = this;
-    sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
-    if (sockets.size <= MAX_CONNECTIONS) return;
-    const [oldest] = sockets;
-    oldest.destroy();
   }
 
   private async answer({ url, method }: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,19 +1,19 @@
 import { type Metric, Registry } from 'prom-client';
 import type { Histogram } from '../telemetry/histogram.js';
-import type { Definition, Sample, Snapshot } from './definition.js';
+import type { Definition, Sample, Readings } from './definition.js';
 
 /**
  * Returns a registry of prom-client that has these metrics. Each is read from the service's own numbers when a page is made,
  * so that nothing of prom-client runs while events go through.
  *
- * @param snapshot returns that of the page which is being made
+ * @param readings returns those of the page which is being made
  */
-export function registryOf(definitions: readonly Definition[], snapshot: () => Snapshot): Registry {
+export function registryOf(definitions: readonly Definition[], readings: () => Readings): Registry {
   const registry = new Registry();
   for (const definition of definitions) {
     const { name, help, type } = definition;
     const get = () => {
-      const values = valuesOf(definition, snapshot());
+      const values = valuesOf(definition, readings());
       return Promise.resolve({ name, help, type, values, aggregator: 'sum' });
     };
     // The registry calls get() of its metrics, and nothing else, to write a page.
@@ -27,10 +27,10 @@ interface Value extends Sample {
   readonly metricName?: string;
 }
 
-function valuesOf(definition: Definition, snapshot: Snapshot): readonly Value[] {
+function valuesOf(definition: Definition, readings: Readings): readonly Value[] {
   if (definition.type === 'histogram')
     return valuesOfHistogram(definition.name, definition.histogram);
-  const read = definition.read(snapshot);
+  const read = definition.read(readings);
   const samples = typeof read === 'object' ? read : [{ value: read }];
   return samples.filter(({ value }) => value !== undefined);
 }

@@ -13,7 +13,10 @@ import { TlsModule } from '../tls/tls.module.js';
 import { DOORS, Drain } from './drain.js';
 import type { Door } from '../feed/door.js';
 
-/** The whole application: a gRPC door and an HTTP door, both on one log, and the metrics of all of it. Only doors that have calls are in DOORS. */
+/**
+ * The whole application: a gRPC door and an HTTP door, both on one log, and the metrics of all of it. Only doors that have calls
+ * are in DOORS.
+ */
 @Module({})
 export class AppModule {
   /** @param guard takes the place of CallerGuard: it says who makes each call, or throws */

@@ -42,8 +42,8 @@ export interface SharedLog {
 
 /** Thrown by `commit` of a shared log: it stored nothing, because others stored something first. It is built again. */
 export class OvertakenError extends Error {
-  /** @param by where they stored it, in the words of that log; 0 if it is not to be waited for */
-  constructor(readonly by = 0) {
+  /** @param sequence where they stored it, as that log counts: its next begin() waits for that; 0 if it waits for nothing */
+  constructor(readonly sequence = 0) {
     super();
   }
 }

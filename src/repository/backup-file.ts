@@ -82,7 +82,7 @@ async function* fileIn(
   const hash = createHash('sha256').update(start.subarray(0, headerBytes));
   let left = bytes;
   let rest: Buffer = start.subarray(headerBytes);
-  const digest: Buffer[] = [];
+  let found: Buffer = Buffer.alloc(0);
   for (;;) {
     const own = rest.subarray(0, left);
     if (own.length > 0) {
@@ -90,12 +90,14 @@ async function* fileIn(
       left -= own.length;
       yield own;
     }
-    if (rest.length > own.length) digest.push(rest.subarray(own.length));
+    found = Buffer.concat([found, rest.subarray(own.length)]);
+    // At once, because what follows may be more than fits in memory.
+    if (found.length > DIGEST_BYTES)
+      throw new BackupError('it has changed since it was made: more follows its end');
     const { done, value } = await chunks.next();
     if (done) break;
     rest = value;
   }
-  const found = Buffer.concat(digest);
   if (left > 0 || found.length < DIGEST_BYTES)
     throw new BackupError('it is cut short: its end is missing');
   if (!found.equals(hash.digest()))

@@ -257,8 +257,8 @@ export class Retention {
 
   /**
    * Adds to `commits` the records of which no run is held any more, among the next few of all records, round and round.
-   * With topic limits, or when whole topics are removed, records become empty in any order, and the oldest may never do so. Without this method they would
-   * pile up.
+   * With topic limits, or when whole topics are removed, records become empty in any order, and the oldest may never do so.
+   * Without this method they would pile up.
    */
   private forgetEmptied(atMost: number, commits: Position[]): void {
     let looks = 0;

@@ -28,7 +28,7 @@ export function warnOfFewDescriptors(log: Logger, { descriptors, grpc }: Connect
 export function logRefused(
   log: Logger,
   counts: PortCounts,
-  door: Port,
+  port: Port,
   max: number,
   { descriptors }: ConnectionLimits,
   howToRaise = HOW_TO_RAISE,
@@ -36,11 +36,11 @@ export function logRefused(
   const report = atMostOnceAMinute((refused) =>
     log.warn(
       { limit: descriptors, refused },
-      `${door} refuses connections beyond ${max}. ${howToRaise}`,
+      `${port} refuses connections beyond ${max}. ${howToRaise}`,
     ),
   );
   return () => {
-    counts.refusedConnections[door]++;
+    counts.refusedConnections[port]++;
     report();
   };
 }
@@ -52,11 +52,11 @@ export function logRefused(
 export function logFailedHandshakes(
   log: Logger,
   counts: PortCounts,
-  door: Port,
+  port: Port,
 ): (error: NodeJS.ErrnoException, socket: TLSSocket) => void {
   let newest = '';
   const report = atMostOnceAMinute((failed) =>
-    log.warn({ failed }, `${door}: TLS handshakes fail, the last one ${newest}`),
+    log.warn({ failed }, `${port}: TLS handshakes fail, the last one ${newest}`),
   );
   return (error, socket) => {
     // Node's types say that this is an Error, but it is the code of one, such as CERT_HAS_EXPIRED.
@@ -68,7 +68,7 @@ export function logFailedHandshakes(
       : `with ${error.code ?? error.message}`;
     // Node has closed the socket of a bad certificate, and its address is gone.
     newest = socket.remoteAddress ? `${why}, from ${socket.remoteAddress}` : why;
-    counts.failedHandshakes[door]++;
+    counts.failedHandshakes[port]++;
     report();
   };
 }

@@ -50,7 +50,11 @@ const MODERN: SecureContextOptions = {
   secureOptions: constants.SSL_OP_NO_TICKET,
 };
 
-/** Returns the contents of the files: certificate, key and, if there is one, clients' authorities. @throws BadCertificatesError */
+/**
+ * Returns the contents of the files: the certificate, the key and, if there is a file of them, clients' authorities.
+ *
+ * @throws BadCertificatesError
+ */
 export async function readCertificates({ cert, key, clientCa }: TlsFiles): Promise<Buffer[]> {
   const pair = [await read('FEED_TLS_CERT', cert), await read('FEED_TLS_KEY', key)];
   return clientCa === undefined ? pair : [...pair, await read('FEED_TLS_CLIENT_CA', clientCa)];

@@ -53,6 +53,16 @@ describe('keys of a URL', () => {
     expect(await reasonOf(tokens.verify(await old.token()))).toBe('UNAUTHENTICATED');
   });
 
+  test('that can not be read are refused without what a stranger should not see, such as paths', async () => {
+    const issuer = await Issuer.create();
+    const token = join(temporaryDirectory(), 'token');
+    const tokens = tokensOf({ url: new URL('http://127.0.0.1:1/keys'), token });
+    const refused = tokens.verify(await issuer.token());
+    await expect(refused).rejects.toMatchObject({ reason: 'KEYS_UNAVAILABLE' });
+    await expect(refused).rejects.not.toThrow(token);
+    await expect(refused).rejects.toThrow('the log of the service says why');
+  });
+
   test('are asked for no more often than the pause allows, whatever tokens name', async () => {
     const issuer = await Issuer.create();
     const others = await Promise.all(Array.from({ length: 8 }, (_, i) => Issuer.create(`${i}`)));

@@ -39,6 +39,21 @@ describe('a file of keys', () => {
     expect((await tokens.verify(await issuer.token())).principal).toBe('ann');
   });
 
+  it('may have keys of kinds that are not known, beside those that are', async () => {
+    const issuer = await Issuer.create();
+    const later = { kty: 'AKP', alg: 'ML-DSA-44', kid: 'later', pub: 'AAAA' };
+    const tokens = new Tokens(parseKeyFile(JSON.stringify({ keys: [later, issuer.jwk] })), RULES);
+    expect((await tokens.verify(await issuer.token())).principal).toBe('ann');
+  });
+
+  it('may have a key that is too short for use, beside the one that has signed', async () => {
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 1024 });
+    const short = String(publicKey.export({ type: 'spki', format: 'pem' }));
+    const issuer = await Issuer.create('any', 'RS256');
+    const tokens = new Tokens(parseKeyFile(`${short}${issuer.pem}`), RULES);
+    expect((await tokens.verify(await issuer.token())).principal).toBe('ann');
+  });
+
   const { privateKey } = generateKeyPairSync('ed25519');
   it.each([
     ['empty', '', 'neither PEM nor'],
@@ -56,6 +71,7 @@ describe('a file of keys', () => {
       JSON.stringify({ keys: [privateKey.export({ format: 'jwk' })] }),
       'private key',
     ],
+    ['keys of unknown kinds', '{"keys": [{"kty": "AKP"}]}', 'no key of RSA, EC or OKP'],
     ['a secret', '{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', 'must be RSA, EC or OKP'],
   ])('is refused without what it has: %s', (_, text, problem) => {
     expect(() => parseKeyFile(text)).toThrow(KeysError);

@@ -20,6 +20,21 @@ function problemOf(env: NodeJS.ProcessEnv): string {
   }
 }
 
+const PRIVATE = '-----BEGIN PRIVATE KEY-----';
+
+it.each([
+  ['FEED_NATS_SERVERS', 'nats://feed:secret@a:4222,nats://feed:p@secret@b:4222'],
+  ['FEED_NATS_MONITOR_URLS', 'http://feed:secret@a:8222'],
+  ['FEED_JWT_JWKS_URL', 'https://feed:secret@issuer.example.com/jwks'],
+  ['FEED_TLS_KEY', `${PRIVATE}\nsecret\n-----END PRIVATE KEY-----`],
+  ['FEED_NATS_CREDENTIALS', '-----BEGIN USER NKEY SEED----- secret'],
+])('what is wrong with %s is said without a password or a key in it', (name, value) => {
+  const problem = problemOf({ [name]: value });
+  expect(problem).toContain(`${name}=`);
+  expect(problem).toContain('must ');
+  expect(problem).not.toContain('secret');
+});
+
 describe('without any setting', () => {
   it('the defaults hold', () => {
     expect(readConfig({}, false)).toEqual({
@@ -386,13 +401,7 @@ describe('a value that cannot be used', () => {
     FEED_RETENTION_MAX_BYTES: ['', '1TB', '0', '-1GiB'],
     FEED_RETENTION_TOPIC_MAX_BYTES: ['', 'all'],
     FEED_QUOTA_BYTES: ['', '1TB', '0'],
-    FEED_NATS_SERVERS: [
-      'nats-0:4222',
-      'http://nats',
-      'nats://a,,nats://b',
-      'nats',
-      'nats://feed:secret@nats-0',
-    ],
+    FEED_NATS_SERVERS: ['nats-0:4222', 'http://nats', 'nats://a,,nats://b', 'nats'],
     FEED_NATS_STREAM: ['', 'a.b', 'a b', 'x'.repeat(33), '*'],
     FEED_NATS_REPLICAS: ['', '2', '0', 'three'],
     FEED_NATS_CREDENTIALS: ['/no/such/file'],

@@ -19,7 +19,7 @@ import { connectAdmin } from '../support/admin.js';
 import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
 import { jetstreamSettings, NATS_SERVER, NatsServer } from '../support/nats.js';
 import { runService, ServiceProcess, temporaryDirectory } from '../support/service.js';
-import { until, within } from '../support/wait.js';
+import { eventually, until, within } from '../support/wait.js';
 
 const SERVER = fileURLToPath(new URL('../../bin/feed-server', import.meta.url));
 
@@ -183,8 +183,39 @@ describe('a backup', () => {
     child.kill('SIGTERM');
     expect((await within(exited, 'its end'))[0]).toBe(1);
     expect(existsSync(join(directory, 'log'))).toBe(false);
+    // Instead of with an empty log, which nobody could restore into any more.
+    const started = ServiceProcess.spawn({ FEED_DATA_DIR: directory });
+    expect((await started.ended()).code).toBe(1);
+    expect(started.output.join('')).toContain('restore it again');
     expect((await restore(file, { FEED_DATA_DIR: directory })).code).toBe(0);
     expect(readdirSync(directory).toSorted()).toEqual(['lock', 'log']);
+  });
+
+  test('is refused while four others are under way, and reads and uploads go on', async () => {
+    const { client, grpcAddress } = await runService({ FEED_DURABILITY: 'none' });
+    await upload(client, numbered(0, 300, 10_000));
+    const admin = connectAdmin(grpcAddress);
+    const open = [];
+    for (let i = 0; i < 4; i++) {
+      const parts = admin.backupParts();
+      await parts.next();
+      open.push(parts);
+      // So that each holds pages of its own moment.
+      expect((await upload(client, numbered(300 + i, 1))).result!.received).toBe(1);
+    }
+    const refused = await admin.backup(join(temporaryDirectory(), 'b')).then(
+      () => expect.fail('a fifth backup'),
+      (cause: ServiceError) => cause,
+    );
+    expect(refused.code).toBe(status.RESOURCE_EXHAUSTED);
+    expect(errorInfo(refused.metadata)).toMatchObject({
+      reason: 'LIMIT_EXCEEDED',
+      metadata: { limit: 'backups', most: '4' },
+    });
+    expect(await take(client, { topic: 'orders', position: 1 }, 304)).toHaveLength(304);
+    await open[0].return();
+    await eventually(() => admin.backup(join(temporaryDirectory(), 'b')));
+    for (const parts of open) await parts.return();
   });
 
   test('is refused by other engines, with what to do instead', async () => {

@@ -8,7 +8,13 @@ import { frame } from '../../src/wire/frames.js';
 import { codec, failure, take, upload } from '../support/client.js';
 import { Authority } from '../support/certificates.js';
 import { type Page, scrape } from '../support/metrics.js';
-import { ENGINES, engineForTests } from '../support/nats.js';
+import {
+  ENGINES,
+  engineForTests,
+  jetstreamSettings,
+  NATS_SERVER,
+  NatsServer,
+} from '../support/nats.js';
 import { RawClient } from '../support/raw-client.js';
 import {
   type Running,
@@ -217,6 +223,33 @@ test('a file and its disk have sizes on lmdb', async () => {
   expect(disk).toBeGreaterThan(free);
   expect(free).toBeGreaterThan(0);
 });
+
+test.skipIf(!NATS_SERVER)(
+  'while NATS does not answer, its figures are missing, and the page comes without waiting for it',
+  async () => {
+    const [server] = await NatsServer.start(1, { jetstream: '' });
+    onTestFinished(() => server.remove());
+    const { client, httpAddress } = await runService(jetstreamSettings([server]));
+    await upload(client, events('orders', 'a'));
+    expect((await scrape(httpAddress)).value('feed_log_bytes')).toBeGreaterThan(0);
+    server.signal('SIGSTOP');
+    let fastest = Infinity;
+    for (let i = 0; i < 3; i++) {
+      const startedAt = performance.now();
+      const page = await scrape(httpAddress);
+      fastest = Math.min(fastest, performance.now() - startedAt);
+      expect(page.value('feed_log_bytes')).toBeUndefined();
+      expect(page.value('feed_log_head_position')).toBeGreaterThan(0);
+      expect(page.value('feed_state', { state: 'ready' })).toBe(1);
+    }
+    // NATS itself is given 3 s for an answer.
+    expect(fastest).toBeLessThan(2_500);
+    server.signal('SIGCONT');
+    await eventuallyOn(httpAddress, (page) =>
+      expect(page.value('feed_log_bytes')).toBeGreaterThan(0),
+    );
+  },
+);
 
 test('calls are counted while they are open, and by how they ended', async () => {
   const service = await runService({ FEED_MAX_WATCHES: '1', FEED_ENGINE: 'memory' });

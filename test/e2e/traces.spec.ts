@@ -120,17 +120,22 @@ test('a collector that is away costs the calls nothing, and is logged once', asy
     service.log.filter(({ msg }) => String(msg).startsWith(`traces ${text}`));
   expect((await send()).error).toBeUndefined();
   await until(() => lines("can't be sent").length === 1, 'the line', 60_000);
-  expect((await send()).error).toBeUndefined();
+  // It is there again, and takes nothing yet.
   const collector = await Collector.start(port);
-  await until(
-    async () => {
-      await send();
-      return collector.spans.length > 0;
-    },
-    'spans',
-    60_000,
-    200,
-  );
+  collector.status = 400;
+  const sendUntil = (holds: () => boolean, what: string) =>
+    until(
+      async () => {
+        expect((await send()).error).toBeUndefined();
+        return holds();
+      },
+      what,
+      60_000,
+      200,
+    );
+  await sendUntil(() => collector.refusals >= 2, 'two batches that are refused');
+  collector.status = 200;
+  await sendUntil(() => collector.spans.length > 0, 'spans');
   await eventually(() => expect(lines('are sent')).toHaveLength(1));
   expect(lines("can't be sent")).toHaveLength(1);
 });

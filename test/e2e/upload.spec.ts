@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
@@ -268,6 +269,18 @@ test('an upload that is held back and then refused by the log ends at once', asy
   // Without the refusal, it would wait for 999 seconds.
   const uploading = new Uploads(repository, rates).upload(frames(), ANYONE, record());
   await expect(uploading).rejects.toMatchObject({ reason: 'INSERT_FAILED' });
+});
+
+test('uploads that are ahead by more than a timer can wait for are held back, too', async () => {
+  const rates = new UploadRates({ events: 1, bytes: 0 });
+  const { signal } = new AbortController();
+  const outcomes = [1, 2].map(() => {
+    const held = { isOver: false };
+    void rates.take('ann', 2 ** 31, 0, signal)!.then(() => (held.isOver = true));
+    return held;
+  });
+  await sleep(100);
+  expect(outcomes).toEqual([{ isOver: false }, { isOver: false }]);
 });
 
 test('an upload ends at the largest number of events that its result can count, and says how many are stored', async () => {

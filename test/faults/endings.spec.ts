@@ -345,8 +345,9 @@ describe('streams of every kind, in every state', { timeout: TIMEOUT }, () => {
     await eventually(async () => {
       const after = await heapNow();
       const more = (name: string): number => (after.get(name) ?? 0) - (before.heap.get(name) ?? 0);
-      // Timers are counted here only, because a stream has none while it is open.
-      expect([...OF_STREAMS, 'Timeout'].filter((name) => more(name) > 0)).toEqual([]);
+      expect(OF_STREAMS.filter((name) => more(name) > 0)).toEqual([]);
+      // Timers are counted here only, because a stream has none while it is open. One is of the notice of overtaken watches.
+      expect(more('Timeout')).toBeLessThanOrEqual(1);
       const others = [...after.keys()].filter((name) => !OF_THE_LOG.includes(name));
       expect(others.filter((name) => more(name) >= STREAMS)).toEqual([]);
     }, LINGER + AT_ONCE);

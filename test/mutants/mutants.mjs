@@ -1779,9 +1779,9 @@ export const mutants = [
   },
   {
     name: 'health port: connections that are held keep probes out',
-    file: 'src/grpc/health-port.ts',
+    file: 'src/config/operator-ports.ts',
     from: 'oldest.destroy();',
-    to: 'if (oldest) session.destroy();',
+    to: 'if (oldest) connection.destroy();',
     tests: ['test/tls/health-port', '-t', 'keep no probe out'],
   },
   {
@@ -1920,6 +1920,13 @@ export const mutants = [
     tests: ['test/e2e/metrics', '-t', 'a delivery is timed'],
   },
   {
+    name: 'metrics: a page waits for NATS',
+    file: 'src/repository/promptly.ts',
+    from: 'return await Promise.race([asking, late.promise]);',
+    to: 'return await asking;',
+    tests: ['test/e2e/metrics', '-t', 'while NATS does not answer'],
+  },
+  {
     name: 'metrics: the HTTP port answers where callers show tokens',
     file: 'src/metrics/metrics.controller.ts',
     from: 'if (jwt)',
@@ -2006,15 +2013,22 @@ export const mutants = [
   {
     name: 'admin: lists topics that the caller may not administer',
     file: 'src/feed/topics.ts',
-    from: "names.filter((topic) => administrator.caller.may('admin', topic))",
-    to: 'names',
+    from: "caller.may('admin', name) && own.push",
+    to: 'own.push',
+    tests: ['test/e2e/admin', '-t', 'with a policy'],
+  },
+  {
+    name: 'admin: the token of a page is the name of a topic that the caller may not administer',
+    file: 'src/feed/topics.ts',
+    from: 'if (names.length < limit) return own;',
+    to: 'return own;',
     tests: ['test/e2e/admin', '-t', 'with a policy'],
   },
   {
     name: 'admin: ends a stream of a topic that the caller may not administer',
     file: 'src/feed/streams.ts',
-    from: 'requireAdministrator(administrator, call.notes.topic ?? EVERY_TOPIC);',
-    to: '',
+    from: '!call || !mayAdminister(administrator, call.notes.topic)',
+    to: '!call',
     tests: ['test/e2e/admin', '-t', 'with a policy'],
   },
   {
@@ -2069,6 +2083,27 @@ export const mutants = [
     from: 'ENDED_BY_OPERATOR: false,',
     to: '',
     tests: ['client/test/admin', '-t', 'give up'],
+  },
+  {
+    name: 'backup: any number of them at a time',
+    file: 'src/feed/backups.ts',
+    from: 'if (this.open === MAX_BACKUPS) throw tooMany();',
+    to: '',
+    tests: ['test/e2e/backup', '-t', 'four others'],
+  },
+  {
+    name: 'restore: what follows the end of a backup is kept in memory',
+    file: 'src/repository/backup-file.ts',
+    from: 'if (found.length > DIGEST_BYTES)',
+    to: 'if (found.length > DIGEST_BYTES ** 3)',
+    tests: ['test/repository/backup', '-t', 'more follows its end'],
+  },
+  {
+    name: 'restore: a service starts with an empty log where one was broken off',
+    file: 'src/repository/lmdb/new-log.ts',
+    from: 'refuseUnfinishedRestore(directory);',
+    to: '',
+    tests: ['test/e2e/backup', '-t', 'interrupted'],
   },
   {
     name: 'backup: LMDB writes over pages that it has not read yet',

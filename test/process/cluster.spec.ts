@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { connect, type Feed, type LogEntry } from '@feed-events/client';
 import { NATS_SERVER } from '../support/nats.js';
-import { temporaryDirectory } from '../support/service.js';
+import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { until, within } from '../support/wait.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -95,6 +95,16 @@ test.skipIf(!NATS_SERVER)(
     });
     await using toOne = connect(one);
     await using toOther = connect(other);
+    const third = ServiceProcess.shell(
+      /FEED_ENGINE=jetstream [^]*bin\/feed-server/.exec(cluster.output)![0],
+      {},
+    );
+    await until(
+      () => third.output.join('').includes('gRPC listens on'),
+      () => `the third replica: ${third.output.join('')}`,
+      50_000,
+    );
+    third.process.kill('SIGKILL');
     const [watch, onOne] = [follow(consumer), follow(toOne)];
     await toOther.upload('orders', [{ body: 'a' }]);
     await until(() => watch.length === 1 && onOne.length === 1, 'the first event on both');

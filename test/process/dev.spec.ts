@@ -18,6 +18,9 @@ const COPIED = [
   'tsconfig.json',
 ];
 
+/** Two compilations take this long (milliseconds) at most on a busy machine. */
+const COMPILE_TIMEOUT = 120_000;
+
 /** Copies the service with what is installed for it. */
 function copied(): string {
   const copy = temporaryDirectory();
@@ -30,18 +33,26 @@ function copied(): string {
   return copy;
 }
 
-test('npm run dev builds and restarts the service when a file of src changes; SIGTERM ends all of it', async () => {
-  const copy = copied();
-  const data = join(copy, 'data');
-  const service = ServiceProcess.shell(`exec node ${join(copy, 'scripts', 'run.mjs')} dev`, {
-    FEED_DATA_DIR: data,
-  });
-  const all = () => processesWith(`FEED_DATA_DIR=${data}`);
-  onTestFinished(() => all().forEach((pid) => process.kill(pid, 'SIGKILL')));
-  await service.ready();
-  appendFileSync(join(copy, 'src', 'main.ts'), "process.stdout.write('changed\\n');\n");
-  const output = () => service.output.join('');
-  await until(() => /draining[^]*changed[^]*HTTP listens/.test(output()), output);
-  expect((await service.kill('SIGTERM')).code).toBe(0);
-  await until(() => all().length === 0, 'the end of what it ran');
-});
+test(
+  'npm run dev builds and restarts the service when a file of src changes; SIGTERM ends all of it',
+  { timeout: 300_000 },
+  async () => {
+    const copy = copied();
+    const data = join(copy, 'data');
+    const service = ServiceProcess.shell(`exec node ${join(copy, 'scripts', 'run.mjs')} dev`, {
+      FEED_DATA_DIR: data,
+    });
+    const all = () => processesWith(`FEED_DATA_DIR=${data}`);
+    onTestFinished(() => all().forEach((pid) => process.kill(pid, 'SIGKILL')));
+    await service.ready();
+    appendFileSync(join(copy, 'src', 'main.ts'), "process.stdout.write('changed\\n');\n");
+    const output = () => service.output.join('');
+    await until(
+      () => /draining[^]*changed[^]*HTTP listens/.test(output()),
+      output,
+      COMPILE_TIMEOUT,
+    );
+    expect((await service.kill('SIGTERM')).code).toBe(0);
+    await until(() => all().length === 0, 'the end of what it ran');
+  },
+);

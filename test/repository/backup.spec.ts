@@ -164,7 +164,7 @@ test('is refused where it was changed, cut short, lengthened, or is something el
     [flipped(whole.length - 1), 'its SHA-256 is another one'],
     [whole.subarray(0, -1), 'cut short'],
     [whole.subarray(0, whole.length >> 1), 'cut short'],
-    [Buffer.concat([whole, text('x')]), 'SHA-256'],
+    [Buffer.concat([whole, text('x')]), 'more follows its end'],
     [text(''), 'no backup of Feed'],
     [text('feed'), 'no backup of Feed'],
     [whole.subarray(100), 'no backup of Feed'],
@@ -185,6 +185,20 @@ test('is refused where it was changed, cut short, lengthened, or is something el
   log1.fill(0, log1.length >> 1);
   const bad = encodeBackup(header, of(log1));
   await expect(restoreBackup(bad, 'b', temporaryDirectory(), SILENT)).rejects.toThrow('damaged');
+});
+
+test('is refused as soon as more follows its end, however much that is', async () => {
+  const log = await open(temporaryDirectory());
+  await write(log, 30);
+  const whole = await all((await log.backup()).chunks());
+  let read = 0;
+  async function* endless(): AsyncGenerator<Buffer> {
+    yield whole;
+    for (; read < 100; read++) yield Buffer.alloc(1024);
+  }
+  const { file } = await decodeBackup(endless());
+  await expect(all(file)).rejects.toThrow('more follows its end');
+  expect(read).toBe(0);
 });
 
 test('can be read in chunks of any size', async () => {

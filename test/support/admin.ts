@@ -59,6 +59,10 @@ export function connectAdmin(address: string, metadata = new Metadata()) {
     getTopic: (topic: string) => ask<GetTopicResponse>('GetTopic', { topic }),
     deleteTopic: (topic: string) => ask<DeleteTopicResponse>('DeleteTopic', { topic }),
     endStream: (id: string) => ask<EndStreamResponse>('EndStream', { id }),
+    /** Yields the parts of a backup. What is not read, the server does not send for long. */
+    async *backupParts(): AsyncGenerator<BackupPart, void, void> {
+      yield* client.Backup({}, metadata) as AsyncIterable<BackupPart>;
+    },
     /** Writes a backup into a file. @param pause waits so many milliseconds after each part */
     async backup(path: string, pause = 0): Promise<{ totalBytes: number }> {
       const file = await open(path, 'w');

@@ -37,6 +37,9 @@ export class Collector {
   /** The attributes of the process that sent spans. */
   resource: CollectedSpan['attributes'] = {};
   readonly paths = new Set<string | undefined>();
+  /** The HTTP status of its answers; with any but 200, it takes no spans. */
+  status = 200;
+  refusals = 0;
   private readonly server: Server;
 
   private constructor() {
@@ -45,8 +48,9 @@ export class Collector {
       const chunks: Buffer[] = [];
       request.on('data', (chunk: Buffer) => chunks.push(chunk));
       request.on('end', () => {
-        this.take(JSON.parse(Buffer.concat(chunks).toString()) as Request);
-        response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
+        if (this.status === 200) this.take(JSON.parse(Buffer.concat(chunks).toString()) as Request);
+        else this.refusals++;
+        response.writeHead(this.status, { 'content-type': 'application/json' }).end('{}');
       });
     });
   }

@@ -65,7 +65,7 @@ export async function runService(
 export type AtEnd = (end: () => void | Promise<void>) => void;
 
 /** How long (milliseconds) a service may take to start, and to end, on a busy machine. */
-const START_TIMEOUT = 30_000;
+const START_TIMEOUT = 120_000;
 const END_TIMEOUT = 40_000;
 
 interface Exit {

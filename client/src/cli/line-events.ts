@@ -1,4 +1,4 @@
-import type { NewEvent } from '../backlog.js';
+import { areTexts, type NewEvent } from '../backlog.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import type { Line } from './line-blocks.js';
 
@@ -19,7 +19,9 @@ export function eventOf(line: Line, format: LineFormat, name: string): NewEvent 
   if (line.text.trim() === '') return undefined;
   const wrong = (what: string): never => {
     throw new CommandError(
-      `line ${line.end.line} of ${name} ${what}: with --format ndjson, a line is {"id": "...", "body": "...", "at": "...", "attributes": {"...": "..."}}, each of them optional; --format lines stores each line as the body of an event`,
+      `line ${line.end.line} of ${name} ${what}: with --format ndjson, a line is ` +
+        '{"id": "...", "body": "...", "at": "...", "attributes": {"...": "..."}}, each of them optional; ' +
+        '--format lines stores each line as the body of an event',
       EXIT.file,
     );
   };
@@ -48,13 +50,4 @@ export function eventOf(line: Line, format: LineFormat, name: string): NewEvent 
     ...(time ? { at: time } : {}),
     ...(attributes ? { attributes: attributes as Readonly<Record<string, string>> } : {}),
   };
-}
-
-function areTexts(value: unknown): boolean {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value) &&
-    Object.values(value).every((each) => typeof each === 'string')
-  );
 }

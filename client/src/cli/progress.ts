@@ -21,6 +21,8 @@ const BAR_COLUMNS = 24;
 export class Progress {
   private timer: NodeJS.Timeout | undefined;
   private isDrawn = false;
+  /** The line that was written last where there is no terminal: it is not repeated while nothing changes. */
+  private written = '';
 
   /** @param view returns what the next line shows */
   constructor(
@@ -51,7 +53,9 @@ export class Progress {
     const { fraction, text } = this.view();
     const bar = fraction === undefined ? '' : `${this.bar(fraction)} ${percent(fraction)} `;
     if (!this.stream.isTTY) {
-      this.stream.write(`${fraction === undefined ? '' : `${percent(fraction)}, `}${text}\n`);
+      const line = `${fraction === undefined ? '' : `${percent(fraction)}, `}${text}`;
+      if (line !== this.written) this.stream.write(`${line}\n`);
+      this.written = line;
       return;
     }
     // The last column stays free: a line that fills it would wrap, and could not be cleared.

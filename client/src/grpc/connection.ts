@@ -95,7 +95,9 @@ export class Connection implements CallConnection {
     } catch (error) {
       session?.on('error', () => {});
       session?.destroy();
-      throw signal.aborted ? signal.reason : cantConnect(address, error as Error | undefined);
+      throw signal.aborted
+        ? signal.reason
+        : cantConnect(address, tls !== undefined, error as Error | undefined);
     } finally {
       clearTimeout(timer);
       closing.removeEventListener('abort', onClosing);
@@ -271,7 +273,10 @@ export function openSocket(
     : connectTcp(endpointOf(endpoint));
 }
 
-/** Resolves once the server's HTTP/2 settings have come. Rejects with the session's error, or with nothing if it closes without one. */
+/**
+ * Resolves once the server's HTTP/2 settings have come. Rejects with the signal's reason, with the session's error, or with
+ * undefined if the session closes without one.
+ */
 function settled(session: ClientHttp2Session, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason as Error));
@@ -297,12 +302,12 @@ function closed(): FeedError {
   return new FeedError('CANCELLED', 'the client was closed');
 }
 
-function cantConnect(address: string, cause?: Error): FeedError {
+function cantConnect(address: string, usesTls: boolean, cause?: Error): FeedError {
   const code = cause && 'code' in cause ? String(cause.code) : undefined;
   if (code === 'ERR_HTTP2_ERROR' || code === 'ERR_HTTP2_SESSION_ERROR')
     return new FeedError('UNAVAILABLE', `${address} does not speak gRPC (HTTP/2)`, { cause });
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER')
     return new FeedError('UNAVAILABLE', `${address} does not speak TLS there (${code})`, { cause });
-  const why = code ?? cause?.message ?? 'it closed the connection';
+  const why = code ?? cause?.message ?? `it closed the connection${usesTls ? '' : ' (does it expect TLS?)'}`;
   return new FeedError('UNAVAILABLE', `can't connect to ${address}: ${why}`, { cause });
 }

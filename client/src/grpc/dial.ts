@@ -1,16 +1,16 @@
 import { connect, type Socket } from 'node:net';
 
 /**
- * If a socket has not connected after this many milliseconds, another one tries, too. A Kubernetes Service gives a connection to a
- * pod once and for all: one that came to a pod that has just gone gets no answer, however often the kernel asks again, while the
- * next one comes to another pod.
+ * If no socket has connected after this many milliseconds, another one tries, too. A Kubernetes Service assigns each new
+ * connection to a pod and never changes that. If that pod has just gone, the connection gets no answer, however often the
+ * kernel asks again, while the next connection is assigned to another pod.
  */
 const NEXT_AFTER = 1_000;
 
 /**
- * Connects by TCP, and resolves with the first socket that connects.
+ * Connects by TCP, and resolves with the first socket that connects. The others are closed.
  *
- * @throws the error of a socket that fails, or the signal's reason once it aborts
+ * @throws the error of the first socket that fails, or the signal's reason once it aborts
  */
 export function dial(host: string, port: number, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {

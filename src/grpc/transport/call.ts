@@ -48,10 +48,12 @@ export class Call {
   readonly endless: boolean;
   /** True if its request or its response is a stream. */
   readonly isStream: boolean;
-  /** How many events and bytes the call had so far, and how much of it is pending. The handler counts: the transport knows no events. */
+  /** How many events and bytes the call had so far. The handler counts them: the transport does not know events. */
   events = 0;
   bytes = 0;
+  /** How much of what came the handler has not dealt with. The handler counts that, too. */
   pending = 0;
+  /** When bytes of the request last came, in milliseconds of performance.now(). */
   receivedAt = performance.now();
   /** What a guard found out about the client, for the handler. The transport does not look at it. */
   caller: unknown;
@@ -161,7 +163,8 @@ export class Call {
     if (deadline === Infinity) return;
     this.deadlineTimer = setTimeout(
       () => this.abort(deadlineExceeded()),
-      Number(deadline) - Date.now(),
+      // Node warns on standard error of a negative time.
+      Math.max(0, Number(deadline) - Date.now()),
     );
   }
 

@@ -97,7 +97,13 @@ export class CommitMessages {
     }
   }
 
-  async of(runs: readonly StoredRun[], ids: readonly Uint32Array[]): Promise<Outgoing[]> {
+  /**
+   * Returns the messages of a commit of these runs, in the order in which they are to be stored: runs, markers, record.
+   *
+   * @param ids the ids of the runs' events, in order
+   * @throws OvertakenError if another replica has stored an event of one of the topics that this one has not applied yet
+   */
+  async build(runs: readonly StoredRun[], ids: readonly Uint32Array[]): Promise<Outgoing[]> {
     const { prefix, epochsSubject, storesIds, isEpochsRecordOld } = this.options;
     const commit = randomBytes(8);
     const markers = [...this.removals].slice(0, MAX_BATCH - runs.length);

@@ -105,7 +105,7 @@ export class Commits implements SharedLog {
       }
       await this.store(commit);
     } catch (error) {
-      if (error instanceof OvertakenError) this.awaited = Math.max(this.awaited, error.by);
+      if (error instanceof OvertakenError) this.awaited = Math.max(this.awaited, error.sequence);
       throw error instanceof StoreUnavailableError ? this.unknownOutcome(error) : error;
     }
   }
@@ -120,7 +120,7 @@ export class Commits implements SharedLog {
   }
 
   private async store({ runs, ids }: Commit): Promise<void> {
-    const messages = await this.messages.of(runs, ids);
+    const messages = await this.messages.build(runs, ids);
     if (messages.length === 0) return;
     const startedAt = performance.now();
     const { report } = this.options;

@@ -5,7 +5,7 @@ const PAGE = 100_000;
 /** Pages after the first one come from a list that is not older than this (milliseconds). */
 const KEPT_FOR = 60_000;
 
-/** The subjects that match a filter, without the stream's prefix and in order, as the leader listed them at a time. */
+/** The topics whose subjects match a filter, in order, as the leader listed them at `at` (performance.now()). */
 interface Listed {
   readonly filter: string;
   readonly at: number;

@@ -28,7 +28,7 @@ export interface LmdbOptions {
 const NO_NOTICES: Notices = { info: () => {}, error: () => {} };
 
 /** The log's own directory, within the data directory. */
-export const LOG = 'log';
+export const LOG_DIRECTORY = 'log';
 /** The files that may be in it beside data.mdb. */
 const OTHER_FILES = ['lock.mdb', NOTE, `${NOTE}.new`, MARK];
 /** A commit that stores events must leave this much of the disk free, for LMDB's own pages and other files. */
@@ -72,13 +72,13 @@ export class LmdbEngine implements Engine {
 
   static async open({ directory, fsync, notices = NO_NOTICES }: LmdbOptions): Promise<LmdbEngine> {
     const location = resolve(directory);
-    const path = join(location, LOG);
+    const path = join(location, LOG_DIRECTORY);
     const unlock = takeDirectory(location);
     let file: LogFile | undefined;
     let store: Store | undefined;
     try {
       refuseUnusableDirectory(path);
-      await makeNewLog(location, LOG, OTHER_FILES, (at) => new Store(at, fsync));
+      await makeNewLog(location, LOG_DIRECTORY, OTHER_FILES, (at) => new Store(at, fsync));
       refuseUnusableFile(join(path, 'lock.mdb'));
       file = LogFile.open(join(path, 'data.mdb'), location);
       const isChecked = await checkFile(path, file, notices);

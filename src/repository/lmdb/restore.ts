@@ -5,13 +5,11 @@ import { type Cursor, formatCursor } from '../../wire/cursor.js';
 import { BackupError, type BackupHeader, decodeBackup } from '../backup-file.js';
 import { type Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
-import { LmdbEngine, LOG } from './lmdb-engine.js';
-import { syncDirectory } from './new-log.js';
+import { LmdbEngine, LOG_DIRECTORY } from './lmdb-engine.js';
+import { syncDirectory, UNFINISHED_RESTORE } from './new-log.js';
 
-/** The directory, within the data directory, in which a restored log is until it is whole. */
-const UNFINISHED = 'restoring';
 /** Beside these, the data directory must be empty. ext4 makes lost+found in every volume. */
-const ALLOWED = ['lock', 'lost+found', UNFINISHED];
+const ALLOWED = ['lock', 'lost+found', UNFINISHED_RESTORE];
 /** Progress is reported this often (milliseconds). */
 const NOTICE_INTERVAL = 5_000;
 
@@ -38,16 +36,16 @@ export async function restoreBackup(
 ): Promise<Restored> {
   const location = resolve(directory);
   const unlock = takeDirectory(location);
-  const unfinished = join(location, UNFINISHED);
+  const unfinished = join(location, UNFINISHED_RESTORE);
   try {
     refuseOtherFiles(location);
     rmSync(unfinished, { recursive: true, force: true });
-    mkdirSync(join(unfinished, LOG), { recursive: true });
+    mkdirSync(join(unfinished, LOG_DIRECTORY), { recursive: true });
     // So that its files are shared with the group as those of the data directory are.
     chmodSync(unfinished, statSync(location).mode & 0o7777);
-    const header = await copy(backup, join(unfinished, LOG, 'data.mdb'), notices);
+    const header = await copy(backup, join(unfinished, LOG_DIRECTORY, 'data.mdb'), notices);
     const head = await check(unfinished, notices);
-    renameSync(join(unfinished, LOG), join(location, LOG));
+    renameSync(join(unfinished, LOG_DIRECTORY), join(location, LOG_DIRECTORY));
     syncDirectory(location);
     return { header, head: formatCursor(head) };
   } catch (error) {

@@ -1,0 +1,33 @@
+import { type AppendError, StoreUnavailableError } from '../repository/event-repository.js';
+import { TooManyTopicsError } from '../repository/topic-limit.js';
+import { FeedError } from './errors.js';
+
+/**
+ * Returns the error of a write that the store has refused.
+ *
+ * @param metadata what an upload adds: how many of its events are stored
+ */
+export function insertFailed(
+  error: AppendError,
+  metadata: Readonly<Record<string, string>> = {},
+): FeedError {
+  const cause = { cause: error };
+  if (error instanceof TooManyTopicsError) {
+    const limit = { limit: 'FEED_MAX_TOPICS', most: String(error.most) };
+    return new FeedError('LIMIT_EXCEEDED', error.message, { ...limit, ...metadata }, cause);
+  }
+  switch (error.reason) {
+    case 'storage-full':
+      return new FeedError('STORAGE_FULL', error.message, metadata, cause);
+    case 'unavailable':
+      return new FeedError('STORE_UNAVAILABLE', error.message, metadata, cause);
+    case 'refused':
+      return new FeedError('INSERT_FAILED', `insert: ${error.message}`, metadata, cause);
+  }
+}
+
+/** Throws the error of a store that does not answer as what a client is told; any other error as it is. */
+export function storeUnavailable(error: unknown): never {
+  if (!(error instanceof StoreUnavailableError)) throw error;
+  throw new FeedError('STORE_UNAVAILABLE', error.message, {}, { cause: error });
+}

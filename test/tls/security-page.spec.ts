@@ -1,0 +1,56 @@
+import { execFile } from 'node:child_process';
+import { readFileSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+import { ServiceProcess, temporaryDirectory } from '../support/service.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** The shell commands under "Try it on one machine": what makes the files, what starts the service, and what calls it. */
+function commands(): string[] {
+  const page = readFileSync(join(root, 'docs', 'security.md'), 'utf8');
+  const [, section] = /^## Try it on one machine$(.*?)^## /ms.exec(page)!;
+  return Array.from(section.matchAll(/^```sh\n(.*?)^```$/gms), ([, block]) => block);
+}
+
+async function run(script: string, cwd: string): Promise<string> {
+  const { stdout, stderr } = await promisify(execFile)('bash', ['-euc', script], { cwd });
+  return stdout + stderr;
+}
+
+test('the commands of docs/security.md make TLS, tokens and a policy that work', async () => {
+  const [make, start, call] = commands();
+  const directory = temporaryDirectory();
+  symlinkSync(join(root, 'examples'), join(directory, 'examples'));
+  await run(make, directory);
+  const here = (text: string): string => text.replaceAll('data/try', `${directory}/data/try`);
+  const settings = Object.fromEntries(
+    Array.from(here(start).matchAll(/(FEED_\w+)=(\S+)/g), ([, name, value]) => [name, value]),
+  );
+  expect(settings).toHaveProperty('FEED_POLICY_FILE');
+  const service = await ServiceProcess.start({
+    ...settings,
+    FEED_METRICS_ADDRESS: '127.0.0.1:0',
+    FEED_DATA_DIR: join(directory, 'log'),
+  });
+  const port = (address: string): string => address.split(':')[1];
+  const output = await run(
+    here(call)
+      .replace('localhost:50051', `localhost:${port(service.grpcAddress)}`)
+      .replace('localhost:8080', `localhost:${port(service.httpAddress)}`)
+      .replace('127.0.0.1:9464', service.metricsAddress),
+    root,
+  );
+  expect(output).toContain('1 line stored in orders.new');
+  expect(output).toMatch(/ 1 .* orders\.new$/m);
+  expect(output).toContain('"status":"ok"');
+  expect(output).toContain('feed_build_info');
+  const forbidden = run(
+    `export FEED_ADDRESS=localhost:${port(service.grpcAddress)} FEED_CLIENT_TLS_CA=${directory}/data/try/ca.crt
+    echo hello | npx feed upload orders --token-file ${directory}/data/try/ann.token`,
+    root,
+  );
+  await expect(forbidden).rejects.toMatchObject({ code: 77 });
+}, 60_000);
