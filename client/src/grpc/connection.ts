@@ -308,6 +308,7 @@ function cantConnect(address: string, usesTls: boolean, cause?: Error): FeedErro
     return new FeedError('UNAVAILABLE', `${address} does not speak gRPC (HTTP/2)`, { cause });
   if (code === 'ERR_SSL_WRONG_VERSION_NUMBER')
     return new FeedError('UNAVAILABLE', `${address} does not speak TLS there (${code})`, { cause });
-  const why = code ?? cause?.message ?? `it closed the connection${usesTls ? '' : ' (does it expect TLS?)'}`;
+  const why =
+    code ?? cause?.message ?? `it closed the connection${usesTls ? '' : ' (does it expect TLS?)'}`;
   return new FeedError('UNAVAILABLE', `can't connect to ${address}: ${why}`, { cause });
 }
