@@ -96,7 +96,8 @@ test.skipIf(!NATS_SERVER)(
     await using toOne = connect(one);
     await using toOther = connect(other);
     const third = ServiceProcess.shell(
-      /FEED_ENGINE=jetstream [^]*bin\/feed-server/.exec(cluster.output)![0],
+      // exec: the signal below has to reach the replica, and not a shell.
+      `exec env ${/FEED_ENGINE=jetstream [^]*bin\/feed-server/.exec(cluster.output)![0]}`,
       {},
     );
     await until(
