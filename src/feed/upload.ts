@@ -5,11 +5,13 @@ import {
   type DedupWindow,
   EventRepository,
 } from '../repository/event-repository.js';
+import { TooManyTopicsError } from '../repository/topic-limit.js';
 import { EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { type Caller, forbidden } from './caller.js';
 import { FeedError } from './errors.js';
+import { LimitHits } from './limit-hits.js';
 import type { CallRecord } from './live-calls.js';
 import { insertFailed } from './store-errors.js';
 import { Traffic } from './traffic.js';
@@ -45,6 +47,7 @@ export class Uploads {
     private readonly repository: EventRepository,
     private readonly rates: UploadRates = new UploadRates({ events: 0, bytes: 0 }),
     private readonly traffic: Traffic = new Traffic(),
+    private readonly hits: LimitHits = new LimitHits(),
   ) {}
 
   /** Events that a producer sends again within this window are not stored twice. Both numbers are 0 if that is off. */
@@ -132,6 +135,7 @@ export class Uploads {
       this.open--;
     }
     const count = { received: String(received) };
+    if (failure instanceof TooManyTopicsError) this.hits.add('FEED_MAX_TOPICS');
     if (failure) throw insertFailed(failure, count);
     if (checker.problem) {
       const { index, problem, forbiddenTopic } = checker.problem;

@@ -34,6 +34,7 @@ const LIMITS = [
     ['', '_PER_CONNECTION', '_PER_PRINCIPAL'].map((of) => `FEED_MAX_${kind.toUpperCase()}${of}`),
   ),
   'FEED_MAX_ROOMS',
+  'FEED_MAX_TOPICS',
   'FEED_SESSION_WINDOW',
   'FEED_RECEIVE_BYTES',
 ];
@@ -95,7 +96,7 @@ export function callMetrics(
     {
       type: 'counter',
       name: 'feed_limits_hit_total',
-      help: 'How often a call, a room or a connection was over the limit of this setting, and was refused or ended.',
+      help: 'How often a call, a room, a topic or a connection was over the limit of this setting, and was refused or ended.',
       labels: ['limit'],
       read: () =>
         LIMITS.map((limit) => ({

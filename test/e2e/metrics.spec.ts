@@ -280,6 +280,17 @@ test('calls are counted while they are open, and by how they ended', async () =>
   });
 });
 
+test('an upload that is over the limit of topics is counted', async () => {
+  const { client, httpAddress } = await runService({
+    FEED_ENGINE: 'memory',
+    FEED_MAX_TOPICS: '1',
+  });
+  await upload(client, events('orders', 'a'));
+  await upload(client, events('other', 'b', 'c'));
+  const page = await scrape(httpAddress);
+  expect(page.value('feed_limits_hit_total', { limit: 'FEED_MAX_TOPICS' })).toBe(1);
+});
+
 test('chats are counted, and rooms that are over their limit', async () => {
   const { client, httpAddress } = await runService({ FEED_ENGINE: 'memory', FEED_MAX_ROOMS: '1' });
   const call = client.Chat();
