@@ -38,14 +38,15 @@ export async function restore(
   stream: string,
   { config, state, pieces }: StreamBackup,
 ): Promise<void> {
-  await jetstream(connection, `STREAM.DELETE.${stream}`);
-  // Some servers may still know the name for a moment.
-  const { deliver_subject: subject } = await eventually(() =>
-    jetstream<{ deliver_subject: string }>(connection, `STREAM.RESTORE.${stream}`, {
+  const { deliver_subject: subject } = await eventually(async () => {
+    // A replica that finds the stream gone makes a new one, which takes the name. So it may have to be deleted again.
+    await jetstream(connection, `STREAM.DELETE.${stream}`).catch(() => {});
+    // Some servers may still know the name for a moment.
+    return jetstream<{ deliver_subject: string }>(connection, `STREAM.RESTORE.${stream}`, {
       config,
       state,
-    }),
-  );
+    });
+  });
   for (const piece of [...pieces, new Uint8Array(0)]) {
     const answer = await connection.request(subject, piece, { timeout: 10_000 });
     const { error } = answer.data.length > 0 ? answer.json<{ error?: object }>() : {};
