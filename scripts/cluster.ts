@@ -78,7 +78,7 @@ async function started(programs: readonly Program[]): Promise<void> {
   );
 }
 
-/** What another replica has to share with those that run: without the same limits, its start would change the stream. */
+/** The settings that all replicas share. A start with other limits would change the stream. */
 const SHARED = /^FEED_(ENGINE|NATS_\w+|RETENTION_\w+|QUOTA_BYTES|DEDUP_WINDOW|DURABILITY)$/;
 
 /** Returns a shell command that starts one more replica, on free ports. */

@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 
 NPM_VERSION=11.21.2
 IMAGE=localhost/feed:check
-# What the image may take unpacked, in MB, and how long the fastest of three starts on an empty volume may take, in milliseconds.
+# The most that the image may take unpacked, in MB, and how long the fastest of three starts on an empty volume may take, in milliseconds.
 # On a busy machine, set the latter higher.
 MOST_MB=250
 MOST_READY_MS=${MOST_READY_MS:-1000}
@@ -73,7 +73,7 @@ trap 'exit 130' INT TERM
 say "Making the base images: Debian $debian with node $node_version (about 40 s) ..."
 debootstrap --variant=minbase "$debian" "$work/base" >"$work/log" 2>&1 ||
   fail "debootstrap could not install Debian $debian" "$work/log"
-# What Debian's slim images leave out.
+# Debian's slim images have none of this either.
 (
   cd "$work/base"
   rm -rf usr/share/{doc,groff,info,linda,lintian,locale,man}/* var/cache/apt/* var/cache/debconf/* var/lib/apt/lists/* var/log/*

@@ -201,7 +201,7 @@ settle() { # seconds
     if (worst.refusedFrom) console.error(`${worst.refusedFrom} ${worst.refusedTo}`);
   ' "$(cat "$work/reports")" 2>"$work/gap"
 }
-# What happened around the time without service, each line with its seconds after the beginning of that.
+# Prints the events around the time without service, each line with its seconds after the beginning of that.
 timeline() {
   [ -s "$work/gap" ] || return 0
   "$node" -e '

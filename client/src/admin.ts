@@ -32,7 +32,7 @@ interface Codec<T> {
 const PAGE = 500;
 
 /**
- * What operators see and do. The caller needs the verb `admin` of the policy. Calls are made once: one that fails is not
+ * Shows operators the topics and the open streams, and removes, ends and backs up. The caller needs the verb `admin` of the policy. Calls are made once: one that fails is not
  * tried again.
  */
 export class Admin {

@@ -15,7 +15,7 @@ export interface NewEvent {
   /** The server's time by default. */
   readonly at?: Date;
   /**
-   * What travels beside the body: at most 64 texts with names, which take 8 KiB in all. Where the process has set up
+   * Texts with names that travel beside the body: at most 64, which take 8 KiB in all. Where the process has set up
    * OpenTelemetry and there is no `traceparent`, the client adds it, and what else the process propagates. Both are of the span
    * in which the source gives the event.
    */

@@ -226,7 +226,7 @@ for shape in one replicas; do
       all+=(--values "$values")
     done
   done
-  # Of options that exclude each other, the later one holds.
+  # Some options exclude each other: the later one holds.
   admit "$shape: all of it" "${base[@]}" "${all[@]}" --set auth.kubernetesTokens=false,auth.policy.existingConfigMap=
 done
 echo "$tried sets of values tried, $failures not taken by the API server"

@@ -22,7 +22,7 @@ const PROBE_TIMEOUT = 1_000;
 /** How long (milliseconds) all watches may take to get all events in the end. */
 const CATCH_UP = 60_000;
 
-/** What happened since the report before, in seconds. */
+/** The figures since the report before, in seconds. */
 interface Report {
   /** The longest time between two events of a watch. */
   silence: number;

@@ -27,8 +27,9 @@ const STALLED = 60_000;
  */
 const MAX_BACKUPS = 4;
 
-/** The call of a backup. */
+/** The call of a backup: the backup counts what it sends. */
 export interface BackupCall {
+  bytes: number;
   abort(reason: Error): void;
 }
 
@@ -81,6 +82,7 @@ export class Backups {
     const stalled = setTimeout(() => call.abort(tooSlow()), STALLED);
     try {
       for await (const data of backup.chunks()) {
+        call.bytes += data.length;
         yield { data, totalBytes };
         stalled.refresh();
       }

@@ -128,6 +128,9 @@ describe('a backup', () => {
     const events = await take(service.client, { topic: 'orders', position: 1 }, 40);
     const line = service.log.find(({ msg }) => msg === 'the backup is done');
     expect(line).toMatchObject({ context: 'admin', peer: expect.stringMatching(/^127\.0\.0\.1:/) });
+    const ended = () => service.log.find(({ method }) => String(method).endsWith('/Backup'));
+    await until(() => ended() !== undefined, 'the line of the call');
+    expect(ended()).toMatchObject({ status: 'OK', bytes: statSync(file).size });
 
     const directory = temporaryDirectory();
     expect((await restore('-', { FEED_DATA_DIR: directory }, file)).code).toBe(0);

@@ -28,6 +28,7 @@ function begin() {
   const repository = { backup: () => Promise.resolve(backup) } as unknown as EventRepository;
   const aborts: unknown[] = [];
   const parts = new Backups(repository, log).backUp(operator, {
+    bytes: 0,
     abort: (reason) => void aborts.push((reason as FeedError).reason),
   });
   return { parts, state, aborts, lines };

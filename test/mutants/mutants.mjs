@@ -1425,13 +1425,6 @@ export const mutants = [
     tests: ['test/e2e/jetstream', '-t', 'it does not flush'],
   },
   {
-    name: 'jetstream: takes a server that does not flush for one that does',
-    file: `${jetstream}/durability.ts`,
-    from: 'servers.get(name)!.config?.sync_always !== true',
-    to: 'servers.get(name)!.config === undefined',
-    tests: ['test/e2e/jetstream.spec', '-t', 'DURABILITY|flush|asked'],
-  },
-  {
     name: 'jetstream: waits for NATS for ever',
     file: `${jetstream}/commits.ts`,
     from: 'if (this.isTimeUp(end)) throw this.unknownOutcome(error);',

@@ -68,7 +68,7 @@ export interface DeleteTopicRequest {
 }
 
 export interface DeleteTopicResponse {
-  /** What was held when the removal began. */
+  /** The topic as it was when the removal began. */
   removed: Topic | undefined;
   replica: string;
 }
@@ -79,7 +79,7 @@ export interface OpenStream {
   id: string;
   /** Such as `/feed.v1.FeedService/Watch`. */
   method: string;
-  /** Who made the call; empty where the server asks nobody who they are. */
+  /** The name of the one who made the call; empty where the server asks nobody who they are. */
   principal: string;
   /** The client's address, such as `10.0.3.7:50312`, or that of the proxy before it. */
   peer: string;

@@ -157,8 +157,8 @@ export interface Event {
    */
   cursor: string;
   /**
-   * What travels beside the body, such as the `traceparent` of W3C Trace Context. At most 64, which take
-   * 8 KiB in all.
+   * Texts with names that travel beside the body, such as the `traceparent` of W3C Trace Context: at most
+   * 64, which take 8 KiB in all.
    */
   attributes: { [key: string]: string };
 }
