@@ -64,8 +64,9 @@ export class WatchNotices implements OnApplicationShutdown {
   }
 }
 
-const describe = ({ topic, call }: Watch): object => ({
-  topic,
+const describe = ({ call }: Watch): object => ({
+  topic: call.notes.topic,
+  ...(call.notes.topics !== undefined && { topics: call.notes.topics }),
   peer: call.peer,
   principal: call.notes.principal,
 });

@@ -43,7 +43,7 @@ export interface StreamStrategyOptions {
 }
 
 /** The largest request that is a single message, in bytes. grpc-js collects those, and nothing limits how many at a time. */
-const MAX_REQUEST_BYTES = 64 * 1024;
+const MAX_REQUEST_BYTES = 256 * 1024;
 
 interface Method {
   readonly path: string;
