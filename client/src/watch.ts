@@ -6,7 +6,8 @@ import {
   type Saved,
 } from './checkpoint.js';
 import { LONGEST_TIMER } from './clock.js';
-import { ENCODED } from './encoded.js';
+import { isAtOrAfter } from './cursor.js';
+import { ENCODED, type EncodedEvent } from './encoded.js';
 import { CursorExpiredError, FeedError, feedError, isRetryable } from './errors.js';
 import { Event, StartPosition, type WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
@@ -209,7 +210,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
           if (event.id === '') {
             this.noteHeartbeat(event.cursor, head);
           } else if (this.end === undefined || isAtOrAfter(this.end, event.cursor)) {
-            if (this.options.keepEncoded) Object.assign(event, { [ENCODED]: message });
+            if (this.options.keepEncoded) (event as EncodedEvent)[ENCODED] = message;
             this.received = event.cursor;
             this.handedOut = event.cursor;
             yield event;
@@ -371,17 +372,6 @@ function isCursor(from: From): from is Saved {
 function startsAtHead(from: From, head: string): boolean {
   if (typeof from === 'string') return false;
   return 'cursor' in from ? from.cursor === head : 'last' in from && from.last === 0;
-}
-
-/** A cursor ends with the six characters of its epoch: `0000000002fc406w` is position `0000000002` of epoch `fc406w`. */
-const EPOCH_CHARS = 6;
-
-/**
- * Compares the position of a cursor that the server took as a start with that of its head. The epochs may differ: positions
- * of one log compare as text all the same (docs/protocol.md, "Names").
- */
-function isAtOrAfter(cursor: string, head: string): boolean {
-  return cursor.slice(0, -EPOCH_CHARS) >= head.slice(0, -EPOCH_CHARS);
 }
 
 function durationOf(milliseconds: number) {
