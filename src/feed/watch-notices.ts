@@ -64,9 +64,9 @@ export class WatchNotices implements OnApplicationShutdown {
   }
 }
 
-const describe = ({ call }: Watch): object => ({
-  topic: call.notes.topic,
-  ...(call.notes.topics !== undefined && { topics: call.notes.topics }),
+const describe = ({ topics, call }: Watch): object => ({
+  topic: topics[0],
+  ...(topics.length > 1 && { topics: topics.length }),
   peer: call.peer,
   principal: call.notes.principal,
 });

@@ -1,6 +1,5 @@
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
-import type { EventRepository } from './event-repository.js';
 
 /**
  * The log as a watch sees it: the events of its topics, in the order of their positions. What is said of a topic in
@@ -40,27 +39,41 @@ export interface TopicReader {
   close(): void;
 }
 
+/** The parts of EventRepository that read one topic. */
+interface OneTopicLog {
+  floor(topic: string): Promise<Position>;
+  positionBefore(topic: string, since: number): Promise<Position | undefined>;
+  positionBeforeLast(topic: string, count: number, head: Position): Promise<Position>;
+  read(
+    topic: string,
+    after: Position,
+    maxBytes: number,
+  ): EventBatch | undefined | Promise<EventBatch | undefined>;
+  countAfter(topic: string, after: Position): Promise<number>;
+  ageOfNext(topic: string, after: Position): Promise<number | undefined>;
+}
+
 /** Reads one topic. */
 export class OneTopicReader implements TopicReader {
   constructor(
-    private readonly repository: EventRepository,
+    private readonly log: OneTopicLog,
     private readonly topic: string,
   ) {}
 
   floor(): Promise<Position> {
-    return this.repository.floor(this.topic);
+    return this.log.floor(this.topic);
   }
 
   beginning(): Promise<Position> {
-    return this.repository.floor(this.topic);
+    return this.log.floor(this.topic);
   }
 
   positionBefore(since: number): Promise<Position | undefined> {
-    return this.repository.positionBefore(this.topic, since);
+    return this.log.positionBefore(this.topic, since);
   }
 
   positionBeforeLast(count: number, head: Position): Promise<Position> {
-    return this.repository.positionBeforeLast(this.topic, count, head);
+    return this.log.positionBeforeLast(this.topic, count, head);
   }
 
   open(): void {}
@@ -69,15 +82,15 @@ export class OneTopicReader implements TopicReader {
     after: Position,
     maxBytes: number,
   ): EventBatch | undefined | Promise<EventBatch | undefined> {
-    return this.repository.read(this.topic, after, maxBytes);
+    return this.log.read(this.topic, after, maxBytes);
   }
 
   countAfter(after: Position): Promise<number> {
-    return this.repository.countAfter(this.topic, after);
+    return this.log.countAfter(this.topic, after);
   }
 
   ageOfNext(after: Position): Promise<number | undefined> {
-    return this.repository.ageOfNext(this.topic, after);
+    return this.log.ageOfNext(this.topic, after);
   }
 
   close(): void {}

@@ -273,9 +273,9 @@ export class Replica {
     return this.history.ask(() => this.stored.ofPattern(pattern, from, maxBytes), patience);
   }
 
-  /** Returns the oldest run of a topic. */
-  oldest(topic: string, patience?: number): Promise<RunMessage | undefined> {
-    return this.history.ask(() => this.stored.firstFrom(topic, 1), patience);
+  /** StoredRuns.firstFrom() */
+  oldest(topic: string, patience?: number, from = 1): Promise<RunMessage | undefined> {
+    return this.history.ask(() => this.stored.firstFrom(topic, from), patience);
   }
 
   topicsOfPattern(pattern: string, patience?: number): Promise<readonly string[]> {

@@ -117,6 +117,31 @@ export class StreamSetReader implements TopicReader {
     // Only after the answer: what was removed before it is missing in it.
     const { floor } = await this.look(Infinity);
     if (floor > mayLack) throw new EventsRemovedError();
+    if (this.hasGap(found, after, mayLack)) {
+      // That server has left out a run. Only the leader is asked for the next one.
+      const next = await replica.oldest(this.filter, Infinity, Math.max(1, from));
+      return this.batchOf(next ? [next] : [], after, head, maxBytes);
+    }
+    return this.batchOf(found, after, head, maxBytes);
+  }
+
+  /** Returns true if one of these runs follows an event of its topic that should be in them and is not. */
+  private hasGap(found: readonly RunMessage[], after: Position, mayLack: Position): boolean {
+    const lasts = new Map<string, Position>();
+    for (const { run, previous } of found) {
+      const before = Math.max(mayLack, lasts.get(run.topic) ?? 0);
+      if (run.last > after && previous > before && this.topics.has(run.topic)) return true;
+      lasts.set(run.topic, run.last);
+    }
+    return false;
+  }
+
+  private batchOf(
+    found: readonly RunMessage[],
+    after: Position,
+    head: Position,
+    maxBytes: number,
+  ): EventBatch | undefined {
     const parts: EventBatch[] = [];
     let bytes = 0;
     let upTo = after;
