@@ -183,14 +183,14 @@ async function copyDoubtful(
     await state.narrowDoubt(state.acknowledged);
   } catch (error) {
     if (!isTooLate(error)) throw error;
-    const what = `${formatEvents(events.length)} after ${state.acknowledged || 'the start'} were sent at ${since.toISOString()} without an acknowledgement, and ${identity.to} can't tell any more whether it has them`;
+    const what = `${identity.to} can't tell any more whether it has what was sent to it at ${since.toISOString()} without an acknowledgement: ${formatEvents(events.length)} after ${state.acknowledged || 'the start'}`;
     if (options.doubtful === undefined)
       throw new CommandError(
-        `${what}. --doubtful again stores them, some of them perhaps twice; --doubtful skip leaves them out, and some may be missing`,
+        `${what}. --doubtful again stores these, some of them perhaps twice; --doubtful skip leaves them out, and some may be missing`,
         EXIT.doubt,
         { cause: error },
       );
-    report.say(`${what}; they are ${options.doubtful === 'again' ? 'stored again' : 'skipped'}`);
+    report.say(`${what}; ${options.doubtful === 'again' ? 'stored again' : 'skipped'}`);
     await state.settleDoubt(options.doubtful);
   }
 }

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { encodedOf } from '../encoded.js';
 import type { Event } from '../gen/feed/v1/feed.js';
 
@@ -39,6 +40,7 @@ export async function* eventBlocks(
     for (;;) {
       while (isWaiting()) await new Promise<void>((resolve) => (wakeTaker = resolve));
       if (block.length > 0) {
+        await nextTurn(); // What has come in one piece is in one block.
         const whole = block;
         block = [];
         bytes = 0;

@@ -14,6 +14,7 @@ const COMMANDS = [
   'topic',
   'streams',
   'backup',
+  'copy',
   'bench',
   'doctor',
   'completion',
@@ -26,7 +27,16 @@ describe('feed', () => {
     for (const command of COMMANDS)
       expect(help.stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
     expect(help.stdout).toMatch(/^ {2}75 +an upload stopped/m);
-    for (const command of ['watch', 'upload', 'chat', 'topics', 'topic', 'streams', 'backup']) {
+    for (const command of [
+      'watch',
+      'upload',
+      'chat',
+      'topics',
+      'topic',
+      'streams',
+      'backup',
+      'copy',
+    ]) {
       const { code, stdout } = await runFeed(['help', command]);
       expect(code).toBe(0);
       expect(stdout).toContain('Examples:\n');
