@@ -1145,7 +1145,7 @@ export const mutants = [
     file: 'client/src/cli/event-blocks.ts',
     from: 'if (bytes >= BLOCK_BYTES)',
     to: 'if (bytes < 0)',
-    tests: ['client/test/cli/copy.spec', '-t', 'no more than it can store'],
+    tests: ['client/test/cli/copy.spec', '-t', 'little ahead of what'],
   },
   {
     name: 'client: a dead connection is asked again',

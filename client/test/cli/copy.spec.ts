@@ -7,6 +7,7 @@ import { connect, type Event, type NewEvent } from '@feed-events/client';
 import { randomFrom } from '../../../test/support/random.js';
 import { type ServiceProcess, temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, standstill, until, within } from '../../../test/support/wait.js';
+import { FaultProxy } from '../fault-proxy.js';
 import { events, ScriptedServer, storeUpload } from '../scripted-server.js';
 import { bodies, client, numbers, Subject } from '../service.js';
 import { type Ending, type RunningCommand, runFeed, startFeed, startShell } from './run-command.js';
@@ -190,27 +191,29 @@ describe('feed copy', () => {
     expect(running.stderr).toMatch(/\ninterrupted: 2 events copied; /);
   });
 
-  test('reads no more than it can store, and Ctrl-C ends it in order', async () => {
-    const { from, to, copy } = await startBoth();
+  test('reads little ahead of what it can store, and Ctrl-C ends it in order', async () => {
+    const { from, to } = await startBoth();
+    const proxy = await FaultProxy.start(() => from.grpcAddress);
+    const copy = new Copy(proxy.address, to.grpcAddress);
     const body = 'x'.repeat(1_000);
     await store(
       from.grpcAddress,
       't',
-      numbers(0, 30_000).map((n) => `${n} ${body}`),
+      numbers(0, 50_000).map((n) => `${n} ${body}`),
     );
     to.process.kill('SIGSTOP');
     const running = copy.start();
-    const readTo = (): number => parseInt((copy.state?.read ?? '').slice(0, 10) || '0', 36);
-    expect(await standstill(readTo)).toBeLessThan(20_000);
-    to.process.kill('SIGCONT');
-    await until(() => (copy.state?.acknowledged ?? '') !== '', 'events that are copied');
+    await until(() => proxy.toClientBytes > 1_000_000, 'events that are read');
+    // 50 MB are to be had. 8 MiB wait for their acknowledgement, and a block, the window and the sockets hold some.
+    expect(await standstill(() => proxy.toClientBytes)).toBeLessThan(25_000_000);
     running.process.kill('SIGINT');
+    to.process.kill('SIGCONT');
     const { code, stderr } = await running.ended;
-    if (code !== 0) {
-      expect(code, stderr).toBe(130);
-      expect(stderr).toMatch(/\ninterrupted: [\d,]+ events copied; /);
-    }
-    expect((await copy.run()).code).toBe(0);
+    expect(code, stderr).toBe(130);
+    // On a busy machine, what was read may not be acknowledged within the 3 s that it has.
+    expect(stderr).toMatch(/\n(interrupted|ended): [\d,]+ events copied; /);
+    const last = await copy.run();
+    expect(last.code, last.stderr).toBe(0);
     await copy.check();
   });
 

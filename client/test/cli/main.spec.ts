@@ -26,7 +26,7 @@ describe('feed', () => {
     expect(help.code).toBe(0);
     for (const command of COMMANDS)
       expect(help.stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
-    expect(help.stdout).toMatch(/^ {2}75 +an upload stopped/m);
+    expect(help.stdout).toMatch(/^ {2}75 +an upload or a copy stopped/m);
     for (const command of [
       'watch',
       'upload',
