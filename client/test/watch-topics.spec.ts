@@ -283,7 +283,46 @@ describe('a watch of several topics that begins before feed-earliest', () => {
     },
   );
 
-  test('that retention overtakes goes on with what other topics still hold', async () => {
+  test('that retention overtakes while the server restarts says so, and goes on with all that is left', async () => {
+    const subject = await Subject.start({ FEED_DURABILITY: 'none' });
+    const feed = client(subject.address);
+    await feed.upload(
+      'a',
+      numbers(0, 5_000).map((n) => n.padEnd(1_000, '.')),
+    );
+    await feed.upload('c', numbers(0, 10));
+    const gaps: WatchState[] = [];
+    const watch = subject.client(narrow).watch(['a', 'c'], {
+      from,
+      expired: 'earliest',
+      onState: (state) => void (state.name === 'gap' && gaps.push(state)),
+    });
+    const got: string[] = [];
+    /** What came before each gap. */
+    const ends: number[] = [];
+    for await (const event of watch) {
+      while (ends.length < gaps.length) ends.push(got.length);
+      got.push(named(event));
+      if (got.length === 100) {
+        await subject.service.kill('SIGTERM');
+        await subject.restart({ FEED_RETENTION_TOPIC_MAX_BYTES: '1MiB' });
+        await client(subject.address).upload('a', ['new']);
+      }
+      if (got.at(-1) === 'a new') break;
+    }
+    // Retention goes on while the watch does, and may overtake it more than once.
+    expect(ends.length).toBeGreaterThanOrEqual(1);
+    expect(ends[0]).toBeLessThan(4_000);
+    expect(got.slice(0, ends[0])).toEqual(numbers(0, ends[0]).map((n) => `a ${n}`));
+    const [first] = got.slice(ends.at(-1));
+    expect(got.slice(ends.at(-1))).toEqual([
+      ...numbers(Number(first.slice(2)), 5_000).map((n) => `a ${n}`),
+      ...numbers(0, 10).map((n) => `c ${n}`),
+      'a new',
+    ]);
+  });
+
+  test('of which a topic lost events goes on with what the others still hold', async () => {
     const subject = await logWithoutB();
     const feed = client(subject.address);
     const [first] = await take(feed.watch('>', { from }), 1);
