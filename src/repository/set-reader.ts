@@ -50,8 +50,8 @@ export class SetReader implements TopicReader {
     return floor;
   }
 
-  beginning(): Promise<Position> {
-    return Promise.resolve(0);
+  beginning(): Position {
+    return 0;
   }
 
   /** Commits are stored in the order of their times, so no topic needs to be looked at. */

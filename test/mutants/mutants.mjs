@@ -661,7 +661,7 @@ export const mutants = [
     name: 'sets: a followed set is not told of removals',
     file: 'src/repository/set-reader.ts',
     from: 'for (const set of tail.sets.of(topic)) raise(set, runs[runs.length - 1].last);',
-    to: '',
+    to: 'for (const set of tail.sets.of(topic)) raise(set, 0);',
     tests: ['test/contract/memory', '-t', 'a removal of any'],
   },
   {
