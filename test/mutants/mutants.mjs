@@ -711,7 +711,11 @@ export const mutants = [
     file: 'src/feed/watch-start.ts',
     from: 'if (!skipRemoved) throw expired(bounds);',
     to: '',
-    tests: ['test/e2e/watch', '-t', 'that retention overtakes .*lmdb|lmdb.* that retention overtakes'],
+    tests: [
+      'test/e2e/watch',
+      '-t',
+      'that retention overtakes .*lmdb|lmdb.* that retention overtakes',
+    ],
   },
   {
     name: 'sets: a far server is believed about the first run',
