@@ -19,7 +19,7 @@ const BATCH_BYTES = 32 * 1024;
 
 export interface OpenWatch {
   readonly start: WatchStart;
-  readonly batches: FrameSource;
+  readonly batches: Watch;
 }
 
 /** The call that a watch serves: the watch counts what it sends. */
@@ -167,11 +167,17 @@ export class Watch implements FrameSource, BellListener {
     }
   }
 
-  /** Adds the cursor to go on after, which also is that of a watch to which nothing has come yet. */
+  /** The cursor to go on after, which also is that of a watch to which nothing has come yet. */
+  get cursor(): string {
+    return formatCursor(this.watches.repository.cursorAt(this.position));
+  }
+
+  /** Adds the cursor. */
   onAbort(reason: unknown): unknown {
-    const { repository } = this.watches;
-    if (!(reason instanceof FeedError) || repository.history !== this.history) return reason;
-    return reason.with({ cursor: formatCursor(repository.cursorAt(this.position)) });
+    const isOfThisLog = this.watches.repository.history === this.history;
+    return reason instanceof FeedError && isOfThisLog
+      ? reason.with({ cursor: this.cursor })
+      : reason;
   }
 
   /** Returns how many events of its topic are stored and not sent yet; undefined if the watch is about to end. */
