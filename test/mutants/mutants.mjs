@@ -49,8 +49,9 @@ export const mutants = [
   },
   {
     name: 'transport: writes without waiting for the client',
-    file: `${transport}/outbound.ts`,
-    from: "this.turn = 'client';",
+    file: 'src/wire/pump.ts',
+    within: 'write',
+    from: "this.turn = 'sink';",
     to: '',
     tests: ['test/transport/outbound'],
   },
@@ -105,8 +106,8 @@ export const mutants = [
   },
   {
     name: 'transport: a blocked write does not hear of the end of its call',
-    file: `${transport}/outbound.ts`,
-    from: "call.signal.addEventListener('abort', this);",
+    file: 'src/wire/pump.ts',
+    from: "signal.addEventListener('abort', this);",
     to: '',
     tests: ['test/transport/endings'],
   },
@@ -441,9 +442,9 @@ export const mutants = [
   },
   {
     name: 'watch: leaks a watcher on deadline',
-    file: `${transport}/outbound.ts`,
+    file: 'src/wire/pump.ts',
     from: 'const closing = this.source.close();',
-    to: 'const isLeak = this.call.signal.reason?.code === 4 && /Watch/.test(this.call.method);\n    const closing = isLeak ? undefined : this.source.close();',
+    to: 'const isLeak = this.sink.signal.reason?.code === 4 && /Watch/.test(this.source.constructor.name);\n    const closing = isLeak ? undefined : this.source.close();',
     tests: ['test/faults/endings', '-t', 'over 1 .* deadline'],
   },
   {
@@ -645,7 +646,7 @@ export const mutants = [
   },
   {
     name: 'endings: a watch hears of its end a quarter of a minute later',
-    file: `${transport}/outbound.ts`,
+    file: 'src/wire/pump.ts',
     from: "if (this.turn !== 'asked source') this.fail(this.errorOfAbort);",
     to: "if (this.turn === 'source') setTimeout(() => this.fail(this.errorOfAbort), 15_000);\n    else if (this.turn !== 'asked source') this.fail(this.errorOfAbort);",
     tests: ['test/faults/endings', '-t', 'over 1 .* (cancels|is killed)'],
