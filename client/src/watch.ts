@@ -7,7 +7,7 @@ import {
 } from './checkpoint.js';
 import { LONGEST_TIMER } from './clock.js';
 import { isAtOrAfter } from './cursor.js';
-import { ENCODED, type EncodedEvent } from './encoded.js';
+import { EncodedEvent } from './encoded.js';
 import { CursorExpiredError, FeedError, feedError, isRetryable } from './errors.js';
 import { Event, StartPosition, type WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
@@ -73,8 +73,8 @@ export interface WatchOptions {
   readonly heartbeat?: number;
   /** Called at each change of the state. */
   readonly onState?: (state: WatchState) => void;
-  /** @internal Keeps the bytes of each event at its symbol ENCODED. */
-  readonly keepEncoded?: boolean;
+  /** @internal True for events that are only to be uploaded elsewhere: EncodedEvent decodes them. */
+  readonly areEncoded?: boolean;
 }
 
 /** A watch gives its call up after this many heartbeat intervals in which nothing came. */
@@ -192,6 +192,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   }
 
   private async *eventsUntilBreak(): AsyncGenerator<Event, void, void> {
+    const type = this.options.areEncoded ? EncodedEvent : Event;
     const call = await this.openCall('Watch', this.signal);
     try {
       call.endAfterSilence(this.heartbeat * MISSED_HEARTBEATS);
@@ -204,13 +205,12 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the watch');
         this.backoff.reset();
         for (const message of messages) {
-          const event = decode(Event, message);
+          const event = decode(type, message);
           // A watch that went on after an empty cursor would skip all that was stored meanwhile.
           if (event.cursor === '') throw new FeedError('DATA_LOSS', 'an event has no cursor');
           if (event.id === '') {
             this.noteHeartbeat(event.cursor, head);
           } else if (this.end === undefined || isAtOrAfter(this.end, event.cursor)) {
-            if (this.options.keepEncoded) (event as EncodedEvent)[ENCODED] = message;
             this.received = event.cursor;
             this.handedOut = event.cursor;
             yield event;

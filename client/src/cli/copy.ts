@@ -179,7 +179,7 @@ async function copyDoubtful(
   }
   if (stopping.aborted) return;
   try {
-    await upload(job, [events], { events: events.length, since });
+    if (events.length > 0) await upload(job, [events], { events: events.length, since });
     await state.narrowDoubt(state.acknowledged);
   } catch (error) {
     if (!isTooLate(error)) throw error;
@@ -212,14 +212,15 @@ function watchSource(job: Job, signal: AbortSignal, hasEnd: boolean): Watch {
       state.earliest = watch.earliest ?? state.earliest;
       say(entered);
     },
-    keepEncoded: true,
+    areEncoded: true,
   });
   return watch;
 }
 
 /** Returns the listener that says in a line how the state of the watch has changed, where that matters to people. */
-function stateSayer({ identity: { from }, report }: Job): (state: WatchState) => void {
+function stateSayer({ identity: { from }, options, report }: Job): (state: WatchState) => void {
   const reconnects = new Reconnects((text) => report.say(text));
+  let hasCaughtUp = false;
   return (state) => {
     if (state.name === 'reconnecting') reconnects.failed(state.reason);
     else if (state.name === 'gap') {
@@ -229,6 +230,9 @@ function stateSayer({ identity: { from }, report }: Job): (state: WatchState) =>
       );
     } else if (state.name === 'behind' || state.name === 'live') {
       if (reconnects.succeeded()) report.say(`connected again to ${from}`);
+      if (!options.follow || hasCaughtUp || state.name === 'behind') return;
+      hasCaughtUp = true;
+      report.say('all that was stored is read; following what comes');
     }
   };
 }

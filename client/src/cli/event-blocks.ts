@@ -9,7 +9,7 @@ const BLOCK_BYTES = 2 ** 20;
  * Reads events ahead while the block before is sent, and yields what has come since: an event at once where they come slowly, up to
  * 1 MiB where they come fast. Then the events wait where they come from.
  *
- * @param events have their bytes (ENCODED)
+ * @param events were decoded by EncodedEvent
  */
 export async function* eventBlocks(
   events: AsyncIterable<Event>,

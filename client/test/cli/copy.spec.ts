@@ -170,6 +170,7 @@ describe('feed copy', () => {
     await store(copy.from, 't', ['1']);
     const running = copy.start('--follow');
     await eventually(async () => expect(bodies(await allOf(copy.to))).toEqual(['1']));
+    await until(() => running.stderr.includes('; following what comes\n'), 'a copy that follows');
     for (const which of ['from', 'to'] as const) {
       await services[which].service.kill('SIGKILL');
       if (which === 'to') await store(copy.from, 't', ['2']);
@@ -288,6 +289,22 @@ describe('feed copy', () => {
     const again = await copy.run('--doubtful', 'again');
     expect(again.code, again.stderr).toBe(0);
     expect(bodies(await allOf(copy.to)).slice(-10)).toEqual(numbers(0, 10));
+  });
+
+  test('goes on where the events in doubt were removed meanwhile', async () => {
+    const { from, to, copy } = await startBoth();
+    await store(from.grpcAddress, 't', numbers(0, 10));
+    to.process.kill('SIGSTOP');
+    const killed = copy.start();
+    await until(() => (copy.state?.read ?? '') !== '', 'events that are about to be sent');
+    killed.process.kill('SIGKILL');
+    await killed.ended;
+    to.process.kill('SIGCONT');
+    await runFeed(['topic', 't', '--delete', '--address', from.grpcAddress]);
+    await store(from.grpcAddress, 'u', ['left']);
+    const { code, stderr } = await copy.run();
+    expect(code, stderr).toBe(0);
+    expect(bodies(await allOf(copy.to)).at(-1)).toBe('left');
   });
 
   test('counts the ids that the other log has had, and stores none of them twice', async () => {
