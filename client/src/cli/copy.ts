@@ -171,19 +171,15 @@ async function copyDoubtful(
   { end, since }: { readonly end: string; readonly since: Date },
 ): Promise<void> {
   const { state, options, identity, stopping, report } = job;
-  const events: Event[] = [];
-  for await (const event of watchSource(job, stopping, true)) {
-    if (!isAtOrAfter(end, event.cursor)) break;
-    events.push(event);
-    if (isAtOrAfter(event.cursor, end)) break;
-  }
+  const events = await readTo(job, end);
   if (stopping.aborted) return;
   try {
     if (events.length > 0) await upload(job, [events], { events: events.length, since });
     await state.narrowDoubt(state.acknowledged);
   } catch (error) {
     if (!isTooLate(error)) throw error;
-    const what = `${identity.to} can't tell any more whether it has what was sent to it at ${since.toISOString()} without an acknowledgement: ${formatEvents(events.length)} after ${state.acknowledged || 'the start'}`;
+    const left = events.filter(({ cursor }) => !isAtOrAfter(state.acknowledged, cursor));
+    const what = `${identity.to} can't tell any more whether it has what was sent to it at ${since.toISOString()} without an acknowledgement: ${formatEvents(left.length)} after ${state.acknowledged || 'the start'}`;
     if (options.doubtful === undefined)
       throw new CommandError(
         `${what}. --doubtful again stores these, some of them perhaps twice; --doubtful skip leaves them out, and some may be missing`,
@@ -193,6 +189,21 @@ async function copyDoubtful(
     report.say(`${what}; ${options.doubtful === 'again' ? 'stored again' : 'skipped'}`);
     await state.settleDoubt(options.doubtful);
   }
+}
+
+/** Returns the events after the acknowledged ones, up to a cursor. */
+async function readTo(job: Job, end: string): Promise<readonly Event[]> {
+  const events: Event[] = [];
+  try {
+    for await (const event of watchSource(job, job.stopping, true)) {
+      if (!isAtOrAfter(end, event.cursor)) break;
+      events.push(event);
+      if (isAtOrAfter(event.cursor, end)) break;
+    }
+  } catch (error) {
+    throw error instanceof FeedError ? failedAt(job.identity.from, error) : error;
+  }
+  return events;
 }
 
 const isTooLate = (error: unknown): boolean =>
@@ -308,15 +319,18 @@ function explained(error: unknown, job: Job, sent: Sent<string>): unknown {
       interruption.exitCode ?? EXIT.failed,
       { cause },
     );
-  const fromSource = cause.cause instanceof FeedError ? cause.cause : undefined;
-  const failure = fromSource ?? cause;
+  if (cause.cause instanceof FeedError) return failedAt(identity.from, cause.cause);
   const place = error.index === undefined ? undefined : sent.at(error.index);
-  const who = fromSource ? identity.from : identity.to;
-  const which = place === undefined ? '' : ` the event of the cursor ${place} in ${identity.from}:`;
+  const which = place === undefined ? '' : `: the event of the cursor ${place} in ${identity.from}`;
+  return failedAt(`${identity.to}${which}`, cause);
+}
+
+/** Returns an error that says where a call failed, and how to go on. */
+function failedAt(where: string, failure: FeedError): CommandError {
   return new CommandError(
-    `${who}:${which} ${failure.message} (${failure.reason ?? failure.status}). ${adviceFor(failure)}`,
+    `${where}: ${failure.message} (${failure.reason ?? failure.status}). ${adviceFor(failure)}`,
     failure instanceof ForbiddenError ? EXIT.forbidden : EXIT.failed,
-    { cause },
+    { cause: failure },
   );
 }
 
