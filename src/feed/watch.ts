@@ -20,7 +20,7 @@ const BATCH_BYTES = 32 * 1024;
 
 export interface OpenWatch {
   readonly start: WatchStart;
-  readonly batches: FrameSource;
+  readonly batches: Watch;
 }
 
 /** The call that a watch serves: the watch counts what it sends. */
@@ -176,11 +176,17 @@ export class Watch implements FrameSource, BellListener {
     }
   }
 
-  /** Adds the cursor to go on after, which also is that of a watch to which nothing has come yet. */
+  /** The cursor to go on after, which also is that of a watch to which nothing has come yet. */
+  get cursor(): string {
+    return formatCursor(this.watches.repository.cursorAt(this.position));
+  }
+
+  /** Adds the cursor. */
   onAbort(reason: unknown): unknown {
-    const { repository } = this.watches;
-    if (!(reason instanceof FeedError) || repository.history !== this.history) return reason;
-    return reason.with({ cursor: formatCursor(repository.cursorAt(this.position)) });
+    const isOfThisLog = this.watches.repository.history === this.history;
+    return reason instanceof FeedError && isOfThisLog
+      ? reason.with({ cursor: this.cursor })
+      : reason;
   }
 
   /**
