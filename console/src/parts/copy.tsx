@@ -1,0 +1,34 @@
+import { useSignal } from '@preact/signals';
+
+interface Props {
+  /** What is copied. */
+  readonly text: string;
+  readonly children: string;
+}
+
+/** A button that copies a text, and says so for a second. */
+export function Copy({ text, children }: Props) {
+  const isCopied = useSignal(false);
+  const copy = async (): Promise<void> => {
+    await toClipboard(text);
+    isCopied.value = true;
+    setTimeout(() => (isCopied.value = false), 1000);
+  };
+  return (
+    <button type="button" title={text} onClick={() => void copy()}>
+      {isCopied.value ? 'Copied' : children}
+    </button>
+  );
+}
+
+async function toClipboard(text: string): Promise<void> {
+  // Browsers have it only for pages that came over TLS or from this machine.
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const field = document.createElement('textarea');
+  field.value = text;
+  // Inside an open dialog, if there is one: nothing else can be selected then.
+  (document.querySelector('dialog') ?? document.body).append(field);
+  field.select();
+  document.execCommand('copy');
+  field.remove();
+}
