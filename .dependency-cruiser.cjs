@@ -74,7 +74,8 @@ module.exports = {
     {
       name: 'console-stands-alone',
       severity: 'error',
-      comment: 'console/ speaks the HTTP door and imports nothing else of the project, nor anything of node',
+      comment:
+        'console/ speaks the HTTP door and imports nothing else of the project, nor anything of node',
       from: { path: '^console/src/' },
       to: { path: ['^(src|client|test|bench)/', '^node:'] },
     },

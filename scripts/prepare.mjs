@@ -81,7 +81,17 @@ function npm(command, runsScripts) {
 }
 
 /** The programs that the project's commands run. */
-const PROGRAMS = ['node', 'nest', 'vitest', 'tsc', 'prettier', 'oxlint', 'depcruise', 'buf'];
+const PROGRAMS = [
+  'node',
+  'nest',
+  'vite',
+  'vitest',
+  'tsc',
+  'prettier',
+  'oxlint',
+  'depcruise',
+  'buf',
+];
 /** Packages of the service that an install script builds or downloads, or that come for this platform alone. */
 const NATIVE = ['lmdb', 'fs-native-extensions'];
 

@@ -106,6 +106,18 @@ const PROGRAMS = {
   // Three nats-servers and two replicas on them, to try several replicas.
   cluster: (...args) => ({ command: ['node', 'scripts/cluster.ts', ...args], usesDist: true }),
   picture: () => ({ command: ['node', 'scripts/picture.mjs'], usesDist: true }),
+  // The pictures of the console in docs/images.
+  pictures: () => ({
+    command: ['vitest', 'run', 'test/console/pictures.spec.ts'],
+    usesDist: true,
+    settings: { FEED_TEST_PICTURES: '1' },
+  }),
+  // 20 minutes of a console's tail of 5,000 events a second.
+  'busy-tail': (seconds = '1200') => ({
+    command: ['vitest', 'run', 'test/console/busy-tail.spec.ts'],
+    usesDist: true,
+    settings: { FEED_TEST_TAIL_SECONDS: seconds },
+  }),
   'example:log': (...args) => ({
     command: ['node', 'examples/log-file.ts', ...args],
     usesDist: true,

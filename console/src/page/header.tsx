@@ -12,9 +12,9 @@ const PAGES: readonly { name: string; to: Route; has: readonly Route['page'][] }
 export function Header() {
   return (
     <header class="header">
-      <a class="brand" href={link({ page: 'overview' })}>
+      <a class="brand" aria-label="Feed" href={link({ page: 'overview' })}>
         <img src="./icon.svg" alt="" width="20" height="20" />
-        Feed
+        <span class="brand-name">Feed</span>
       </a>
       <nav aria-label="Pages">
         {PAGES.map(({ name, to, has }) => (

@@ -6,6 +6,8 @@ import { Problem } from '../api/problem.ts';
 
 /** How long (milliseconds) a server that did not answer is left alone. */
 const RETRY = 2000;
+/** The same of one that refused, which will most probably refuse again. */
+const REFUSED = 15_000;
 
 export interface Polled<T> {
   /** The last answer; it stays while the server is away. */
@@ -20,7 +22,7 @@ export interface Polled<T> {
  * Asks the server again and again while the component is shown, and not while the page is hidden.
  *
  * @param every the pause between an answer and the next request, in milliseconds
- * @param key a change of it discards the answer and asks at once
+ * @param key a change of it asks at once; the answer stays until the next one
  */
 export function usePolled<T>(
   ask: (signal: AbortSignal) => Promise<T>,
@@ -37,12 +39,6 @@ export function usePolled<T>(
     });
     return () => end.abort();
   }, [key, round.value]);
-  useEffect(() => {
-    return () => {
-      answer.value = undefined;
-      problem.value = undefined;
-    };
-  }, [key]);
   return { answer, problem, again: () => round.value++ };
 }
 
@@ -64,7 +60,12 @@ async function poll<T>(
       signal.throwIfAborted();
       if (error instanceof Unreachable) wait = RETRY;
       else if (!(error instanceof Problem)) throw error;
-      else if (error.status !== 401) problem.value = error;
+      // A token is missing; `signedIn` waits for it.
+      else if (error.status === 401) wait = 0;
+      else {
+        problem.value = error;
+        wait = REFUSED;
+      }
     }
     await pause(wait, signal);
     await shown(signal);

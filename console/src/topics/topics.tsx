@@ -62,6 +62,11 @@ export function Topics() {
         </form>
       </div>
       <Refusal problem={problem.value} />
+      {problem.value && (
+        <p class="muted">
+          A topic that you may watch opens by its name: write it into the search, and press Enter.
+        </p>
+      )}
       {page && (
         <>
           <div class="scroll-x">

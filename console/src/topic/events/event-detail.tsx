@@ -30,8 +30,10 @@ export function EventDetail({ row, topic, close, showHistory }: Props) {
     <aside
       class="detail"
       aria-label="Event"
-      onKeyDown={(key) => {
-        if (key.key === 'Escape') close();
+      onKeyDown={({ key, currentTarget }) => {
+        if (key !== 'Escape') return;
+        close();
+        currentTarget.parentElement!.querySelector<HTMLElement>('[role=listbox]')?.focus();
       }}
     >
       <div class="detail-head">
