@@ -6,16 +6,18 @@ import { ago, bytes, count, known, latency, rate, short, span } from '../format.
 export function Facts({ stats }: { readonly stats: Stats }) {
   const { now } = stats;
   const last = (name: StepName): number | null => stats.steps[name].at(-1) ?? null;
+  const perSecond = (name: StepName, format: (value: number) => string): string =>
+    known(last(name), (value) => `${format(value)}/s`);
   const pair = (p50: StepName, p99: StepName): string =>
     `${known(last(p50), latency)} / ${known(last(p99), latency)}`;
   return (
     <>
       <dl class="facts">
-        <Fact name="Events in" value={`${known(last('eventsIn'), rate)}/s`}>
-          {known(last('bytesIn'), bytes)}/s
+        <Fact name="Events in" value={perSecond('eventsIn', rate)}>
+          {perSecond('bytesIn', bytes)}
         </Fact>
-        <Fact name="Deliveries" value={`${known(last('eventsOut'), rate)}/s`}>
-          {known(last('bytesOut'), bytes)}/s
+        <Fact name="Deliveries" value={perSecond('eventsOut', rate)}>
+          {perSecond('bytesOut', bytes)}
         </Fact>
         <Fact name="Acknowledged (p50 / p99)" value={pair('ackP50', 'ackP99')}>
           until events are stored

@@ -9,6 +9,7 @@ interface Definition {
   readonly series: readonly (readonly [name: string, values: StepName])[];
 }
 
+const WHOLE = [0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 5].map((one) => one * 10 ** power));
 const POWERS_OF_TWO = Array.from({ length: 50 }, (_one, power) => 2 ** power);
 
 const PLOTS: readonly Definition[] = [
@@ -48,6 +49,7 @@ const PLOTS: readonly Definition[] = [
   {
     title: 'Open calls',
     format: short,
+    distances: WHOLE,
     series: [
       ['watches', 'watches'],
       ['uploads', 'uploads'],

@@ -118,13 +118,23 @@ function options(
       ...series.map((_one, index) => ({
         stroke: colour(COLOURS[index]),
         width: index === 0 ? 2 : 1.5,
-        points: { show: false },
+        points: {
+          show: true,
+          size: 4,
+          filter: (plot: uPlot, which: number) => alone(plot.data[which]),
+        },
         spanGaps: false,
       })),
     ],
     hooks: { setCursor: [({ cursor }) => (pointedAt.value = cursor.idx ?? undefined)] },
   };
 }
+
+/** Returns the places of values between two that are not known: no line leads to them, so they are drawn as points. */
+const alone = (values: uPlot.AlignedData[number]): number[] =>
+  Array.from(values.keys()).filter(
+    (place) => values[place] !== null && (values[place - 1] ?? values[place + 1] ?? null) === null,
+  );
 
 const lastSeconds = (end: number, seconds: number): [number, number] => [end - seconds, end];
 
