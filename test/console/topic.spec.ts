@@ -110,10 +110,11 @@ describe.runIf(CHROMIUM)('the history of a topic', () => {
       viewport: { width: 1280, height: 6500 },
     });
     await page.getByRole('button', { name: 'History' }).click();
-    for (const count of [100, 200, 230]) {
+    for (const count of [100, 200]) {
       await eventually(async () => expect(await shownBodies(page)).toEqual(bodies(count)));
-      await page.getByRole('button', { name: 'Next 100' }).click({ trial: count === 230 });
+      await page.getByRole('button', { name: 'Next 100' }).click();
     }
+    await eventually(async () => expect(await shownBodies(page)).toEqual(bodies(230)));
     await page.getByText('230 events, the end of what is stored').waitFor();
     await store(client, 'orders', bodies(1, 231));
     await page.getByRole('button', { name: 'Look again' }).click();
