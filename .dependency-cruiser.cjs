@@ -29,7 +29,7 @@ module.exports = {
       name: 'transport-knows-nothing-of-the-feed',
       severity: 'error',
       from: { path: '^src/grpc/transport/' },
-      to: { path: '^src/', pathNot: ['^src/grpc/transport/', '^src/wire/frames\\.ts$'] },
+      to: { path: '^src/', pathNot: ['^src/grpc/transport/', '^src/wire/(frames|pump)\\.ts$'] },
     },
     {
       name: 'wire-is-bytes-alone',

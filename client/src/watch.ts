@@ -2,10 +2,11 @@ import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { type Checkpoint, type CheckpointInterval, CheckpointSaver } from './checkpoint.js';
 import { LONGEST_TIMER } from './clock.js';
 import { CursorExpiredError, FeedError, isRetryable } from './errors.js';
-import { Event, StartPosition, WatchRequest } from './gen/feed/v1/feed.js';
+import { Event, StartPosition, type WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
+import { watchRequest } from './watch-request.js';
 
 /**
  * Where a watch begins: with the events stored from now on, with the oldest that is still held, after an event's cursor,
@@ -161,7 +162,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     const call = await this.openCall('Watch', this.signal);
     try {
       call.endAfterSilence(this.heartbeat * MISSED_HEARTBEATS);
-      await call.write(frame(WatchRequest.encode(this.request()).finish()));
+      await call.write(frame(watchRequest(this.request())));
       call.end();
       const head = await this.headOf(call);
       for (;;) {
@@ -190,9 +191,9 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     }
   }
 
-  private request(): WatchRequest {
+  private request(): Partial<WatchRequest> {
     const { from, topic } = this;
-    const request: WatchRequest = { topic, heartbeat: durationOf(this.heartbeat) };
+    const request: Partial<WatchRequest> = { topic, heartbeat: durationOf(this.heartbeat) };
     if (this.received !== undefined) request.afterCursor = this.received;
     else if (from === 'live') request.position = StartPosition.START_POSITION_LIVE;
     else if (from === 'earliest') request.position = StartPosition.START_POSITION_EARLIEST;

@@ -12,13 +12,16 @@ export abstract class Bell {
    */
   abstract ring(topics: Iterable<string>): void;
 
-  /** Wakes the listener at each ring of the topic, until it unsubscribes. Subscribing twice is the same as once. */
+  /**
+   * Wakes the listener at each ring of the topic, or of a topic of the pattern, until it unsubscribes. Subscribing twice is the
+   * same as once.
+   */
   abstract subscribe(topic: string, listener: BellListener): void;
 
-  /** Once this returns, no ring of the topic wakes the listener. Without a subscription, this does nothing. */
+  /** Once this returns, no ring of the topic or pattern wakes the listener. Without a subscription, this does nothing. */
   abstract unsubscribe(topic: string, listener: BellListener): void;
 
-  /** Returns how many listeners of this process subscribe to a topic. */
+  /** Returns how many listeners of this process subscribe to a topic, or to a pattern of it. */
   abstract listenersOf(topic: string): number;
 
   /** The number of subscriptions of this process. If it grows without more watches, there is a leak. */

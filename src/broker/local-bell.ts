@@ -1,32 +1,30 @@
+import { TopicIndex } from '../wire/topic-index.js';
 import { Bell, type BellListener } from './bell.js';
 
 /** A bell for the watches of this process. */
 export class LocalBell extends Bell {
-  private readonly listeners = new Map<string, Set<BellListener>>();
+  private readonly listeners = new TopicIndex<BellListener>();
   subscriptions = 0;
 
   override ring(topics: Iterable<string>): void {
-    for (const topic of topics) {
-      const listeners = this.listeners.get(topic);
-      if (listeners) for (const listener of listeners) listener.onRing();
-    }
+    for (const topic of topics) this.listeners.visit(topic, wake);
   }
 
   override subscribe(topic: string, listener: BellListener): void {
-    let listeners = this.listeners.get(topic);
-    if (!listeners) this.listeners.set(topic, (listeners = new Set()));
-    if (!listeners.has(listener)) this.subscriptions++;
-    listeners.add(listener);
+    if (this.listeners.add(topic, listener)) this.subscriptions++;
   }
 
   override listenersOf(topic: string): number {
-    return this.listeners.get(topic)?.size ?? 0;
+    const listeners = new Set<BellListener>();
+    this.listeners.visit(topic, (listener) => listeners.add(listener));
+    return listeners.size;
   }
 
   override unsubscribe(topic: string, listener: BellListener): void {
-    const listeners = this.listeners.get(topic);
-    if (!listeners?.delete(listener)) return;
-    this.subscriptions--;
-    if (listeners.size === 0) this.listeners.delete(topic);
+    if (this.listeners.delete(topic, listener)) this.subscriptions--;
   }
+}
+
+function wake(listener: BellListener): void {
+  listener.onRing();
 }

@@ -8,8 +8,8 @@ export interface Caller {
   /** The caller's name, as a token or a certificate says it; undefined if the service asks nobody who they are. */
   readonly principal: string | undefined;
   /**
-   * True if the caller may do this with the topic, or with the room for `chat`; with EVERY_TOPIC, with all topics. Without a
-   * topic: with any topic at all.
+   * True if the caller may do this with the topic, or with the room for `chat`; of a pattern, with all topics that it may match.
+   * Without a topic: with any topic at all.
    */
   may(verb: Verb, topic?: string): boolean;
 }

@@ -5,10 +5,11 @@ import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 /** The record of a call that its use case keeps: topic, events and bytes. */
 export interface CallRecord {
   /**
-   * `topic`: that of a watch, of an upload's first event, or of a request of FeedAdmin, or a chat's first room. `principal`: the
-   * caller, if the service asks who calls. `traceId`: the trace of the caller, or of the call, if there is one.
+   * `topic`: that of a watch (or its first one), of an upload's first event, or of a request of FeedAdmin, or a chat's first room.
+   * `topics`: how many topics and patterns a watch has, if it has more than one. `principal`: the caller, if the service asks who
+   * calls. `traceId`: the trace of the caller, or of the call, if there is one.
    */
-  readonly notes: { topic?: string; principal?: string; traceId?: string };
+  readonly notes: { topic?: string; topics?: number; principal?: string; traceId?: string };
   /** How many events or messages were received and sent, and their bytes. */
   events: number;
   bytes: number;

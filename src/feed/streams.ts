@@ -20,7 +20,7 @@ export interface StreamView {
   readonly startedAt: number;
   readonly events: number;
   readonly bytes: number;
-  /** Only of a watch: how many events of its topic are stored and not sent yet. */
+  /** Only of a watch, and not if its topics are too many to be counted: how many events are stored and not sent yet. */
   readonly behind: number | undefined;
 }
 
@@ -49,8 +49,8 @@ export class Streams {
     const watches = this.watchesByCall();
     let part: Promise<StreamView>[] = [];
     for (const [call, number] of this.calls.numbered()) {
-      if (call === own || !call.isStream || !mayAdminister(administrator, call.notes.topic))
-        continue;
+      if (call === own || !call.isStream) continue;
+      if (!isOf(administrator, call, watches.get(call))) continue;
       part.push(this.view(number, call, watches.get(call)));
       if (part.length < PART) continue;
       yield await Promise.all(part);
@@ -68,8 +68,9 @@ export class Streams {
   async end(id: string, administrator: Administrator): Promise<StreamView> {
     requireAdministrator(administrator);
     const [call, number] = this.find(id);
-    if (!call || !mayAdminister(administrator, call.notes.topic)) throw this.unknown();
-    const view = await this.view(number, call, this.watchesByCall().get(call));
+    const watch = call && this.watchesByCall().get(call);
+    if (!call || !isOf(administrator, call, watch)) throw this.unknown();
+    const view = await this.view(number, call, watch);
     call.abort(endedByOperator());
     const { caller, peer } = administrator;
     this.log.info(
@@ -114,11 +115,17 @@ export class Streams {
       method,
       principal: notes.principal,
       peer,
-      topics: notes.topic === undefined ? [] : [notes.topic],
+      topics: watch?.topics ?? (notes.topic === undefined ? [] : [notes.topic]),
       startedAt: Math.round(Date.now() - (performance.now() - call.startedAt)),
       events,
       bytes,
       behind,
     };
   }
+}
+
+/** True if the administrator may administer an open call: of a watch, all its topics. */
+function isOf(administrator: Administrator, call: LiveCall, watch: Watch | undefined): boolean {
+  if (!watch) return mayAdminister(administrator, call.notes.topic);
+  return watch.topics.every((topic) => mayAdminister(administrator, topic));
 }

@@ -1,7 +1,21 @@
+import { framedTopics } from '../wire/framed-topics.js';
+import type { Frames } from '../wire/frames.js';
+import { TopicSet } from '../wire/topic-set.js';
+
+/** Counts batches of events. */
+export interface BatchCount {
+  add(batch: Frames): void;
+}
+
 /** Events and their bytes (framed, as they are stored and sent) since the start. */
-export interface Count {
-  events: number;
-  bytes: number;
+export class Count implements BatchCount {
+  events = 0;
+  bytes = 0;
+
+  add({ count, bytes }: Frames): void {
+    this.events += count;
+    this.bytes += bytes.length;
+  }
 }
 
 /** The part of a batch that is counted. */
@@ -13,16 +27,33 @@ interface TopicBatch {
 
 /** Counts events by topic: each of a fixed list by itself, and all others together. */
 export class TopicCounts {
-  readonly others: Count = { events: 0, bytes: 0 };
+  readonly others = new Count();
   readonly byTopic: ReadonlyMap<string, Count>;
 
   constructor(topics: readonly string[]) {
-    this.byTopic = new Map(topics.map((topic) => [topic, { events: 0, bytes: 0 }]));
+    this.byTopic = new Map(topics.map((topic) => [topic, new Count()]));
   }
 
   /** Returns the count to which the events of a topic are added. */
   of(topic: string): Count {
     return this.byTopic.get(topic) ?? this.others;
+  }
+
+  /** Returns what counts the batches of these topics and patterns. Only a batch that may have several counts is looked into. */
+  ofBatches(topics: readonly string[]): BatchCount {
+    if (this.byTopic.size === 0) return this.others;
+    const set = new TopicSet(topics);
+    if (set.topic !== undefined) return this.of(set.topic);
+    const isListed = [...this.byTopic.keys()].some((topic) => set.has(topic));
+    return isListed ? { add: (batch) => this.addEach(batch) } : this.others;
+  }
+
+  private addEach({ bytes }: Frames): void {
+    for (const { topic, size } of framedTopics(bytes)) {
+      const counted = this.of(topic);
+      counted.events++;
+      counted.bytes += size;
+    }
   }
 
   /** Adds the events of several topics, in one step if no topic is listed. */

@@ -39,10 +39,9 @@ export class WatchLag {
       // Positions are of all topics together, so the least one is that of the oldest event.
       if (watch.position < (furthest[phase]?.position ?? Infinity)) furthest[phase] = watch;
     }
-    const { repository } = this.watches;
     const ages = PHASES.map(async (phase) => {
       const watch = furthest[phase];
-      const age = watch && (await repository.ageOfNext(watch.topic, watch.position));
+      const age = watch && (await watch.reader.ageOfNext(watch.position));
       lags[phase].seconds = (age ?? 0) / 1000;
     });
     await Promise.all(ages);

@@ -64,8 +64,9 @@ export class WatchNotices implements OnApplicationShutdown {
   }
 }
 
-const describe = ({ topic, call }: Watch): object => ({
-  topic,
+const describe = ({ topics, call }: Watch): object => ({
+  topic: topics[0],
+  ...(topics.length > 1 && { topics: topics.length }),
   peer: call.peer,
   principal: call.notes.principal,
 });

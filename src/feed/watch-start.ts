@@ -1,13 +1,17 @@
 import { StartPosition } from '../gen/feed/v1/feed.js';
 import type { EventRepository } from '../repository/event-repository.js';
+import type { TopicReader } from '../repository/topic-reader.js';
 import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
 import { MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from '../wire/timestamp.js';
+import { isPattern } from '../wire/topic-index.js';
+import { patternProblem } from '../wire/topic-pattern.js';
+import { TopicSet } from '../wire/topic-set.js';
 import { topicProblem } from '../wire/topic.js';
-import type { Time, WatchRequest } from '../wire/watch-request.js';
+import { MAX_TOPICS, type Time, type WatchRequest } from '../wire/watch-request.js';
 import { type Caller, requirePermission } from './caller.js';
 import { FeedError } from './errors.js';
 
-/** Cursors to resume after: just before the topic's oldest event that is held, and at the end of the log. */
+/** Cursors to resume after: from where on all events of the topics are held, and at the end of the log. */
 interface Bounds {
   readonly [key: string]: string;
   readonly earliest: string;
@@ -15,8 +19,12 @@ interface Bounds {
 }
 
 export interface WatchStart {
+  /** Reads the topics of the watch. It is not open yet. */
+  readonly reader: TopicReader;
   /** The watch reads events strictly after this. */
   readonly after: Position;
+  /** Events up to this may be missing. */
+  readonly mayLack: Position;
   /** EventRepository.history, to which `after` belongs. */
   readonly history: number;
   readonly head: string;
@@ -38,38 +46,64 @@ export async function watchStart(
   request: WatchRequest,
   caller: Caller,
 ): Promise<WatchStart> {
-  const { topic, afterCursor } = request;
-  const problem = topicProblem(topic);
-  if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `topic: ${problem}`);
-  requirePermission(caller, 'watch', topic);
+  const topics = topicsOf(request, caller);
   const heartbeat = heartbeatOf(request);
+  const { afterCursor } = request;
 
   // So that the start is exact on every replica, and a cursor that another one has just given out is known.
   const behind = repository.catchUp(afterCursor ? parseCursor(afterCursor) : undefined);
   if (behind) await behind;
   const { head, history } = repository;
-  const floor = await repository.floor(topic);
+  const reader = repository.readerOf(topics);
+  const floor = await reader.floor();
   const bounds = boundsAt(repository, floor, head);
-  const after = await startOf(repository, request, head, floor, bounds);
-  return { after, history, ...bounds, heartbeat };
+  const after = await startOf(repository, reader, request, head, floor, bounds);
+  // Each start but a cursor is where something is held. Other topics may have lost events that are newer.
+  const mayLack = afterCursor && !request.skipRemoved ? 0 : floor;
+  return { reader, after, mayLack, history, ...bounds, heartbeat };
+}
+
+/** Checks the topics and patterns of a request. @throws FeedError */
+function topicsOf({ topics }: WatchRequest, caller: Caller): TopicSet {
+  if (topics.length > MAX_TOPICS)
+    throw new FeedError('TOPIC_INVALID', `the watch has more than ${MAX_TOPICS} topics`);
+  const seen = new Set<string>();
+  for (const [i, topic] of topics.entries()) {
+    const problem = seen.has(topic)
+      ? 'it is there twice'
+      : isPattern(topic)
+        ? patternProblem(topic)
+        : topicProblem(topic);
+    const which = topics.length === 1 ? 'topic' : `topic ${i + 1} of ${topics.length}`;
+    if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `${which}: ${problem}`);
+    seen.add(topic);
+    requirePermission(caller, 'watch', topic);
+  }
+  return new TopicSet(topics);
 }
 
 async function startOf(
   repository: EventRepository,
-  { topic, afterCursor, position, since, last }: WatchRequest,
+  reader: TopicReader,
+  { afterCursor, position, since, last, skipRemoved }: WatchRequest,
   head: Position,
   floor: Position,
   bounds: Bounds,
 ): Promise<Position> {
-  if (afterCursor) return afterCursorOf(repository, afterCursor, floor, bounds);
+  if (afterCursor) {
+    const after = afterCursorOf(repository, afterCursor, bounds);
+    if (after >= floor) return after;
+    if (!skipRemoved) throw expired(bounds);
+    return Math.max(after, await reader.beginning());
+  }
   if (since) {
     const time = millisecondsOf(since);
-    return time > Date.now() ? head : ((await repository.positionBefore(topic, time)) ?? head);
+    return time > Date.now() ? head : ((await reader.positionBefore(time)) ?? head);
   }
-  if (last) return repository.positionBeforeLast(topic, last, head);
+  if (last) return reader.positionBeforeLast(last, head);
   switch (position ?? StartPosition.START_POSITION_UNSPECIFIED) {
     case StartPosition.START_POSITION_EARLIEST:
-      return floor;
+      return reader.beginning();
     case StartPosition.START_POSITION_LIVE:
     case StartPosition.START_POSITION_UNSPECIFIED:
       return head;
@@ -78,12 +112,7 @@ async function startOf(
   }
 }
 
-function afterCursorOf(
-  repository: EventRepository,
-  text: string,
-  floor: Position,
-  bounds: Bounds,
-): Position {
+function afterCursorOf(repository: EventRepository, text: string, bounds: Bounds): Position {
   const cursor = parseCursor(text);
   if (!cursor) {
     throw new FeedError(
@@ -99,13 +128,12 @@ function afterCursorOf(
         head: bounds.head,
       });
     case 'in-log':
-      if (cursor.position >= floor) return cursor.position;
-      throw expired(bounds);
+      return cursor.position;
   }
 }
 
-export async function boundsOf(repository: EventRepository, topic: string): Promise<Bounds> {
-  return boundsAt(repository, await repository.floor(topic), repository.head);
+export async function boundsOf(repository: EventRepository, reader: TopicReader): Promise<Bounds> {
+  return boundsAt(repository, await reader.floor(), repository.head);
 }
 
 function boundsAt(repository: EventRepository, floor: Position, head: Position): Bounds {

@@ -1,6 +1,7 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { Bell, type BellListener } from '../broker/bell.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
+import type { TopicReader } from '../repository/topic-reader.js';
 import { formatCursor, type Position } from '../wire/cursor.js';
 import { Histogram, LATENCY_BOUNDS } from '../telemetry/histogram.js';
 import type { EventBatch } from '../wire/event-batch.js';
@@ -11,7 +12,7 @@ import type { Caller } from './caller.js';
 import { FeedError } from './errors.js';
 import { type CallRecord, noteTopic } from './live-calls.js';
 import { storeUnavailable } from './store-errors.js';
-import { type Count, Traffic } from './traffic.js';
+import { type BatchCount, Traffic } from './traffic.js';
 import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
 
 /** A watch sends this many bytes of events at a time, and holds no more in memory, however slow its reader is. */
@@ -19,7 +20,7 @@ const BATCH_BYTES = 32 * 1024;
 
 export interface OpenWatch {
   readonly start: WatchStart;
-  readonly batches: FrameSource;
+  readonly batches: Watch;
 }
 
 /** The call that a watch serves: the watch counts what it sends. */
@@ -66,9 +67,11 @@ export class Watches implements OnApplicationShutdown {
    * @throws FeedError if the request can't be served
    */
   async watch(request: WatchRequest, caller: Caller, call: WatchCall): Promise<OpenWatch> {
-    noteTopic(call, request.topic);
+    const { topics } = request;
+    noteTopic(call, topics[0]);
+    if (topics.length > 1) call.notes.topics = topics.length;
     const start = await watchStart(this.repository, request, caller).catch(storeUnavailable);
-    return { start, batches: new Watch(this, request.topic, start, call) };
+    return { start, batches: new Watch(this, topics, start, call) };
   }
 
   /** Called for each batch of a watch that was waiting when the bell rang. */
@@ -99,10 +102,12 @@ export class Watches implements OnApplicationShutdown {
  */
 export class Watch implements FrameSource, BellListener {
   readonly isOver = false;
-  /** The watch has sent, or is sending, all events of its topic up to this position. */
+  /** The watch has sent, or is sending, all events of its topics up to this position. */
   position: Position;
   /** True once the watch has got to the head of the log. */
   hasCaughtUp = false;
+  readonly reader: TopicReader;
+  private readonly mayLack: Position;
   /** EventRepository.history, in which `position` means something. */
   private readonly history: number;
   private readonly heartbeat: number;
@@ -114,17 +119,20 @@ export class Watch implements FrameSource, BellListener {
   private isWaiting = false;
   /** True if the bell has rung while the watch was waiting, and it has not looked at the log since. */
   private isRung = false;
-  private readonly sent: Count;
+  private readonly sent: BatchCount;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly watches: Watches,
-    readonly topic: string,
-    { after, history, heartbeat }: WatchStart,
+    /** Topics and patterns. */
+    readonly topics: readonly string[],
+    { reader, after, mayLack, history, heartbeat }: WatchStart,
     readonly call: WatchCall,
   ) {
-    this.sent = watches.traffic.sent.of(topic);
+    this.sent = watches.traffic.sent.ofBatches(topics);
+    this.reader = reader;
     this.position = after;
+    this.mayLack = mayLack;
     this.history = history;
     this.heartbeat = heartbeat;
   }
@@ -133,7 +141,8 @@ export class Watch implements FrameSource, BellListener {
     this.watches.open.add(this);
     this.onMore = onMore;
     if (this.heartbeat > 0) this.sentAt = performance.now();
-    this.watches.bell.subscribe(this.topic, this);
+    this.reader.open(this.mayLack);
+    for (const topic of this.topics) this.watches.bell.subscribe(topic, this);
   }
 
   onRing(): void {
@@ -156,7 +165,7 @@ export class Watch implements FrameSource, BellListener {
     const { head } = repository;
     if (this.position >= head) return this.found(undefined, head);
     try {
-      const found = repository.read(this.topic, this.position, BATCH_BYTES);
+      const found = this.reader.read(this.position, BATCH_BYTES);
       if (!(found instanceof Promise)) return this.found(found, head);
       return found.then(
         (batch) => this.found(batch, head),
@@ -167,34 +176,45 @@ export class Watch implements FrameSource, BellListener {
     }
   }
 
-  /** Adds the cursor to go on after, which also is that of a watch to which nothing has come yet. */
-  onAbort(reason: unknown): unknown {
-    const { repository } = this.watches;
-    if (!(reason instanceof FeedError) || repository.history !== this.history) return reason;
-    return reason.with({ cursor: formatCursor(repository.cursorAt(this.position)) });
+  /** The cursor to go on after, which also is that of a watch to which nothing has come yet. */
+  get cursor(): string {
+    return formatCursor(this.watches.repository.cursorAt(this.position));
   }
 
-  /** Returns how many events of its topic are stored and not sent yet; undefined if the watch is about to end. */
+  /** Adds the cursor. */
+  onAbort(reason: unknown): unknown {
+    const isOfThisLog = this.watches.repository.history === this.history;
+    return reason instanceof FeedError && isOfThisLog
+      ? reason.with({ cursor: this.cursor })
+      : reason;
+  }
+
+  /**
+   * Returns how many events of its topics are stored and not sent yet; undefined if the watch is about to end, or if its topics are
+   * too many to be counted.
+   */
   async behind(): Promise<number | undefined> {
     const { repository } = this.watches;
     if (repository.history !== this.history) return undefined;
-    return repository.countAfter(this.topic, this.position).catch(storeUnavailable);
+    return this.reader.countAfter(this.position).catch(storeUnavailable);
   }
 
   close(): void {
     if (!this.onMore) return;
     this.onMore = undefined;
     clearTimeout(this.timer);
-    this.watches.bell.unsubscribe(this.topic, this);
+    for (const topic of this.topics) this.watches.bell.unsubscribe(topic, this);
+    this.reader.close();
     this.watches.open.delete(this);
   }
 
   private found(batch: EventBatch | undefined, head: Position): EventBatch | undefined {
-    if (batch) {
+    if (batch?.count === 0) {
+      batch = this.lookFurther(batch.last);
+    } else if (batch) {
       if (this.call.events === 0) this.call.onMilestone?.('first event');
       this.position = batch.last;
-      this.sent.events += batch.count;
-      this.sent.bytes += batch.bytes.length;
+      this.sent.add(batch);
       if (this.isRung) this.watches.noteDelivery();
       this.isWaiting = this.isRung = false;
     } else {
@@ -212,10 +232,18 @@ export class Watch implements FrameSource, BellListener {
     return batch;
   }
 
+  /** Nothing is to be sent up to a position, beyond which nobody has looked. Other work has its turn before that is done. */
+  private lookFurther(upTo: Position): EventBatch | undefined {
+    this.position = upTo;
+    this.isWaiting = false;
+    setImmediate(() => this.onMore?.());
+    return this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;
+  }
+
   private heartbeatIfDue(): EventBatch | undefined {
     const left = this.sentAt + this.heartbeat - performance.now();
     if (left <= 0)
-      return heartbeatEvent(this.topic, this.watches.repository.cursorAt(this.position));
+      return heartbeatEvent(this.topics[0], this.watches.repository.cursorAt(this.position));
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.onMore?.(), Math.max(1, left));
     return undefined;
@@ -227,7 +255,7 @@ export class Watch implements FrameSource, BellListener {
 
   private async bounds(): ReturnType<typeof boundsOf> {
     try {
-      return await boundsOf(this.watches.repository, this.topic);
+      return await boundsOf(this.watches.repository, this.reader);
     } catch (error) {
       return storeUnavailable(error);
     }

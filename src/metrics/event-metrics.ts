@@ -1,5 +1,5 @@
 import type { Chats } from '../feed/chat.js';
-import type { Count, TopicCounts, Traffic } from '../feed/traffic.js';
+import type { TopicCounts, Traffic } from '../feed/traffic.js';
 import { PHASES } from '../feed/watch-lag.js';
 import type { Watches } from '../feed/watch.js';
 import type { LogReport } from '../repository/log-report.js';
@@ -101,7 +101,7 @@ export function eventMetrics(
 }
 
 /** Each listed topic, and without a label all others together. */
-function byTopic({ others, byTopic: listed }: TopicCounts, what: keyof Count): Sample[] {
+function byTopic({ others, byTopic: listed }: TopicCounts, what: 'events' | 'bytes'): Sample[] {
   return [
     ...Array.from(listed, ([topic, count]) => ({ labels: { topic }, value: count[what] })),
     { value: others[what] },

@@ -81,6 +81,8 @@ export interface StreamInfo {
     readonly last_ts: string;
     readonly bytes: number;
     readonly consumer_count: number;
+    /** How many messages were removed that stood between others; missing if none was. */
+    readonly num_deleted?: number;
     /** How many subjects have messages; missing if none has. */
     readonly num_subjects?: number;
     readonly subjects?: Readonly<Record<string, number>>;

@@ -5,6 +5,7 @@ import { ConfigModule } from '../config/config.module.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { GrpcDoor } from '../grpc/grpc-door.js';
 import { GrpcModule } from '../grpc/grpc.module.js';
+import { HttpDoor } from '../http/http-door.js';
 import { HttpModule } from '../http/http.module.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { LogModule } from '../telemetry/log.js';
@@ -14,12 +15,11 @@ import { DOORS, Drain } from './drain.js';
 import type { Door } from '../feed/door.js';
 
 /**
- * The whole application: a gRPC door and an HTTP door, both on one log, and the metrics of all of it. Only doors that have calls
- * are in DOORS.
+ * The whole application: a gRPC door and an HTTP door, both on one log, and the metrics of all of it.
  */
 @Module({})
 export class AppModule {
-  /** @param guard takes the place of CallerGuard: it says who makes each call, or throws */
+  /** @param guard takes the place of CallerGuard: it says who makes each call, or throws. HTTP then has the probes alone */
   static of(
     config: Config,
     log: Logger,
@@ -27,6 +27,7 @@ export class AppModule {
     guard?: Type<CanActivate>,
   ): DynamicModule {
     const grpc = GrpcModule.of(guard);
+    const http = HttpModule.of(guard === undefined);
     return {
       module: AppModule,
       imports: [
@@ -35,11 +36,11 @@ export class AppModule {
         TlsModule.of(certificates),
         FeedModule,
         grpc,
-        HttpModule,
+        http,
         MetricsModule.of(grpc),
       ],
       providers: [
-        { provide: DOORS, useFactory: (...doors: Door[]) => doors, inject: [GrpcDoor] },
+        { provide: DOORS, useFactory: (...doors: Door[]) => doors, inject: [GrpcDoor, HttpDoor] },
         Drain,
       ],
     };

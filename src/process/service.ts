@@ -10,6 +10,7 @@ import { Readiness } from '../feed/readiness.js';
 import { HealthPort } from '../grpc/health-port.js';
 import { StreamStrategy } from '../grpc/transport/index.js';
 import { httpsOptions, secureHttp } from '../http/https.js';
+import { allowLongRequests } from '../http/server-settings.js';
 import { MetricsPort } from '../metrics/metrics-port.js';
 import { EventRepository } from '../repository/event-repository.js';
 import { nestLogger } from '../telemetry/log.js';
@@ -47,6 +48,8 @@ export async function startService(
       // A connection to the HTTP port that never sends a request must not hold up the shutdown.
       forceCloseConnections: true,
       httpsOptions: certificates && httpsOptions(certificates),
+      // Bodies of uploads are read as they come (src/http).
+      bodyParser: false,
     },
   );
   // Before any route is made: Express asks its middleware in the order in which they came.
@@ -61,6 +64,7 @@ export async function startService(
   const limits = app.get<ConnectionLimits>(CONNECTION_LIMITS);
   const httpServer = app.getHttpServer();
   httpServer.maxConnections = limits.http;
+  allowLongRequests(httpServer, config);
   httpServer.on('drop', logRefused(log, app.get(PortCounts), 'HTTP', limits.http, limits));
   const { host, port } = config.httpAddress;
   const http = await listenAs('HTTP', 'FEED_HTTP_ADDRESS', config.httpAddress, () =>

@@ -1,5 +1,5 @@
 import type { Position } from '../wire/cursor.js';
-import type { EventBatch } from '../wire/event-batch.js';
+import type { EventBatch, Run } from '../wire/event-batch.js';
 import type { Commit } from './commit.js';
 import type { Epochs } from './epochs.js';
 import type { AppendError, Backup, Durability, LogStatus } from './event-repository.js';
@@ -48,6 +48,9 @@ export interface Engine {
   /** Returns the position of the newest removed event of a topic; 0 if there is none. */
   floor(topic: string): Position;
 
+  /** Yields the topics that begin with a prefix and have lost events, with their floors, in any order. */
+  floors(prefix: string): Iterable<readonly [topic: string, floor: Position]>;
+
   /** Returns the id of a removed event; undefined if there was none, or if the last commit let the engine forget it. */
   removedId(topic: string, position: Position): Buffer | undefined;
 
@@ -95,6 +98,9 @@ export interface RunIndex {
    */
   read(topic: string, after: Position, upTo: Position, maxBytes: number): EventBatch | undefined;
 
+  /** Returns the run of a topic that starts at a position; undefined if none that is held does. Nobody changes its bytes later. */
+  at(topic: string, first: Position): Run | undefined;
+
   /** Returns a topic's oldest run that starts at or after a position. */
   oldest(topic: string, from: Position): HeldRun | undefined;
 
@@ -113,8 +119,11 @@ export interface RunIndex {
 
 /** Lists commits over all topics, the oldest first. RunIndex has an order only within a topic. */
 export interface CommitIndex {
-  /** Yields records in the order of their positions; only those after one, if the `first` of one is given. */
-  after(first: Position | undefined): Iterable<CommitRecord>;
+  /** Yields records in the order of their positions; only those that begin after a position, if one is given. */
+  after(position: Position | undefined): Iterable<CommitRecord>;
+
+  /** Yields records that begin at or before a position, the newest first. */
+  upTo(position: Position): Iterable<CommitRecord>;
 }
 
 /** Says what a commit stored. A large commit may have several records, each for a part of its runs. */

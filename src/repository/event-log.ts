@@ -1,10 +1,11 @@
 import { type Cursor, MAX_POSITION, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
+import type { TopicSet } from '../wire/topic-set.js';
 import type { Notices } from '../telemetry/notices.js';
 import { AppendQueue, QUEUE_BYTES, type QueueBytes } from './append-queue.js';
 import { type Commit, NOTHING_TO_STORE } from './commit.js';
 import { Deduplication, StoredIds } from './deduplication.js';
-import type { Engine } from './engine.js';
+import type { Engine, Removal } from './engine.js';
 import {
   type AppendError,
   type Backup,
@@ -23,9 +24,11 @@ import { LogReport } from './log-report.js';
 import { promptly } from './promptly.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
+import { noteRemovals, type ReadLog, SetReader } from './set-reader.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
 import { OwnTopicLimit } from './topic-limit.js';
+import type { TopicReader } from './topic-reader.js';
 
 export interface LogOptions {
   /** Deduplication is off if either number is 0. */
@@ -47,16 +50,16 @@ const TAIL_BYTES = 32 * 2 ** 20;
  * queue into commits (append-queue.ts), which also remove what retention chose (retention.ts). Reads of new events are
  * answered from the tail, and all others from the engine.
  */
-export class EventLog extends EventRepository {
+export class EventLog extends EventRepository implements ReadLog {
   override readonly durability: Durability;
   override readonly dedupWindow: DedupWindow;
   override readonly location: string;
   override readonly report: LogReport;
 
-  private readonly clock: LogClock;
+  readonly clock: LogClock;
   private readonly recent: RecentIds;
   private readonly retention: Retention;
-  private readonly tail: Tail;
+  readonly tail: Tail;
   private readonly queue: AppendQueue;
   private readonly sweep: NodeJS.Timeout;
   private readonly disk = promptly(() => this.engine.disk());
@@ -65,11 +68,12 @@ export class EventLog extends EventRepository {
   private headStoredAt: number;
   private headAtSweep: Position;
   private isRemoving = false;
+  removing: Removal | undefined;
   private closing: Promise<void> | undefined;
   private listener: (topics: Iterable<string>) => void = () => {};
 
   constructor(
-    private readonly engine: Engine,
+    readonly engine: Engine,
     {
       dedup = NO_DEDUP,
       retention = KEEP_ALL,
@@ -159,6 +163,10 @@ export class EventLog extends EventRepository {
     limit: number,
   ): Promise<readonly string[]> {
     return Promise.resolve(take(this.engine.runs.topics(after, prefix), limit));
+  }
+
+  protected override setReader(topics: TopicSet): TopicReader {
+    return new SetReader(this, topics);
   }
 
   /** It looks at the oldest and the newest run, however many there are. */
@@ -265,7 +273,13 @@ export class EventLog extends EventRepository {
     const now = this.clock.now();
     const removal = this.retention.plan(runs, now);
     const horizon = this.recent.horizon(now);
-    await this.engine.commit({ runs, ids, removal, horizon, lag: this.clock.lag() });
+    this.removing = removal;
+    noteRemovals(this.tail, removal);
+    try {
+      await this.engine.commit({ runs, ids, removal, horizon, lag: this.clock.lag() });
+    } finally {
+      this.removing = undefined;
+    }
     this.retention.confirm(removal);
   }
 

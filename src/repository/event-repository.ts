@@ -1,7 +1,9 @@
 import type { CheckedEvents } from '../wire/check-events.js';
 import type { Cursor, Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
+import type { TopicSet } from '../wire/topic-set.js';
 import type { FailureReason, LogReport } from './log-report.js';
+import { OneTopicReader, type TopicReader } from './topic-reader.js';
 
 /** Where the events of an append are safe once it has resolved. */
 export type Durability = 'memory' | 'fsync' | 'replicated';
@@ -105,6 +107,16 @@ export abstract class EventRepository {
     after: string | undefined,
     limit: number,
   ): Promise<readonly string[]>;
+
+  /** Returns a reader of these topics. It holds nothing until it is opened. */
+  readerOf(topics: TopicSet): TopicReader {
+    return topics.topic === undefined
+      ? this.setReader(topics)
+      : new OneTopicReader(this, topics.topic);
+  }
+
+  /** Returns a reader of several topics, in the order of their positions. */
+  protected abstract setReader(topics: TopicSet): TopicReader;
 
   /** Describes what is held of a topic up to the head; undefined if that is nothing. */
   abstract heldOf(topic: string): Promise<HeldTopic | undefined>;

@@ -1,5 +1,6 @@
 import type { Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
+import { type FollowedSet, FollowedSets, PLACE_BYTES } from './followed-sets.js';
 import { RunList } from './run-list.js';
 import type { StoredRun } from './stored-run.js';
 
@@ -14,6 +15,7 @@ interface TopicTail {
 
 /** The newest runs of all topics, in memory, up to `maxBytes` together. All watches share it. */
 export class Tail {
+  readonly sets = new FollowedSets();
   private bytes = 0;
   private readonly topics = new Map<string, TopicTail>();
   private readonly all = new RunList<StoredRun>();
@@ -30,6 +32,10 @@ export class Tail {
     tail.runs.push(run);
     this.all.push(run);
     this.bytes += run.bytes.length + RUN_OVERHEAD;
+    for (const set of this.sets.of(run.topic)) {
+      set.add(run);
+      this.bytes += PLACE_BYTES;
+    }
     while (this.bytes > this.maxBytes) this.removeOldest();
   }
 
@@ -41,6 +47,11 @@ export class Tail {
     const batch = tail.runs.read(after, Infinity, maxBytes)!;
     tail.memo = { after, maxBytes, batch };
     return batch;
+  }
+
+  /** Stops following a set for one of its readers. */
+  leave(set: FollowedSet): void {
+    if (this.sets.leave(set)) this.bytes -= set.places * PLACE_BYTES;
   }
 
   /** Moves the horizon up to a position, before which events are missing. */
@@ -59,6 +70,12 @@ export class Tail {
     this.horizon = Math.max(this.horizon, run.last);
     this.bytes -= run.bytes.length + RUN_OVERHEAD;
     this.all.removeOldest();
+    for (const set of this.sets.of(run.topic)) {
+      // A set that was followed later does not have it.
+      if (set.runs.oldest !== run) continue;
+      set.removeOldest();
+      this.bytes -= PLACE_BYTES;
+    }
     const tail = this.topics.get(run.topic)!;
     tail.runs.removeOldest();
     tail.memo = undefined;

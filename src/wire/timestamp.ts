@@ -1,4 +1,5 @@
 import { VARINT, writeVarint } from './protobuf.js';
+import type { Time } from './watch-request.js';
 
 /** The range of a google.protobuf.Timestamp: the years 1 to 9999, in seconds since 1970. */
 export const MIN_SECONDS = -62135596800;
@@ -21,4 +22,27 @@ export function encodeTimestamp(milliseconds: number): Buffer {
     end = writeVarint(encoded, end + 1, nanos);
   }
   return encoded.subarray(0, end);
+}
+
+/** Encodes a google.protobuf.Timestamp, also one before 1970. */
+export function encodeTime({ seconds, nanos }: Time): Buffer {
+  const encoded = Buffer.allocUnsafe(1 + 10 + 1 + 5);
+  let end = 0;
+  if (seconds !== 0) {
+    encoded[end++] = SECONDS_TAG;
+    end = seconds > 0 ? writeVarint(encoded, end, seconds) : writeNegative(encoded, end, seconds);
+  }
+  if (nanos > 0) {
+    encoded[end++] = NANOS_TAG;
+    end = writeVarint(encoded, end, nanos);
+  }
+  return encoded.subarray(0, end);
+}
+
+/** Writes a negative int64 as a varint, which always takes 10 bytes. */
+function writeNegative(target: Buffer, offset: number, value: number): number {
+  let left = BigInt.asUintN(64, BigInt(value));
+  for (; left >= 0x80n; left >>= 7n) target[offset++] = Number(left & 0x7fn) | 0x80;
+  target[offset++] = Number(left);
+  return offset;
 }

@@ -18,9 +18,15 @@ interface Start {
 }
 
 export interface WatchRequest extends Start {
-  readonly topic: string;
+  /** The topics and patterns of the watch, in the request's order. They are not checked. */
+  readonly topics: readonly string[];
   readonly heartbeat?: Time;
+  /** True if the watch starts after `afterCursor` also where events after it were removed. */
+  readonly skipRemoved?: boolean;
 }
+
+/** The most topics and patterns of a request. */
+export const MAX_TOPICS = 1_000;
 
 const TOPIC = 1;
 const AFTER_CURSOR = 2;
@@ -28,9 +34,21 @@ const POSITION = 3;
 const SINCE = 4;
 const LAST = 5;
 const HEARTBEAT = 6;
-const NAMES = ['', 'topic', 'after_cursor', 'position', 'since', 'last', 'heartbeat'];
+const TOPICS = 7;
+const SKIP_REMOVED = 8;
+const NAMES = [
+  '',
+  'topic',
+  'after_cursor',
+  'position',
+  'since',
+  'last',
+  'heartbeat',
+  'topics',
+  'skip_removed',
+];
 /** The wire type of each field, by its number. */
-const TYPES = [-1, BYTES, BYTES, VARINT, BYTES, VARINT, BYTES];
+const TYPES = [-1, BYTES, BYTES, VARINT, BYTES, VARINT, BYTES, BYTES, VARINT];
 
 // The fields of Timestamp and Duration.
 const SECONDS = 1;
@@ -41,8 +59,8 @@ const MAX_POSITIVE_INT32_BYTES = 5;
 const NEGATIVE_INT32_BYTES = 10;
 
 /**
- * Reads an encoded WatchRequest. If a field appears twice, the last one counts. The fields that say where to start
- * count as one field.
+ * Reads an encoded WatchRequest. If a field other than `topics` appears twice, the last one counts. The fields that say where
+ * to start count as one field.
  *
  * protobuf.js can't do this: it checks neither wire types nor UTF-8, so from a malformed request it makes a different
  * one.
@@ -52,12 +70,14 @@ const NEGATIVE_INT32_BYTES = 10;
 export function readWatchRequest(message: Buffer): WatchRequest {
   const fields = new FieldReader();
   let topic = '';
+  const more: string[] = [];
   let start: Start = {};
   let heartbeat: Time | undefined;
+  let skipRemoved = false;
   fields.read(message, 0, message.length);
   while (fields.next()) {
     const { field } = fields;
-    if (field > HEARTBEAT) continue;
+    if (field > SKIP_REMOVED) continue;
     if (fields.type !== TYPES[field]) throw badField(field, 'has the wrong wire type');
     switch (field) {
       case TOPIC:
@@ -78,11 +98,20 @@ export function readWatchRequest(message: Buffer): WatchRequest {
       case HEARTBEAT:
         heartbeat = readTime(message, fields);
         break;
+      case TOPICS:
+        if (more.push(readText(message, fields)) > MAX_TOPICS)
+          throw badField(field, `has more than ${MAX_TOPICS} topics`);
+        break;
+      case SKIP_REMOVED:
+        skipRemoved = fields.varint() !== 0;
+        break;
     }
   }
   if (fields.problem !== undefined)
     throw new BadMessageError(`it is not well-formed protobuf: ${fields.problem}`);
-  return { topic, ...start, heartbeat };
+  // An empty topic and no other is refused as a topic, as it was before there were others.
+  const topics = topic === '' && more.length > 0 ? more : [topic, ...more];
+  return { topics, ...start, heartbeat, skipRemoved };
 }
 
 function readText(message: Buffer, { field, start, end }: FieldReader): string {

@@ -10,6 +10,7 @@ import { formatCursor, type Position } from '../../src/wire/cursor.js';
 import { checked } from '../wire/events.js';
 import { Bell, ids, next, readAll, type Seen } from './reading.js';
 import { temporaryDirectory } from './temporary.js';
+import { topicSetContract } from './topic-sets.js';
 
 export interface Capabilities {
   /** True when a log that is closed and opened again at the same place still has its events. */
@@ -59,6 +60,8 @@ export function eventRepositoryContract(
   open: Open,
   capabilities: Capabilities,
 ): void {
+  topicSetContract(name, open, capabilities.reopens);
+
   describe(`${name} keeps the promises of a log`, () => {
     const endings: (() => Promise<void> | void)[] = [];
     const opened = new Set<EventRepository>();

@@ -55,6 +55,9 @@ test('a guard of a team takes the place of the one that reads tokens', async () 
     nobody,
   ]);
   expect((await fetch(`http://${service.httpAddress}/healthz`)).status).toBe(200);
+  // The guard knows nobody who calls over HTTP, so nobody may.
+  const events = `http://${service.httpAddress}/v1/events?topic=ann.a`;
+  expect((await fetch(events, { headers: { 'x-api-key': 'key-of-ann' } })).status).toBe(404);
   raw.close();
 });
 

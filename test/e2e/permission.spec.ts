@@ -233,6 +233,33 @@ describe('who may do what', () => {
     allowed.call.cancel();
   });
 
+  test('is asked for each topic of a watch, and for a pattern of all that it may match', async () => {
+    const { as, publish } = await withPolicy(POLICY);
+    const [ann, bob] = [await as('ann'), await as('bob')];
+    const allowed = [
+      ann.watch({ topics: ['orders.*.paid', 'orders.>', 'audit'] }),
+      bob.watch({ topics: ['*'] }),
+      bob.watch({ topics: ['*', 'audit'] }),
+    ];
+    for (const watch of allowed) await within(watch.began, 'the headers');
+    for (const [who, topics] of [
+      [ann, ['>']],
+      [ann, ['orders.>', '*']],
+      [ann, ['*.>']],
+      [ann, ['audit', 'secret']],
+      [bob, ['>']],
+      [bob, ['*.*']],
+    ] as const)
+      expect(await who.watch({ topics }).ended).toMatchObject(forbidden);
+
+    publish(POLICY.replace('"orders.>", audit', '"orders.*", audit'));
+    expect(await within(allowed[0].ended, 'the end of the watch')).toMatchObject({
+      ...forbidden,
+      metadata: { cursor: expect.any(String) },
+    });
+    for (const watch of allowed.slice(1)) watch.call.cancel();
+  });
+
   test('ends an upload at its first forbidden event, with the index and what is stored', async () => {
     const { as } = await withPolicy(POLICY);
     const { call, ended } = (await as('ann')).upload();

@@ -11,7 +11,7 @@ import type { EventRepository } from '../../src/repository/event-repository.js';
 const SECOND = 1_000;
 
 interface FakeWatch {
-  topic: string;
+  topics: readonly string[];
   position: number;
   hasCaughtUp: boolean;
   isSending: boolean;
@@ -51,7 +51,7 @@ function start() {
 }
 
 const behind = (topic: string): FakeWatch => ({
-  topic,
+  topics: [topic],
   position: 0,
   hasCaughtUp: true,
   isSending: true,

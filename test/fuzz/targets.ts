@@ -14,7 +14,7 @@ import { EventChecker } from '../../src/wire/check-events.js';
 import { formatCursor, parseCursor, stampCursors } from '../../src/wire/cursor.js';
 import { BadMessageError, messagesIn } from '../../src/wire/frames.js';
 import { MAX_TOPIC_BYTES, topicProblem } from '../../src/wire/topic.js';
-import { readWatchRequest } from '../../src/wire/watch-request.js';
+import { MAX_TOPICS, readWatchRequest } from '../../src/wire/watch-request.js';
 import {
   bytesField,
   decodeChat,
@@ -122,12 +122,14 @@ export const targets: readonly Target[] = [
       Buffer.concat([bytesField(1, 't'), bytesField(2, '00000000z8k3x9qz')]),
       Buffer.concat([bytesField(1, 't'), varintField(3, 2), bytesField(6, varintField(1, 15))]),
       Buffer.concat([bytesField(4, varintField(1, 1_700_000_000)), varintField(5, 10)]),
+      Buffer.concat([bytesField(7, 'a'), bytesField(7, 'a.>'), varintField(8, 1)]),
     ],
     words: [varintField(2, 999_999_999), varintField(1, -1n), bytesField(9, 'x')],
     run(input) {
       const request = accepted(BadMessageError, () => readWatchRequest(input));
       if (!request) return;
-      assert.ok(request.topic.isWellFormed());
+      assert.ok(request.topics.length > 0 && request.topics.length <= MAX_TOPICS + 1);
+      for (const topic of request.topics) assert.ok(topic.isWellFormed());
       const { afterCursor, position, since, last } = request;
       const starts = [afterCursor, position, since, last].filter((start) => start !== undefined);
       assert.ok(starts.length <= 1);

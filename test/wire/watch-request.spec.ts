@@ -21,6 +21,8 @@ const start = fc.oneof(
 );
 const request = fc.record({
   topic: fc.string({ unit: 'binary' }),
+  topics: fc.array(fc.string({ unit: 'binary' }), { maxLength: 4 }),
+  skipRemoved: fc.boolean(),
   heartbeat: fc.option(time, { nil: undefined }),
 });
 
@@ -29,13 +31,15 @@ describe('a watch request', () => {
     fc.assert(
       fc.property(request, start, (common, from) => {
         const message = codec.watchRequest.serialize({ ...common, ...from });
-        const { topic, heartbeat, ...others } = codec.watchRequest.deserialize(message);
+        const { topic, topics, heartbeat, skipRemoved, ...others } =
+          codec.watchRequest.deserialize(message);
         const theirs = Object.fromEntries(
           Object.entries(others).filter(([name]) => Object.hasOwn(from, name)),
         );
         expect(readWatchRequest(message)).toEqual({
-          topic,
+          topics: topic === '' && topics.length > 0 ? topics : [topic, ...topics],
           heartbeat: heartbeat ?? undefined,
+          skipRemoved,
           ...theirs,
         });
       }),
@@ -50,7 +54,11 @@ describe('a watch request', () => {
       bytesField(1, 'second'),
       varintField(5, 7),
     ]);
-    expect(readWatchRequest(message)).toEqual({ topic: 'second', last: 7 });
+    expect(readWatchRequest(message)).toEqual({
+      topics: ['second'],
+      last: 7,
+      skipRemoved: false,
+    });
   });
 
   it('has its numbers truncated to 32 bits, as protobuf does, also from ten bytes', () => {
@@ -66,6 +74,9 @@ describe('a watch request', () => {
     ['topic has the wrong wire type', varintField(1, 1)],
     ['after_cursor is not valid UTF-8', bytesField(2, Buffer.from([0xff]))],
     ['position is out of range', Buffer.concat([tag(3, 0), varint(1, 6)])],
+    ['topics is not valid UTF-8', bytesField(7, Buffer.from([0xff]))],
+    ['topics has more than 1000 topics', Buffer.concat(Array(1_001).fill(bytesField(7, 'a')))],
+    ['skip_removed has the wrong wire type', bytesField(8, 'x')],
     ['last is out of range', Buffer.concat([tag(5, 0), varint(1, 9)])],
     ['since has a field of the wrong wire type', bytesField(4, bytesField(1, 'x'))],
     ['heartbeat is out of range', bytesField(6, Buffer.concat([tag(2, 0), varint(1, 7)]))],

@@ -1,7 +1,7 @@
 import { type sendUnaryData, status } from '@grpc/grpc-js';
 import { isObservable, type Observable, type Observer, type Subscription } from 'rxjs';
 import { type Call, CallAborted, type GrpcCall } from './call.js';
-import { pump } from './outbound.js';
+import { send } from './outbound.js';
 import { statusOf } from './status.js';
 import { bareStream, type Outcome, Streamed } from './streamed.js';
 
@@ -67,7 +67,7 @@ export class Answer implements Observer<unknown> {
       stream.end(outcome);
       if (subscribeAfter) this.subscribe(subscribeAfter);
     };
-    pump(stream.frames, this.call).then(
+    send(stream.frames, this.call).then(
       () => end({}),
       (error: unknown) => end({ error }),
     );

@@ -42,8 +42,8 @@ export interface StreamStrategyOptions {
   readonly onEnd?: (ended: EndedCall) => void;
 }
 
-/** The largest request that is a single message, in bytes. grpc-js collects those, and nothing limits how many at a time. */
-const MAX_REQUEST_BYTES = 64 * 1024;
+/** The largest request that is a single message, in bytes: 1,000 topics of the greatest length. grpc-js collects those, and nothing limits how many at a time. */
+const MAX_REQUEST_BYTES = 256 * 1024;
 
 interface Method {
   readonly path: string;

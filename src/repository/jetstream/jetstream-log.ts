@@ -6,6 +6,7 @@ import type { SetupError } from '../../nats/setup-error.js';
 import { sparingly } from '../../nats/sparingly.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
+import type { TopicSet } from '../../wire/topic-set.js';
 import { QUEUE_BYTES, type QueueBytes } from '../append-queue.js';
 import { Epochs } from '../epochs.js';
 import {
@@ -22,6 +23,7 @@ import {
 import { type LogClock, logClock } from '../log-clock.js';
 import { LogReport } from '../log-report.js';
 import { promptly } from '../promptly.js';
+import type { TopicReader } from '../topic-reader.js';
 import { NO_DEDUP } from '../recent-ids.js';
 import type { RetentionLimits } from '../retention.js';
 import type { FlushingServers } from './durability.js';
@@ -29,6 +31,7 @@ import { Janitor } from './janitor.js';
 import { decode, endOf, firstOf, headAfter, type Message } from './message.js';
 import type { ReplicaStart } from './log-state.js';
 import { Replica } from './replica.js';
+import { StreamSetReader } from './set-reader.js';
 import { changedConfig, epochsSubjectOf, newConfig, prefixOf } from './stream-config.js';
 import {
   CODE,
@@ -179,6 +182,15 @@ export class JetStreamLog extends EventRepository {
     limit: number,
   ): Promise<readonly string[]> {
     return this.replica.topics(prefix, after, limit);
+  }
+
+  protected override setReader(topics: TopicSet): TopicReader {
+    return new StreamSetReader(
+      () => this.replica,
+      topics,
+      (time) => this.clock.since(time),
+      (error) => this.failAfterRejoin(error),
+    );
   }
 
   override heldOf(topic: string): Promise<HeldTopic | undefined> {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StreamApi } from '../../nats/stream-api.js';
+import type { StreamApi, StreamInfo } from '../../nats/stream-api.js';
 import { StreamTail } from '../../nats/stream-tail.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
@@ -262,6 +262,28 @@ export class Replica {
 
   topics(prefix: string, after: string | undefined, limit: number): Promise<readonly string[]> {
     return this.history.ask(() => this.listing.topics(prefix, after, limit));
+  }
+
+  runsOfPattern(
+    pattern: string,
+    from: number,
+    maxBytes: number,
+    patience?: number,
+  ): Promise<RunMessage[]> {
+    return this.history.ask(() => this.stored.ofPattern(pattern, from, maxBytes), patience);
+  }
+
+  /** StoredRuns.firstFrom() */
+  oldest(topic: string, patience?: number, from = 1): Promise<RunMessage | undefined> {
+    return this.history.ask(() => this.stored.firstFrom(topic, from), patience);
+  }
+
+  topicsOfPattern(pattern: string, patience?: number): Promise<readonly string[]> {
+    return this.history.ask(() => this.listing.ofPattern(pattern), patience);
+  }
+
+  streamInfo(patience?: number): Promise<StreamInfo> {
+    return this.history.ask(() => this.api.info(), patience);
   }
 
   /** It asks the stream's leader for two messages, and for a third one where the topic was removed before. */

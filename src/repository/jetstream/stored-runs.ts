@@ -60,7 +60,22 @@ export class StoredRuns {
     return parts.length === 0 ? 'later' : joined(parts);
   }
 
-  /** Returns a topic's oldest run from a sequence on, as the leader knows it. */
+  /**
+   * Returns runs of the topics of a pattern from a sequence on, up to about `maxBytes` of them; none only if the leader has none.
+   * None is missing between the first and the last one, but what the leader has removed as well.
+   *
+   * @throws RefusedError, UnansweredError
+   */
+  async ofPattern(pattern: string, from: number, maxBytes: number): Promise<RunMessage[]> {
+    const found = await this.messages(pattern, from, maxBytes);
+    if (found[0]?.sequence === from) return found;
+    // A server that lags may have none yet, and another one may have removed the first ones before the leader does.
+    const first = await this.firstFrom(pattern, from);
+    if (!first) return [];
+    return first.sequence === found[0]?.sequence ? found : [first];
+  }
+
+  /** Returns the oldest run of a topic, or of the topics of a pattern, from a sequence on, as the leader knows it. */
   async firstFrom(topic: string, sequence: number): Promise<RunMessage | undefined> {
     return this.run(await this.api.message({ seq: sequence, next_by_subj: this.prefix + topic }));
   }

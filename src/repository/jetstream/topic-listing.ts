@@ -33,7 +33,8 @@ export class TopicListing {
    */
   async topics(prefix: string, after: string | undefined, limit: number): Promise<string[]> {
     const filter = this.prefix + tokensOf(prefix) + '>';
-    const all = (after === undefined ? undefined : this.kept(filter)) ?? (await this.list(filter));
+    const all =
+      (after === undefined ? undefined : this.kept(filter)) ?? (await this.listAndKeep(filter));
     const found: string[] = [];
     for (const topic of all) {
       if (!topic.startsWith(prefix) || (after !== undefined && topic <= after)) continue;
@@ -49,8 +50,19 @@ export class TopicListing {
       : undefined;
   }
 
-  private async list(filter: string): Promise<readonly string[]> {
+  /** Returns all topics of a pattern as of now. @throws RefusedError, UnansweredError */
+  ofPattern(pattern: string): Promise<readonly string[]> {
+    return this.list(this.prefix + pattern);
+  }
+
+  private async listAndKeep(filter: string): Promise<readonly string[]> {
     const at = performance.now();
+    const topics = await this.list(filter);
+    this.last = { filter, at, topics };
+    return topics;
+  }
+
+  private async list(filter: string): Promise<readonly string[]> {
     const topics: string[] = [];
     for (;;) {
       const { state } = await this.api.info({ filter, offset: topics.length });
@@ -58,9 +70,7 @@ export class TopicListing {
       for (const subject of subjects) topics.push(subject.slice(this.prefix.length));
       if (subjects.length < PAGE) break;
     }
-    topics.sort();
-    this.last = { filter, at, topics };
-    return topics;
+    return topics.toSorted();
   }
 }
 

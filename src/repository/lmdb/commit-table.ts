@@ -11,9 +11,14 @@ const RUNS_OF_RECORD = 64;
 export class CommitTable implements CommitIndex {
   constructor(private readonly db: Database<Omit<CommitRecord, 'first'>, Buffer>) {}
 
-  *after(first: Position | undefined): Iterable<CommitRecord> {
-    const start = first === undefined ? undefined : positionKey(first);
+  *after(position: Position | undefined): Iterable<CommitRecord> {
+    const start = position === undefined ? undefined : positionKey(position);
     for (const { key, value } of this.db.getRange({ start, exclusiveStart: start !== undefined }))
+      yield { first: readPositionKey(key), ...value };
+  }
+
+  *upTo(position: Position): Iterable<CommitRecord> {
+    for (const { key, value } of this.db.getRange({ start: positionKey(position), reverse: true }))
       yield { first: readPositionKey(key), ...value };
   }
 

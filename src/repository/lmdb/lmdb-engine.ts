@@ -169,6 +169,10 @@ export class LmdbEngine implements Engine {
     return this.store.floor(topic);
   }
 
+  floors(prefix: string): Iterable<readonly [topic: string, floor: Position]> {
+    return this.store.floorsOf(prefix);
+  }
+
   removedId(topic: string, position: Position): Buffer | undefined {
     return this.store.removedIds.at(topic, position);
   }

@@ -1,6 +1,6 @@
 import type { Database } from 'lmdb';
 import { MAX_POSITION, type Position } from '../../wire/cursor.js';
-import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
+import { cutAfter, type EventBatch, joined, type Run } from '../../wire/event-batch.js';
 import type { RunIndex } from '../engine.js';
 import { type HeldRun, heldRun, type StoredRun } from '../stored-run.js';
 import { DamageError } from './damage.js';
@@ -141,6 +141,15 @@ export class RunTable implements RunIndex {
       bytes += run.size;
     }
     return parts.length === 0 ? undefined : joined(parts);
+  }
+
+  at(topic: string, first: Position): Run | undefined {
+    const range = { start: startKey(topic, first), end: afterRunKey(topic, first), limit: 1 };
+    for (const { key, value } of this.db.getRange(range)) {
+      const run = readRunKey(key);
+      return { first, last: run.last, count: run.count, bytes: this.wholeRun(run, value) };
+    }
+    return undefined;
   }
 
   newest(topic: string, upTo: Position): HeldRun | undefined {

@@ -16,6 +16,8 @@ const FORMAT_OF_WHOLE_RUNS = 1;
 /** Address space, which costs neither memory nor disk. If the log grows beyond it, LMDB maps the file again. */
 const MAP_BYTES = 64 * 2 ** 30;
 
+const FLOORS_AT_ONCE = 1_000;
+
 /** The log after its last commit. A log of an earlier version has no `wall`, no `lag` and no `topics`. */
 interface Head extends LastStored {
   readonly position: Position;
@@ -124,6 +126,20 @@ export class Store {
   /** Returns the position of the topic's newest removed event, or 0. */
   floor(topic: string): Position {
     return this.floors.get(topic) ?? 0;
+  }
+
+  /** It may be read slowly: it holds no cursor of LMDB from one topic to the next. */
+  *floorsOf(prefix: string): Iterable<readonly [topic: string, floor: Position]> {
+    const limit = FLOORS_AT_ONCE;
+    for (let start = prefix, exclusiveStart = false; ; exclusiveStart = true) {
+      const page = [...this.floors.getRange({ start, exclusiveStart, limit })];
+      for (const { key, value } of page) {
+        if (!key.startsWith(prefix)) return;
+        yield [key, value];
+      }
+      if (page.length < limit) return;
+      start = page[limit - 1].key;
+    }
   }
 
   /** Makes the changes of a commit. Call within write(). Returns what the log holds then, where it held `before`. */

@@ -1,10 +1,11 @@
 import type { Position } from '../../wire/cursor.js';
-import type { CommitIndex, CommitRecord, Engine, EngineCommit, EngineStart } from '../engine.js';
+import type { Engine, EngineCommit, EngineStart } from '../engine.js';
 import { Epochs } from '../epochs.js';
 import type { Durability } from '../event-repository.js';
 import { framedId, framedIds } from '../framed-ids.js';
 import { type DedupHorizon, isRemembered } from '../recent-ids.js';
 import { bytesOf, type HeldRun } from '../stored-run.js';
+import { MemoryCommits } from './memory-commits.js';
 import { MemoryRuns } from './memory-runs.js';
 
 /** A removed run: the ids of its events, framed. */
@@ -20,10 +21,9 @@ export class MemoryEngine implements Engine {
   readonly start: EngineStart = { epochs: new Epochs([]).begun(0), head: 0, storedAt: 0 };
   heldBytes = 0;
   readonly runs = new MemoryRuns();
-  readonly commits: CommitIndex = { after: (first) => this.recordsAfter(first) };
+  readonly commits = new MemoryCommits();
 
-  private readonly floors = new Map<string, Position>();
-  private readonly records = new Map<Position, CommitRecord>();
+  private readonly floorByTopic = new Map<string, Position>();
   /** Removed runs whose ids deduplication still remembers. */
   private removed: RemovedRun[] = [];
 
@@ -32,7 +32,7 @@ export class MemoryEngine implements Engine {
   }
 
   commit({ runs, removal, horizon }: EngineCommit): Promise<void> {
-    for (const first of removal.commits) this.records.delete(first);
+    for (const first of removal.commits) this.commits.remove(first);
     for (const [topic, gone] of removal.runs) this.remove(topic, gone, horizon);
     if (this.removed.length > 0 && !isRemembered(this.removed[0], horizon))
       this.removed = this.removed.filter((run) => isRemembered(run, horizon));
@@ -41,7 +41,7 @@ export class MemoryEngine implements Engine {
     if (runs.length > 0) {
       const [{ first, storedAt }] = runs;
       const places = runs.map((run) => [run.topic, run.first] as const);
-      this.records.set(first, { first, storedAt, runs: places });
+      this.commits.add({ first, storedAt, runs: places });
     }
     return Promise.resolve();
   }
@@ -51,7 +51,11 @@ export class MemoryEngine implements Engine {
   }
 
   floor(topic: string): Position {
-    return this.floors.get(topic) ?? 0;
+    return this.floorByTopic.get(topic) ?? 0;
+  }
+
+  floors(prefix: string): Iterable<readonly [topic: string, floor: Position]> {
+    return [...this.floorByTopic].filter(([topic]) => topic.startsWith(prefix));
   }
 
   removedId(topic: string, position: Position): Buffer | undefined {
@@ -80,10 +84,6 @@ export class MemoryEngine implements Engine {
       if (isRemembered(run, horizon))
         this.removed.push({ ...run, topic, ids: Buffer.from(framedIds(bytes)) });
     }
-    this.floors.set(topic, runs[runs.length - 1].last);
-  }
-
-  private *recordsAfter(after: Position = 0): Iterable<CommitRecord> {
-    for (const record of this.records.values()) if (record.first > after) yield record;
+    this.floorByTopic.set(topic, runs[runs.length - 1].last);
   }
 }

@@ -1,5 +1,5 @@
 import type { Position } from '../../wire/cursor.js';
-import type { EventBatch } from '../../wire/event-batch.js';
+import type { EventBatch, Run } from '../../wire/event-batch.js';
 import type { RunIndex } from '../engine.js';
 import { RunList } from '../run-list.js';
 import { type HeldRun, heldRun, type StoredRun } from '../stored-run.js';
@@ -38,6 +38,11 @@ export class MemoryRuns implements RunIndex {
 
   read(topic: string, after: Position, upTo: Position, maxBytes: number): EventBatch | undefined {
     return this.lists.get(topic)?.read(after, upTo, maxBytes);
+  }
+
+  at(topic: string, first: Position): Run | undefined {
+    const run = this.lists.get(topic)?.newestUpTo(first);
+    return run?.first === first ? run : undefined;
   }
 
   oldest(topic: string, from: Position): HeldRun | undefined {

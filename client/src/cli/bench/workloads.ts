@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedError } from '../../errors.js';
-import { StartPosition, UploadResult, WatchRequest } from '../../gen/feed/v1/feed.js';
+import { StartPosition, UploadResult } from '../../gen/feed/v1/feed.js';
 import type { Call } from '../../grpc/call.js';
 import { frame } from '../../grpc/frames.js';
+import { watchRequest } from '../../watch-request.js';
 import type { Bench, Measured, Workload } from './bench.js';
 import { ageOf, chatMessages, EventMaker } from './events.js';
 
@@ -211,7 +212,7 @@ async function resultOf(call: Call): Promise<UploadResult> {
 async function openWatch(bench: Bench, name: string, position?: StartPosition): Promise<Call> {
   const call = await bench.open('Watch');
   const topic = `${bench.prefix}.${name}`;
-  await call.write(frame(WatchRequest.encode({ topic, position, heartbeat: undefined }).finish()));
+  await call.write(frame(watchRequest({ topic, position })));
   call.end();
   await call.headers();
   return call;

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FeedError } from '../../errors.js';
-import { Event, StartPosition, WatchRequest } from '../../gen/feed/v1/feed.js';
+import { Event, StartPosition } from '../../gen/feed/v1/feed.js';
 import { Call } from '../../grpc/call.js';
 import { Connection } from '../../grpc/connection.js';
 import { frame } from '../../grpc/frames.js';
+import { watchRequest } from '../../watch-request.js';
 import { headersOf } from '../../open-call.js';
 import { MISSED_HEARTBEATS } from '../../watch.js';
 import type { Examined } from './examined.js';
@@ -61,12 +62,12 @@ async function openWatch(
   const { signal, topic } = examined;
   const path = '/feed.v1.FeedService/Watch';
   const { connection, call } = await openCall(examined, connections, path);
-  const request = WatchRequest.encode({
+  const request = watchRequest({
     topic,
     position: StartPosition.START_POSITION_LIVE,
     heartbeat: heartbeat === undefined ? undefined : { seconds: heartbeat, nanos: 0 },
   });
-  await within(call.write(frame(request.finish())), signal);
+  await within(call.write(frame(request)), signal);
   call.end();
   await within(call.headers(), signal);
   if (heartbeat !== undefined) call.endAfterSilence(heartbeat * MISSED_HEARTBEATS * 1_000);

@@ -1,13 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { FeedError } from '../../errors.js';
-import {
-  Durability,
-  Event,
-  StartPosition,
-  UploadResult,
-  WatchRequest,
-} from '../../gen/feed/v1/feed.js';
+import { Durability, Event, StartPosition, UploadResult } from '../../gen/feed/v1/feed.js';
 import { frame } from '../../grpc/frames.js';
+import { watchRequest } from '../../watch-request.js';
 import { callFailed } from './call-advice.js';
 import type { Examined, ProbeCall } from './examined.js';
 import { type Finding, failed, ok, skipped, warning } from './finding.js';
@@ -50,7 +45,7 @@ export async function checkAuthorization(examined: Examined): Promise<Finding> {
   const start = performance.now();
   try {
     probe = await startCall(examined, '/feed.v1.FeedService/Watch');
-    await within(probe.call.write(frame(watchRequest(topic))), signal);
+    await within(probe.call.write(frame(liveRequest(topic))), signal);
     probe.call.end();
     const headers = await within(probe.call.headers(), signal);
     if (headers['feed-head'] === undefined)
@@ -71,13 +66,8 @@ export async function checkAuthorization(examined: Examined): Promise<Finding> {
   }
 }
 
-function watchRequest(topic: string): Uint8Array {
-  return WatchRequest.encode({
-    topic,
-    position: StartPosition.START_POSITION_LIVE,
-    heartbeat: undefined,
-  }).finish();
-}
+const liveRequest = (topic: string): Uint8Array =>
+  watchRequest({ topic, position: StartPosition.START_POSITION_LIVE });
 
 /** The number of events that are uploaded and timed. */
 const EVENTS = 5;

@@ -22,7 +22,7 @@ export interface Topic {
   newest:
     | StoredEvent
     | undefined;
-  /** How many open watches of the topic this replica has. */
+  /** How many open watches of the topic, or of a pattern of it, this replica has. */
   watches: number;
 }
 
@@ -83,8 +83,8 @@ export interface OpenStream {
   /** The client's address, such as `10.0.3.7:50312`, or that of the proxy before it. */
   peer: string;
   /**
-   * The topic of a watch, that of the first event of an upload, or the first room of a chat. It is empty
-   * until that is known.
+   * The topics and patterns of a watch, the topic of the first event of an upload, or the first room of a
+   * chat. It is empty until that is known.
    */
   topics: string[];
   startedAt:
@@ -93,7 +93,10 @@ export interface OpenStream {
   /** How many events or messages the call has received or sent, and their size in bytes. */
   events: number;
   bytes: number;
-  /** Only of a watch: how many events of its topic are stored and not sent to it yet. */
+  /**
+   * Only of a watch: how many events of its topics are stored and not sent to it yet. It is absent where the
+   * topics are too many to be counted.
+   */
   behind?: number | undefined;
   replica: string;
 }

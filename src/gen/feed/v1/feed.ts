@@ -84,6 +84,10 @@ export interface Event_AttributesEntry {
 }
 
 export interface WatchRequest {
+  /**
+   * A topic, or a pattern of topics: `*` stands for one token, and `>` at the end for one or more:
+   * `orders.*.created`, `orders.>`, and `>` for all topics.
+   */
   topic: string;
   /** Start strictly after the event with this cursor. */
   afterCursor?: string | undefined;
@@ -97,15 +101,31 @@ export interface WatchRequest {
   since?:
     | Timestamp
     | undefined;
-  /** Start with the newest n events that are already stored. With 0, the watch is live. */
+  /**
+   * Start with the newest n events that are already stored, of all topics of the watch together. With 0, the
+   * watch is live.
+   */
   last?:
     | number
     | undefined;
   /**
    * When the server has sent nothing for this long (at least 1 s), it sends a heartbeat: an Event with
-   * only topic and cursor set. If this is absent, it sends no heartbeats.
+   * only topic and cursor set. The topic is the request's first. If this is absent, it sends no heartbeats.
    */
-  heartbeat: Duration | undefined;
+  heartbeat:
+    | Duration
+    | undefined;
+  /**
+   * More topics or patterns, 1,000 with `topic` at most, each once. `topic` may then be empty, and should be:
+   * a server that knows only `topic` refuses such a request, where it would otherwise serve a part of it.
+   */
+  topics: string[];
+  /**
+   * Start after `after_cursor` also where events after it are no longer held: go on past what was removed. A
+   * watch of several topics from the earliest event begins before `feed-earliest`, so it has to set this if it
+   * resumes before that. What is removed after the start still ends the watch with CURSOR_EXPIRED.
+   */
+  skipRemoved: boolean;
 }
 
 export interface UploadResult {

@@ -169,6 +169,10 @@ export interface Event_AttributesEntry {
 }
 
 export interface WatchRequest {
+  /**
+   * A topic, or a pattern of topics: `*` stands for one token, and `>` at the end for one or more:
+   * `orders.*.created`, `orders.>`, and `>` for all topics.
+   */
   topic: string;
   /** Start strictly after the event with this cursor. */
   afterCursor?: string | undefined;
@@ -182,15 +186,31 @@ export interface WatchRequest {
   since?:
     | Date
     | undefined;
-  /** Start with the newest n events that are already stored. With 0, the watch is live. */
+  /**
+   * Start with the newest n events that are already stored, of all topics of the watch together. With 0, the
+   * watch is live.
+   */
   last?:
     | number
     | undefined;
   /**
    * When the server has sent nothing for this long (at least 1 s), it sends a heartbeat: an Event with
-   * only topic and cursor set. If this is absent, it sends no heartbeats.
+   * only topic and cursor set. The topic is the request's first. If this is absent, it sends no heartbeats.
    */
-  heartbeat: Duration | undefined;
+  heartbeat:
+    | Duration
+    | undefined;
+  /**
+   * More topics or patterns, 1,000 with `topic` at most, each once. `topic` may then be empty, and should be:
+   * a server that knows only `topic` refuses such a request, where it would otherwise serve a part of it.
+   */
+  topics: string[];
+  /**
+   * Start after `after_cursor` also where events after it are no longer held: go on past what was removed. A
+   * watch of several topics from the earliest event begins before `feed-earliest`, so it has to set this if it
+   * resumes before that. What is removed after the start still ends the watch with CURSOR_EXPIRED.
+   */
+  skipRemoved: boolean;
 }
 
 export interface UploadResult {
@@ -452,6 +472,8 @@ function createBaseWatchRequest(): WatchRequest {
     since: undefined,
     last: undefined,
     heartbeat: undefined,
+    topics: [],
+    skipRemoved: false,
   };
 }
 
@@ -474,6 +496,12 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     }
     if (message.heartbeat !== undefined) {
       Duration.encode(message.heartbeat, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.topics) {
+      writer.uint32(58).string(v!);
+    }
+    if (message.skipRemoved !== false) {
+      writer.uint32(64).bool(message.skipRemoved);
     }
     return writer;
   },
@@ -539,6 +567,22 @@ export const WatchRequest: MessageFns<WatchRequest> = {
             message.heartbeat = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.topics.push(reader.string());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.skipRemoved = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -563,6 +607,12 @@ export const WatchRequest: MessageFns<WatchRequest> = {
       since: isSet(object.since) ? fromJsonTimestamp(object.since) : undefined,
       last: isSet(object.last) ? globalThis.Number(object.last) : undefined,
       heartbeat: isSet(object.heartbeat) ? Duration.fromJSON(object.heartbeat) : undefined,
+      topics: globalThis.Array.isArray(object?.topics) ? object.topics.map((e: any) => globalThis.String(e)) : [],
+      skipRemoved: isSet(object.skipRemoved)
+        ? globalThis.Boolean(object.skipRemoved)
+        : isSet(object.skip_removed)
+        ? globalThis.Boolean(object.skip_removed)
+        : false,
     };
   },
 
@@ -585,6 +635,12 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     }
     if (message.heartbeat !== undefined) {
       obj.heartbeat = Duration.toJSON(message.heartbeat);
+    }
+    if (message.topics?.length) {
+      obj.topics = message.topics;
+    }
+    if (message.skipRemoved !== false) {
+      obj.skipRemoved = message.skipRemoved;
     }
     return obj;
   },

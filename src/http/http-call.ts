@@ -1,0 +1,121 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { TLSSocket } from 'node:tls';
+import { certificateExpired } from '../feed/errors.js';
+import type { Caller } from '../feed/caller.js';
+import type { CallRecord, LiveCall } from '../feed/live-calls.js';
+import { expiryOf, identityOf } from '../tls/identity.js';
+
+/** What a request asks for. */
+export interface HttpMethod {
+  /** The name of the method of the contract that does the same, such as Watch. */
+  readonly name: string;
+  /** True for a call that does not end by itself. */
+  readonly endless: boolean;
+  /** False for a call of one request and one answer. */
+  readonly isStream: boolean;
+}
+
+/** The client of a call has gone before its answer. */
+export class ClientGone extends Error {}
+
+/** Node fires a timer that is longer (milliseconds) at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** A client that takes nothing of an answer's end for this long (milliseconds) does not read it. */
+const UNREAD_AFTER = 5_000;
+
+/** One request under way, and its answer. */
+export class HttpCall implements LiveCall {
+  readonly method: string;
+  readonly peer: string;
+  readonly notes: CallRecord['notes'] = {};
+  readonly startedAt = performance.now();
+  readonly endless: boolean;
+  readonly isStream: boolean;
+  events = 0;
+  bytes = 0;
+  pending = 0;
+  receivedAt = performance.now();
+  /** Who makes the call: set before its handler runs. */
+  caller!: Caller;
+
+  private readonly abortController = new AbortController();
+  /** Aborts when the client is gone, or when the service ends the call, such as at a drain. */
+  readonly signal = this.abortController.signal;
+  private readonly certificateTimer: NodeJS.Timeout | undefined;
+  private isFinished = false;
+  private isClosed = false;
+
+  constructor(
+    { name, endless, isStream }: HttpMethod,
+    readonly request: IncomingMessage,
+    readonly response: ServerResponse,
+    onClosed: (call: HttpCall) => void,
+  ) {
+    this.method = `/http/${name}`;
+    this.endless = endless;
+    this.isStream = isStream;
+    const { socket } = request;
+    const { remoteAddress = '', remotePort = 0, remoteFamily } = socket;
+    this.peer =
+      remoteFamily === 'IPv6'
+        ? `[${remoteAddress}]:${remotePort}`
+        : `${remoteAddress}:${remotePort}`;
+    // Without a listener, an error of either would end the process. "close" follows it.
+    request.on('error', ignore);
+    response.on('error', ignore);
+    response.on('close', () => {
+      this.isClosed = true;
+      clearTimeout(this.certificateTimer);
+      if (!this.isFinished) this.abortController.abort(new ClientGone('the client is gone'));
+      onClosed(this);
+    });
+    const expiry = socket instanceof TLSSocket ? expiryOf(socket) : undefined;
+    if (expiry !== undefined)
+      this.certificateTimer = setTimeout(
+        () => this.abort(certificateExpired()),
+        Math.min(Math.max(0, expiry - Date.now()), LONGEST_TIMER),
+      ).unref();
+  }
+
+  /** Whom the client's certificate names; undefined without a verified one. */
+  get peerIdentity(): string | undefined {
+    const { socket } = this.request;
+    return socket instanceof TLSSocket ? identityOf(socket) : undefined;
+  }
+
+  abort(reason: Error): void {
+    if (!this.isFinished) this.abortController.abort(reason);
+  }
+
+  /** Closes the connection at once. */
+  destroy(): void {
+    this.request.socket.destroy();
+  }
+
+  /** The handler is done, and all of the answer is handed to the connection. After that, abort() does nothing. */
+  finish(): void {
+    this.isFinished = true;
+    if (!this.isClosed) this.destroyOnceUnread();
+  }
+
+  /** Has the connection close once the answer is sent. */
+  closeAfterAnswer(): void {
+    const { socket } = this.request;
+    if (this.response.writableFinished) socket.destroySoon();
+    else this.response.once('finish', () => socket.destroySoon());
+  }
+
+  /** Closes the connection if the client stops reading before the end of the answer. */
+  private destroyOnceUnread(): void {
+    const { socket } = this.request;
+    let unsent = socket.writableLength;
+    const timer = setInterval(() => {
+      if (socket.writableLength === unsent) socket.destroy();
+      else unsent = socket.writableLength;
+    }, UNREAD_AFTER);
+    this.response.once('close', () => clearInterval(timer));
+  }
+}
+
+function ignore(): void {}

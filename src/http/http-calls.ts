@@ -1,0 +1,130 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Inject, Injectable } from '@nestjs/common';
+import type { Logger } from 'pino';
+import { Callers } from '../auth/callers.js';
+import { CONFIG, type Config } from '../config/config.js';
+import { CallCounts } from '../feed/call-counts.js';
+import { type CallKind, CallLimits } from '../feed/call-limits.js';
+import { FeedError } from '../feed/errors.js';
+import { LiveCalls } from '../feed/live-calls.js';
+import { STATUS_NAMES } from '../feed/status-names.js';
+import { LOG } from '../telemetry/log.js';
+import { parseTraceParent } from '../telemetry/traceparent.js';
+import { ConnectionAges } from './connection-ages.js';
+import { credentialsOf } from './credentials.js';
+import { ClientGone, HttpCall, type HttpMethod } from './http-call.js';
+import { HttpRefusal, sendProblem } from './problem.js';
+
+/** What a request asks for, and the limit that it counts for. */
+export interface LimitedMethod extends HttpMethod {
+  readonly kind?: CallKind;
+}
+
+/** Serves requests as calls: they are known, limited, drained, logged and counted like those of gRPC. */
+@Injectable()
+export class HttpCalls {
+  /** Why no more calls are taken; undefined while they are. */
+  private refusal: FeedError | undefined;
+  private readonly open = new Set<HttpCall>();
+  private readonly ages: ConnectionAges;
+
+  constructor(
+    private readonly calls: LiveCalls,
+    private readonly callers: Callers,
+    private readonly limits: CallLimits,
+    private readonly counts: CallCounts,
+    @Inject(LOG) private readonly log: Logger,
+    @Inject(CONFIG) config: Config,
+  ) {
+    this.ages = new ConnectionAges(config, calls);
+  }
+
+  /**
+   * Runs a handler for a request whose caller is known. An error of the handler becomes the answer, unless it has begun one. Resolves
+   * once the call is logged; it never rejects.
+   *
+   * @param refuse answers a request that is refused before its handler runs; sendProblem() by default
+   */
+  async serve(
+    method: LimitedMethod,
+    request: IncomingMessage,
+    response: ServerResponse,
+    handle: (call: HttpCall) => Promise<void>,
+    refuse: (call: HttpCall, error: unknown) => void = (_call, error) =>
+      sendProblem(response, error),
+  ): Promise<void> {
+    const call = new HttpCall(method, request, response, (closed) => this.closed(closed));
+    this.begin(call);
+    let failure: unknown;
+    try {
+      if (this.refusal) throw this.refusal;
+      // Express has the handlers of GET answer HEAD, and a stream without a body would never end.
+      if (request.method === 'HEAD' && method.endless)
+        throw new HttpRefusal(405, 'this path has no HEAD', { allow: 'GET, POST' });
+      call.caller = await this.callers.admit(call, credentialsOf(call));
+      const { principal } = call.caller;
+      if (principal !== undefined) call.notes.principal = principal;
+      if (method.kind) this.limits.claim(method.kind, call);
+      call.signal.throwIfAborted();
+      await handle(call);
+    } catch (error) {
+      failure = error;
+      if (!(error instanceof ClientGone)) refuse(call, error);
+    }
+    call.finish();
+    this.noteEnd(call, failure);
+  }
+
+  /** From now on ends calls that still come with this reason. */
+  stopAccepting(reason: FeedError): void {
+    this.refusal = reason;
+  }
+
+  /** Closes the connections on which calls are still open. */
+  closeUnread(): void {
+    for (const call of this.open) call.destroy();
+  }
+
+  private begin(call: HttpCall): void {
+    const { traceparent } = call.request.headers;
+    const parent = typeof traceparent === 'string' ? parseTraceParent(traceparent) : undefined;
+    if (parent) call.notes.traceId = parent.traceId;
+    this.open.add(call);
+    this.calls.add(call);
+    this.ages.follow(call);
+  }
+
+  private closed(call: HttpCall): void {
+    this.open.delete(call);
+    this.calls.delete(call);
+  }
+
+  /** Logs and counts a call that has ended: how many events and bytes it had, never what they contain. */
+  private noteEnd(call: HttpCall, failure: unknown): void {
+    const reason = failure instanceof FeedError ? failure.reason : undefined;
+    const status = statusName(failure);
+    const fields = {
+      context: 'HTTP',
+      method: call.method,
+      peer: call.peer,
+      ...call.notes,
+      status,
+      reason,
+      ...(failure instanceof Error && { details: failure.message }),
+      events: call.events,
+      bytes: call.bytes,
+      ms: Math.round(performance.now() - call.startedAt),
+    };
+    if (status === 'INTERNAL') this.log.error({ ...fields, err: failure }, 'call ended');
+    else this.log.info(fields, 'call ended');
+    this.counts.add(call.method.slice(call.method.lastIndexOf('/') + 1), status, reason ?? '');
+  }
+}
+
+/** Returns the name of gRPC's status that a call over gRPC would have ended with. */
+function statusName(failure: unknown): string {
+  if (failure === undefined) return 'OK';
+  if (failure instanceof FeedError) return STATUS_NAMES[failure.reason];
+  if (failure instanceof ClientGone) return 'CANCELLED';
+  return failure instanceof HttpRefusal ? 'INVALID_ARGUMENT' : 'INTERNAL';
+}

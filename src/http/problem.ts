@@ -1,0 +1,65 @@
+import { type OutgoingHttpHeaders, STATUS_CODES, type ServerResponse } from 'node:http';
+import { FeedError } from '../feed/errors.js';
+import { httpStatus, isPassing } from './http-status.js';
+
+/** A request that HTTP itself refuses: it has a status and no reason of the contract. */
+export class HttpRefusal extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly headers: OutgoingHttpHeaders = {},
+  ) {
+    super(message);
+  }
+}
+
+/** Why a request was not served, as RFC 9457 has it. Metadata of the contract's error table stand beside the other members. */
+export interface Problem {
+  readonly type: 'about:blank';
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  /** A Reason; missing where HTTP itself refuses. */
+  readonly reason?: string;
+  readonly [metadata: string]: unknown;
+}
+
+/** A client that is refused with 503 should come back after so many seconds. */
+const RETRY_AFTER = 2;
+
+/** Describes an error. What an error of this service's own says is for its log alone. */
+export function problemOf(error: unknown): Problem {
+  const type = 'about:blank';
+  if (error instanceof FeedError) {
+    const { reason, message, metadata } = error;
+    const status = httpStatus(reason);
+    const title = titleOf(status);
+    return { type, title, status, detail: message.toWellFormed(), reason, ...metadata };
+  }
+  const status = error instanceof HttpRefusal ? error.status : 500;
+  const detail =
+    error instanceof HttpRefusal ? error.message : 'the service has a fault: its log says more';
+  return { type, title: titleOf(status), status, detail };
+}
+
+/** RFC 9110 has these names; node still has older ones. */
+const TITLES: Readonly<Record<number, string>> = { 413: 'Content Too Large' };
+
+const titleOf = (status: number): string => TITLES[status] ?? STATUS_CODES[status] ?? 'Error';
+
+/** Answers with the error, unless something was answered before. */
+export function sendProblem(response: ServerResponse, error: unknown): void {
+  if (response.headersSent || response.destroyed) return;
+  const problem = problemOf(error);
+  const text = JSON.stringify(problem);
+  if (problem.status === 401) response.setHeader('www-authenticate', 'Bearer');
+  if (isPassing(error)) response.setHeader('retry-after', String(RETRY_AFTER));
+  response
+    .writeHead(problem.status, {
+      'content-type': 'application/problem+json',
+      'cache-control': 'no-store',
+      'content-length': Buffer.byteLength(text),
+      ...(error instanceof HttpRefusal && error.headers),
+    })
+    .end(text);
+}

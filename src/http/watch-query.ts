@@ -1,0 +1,115 @@
+import type { IncomingMessage } from 'node:http';
+import { z } from 'zod';
+import { FeedError } from '../feed/errors.js';
+import { StartPosition } from '../gen/feed/v1/feed.js';
+import { parseTime } from '../wire/rfc3339.js';
+import type { Time, WatchRequest } from '../wire/watch-request.js';
+import { type EventFormat, JSON_LINES, SERVER_SENT_EVENTS } from './event-format.js';
+import { readQuery } from './query.js';
+
+/** The most topics and patterns of a watch. */
+const MAX_TOPICS = 1_000;
+const MAX_UINT32 = 2 ** 32 - 1;
+
+export const WATCH_QUERY = z.object({
+  topic: z
+    .array(z.string())
+    .min(1, 'name a topic, such as ?topic=orders')
+    .max(MAX_TOPICS)
+    .default([])
+    .describe('A topic, or a pattern such as `orders.>`; it may be there up to 1,000 times.'),
+  after: z.string().optional().describe('Start strictly after this cursor.'),
+  from: z
+    .enum(['earliest', 'live'], 'must be earliest or live')
+    .optional()
+    .describe('Start with the oldest event held, or with what comes from now on.'),
+  since: z
+    .string()
+    .optional()
+    .describe('Start with what was stored at or after this time, in RFC 3339.'),
+  last: z
+    .string()
+    .regex(/^\d{1,10}$/, 'must be a whole number')
+    .refine((text) => Number(text) <= MAX_UINT32, 'must be a number of 32 bits')
+    .optional()
+    .describe('Start with the newest n events.'),
+  heartbeat: z
+    .string()
+    .optional()
+    .describe('How long a silence lasts before a sign of life, such as 15s; at least 1s.'),
+});
+
+/** A watch over HTTP has a sign of life after so many seconds, unless its query says otherwise. */
+const USUAL_HEARTBEAT = { seconds: 15, nanos: 0 };
+
+/** Returns the format that a request accepts: Server-Sent Events, unless it names only the other one. */
+export function formatOf({ headers: { accept = '' } }: IncomingMessage): EventFormat {
+  return accept.includes(JSON_LINES.contentType) && !accept.includes(SERVER_SENT_EVENTS.contentType)
+    ? JSON_LINES
+    : SERVER_SENT_EVENTS;
+}
+
+/** Returns the cursor after which a browser goes on, which it says when it connects again; empty for the first time. */
+export function lastEventId({ headers }: IncomingMessage): string {
+  const id = headers['last-event-id'];
+  return typeof id === 'string' ? id : '';
+}
+
+/**
+ * Reads the request of a watch. Its use case checks topics and cursor.
+ *
+ * @throws FeedError REQUEST_INVALID, START_INVALID or HEARTBEAT_INVALID
+ */
+export function readWatchQuery(request: IncomingMessage): WatchRequest {
+  const { topic: topics, heartbeat, ...starts } = readQuery(request, WATCH_QUERY);
+  const [topic] = topics;
+  if (topics.length !== 1)
+    throw new FeedError(
+      'REQUEST_INVALID',
+      topics.length === 0
+        ? 'the query: name a topic, such as ?topic=orders'
+        : 'the query: this version watches one topic at a time',
+    );
+  const given = Object.entries(starts).filter(([, value]) => value !== undefined);
+  if (given.length > 1)
+    throw new FeedError(
+      'REQUEST_INVALID',
+      `the query: ${given.map(([name]) => name).join(' and ')} both say where to start`,
+    );
+  const isQuiet = formatOf(request) === JSON_LINES;
+  const usual = isQuiet ? undefined : USUAL_HEARTBEAT;
+  const again = lastEventId(request);
+  return {
+    topic,
+    ...(again === '' ? startOf(starts) : { afterCursor: again }),
+    heartbeat: heartbeat === undefined ? usual : readDuration(heartbeat),
+  };
+}
+
+type Starts = Pick<z.output<typeof WATCH_QUERY>, 'after' | 'from' | 'since' | 'last'>;
+
+function startOf({ after, from, since, last }: Starts): Partial<WatchRequest> {
+  if (after !== undefined) return { afterCursor: after };
+  if (last !== undefined) return { last: Number(last) };
+  if (from === 'earliest') return { position: StartPosition.START_POSITION_EARLIEST };
+  if (since === undefined) return {};
+  const time = parseTime(since);
+  if (time) return { since: time };
+  throw new FeedError(
+    'START_INVALID',
+    'since must be a time of RFC 3339, such as 2026-01-31T09:00:00Z, in which + is written %2B',
+  );
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+function readDuration(text: string): Time {
+  const [, digits, unit] = /^(\d{1,9})(ms|s|m|h)$/.exec(text) ?? [];
+  if (digits === undefined)
+    throw new FeedError(
+      'HEARTBEAT_INVALID',
+      'heartbeat must be a whole number with a unit (ms, s, m, h), such as 15s',
+    );
+  const milliseconds = Number(digits) * UNITS[unit];
+  return { seconds: Math.floor(milliseconds / 1_000), nanos: (milliseconds % 1_000) * 1e6 };
+}

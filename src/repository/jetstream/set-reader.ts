@@ -1,0 +1,244 @@
+import type { Position } from '../../wire/cursor.js';
+import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
+import type { TopicSet } from '../../wire/topic-set.js';
+import { EventsRemovedError } from '../event-repository.js';
+import type { FollowedSet } from '../followed-sets.js';
+import { promptly } from '../promptly.js';
+import type { Tail } from '../tail.js';
+import type { TopicReader } from '../topic-reader.js';
+import type { StreamInfo } from '../../nats/stream-api.js';
+import { endOf, isEnd, type RunMessage, sequenceOf } from './message.js';
+import type { Replica } from './replica.js';
+
+/** This many topics are asked for at a time. */
+const AT_ONCE = 50;
+/** A search for the newest events goes back by this many messages at first, and by twice as many each time. */
+const FIRST_STEP = 256;
+/** It asks for about this much at a time, in bytes. */
+const STEP_BYTES = 256 * 1024;
+/** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
+const READ_AHEAD = 16 * 1024;
+
+/** What tells whether the stream has removed messages: it changes with each removal. */
+interface Removals {
+  readonly firstSequence: number;
+  /** How many messages were removed that stood between others. */
+  readonly between: number;
+}
+
+/**
+ * Reads several topics of a stream in the order of their positions. Near the head, the runs come from the tail. Before that, the
+ * stream's servers are asked by the narrowest subject that all topics of the set have, and what is of other topics is left out.
+ */
+export class StreamSetReader implements TopicReader {
+  private followed: FollowedSet | undefined;
+  private tail: Tail | undefined;
+  private mayLack: Position = 0;
+  /** As of the last look: the stream's removals, and the floor then. */
+  private known: { readonly removals: Removals; readonly floor: Position } | undefined;
+  private readonly filter: string;
+
+  constructor(
+    /** Returns the replica of now: a stream that was replaced has another one. */
+    private readonly replica: () => Replica,
+    private readonly topics: TopicSet,
+    private readonly since: (time: number) => number,
+    /** Rejects with the error of a read, once EventRepository.history says whether that was its cause. */
+    private readonly fail: (error: unknown) => Promise<never>,
+  ) {
+    this.filter = narrowest(topics.members);
+  }
+
+  async floor(): Promise<Position> {
+    return (await this.look()).floor;
+  }
+
+  beginning(): Promise<Position> {
+    return Promise.resolve(0);
+  }
+
+  async positionBefore(since: number): Promise<Position | undefined> {
+    return this.replica().positionBefore(this.filter, this.since(since));
+  }
+
+  /** It reads back from the head, in steps that grow. Each step is read forward, as the stream can only be read so. */
+  async positionBeforeLast(count: number, head: Position): Promise<Position> {
+    const replica = this.replica();
+    let missing = count;
+    let end = sequenceOf(head) + 1;
+    for (let step = FIRST_STEP; end > 1; step *= 2) {
+      const start = Math.max(1, end - step);
+      const runs: RunMessage['run'][] = [];
+      for (let from = start; from < end;) {
+        const found = await replica.runsOfPattern(this.filter, from, STEP_BYTES);
+        if (found.length === 0) break;
+        for (const { sequence, run } of found)
+          if (sequence < end && run.last <= head && this.topics.has(run.topic)) runs.push(run);
+        from = found[found.length - 1].sequence + 1;
+      }
+      for (const run of runs.toReversed()) {
+        if (run.count >= missing) return run.last - missing;
+        missing -= run.count;
+      }
+      end = start;
+    }
+    return 0;
+  }
+
+  open(mayLack: Position): void {
+    const { tail, head } = this.replica().state;
+    this.mayLack = mayLack;
+    this.tail = tail;
+    this.followed = tail.sets.follow(this.topics, head);
+  }
+
+  read(
+    after: Position,
+    maxBytes: number,
+  ): EventBatch | undefined | Promise<EventBatch | undefined> {
+    const { followed, tail } = this;
+    if (!followed || !tail) throw new Error('the reader is not open');
+    if (after >= followed.since && after >= tail.horizon) return followed.read(after, maxBytes);
+    return this.readStored(after, maxBytes).catch(this.fail);
+  }
+
+  private async readStored(after: Position, maxBytes: number): Promise<EventBatch | undefined> {
+    const replica = this.replica();
+    const { head } = replica;
+    const mayLack = Math.max(after, this.mayLack);
+    // The run of `after` itself may have further events.
+    const from = sequenceOf(after) + (isEnd(after) ? 1 : 0);
+    const found = await replica.runsOfPattern(
+      this.filter,
+      Math.max(1, from),
+      maxBytes + READ_AHEAD,
+      Infinity,
+    );
+    // Only after the answer: what was removed before it is missing in it.
+    const { floor } = await this.look(Infinity);
+    if (floor > mayLack) throw new EventsRemovedError();
+    if (this.hasGap(found, after, mayLack)) {
+      // That server has left out a run. Only the leader is asked for the next one.
+      const next = await replica.oldest(this.filter, Infinity, Math.max(1, from));
+      return this.batchOf(next ? [next] : [], after, head, maxBytes);
+    }
+    return this.batchOf(found, after, head, maxBytes);
+  }
+
+  /** Returns true if one of these runs follows an event of its topic that should be in them and is not. */
+  private hasGap(found: readonly RunMessage[], after: Position, mayLack: Position): boolean {
+    const lasts = new Map<string, Position>();
+    for (const { run, previous } of found) {
+      const before = Math.max(mayLack, lasts.get(run.topic) ?? 0);
+      if (run.last > after && previous > before && this.topics.has(run.topic)) return true;
+      lasts.set(run.topic, run.last);
+    }
+    return false;
+  }
+
+  private batchOf(
+    found: readonly RunMessage[],
+    after: Position,
+    head: Position,
+    maxBytes: number,
+  ): EventBatch | undefined {
+    const parts: EventBatch[] = [];
+    let bytes = 0;
+    let upTo = after;
+    for (const { run, sequence } of found) {
+      if (run.last > head) return parts.length > 0 ? joined(parts) : undefined;
+      if (run.count > 0 && run.last > after && this.topics.has(run.topic)) {
+        const part = run.first > after ? run : cutAfter(run, after);
+        bytes += part.bytes.length;
+        if (parts.length > 0 && bytes > maxBytes) break;
+        parts.push(part);
+      }
+      upTo = Math.max(upTo, endOf(sequence));
+    }
+    if (parts.length > 0) return joined(parts);
+    if (found.length === 0) return undefined;
+    return { bytes: Buffer.alloc(0), count: 0, last: Math.min(upTo, head) };
+  }
+
+  /** Counting costs two questions for each topic, so it is done for watches of few topics only. */
+  async countAfter(after: Position): Promise<number | undefined> {
+    const replica = this.replica();
+    if (after >= replica.head) return 0;
+    const { names, patterns } = this.topics;
+    if (patterns.length > 0 || names.length > AT_ONCE) return undefined;
+    const counts = await Promise.all(names.map((name) => replica.countAfter(name, after)));
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  ageOfNext(after: Position): Promise<number | undefined> {
+    return promptly(() => this.replica().ageOfNext(this.filter, after))();
+  }
+
+  close(): void {
+    if (this.followed) this.tail?.leave(this.followed);
+    this.followed = undefined;
+  }
+
+  /** Finds the floor. If the stream has removed nothing since the last look, it asks one question. */
+  private async look(patience?: number): Promise<{ readonly floor: Position }> {
+    const replica = this.replica();
+    const removals = removalsOf(await replica.streamInfo(patience));
+    const { known } = this;
+    if (
+      known?.removals.firstSequence === removals.firstSequence &&
+      known.removals.between === removals.between
+    )
+      return known;
+    const { firstSequence, between } = removals;
+    // Limits of the stream remove its oldest messages, of whatever topic.
+    let floor = firstSequence > 1 ? endOf(firstSequence - 1) : 0;
+    // Feed removes messages of single topics, and leaves at least one that says what came before.
+    if (between > 0) floor = Math.max(floor, await this.floorOfTopics(replica, patience));
+    this.known = { removals, floor };
+    return this.known;
+  }
+
+  private async floorOfTopics(replica: Replica, patience?: number): Promise<Position> {
+    const { names, patterns } = this.topics;
+    let floor = 0;
+    const lookAt = async (topics: readonly string[]): Promise<void> => {
+      for (let i = 0; i < topics.length; i += AT_ONCE) {
+        const part = topics.slice(i, i + AT_ONCE);
+        const oldest = await Promise.all(part.map((topic) => replica.oldest(topic, patience)));
+        for (const run of oldest) floor = Math.max(floor, run?.previous ?? 0);
+      }
+    };
+    await lookAt(names);
+    if (patterns.length > 0) {
+      const listed = await replica.topicsOfPattern(this.filter, patience);
+      await lookAt(listed.filter((topic) => this.topics.has(topic)));
+    }
+    return floor;
+  }
+}
+
+function removalsOf({ state }: StreamInfo): Removals {
+  return { firstSequence: state.first_seq, between: state.num_deleted ?? 0 };
+}
+
+/** Returns the narrowest pattern that has all topics of these topics and patterns. */
+export function narrowest(members: readonly string[]): string {
+  const [first, ...others] = members.map((member) => member.split('.'));
+  let common = first;
+  for (const tokens of others) {
+    const merged: string[] = [];
+    for (let i = 0; ; i++) {
+      const [a, b] = [common[i], tokens[i]];
+      if (a === undefined && b === undefined) break;
+      if (a === undefined || b === undefined || a === '>' || b === '>') {
+        // `a.>` has no topic `a`, so what ends here is reached from the token before.
+        if (a === undefined || b === undefined) merged.pop();
+        merged.push('>');
+        break;
+      }
+      merged.push(a === b ? a : '*');
+    }
+    common = merged;
+  }
+  return common.join('.');
+}

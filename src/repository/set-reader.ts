@@ -1,0 +1,251 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Position } from '../wire/cursor.js';
+import { cutAfter, type EventBatch, joined } from '../wire/event-batch.js';
+import type { TopicSet } from '../wire/topic-set.js';
+import type { CommitIndex, CommitRecord, Engine, Removal } from './engine.js';
+import { EventsRemovedError } from './event-repository.js';
+import type { FollowedSet } from './followed-sets.js';
+import type { LogClock } from './log-clock.js';
+import type { Tail } from './tail.js';
+import type { TopicReader } from './topic-reader.js';
+
+/** The most runs, records or topics that are looked at before other work has its turn. */
+const MOST_LOOKS = 1_024;
+/** Events are counted by topic (countAfter), so the topics of a pattern may be too many for it. */
+const MOST_COUNTED = 1_000;
+
+const NO_EVENTS = Buffer.alloc(0);
+
+/** The parts of an EventLog that its readers of sets use. */
+export interface ReadLog {
+  readonly engine: Engine;
+  readonly tail: Tail;
+  readonly clock: LogClock;
+  readonly head: Position;
+  /** What the commit that is under way removes; undefined if none is. */
+  readonly removing: Removal | undefined;
+  /** EventRepository.countAfter(). */
+  countAfter(topic: string, after: Position): Promise<number>;
+}
+
+/**
+ * Reads several topics of an EventLog in the order of their positions: near the head from the tail's runs of the set, and before
+ * that along the commit index, of which it reads the runs of its topics only.
+ */
+export class SetReader implements TopicReader {
+  private followed: FollowedSet | undefined;
+  private mayLack: Position = 0;
+
+  constructor(
+    private readonly log: ReadLog,
+    private readonly topics: TopicSet,
+  ) {}
+
+  async floor(): Promise<Position> {
+    let floor = 0;
+    const { removing } = this.log;
+    await this.eachFloor((one) => (floor = Math.max(floor, one)));
+    for (const [topic, runs] of removing?.runs ?? [])
+      if (this.topics.has(topic)) floor = Math.max(floor, runs[runs.length - 1].last);
+    return floor;
+  }
+
+  beginning(): Promise<Position> {
+    return Promise.resolve(0);
+  }
+
+  /** Commits are stored in the order of their times, so no topic needs to be looked at. */
+  positionBefore(since: number): Promise<Position | undefined> {
+    const storedSince = this.log.clock.since(since);
+    const { commits } = this.log.engine;
+    let found: CommitRecord | undefined;
+    let low = 1;
+    let high = this.log.head;
+    while (low <= high) {
+      const middle = Math.floor((low + high) / 2);
+      const record = first(commits.after(middle - 1));
+      const isBelow = record !== undefined && record.first <= this.log.head;
+      if (isBelow && record.storedAt < storedSince) {
+        low = record.first + 1;
+      } else {
+        if (isBelow) found = record;
+        high = middle - 1;
+      }
+    }
+    return Promise.resolve(found && found.first - 1);
+  }
+
+  /** It goes back along the commit index, a part at a time. */
+  async positionBeforeLast(count: number, head: Position): Promise<Position> {
+    const { runs, commits } = this.log.engine;
+    let missing = count;
+    let from = head;
+    for (;;) {
+      let looks = 0;
+      let isAtEnd = true;
+      for (const record of commits.upTo(from)) {
+        if (looks > MOST_LOOKS) {
+          isAtEnd = false;
+          break;
+        }
+        looks += record.runs.length;
+        for (const [topic, start] of record.runs.toReversed()) {
+          if (start > head || !this.topics.has(topic)) continue;
+          const run = runs.newest(topic, start);
+          if (run?.first !== start) continue;
+          if (run.count >= missing) return run.last - missing;
+          missing -= run.count;
+        }
+        from = record.first - 1;
+      }
+      if (isAtEnd) return 0;
+      await nextTurn();
+    }
+  }
+
+  open(mayLack: Position): void {
+    const { tail, head } = this.log;
+    this.mayLack = mayLack;
+    const followed = tail.sets.follow(this.topics, head);
+    this.followed = followed;
+    if (followed.readers > 1) return;
+    // Whatever is removed from now on is noted in the set. So is what a commit removes that is under way.
+    noteRemoval(followed, this.log.removing);
+    followed.learning = this.eachFloor((floor) => raise(followed, floor)).then(() => {
+      followed.learning = undefined;
+    });
+  }
+
+  read(
+    after: Position,
+    maxBytes: number,
+  ): EventBatch | undefined | Promise<EventBatch | undefined> {
+    const { followed, log } = this;
+    if (!followed) throw new Error('the reader is not open');
+    if (after >= followed.since && after >= log.tail.horizon) return followed.read(after, maxBytes);
+    if (followed.learning) return followed.learning.then(() => this.read(after, maxBytes));
+    const mayLack = Math.max(after, this.mayLack);
+    if (followed.floor > mayLack) throw new EventsRemovedError();
+    return this.readStored(after, mayLack, maxBytes);
+  }
+
+  private readStored(after: Position, mayLack: Position, maxBytes: number): EventBatch | undefined {
+    const { engine, head } = this.log;
+    const parts: EventBatch[] = [];
+    let bytes = 0;
+    let looks = 0;
+    for (const record of recordsFrom(engine.commits, after + 1)) {
+      for (const [topic, start] of record.runs) {
+        if (start > head) return batchOf(parts);
+        if (looks++ === MOST_LOOKS) return batchOf(parts, Math.max(after, start - 1));
+        if (!this.topics.has(topic)) continue;
+        const run = engine.runs.at(topic, start);
+        if (!run) {
+          if (start > mayLack) throw new EventsRemovedError();
+          continue;
+        }
+        if (run.last <= after) continue;
+        const part = run.first > after ? run : cutAfter(run, after);
+        bytes += part.bytes.length;
+        if (parts.length > 0 && bytes > maxBytes) return batchOf(parts);
+        parts.push(part);
+      }
+    }
+    return batchOf(parts);
+  }
+
+  async countAfter(after: Position): Promise<number | undefined> {
+    const names: string[] = [];
+    await this.eachHeld((topic) => names.push(topic) <= MOST_COUNTED);
+    if (names.length > MOST_COUNTED) return undefined;
+    const counts = await Promise.all(names.map((topic) => this.log.countAfter(topic, after)));
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** It looks at a part of the log. A watch that is further from its next event than that is not behind for long. */
+  ageOfNext(after: Position): Promise<number | undefined> {
+    const { engine, clock } = this.log;
+    let looks = 0;
+    for (const record of recordsFrom(engine.commits, after + 1))
+      for (const [topic, start] of record.runs) {
+        if (looks++ === MOST_LOOKS) return Promise.resolve(undefined);
+        if (start > after && this.topics.has(topic))
+          return Promise.resolve(Math.max(0, clock.now() - record.storedAt));
+      }
+    return Promise.resolve(undefined);
+  }
+
+  close(): void {
+    if (this.followed) this.log.tail.leave(this.followed);
+    this.followed = undefined;
+  }
+
+  /** Calls `note` with the floor of each of the topics that has lost events. */
+  private async eachFloor(note: (floor: Position) => void): Promise<void> {
+    const { engine } = this.log;
+    for (const name of this.topics.names) note(engine.floor(name));
+    for (const prefix of prefixesOf(this.topics)) {
+      let looks = 0;
+      for (const [topic, floor] of engine.floors(prefix)) {
+        if (this.topics.has(topic)) note(floor);
+        if (++looks % MOST_LOOKS === 0) await nextTurn();
+      }
+    }
+  }
+
+  /** Calls `take` with each of the topics that hold something, until it returns false. */
+  private async eachHeld(take: (topic: string) => boolean): Promise<void> {
+    const { runs } = this.log.engine;
+    const prefixes = prefixesOf(this.topics);
+    for (const name of this.topics.names)
+      if (!prefixes.some((prefix) => name.startsWith(prefix)) && !take(name)) return;
+    for (const prefix of prefixes) {
+      let looks = 0;
+      for (const topic of runs.topics(undefined, prefix)) {
+        if (this.topics.has(topic) && !take(topic)) return;
+        if (++looks % MOST_LOOKS === 0) await nextTurn();
+      }
+    }
+  }
+}
+
+/** To be called before a commit removes something: a reader that is not behind it yet must not read past what is missing. */
+export function noteRemovals(tail: Tail, removal: Removal): void {
+  for (const [topic, runs] of removal.runs)
+    for (const set of tail.sets.of(topic)) raise(set, runs[runs.length - 1].last);
+}
+
+function noteRemoval(set: FollowedSet, removal: Removal | undefined): void {
+  for (const [topic, runs] of removal?.runs ?? [])
+    if (set.topics.has(topic)) raise(set, runs[runs.length - 1].last);
+}
+
+function raise(set: FollowedSet, floor: Position): void {
+  set.floor = Math.max(set.floor, floor);
+}
+
+/** Returns beginnings of topics: each topic that a pattern of the set matches begins with one of them, and with no other. */
+function prefixesOf({ patterns }: TopicSet): string[] {
+  const prefixes = patterns.map((pattern) => /^[^*>]*/.exec(pattern)![0]);
+  return [...new Set(prefixes)].filter(
+    (prefix) => !prefixes.some((other) => other !== prefix && prefix.startsWith(other)),
+  );
+}
+
+/** Yields the records of commits that have events from a position on. */
+function* recordsFrom(commits: CommitIndex, position: Position): Iterable<CommitRecord> {
+  const record = first(commits.upTo(position));
+  if (record) yield record;
+  yield* commits.after(position);
+}
+
+/** Makes a batch of what was found, up to a position if that is where the search has got to. */
+function batchOf(parts: readonly EventBatch[], upTo?: Position): EventBatch | undefined {
+  if (parts.length > 0) return joined(parts);
+  return upTo === undefined ? undefined : { bytes: NO_EVENTS, count: 0, last: upTo };
+}
+
+function first<T>(all: Iterable<T>): T | undefined {
+  for (const one of all) return one;
+  return undefined;
+}
