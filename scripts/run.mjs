@@ -107,7 +107,7 @@ const PROGRAMS = {
   cluster: (...args) => ({ command: ['node', 'scripts/cluster.ts', ...args], usesDist: true }),
   picture: () => ({ command: ['node', 'scripts/picture.mjs'], usesDist: true }),
   // The pictures of the console in docs/images.
-  pictures: () => ({
+  'picture:console': () => ({
     command: ['vitest', 'run', 'test/console/pictures.spec.ts'],
     usesDist: true,
     settings: { FEED_TEST_PICTURES: '1' },

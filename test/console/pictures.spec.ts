@@ -8,7 +8,7 @@ import { runService, temporaryDirectory } from '../support/service.js';
 import { eventually } from '../support/wait.js';
 import { openConsole, store } from './console.js';
 
-/** Where the pictures go: into docs/images for `npm run pictures`, which alone changes them. */
+/** Where the pictures go: into docs/images for `npm run picture:console`, which alone changes them. */
 const DIRECTORY = process.env.FEED_TEST_PICTURES
   ? fileURLToPath(new URL('../../docs/images', import.meta.url))
   : undefined;

@@ -21,6 +21,7 @@ describe.runIf(CHROMIUM)('the live tail of a topic', () => {
     await store(client, 'orders', bodies(10, 21));
     await page.getByText('Paused', { exact: true }).waitFor();
     expect(await shownBodies(page)).toEqual(newestFirst(20));
+    expect(await page.getByText('The server has not answered').isVisible()).toBe(false);
     await page.getByRole('button', { name: 'Continue' }).click();
     await shows(30);
   });
@@ -31,6 +32,26 @@ describe.runIf(CHROMIUM)('the live tail of a topic', () => {
     await page.getByText('Live', { exact: true }).last().waitFor();
     await store(client, 'orders', bodies(1));
     await eventually(async () => expect(await shownBodies(page)).toEqual(bodies(1)));
+  });
+
+  test('of a pattern has the events of all its topics, with their names', async () => {
+    const { client, httpAddress } = await runService();
+    await store(client, 'orders.paid', ['first']);
+    await store(client, 'shipping', ['another']);
+    await store(client, 'orders.created', ['second']);
+    const page = await openConsole(httpAddress, '#/topics', TALL);
+    await page.getByRole('searchbox').fill('orders.>');
+    await page.keyboard.press('Enter');
+    await eventually(async () => expect(await shownBodies(page)).toEqual(['second', 'first']));
+    await store(client, 'orders.paid', ['third']);
+    await eventually(async () =>
+      expect(await page.locator('.row-topic').allTextContents()).toEqual([
+        'orders.paid',
+        'orders.created',
+        'orders.paid',
+      ]),
+    );
+    expect(await page.getByRole('button', { name: 'Upload …' }).count()).toBe(0);
   });
 
   test('pauses while the reader has scrolled away from the newest event', async () => {

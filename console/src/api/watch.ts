@@ -63,15 +63,16 @@ export async function watch(
     const lines = new Lines();
     for (;;) {
       silence.again();
-      const { value, done } = await reader.read();
+      const chunk = await reader.read().catch(() => undefined);
       silence.stop();
-      if (done) throw lost();
-      await hand(lines.take(value), watcher);
+      signal.throwIfAborted();
+      // The connection broke, or it ended without a problem.
+      if (!chunk?.value) throw lost();
+      await hand(lines.take(chunk.value), watcher);
     }
   } catch (error) {
     signal.throwIfAborted();
-    // A connection that broke while its body was read.
-    throw error instanceof TypeError || connection.signal.aborted ? lost() : error;
+    throw connection.signal.aborted ? lost() : error;
   } finally {
     silence.stop();
     connection.abort();

@@ -34,16 +34,20 @@ export function Header() {
   );
 }
 
-/** Who the page is for, where the server asks that. */
+/** Who the page is for, where the server asks that. Only a token can be given back: a certificate is the browser's. */
 function Caller() {
-  const principal = session.value?.principal;
+  const { principal, expiresAt } = session.value ?? {};
   if (!principal) return null;
+  // If the server is away, the page says so already.
+  const leave = (): void => void signOut().catch(() => undefined);
   return (
     <span class="caller">
-      <span title="The name in the token">{principal}</span>
-      <button type="button" class="quiet" onClick={() => void signOut()}>
-        Sign out
-      </button>
+      <span title="The name that the server knows you by">{principal}</span>
+      {expiresAt && (
+        <button type="button" class="quiet" onClick={leave}>
+          Sign out
+        </button>
+      )}
     </span>
   );
 }

@@ -22,8 +22,15 @@ export function Copy({ text, children }: Props) {
 }
 
 async function toClipboard(text: string): Promise<void> {
-  // Browsers have it only for pages that came over TLS or from this machine.
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Browsers have it only for pages that came over TLS or from this machine, and readers may forbid it.
+    copySelected(text);
+  }
+}
+
+function copySelected(text: string): void {
   const field = document.createElement('textarea');
   field.value = text;
   // Inside an open dialog, if there is one: nothing else can be selected then.

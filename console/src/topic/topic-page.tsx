@@ -21,9 +21,6 @@ export function TopicPage({ topic }: { readonly topic: string }) {
   const history = useSignal<From | undefined>(undefined);
   const isUploading = useSignal(false);
   const needsToken = session.value?.expiresAt !== undefined;
-  const showHistory = (from: From): void => {
-    history.value = from;
-  };
   return (
     <div class="topic-page">
       <div class="title-row">
@@ -44,7 +41,7 @@ export function TopicPage({ topic }: { readonly topic: string }) {
           <button
             type="button"
             aria-pressed={!!history.value}
-            onClick={() => showHistory({ kind: 'earliest', cursor: '' })}
+            onClick={() => (history.value ??= { kind: 'earliest', cursor: '' })}
           >
             History
           </button>
@@ -61,7 +58,10 @@ export function TopicPage({ topic }: { readonly topic: string }) {
       {history.value ? (
         <History topic={topic} from={history.value} />
       ) : (
-        <LiveTail topic={topic} showHistory={(cursor) => showHistory({ kind: 'cursor', cursor })} />
+        <LiveTail
+          topic={topic}
+          showHistory={(cursor) => (history.value = { kind: 'cursor', cursor })}
+        />
       )}
       {isUploading.value && (
         <UploadDialog topic={topic} close={() => (isUploading.value = false)} />

@@ -15,7 +15,7 @@ interface Props {
   readonly begin: (start: Start) => void;
 }
 
-/** Asks where the history is to begin. It begins by itself at `from`. */
+/** Asks where the history is to begin. At first it begins by itself at `from`. */
 export function StartForm({ from, begin }: Props) {
   const kind = useSignal(from.kind);
   const cursor = useSignal(from.cursor);
@@ -25,11 +25,7 @@ export function StartForm({ from, begin }: Props) {
     if (kind.value === 'cursor') return { after: cursor.value.trim() };
     return { since: new Date(time.value).toISOString() };
   };
-  useEffect(() => {
-    kind.value = from.kind;
-    cursor.value = from.cursor;
-    begin(start());
-  }, [from]);
+  useEffect(() => begin(start()), []);
   return (
     <form
       class="start"
