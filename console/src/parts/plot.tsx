@@ -48,6 +48,7 @@ export function Plot(props: Props) {
     return () => {
       size.disconnect();
       made.destroy();
+      pointedAt.value = undefined;
     };
   }, [dark, seconds]);
 
