@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import { certificateExpired } from '../feed/errors.js';
 import type { Caller } from '../feed/caller.js';
@@ -20,6 +20,12 @@ export class ClientGone extends Error {}
 
 /** Node fires a timer that is longer (milliseconds) at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
+
+/**
+ * An answer that comes before the end of the body goes out at once. The connection closes when the rest of the body has come, or after so
+ * long (milliseconds): if it closed while bytes of the client are unread, the kernel would reset it, and the client might lose the answer.
+ */
+const EARLY_ANSWER_LINGER = 1_000;
 
 /** A client that takes nothing of an answer's end for this long (milliseconds) does not read it. */
 const UNREAD_AFTER = 5_000;
@@ -91,6 +97,31 @@ export class HttpCall implements LiveCall {
   /** Closes the connection at once. */
   destroy(): void {
     this.request.socket.destroy();
+  }
+
+  /** Answers with a text of JSON. */
+  answer(status: number, text: string, headers: OutgoingHttpHeaders = {}): void {
+    const { request, response } = this;
+    if (response.headersSent || response.destroyed) return;
+    const isEarly = !request.complete;
+    response.writeHead(status, {
+      'content-type': 'application/json',
+      'cache-control': 'no-store',
+      'content-length': Buffer.byteLength(text),
+      ...headers,
+      ...(isEarly && { connection: 'close' }),
+    });
+    if (!isEarly) {
+      response.end(text);
+      return;
+    }
+    response.write(text);
+    const end = (): void => {
+      clearTimeout(timer);
+      response.end();
+    };
+    const timer = setTimeout(end, EARLY_ANSWER_LINGER);
+    request.once('end', end).resume();
   }
 
   /** The handler is done, and all of the answer is handed to the connection. After that, abort() does nothing. */

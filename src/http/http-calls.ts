@@ -50,8 +50,7 @@ export class HttpCalls {
     request: IncomingMessage,
     response: ServerResponse,
     handle: (call: HttpCall) => Promise<void>,
-    refuse: (call: HttpCall, error: unknown) => void = (_call, error) =>
-      sendProblem(response, error),
+    refuse: (call: HttpCall, error: unknown) => void = sendProblem,
   ): Promise<void> {
     const call = new HttpCall(method, request, response, (closed) => this.closed(closed));
     this.begin(call);

@@ -5,10 +5,11 @@ import { FeedModule } from '../feed/feed.module.js';
 import { HealthController } from './health.controller.js';
 import { HttpCalls } from './http-calls.js';
 import { HttpDoor } from './http-door.js';
+import { UploadController } from './upload.controller.js';
 import { WatchController } from './watch.controller.js';
 
 /** The controllers of what is below /v1. */
-const CALLS: readonly Type[] = [WatchController];
+const CALLS: readonly Type[] = [WatchController, UploadController];
 
 /** The HTTP door: the probes, and what is below /v1. */
 @Module({})

@@ -1,5 +1,6 @@
-import { type OutgoingHttpHeaders, STATUS_CODES, type ServerResponse } from 'node:http';
+import { type OutgoingHttpHeaders, STATUS_CODES } from 'node:http';
 import { FeedError } from '../feed/errors.js';
+import type { HttpCall } from './http-call.js';
 import { httpStatus, isPassing } from './http-status.js';
 
 /** A request that HTTP itself refuses: it has a status and no reason of the contract. */
@@ -48,18 +49,12 @@ const TITLES: Readonly<Record<number, string>> = { 413: 'Content Too Large' };
 const titleOf = (status: number): string => TITLES[status] ?? STATUS_CODES[status] ?? 'Error';
 
 /** Answers with the error, unless something was answered before. */
-export function sendProblem(response: ServerResponse, error: unknown): void {
-  if (response.headersSent || response.destroyed) return;
+export function sendProblem(call: HttpCall, error: unknown): void {
   const problem = problemOf(error);
-  const text = JSON.stringify(problem);
-  if (problem.status === 401) response.setHeader('www-authenticate', 'Bearer');
-  if (isPassing(error)) response.setHeader('retry-after', String(RETRY_AFTER));
-  response
-    .writeHead(problem.status, {
-      'content-type': 'application/problem+json',
-      'cache-control': 'no-store',
-      'content-length': Buffer.byteLength(text),
-      ...(error instanceof HttpRefusal && error.headers),
-    })
-    .end(text);
+  call.answer(problem.status, JSON.stringify(problem), {
+    'content-type': 'application/problem+json',
+    ...(problem.status === 401 && { 'www-authenticate': 'Bearer' }),
+    ...(isPassing(error) && { 'retry-after': String(RETRY_AFTER) }),
+    ...(error instanceof HttpRefusal && error.headers),
+  });
 }

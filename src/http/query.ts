@@ -16,6 +16,7 @@ export function readQuery<S extends QuerySchema>(request: IncomingMessage, schem
   const parameters = new URLSearchParams(question < 0 ? '' : url.slice(question + 1));
   const known = Object.keys(schema.shape);
   const values: Record<string, unknown> = {};
+  for (const name of known) if (isArray(schema.shape[name])) values[name] = [];
   for (const name of new Set(parameters.keys())) {
     if (!known.includes(name))
       throw invalid(
@@ -32,11 +33,7 @@ export function readQuery<S extends QuerySchema>(request: IncomingMessage, schem
   throw invalid(`${path.join('.')}: ${message}`);
 }
 
-function isArray(type: z.ZodType): boolean {
-  const inner =
-    type instanceof z.ZodDefault || type instanceof z.ZodOptional ? type.unwrap() : type;
-  return inner instanceof z.ZodArray;
-}
+const isArray = (type: z.ZodType): boolean => type instanceof z.ZodArray;
 
 const invalid = (problem: string): FeedError =>
   new FeedError('REQUEST_INVALID', `the query: ${problem}`);

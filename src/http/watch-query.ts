@@ -3,20 +3,17 @@ import { z } from 'zod';
 import { FeedError } from '../feed/errors.js';
 import { StartPosition } from '../gen/feed/v1/feed.js';
 import { parseTime } from '../wire/rfc3339.js';
-import type { Time, WatchRequest } from '../wire/watch-request.js';
+import { MAX_TOPICS, type Time, type WatchRequest } from '../wire/watch-request.js';
 import { type EventFormat, JSON_LINES, SERVER_SENT_EVENTS } from './event-format.js';
 import { readQuery } from './query.js';
 
-/** The most topics and patterns of a watch. */
-const MAX_TOPICS = 1_000;
 const MAX_UINT32 = 2 ** 32 - 1;
 
 export const WATCH_QUERY = z.object({
   topic: z
     .array(z.string())
+    .max(MAX_TOPICS, `may be there ${MAX_TOPICS} times`)
     .min(1, 'name a topic, such as ?topic=orders')
-    .max(MAX_TOPICS)
-    .default([])
     .describe('A topic, or a pattern such as `orders.>`; it may be there up to 1,000 times.'),
   after: z.string().optional().describe('Start strictly after this cursor.'),
   from: z
@@ -33,6 +30,10 @@ export const WATCH_QUERY = z.object({
     .refine((text) => Number(text) <= MAX_UINT32, 'must be a number of 32 bits')
     .optional()
     .describe('Start with the newest n events.'),
+  skipRemoved: z
+    .enum(['true', 'false'], 'must be true or false')
+    .optional()
+    .describe('true: go on after the cursor also where events after it were removed.'),
   heartbeat: z
     .string()
     .optional()
@@ -61,15 +62,7 @@ export function lastEventId({ headers }: IncomingMessage): string {
  * @throws FeedError REQUEST_INVALID, START_INVALID or HEARTBEAT_INVALID
  */
 export function readWatchQuery(request: IncomingMessage): WatchRequest {
-  const { topic: topics, heartbeat, ...starts } = readQuery(request, WATCH_QUERY);
-  const [topic] = topics;
-  if (topics.length !== 1)
-    throw new FeedError(
-      'REQUEST_INVALID',
-      topics.length === 0
-        ? 'the query: name a topic, such as ?topic=orders'
-        : 'the query: this version watches one topic at a time',
-    );
+  const { topic: topics, heartbeat, skipRemoved, ...starts } = readQuery(request, WATCH_QUERY);
   const given = Object.entries(starts).filter(([, value]) => value !== undefined);
   if (given.length > 1)
     throw new FeedError(
@@ -80,7 +73,8 @@ export function readWatchQuery(request: IncomingMessage): WatchRequest {
   const usual = isQuiet ? undefined : USUAL_HEARTBEAT;
   const again = lastEventId(request);
   return {
-    topic,
+    topics,
+    skipRemoved: skipRemoved === 'true',
     ...(again === '' ? startOf(starts) : { afterCursor: again }),
     heartbeat: heartbeat === undefined ? usual : readDuration(heartbeat),
   };

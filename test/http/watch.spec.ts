@@ -93,6 +93,37 @@ describe('GET /v1/events', () => {
     expect(service.app.get(OpenWork).counts.watches).toBe(0);
   });
 
+  test('many topics and patterns are one watch with one cursor', async () => {
+    const service = await start();
+    const topics = 'topic=orders.*.paid&topic=audit&topic=%3E';
+    const stream = await EventStream.open(service.httpAddress, topics);
+    await upload(service.client, [
+      event('a', 'orders.1.paid'),
+      event('b', 'audit'),
+      event('c', 'else'),
+    ]);
+    await stream.has(3);
+    expect(stream.events.map(({ topic }) => topic)).toEqual(['orders.1.paid', 'audit', 'else']);
+    const some = await EventStream.open(service.httpAddress, 'topic=orders.%3E&topic=audit', {
+      'last-event-id': stream.events[0].cursor,
+    });
+    await some.has(1);
+    expect(some.events.map(({ body }) => body)).toEqual(['b']);
+  });
+
+  test('goes past what was removed where that is asked for', async () => {
+    const service = await start({ FEED_RETENTION_TOPIC_MAX_BYTES: '1KiB' });
+    const large = Array.from({ length: 40 }, (_, i) => event(`${i}`.padEnd(500, '.')));
+    await upload(service.client, large.slice(0, 1));
+    const [{ cursor }] = await take(service.client, { topic: 'orders', position: 1 }, 1);
+    for (const one of large) await upload(service.client, [one]);
+    const query = `topic=orders&after=${cursor}`;
+    expect((await ask(service.httpAddress, `/v1/events?${query}`)).status).toBe(410);
+    const stream = await EventStream.open(service.httpAddress, `${query}&skipRemoved=true`);
+    await stream.has(1);
+    expect(stream.events.at(-1)?.body).toBe(large.at(-1)?.body);
+  });
+
   test('moves the cursor in silence', async () => {
     const service = await start();
     const stream = await EventStream.open(service.httpAddress, 'topic=orders&heartbeat=1s');
@@ -118,6 +149,10 @@ describe('GET /v1/events', () => {
     ['topic=a&heartbeat=500ms', 400, 'HEARTBEAT_INVALID'],
     ['topic=a&heartbeat=15', 400, 'HEARTBEAT_INVALID'],
     ['topic=a&start=1', 400, 'REQUEST_INVALID'],
+    ['topic=a&skipRemoved=1', 400, 'REQUEST_INVALID'],
+    ['topic=a&topic=a', 400, 'TOPIC_INVALID'],
+    ['topic=a.>.b', 400, 'TOPIC_INVALID'],
+    [`topic=a&${'topic=b.>&'.repeat(1_000)}`, 400, 'REQUEST_INVALID'],
   ])('%s is refused with %i %s', async (query, status, reason) => {
     const { httpAddress } = await start();
     const answer = await ask(httpAddress, `/v1/events?${query}`);

@@ -1,0 +1,110 @@
+import { BadMessageError, FRAME_HEADER_BYTES, type ReceivedFrames } from '../wire/frames.js';
+import { BodyChunks } from './body-chunks.js';
+import type { BodyFormat } from './body-format.js';
+import type { HttpCall } from './http-call.js';
+import type { LineBudget } from './line-budget.js';
+import { Lines } from './lines.js';
+
+type Next = IteratorResult<ReceivedFrames>;
+
+/** In JSON, a character of an event may take this many bytes, and its names and signs this many more. */
+const JSON_BYTES_PER_BYTE = 6;
+const JSON_BYTES_BESIDE = 16 * 1024;
+
+/** The events of a body, as frames: those of a chunk of the body are a batch. */
+export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
+  private readonly chunks: BodyChunks;
+  private readonly lines: Lines;
+  /** What of the lines is counted in the budget. */
+  private counted = 0;
+  private isOver = false;
+  /** What is wrong with the event after those that were handed out. */
+  private problem: unknown;
+
+  constructor(
+    private readonly call: HttpCall,
+    private readonly format: BodyFormat,
+    private readonly maxEventBytes: number,
+    private readonly budget: LineBudget,
+  ) {
+    this.chunks = new BodyChunks(call.request, call.signal);
+    const most = JSON_BYTES_PER_BYTE * maxEventBytes + JSON_BYTES_BESIDE;
+    this.lines = new Lines(most, format.isWhole);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  get unfinishedBytes(): number {
+    return this.lines.unfinishedBytes;
+  }
+
+  abort(reason: Error): void {
+    this.call.abort(reason);
+  }
+
+  /** @throws BadMessageError, or the reason of the call's abort */
+  async next(): Promise<Next> {
+    while (!this.isOver) {
+      if (this.problem !== undefined) throw this.problem;
+      const chunk = await this.chunks.next();
+      if (this.isOver) break;
+      if (chunk) this.call.receivedAt = performance.now();
+      else this.isOver = true;
+      const frames = this.framesOf(chunk);
+      if (frames.length > 0) return { done: false, value: { pieces: [Buffer.concat(frames)] } };
+    }
+    if (this.problem !== undefined) throw this.problem;
+    return { done: true, value: undefined };
+  }
+
+  /** Reads no more, also where next() waits. */
+  return(): Promise<Next> {
+    this.isOver = true;
+    this.problem = undefined;
+    this.chunks.stop();
+    this.release();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  /** Returns the frames of the lines that end in a chunk, up to the first that is bad. */
+  private framesOf(chunk: Buffer | undefined): Buffer[] {
+    const frames: Buffer[] = [];
+    try {
+      if (chunk) {
+        for (const line of this.lines.push(chunk)) this.add(frames, line);
+        this.count();
+      } else {
+        const last = this.lines.end();
+        if (last) this.add(frames, last);
+      }
+    } catch (error) {
+      this.problem = error;
+    }
+    return frames;
+  }
+
+  private add(frames: Buffer[], line: Buffer): void {
+    const frame = this.format.frameOf(line);
+    if (!frame) return;
+    const bytes = frame.length - FRAME_HEADER_BYTES;
+    if (bytes > this.maxEventBytes)
+      throw new BadMessageError(
+        `it has ${bytes} bytes, encoded, over the limit of ${this.maxEventBytes} (FEED_MAX_EVENT_BYTES)`,
+      );
+    frames.push(frame);
+  }
+
+  private count(): void {
+    const { unfinishedBytes } = this;
+    const by = unfinishedBytes - this.counted;
+    this.counted = unfinishedBytes;
+    if (by !== 0) this.budget.changed(this, by);
+  }
+
+  private release(): void {
+    this.lines.drop();
+    this.count();
+  }
+}

@@ -1,0 +1,277 @@
+import { once } from 'node:events';
+import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
+import { connect as connectTcp } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { LiveCalls } from '../../src/feed/live-calls.js';
+import { OpenWork } from '../../src/feed/open-work.js';
+import { EventRepository } from '../../src/repository/event-repository.js';
+import { take } from '../support/client.js';
+import { ask, EventStream } from '../support/http.js';
+import { type Running, runService } from '../support/service.js';
+import { eventually, standstill, until, within } from '../support/wait.js';
+
+const start = (settings: Record<string, string> = {}): Promise<Running> =>
+  runService({ FEED_ENGINE: 'memory', ...settings });
+
+const post = (address: string, body: string | Buffer, type = 'application/x-ndjson', query = '') =>
+  ask(address, `/v1/events${query}`, { method: 'POST', headers: { 'content-type': type }, body });
+
+/** An upload whose body is written bit by bit. */
+class SlowPost {
+  readonly answer: Promise<{ status: number; text: string }>;
+
+  private constructor(readonly request: ClientRequest) {
+    this.answer = new Promise((resolve, reject) => {
+      request.on('response', (response: IncomingMessage) => {
+        let text = '';
+        response.setEncoding('utf8').on('data', (part: string) => (text += part));
+        response.on('end', () => resolve({ status: response.statusCode!, text }));
+      });
+      request.on('error', reject);
+    });
+    this.answer.catch(() => {});
+    onTestFinished(() => void request.destroy());
+  }
+
+  static begin(address: string, query = '', headers = {}): SlowPost {
+    const [host, port] = address.split(':');
+    const request = httpRequest({
+      host,
+      port,
+      path: `/v1/events${query}`,
+      method: 'POST',
+      agent: false,
+      headers: { 'content-type': 'application/x-ndjson', ...headers },
+    });
+    request.flushHeaders();
+    return new SlowPost(request);
+  }
+
+  write(event: object): void {
+    this.request.write(`${JSON.stringify(event)}\n`);
+  }
+}
+
+describe('POST /v1/events', () => {
+  test('stores lines of JSON, and says what it stored', async () => {
+    const service = await start();
+    const { httpAddress, client } = service;
+    const body =
+      '{"topic":"orders","id":"a","body":"é","at":"2026-01-31T09:00:00.5Z","attributes":{"k":"v"}}\r\n' +
+      '\n  \n{"body":"b","cursor":"0000000001fc406w"}';
+    const answer = await post(httpAddress, body, 'application/x-ndjson', '?topic=others');
+    expect(answer.status).toBe(200);
+    const [first] = await take(client, { topic: 'orders', position: 1 }, 1);
+    const [second] = await take(client, { topic: 'others', position: 1 }, 1);
+    expect(answer.json).toEqual({
+      received: 2,
+      duplicates: 0,
+      lastCursor: second.cursor,
+      durability: 'DURABILITY_MEMORY',
+    });
+    expect(answer.headers).toMatchObject({
+      'feed-dedup-window': '120000',
+      'feed-dedup-ids': '1000000',
+      'cache-control': 'no-store',
+    });
+    const at = { seconds: 1769850000, nanos: 500_000_000 };
+    expect(first).toMatchObject({ id: 'a', body: 'é', at, attributes: { k: 'v' } });
+    expect(second.body).toBe('b');
+    const again = await post(httpAddress, body, 'application/x-ndjson', '?topic=others');
+    expect(again.json).toMatchObject({ received: 2, duplicates: 1 });
+  });
+
+  test('stores one object of JSON, lines of text, and what a watch has printed', async () => {
+    const { httpAddress, client } = await start();
+    const pretty = JSON.stringify({ topic: 'one', body: 'x' }, undefined, 2);
+    expect((await post(httpAddress, pretty, 'application/json')).json).toMatchObject({
+      received: 1,
+    });
+    const text = await post(
+      httpAddress,
+      'a\r\n\n b \nlast',
+      'text/plain; charset=utf-8',
+      '?topic=text',
+    );
+    expect(text.json).toMatchObject({ received: 4 });
+    const lines = await take(client, { topic: 'text', position: 1 }, 4);
+    expect(lines.map(({ body }) => body)).toEqual(['a', '', ' b ', 'last']);
+    const stream = await EventStream.open(httpAddress, 'topic=text&from=earliest', {
+      accept: 'application/x-ndjson',
+    });
+    await stream.has(4);
+    const printed = stream.blocks.map(({ data }) => data).join('\n');
+    expect((await post(httpAddress, printed)).json).toMatchObject({ received: 4 });
+    expect((await post(httpAddress, '')).json).toMatchObject({ received: 0, lastCursor: '' });
+  });
+
+  test.each([
+    ['application/x-ndjson', '', '{"topic":"t"}\n{"topic":"t","x":1}\n{"topic":"t"}', 1, '1'],
+    ['application/x-ndjson', '', '{"topic":"t"}\n{"topic"', 1, '1'],
+    ['application/x-ndjson', '', '{"body":"no topic"}', 0, '0'],
+    ['application/x-ndjson', '', '{"topic":"a b"}', 0, '0'],
+    ['application/x-ndjson', '', `{"topic":"t","body":"${'x'.repeat(1024)}"}`, 0, '0'],
+    ['application/x-ndjson', '', 'x'.repeat(100_000), 0, '0'],
+    ['application/json', '', '[{"topic":"t"}]', 0, '0'],
+    ['application/json', '', '{"topic":"t"}{"topic":"t"}', 0, '0'],
+    ['text/plain', '?topic=t', Buffer.from([0x61, 0x0a, 0xff, 0x0a]), 1, '1'],
+  ])(
+    '%s %s with a bad event is refused: what came before it is stored',
+    async (type, query, body, index, received) => {
+      const { httpAddress } = await start({ FEED_MAX_EVENT_BYTES: '1KiB' });
+      const answer = await post(httpAddress, body, type, query);
+      expect(answer.status).toBe(400);
+      expect(answer.json).toMatchObject({
+        reason: 'EVENT_INVALID',
+        index: String(index),
+        received,
+      });
+    },
+  );
+
+  test.each([
+    ['application/x-www-form-urlencoded', {}, '', 415, undefined],
+    ['application/x-ndjson', { 'content-encoding': 'gzip' }, '', 415, undefined],
+    ['text/plain', {}, '', 400, 'TOPIC_INVALID'],
+    ['text/plain', {}, '?topic=a..b', 400, 'TOPIC_INVALID'],
+    ['text/plain', {}, '?topic=a&topic=b', 400, 'REQUEST_INVALID'],
+    ['text/plain', {}, '?from=earliest', 400, 'REQUEST_INVALID'],
+  ])('%s %j %s is refused with %i %s', async (type, headers, query, status, reason) => {
+    const { httpAddress } = await start();
+    const answer = await ask(httpAddress, `/v1/events${query}`, {
+      method: 'POST',
+      headers: { 'content-type': type, ...headers },
+      body: 'x',
+    });
+    expect([answer.status, (answer.json as { reason?: string }).reason]).toEqual([status, reason]);
+    expect(answer.headers['content-type']).toBe('application/problem+json');
+  });
+
+  test('answers as soon as it fails, also while the body still comes', async () => {
+    const service = await start();
+    const upload = SlowPost.begin(service.httpAddress);
+    upload.write({ topic: 't', body: 'a' });
+    upload.write({ nothing: 1 });
+    const { status, text } = await within(upload.answer, 'the answer');
+    expect(status).toBe(400);
+    expect(JSON.parse(text)).toMatchObject({ reason: 'EVENT_INVALID', index: '1', received: '1' });
+    await eventually(() => expect([...service.app.get(LiveCalls)]).toEqual([]));
+  });
+
+  test('a client that still sends a large body gets the answer that comes early', async () => {
+    const service = await start();
+    const body = `{"nothing":1}\n${'{"topic":"t","body":"x"}\n'.repeat(200_000)}`;
+    for (let i = 0; i < 5; i++) {
+      const answer = await post(service.httpAddress, body);
+      expect(answer.json).toMatchObject({ reason: 'EVENT_INVALID', received: '0' });
+      expect(answer.headers.connection).toBe('close');
+    }
+  });
+
+  test('a body may take any time, in any pieces', async () => {
+    const service = await start();
+    const server = service.app.getHttpServer() as { requestTimeout: number };
+    expect(server.requestTimeout).toBe(0);
+    const upload = SlowPost.begin(service.httpAddress);
+    const body = Buffer.from('{"topic":"t","body":"é🎉"}\r\n{"topic":"t","body":"b"}\r\n');
+    for (const byte of body) {
+      upload.request.write(Buffer.from([byte]));
+      await sleep(1);
+    }
+    await until(
+      () => service.app.get(EventRepository).head === 2,
+      'both events, before the end of the body',
+    );
+    upload.request.end();
+    expect(JSON.parse((await upload.answer).text)).toMatchObject({ received: 2 });
+    const events = await take(service.client, { topic: 't', position: 1 }, 2);
+    expect(events.map(({ body: text }) => text)).toEqual(['é🎉', 'b']);
+  });
+
+  test('is not read while the log does not take more', async () => {
+    const service = await start({ FEED_UPLOAD_BYTES_PER_SECOND: '1KiB' });
+    const [host, port] = service.httpAddress.split(':');
+    const socket = connectTcp({ host, port: Number(port) });
+    onTestFinished(() => void socket.on('error', () => {}).destroy());
+    await once(socket, 'connect');
+    socket.write(
+      'POST /v1/events?topic=t HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 1000000000\r\n\r\n',
+    );
+    const lines = Buffer.from(`${'x'.repeat(999)}\n`.repeat(1_000));
+    let sent = 0;
+    const more = (): void => {
+      socket.write(lines, (error) => {
+        if (error) return;
+        sent += lines.length;
+        more();
+      });
+    };
+    more();
+    // What the kernel takes for both ends, and little more.
+    expect(await standstill(() => sent)).toBeLessThan(40e6);
+    const [call] = service.app.get(LiveCalls);
+    expect(call.bytes).toBeLessThan(1e6);
+  });
+
+  test('a client that goes away leaves what was stored, and nothing open', async () => {
+    const service = await start();
+    const upload = SlowPost.begin(service.httpAddress);
+    upload.write({ topic: 't', body: 'a' });
+    await until(() => service.app.get(EventRepository).head === 1, 'the event');
+    expect(service.app.get(OpenWork).counts.uploads).toBe(1);
+    upload.request.destroy();
+    await eventually(() => {
+      expect(service.app.get(OpenWork).counts.uploads).toBe(0);
+      expect([...service.app.get(LiveCalls)]).toEqual([]);
+      expect(service.log.find(({ method }) => method === '/http/UploadEvents')).toMatchObject({
+        status: 'CANCELLED',
+        events: 1,
+      });
+    });
+  });
+
+  test('over the limit of uploads is refused, and one at a drain ends with what is stored', async () => {
+    const service = await start({ FEED_MAX_UPLOADS: '1', FEED_DRAIN_TIMEOUT: '20s' });
+    const upload = SlowPost.begin(service.httpAddress);
+    upload.write({ topic: 't', body: 'a' });
+    await until(() => service.app.get(EventRepository).head === 1, 'the event');
+    const refused = await post(service.httpAddress, '{"topic":"t"}');
+    expect(refused.status).toBe(429);
+    expect(refused.json).toMatchObject({ reason: 'LIMIT_EXCEEDED', limit: 'FEED_MAX_UPLOADS' });
+    const closed = service.app.close();
+    const { status, text } = await within(
+      upload.answer,
+      'the end of an upload that is idle',
+      10_000,
+    );
+    expect(status).toBe(503);
+    expect(JSON.parse(text)).toMatchObject({ reason: 'DRAINING', received: '1' });
+    await closed;
+  });
+
+  test('lines that never end are bounded together: the largest ends', async () => {
+    const service = await start({
+      FEED_RECEIVE_BYTES: '16MiB',
+      FEED_SESSION_WINDOW: '16MiB',
+      FEED_MAX_EVENT_BYTES: '3MiB',
+    });
+    const small = SlowPost.begin(service.httpAddress, '?topic=t');
+    small.request.write('{"body":"');
+    const large = SlowPost.begin(service.httpAddress, '?topic=t');
+    large.request.write(`{"body":"${'x'.repeat(3_000_000)}`);
+    const last = SlowPost.begin(service.httpAddress, '?topic=t');
+    last.request.write(`{"body":"${'x'.repeat(1_500_000)}`);
+    const { status, text } = await within(large.answer, 'the end of the largest');
+    expect(status).toBe(429);
+    expect(JSON.parse(text)).toMatchObject({
+      reason: 'LIMIT_EXCEEDED',
+      limit: 'FEED_RECEIVE_BYTES',
+      received: '0',
+    });
+    for (const one of [small, last]) {
+      one.request.end('"}');
+      expect(JSON.parse((await one.answer).text)).toMatchObject({ received: 1 });
+    }
+  });
+});
