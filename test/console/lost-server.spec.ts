@@ -1,21 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { CHROMIUM } from '../support/browser.js';
-import { freePorts } from '../support/nats.js';
-import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { eventually } from '../support/wait.js';
-import { bodies, openConsole, shownBodies, store, TALL } from './console.js';
-
-/** A service that can be started again on the same ports, with the same log. */
-async function restartable() {
-  const [http, grpc] = await freePorts(2);
-  const settings = {
-    FEED_HTTP_ADDRESS: `127.0.0.1:${http}`,
-    FEED_GRPC_ADDRESS: `127.0.0.1:${grpc}`,
-    FEED_DATA_DIR: temporaryDirectory(),
-  };
-  const start = (): Promise<ServiceProcess> => ServiceProcess.start(settings);
-  return { httpAddress: `127.0.0.1:${http}`, start };
-}
+import { bodies, openConsole, restartable, shownBodies, store, TALL } from './console.js';
 
 describe.runIf(CHROMIUM)('a server that is lost', () => {
   test.each(['SIGKILL', 'SIGTERM'] as const)(
