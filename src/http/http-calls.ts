@@ -18,6 +18,8 @@ import { HttpRefusal, sendProblem } from './problem.js';
 /** What a request asks for, and the limit that it counts for. */
 export interface LimitedMethod extends HttpMethod {
   readonly kind?: CallKind;
+  /** True for a call that anybody may make, also without a token. */
+  readonly isOpen?: boolean;
 }
 
 /** Serves requests as calls: they are known, limited, drained, logged and counted like those of gRPC. */
@@ -50,7 +52,8 @@ export class HttpCalls {
     request: IncomingMessage,
     response: ServerResponse,
     handle: (call: HttpCall) => Promise<void>,
-    refuse: (call: HttpCall, error: unknown) => void = sendProblem,
+    refuse: (call: HttpCall, error: unknown) => void = (_call, error) =>
+      sendProblem(request, response, error),
   ): Promise<void> {
     const call = new HttpCall(method, request, response, (closed) => this.closed(closed));
     this.begin(call);
@@ -60,15 +63,17 @@ export class HttpCalls {
       // Express has the handlers of GET answer HEAD, and a stream without a body would never end.
       if (request.method === 'HEAD' && method.endless)
         throw new HttpRefusal(405, 'this path has no HEAD', { allow: 'GET, POST' });
-      call.caller = await this.callers.admit(call, credentialsOf(call));
-      const { principal } = call.caller;
-      if (principal !== undefined) call.notes.principal = principal;
+      if (!method.isOpen) {
+        call.caller = await this.callers.admit(call, credentialsOf(call));
+        const { principal } = call.caller;
+        if (principal !== undefined) call.notes.principal = principal;
+      }
       if (method.kind) this.limits.claim(method.kind, call);
       call.signal.throwIfAborted();
       await handle(call);
     } catch (error) {
-      failure = error;
-      if (!(error instanceof ClientGone)) refuse(call, error);
+      failure = reasonOf(error, call);
+      if (!(failure instanceof ClientGone)) refuse(call, failure);
     }
     call.finish();
     this.noteEnd(call, failure);
@@ -118,6 +123,11 @@ export class HttpCalls {
     else this.log.info(fields, 'call ended');
     this.counts.add(call.method.slice(call.method.lastIndexOf('/') + 1), status, reason ?? '');
   }
+}
+
+/** Returns why a call failed: what an aborted handler throws may only say that it was aborted. */
+function reasonOf(error: unknown, { signal }: HttpCall): unknown {
+  return signal.aborted && !(error instanceof FeedError) ? signal.reason : error;
 }
 
 /** Returns the name of gRPC's status that a call over gRPC would have ended with. */
