@@ -15,7 +15,7 @@ const FROM_PROXIES = new Set([502, 503, 504]);
  */
 export function address(
   path: string,
-  query: Record<string, string | number | undefined> = {},
+  query: Record<string, string | number | boolean | undefined> = {},
 ): URL {
   const url = new URL(`../v1/${path}`, document.baseURI);
   for (const [name, value] of Object.entries(query))

@@ -8,6 +8,8 @@ export interface Start {
   /** RFC 3339. */
   readonly since?: string;
   readonly last?: number;
+  /** Go on after the cursor also where events after it were removed. */
+  readonly skipRemoved?: boolean;
 }
 
 export interface FeedEvent {

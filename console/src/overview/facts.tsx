@@ -42,7 +42,7 @@ export function Facts({ stats }: { readonly stats: Stats }) {
         <b class={stats.state === 'ready' ? 'good' : 'bad'}>{stats.state}</b>, Feed {stats.version},
         up for {span(Date.now() - Date.parse(stats.startedAt))}. Engine {stats.engine}:{' '}
         {MEANINGS[stats.durability] ?? stats.durability}.{' '}
-        {now.connections !== null && `${count(now.connections)} gRPC connections.`}
+        {now.connections !== null && `${count(now.connections)} connections with open calls.`}
       </p>
     </>
   );

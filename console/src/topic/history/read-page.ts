@@ -21,12 +21,14 @@ export async function readPage(
   signal: AbortSignal,
 ): Promise<Page> {
   const lines: string[] = [];
+  // What is held of several topics does not begin at the same place. From the oldest event on, the cursor comes by what was removed.
+  const skipRemoved = start.from === 'earliest' || start.skipRemoved;
   let next = start;
   let end = '';
   let isEnd = false;
   const enough = new AbortController();
   const moveTo = (cursor: string): void => {
-    if (cursor !== '') next = { after: cursor };
+    if (cursor !== '') next = { after: cursor, ...(skipRemoved && { skipRemoved }) };
   };
   const watcher = {
     began: (cursor: string, head: string) => {
