@@ -44,7 +44,7 @@ describe.runIf(CHROMIUM)('pictures for the documentation', () => {
     await take(list, 'topics');
 
     const topic = await openConsole(httpAddress, '#/topics/orders.created', SIZE);
-    await topic.getByRole('option').nth(5).click();
+    await topic.locator('.row').nth(5).click();
     await topic.getByRole('complementary', { name: 'Event' }).waitFor();
     await take(topic, 'topic');
 
