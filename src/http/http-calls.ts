@@ -3,6 +3,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { Callers } from '../auth/callers.js';
 import { CONFIG, type Config } from '../config/config.js';
+import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
 import { CallCounts } from '../feed/call-counts.js';
 import { type CallKind, CallLimits } from '../feed/call-limits.js';
 import { FeedError } from '../feed/errors.js';
@@ -22,6 +23,12 @@ export interface LimitedMethod extends HttpMethod {
   readonly isOpen?: boolean;
 }
 
+/**
+ * Streams may keep this part of the connections of HTTP (src/config/descriptors.ts). Without the others, a probe would get none, and
+ * Kubernetes would end a service that is only busy.
+ */
+const STREAMS_SHARE = 3 / 4;
+
 /** Serves requests as calls: they are known, limited, drained, logged and counted like those of gRPC. */
 @Injectable()
 export class HttpCalls {
@@ -29,6 +36,9 @@ export class HttpCalls {
   private refusal: FeedError | undefined;
   private readonly open = new Set<HttpCall>();
   private readonly ages: ConnectionAges;
+  /** How many open calls have a stream, each of which keeps a connection, and how many may. */
+  private streams = 0;
+  private readonly mostStreams: number;
 
   constructor(
     private readonly calls: LiveCalls,
@@ -37,7 +47,9 @@ export class HttpCalls {
     private readonly counts: CallCounts,
     @Inject(LOG) private readonly log: Logger,
     @Inject(CONFIG) config: Config,
+    @Inject(CONNECTION_LIMITS) connections: ConnectionLimits,
   ) {
+    this.mostStreams = Math.ceil(connections.http * STREAMS_SHARE);
     this.ages = new ConnectionAges(config, calls);
   }
 
@@ -69,6 +81,7 @@ export class HttpCalls {
         if (principal !== undefined) call.notes.principal = principal;
       }
       if (method.kind) this.limits.claim(method.kind, call);
+      if (method.isStream && this.streams > this.mostStreams) throw this.tooManyStreams();
       call.signal.throwIfAborted();
       await handle(call);
     } catch (error) {
@@ -94,13 +107,25 @@ export class HttpCalls {
     const parent = typeof traceparent === 'string' ? parseTraceParent(traceparent) : undefined;
     if (parent) call.notes.traceId = parent.traceId;
     this.open.add(call);
+    if (call.isStream) this.streams++;
     this.calls.add(call);
     this.ages.follow(call);
   }
 
   private closed(call: HttpCall): void {
     this.open.delete(call);
+    if (call.isStream) this.streams--;
     this.calls.delete(call);
+  }
+
+  private tooManyStreams(): FeedError {
+    const { mostStreams } = this;
+    return new FeedError(
+      'LIMIT_EXCEEDED',
+      `${mostStreams} streams are open over HTTP, and the rest of its connections is kept for probes and others: ` +
+        'raise the limit of open files',
+      { limit: 'http_streams', most: String(mostStreams) },
+    );
   }
 
   /** Logs and counts a call that has ended: how many events and bytes it had, never what they contain. */
