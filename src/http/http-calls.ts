@@ -10,7 +10,8 @@ import { FeedError } from '../feed/errors.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { STATUS_NAMES } from '../feed/status-names.js';
 import { LOG } from '../telemetry/log.js';
-import { parseTraceParent } from '../telemetry/traceparent.js';
+import { type CallSpan, type Tracing, TRACING } from '../telemetry/tracing.js';
+import { beginTrace, endTrace } from './call-trace.js';
 import { ConnectionAges } from './connection-ages.js';
 import { credentialsOf } from './credentials.js';
 import { ClientGone, HttpCall, type HttpMethod } from './http-call.js';
@@ -48,6 +49,7 @@ export class HttpCalls {
     @Inject(LOG) private readonly log: Logger,
     @Inject(CONFIG) config: Config,
     @Inject(CONNECTION_LIMITS) connections: ConnectionLimits,
+    @Inject(TRACING) private readonly tracing: Tracing | undefined,
   ) {
     this.mostStreams = Math.ceil(connections.http * STREAMS_SHARE);
     this.ages = new ConnectionAges(config, calls);
@@ -68,7 +70,7 @@ export class HttpCalls {
       sendProblem(request, response, error),
   ): Promise<void> {
     const call = new HttpCall(method, request, response, (closed) => this.closed(closed));
-    this.begin(call);
+    const span = this.begin(call);
     let failure: unknown;
     try {
       if (this.refusal) throw this.refusal;
@@ -89,7 +91,7 @@ export class HttpCalls {
       if (!(failure instanceof ClientGone)) refuse(call, failure);
     }
     call.finish();
-    this.noteEnd(call, failure);
+    this.noteEnd(call, failure, span);
   }
 
   /** From now on ends calls that still come with this reason. */
@@ -102,14 +104,13 @@ export class HttpCalls {
     for (const call of this.open) call.destroy();
   }
 
-  private begin(call: HttpCall): void {
-    const { traceparent } = call.request.headers;
-    const parent = typeof traceparent === 'string' ? parseTraceParent(traceparent) : undefined;
-    if (parent) call.notes.traceId = parent.traceId;
+  private begin(call: HttpCall): CallSpan | undefined {
+    const span = beginTrace(call, this.tracing);
     this.open.add(call);
     if (call.isStream) this.streams++;
     this.calls.add(call);
     this.ages.follow(call);
+    return span;
   }
 
   private closed(call: HttpCall): void {
@@ -129,7 +130,7 @@ export class HttpCalls {
   }
 
   /** Logs and counts a call that has ended: how many events and bytes it had, never what they contain. */
-  private noteEnd(call: HttpCall, failure: unknown): void {
+  private noteEnd(call: HttpCall, failure: unknown, span: CallSpan | undefined): void {
     const reason = failure instanceof FeedError ? failure.reason : undefined;
     const status = statusName(failure);
     const fields = {
@@ -139,16 +140,20 @@ export class HttpCalls {
       ...call.notes,
       status,
       reason,
-      ...(failure instanceof Error && { details: failure.message }),
+      details: failure instanceof Error ? failure.message : undefined,
       events: call.events,
       bytes: call.bytes,
       ms: Math.round(performance.now() - call.startedAt),
     };
     if (status === 'INTERNAL') this.log.error({ ...fields, err: failure }, 'call ended');
     else this.log.info(fields, 'call ended');
+    if (span) endTrace(span, call, reason, FAULTS.has(status) ? fields.details : undefined);
     this.counts.add(call.method.slice(call.method.lastIndexOf('/') + 1), status, reason ?? '');
   }
 }
+
+/** The statuses that are faults of this side. */
+const FAULTS: ReadonlySet<string> = new Set(['INTERNAL', 'UNAVAILABLE']);
 
 /** Returns why a call failed: what an aborted handler throws may only say that it was aborted. */
 function reasonOf(error: unknown, { signal }: HttpCall): unknown {
