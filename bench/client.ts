@@ -38,15 +38,18 @@ export class Connection {
   /**
    * Opens a watch, and resolves when the response headers have come.
    *
+   * @param topic a topic or pattern, or several
    * @param start a field of WatchRequest and its value: [2, cursor] is after_cursor, [5, 100] is last
    */
   async watch(
-    topic: string,
+    topic: string | readonly string[],
     start?: 'earliest' | readonly [field: number, value: string | number],
   ): Promise<Call> {
     const call = this.call('Watch');
     const from = start === 'earliest' ? ([3, 1] as const) : start;
-    call.stream.end(message([1, topic], ...(from ? [from] : [])));
+    const topics =
+      typeof topic === 'string' ? [[1, topic] as const] : topic.map((one) => [7, one] as const);
+    call.stream.end(message(...topics, ...(from ? [from] : [])));
     await once(call.stream, 'response');
     return call;
   }

@@ -74,7 +74,7 @@ async function watches(
   address: string,
   count: number,
   connections: number,
-  topicOf: (i: number) => string = () => TOPIC,
+  topicOf: (i: number) => string | readonly string[] = () => TOPIC,
   windowBytes?: number,
 ): Promise<Call[]> {
   const all = Array.from({ length: connections }, () => new Connection(address, windowBytes));
@@ -105,6 +105,83 @@ function fanOut(watchers: number, events: number, stalled = 0): Workload {
     },
   };
 }
+
+const MANY_TOPICS = 1_000;
+const manyTopic = (i: number): string => `bench.many.${i % MANY_TOPICS}`;
+
+/** Uploads events of many topics, one of each in turn, or as many of one topic. */
+async function uploadMany(connection: Connection, topics: number, events: number): Promise<void> {
+  const makers = Array.from({ length: topics }, (_, i) => new EventMaker(manyTopic(i), nextId));
+  nextId += events;
+  const call = connection.call('UploadEvents');
+  for (let sent = 0; sent < events;) {
+    const count = Math.min(BATCH, events - sent);
+    const turns = Array.from({ length: count }, (_, i) => makers[(sent + i) % topics]);
+    await call.write(
+      topics === 1 ? makers[0].make(count) : Buffer.concat(turns.map((one) => one.make(1))),
+    );
+    sent += count;
+  }
+  await call.end();
+}
+
+/**
+ * @param topics how many topics the events are of
+ * @param watched the topics of each watch, of which each event comes to `copies`
+ */
+function manyTopics(
+  name: string,
+  events: number,
+  watchers: number,
+  topics: number,
+  copies: number,
+  watched: (i: number) => string | readonly string[],
+  comparedWith?: string,
+): Workload {
+  return {
+    name,
+    unit: 'events delivered',
+    ...(comparedWith !== undefined && { comparedWith }),
+    async run({ address }, scale) {
+      const count = Math.round((events * scale) / MANY_TOPICS) * MANY_TOPICS;
+      const calls = (await watches(address, watchers, Math.min(10, watchers), watched)).map(
+        (call) => call.read(),
+      );
+      return timed(count * copies, () =>
+        Promise.all([
+          uploadMany(new Connection(address), topics, count),
+          ...calls.map((call) => call.has((count * copies) / watchers)),
+        ]),
+      );
+    },
+  };
+}
+
+const tenTopics = (i: number): string[] =>
+  Array.from({ length: 10 }, (_, n) => manyTopic(10 * i + n));
+
+const manyTopicsRows: readonly Workload[] = [
+  manyTopics('1 watch of one topic', 300_000, 1, 1, 1, () => manyTopic(0)),
+  manyTopics(
+    '1 watch of > over 1000 topics',
+    300_000,
+    1,
+    MANY_TOPICS,
+    1,
+    () => ['>'],
+    '1 watch of one topic',
+  ),
+  manyTopics('10 watches of one topic', 100_000, 10, 1, 10, () => manyTopic(0)),
+  manyTopics(
+    '1000 watches of 10 topics, over 1000 topics',
+    100_000,
+    1_000,
+    MANY_TOPICS,
+    10,
+    tenTopics,
+    '10 watches of one topic',
+  ),
+];
 
 /** The receive window of a stalled stream: HTTP/2's default. What goes beyond it waits in the service. */
 const STALLED_WINDOW_BYTES = 64 * 1024;
@@ -270,6 +347,7 @@ export const workloads: readonly Workload[] = [
   fanOut(10, 300_000),
   fanOut(10, 300_000, 1_000),
   fanOut(1_000, 5_000),
+  ...manyTopicsRows,
   paced(10, 5_000),
   paced(1_000, 100),
   replaying(1, 2_000_000),

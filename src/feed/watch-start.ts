@@ -94,7 +94,7 @@ async function startOf(
     const after = afterCursorOf(repository, afterCursor, bounds);
     if (after >= floor) return after;
     if (!skipRemoved) throw expired(bounds);
-    return Math.max(after, await reader.beginning());
+    return Math.max(after, reader.beginning(floor));
   }
   if (since) {
     const time = millisecondsOf(since);
@@ -103,7 +103,7 @@ async function startOf(
   if (last) return reader.positionBeforeLast(last, head);
   switch (position ?? StartPosition.START_POSITION_UNSPECIFIED) {
     case StartPosition.START_POSITION_EARLIEST:
-      return reader.beginning();
+      return reader.beginning(floor);
     case StartPosition.START_POSITION_LIVE:
     case StartPosition.START_POSITION_UNSPECIFIED:
       return head;

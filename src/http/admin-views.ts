@@ -4,7 +4,6 @@ import type { Step } from '../feed/recent-steps.js';
 import { STEP_SECONDS } from '../feed/recent-steps.js';
 import type { StreamView } from '../feed/streams.js';
 import type { StoredView, TopicView } from '../feed/topics.js';
-import { version } from '../telemetry/version.js';
 import { formatMilliseconds } from '../wire/rfc3339.js';
 import type { OPEN_STREAM, STATS, TOPIC } from './shapes.js';
 
@@ -50,13 +49,14 @@ export function streamJson(
   };
 }
 
-const VERSION = version();
-
-export function statsJson(view: StatsView, replica: string): z.input<typeof STATS> {
+export function statsJson(
+  view: StatsView,
+  { replica, version }: { replica: string; version: string },
+): z.input<typeof STATS> {
   const { engine, durability, state, startedAt, steps, oldest, newest, ...now } = view;
   return {
     replica,
-    version: VERSION,
+    version,
     engine,
     durability: DURABILITY[durability],
     state,

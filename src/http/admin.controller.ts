@@ -8,6 +8,7 @@ import { ReplicaName } from '../feed/replica-name.js';
 import { Stats } from '../feed/stats.js';
 import { Streams, type StreamView } from '../feed/streams.js';
 import { Topics } from '../feed/topics.js';
+import { version } from '../telemetry/version.js';
 import { statsJson, streamJson, topicJson } from './admin-views.js';
 import type { HttpCall } from './http-call.js';
 import { HttpCalls, type LimitedMethod } from './http-calls.js';
@@ -19,6 +20,8 @@ const once = (name: string): LimitedMethod => ({ name, endless: false, isStream:
 /** What FeedAdmin has, as JSON; and the numbers of the last minutes. */
 @Controller()
 export class AdminController {
+  private version: string | undefined;
+
   constructor(
     private readonly calls: HttpCalls,
     private readonly topics: Topics,
@@ -106,7 +109,9 @@ export class AdminController {
     return this.calls.serve(once('ReadStats'), request, response, async (call) => {
       readQuery(request, NO_QUERY);
       const view = await this.stats.read(administratorOf(call));
-      call.answer(200, statsJson(view, this.replica.text));
+      this.version ??= version();
+      const { replica } = this;
+      call.answer(200, statsJson(view, { replica: replica.text, version: this.version }));
     });
   }
 

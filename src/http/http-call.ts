@@ -37,6 +37,8 @@ export class HttpCall implements LiveCall {
   bytes = 0;
   pending = 0;
   receivedAt = performance.now();
+  /** Called at moments that whoever follows the call should see. */
+  onMilestone: ((name: string) => void) | undefined;
   /** Who makes the call: set before its handler runs. */
   caller!: Caller;
 

@@ -50,8 +50,8 @@ export class SetReader implements TopicReader {
     return floor;
   }
 
-  beginning(): Promise<Position> {
-    return Promise.resolve(0);
+  beginning(): Position {
+    return 0;
   }
 
   /** Commits are stored in the order of their times, so no topic needs to be looked at. */
@@ -135,8 +135,10 @@ export class SetReader implements TopicReader {
     let bytes = 0;
     let looks = 0;
     for (const record of recordsFrom(engine.commits, after + 1)) {
-      for (const [topic, start] of record.runs) {
+      for (const [i, [topic, start]] of record.runs.entries()) {
         if (start > head) return batchOf(parts);
+        // The run ends before the next one starts, so it need not be read to know that it was.
+        if (record.runs[i + 1]?.[1] <= after + 1) continue;
         if (looks++ === MOST_LOOKS) return batchOf(parts, Math.max(after, start - 1));
         if (!this.topics.has(topic)) continue;
         const run = engine.runs.at(topic, start);

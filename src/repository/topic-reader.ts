@@ -12,8 +12,8 @@ export interface TopicReader {
    */
   floor(): Promise<Position>;
 
-  /** Returns a position before all events that are held, to read all of them after. */
-  beginning(): Promise<Position>;
+  /** Returns the position to read after to get all events that were held when floor() returned this. */
+  beginning(floor: Position): Position;
 
   positionBefore(since: number): Promise<Position | undefined>;
 
@@ -64,8 +64,8 @@ export class OneTopicReader implements TopicReader {
     return this.log.floor(this.topic);
   }
 
-  beginning(): Promise<Position> {
-    return this.log.floor(this.topic);
+  beginning(floor: Position): Position {
+    return floor;
   }
 
   positionBefore(since: number): Promise<Position | undefined> {

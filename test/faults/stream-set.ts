@@ -51,8 +51,9 @@ const roomOf = (index: number): string => `flow.${Math.floor(index / ROOM_SIZE)}
 
 /** The bytes that a stream sends when it is opened. */
 const FIRST: Record<SetName, (index: number) => Buffer> = {
-  'Watch idle': () => watch({ topic: QUIET_TOPIC }),
-  'Watch in full flow': () => watch({ topic: BUSY_TOPIC }),
+  // Every other one is of a pattern.
+  'Watch idle': (index) => watch({ topic: index % 2 === 0 ? QUIET_TOPIC : `${QUIET_TOPIC}.>` }),
+  'Watch in full flow': (index) => watch({ topic: index % 2 === 0 ? BUSY_TOPIC : 'busy.*' }),
   // One event only: the server has no more than 128 KiB under way to a client that reads nothing, and sends the rest of the
   // watches their first bytes a little at a time, as PINGs are answered.
   'Watch blocked': () => watch({ topic: FULL_TOPIC, last: 1 }),

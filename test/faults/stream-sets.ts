@@ -13,7 +13,7 @@ export const SETS: readonly SetName[] = KINDS.flatMap((kind) =>
 /** The topic of idle watches, without events. */
 export const QUIET_TOPIC = 'quiet';
 /** The topic of watches in full flow; uploads in full flow fill it. */
-export const BUSY_TOPIC = 'busy';
+export const BUSY_TOPIC = 'busy.events';
 /** The topic of blocked watches. Each of its events is larger than the window of a client that does not read. */
 export const FULL_TOPIC = 'full';
 /** The room of the blocked chats. */

@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { Bell } from '../../src/broker/bell.js';
-import { take, upload } from '../support/client.js';
+import { EventRepository } from '../../src/repository/event-repository.js';
+import { errorInfo, failure, take, upload } from '../support/client.js';
 import { runService } from '../support/service.js';
 import { within } from '../support/wait.js';
 
@@ -16,4 +17,25 @@ test('a bell that loses every ring costs a watch some seconds, and no event', as
   ]);
   const events = await within(watching, 'the events, by the poll of 5 s', 10_000);
   expect(events.map(({ body }) => body)).toEqual(['rung', 'lost', 'lost, too']);
+});
+
+test('a watch from earliest is told of what is removed between its headers and its first read', async () => {
+  const { client, app } = await runService({ FEED_ENGINE: 'memory' });
+  await upload(client, [{ topic: 'orders', body: 'removed' }]);
+  const log = app.get(EventRepository);
+  const floor = log.floor.bind(log);
+  vi.spyOn(log, 'floor').mockImplementationOnce(async (topic) => {
+    const found = await floor(topic);
+    // The tail would still have it, so other events have to take its place there.
+    await log.removeTopic('orders');
+    const filler = Array.from({ length: 400 }, () => ({
+      topic: 'other',
+      body: 'x'.repeat(100_000),
+    }));
+    await upload(client, filler);
+    await upload(client, [{ topic: 'orders', body: 'later' }]);
+    return found;
+  });
+  const error = await within(failure(client.Watch({ topic: 'orders', position: 1 })), 'its end');
+  expect(errorInfo(error.metadata)?.reason).toBe('CURSOR_EXPIRED');
 });

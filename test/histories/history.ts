@@ -5,6 +5,8 @@ import { parseCursor, type Position } from '../../src/wire/cursor.js';
 export interface History {
   readonly uploads: readonly UploadRecord[];
   readonly watches: readonly WatchRecord[];
+  /** Those of several topics, which only the validator `sets` looks at. */
+  readonly setWatches: readonly SetWatchRecord[];
   /** True when retention may have removed events. */
   readonly retention: boolean;
   /**
@@ -45,6 +47,15 @@ export interface WatchRecord {
   readonly refusal?: { readonly reason: string; readonly earliest?: string };
 }
 
+/** One call of Watch of several topics. */
+export interface SetWatchRecord extends Omit<WatchRecord, 'topic'> {
+  /** The topics of the history that it is to get. */
+  readonly topics: readonly string[];
+  readonly seen: readonly SeenOfSet[];
+  /** True if it began after a cursor, and asked to pass over what was removed. */
+  readonly skips: boolean;
+}
+
 export type WatchStart =
   | { readonly is: 'live' | 'earliest' }
   | { readonly is: 'after'; readonly cursor: string }
@@ -58,6 +69,10 @@ export interface Seen {
   readonly id: string;
   /** True when it had the topic and body that it was uploaded with. */
   readonly intact: boolean;
+}
+
+export interface SeenOfSet extends Seen {
+  readonly topic: string;
 }
 
 export function positionOf(cursor: string): Position {

@@ -4,6 +4,7 @@ import * as fc from 'fast-check';
 export interface Plan {
   readonly producers: readonly ProducerPlan[];
   readonly watchers: readonly WatcherPlan[];
+  readonly setWatchers: readonly SetWatcherPlan[];
 }
 
 export interface ProducerPlan {
@@ -42,6 +43,12 @@ export interface WatcherPlan {
   readonly breaks: readonly { readonly events: number; readonly away: number }[];
 }
 
+/** A watcher of several topics; `topic` says nothing of it. */
+export interface SetWatcherPlan extends WatcherPlan {
+  /** 'pattern': all topics. 'names': all but one. */
+  readonly members: 'pattern' | 'names';
+}
+
 /** The settings and the restarts of the service that several plans run on. */
 export interface ServicePlan {
   readonly settings: Record<string, string>;
@@ -74,7 +81,7 @@ const producer: fc.Arbitrary<ProducerPlan> = fc.record({
   hasTwin: fc.boolean(),
 });
 
-const watcher: fc.Arbitrary<WatcherPlan> = fc.record({
+const watcherParts = {
   topic,
   late: away,
   start: fc.constantFrom('live', 'earliest', 'last', 'since', 'elsewhere'),
@@ -83,11 +90,19 @@ const watcher: fc.Arbitrary<WatcherPlan> = fc.record({
   burst: fc.integer({ min: 1, max: 50 }),
   pause: fc.integer({ min: 0, max: 40 }),
   breaks: fc.array(fc.record({ events: fc.integer({ min: 0, max: 30 }), away }), { maxLength: 6 }),
+} as const;
+
+const watcher: fc.Arbitrary<WatcherPlan> = fc.record(watcherParts);
+
+const setWatcher: fc.Arbitrary<SetWatcherPlan> = fc.record({
+  ...watcherParts,
+  members: fc.constantFrom('pattern', 'names'),
 });
 
 const plan: fc.Arbitrary<Plan> = fc.record({
   producers: fc.array(producer, { minLength: 1, maxLength: 3 }),
   watchers: fc.array(watcher, { minLength: 1, maxLength: 4 }),
+  setWatchers: fc.array(setWatcher, { maxLength: 2 }),
 });
 
 const SETTINGS: readonly Record<string, string>[] = [

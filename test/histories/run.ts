@@ -3,11 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type History,
   positionOf,
+  type SetWatchRecord,
   type UploadRecord,
   type WatchRecord,
   type WatchStart,
 } from './history.js';
-import { type Plan, TOPICS, type WatcherPlan } from './plan.js';
+import { type Plan, type SetWatcherPlan, TOPICS, type WatcherPlan } from './plan.js';
 import { produce, upload } from './producer.js';
 import type { ServiceUnderTest } from './restarted-service.js';
 import { LAST_READER, STEADY_READER } from './validators.js';
@@ -40,6 +41,7 @@ export async function run(
 ): Promise<History> {
   const uploads: UploadRecord[] = [];
   const watches: WatchRecord[] = [];
+  const setWatches: SetWatchRecord[] = [];
   const topics = Array.from({ length: TOPICS }, (_, i) => `${name}.${i}`);
   const client = () => service.client(name);
   const ends = new Map<string, number>();
@@ -47,6 +49,7 @@ export async function run(
     topics.map((_, topic) => followTopic({ ...STEADY, topic }, `${name} topic ${topic} ${reader}`));
   const watching = [
     ...plan.watchers.map((watcher, i) => followTopic(watcher, `${name} watcher ${i}`)),
+    ...plan.setWatchers.map((watcher, i) => followSet(watcher, `${name} set watcher ${i}`)),
     ...readAll(STEADY_READER),
   ];
 
@@ -55,8 +58,24 @@ export async function run(
     const isEnd = (cursor: string): boolean => positionOf(cursor) >= (ends.get(topic) ?? Infinity);
     if (watcher.late > 0) await sleep(watcher.late);
     const start = await startOf(watcher, topic);
-    const names = { watcher: called, topic };
-    await follow(watcher, start, names, client, (call) => watches.push(call), isEnd);
+    const record = ({ seen, ...call }: Omit<SetWatchRecord, 'topics'>): void => {
+      // Its heartbeats and events have its topic.
+      const own = seen.map((one) => ({ ...one, intact: one.intact && one.topic === topic }));
+      watches.push({ ...call, topic, seen: own });
+    };
+    await follow(watcher, start, called, [topic], client, record, isEnd);
+  }
+
+  async function followSet(watcher: SetWatcherPlan, called: string): Promise<void> {
+    const own = watcher.members === 'pattern' ? topics : topics.slice(1);
+    const members = watcher.members === 'pattern' ? [`${name}.>`] : own;
+    const isEnd = (cursor: string): boolean =>
+      own.every((topic) => positionOf(cursor) >= (ends.get(topic) ?? Infinity));
+    if (watcher.late > 0) await sleep(watcher.late);
+    const start = await startOf(watcher, 'none');
+    const record = (call: Omit<SetWatchRecord, 'topics'>): void =>
+      void setWatches.push({ ...call, topics: own });
+    await follow(watcher, start, called, members, client, record, isEnd);
   }
 
   async function startOf({ start, newest }: WatcherPlan, topic: string): Promise<WatchStart> {
@@ -108,5 +127,5 @@ export async function run(
 
   await Promise.all(watching);
   await Promise.all(readAll(LAST_READER));
-  return { uploads, watches, ...about };
+  return { uploads, watches, setWatches, ...about };
 }

@@ -1,7 +1,14 @@
 import { status } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
 import { epochOf, formatCursor } from '../../src/wire/cursor.js';
-import type { History, Seen, UploadRecord, WatchRecord } from './history.js';
+import type {
+  History,
+  Seen,
+  SeenOfSet,
+  SetWatchRecord,
+  UploadRecord,
+  WatchRecord,
+} from './history.js';
 import { validators } from './validators.js';
 
 const cursor = (position: number): string => formatCursor({ epoch: epochOf(0), position });
@@ -49,6 +56,23 @@ const all = seen([1, 'a'], [2, 'b'], [4, 'c'], [5, 'd'], [6, '']);
 const lastReader = watched('last', earliest, all);
 const steadyReader = watched('steady', earliest, all);
 
+const seenOfSet = (...events: [position: number, id: string][]): SeenOfSet[] =>
+  seen(...events).map((one) => ({ ...one, topic: 't' }));
+
+const setWatched = (
+  start: WatchRecord['start'],
+  events: SeenOfSet[],
+  rest: Partial<SetWatchRecord> = {},
+): SetWatchRecord => ({
+  watcher: 's',
+  topics: ['t', 'u'],
+  start,
+  headers: { head: cursor(2), earliest: cursor(2) },
+  seen: events,
+  skips: false,
+  ...rest,
+});
+
 /**
  * A history without a breach: two producers upload four events; two readers read them all; the watcher w has a break and
  * heartbeats; the watcher u is told of a gap before its first event, and the watcher v after it.
@@ -71,6 +95,15 @@ const good: History = {
     steadyReader,
     lastReader,
   ],
+  setWatches: [
+    setWatched({ is: 'earliest' }, seenOfSet([1, 'a'], [4, 'c'])),
+    setWatched(after(2), seenOfSet([4, 'c'], [5, 'd'], [6, ''])),
+    setWatched({ is: 'last', count: 2 }, seenOfSet([1, 'a'], [2, 'b'], [4, 'c'])),
+    setWatched(after(1), seenOfSet([4, 'c']), { skips: true }),
+    setWatched(after(4), seenOfSet([5, 'd']), {
+      refusal: { reason: 'CURSOR_EXPIRED', earliest: cursor(6) },
+    }),
+  ],
 };
 
 test('no validator finds a breach in a good history', () => {
@@ -81,6 +114,10 @@ test('no validator finds a breach in a good history', () => {
 const watching = (...watches: WatchRecord[]): History => ({
   ...good,
   watches: [...watches, steadyReader, lastReader],
+});
+const watchingSet = (...parts: Parameters<typeof setWatched>): History => ({
+  ...good,
+  setWatches: [setWatched(...parts)],
 });
 const uploading = (...uploads: UploadRecord[]): History => ({ ...good, uploads });
 const expired = (position: number) => ({
@@ -127,6 +164,42 @@ test.each<[promise: string, what: string, history: History]>([
     'an event missed that was stored since the time asked for',
     { ...watching(watched('w', { is: 'since', time: 5_000 }, seen([5, 'd']))), retention: false },
   ],
+  ['sets', 'an event missed', watchingSet(after(2), seenOfSet([5, 'd']))],
+  ['sets', 'an event missed of a live watch', watchingSet({ is: 'live' }, seenOfSet([5, 'd']))],
+  [
+    'sets',
+    'an event missed that was held at the start',
+    watchingSet({ is: 'earliest' }, seenOfSet([1, 'a'], [5, 'd'])),
+  ],
+  ['sets', 'a heartbeat past an event', watchingSet(after(2), seenOfSet([5, '']))],
+  [
+    'sets',
+    'an event passed over that it did not ask to',
+    watchingSet(after(1), seenOfSet([4, 'c'])),
+  ],
+  ['sets', 'an event twice', watchingSet(after(2), seenOfSet([4, 'c'], [4, 'c']))],
+  ['sets', 'events out of order', watchingSet(after(2), seenOfSet([5, 'd'], [4, 'c']))],
+  ['sets', 'an event from before its start', watchingSet(after(2), seenOfSet([2, 'b'], [4, 'c']))],
+  ['sets', 'another event at a position', watchingSet(after(2), seenOfSet([4, 'x']))],
+  [
+    'sets',
+    'a topic that it did not ask for',
+    watchingSet(after(2), [{ ...seenOfSet([4, 'c'])[0], topic: 'v' }]),
+  ],
+  [
+    'sets',
+    'too few of the newest',
+    {
+      ...watchingSet({ is: 'last', count: 2 }, seenOfSet([2, 'b'], [4, 'c'])),
+      retention: false,
+    },
+  ],
+  [
+    'sets',
+    'a refusal without retention',
+    { ...watchingSet(after(2), [], expired(4)), retention: false },
+  ],
+  ['sets', 'a gap behind it', watchingSet(after(4), seenOfSet([5, 'd']), expired(4))],
   ['complete', 'a watch that skips', watching(watched('w', after(0), seen([1, 'a'], [4, 'c'])))],
   ['complete', 'a live watch that skips', watching(watched('w', { is: 'live' }, seen([5, 'd'])))],
   [

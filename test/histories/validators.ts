@@ -10,6 +10,7 @@ import {
   watchers,
   type WatchRecord,
 } from './history.js';
+import { sets } from './set-validator.js';
 
 /** Checks a history against one promise, and returns a sentence for each breach. */
 export type Validator = (history: History) => string[];
@@ -305,6 +306,7 @@ export const validators: Readonly<Record<string, Validator>> = {
   gapHonest,
   durable,
   neverEarly,
+  sets,
 };
 
 function between(events: readonly Known[] = [], after: number, until: number): Known[] {

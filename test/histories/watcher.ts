@@ -2,7 +2,7 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Event, WatchRequest } from '../../src/gen/feed/v1/feed.js';
 import { errorInfo, type FeedClient } from '../support/client.js';
-import type { Seen, WatchRecord, WatchStart } from './history.js';
+import { positionOf, type SeenOfSet, type SetWatchRecord, type WatchStart } from './history.js';
 import type { WatcherPlan } from './plan.js';
 import { bodyOf } from './producer.js';
 
@@ -12,10 +12,12 @@ const BREAK_TIMEOUT = 1_500;
 /** The statuses of a cancelled call and of a lost connection. The server gives all others. */
 const NOT_REFUSED = new Set([status.CANCELLED, status.UNAVAILABLE]);
 
-type Names = Pick<WatchRecord, 'watcher' | 'topic'>;
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
-/** When to cancel a call: after so many events, after so many milliseconds, or at the topic's last cursor. */
+/** A call of Watch of one topic or of several. */
+type AnyWatchRecord = Omit<SetWatchRecord, 'topics'>;
+
+/** When to cancel a call: after so many events, after so many milliseconds, or at the last cursor of its topics. */
 interface Until {
   readonly events: number;
   readonly milliseconds: number;
@@ -23,20 +25,26 @@ interface Until {
 }
 
 /**
- * Watches as planned, call after call, each resuming where the one before ended, until the end of the topic.
+ * Watches as planned, call after call, each resuming where the one before ended, until the end of its topics.
  *
  * @param start where the first call begins
- * @param isEnd tells whether a cursor is the topic's last one or after it
+ * @param members the topics and patterns of the watch
+ * @param isEnd tells whether a cursor is the last one of the topics, or after it
  */
 export async function follow(
   plan: WatcherPlan,
   start: WatchStart,
-  names: Names,
+  watcher: string,
+  members: readonly string[],
   client: () => Promise<FeedClient>,
-  record: (call: WatchRecord) => void,
+  record: (call: AnyWatchRecord) => void,
   isEnd: (cursor: string) => boolean,
 ): Promise<void> {
   const breaks = [...plan.breaks];
+  const isOfSet = members.length > 1 || members[0].endsWith('>');
+  /** A watch of several topics that began with what was held goes on past what was removed until it is here. */
+  let earliest: string | undefined;
+  let skips = false;
   for (;;) {
     const next = breaks.shift();
     const until = {
@@ -44,33 +52,47 @@ export async function follow(
       milliseconds: next ? BREAK_TIMEOUT : Infinity,
       isEnd,
     };
-    const call = await watch(await client(), { ...names, start }, plan, until);
+    const call = await watch(await client(), { watcher, start, skips }, members, plan, until);
     record(call);
     if (call.seen.length > 0 && isEnd(call.seen.at(-1)!.cursor)) return;
-    start = nextStart(call);
+    const beganWithHeld = start.is !== 'after' && start.is !== 'live';
+    if (isOfSet && beganWithHeld) earliest = call.headers?.earliest;
+    start = nextStart(call, isOfSet);
+    skips =
+      start.is === 'after' &&
+      earliest !== undefined &&
+      positionOf(start.cursor) < positionOf(earliest);
     await sleep(next?.away ?? 20);
   }
 }
 
-function nextStart({ start, headers, seen, refusal }: WatchRecord): WatchStart {
+function nextStart(
+  { start, headers, seen, refusal }: AnyWatchRecord,
+  isOfSet: boolean,
+): WatchStart {
   if (refusal?.earliest !== undefined) return { is: 'after', cursor: refusal.earliest };
   if (seen.length > 0) return { is: 'after', cursor: seen.at(-1)!.cursor };
   if (headers && start.is === 'live') return { is: 'after', cursor: headers.head };
-  if (headers && start.is === 'earliest') return { is: 'after', cursor: headers.earliest };
+  if (headers && start.is === 'earliest' && !isOfSet)
+    return { is: 'after', cursor: headers.earliest };
   return start;
 }
 
 async function watch(
   client: FeedClient,
-  begun: Pick<WatchRecord, 'watcher' | 'topic' | 'start'>,
+  begun: Pick<AnyWatchRecord, 'watcher' | 'start' | 'skips'>,
+  members: readonly string[],
   { burst, pause, heartbeat }: WatcherPlan,
   until: Until,
-): Promise<WatchRecord> {
-  const seen: Seen[] = [];
-  const record: Mutable<WatchRecord> = { ...begun, seen };
-  const call = client.Watch(
-    requestOf(begun.topic, begun.start, heartbeat || until.milliseconds === Infinity),
-  );
+): Promise<AnyWatchRecord> {
+  const seen: SeenOfSet[] = [];
+  const record: Mutable<AnyWatchRecord> = { ...begun, seen };
+  const [only, ...others] = members;
+  const call = client.Watch({
+    ...(others.length > 0 ? { topics: [...members] } : { topic: only }),
+    ...requestOf(begun.start, heartbeat || until.milliseconds === Infinity),
+    skipRemoved: begun.skips,
+  });
   call.on('metadata', (metadata) => {
     const [head, earliest] = ['feed-head', 'feed-earliest'].map((name) => metadata.get(name)[0]);
     if (head && earliest) record.headers = { head: String(head), earliest: String(earliest) };
@@ -81,8 +103,7 @@ async function watch(
   let events = 0;
   try {
     for await (const { cursor, id, topic, body } of call as AsyncIterable<Event>) {
-      const intact = topic === begun.topic && (id === '' || body === bodyOf(id));
-      seen.push({ cursor, id, intact });
+      seen.push({ cursor, id, topic, intact: id === '' || body === bodyOf(id) });
       if (id !== '') events++;
       if (events >= until.events || until.isEnd(cursor)) break;
       if (events % burst === 0) await sleep(pause);
@@ -97,7 +118,7 @@ async function watch(
   return record;
 }
 
-function refusalOf({ code, message, metadata }: ServiceError): WatchRecord['refusal'] {
+function refusalOf({ code, message, metadata }: ServiceError): AnyWatchRecord['refusal'] {
   if (NOT_REFUSED.has(code)) return undefined;
   const info = metadata && errorInfo(metadata);
   if (!info) return { reason: message };
@@ -107,8 +128,8 @@ function refusalOf({ code, message, metadata }: ServiceError): WatchRecord['refu
   };
 }
 
-function requestOf(topic: string, start: WatchStart, heartbeat: boolean): Partial<WatchRequest> {
-  const request = { topic, ...(heartbeat && { heartbeat: { seconds: 1, nanos: 0 } }) };
+function requestOf(start: WatchStart, heartbeat: boolean): Partial<WatchRequest> {
+  const request = { ...(heartbeat && { heartbeat: { seconds: 1, nanos: 0 } }) };
   if (start.is === 'after') return { ...request, afterCursor: start.cursor };
   if (start.is === 'last') return { ...request, last: start.count };
   if (start.is === 'since') {

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { EventSource } from 'eventsource';
 import { expect, onTestFinished, test } from 'vitest';
@@ -146,6 +146,48 @@ test(
         expect(id).toBe(event.cursor);
         bodies.push(event.body);
       }
+    });
+    await killTenTimes(service, producer, bodies);
+  },
+);
+
+test(
+  'curl, asked again with the last id, gets every event once, in order, while the service is killed ten times',
+  { timeout: 400_000 },
+  async (context) => {
+    if (spawnSync('curl', ['--version']).status !== 0) {
+      console.warn('skipped: there is no curl');
+      context.skip();
+      return;
+    }
+    const service = await Mortal.start();
+    const producer = new Producer(service);
+    const bodies: string[] = [];
+    let lastId = '';
+    let isOver = false;
+    let curl: ChildProcess | undefined;
+    const take = (block: string): void => {
+      const [, id] = /^id: (.*)$/m.exec(block) ?? [];
+      const [, data] = /^data: (.*)$/m.exec(block) ?? [];
+      if (id !== undefined) lastId = id;
+      if (data !== undefined) bodies.push((JSON.parse(data) as { body: string }).body);
+    };
+    const follow = (): void => {
+      if (isOver) return;
+      const url = `http://${service.address}/v1/events?topic=orders&from=earliest`;
+      curl = spawn('curl', ['-sN', '-H', `last-event-id: ${lastId}`, url]);
+      let rest = '';
+      curl.stdout!.setEncoding('utf8').on('data', (text: string) => {
+        const blocks = (rest + text).split('\n\n');
+        rest = blocks.pop()!;
+        blocks.forEach(take);
+      });
+      curl.on('close', () => setTimeout(follow, 200));
+    };
+    follow();
+    onTestFinished(() => {
+      isOver = true;
+      curl?.kill();
     });
     await killTenTimes(service, producer, bodies);
   },

@@ -53,8 +53,8 @@ export class StreamSetReader implements TopicReader {
     return (await this.look()).floor;
   }
 
-  beginning(): Promise<Position> {
-    return Promise.resolve(0);
+  beginning(): Position {
+    return 0;
   }
 
   async positionBefore(since: number): Promise<Position | undefined> {
