@@ -69,7 +69,22 @@ module.exports = {
       severity: 'error',
       comment: 'client/ speaks the contract and imports nothing of the service',
       from: { path: '^client/src/' },
-      to: { path: '^(src|test|bench)/' },
+      to: { path: '^(src|test|bench|console)/' },
+    },
+    {
+      name: 'console-stands-alone',
+      severity: 'error',
+      comment:
+        'console/ speaks the HTTP door and imports nothing else of the project, nor anything of node',
+      from: { path: '^console/src/' },
+      to: { path: ['^(src|client|test|bench)/', '^node:'] },
+    },
+    {
+      name: 'console-one-way',
+      severity: 'error',
+      comment: 'api <- page, parts <- overview, topics, topic, streams <- app',
+      from: { path: '^console/src/api/' },
+      to: { path: '^console/src/', pathNot: '^console/src/api/' },
     },
     {
       name: 'client-library-knows-no-command-line-and-no-nest',
@@ -80,7 +95,7 @@ module.exports = {
     {
       name: 'no-circles',
       severity: 'error',
-      from: { path: '^(client/)?src/' },
+      from: { path: '^((client|console)/)?src/' },
       to: { circular: true },
     },
     {
