@@ -80,9 +80,8 @@ module.exports = {
       to: { path: ['^(src|client|test|bench)/', '^node:'] },
     },
     {
-      name: 'console-one-way',
+      name: 'what-the-console-asks-knows-nothing-of-the-page',
       severity: 'error',
-      comment: 'api <- page, parts <- overview, topics, topic, streams <- app',
       from: { path: '^console/src/api/' },
       to: { path: '^console/src/', pathNot: '^console/src/api/' },
     },

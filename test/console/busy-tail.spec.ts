@@ -29,7 +29,7 @@ describe.runIf(CHROMIUM)('a busy tail', () => {
       const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
       const client = service.connect();
       const page = await openConsole(service.httpAddress, '#/topics/orders');
-      await page.getByText('Live', { exact: true }).last().waitFor();
+      await page.locator('.state-live').waitFor();
       const batch = Array.from({ length: PER_SECOND / 10 }, (_one, index) =>
         JSON.stringify({
           order: index,

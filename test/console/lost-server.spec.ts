@@ -11,7 +11,7 @@ describe.runIf(CHROMIUM)('a server that is lost', { timeout: 180_000 }, () => {
       const { httpAddress, start } = await restartable();
       let service = await start();
       const page = await openConsole(httpAddress, '#/topics/orders', TALL);
-      await page.getByText('Live', { exact: true }).last().waitFor();
+      await page.locator('.state-live').waitFor();
       let stored = 0;
       const storeMore = async (): Promise<void> => {
         await store(service.connect(), 'orders', bodies(20, stored + 1));

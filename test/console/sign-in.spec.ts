@@ -58,7 +58,7 @@ describe.runIf(CHROMIUM)('where the server asks who calls', () => {
     const { httpAddress, issuer, ann, storeAs } = await withTokens();
     const page = await openConsole(httpAddress, '#/topics/orders', TALL);
     const dialog = page.getByRole('dialog', { name: 'Sign in' });
-    await dialog.getByLabel('Token').fill(await issuer.token({ sub: 'ann', expiresIn: 4 }));
+    await dialog.getByLabel('Token').fill(await issuer.token({ sub: 'ann', expiresIn: 8 }));
     await page.keyboard.press('Enter');
     await dialog.waitFor({ state: 'detached' });
     await storeAs(['body-1', 'body-2']);

@@ -44,7 +44,7 @@ describe.runIf(CHROMIUM)('the streams', () => {
   test('that an operator ends are not made again by the console itself', async () => {
     const { httpAddress } = await runService();
     const tail = await openConsole(httpAddress, '#/topics/orders');
-    await tail.getByText('Live', { exact: true }).last().waitFor();
+    await tail.locator('.state-live').waitFor();
     const page = await openConsole(httpAddress, '#/streams');
     await page.getByRole('button', { name: /^End Watch, HTTP/ }).click();
     await page.getByRole('button', { name: 'End it' }).click();

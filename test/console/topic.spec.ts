@@ -29,7 +29,7 @@ describe.runIf(CHROMIUM)('the live tail of a topic', () => {
   test('begins without an event where the topic has none', async () => {
     const { client, httpAddress } = await runService();
     const page = await openConsole(httpAddress, '#/topics/orders', TALL);
-    await page.getByText('Live', { exact: true }).last().waitFor();
+    await page.locator('.state-live').waitFor();
     await store(client, 'orders', bodies(1));
     await eventually(async () => expect(await shownBodies(page)).toEqual(bodies(1)));
   });
