@@ -234,6 +234,7 @@ export const mutants = [
   {
     name: 'watch: a heartbeat one too far',
     file: 'src/feed/watch.ts',
+    within: 'heartbeatIfDue',
     from: 'this.watches.repository.cursorAt(this.position)',
     to: 'this.watches.repository.cursorAt(this.position + 1)',
     tests: ['test/e2e/watch'],
@@ -1764,8 +1765,8 @@ export const mutants = [
   {
     name: 'moves: a watch names the cursor of an event that it was not sent',
     file: 'src/feed/watch.ts',
-    from: 'formatCursor(repository.cursorAt(this.position))',
-    to: 'formatCursor(repository.cursorAt(repository.head))',
+    from: 'formatCursor(this.watches.repository.cursorAt(this.position))',
+    to: 'formatCursor(this.watches.repository.cursorAt(this.watches.repository.head))',
     tests: ['test/e2e/moves', '-t', 'whole messages'],
   },
   {
