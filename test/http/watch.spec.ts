@@ -6,7 +6,7 @@ import { type Running, runService } from '../support/service.js';
 import { take, upload } from '../support/client.js';
 import { ask, EventStream } from '../support/http.js';
 import { scrape } from '../support/metrics.js';
-import { eventually, until } from '../support/wait.js';
+import { eventually, standstill, until } from '../support/wait.js';
 
 const NDJSON = { accept: 'application/x-ndjson' };
 
@@ -230,6 +230,36 @@ describe('GET /v1/events', () => {
     expect(sse.blocks.at(-1)).toMatchObject({ id: cursor, event: 'feed-error' });
     expect(sse.blocks.at(-1)).not.toHaveProperty('retry');
     expect(lines.problem).toMatchObject(expected);
+  });
+
+  test('a reader that is behind gets whole events up to the cursor of the reason', async () => {
+    const service = await start();
+    const stream = await EventStream.open(service.httpAddress, 'topic=orders');
+    stream.pause();
+    const large = Array.from({ length: 20_000 }, (_, i) => event(`${i}`.padEnd(1_000, '.')));
+    await upload(service.client, large);
+    const [call] = service.app.get(LiveCalls);
+    // The kernel takes some megabytes, and no more.
+    const sent = await standstill(() => call.events);
+    expect(sent).toBeLessThan(large.length);
+    call.abort(endedByOperator());
+    stream.resume();
+    await stream.ended();
+    expect(stream.problem).toMatchObject({ reason: 'ENDED_BY_OPERATOR' });
+    expect(stream.events.at(-1)?.cursor).toBe(stream.problem?.cursor);
+    expect(stream.events).toHaveLength(sent);
+  });
+
+  test('a reader that reads nothing of the reason is closed', async () => {
+    const service = await start();
+    const stream = await EventStream.open(service.httpAddress, 'topic=orders');
+    stream.pause();
+    const large = Array.from({ length: 20_000 }, (_, i) => event(`${i}`.padEnd(1_000, '.')));
+    await upload(service.client, large);
+    const [call] = service.app.get(LiveCalls);
+    await standstill(() => call.events);
+    call.abort(endedByOperator());
+    await until(() => [...service.app.get(LiveCalls)].length === 0, 'the end of the call');
   });
 
   test('at a drain, ends open streams with DRAINING and when to come back, refuses others, and answers probes', async () => {
