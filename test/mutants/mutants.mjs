@@ -2461,7 +2461,7 @@ export const mutants = [
     name: "http: a watch outlives its client's certificate",
     file: 'src/http/http-call.ts',
     from: '() => this.abort(certificateExpired())',
-    to: '() => {}',
+    to: '() => void certificateExpired()',
     tests: ['test/http/connections', '-t', 'ends with its certificate'],
   },
   {
