@@ -236,6 +236,8 @@ config:
   jwtAlgorithms: RS256,ES256
   jwtClockTolerance: 5s
   policyFile: /etc/feed/policy.yaml
+  httpOrigins: https://shop.example.com,http://localhost:5173
+  console: 'off'
   metricsTopics: orders,invoices
   streamWindow: 2MiB
   sessionWindow: 32MiB

@@ -9,6 +9,7 @@ import {
   oneOf,
   optionalAddress,
   optionalUrl,
+  origins,
   size,
   someOf,
   topics,
@@ -25,8 +26,12 @@ const limit = count(1, 10_000_000);
 export const SETTINGS = z.object({
   /** Where gRPC listens: host:port. */
   FEED_GRPC_ADDRESS: address.prefault('127.0.0.1:50051'),
-  /** Where HTTP listens, for probes: host:port. */
+  /** Where HTTP listens: probes, events for curl and browsers, administration, the console. host:port. */
   FEED_HTTP_ADDRESS: address.prefault('127.0.0.1:8080'),
+  /** Origins whose web pages may ask over HTTP, separated by commas, beside the service's own. */
+  FEED_HTTP_ORIGINS: origins.prefault(''),
+  /** off: HTTP has no console. */
+  FEED_CONSOLE: oneOf('on', 'off').prefault('on'),
   /**
    * Where gRPC's health service listens without TLS, for probes that have no certificate, and nothing else: host:port. Empty:
    * nowhere.
@@ -306,6 +311,8 @@ function toConfig(settings: Settings, toTerminal: boolean) {
   return {
     grpcAddress: settings.FEED_GRPC_ADDRESS,
     httpAddress: settings.FEED_HTTP_ADDRESS,
+    httpOrigins: settings.FEED_HTTP_ORIGINS,
+    hasConsole: settings.FEED_CONSOLE === 'on',
     healthAddress: settings.FEED_HEALTH_ADDRESS,
     metricsAddress: settings.FEED_METRICS_ADDRESS,
     metricsTopics: settings.FEED_METRICS_TOPICS,

@@ -36,9 +36,9 @@ function exposedPorts({ grpcAddress, httpAddress, jwt, tls }: Config): string[] 
       `${where} can be reached from other machines, without TLS: whoever is on the way reads and changes what is sent. ` +
         'Set FEED_TLS_CERT and FEED_TLS_KEY, or FEED_INSECURE=allow if the network is to be trusted',
     );
-  if (!jwt && !tls?.clientCa && !isLoopback(grpcAddress.host))
+  if (!jwt && !tls?.clientCa)
     problems.push(
-      `${grpcAddress.text} is without authentication: whoever reaches it may read and write every topic. Set ` +
+      `${where} is without authentication: whoever reaches it may read and write every topic. Set ` +
         'FEED_TLS_CLIENT_CA, or FEED_JWT_PUBLIC_KEY or FEED_JWT_JWKS_URL, or FEED_INSECURE=allow if that is meant',
     );
   return problems;

@@ -21,6 +21,8 @@ import { LimitHits } from './limit-hits.js';
 import { LiveCalls } from './live-calls.js';
 import { OpenWork } from './open-work.js';
 import { Readiness } from './readiness.js';
+import { RecentSteps } from './recent-steps.js';
+import { Stats } from './stats.js';
 import { Traffic } from './traffic.js';
 import { ReplicaName } from './replica-name.js';
 import { Streams } from './streams.js';
@@ -105,6 +107,8 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     ReplicaName,
     Topics,
     Streams,
+    RecentSteps,
+    Stats,
     Backups,
   ],
   exports: [
@@ -124,6 +128,7 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     Topics,
     Traffic,
     Streams,
+    Stats,
     Backups,
   ],
 })

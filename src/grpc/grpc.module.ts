@@ -14,7 +14,6 @@ import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
 import { PortCounts } from '../telemetry/port-counts.js';
 import { logFailedHandshakes, logRefused } from '../telemetry/refused.js';
-import { openTracing } from '../telemetry/open-tracing.js';
 import { type Tracing, TRACING } from '../telemetry/tracing.js';
 import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
 import { expiryOf, identityOf } from '../tls/identity.js';
@@ -144,12 +143,6 @@ function forGrpcAlone(guard: CanActivate): CanActivate {
         PortCounts,
         TRACING,
       ],
-    },
-    {
-      provide: TRACING,
-      useFactory: ({ traces }: Config, log: Logger) =>
-        traces && openTracing({ ...traces, notices: log }),
-      inject: [CONFIG, LOG],
     },
     GrpcDoor,
     HealthPort,

@@ -1,6 +1,7 @@
 import { Durability } from '../gen/feed/v1/feed.js';
 
-const NAMES = new Map(Object.entries(Durability).map(([name, value]) => [value, name]));
+export const DURABILITIES = Object.keys(Durability) as (keyof typeof Durability)[];
 
 /** Returns the name of a Durability, such as DURABILITY_FSYNC. */
-export const durabilityName = (durability: Durability): string => NAMES.get(durability)!;
+export const durabilityName = (durability: Durability): keyof typeof Durability =>
+  DURABILITIES.find((name) => Durability[name] === durability)!;

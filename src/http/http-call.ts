@@ -4,6 +4,7 @@ import { certificateExpired } from '../feed/errors.js';
 import type { Caller } from '../feed/caller.js';
 import type { CallRecord, LiveCall } from '../feed/live-calls.js';
 import { expiryOf, identityOf } from '../tls/identity.js';
+import { answer } from './answer.js';
 
 /** What a request asks for. */
 export interface HttpMethod {
@@ -21,12 +22,6 @@ export class ClientGone extends Error {}
 /** Node fires a timer that is longer (milliseconds) at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
-/**
- * An answer that comes before the end of the body goes out at once. The connection closes when the rest of the body has come, or after so
- * long (milliseconds): if it closed while bytes of the client are unread, the kernel would reset it, and the client might lose the answer.
- */
-const EARLY_ANSWER_LINGER = 1_000;
-
 /** A client that takes nothing of an answer's end for this long (milliseconds) does not read it. */
 const UNREAD_AFTER = 5_000;
 
@@ -42,6 +37,8 @@ export class HttpCall implements LiveCall {
   bytes = 0;
   pending = 0;
   receivedAt = performance.now();
+  /** Called at moments that whoever follows the call should see. */
+  onMilestone: ((name: string) => void) | undefined;
   /** Who makes the call: set before its handler runs. */
   caller!: Caller;
 
@@ -99,29 +96,9 @@ export class HttpCall implements LiveCall {
     this.request.socket.destroy();
   }
 
-  /** Answers with a text of JSON. */
-  answer(status: number, text: string, headers: OutgoingHttpHeaders = {}): void {
-    const { request, response } = this;
-    if (response.headersSent || response.destroyed) return;
-    const isEarly = !request.complete;
-    response.writeHead(status, {
-      'content-type': 'application/json',
-      'cache-control': 'no-store',
-      'content-length': Buffer.byteLength(text),
-      ...headers,
-      ...(isEarly && { connection: 'close' }),
-    });
-    if (!isEarly) {
-      response.end(text);
-      return;
-    }
-    response.write(text);
-    const end = (): void => {
-      clearTimeout(timer);
-      response.end();
-    };
-    const timer = setTimeout(end, EARLY_ANSWER_LINGER);
-    request.once('end', end).resume();
+  /** Answers with what JSON.stringify() makes of a value. */
+  answer(status: number, value: unknown, headers: OutgoingHttpHeaders = {}): void {
+    answer(this.request, this.response, status, JSON.stringify(value), headers);
   }
 
   /** The handler is done, and all of the answer is handed to the connection. After that, abort() does nothing. */

@@ -3,13 +3,15 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { Callers } from '../auth/callers.js';
 import { CONFIG, type Config } from '../config/config.js';
+import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
 import { CallCounts } from '../feed/call-counts.js';
 import { type CallKind, CallLimits } from '../feed/call-limits.js';
 import { FeedError } from '../feed/errors.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { STATUS_NAMES } from '../feed/status-names.js';
 import { LOG } from '../telemetry/log.js';
-import { parseTraceParent } from '../telemetry/traceparent.js';
+import { type CallSpan, type Tracing, TRACING } from '../telemetry/tracing.js';
+import { beginTrace, endTrace } from './call-trace.js';
 import { ConnectionAges } from './connection-ages.js';
 import { credentialsOf } from './credentials.js';
 import { ClientGone, HttpCall, type HttpMethod } from './http-call.js';
@@ -18,7 +20,15 @@ import { HttpRefusal, sendProblem } from './problem.js';
 /** What a request asks for, and the limit that it counts for. */
 export interface LimitedMethod extends HttpMethod {
   readonly kind?: CallKind;
+  /** True for a call that anybody may make, also without a token. */
+  readonly isOpen?: boolean;
 }
+
+/**
+ * Streams may keep this part of the connections of HTTP (src/config/descriptors.ts). Without the others, a probe would get none, and
+ * Kubernetes would end a service that is only busy.
+ */
+const STREAMS_SHARE = 3 / 4;
 
 /** Serves requests as calls: they are known, limited, drained, logged and counted like those of gRPC. */
 @Injectable()
@@ -27,6 +37,9 @@ export class HttpCalls {
   private refusal: FeedError | undefined;
   private readonly open = new Set<HttpCall>();
   private readonly ages: ConnectionAges;
+  /** How many open calls have a stream, each of which keeps a connection, and how many may. */
+  private streams = 0;
+  private readonly mostStreams: number;
 
   constructor(
     private readonly calls: LiveCalls,
@@ -35,7 +48,10 @@ export class HttpCalls {
     private readonly counts: CallCounts,
     @Inject(LOG) private readonly log: Logger,
     @Inject(CONFIG) config: Config,
+    @Inject(CONNECTION_LIMITS) connections: ConnectionLimits,
+    @Inject(TRACING) private readonly tracing: Tracing | undefined,
   ) {
+    this.mostStreams = Math.ceil(connections.http * STREAMS_SHARE);
     this.ages = new ConnectionAges(config, calls);
   }
 
@@ -50,28 +66,32 @@ export class HttpCalls {
     request: IncomingMessage,
     response: ServerResponse,
     handle: (call: HttpCall) => Promise<void>,
-    refuse: (call: HttpCall, error: unknown) => void = sendProblem,
+    refuse: (call: HttpCall, error: unknown) => void = (_call, error) =>
+      sendProblem(request, response, error),
   ): Promise<void> {
     const call = new HttpCall(method, request, response, (closed) => this.closed(closed));
-    this.begin(call);
+    const span = this.begin(call);
     let failure: unknown;
     try {
       if (this.refusal) throw this.refusal;
       // Express has the handlers of GET answer HEAD, and a stream without a body would never end.
       if (request.method === 'HEAD' && method.endless)
         throw new HttpRefusal(405, 'this path has no HEAD', { allow: 'GET, POST' });
-      call.caller = await this.callers.admit(call, credentialsOf(call));
-      const { principal } = call.caller;
-      if (principal !== undefined) call.notes.principal = principal;
+      if (!method.isOpen) {
+        call.caller = await this.callers.admit(call, credentialsOf(call));
+        const { principal } = call.caller;
+        if (principal !== undefined) call.notes.principal = principal;
+      }
       if (method.kind) this.limits.claim(method.kind, call);
+      if (method.isStream && this.streams > this.mostStreams) throw this.tooManyStreams();
       call.signal.throwIfAborted();
       await handle(call);
     } catch (error) {
-      failure = error;
-      if (!(error instanceof ClientGone)) refuse(call, error);
+      failure = reasonOf(error, call);
+      if (!(failure instanceof ClientGone)) refuse(call, failure);
     }
     call.finish();
-    this.noteEnd(call, failure);
+    this.noteEnd(call, failure, span);
   }
 
   /** From now on ends calls that still come with this reason. */
@@ -84,22 +104,33 @@ export class HttpCalls {
     for (const call of this.open) call.destroy();
   }
 
-  private begin(call: HttpCall): void {
-    const { traceparent } = call.request.headers;
-    const parent = typeof traceparent === 'string' ? parseTraceParent(traceparent) : undefined;
-    if (parent) call.notes.traceId = parent.traceId;
+  private begin(call: HttpCall): CallSpan | undefined {
+    const span = beginTrace(call, this.tracing);
     this.open.add(call);
+    if (call.isStream) this.streams++;
     this.calls.add(call);
     this.ages.follow(call);
+    return span;
   }
 
   private closed(call: HttpCall): void {
     this.open.delete(call);
+    if (call.isStream) this.streams--;
     this.calls.delete(call);
   }
 
+  private tooManyStreams(): FeedError {
+    const { mostStreams } = this;
+    return new FeedError(
+      'LIMIT_EXCEEDED',
+      `${mostStreams} streams are open over HTTP, and the rest of its connections is kept for probes and others: ` +
+        'raise the limit of open files',
+      { limit: 'http_streams', most: String(mostStreams) },
+    );
+  }
+
   /** Logs and counts a call that has ended: how many events and bytes it had, never what they contain. */
-  private noteEnd(call: HttpCall, failure: unknown): void {
+  private noteEnd(call: HttpCall, failure: unknown, span: CallSpan | undefined): void {
     const reason = failure instanceof FeedError ? failure.reason : undefined;
     const status = statusName(failure);
     const fields = {
@@ -109,15 +140,24 @@ export class HttpCalls {
       ...call.notes,
       status,
       reason,
-      ...(failure instanceof Error && { details: failure.message }),
+      details: failure instanceof Error ? failure.message : undefined,
       events: call.events,
       bytes: call.bytes,
       ms: Math.round(performance.now() - call.startedAt),
     };
     if (status === 'INTERNAL') this.log.error({ ...fields, err: failure }, 'call ended');
     else this.log.info(fields, 'call ended');
+    if (span) endTrace(span, call, reason, FAULTS.has(status) ? fields.details : undefined);
     this.counts.add(call.method.slice(call.method.lastIndexOf('/') + 1), status, reason ?? '');
   }
+}
+
+/** The statuses that are faults of this side. */
+const FAULTS: ReadonlySet<string> = new Set(['INTERNAL', 'UNAVAILABLE']);
+
+/** Returns why a call failed: what an aborted handler throws may only say that it was aborted. */
+function reasonOf(error: unknown, { signal }: HttpCall): unknown {
+  return signal.aborted && !(error instanceof FeedError) ? signal.reason : error;
 }
 
 /** Returns the name of gRPC's status that a call over gRPC would have ended with. */

@@ -1,27 +1,49 @@
-import { type DynamicModule, Module, type Type } from '@nestjs/common';
+import {
+  type DynamicModule,
+  type MiddlewareConsumer,
+  Module,
+  type NestModule,
+  type Type,
+} from '@nestjs/common';
 import { TerminusModule } from '@nestjs/terminus';
 import { AuthModule } from '../auth/auth.module.js';
 import { FeedModule } from '../feed/feed.module.js';
+import { AdminController } from './admin.controller.js';
+import { BrowserGuard } from './browser-guard.js';
 import { HealthController } from './health.controller.js';
 import { HttpCalls } from './http-calls.js';
 import { HttpDoor } from './http-door.js';
+import { OpenApiController } from './openapi.controller.js';
+import { SessionController } from './session.controller.js';
+import { UnknownController } from './unknown.controller.js';
 import { UploadController } from './upload.controller.js';
 import { WatchController } from './watch.controller.js';
 
-/** The controllers of what is below /v1. */
-const CALLS: readonly Type[] = [WatchController, UploadController];
+/** The controllers of what is below /v1. The last one answers what the others do not. */
+const CALLS: readonly Type[] = [
+  WatchController,
+  UploadController,
+  AdminController,
+  SessionController,
+  OpenApiController,
+  UnknownController,
+];
 
 /** The HTTP door: the probes, and what is below /v1. */
 @Module({})
-export class HttpModule {
+export class HttpModule implements NestModule {
   /** @param hasCalls false: the probes alone, because a guard of a team knows the callers of gRPC and of nothing else */
   static of(hasCalls: boolean): DynamicModule {
     return {
       module: HttpModule,
       imports: [FeedModule, AuthModule, TerminusModule.forRoot({ logger: false })],
       controllers: [HealthController, ...(hasCalls ? CALLS : [])],
-      providers: [HttpCalls, HttpDoor],
+      providers: [HttpCalls, HttpDoor, BrowserGuard],
       exports: [HttpDoor],
     };
+  }
+
+  configure(consumer: MiddlewareConsumer): void {
+    consumer.apply(BrowserGuard).forRoutes('v1/*path');
   }
 }

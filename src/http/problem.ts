@@ -1,6 +1,11 @@
-import { type OutgoingHttpHeaders, STATUS_CODES } from 'node:http';
+import {
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
 import { FeedError } from '../feed/errors.js';
-import type { HttpCall } from './http-call.js';
+import { answer } from './answer.js';
 import { httpStatus, isPassing } from './http-status.js';
 
 /** A request that HTTP itself refuses: it has a status and no reason of the contract. */
@@ -48,10 +53,14 @@ const TITLES: Readonly<Record<number, string>> = { 413: 'Content Too Large' };
 
 const titleOf = (status: number): string => TITLES[status] ?? STATUS_CODES[status] ?? 'Error';
 
-/** Answers with the error, unless something was answered before. */
-export function sendProblem(call: HttpCall, error: unknown): void {
+/** Answers with an error, unless something was answered before. */
+export function sendProblem(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: unknown,
+): void {
   const problem = problemOf(error);
-  call.answer(problem.status, JSON.stringify(problem), {
+  answer(request, response, problem.status, JSON.stringify(problem), {
     'content-type': 'application/problem+json',
     ...(problem.status === 401 && { 'www-authenticate': 'Bearer' }),
     ...(isPassing(error) && { 'retry-after': String(RETRY_AFTER) }),

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Controller, Inject, Post, Req, Res } from '@nestjs/common';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { CONFIG, type Config } from '../config/config.js';
 import { FeedError } from '../feed/errors.js';
 import { LimitHits } from '../feed/limit-hits.js';
@@ -12,7 +12,9 @@ import { durabilityName } from './durability.js';
 import type { HttpCall } from './http-call.js';
 import { HttpCalls, type LimitedMethod } from './http-calls.js';
 import { LineBudget } from './line-budget.js';
+import { UPLOAD_QUERY } from './queries.js';
 import { readQuery } from './query.js';
+import type { UPLOAD_RESULT } from './shapes.js';
 import { UploadedFrames } from './uploaded-frames.js';
 
 const UPLOAD: LimitedMethod = {
@@ -21,10 +23,6 @@ const UPLOAD: LimitedMethod = {
   isStream: true,
   kind: 'uploads',
 };
-
-export const UPLOAD_QUERY = z.object({
-  topic: z.string().optional().describe('The topic of the events that name none.'),
-});
 
 /** The unfinished lines of all bodies may take this part of FEED_RECEIVE_BYTES. */
 const LINES_SHARE = 1 / 4;
@@ -57,14 +55,14 @@ export class UploadController {
     const frames = new UploadedFrames(call, format, this.config.maxEventBytes, this.budget);
     const result = await this.uploads.upload(frames, caller, call);
     const { milliseconds, ids } = this.uploads.dedupWindow;
-    call.answer(200, JSON.stringify(resultJson(result)), {
+    call.answer(200, resultJson(result), {
       'feed-dedup-window': milliseconds,
       'feed-dedup-ids': ids,
     });
   }
 }
 
-const resultJson = ({ durability, ...result }: UploadResult): object => ({
+const resultJson = ({ durability, ...result }: UploadResult): z.input<typeof UPLOAD_RESULT> => ({
   ...result,
   durability: durabilityName(durability),
 });

@@ -1,44 +1,12 @@
 import type { IncomingMessage } from 'node:http';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { FeedError } from '../feed/errors.js';
 import { StartPosition } from '../gen/feed/v1/feed.js';
 import { parseTime } from '../wire/rfc3339.js';
-import { MAX_TOPICS, type Time, type WatchRequest } from '../wire/watch-request.js';
+import type { Time, WatchRequest } from '../wire/watch-request.js';
 import { type EventFormat, JSON_LINES, SERVER_SENT_EVENTS } from './event-format.js';
+import { WATCH_QUERY } from './queries.js';
 import { readQuery } from './query.js';
-
-const MAX_UINT32 = 2 ** 32 - 1;
-
-export const WATCH_QUERY = z.object({
-  topic: z
-    .array(z.string())
-    .max(MAX_TOPICS, `may be there ${MAX_TOPICS} times`)
-    .min(1, 'name a topic, such as ?topic=orders')
-    .describe('A topic, or a pattern such as `orders.>`; it may be there up to 1,000 times.'),
-  after: z.string().optional().describe('Start strictly after this cursor.'),
-  from: z
-    .enum(['earliest', 'live'], 'must be earliest or live')
-    .optional()
-    .describe('Start with the oldest event held, or with what comes from now on.'),
-  since: z
-    .string()
-    .optional()
-    .describe('Start with what was stored at or after this time, in RFC 3339.'),
-  last: z
-    .string()
-    .regex(/^\d{1,10}$/, 'must be a whole number')
-    .refine((text) => Number(text) <= MAX_UINT32, 'must be a number of 32 bits')
-    .optional()
-    .describe('Start with the newest n events.'),
-  skipRemoved: z
-    .enum(['true', 'false'], 'must be true or false')
-    .optional()
-    .describe('true: go on after the cursor also where events after it were removed.'),
-  heartbeat: z
-    .string()
-    .optional()
-    .describe('How long a silence lasts before a sign of life, such as 15s; at least 1s.'),
-});
 
 /** A watch over HTTP has a sign of life after so many seconds, unless its query says otherwise. */
 const USUAL_HEARTBEAT = { seconds: 15, nanos: 0 };

@@ -71,7 +71,7 @@ function end(call: HttpCall, format: EventFormat, error: unknown): void {
   if (error instanceof ClientGone || response.destroyed) return;
   if (!response.headersSent) {
     if (lastEventId(request) === '' || !isPassing(error)) {
-      sendProblem(call, error);
+      sendProblem(request, response, error);
       return;
     }
     begin(response, format, {});

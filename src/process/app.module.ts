@@ -9,6 +9,7 @@ import { HttpDoor } from '../http/http-door.js';
 import { HttpModule } from '../http/http.module.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { LogModule } from '../telemetry/log.js';
+import { TracingModule } from '../telemetry/tracing.module.js';
 import type { Certificates } from '../tls/certificates.js';
 import { TlsModule } from '../tls/tls.module.js';
 import { DOORS, Drain } from './drain.js';
@@ -33,6 +34,7 @@ export class AppModule {
       imports: [
         ConfigModule.of(config),
         LogModule.of(log),
+        TracingModule,
         TlsModule.of(certificates),
         FeedModule,
         grpc,

@@ -9,6 +9,7 @@ import { unsafeSettings } from '../config/exposure.js';
 import { Readiness } from '../feed/readiness.js';
 import { HealthPort } from '../grpc/health-port.js';
 import { StreamStrategy } from '../grpc/transport/index.js';
+import { serveConsole } from '../http/console.js';
 import { httpsOptions, secureHttp } from '../http/https.js';
 import { allowLongRequests } from '../http/server-settings.js';
 import { MetricsPort } from '../metrics/metrics-port.js';
@@ -54,6 +55,7 @@ export async function startService(
   );
   // Before any route is made: Express asks its middleware in the order in which they came.
   if (certificates) secureHttp(app, certificates, log);
+  serveConsole(app, config.hasConsole && guard === undefined);
   const strategy = app.get(StreamStrategy);
   // A hybrid application runs its shutdown hooks, and so the drain, before it closes the gRPC server.
   app.connectMicroservice({ strategy }, { inheritAppConfig: true });

@@ -36,13 +36,14 @@ it.each(['0.0.0.0:1', '10.0.0.1:1', '[::]:1', '[::ffff:10.0.0.1]:1', 'feed.examp
 it.each([
   ['client certificates', { FEED_TLS_CLIENT_CA: FILE }],
   ['tokens', { FEED_JWT_PUBLIC_KEY: FILE, FEED_JWT_ISSUER: 'i', FEED_JWT_AUDIENCE: 'feed' }],
-])('gRPC is not safe without authentication, and is with %s', (_what, authentication) => {
-  const settings = { FEED_GRPC_ADDRESS: '0.0.0.0:1', ...TLS };
-  const problems = unsafe(settings);
-  expect(problems).toHaveLength(1);
-  expect(problems[0]).toMatch(/^0\.0\.0\.0:1 is without authentication.*FEED_TLS_CLIENT_CA/);
-  expect(unsafe({ ...settings, ...authentication })).toEqual([]);
-  expect(unsafe({ FEED_HTTP_ADDRESS: '0.0.0.0:1', ...TLS })).toEqual([]);
+])('no port is safe without authentication, and each is with %s', (_what, authentication) => {
+  for (const name of ['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS']) {
+    const settings = { [name]: '0.0.0.0:1', ...TLS };
+    const problems = unsafe(settings);
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(/^0\.0\.0\.0:1 is without authentication.*FEED_TLS_CLIENT_CA/);
+    expect(unsafe({ ...settings, ...authentication })).toEqual([]);
+  }
 });
 
 it('a port for health alone is meant to be in plain text', () =>

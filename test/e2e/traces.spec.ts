@@ -4,6 +4,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { frame } from '../../src/wire/frames.js';
 import { codec, upload } from '../support/client.js';
 import { Collector } from '../support/collector.js';
+import { ask, EventStream } from '../support/http.js';
 import { RawClient } from '../support/raw-client.js';
 import { type Running, runService } from '../support/service.js';
 import { eventually, until } from '../support/wait.js';
@@ -76,6 +77,38 @@ test('a call is a span in the trace of its caller, with its milestones, and its 
   await eventually(() =>
     expect(endedIn(service.log).map(({ traceId }) => traceId)).toEqual([TRACE, undefined, TRACE]),
   );
+});
+
+test('a call over HTTP is a span, too, with its milestones', async () => {
+  const collector = await Collector.start();
+  const service = await runService({ FEED_ENGINE: 'memory', FEED_OTLP_ENDPOINT: collector.url });
+  await upload(service.client, [{ topic: 'orders', body: 'x' }]);
+  const stream = await EventStream.open(service.httpAddress, 'topic=orders&from=earliest', {
+    traceparent: parent('01'),
+  });
+  await stream.has(1);
+  await ask(service.httpAddress, '/v1/topics/a..b');
+  stream.close();
+  await until(() => collector.spans.length === 3, 'the spans');
+  const watched = collector.spans.find(({ name }) => name === 'http/Watch')!;
+  expect(watched).toMatchObject({
+    traceId: TRACE,
+    parentSpanId: SPAN,
+    kind: 2,
+    attributes: {
+      'http.request.method': 'GET',
+      'url.path': '/v1/events',
+      'http.response.status_code': 200,
+      'feed.topic': 'orders',
+      'feed.events': 1,
+    },
+  });
+  expect(watched.events.map(({ name }) => name)).toEqual(['first event', 'caught up']);
+  const refused = collector.spans.find(({ name }) => name === 'http/GetTopic')!;
+  expect(refused.attributes).toMatchObject({
+    'http.response.status_code': 400,
+    'feed.reason': 'TOPIC_INVALID',
+  });
 });
 
 test('a caller that has nothing recorded has no spans here, and a call without a caller has a trace of its own', async () => {

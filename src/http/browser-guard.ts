@@ -1,0 +1,90 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Inject, Injectable, type NestMiddleware } from '@nestjs/common';
+import { Callers } from '../auth/callers.js';
+import { CONFIG, type Config } from '../config/config.js';
+import { OwnHosts } from './own-hosts.js';
+import { HttpRefusal, sendProblem } from './problem.js';
+
+/** Headers of a request that a page of another origin may set, and of an answer that it may read. */
+const REQUEST_HEADERS = 'authorization, content-type, last-event-id';
+const ANSWER_HEADERS =
+  'feed-head, feed-earliest, feed-start, feed-dedup-window, feed-dedup-ids, retry-after';
+const METHODS = 'GET, POST, DELETE';
+/** A browser remembers for so many seconds that it may ask. */
+const PREFLIGHT_AGE = 600;
+
+/** Refuses requests that a browser makes for a page of strangers, before anything looks at them. */
+@Injectable()
+export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerResponse> {
+  private readonly hosts: OwnHosts;
+
+  constructor(
+    @Inject(CONFIG) private readonly config: Config,
+    private readonly callers: Callers,
+  ) {
+    this.hosts = new OwnHosts(config);
+  }
+
+  use(request: IncomingMessage, response: ServerResponse, next: () => void): void {
+    const refusal = this.refusalOf(request);
+    if (refusal) {
+      sendProblem(request, response, refusal);
+      return;
+    }
+    const { origin } = request.headers;
+    if (origin !== undefined) response.setHeader('vary', 'origin');
+    if (origin !== undefined && this.config.httpOrigins.includes(origin)) {
+      response.setHeader('access-control-allow-origin', origin);
+      response.setHeader('access-control-allow-credentials', 'true');
+      response.setHeader('access-control-expose-headers', ANSWER_HEADERS);
+      if (request.method === 'OPTIONS') {
+        answerPreflight(response);
+        return;
+      }
+    }
+    next();
+  }
+
+  private refusalOf(request: IncomingMessage): HttpRefusal | undefined {
+    const { origin, host } = request.headers;
+    // With tokens or certificates, a browser has none to show to a name of strangers.
+    if (host !== undefined && !this.callers.areAsked && !this.hosts.has(hostOf(host)))
+      return new HttpRefusal(
+        421,
+        `this service is not known as ${host.slice(0, 200)}: name an origin of that host in FEED_HTTP_ORIGINS`,
+      );
+    if (origin === undefined) return isForeignSite(request) ? foreign('another site') : undefined;
+    if (this.config.httpOrigins.includes(origin) || isSame(origin, host)) return undefined;
+    return foreign(origin.slice(0, 200));
+  }
+}
+
+const foreign = (who: string): HttpRefusal =>
+  new HttpRefusal(403, `a page of ${who} may not ask here: name its origin in FEED_HTTP_ORIGINS`);
+
+/** @param host such as localhost:8080, or [::1]:8080 */
+const hostOf = (host: string): string => host.replace(/:\d*$/, '');
+
+/** True if a page of this origin is one of the server that was asked for by this host. */
+function isSame(origin: string, host: string | undefined): boolean {
+  const own = URL.parse(origin);
+  // Port 80 or 443 is left out by some and not by others.
+  return own !== null && URL.parse(`${own.protocol}//${host}`)?.host === own.host;
+}
+
+/** True if a browser says that a page of another site asks, and not a person who follows a link. */
+function isForeignSite({ headers }: IncomingMessage): boolean {
+  const site = headers['sec-fetch-site'];
+  if (headers['sec-fetch-mode'] === 'navigate') return false;
+  return site === 'cross-site' || site === 'same-site';
+}
+
+function answerPreflight(response: ServerResponse): void {
+  response
+    .writeHead(204, {
+      'access-control-allow-methods': METHODS,
+      'access-control-allow-headers': REQUEST_HEADERS,
+      'access-control-max-age': String(PREFLIGHT_AGE),
+    })
+    .end();
+}

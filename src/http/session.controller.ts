@@ -1,0 +1,129 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { TLSSocket } from 'node:tls';
+import { Controller, Delete, Get, Post, Req, Res } from '@nestjs/common';
+import { z } from 'zod';
+import { Callers } from '../auth/callers.js';
+import { FeedError } from '../feed/errors.js';
+import { formatMilliseconds } from '../wire/rfc3339.js';
+import { BodyChunks } from './body-chunks.js';
+import { credentialsOf, SESSION_COOKIE } from './credentials.js';
+import type { HttpCall } from './http-call.js';
+import { HttpCalls, type LimitedMethod } from './http-calls.js';
+import { HttpRefusal } from './problem.js';
+import { NEW_SESSION, type SESSION } from './shapes.js';
+
+const MAX_BODY_BYTES = 64 * 1024;
+/** A body of this request has to come within this time (milliseconds). */
+const BODY_TIMEOUT = 10_000;
+/** Browsers keep cookies of 4,096 bytes, with their names and attributes. */
+const MAX_TOKEN_CHARS = 4_000;
+
+/** Makes a cookie of a token, because a browser's EventSource sends no header. */
+@Controller()
+export class SessionController {
+  constructor(
+    private readonly calls: HttpCalls,
+    private readonly callers: Callers,
+  ) {}
+
+  @Post('v1/session')
+  begin(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
+    return this.calls.serve(open('BeginSession'), request, response, async (call) => {
+      const { token } = await tokenOf(call);
+      const { peerIdentity } = call;
+      const subject = await this.callers.identify({
+        authorization: [`Bearer ${token}`],
+        peerIdentity,
+      });
+      call.notes.principal = subject.principal;
+      if (subject.expiresAt < Infinity) {
+        if (token.length > MAX_TOKEN_CHARS)
+          throw new FeedError(
+            'UNAUTHENTICATED',
+            `a browser keeps no token of more than ${MAX_TOKEN_CHARS} characters: use a shorter one`,
+          );
+        const seconds = Math.floor((subject.expiresAt - Date.now()) / 1_000);
+        response.setHeader('set-cookie', cookie(request, token, Math.max(0, seconds)));
+      }
+      call.answer(200, sessionJson(subject));
+    });
+  }
+
+  @Get('v1/session')
+  read(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
+    return this.calls.serve(open('ReadSession'), request, response, async (call) => {
+      call.answer(200, sessionJson(await this.callers.identify(credentialsOf(call))));
+    });
+  }
+
+  @Delete('v1/session')
+  end(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
+    return this.calls.serve(open('EndSession'), request, response, async () => {
+      response.writeHead(204, {
+        'set-cookie': cookie(request, '', 0),
+        'cache-control': 'no-store',
+      });
+      response.end();
+    });
+  }
+}
+
+const open = (name: string): LimitedMethod => ({
+  name,
+  endless: false,
+  isStream: false,
+  isOpen: true,
+});
+
+function cookie({ socket }: IncomingMessage, token: string, seconds: number): string {
+  const secure = socket instanceof TLSSocket ? '; Secure' : '';
+  return `${SESSION_COOKIE}=${token}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
+}
+
+function sessionJson({
+  principal,
+  expiresAt,
+}: {
+  principal: string;
+  expiresAt: number;
+}): z.input<typeof SESSION> {
+  return {
+    principal,
+    expiresAt: expiresAt < Infinity ? formatMilliseconds(expiresAt) : undefined,
+  };
+}
+
+/** Reads the body of the request. */
+async function tokenOf(call: HttpCall): Promise<z.output<typeof NEW_SESSION>> {
+  const { request } = call;
+  if (!/^application\/json\b/i.test(request.headers['content-type'] ?? ''))
+    throw new HttpRefusal(415, 'send a body of application/json: {"token":"..."}');
+  const late = new HttpRefusal(408, 'the body did not come in time');
+  const timer = setTimeout(() => call.abort(late), BODY_TIMEOUT);
+  const body = new BodyChunks(request, call.signal);
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for (let part = await body.next(); part; part = await body.next()) {
+      bytes += part.length;
+      if (bytes > MAX_BODY_BYTES)
+        throw new HttpRefusal(413, `the body takes more than ${MAX_BODY_BYTES} bytes`);
+      parts.push(part);
+    }
+  } finally {
+    clearTimeout(timer);
+    body.stop();
+  }
+  const { data } = NEW_SESSION.safeParse(parsed(Buffer.concat(parts)));
+  if (!data) throw new FeedError('REQUEST_INVALID', 'the body must be {"token":"..."}');
+  return data;
+}
+
+/** Returns the value of a JSON text; undefined if it is none. */
+function parsed(json: Buffer): unknown {
+  try {
+    return JSON.parse(json.toString('utf8')) as unknown;
+  } catch {
+    return undefined;
+  }
+}

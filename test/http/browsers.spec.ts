@@ -1,0 +1,187 @@
+import { describe, expect, test } from 'vitest';
+import { LiveCalls } from '../../src/feed/live-calls.js';
+import { upload } from '../support/client.js';
+import { ask, EventStream } from '../support/http.js';
+import { runService } from '../support/service.js';
+import { Issuer } from '../support/tokens.js';
+
+const SHOP = 'https://shop.example.com';
+const memory = (settings: Record<string, string> = {}) =>
+  runService({ FEED_ENGINE: 'memory', ...settings });
+
+const postAs = (address: string, headers: Record<string, string>) =>
+  ask(address, '/v1/events?topic=orders', {
+    method: 'POST',
+    headers: { 'content-type': 'text/plain', ...headers },
+    body: 'x',
+  });
+
+describe('a page of strangers', () => {
+  test.each([
+    [{ origin: 'https://evil.example.com' }],
+    [{ origin: 'null' }],
+    [{ origin: 'http://127.0.0.1:1' }],
+    [{ origin: 'http://localhost' }],
+    [{ origin: `${SHOP}.evil.com` }],
+    [{ origin: '' }],
+    [{ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' }],
+    [{ 'sec-fetch-site': 'same-site', 'sec-fetch-mode': 'cors' }],
+  ])('that asks with %j is refused, and nothing is stored', async (headers) => {
+    const { httpAddress, app } = await memory({ FEED_HTTP_ORIGINS: SHOP });
+    const answer = await postAs(httpAddress, headers);
+    expect(answer.status).toBe(403);
+    expect(answer.json).toMatchObject({
+      status: 403,
+      detail: expect.stringContaining('FEED_HTTP_ORIGINS'),
+    });
+    expect(answer.json).not.toHaveProperty('reason');
+    expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
+    expect([...app.get(LiveCalls)]).toEqual([]);
+    const read = await ask(httpAddress, '/v1/topics', { headers });
+    expect(read.status).toBe(403);
+  });
+
+  test.each([
+    ['evil.example.com', 421],
+    ['evil.example.com:8080', 421],
+    ['feed.shop', 421],
+    ['127.0.0.1.evil.com', 421],
+    ['localhost.evil.com:80', 421],
+    ['localhost:1234', 200],
+    ['LOCALHOST', 200],
+    ['feed', 200],
+    ['feed:8080', 200],
+    ['feed.shop.svc:8080', 200],
+    ['feed.shop.svc.cluster.local', 200],
+    ['feed.shop.svc.cluster.local.', 200],
+    ['10.1.2.3:8080', 200],
+    ['[::1]:8080', 200],
+    ['app.localhost', 200],
+    ['shop.example.com', 200],
+  ])(
+    'whose name of the host is %s gets %i, where nobody is asked who they are',
+    async (host, status) => {
+      const { httpAddress } = await memory({ FEED_HTTP_ORIGINS: SHOP });
+      expect((await ask(httpAddress, '/v1/topics', { headers: { host } })).status).toBe(status);
+      expect((await postAs(httpAddress, { host })).status).toBe(status);
+      // Probes are asked by any name.
+      expect((await ask(httpAddress, '/healthz', { headers: { host } })).status).toBe(200);
+    },
+  );
+
+  test('may use any name of the host where callers show tokens, which it has none of', async () => {
+    const issuer = await Issuer.create();
+    const { httpAddress } = await memory(issuer.settings());
+    const authorization = `Bearer ${await issuer.token()}`;
+    const headers = { host: 'feed.example.com', authorization };
+    expect((await postAs(httpAddress, headers)).status).toBe(200);
+  });
+});
+
+test('the service may be asked by its own pages, and by a link', async () => {
+  const { httpAddress } = await memory();
+  const own = { origin: `http://${httpAddress}`, 'sec-fetch-site': 'same-origin' };
+  const answer = await postAs(httpAddress, own);
+  expect(answer.status).toBe(200);
+  expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
+  expect(answer.headers.vary).toBe('origin');
+  const link = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' };
+  expect((await ask(httpAddress, '/v1/openapi.json', { headers: link })).status).toBe(200);
+  expect(
+    (await postAs(httpAddress, { host: 'localhost', origin: 'http://localhost:80' })).status,
+  ).toBe(200);
+});
+
+test('pages of FEED_HTTP_ORIGINS may ask, and read the answers', async () => {
+  const { httpAddress, client } = await memory({
+    FEED_HTTP_ORIGINS: `${SHOP}, http://localhost:5173`,
+  });
+  for (const origin of [SHOP, 'http://localhost:5173']) {
+    const preflight = await ask(httpAddress, '/v1/events', {
+      method: 'OPTIONS',
+      headers: {
+        origin,
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'content-type',
+      },
+    });
+    expect(preflight.status).toBe(204);
+    expect(preflight.headers).toMatchObject({
+      'access-control-allow-origin': origin,
+      'access-control-allow-credentials': 'true',
+      'access-control-allow-methods': 'GET, POST, DELETE',
+      'access-control-allow-headers': 'authorization, content-type, last-event-id',
+    });
+    const answer = await postAs(httpAddress, { origin });
+    expect(answer.status).toBe(200);
+    expect(answer.headers['access-control-allow-origin']).toBe(origin);
+  }
+  await upload(client, [{ topic: 'orders', body: 'x' }]);
+  const stream = await EventStream.open(httpAddress, 'topic=orders&from=earliest', {
+    origin: SHOP,
+  });
+  expect(stream.headers['access-control-allow-origin']).toBe(SHOP);
+  expect(stream.headers['access-control-expose-headers']).toContain('feed-head');
+});
+
+describe('a session', () => {
+  test('is a cookie made of a token, by which a browser watches, until the token expires', async () => {
+    const issuer = await Issuer.create();
+    const { httpAddress } = await memory(issuer.settings());
+    const post = (body: string, headers: Record<string, string> = {}) =>
+      ask(httpAddress, '/v1/session', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...headers },
+        body,
+      });
+    expect((await ask(httpAddress, '/v1/session')).status).toBe(401);
+    const token = await issuer.token({ expiresIn: 3 });
+    const begun = await post(JSON.stringify({ token }));
+    expect(begun.status).toBe(200);
+    expect(begun.json).toEqual({ principal: 'ann', expiresAt: expect.stringMatching(/Z$/) });
+    const [cookie] = begun.headers['set-cookie']!;
+    expect(cookie).toMatch(
+      /^feed-session=[\w.-]+; Path=\/; Max-Age=[3456]; HttpOnly; SameSite=Strict$/,
+    );
+    const headers = { cookie: `theme=dark; ${cookie.split(';', 1)[0]}` };
+    const stream = await EventStream.open(httpAddress, 'topic=orders', headers);
+    expect(stream.status).toBe(200);
+    expect((await ask(httpAddress, '/v1/session', { headers })).json).toEqual(begun.json);
+    // A header that is refused is not made good by a cookie.
+    const both = { ...headers, authorization: 'Bearer x' };
+    expect((await ask(httpAddress, '/v1/session', { headers: both })).status).toBe(401);
+    await stream.ended();
+    expect(stream.problem).toMatchObject({ reason: 'TOKEN_EXPIRED', status: 401 });
+    const late = await ask(httpAddress, '/v1/events?topic=orders', { headers });
+    expect(late.status).toBe(401);
+    expect(late.headers['www-authenticate']).toBe('Bearer');
+    expect(late.json).toMatchObject({ reason: 'TOKEN_EXPIRED' });
+
+    const ended = await ask(httpAddress, '/v1/session', { method: 'DELETE', headers });
+    expect(ended.status).toBe(204);
+    expect(ended.headers['set-cookie']![0]).toMatch(/^feed-session=; Path=\/; Max-Age=0; /);
+
+    expect((await post(JSON.stringify({ token: 'no' }))).json).toMatchObject({
+      reason: 'UNAUTHENTICATED',
+    });
+    expect((await post('{"token":1}')).json).toMatchObject({ reason: 'REQUEST_INVALID' });
+    expect((await post('no')).json).toMatchObject({ reason: 'REQUEST_INVALID' });
+    expect((await post('{}', { 'content-type': 'text/plain' })).status).toBe(415);
+    expect((await post('x'.repeat(100_000))).status).toBe(413);
+    expect((await post(JSON.stringify({ token }), { origin: 'https://evil.com' })).status).toBe(
+      403,
+    );
+  });
+
+  test('is nobody, without a cookie, where the service asks nobody who they are', async () => {
+    const { httpAddress } = await memory();
+    expect((await ask(httpAddress, '/v1/session')).json).toEqual({ principal: '' });
+    const begun = await ask(httpAddress, '/v1/session', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{"token":"x"}',
+    });
+    expect(begun.json).toEqual({ principal: '' });
+    expect(begun.headers).not.toHaveProperty('set-cookie');
+  });
+});

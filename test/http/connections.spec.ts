@@ -1,0 +1,112 @@
+import { readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+import { request } from 'node:https';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { upload } from '../support/client.js';
+import { Authority, type Pair } from '../support/certificates.js';
+import { ask, EventStream } from '../support/http.js';
+import { runService, ServiceProcess, temporaryDirectory } from '../support/service.js';
+import { eventually, until, within } from '../support/wait.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+test('streams leave connections for probes, however many are asked for', async () => {
+  const service = ServiceProcess.shell(
+    `ulimit -n 200 && exec ${join(root, 'bin', 'feed-server')}`,
+    {
+      FEED_DATA_DIR: temporaryDirectory(),
+    },
+  );
+  await service.ready();
+  const { httpAddress } = service;
+  // (200 - 64) / 8 connections are for HTTP, of which streams may have three quarters.
+  const streams: EventStream[] = [];
+  for (let i = 0; i < 13; i++) streams.push(await EventStream.open(httpAddress, 'topic=orders'));
+  expect(streams.map(({ status }) => status)).toEqual(Array(13).fill(200));
+  for (let i = 0; i < 5; i++) {
+    const refused = await ask(httpAddress, '/v1/events?topic=orders');
+    expect([refused.status, refused.json]).toMatchObject([
+      429,
+      { reason: 'LIMIT_EXCEEDED', limit: 'http_streams', most: '13' },
+    ]);
+    expect((await ask(httpAddress, '/healthz')).status).toBe(200);
+  }
+  streams[0].close();
+  await eventually(async () => {
+    const next = await EventStream.open(httpAddress, 'topic=orders');
+    expect(next.status).toBe(200);
+  });
+});
+
+test('a watch on a connection that is old moves: it ends with MOVED, and its connection closes', async () => {
+  const service = await runService({
+    FEED_ENGINE: 'memory',
+    FEED_MAX_CONNECTION_AGE: '1s',
+    FEED_MAX_CONNECTION_AGE_GRACE: '0s',
+  });
+  await upload(service.client, [{ topic: 'orders', body: 'a' }]);
+  const stream = await EventStream.open(service.httpAddress, 'topic=orders&from=earliest');
+  await stream.has(1);
+  await stream.ended();
+  const { cursor } = stream.events[0];
+  expect(stream.problem).toMatchObject({ reason: 'MOVED', status: 503, cursor });
+  expect(stream.blocks.at(-1)).toMatchObject({
+    id: cursor,
+    retry: expect.stringMatching(/^\d{4}$/),
+  });
+});
+
+describe('with client certificates', () => {
+  async function serve() {
+    const authority = new Authority(temporaryDirectory());
+    const { cert, key } = authority.server();
+    const service = await runService({
+      FEED_ENGINE: 'memory',
+      FEED_TLS_CERT: cert,
+      FEED_TLS_KEY: key,
+      FEED_TLS_CLIENT_CA: authority.cert,
+    });
+    const [host, port] = service.httpAddress.split(':');
+    const open = async (path: string, own?: Pair) => {
+      const call = request({
+        host,
+        port,
+        path,
+        agent: false,
+        servername: 'localhost',
+        ca: readFileSync(authority.cert),
+        ...(own && { cert: readFileSync(own.cert), key: readFileSync(own.key) }),
+      });
+      onTestFinished(() => void call.on('error', () => {}).destroy());
+      call.end();
+      const [response] = (await within(once(call, 'response'), 'an answer')) as [IncomingMessage];
+      const seen = { status: response.statusCode, text: '', hasEnded: false };
+      response.setEncoding('utf8').on('data', (text: string) => (seen.text += text));
+      response.on('error', () => {}).on('close', () => (seen.hasEnded = true));
+      return seen;
+    };
+    return { authority, open };
+  }
+
+  test('the certificate says who it is, and any path but the probes needs one', async () => {
+    const { authority, open } = await serve();
+    expect((await open('/v1/session')).status).toBe(403);
+    expect((await open('/console/')).status).toBe(403);
+    expect((await open('/healthz')).status).toBe(200);
+    const session = await open('/v1/session', authority.client({ subject: '/CN=shop' }));
+    await until(() => session.hasEnded, 'the answer');
+    expect(JSON.parse(session.text)).toEqual({ principal: 'shop' });
+  });
+
+  test('a watch ends with its certificate', async () => {
+    const { authority, open } = await serve();
+    const stream = await open('/v1/events?topic=orders', authority.client({ seconds: 4 }));
+    expect(stream.status).toBe(200);
+    await until(() => stream.hasEnded, 'the end of the stream');
+    expect(stream.text).toContain('event: feed-error');
+    expect(stream.text).toContain('"reason":"CERTIFICATE_EXPIRED"');
+  });
+});
