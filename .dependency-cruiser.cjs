@@ -69,7 +69,21 @@ module.exports = {
       severity: 'error',
       comment: 'client/ speaks the contract and imports nothing of the service',
       from: { path: '^client/src/' },
-      to: { path: '^(src|test|bench)/' },
+      to: { path: '^(src|test|bench|console)/' },
+    },
+    {
+      name: 'console-stands-alone',
+      severity: 'error',
+      comment:
+        'console/ speaks the HTTP door and imports nothing else of the project, nor anything of node',
+      from: { path: '^console/src/' },
+      to: { path: ['^(src|client|test|bench)/', '^node:'] },
+    },
+    {
+      name: 'what-the-console-asks-knows-nothing-of-the-page',
+      severity: 'error',
+      from: { path: '^console/src/api/' },
+      to: { path: '^console/src/', pathNot: '^console/src/api/' },
     },
     {
       name: 'client-library-knows-no-command-line-and-no-nest',
@@ -80,7 +94,7 @@ module.exports = {
     {
       name: 'no-circles',
       severity: 'error',
-      from: { path: '^(client/)?src/' },
+      from: { path: '^((client|console)/)?src/' },
       to: { circular: true },
     },
     {

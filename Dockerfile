@@ -7,6 +7,7 @@ FROM ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 COPY client/package.json client/
+COPY console/package.json console/
 RUN npm ci --ignore-scripts --no-fund --no-audit --loglevel=error
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY proto proto
@@ -15,12 +16,15 @@ RUN node_modules/.bin/nest build
 COPY client/tsconfig.json client/
 COPY client/src client/src
 RUN node_modules/.bin/tsc -p client/tsconfig.json
+COPY console console
+RUN node_modules/.bin/vite build console --logLevel=warn
 
 # Installed apart rather than pruned: nothing of a development dependency was ever here.
 FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 COPY client/package.json client/
+COPY console/package.json console/
 # The scripts of those that package.json allows, and of no other package. Then goes what no program reads, such as OpenTelemetry's
 # builds for bundlers, and lmdb's builds for other versions of node and another libc.
 RUN npm ci --ignore-scripts --no-fund --no-audit --loglevel=error --omit=dev \
@@ -43,6 +47,8 @@ COPY client/package.json client/
 COPY client/bin client/bin
 COPY --from=dependencies /app/client/node_modules client/node_modules
 COPY --from=build /app/client/dist client/dist
+# The console is one page and what it loads; all that it is made of is in its files.
+COPY --from=build /app/console/dist console/dist
 
 # A number, because Kubernetes' runAsNonRoot can't check a name; one that no user of the host has.
 # A new volume takes its owner from the directory, so that comes before VOLUME.

@@ -13,7 +13,7 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ['test/**/*.spec.ts', 'client/test/**/*.spec.ts'],
+    include: ['test/**/*.spec.ts', 'client/test/**/*.spec.ts', 'console/test/**/*.spec.ts'],
     // Real servers, disks and kills: a test takes seconds at times, and many of them on two busy cores.
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -12,11 +12,13 @@ const steps = [
   ['lint', 'oxlint', '--type-aware', '--quiet'],
   ['types', 'tsc', '--noEmit', '-p', 'tsconfig.json'],
   ["the client's types", 'tsc', '--noEmit', '-p', 'client/tsconfig.json'],
+  ["the console's types", 'tsc', '--noEmit', '-p', 'console/tsconfig.json'],
   [
     'import arrows',
     'depcruise',
     'src',
     'client/src',
+    'console/src',
     '--config',
     '.dependency-cruiser.cjs',
     '--output-type',

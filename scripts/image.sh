@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does the container image work? Builds the Dockerfile for real, with neither a Docker engine nor an image
 # registry, and runs it as the chart does: non-root, read-only root filesystem, no capabilities. An event is
-# uploaded and watched, the container stopped, started again on the same volume, and the event watched again.
+# uploaded and watched, the console's files are there, the container stopped, started again on the same volume, and the event watched again.
 #
 #   scripts/image.sh [FILE]      also saves the image to FILE, as `podman save --format docker-archive`
 #
@@ -143,7 +143,7 @@ failed() {
   podman logs feed >"$work/log" 2>&1 || true
   fail "$1; the container's log:" "$work/log"
 }
-client() { # put | get
+client() { # put | get | console
   nsenter --net --target "$(podman inspect --format '{{.State.Pid}}' feed)" \
     "$node" --input-type=module - "$1" <<'JS'
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -161,11 +161,20 @@ async function ready() {
   throw new Error('/readyz was not OK within 30 s');
 }
 
+/** The statuses of the console's page and of the files that it loads. */
+async function consoleStatuses() {
+  const page = await fetch('http://127.0.0.1:8080/console/');
+  const files = Array.from((await page.text()).matchAll(/(?:src|href)="([^"]+)"/g), ([, file]) => file);
+  const answers = await Promise.all(files.map((file) => fetch(new URL(file, page.url))));
+  return [page, ...answers].map(({ status }) => status).join(' ');
+}
+
 await ready();
 const client = new FeedService('127.0.0.1:50051', grpc.credentials.createInsecure());
 const deadline = Date.now() + 10_000;
 const line = await new Promise((resolve, reject) => {
-  if (process.argv[2] === 'put') {
+  if (process.argv[2] === 'console') resolve(consoleStatuses());
+  else if (process.argv[2] === 'put') {
     const upload = client.uploadEvents({ deadline }, (error, result) =>
       error ? reject(error) : resolve(`${result.received} ${result.durability}`),
     );
@@ -229,6 +238,7 @@ done
 [ "$ready" -lt "$MOST_READY_MS" ] || fail "it was ready on an empty volume after $ready ms, and may take $MOST_READY_MS"
 say "ok: ready on an empty volume after $ready ms"
 put
+is 'the console: its page, script, styles and icon' '200 200 200 200' "$(client console)"
 is 'process 1' 'node' "$(podman exec feed readlink /proc/1/exe | sed 's,.*/,,')"
 get 'the event watched'
 stop

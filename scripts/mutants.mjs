@@ -50,13 +50,17 @@ function run(command, args) {
 function test(tests) {
   if (
     tests.some((part) =>
-      /life|process|faults|histories|e2e\/(backup|chat|idle|jetstream|moves|nats)|client\/|tls\/(matrix|health-port)|http\/(clients|connections|slow)/.test(
+      /life|process|console\/(lost|busy)|faults|histories|e2e\/(backup|chat|idle|jetstream|moves|nats)|client\/|tls\/(matrix|health-port)|http\/(clients|connections|slow)/.test(
         part,
       ),
     )
   ) {
     const { status, stdout, stderr } = run('nest', ['build']);
     if (status !== 0) throw new Error(`it does not compile: ${stdout}${stderr}`);
+  }
+  if (tests.some((part) => part.startsWith('test/console'))) {
+    const { status, stdout, stderr } = run('vite', ['build', 'console']);
+    if (status !== 0) throw new Error(`the console can't be built: ${stdout}${stderr}`);
   }
   const args = ['run', '--bail=1', '--no-color', ...tests];
   const { status, stdout, stderr } = run('vitest', args);

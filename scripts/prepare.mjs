@@ -81,7 +81,17 @@ function npm(command, runsScripts) {
 }
 
 /** The programs that the project's commands run. */
-const PROGRAMS = ['node', 'nest', 'vitest', 'tsc', 'prettier', 'oxlint', 'depcruise', 'buf'];
+const PROGRAMS = [
+  'node',
+  'nest',
+  'vite',
+  'vitest',
+  'tsc',
+  'prettier',
+  'oxlint',
+  'depcruise',
+  'buf',
+];
 /** Packages of the service that an install script builds or downloads, or that come for this platform alone. */
 const NATIVE = ['lmdb', 'fs-native-extensions'];
 
@@ -171,9 +181,22 @@ const BUILDS = [
     sources: ['client/src', 'client/package.json', 'client/tsconfig.json', 'package-lock.json'],
     command: ['tsc', '-p', 'client/tsconfig.json'],
   },
+  {
+    made: 'console/dist/index.html',
+    sources: [
+      'console/src',
+      'console/public',
+      'console/index.html',
+      'console/vite.config.ts',
+      'console/package.json',
+      'console/tsconfig.json',
+      'package-lock.json',
+    ],
+    command: ['vite', 'build', 'console', '--logLevel=warn'],
+  },
 ];
 
-/** Builds the service and the client, each unless it is newer than all that it is made of. */
+/** Builds the service, the client and the console, each unless it is newer than all that it is made of. */
 export function build({ always = false } = {}) {
   for (const { made, sources, command } of BUILDS) {
     if (!always && isNewer(join(root, made), sources)) continue;

@@ -7,7 +7,7 @@ import { build, env, install } from './prepare.mjs';
  * @typedef {object} Program
  * @property {readonly [string, ...string[]]} [command] the program's name and its arguments; none only installs and builds
  * @property {boolean} [usesDist] the program starts the built service
- * @property {'always'} [builds] the service and the client are built, even if they are up to date
+ * @property {'always'} [builds] the service, the client and the console are built, even if they are up to date
  * @property {Record<string, string>} [settings] environment variables
  */
 
@@ -16,11 +16,14 @@ const PROGRAMS = {
   // Installs and builds; `npm start` calls it before it runs the service.
   prepare: () => ({ usesDist: true }),
 
-  // Builds the service and the client, whether or not they are stale.
+  // Builds the service, the client and the console, whether or not they are stale.
   build: () => ({ builds: 'always' }),
 
   // Runs the service and, whenever a file of src changes, builds and restarts it.
   dev: () => ({ command: ['nest', 'start', '--watch', '--preserveWatchOutput', '--no-shell'] }),
+
+  // Serves the console's page on 127.0.0.1:5173, changed as its sources change, with the numbers of the server on 127.0.0.1:8080.
+  'dev:console': () => ({ command: ['vite', 'console'] }),
 
   // Every test, or those whose file's path has an argument in it. Arguments go to vitest.
   test: (...args) => ({ command: ['vitest', 'run', ...args], usesDist: true }),
@@ -103,6 +106,18 @@ const PROGRAMS = {
   // Three nats-servers and two replicas on them, to try several replicas.
   cluster: (...args) => ({ command: ['node', 'scripts/cluster.ts', ...args], usesDist: true }),
   picture: () => ({ command: ['node', 'scripts/picture.mjs'], usesDist: true }),
+  // The pictures of the console in docs/images.
+  'picture:console': () => ({
+    command: ['vitest', 'run', 'test/console/pictures.spec.ts'],
+    usesDist: true,
+    settings: { FEED_TEST_PICTURES: '1' },
+  }),
+  // 20 minutes of a console's tail of 5,000 events a second.
+  'busy-tail': (seconds = '1200') => ({
+    command: ['vitest', 'run', 'test/console/busy-tail.spec.ts'],
+    usesDist: true,
+    settings: { FEED_TEST_TAIL_SECONDS: seconds },
+  }),
   'example:log': (...args) => ({
     command: ['node', 'examples/log-file.ts', ...args],
     usesDist: true,

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { encodedOf } from './encoded.js';
 import { maxFrameBytes, writeEventFrame } from './event-frame.js';
-import { offsetAfter } from './grpc/frames.js';
+import { frameBytes, offsetAfter, writeFrame } from './grpc/frames.js';
 import { withTrace } from './trace.js';
 
 /** An event to upload. */
@@ -177,6 +178,11 @@ export class Backlog {
 
   /** Adds an event to the open batch. Returns true if that closed a batch. */
   private add(event: NewEvent | string): boolean {
+    const encoded = encodedOf(event);
+    if (encoded)
+      return this.append(frameBytes(encoded), (target, offset) =>
+        writeFrame(target, offset, encoded),
+      );
     const {
       id,
       topic = this.topic,
@@ -192,14 +198,24 @@ export class Backlog {
       at,
       attributes: withTrace(attributes),
     };
-    const size = maxFrameBytes(next);
+    return this.append(maxFrameBytes(next), (target, offset) =>
+      writeEventFrame(target, offset, next),
+    );
+  }
+
+  /**
+   * Appends a frame of at most `size` bytes to the open batch, or to a new one. Returns true if that closed a batch.
+   *
+   * @param write writes the frame at an offset, and returns the offset after it
+   */
+  private append(size: number, write: (target: Buffer, offset: number) => number): boolean {
     let isClosed = false;
     if (this.openBytes + size > this.open.length) {
       isClosed = this.openCount > 0;
       this.close();
       if (size > this.open.length) this.open = Buffer.allocUnsafe(Math.max(size, BATCH_BYTES));
     }
-    this.openBytes = writeEventFrame(this.open, this.openBytes, next);
+    this.openBytes = write(this.open, this.openBytes);
     this.openCount++;
     this.taken++;
     if (!this.isCloseScheduled) {

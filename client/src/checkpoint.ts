@@ -2,12 +2,23 @@ import { readFile } from 'node:fs/promises';
 import { LONGEST_TIMER } from './clock.js';
 import { replaceFile } from './replace-file.js';
 
+/** Where a watch goes on: its `cursor`, and its `earliest` if it has one (Watch.earliest). */
+export interface Saved {
+  readonly cursor: string;
+  readonly earliest?: string | undefined;
+}
+
 /** Keeps the cursor of a watch across runs of the process. */
 export interface Checkpoint {
-  /** Returns the cursor that was saved last, or undefined if none was. */
-  load(): Promise<string | undefined>;
-  /** Resolves when the cursor is safe. The watch makes one save at a time. */
-  save(cursor: string): Promise<void>;
+  /** Returns what was saved last, or undefined if nothing was. A text is a cursor. */
+  load(): Promise<string | Saved | undefined>;
+  /**
+   * Resolves when the cursor is safe. The watch makes one save at a time.
+   *
+   * @param earliest there is one only while a watch of several topics reads what is older than Watch.earliest. Without it, a watch
+   * that goes on there may end with a CursorExpiredError though nothing was removed since
+   */
+  save(cursor: string, earliest?: string): Promise<void>;
 }
 
 /** How often a checkpoint is saved while events come. It is also saved when the watch ends. */
@@ -18,12 +29,12 @@ export interface CheckpointInterval {
   readonly time?: number;
 }
 
-/** Cursors are printable and short (docs/protocol.md, "Names"). */
-const CURSOR = /^[\x21-\x7e]{1,40}$/;
+/** One cursor or two, each in a line. Cursors are printable and short (docs/protocol.md, "Names"). */
+const CONTENT = /^([\x21-\x7e]{1,40})(?:\n([\x21-\x7e]{1,40}))?$/;
 
 /**
- * A checkpoint in a file of its own. Its directory must exist. A crash leaves the old cursor or the new one. A file that holds
- * something else is refused, and not written over. load() and save() reject with node's error if it can't be read or replaced.
+ * A checkpoint in a file of its own, in which the first line is the cursor. Its directory must exist. A crash leaves the old cursor
+ * or the new one. A file that holds something else is refused, and not written over. load() and save() reject with node's error if it can't be read or replaced.
  */
 export function fileCheckpoint(path: string): Checkpoint {
   return {
@@ -32,19 +43,21 @@ export function fileCheckpoint(path: string): Checkpoint {
         if (error.code === 'ENOENT') return '';
         throw error;
       });
-      const cursor = text.trim();
-      if (cursor !== '' && !CURSOR.test(cursor))
-        throw new Error(`${path} holds no cursor: it is another file, or was damaged`);
-      return cursor || undefined;
+      if (text.trim() === '') return undefined;
+      const match = CONTENT.exec(text.trim());
+      if (!match) throw new Error(`${path} holds no cursor: it is another file, or was damaged`);
+      const [, cursor, earliest] = match;
+      return { cursor, earliest };
     },
-    save: (cursor) => replaceFile(path, `${cursor}\n`),
+    save: (cursor, earliest) =>
+      replaceFile(path, `${earliest === undefined ? cursor : `${cursor}\n${earliest}`}\n`),
   };
 }
 
 /** Saves the cursor of a watch: one save at a time, and no more often than the interval says. */
 export class CheckpointSaver {
-  /** The cursor that is not saved yet; undefined if there is none. */
-  private cursor: string | undefined;
+  /** What is not saved yet; undefined if there is nothing. */
+  private unsaved: Saved | undefined;
   private unsavedEvents = 0;
   private timer: NodeJS.Timeout | undefined;
   private saving: Promise<void> | undefined;
@@ -61,12 +74,13 @@ export class CheckpointSaver {
    * Notes the cursor of an event that was handled, or of a heartbeat after it.
    *
    * @param events how many events were handled since the last call: 0 for a heartbeat
+   * @param earliest Watch.earliest
    * @throws what an earlier save failed with
    */
-  move(cursor: string, events: number): void {
+  move(cursor: string, events: number, earliest?: string): void {
     if (this.failure) throw this.failure.error;
     const { events: maxEvents = 100, time = 1_000 } = this.interval;
-    this.cursor = cursor;
+    this.unsaved = { cursor, earliest };
     this.unsavedEvents += events;
     if (this.unsavedEvents >= maxEvents) this.save();
     else this.timer ??= setTimeout(() => this.save(), Math.min(time, LONGEST_TIMER));
@@ -82,17 +96,17 @@ export class CheckpointSaver {
   private save(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.cursor === undefined) return;
+    if (!this.unsaved) return;
     if (this.saving) {
       this.isDue = true;
       return;
     }
-    const { cursor } = this;
+    const { cursor, earliest } = this.unsaved;
     this.isDue = false;
-    this.cursor = undefined;
+    this.unsaved = undefined;
     this.unsavedEvents = 0;
     // A save of the user's may throw at once, or return nothing: in a timer, that would end the process.
-    const saveNow = async (): Promise<void> => this.checkpoint.save(cursor);
+    const saveNow = async (): Promise<void> => this.checkpoint.save(cursor, earliest);
     this.saving = saveNow().then(
       () => this.saveEnded(),
       (error: unknown) => {

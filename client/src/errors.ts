@@ -58,7 +58,10 @@ export class FeedError extends Error {
 export class CursorExpiredError extends FeedError {
   override readonly name = 'CursorExpiredError';
 
-  /** A watch after this cursor begins with the oldest event that the topic still holds. */
+  /**
+   * A watch after this cursor begins with the oldest event that the topic still holds. Of several topics, all events after it are held,
+   * and some before it may be.
+   */
   get earliest(): string {
     return this.metadata.earliest;
   }

@@ -10,6 +10,7 @@ import { Servers } from './grpc/servers.js';
 import { ClientTls, type TlsOptions } from './grpc/tls.js';
 import { describe, type LogEntry, retrying } from './log.js';
 import { type CallMetadata, callOpener, type OpenCall } from './open-call.js';
+import { nameTopics, topicList, type Topics } from './topics.js';
 import { Upload, type UploadOptions, type UploadSummary } from './upload.js';
 import { Watch, type WatchOptions, type WatchState } from './watch.js';
 
@@ -66,19 +67,22 @@ export class Feed implements AsyncDisposable {
   }
 
   /**
-   * Returns a watch of a topic. It connects when the first event is asked for.
+   * Returns a watch of a topic, a pattern of topics, or several of both. In a pattern, `*` stands for one token of a topic, and `>` at
+   * the end for one or more: `orders.*.created`, `orders.>`, and `>` for all topics. The watch connects when the first event is
+   * asked for.
    *
-   * @throws TypeError if the heartbeat is shorter than 1,000 milliseconds
+   * @throws TypeError if there is no topic, or the heartbeat is shorter than 1,000 milliseconds
    */
-  watch(topic: string, options: WatchOptions = {}): Watch {
+  watch(topics: Topics, options: WatchOptions = {}): Watch {
+    const list = topicList(topics);
     const onState = (state: WatchState): void => {
-      this.options.log?.(describe(`the watch of ${topic}`, state));
+      this.options.log?.(describe(`the watch of ${nameTopics(list)}`, state));
       options.onState?.(state);
     };
     const { openCall, closing } = this;
     return new Watch(
       openCall,
-      topic,
+      list,
       { ...options, onState, signal: either(options.signal, closing.signal) },
       this.options.retry,
     );

@@ -3,7 +3,12 @@ export type { Admin, AdminOptions } from './admin.js';
 export type { NewEvent, Source } from './backlog.js';
 export type { RetryOptions } from './backoff.js';
 export type { Chat, ChatOptions, ChatState } from './chat.js';
-export { type Checkpoint, type CheckpointInterval, fileCheckpoint } from './checkpoint.js';
+export {
+  type Checkpoint,
+  type CheckpointInterval,
+  fileCheckpoint,
+  type Saved,
+} from './checkpoint.js';
 export {
   CursorExpiredError,
   EpochChangedError,
@@ -17,6 +22,7 @@ export type { TlsOptions } from './grpc/tls.js';
 export type { LogEntry } from './log.js';
 export type { CallMetadata } from './open-call.js';
 export type { Token } from './token.js';
+export type { Topics } from './topics.js';
 export { handleInTrace } from './trace.js';
 export type { UploadOptions, UploadProgress, UploadSummary } from './upload.js';
 export type { From, Watch, WatchOptions, WatchState } from './watch.js';

@@ -1,23 +1,28 @@
 import { Backoff, pause, type RetryOptions } from './backoff.js';
-import { type Checkpoint, type CheckpointInterval, CheckpointSaver } from './checkpoint.js';
+import {
+  type Checkpoint,
+  type CheckpointInterval,
+  CheckpointSaver,
+  type Saved,
+} from './checkpoint.js';
 import { LONGEST_TIMER } from './clock.js';
-import { CursorExpiredError, FeedError, isRetryable } from './errors.js';
+import { isAtOrAfter } from './cursor.js';
+import { EncodedEvent } from './encoded.js';
+import { CursorExpiredError, FeedError, feedError, isRetryable } from './errors.js';
 import { Event, StartPosition, type WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
+import { areSeveral } from './topics.js';
 import { watchRequest } from './watch-request.js';
 
 /**
  * Where a watch begins: with the events stored from now on, with the oldest that is still held, after an event's cursor,
- * with those stored since a time (by the server's clock), or with the newest n.
+ * with those stored since a time (by the server's clock), or with the newest n. `earliest` is Watch.earliest of the watch that
+ * the cursor is of, if it had one.
  */
 export type From =
-  | 'live'
-  | 'earliest'
-  | { readonly cursor: string }
-  | { readonly since: Date }
-  | { readonly last: number };
+  'live' | 'earliest' | Saved | { readonly since: Date } | { readonly last: number };
 
 /** The state of a watch. */
 export type WatchState =
@@ -37,7 +42,10 @@ export type WatchState =
       readonly attempt: number;
       readonly wait: number;
     }
-  /** Retention removed events after the cursor `after` before they were read; it goes on after `earliest`. */
+  /**
+   * Retention removed events after the cursor `after` before they were read. A watch of one topic goes on after `earliest`; one of
+   * several topics goes on with all that is left after `after`, and from `earliest` on all is left.
+   */
   | { readonly name: 'gap'; readonly after: string; readonly earliest: string }
   /** It ended, by its consumer, its signal or an error. */
   | { readonly name: 'ended' };
@@ -51,26 +59,30 @@ export interface WatchOptions {
   readonly checkpoint?: Checkpoint;
   /** How often the checkpoint is saved: by default after 100 events, or 1,000 milliseconds. */
   readonly checkpointEvery?: CheckpointInterval;
+  /** `head` ends the watch, without an error, after the events that were stored when it began. */
+  readonly until?: 'head';
   /**
    * The reaction when retention removed events before they were read: `throw` a CursorExpiredError (the default), or go on
-   * from the `earliest` that is left, after the state `gap`.
+   * with the `earliest` that is left, after the state `gap`.
    */
   readonly expired?: 'throw' | 'earliest';
   /**
-   * The server sends a sign of life after this many milliseconds of silence: at least 1,000, by default 10,000. A watch that
-   * is silent for two and a half times as long is given up and resumed.
+   * The server sends a sign of life after this many milliseconds of silence: at least 1,000, by default 10,000, or 1,000 with
+   * `until`. A watch that is silent for two and a half times as long is given up and resumed.
    */
   readonly heartbeat?: number;
   /** Called at each change of the state. */
   readonly onState?: (state: WatchState) => void;
+  /** @internal True for events that are only to be uploaded elsewhere: EncodedEvent decodes them. */
+  readonly areEncoded?: boolean;
 }
 
 /** A watch gives its call up after this many heartbeat intervals in which nothing came. */
 export const MISSED_HEARTBEATS = 2.5;
 
 /**
- * The events of a topic, each once and in order, whatever happens to the server and the network. Iterate over it once. The
- * iteration throws a FeedError that another attempt would not mend, and what the checkpoint fails with.
+ * The events of its topics, each once and in the order of the log, whatever happens to the server and the network. Iterate over it
+ * once. The iteration throws a FeedError that another attempt would not mend, and what the checkpoint fails with.
  *
  * An event counts as handled when its consumer asks for the next one. Events that the consumer has not asked for stay at the
  * server, except for those that fit in the stream's window.
@@ -81,7 +93,16 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private readonly stopping = new AbortController();
   private readonly signal: AbortSignal;
   private readonly heartbeat: number;
-  private from: From;
+  private from!: From;
+  private readonly isOfSeveral: boolean;
+  /**
+   * Of a watch of several topics: the `feed-earliest` of the call that began it. The log then held every event after it, but only
+   * some from before it, with which the watch may have begun.
+   */
+  private startEarliest: string | undefined;
+  /** With `until`: the end of the log when the watch began; undefined before. */
+  private end: string | undefined;
+  private isAtEnd = false;
   /**
    * The cursor of the last event or heartbeat that came. The next call goes on after it, because all events that came are
    * handed out before the watch connects again.
@@ -97,16 +118,19 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   /** @internal */
   constructor(
     private readonly openCall: OpenCall,
-    readonly topic: string,
+    /** Topics and patterns. */
+    readonly topics: readonly string[],
     private readonly options: WatchOptions,
     retry: RetryOptions | undefined,
   ) {
-    const { checkpoint, checkpointEvery, from = 'live', heartbeat = 10_000, signal } = options;
+    const { checkpoint, checkpointEvery, from = 'live', until, signal } = options;
+    const { heartbeat = until ? 1_000 : 10_000 } = options;
     if (!(heartbeat >= 1_000))
       throw new TypeError(`heartbeat is at least 1,000 milliseconds, not ${heartbeat}`);
     this.backoff = new Backoff(retry);
     this.saver = checkpoint && new CheckpointSaver(checkpoint, checkpointEvery);
-    this.from = isCursor(from) && from.cursor === '' ? 'live' : from;
+    this.isOfSeveral = areSeveral(topics);
+    this.beginAt(from);
     this.heartbeat = Math.min(heartbeat, LONGEST_TIMER);
     this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal;
   }
@@ -116,12 +140,21 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     return this.handled;
   }
 
+  /**
+   * A cursor to keep with `cursor`, for the `from` of another watch; undefined if there is none. There is one while a watch of several
+   * topics reads what is older than all that the log was sure to hold when it began: some events after `cursor` may have been
+   * removed before that, and so would end a watch that does not know of them.
+   */
+  get earliest(): string | undefined {
+    return this.isBeforeEarliest(this.handled ?? '') ? this.startEarliest : undefined;
+  }
+
   /** Counts the event that was handed out last as handled, for a consumer that stops without asking for the next one. */
   accept(): void {
     if (this.handedOut === undefined) return;
     this.handled = this.handedOut;
     this.handedOut = undefined;
-    this.saver?.move(this.handled, 1);
+    this.saver?.move(this.handled, 1, this.earliest);
   }
 
   [Symbol.asyncIterator](): AsyncIterator<Event, void, void> {
@@ -140,8 +173,8 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     try {
       this.enter({ name: 'connecting' });
       const saved = await this.options.checkpoint?.load();
-      if (saved) this.from = { cursor: saved };
-      while (!this.signal.aborted) {
+      if (saved) this.beginAt(typeof saved === 'string' ? { cursor: saved } : saved);
+      while (!this.signal.aborted && !this.isAtEnd) {
         try {
           yield* this.eventsUntilBreak();
         } catch (error) {
@@ -159,31 +192,34 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   }
 
   private async *eventsUntilBreak(): AsyncGenerator<Event, void, void> {
+    const type = this.options.areEncoded ? EncodedEvent : Event;
     const call = await this.openCall('Watch', this.signal);
     try {
       call.endAfterSilence(this.heartbeat * MISSED_HEARTBEATS);
-      await call.write(frame(watchRequest(this.request())));
+      const request = this.request();
+      await call.write(frame(watchRequest(request)));
       call.end();
-      const head = await this.headOf(call);
-      for (;;) {
+      const head = await this.begin(call, request);
+      while (!this.isAtEnd) {
         const messages = await call.read();
         if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the watch');
         this.backoff.reset();
         for (const message of messages) {
-          const event = decode(Event, message);
+          const event = decode(type, message);
           // A watch that went on after an empty cursor would skip all that was stored meanwhile.
           if (event.cursor === '') throw new FeedError('DATA_LOSS', 'an event has no cursor');
           if (event.id === '') {
-            this.noteHeartbeat(event.cursor);
-            continue;
+            this.noteHeartbeat(event.cursor, head);
+          } else if (this.end === undefined || isAtOrAfter(this.end, event.cursor)) {
+            this.received = event.cursor;
+            this.handedOut = event.cursor;
+            yield event;
+            this.accept();
+            if (this.state.name !== 'live' && isAtOrAfter(event.cursor, head))
+              this.enter({ name: 'live' });
           }
-          this.received = event.cursor;
-          this.handedOut = event.cursor;
-          yield event;
-          this.accept();
-          if (this.state.name !== 'live' && isAtOrAfter(event.cursor, head))
-            this.enter({ name: 'live' });
-          if (this.signal.aborted) return;
+          this.noteEnd(event.cursor);
+          if (this.signal.aborted || this.isAtEnd) return;
         }
       }
     } finally {
@@ -192,44 +228,101 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   }
 
   private request(): Partial<WatchRequest> {
-    const { from, topic } = this;
-    const request: Partial<WatchRequest> = { topic, heartbeat: durationOf(this.heartbeat) };
+    const { from, topics } = this;
+    const request: Partial<WatchRequest> = {
+      // A server that knows only `topic` would watch that one and ignore the others, or take a pattern for a wrong topic.
+      ...(this.isOfSeveral ? { topics: [...topics] } : { topic: topics[0] }),
+      heartbeat: durationOf(this.heartbeat),
+    };
     if (this.received !== undefined) request.afterCursor = this.received;
     else if (from === 'live') request.position = StartPosition.START_POSITION_LIVE;
     else if (from === 'earliest') request.position = StartPosition.START_POSITION_EARLIEST;
     else if ('cursor' in from) request.afterCursor = from.cursor;
     else if ('since' in from) request.since = from.since;
     else request.last = from.last;
+    if (request.afterCursor !== undefined)
+      request.skipRemoved = this.isBeforeEarliest(request.afterCursor);
     return request;
   }
 
-  /** Waits for the response headers, and enters the state that follows from them. Returns the cursor of the log's end. */
-  private async headOf(call: Call): Promise<string> {
+  /** Sets where the watch begins, before its first call. */
+  private beginAt(from: From): void {
+    this.from = isCursor(from) && from.cursor === '' ? 'live' : from;
+    this.startEarliest = this.isOfSeveral && isCursor(from) ? from.earliest : undefined;
+  }
+
+  /** True if the log may have lacked events after this cursor already when the watch began. */
+  private isBeforeEarliest(cursor: string): boolean {
+    return this.startEarliest !== undefined && !isAtOrAfter(cursor, this.startEarliest);
+  }
+
+  /** Waits for the response headers, and enters the states that follow from them. Returns the cursor of the log's end. */
+  private async begin(call: Call, request: Partial<WatchRequest>): Promise<string> {
     const headers = await call.headers();
     const head = String(headers['feed-head'] ?? '');
     const isLive =
       this.received === undefined && (this.from === 'live' || startsAtHead(this.from, head));
     // A live watch goes on after this cursor if it breaks before its first event, and so misses nothing.
     if (isLive) this.received = head;
+    if (this.isOfSeveral) this.noteEarliest(headers['feed-earliest'], head, request);
     const start = this.received ?? (isCursor(this.from) ? this.from.cursor : '');
     this.enter({ name: isLive || isAtOrAfter(start, head) ? 'live' : 'behind' });
+    if (this.options.until === 'head') this.endAt(head);
+    this.noteEnd(start);
     return head;
   }
 
   /**
-   * The server sends a heartbeat only after all events before its cursor, so the watch is live. The consumer has asked for the
-   * next event, so all of them count as handled.
+   * Remembers `feed-earliest` if the watch begins. If it goes on before that, and `feed-earliest` is later by now, events have been
+   * removed that the log held when the watch began, and skip_removed has hidden that.
    */
-  private noteHeartbeat(cursor: string): void {
+  private noteEarliest(
+    header: string | string[] | undefined,
+    head: string,
+    { afterCursor, skipRemoved }: Partial<WatchRequest>,
+  ): void {
+    if (header === undefined) return;
+    const earliest = String(header);
+    if (afterCursor === undefined) {
+      this.startEarliest = earliest;
+    } else if (skipRemoved && !isAtOrAfter(this.startEarliest!, earliest)) {
+      if (this.options.expired !== 'earliest')
+        throw feedError(
+          'OUT_OF_RANGE',
+          'events after this cursor, which were held when the watch began, have been removed since: go on, knowing that there is a gap',
+          { reason: 'CURSOR_EXPIRED', metadata: { earliest, head } },
+        );
+      this.enter({ name: 'gap', after: afterCursor, earliest });
+      this.startEarliest = earliest;
+    }
+  }
+
+  /**
+   * The server sends a heartbeat only after all events of the topics before its cursor. The consumer has asked for the next event, so
+   * all of them count as handled. The watch is live at the end of the log only: far behind, a server that finds nothing for long
+   * says up to where it has looked.
+   */
+  private noteHeartbeat(cursor: string, head: string): void {
     this.moveTo(cursor);
-    if (this.state.name !== 'live') this.enter({ name: 'live' });
+    if (this.state.name !== 'live' && isAtOrAfter(cursor, head)) this.enter({ name: 'live' });
+  }
+
+  private endAt(head: string): void {
+    if (head === '')
+      throw new FeedError('UNAVAILABLE', 'the server does not say where its log ends');
+    this.end ??= head;
+  }
+
+  /** With `until`, ends the watch if the log had no event after this cursor when it began. */
+  private noteEnd(cursor: string): void {
+    this.isAtEnd ||= this.end !== undefined && isAtOrAfter(cursor, this.end);
   }
 
   /** Goes on after a cursor before which no event is left. */
   private moveTo(cursor: string): void {
     this.received = cursor;
     this.handled = cursor;
-    this.saver?.move(cursor, 0);
+    this.saver?.move(cursor, 0, this.earliest);
   }
 
   /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
@@ -238,17 +331,31 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     if (expired && error.earliest) {
       const { earliest } = error;
       this.enter({ name: 'gap', after: this.request().afterCursor ?? '', earliest });
-      this.received = earliest;
+      // Other topics may still hold events from before `earliest`: the next call skips what was removed.
+      if (this.isOfSeveral) this.startEarliest = earliest;
+      else this.received = earliest;
       // Retention may be faster than the watch, again and again.
       await pause(this.backoff.next(), this.signal);
       return;
     }
-    if (!isRetryable(error)) throw error;
+    if (!isRetryable(error)) throw this.explained(error);
     // All that came is handed out by now, and the server has sent nothing that did not come.
     if (error.metadata.cursor) this.moveTo(error.metadata.cursor);
     const wait = this.backoff.nextAfter(error);
     this.enter({ name: 'reconnecting', reason: error, attempt: this.backoff.attempt, wait });
     await pause(wait, this.signal);
+  }
+
+  /** A server of a version that knows one topic only sees an empty topic in a request for several. */
+  private explained(error: unknown): unknown {
+    if (!(error instanceof FeedError) || error.reason !== 'TOPIC_INVALID' || !this.isOfSeveral)
+      return error;
+    const { status, message, reason, metadata } = error;
+    return feedError(
+      status,
+      `${message}. If the topics and patterns are as they should be, the server is too old for several topics in a watch: it has to be updated`,
+      { reason, metadata, cause: error },
+    );
   }
 
   private enter(state: WatchState): void {
@@ -257,7 +364,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   }
 }
 
-function isCursor(from: From): from is { readonly cursor: string } {
+function isCursor(from: From): from is Saved {
   return typeof from === 'object' && 'cursor' in from;
 }
 
@@ -265,17 +372,6 @@ function isCursor(from: From): from is { readonly cursor: string } {
 function startsAtHead(from: From, head: string): boolean {
   if (typeof from === 'string') return false;
   return 'cursor' in from ? from.cursor === head : 'last' in from && from.last === 0;
-}
-
-/** A cursor ends with the six characters of its epoch: `0000000002fc406w` is position `0000000002` of epoch `fc406w`. */
-const EPOCH_CHARS = 6;
-
-/**
- * Compares the position of a cursor that the server took as a start with that of its head. The epochs may differ: positions
- * of one log compare as text all the same (docs/protocol.md, "Names").
- */
-function isAtOrAfter(cursor: string, head: string): boolean {
-  return cursor.slice(0, -EPOCH_CHARS) >= head.slice(0, -EPOCH_CHARS);
 }
 
 function durationOf(milliseconds: number) {

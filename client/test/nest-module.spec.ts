@@ -231,6 +231,26 @@ describe('FeedModule', () => {
     await context.close();
     expect(seen.toSorted()).toEqual(['Orders invoices', 'Orders orders', 'Orders orders']);
   });
+
+  test('hands the events of several topics to one handler, in the order of the log', async () => {
+    const { grpcAddress } = await startService();
+    const seen: string[] = [];
+
+    @Injectable()
+    class Payments {
+      @OnFeedEvent(['orders', 'bills.*'], { from: 'earliest' })
+      onAny({ topic }: Event) {
+        seen.push(topic);
+      }
+    }
+
+    const { context } = await startHandlers(grpcAddress, Payments);
+    const topics = ['bills.eu', 'orders', 'other', 'bills.us', 'orders'];
+    for (const topic of topics) await context.get(Feed).upload(topic, ['hello']);
+    await until(() => seen.length >= 4, 'the events');
+    await context.close();
+    expect(seen).toEqual(['bills.eu', 'orders', 'bills.us', 'orders']);
+  });
 });
 
 describe('an app does not start', () => {

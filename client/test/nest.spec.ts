@@ -155,7 +155,7 @@ describe('a handler', () => {
     await until(() => seen.at(-1) === '4800', 'the newest event');
     expect(seen).toEqual(numbers(Number(seen[0]), seen.length)); // nothing is missing after the gap
     await until(() => ends.length > 0, 'the end of the other watch');
-    expect(ends).toMatchObject([{ topic: 'orders', handler: 'Orders.onOrder' }]);
+    expect(ends).toMatchObject([{ topics: ['orders'], handler: 'Orders.onOrder' }]);
     expect(ends[0].error).toBeInstanceOf(CursorExpiredError);
     expect(log.of('error')[0]).toMatch(
       /^Orders\.onOrder \(orders\) gets no more events: its watch failed CursorExpiredError: /,

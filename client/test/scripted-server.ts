@@ -79,20 +79,43 @@ export function eventThen(body: string, end: Answer): Answer {
   };
 }
 
-function respond(stream: ServerHttp2Stream): void {
+/** The answer of a watch whose headers have the cursors of these positions. The frames follow; the call stays open. */
+export function watchAnswer(
+  { head, earliest }: { readonly head: number; readonly earliest: number },
+  ...frames: readonly Buffer[]
+): Answer {
+  return (stream) => {
+    respond(stream, cursorAt(head), cursorAt(earliest));
+    for (const one of frames) stream.write(one);
+  };
+}
+
+/** The answer of a watch that then ends as `end` says. */
+export function answerThen(answer: Answer, end: Answer): Answer {
+  return (stream, headers) => {
+    answer(stream, headers);
+    stream.write('', () => end(stream, headers));
+  };
+}
+
+function respond(stream: ServerHttp2Stream, head = HEAD, earliest = HEAD): void {
   stream.respond(
     {
       ':status': 200,
       'content-type': 'application/grpc',
-      'feed-head': HEAD,
-      'feed-earliest': HEAD,
+      'feed-head': head,
+      'feed-earliest': earliest,
     },
     { waitForTrailers: true },
   );
 }
 
-function eventFrame(body: string, n: number): Buffer {
-  const cursor = `${String(n).padStart(10, '0')}k3x9qz`;
+/** The cursor of a position: `0000000007k3x9qz`. */
+export const cursorAt = (n: number): string => `${String(n).padStart(10, '0')}k3x9qz`;
+
+/** An event of a watch, with its n-th cursor. */
+export function eventFrame(body: string, n: number): Buffer {
+  const cursor = cursorAt(n);
   return frame(
     Event.encode({
       id: `id-${n}`,
@@ -107,7 +130,7 @@ function eventFrame(body: string, n: number): Buffer {
 
 /** A heartbeat of a watch, with its n-th cursor. */
 export function heartbeat(n: number): Buffer {
-  const cursor = `${String(n).padStart(10, '0')}k3x9qz`;
+  const cursor = cursorAt(n);
   return frame(
     Event.encode({ id: '', topic: 't', body: '', at: undefined, cursor, attributes: {} }).finish(),
   );

@@ -216,7 +216,7 @@ const FOREIGN = [
   /^FEED_(\w+_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=/,
   // Only with such a value, because somebody who sets FEED_PORT=50051 takes it for a setting.
   /^FEED_(\w+_)?PORT=(tcp|udp|sctp):/,
-  /^FEED_(ADDRESS|TOKEN(_FILE)?|CLIENT_TLS_(CA|CERT|KEY))=/,
+  /^FEED_(ADDRESS|(TO_)?(TOKEN(_FILE)?|CLIENT_TLS_(CA|CERT|KEY)))=/,
 ];
 
 /** Returns a message without a password in the URLs of a value, or without a value that is a key and not the name of its file. */

@@ -596,6 +596,11 @@ describe('what others put into the environment', () => {
     'FEED_CLIENT_TLS_CA',
     'FEED_CLIENT_TLS_CERT',
     'FEED_CLIENT_TLS_KEY',
+    'FEED_TO_TOKEN',
+    'FEED_TO_TOKEN_FILE',
+    'FEED_TO_CLIENT_TLS_CA',
+    'FEED_TO_CLIENT_TLS_CERT',
+    'FEED_TO_CLIENT_TLS_KEY',
   ];
 
   it.each(CLIENT)("is let through: the client's %s", (name) => {

@@ -44,7 +44,17 @@ test('an install that npm gave up is not taken for complete', () => {
   expect(existsSync(marker)).toBe(false);
 });
 
-const PROGRAMS = ['node', 'nest', 'vitest', 'tsc', 'prettier', 'oxlint', 'depcruise', 'buf'];
+const PROGRAMS = [
+  'node',
+  'nest',
+  'vite',
+  'vitest',
+  'tsc',
+  'prettier',
+  'oxlint',
+  'depcruise',
+  'buf',
+];
 
 /** Settings of npm by which it leaves something out. */
 const LEAVES_OUT = `

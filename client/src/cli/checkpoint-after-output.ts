@@ -25,9 +25,9 @@ export function checkpointAfterOutput(path: string, output: Output): Checkpoint 
   }
   return {
     load: () => file.load().catch(failed),
-    async save(cursor) {
+    async save(cursor, earliest) {
       await output.flush();
-      if (!output.closed.aborted) await file.save(cursor).catch(failed);
+      if (!output.closed.aborted) await file.save(cursor, earliest).catch(failed);
     },
   };
 }

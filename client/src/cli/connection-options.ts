@@ -11,9 +11,8 @@ import { systemError } from './system-error.js';
 
 const DEFAULT_ADDRESS = '127.0.0.1:50051';
 
-/** The options of all commands, as commander reads them from the command line and the environment. */
+/** The options that say how to connect to a server, by their names without a prefix. */
 interface GivenOptions {
-  readonly address: string;
   readonly token?: string;
   readonly tokenFile?: string;
   readonly tls?: boolean;
@@ -30,44 +29,92 @@ export interface Connection {
   readonly options: ConnectOptions;
 }
 
+/**
+ * What options and variables are called: those of a command with a second server have the prefix `to`, as in `--to-token` and
+ * FEED_TO_TOKEN.
+ */
+interface Names {
+  readonly option: (name: string) => string;
+  readonly variable: (name: string) => string;
+  /** The name in commander's values: `tokenFile`, `toTokenFile`. */
+  readonly value: (name: keyof GivenOptions) => string;
+}
+
+const OWN: Names = {
+  option: (name) => `--${name}`,
+  variable: (name) => `FEED_${name}`,
+  value: (name) => name,
+};
+
+const OF_TARGET: Names = {
+  option: (name) => `--to-${name}`,
+  variable: (name) => `FEED_TO_${name}`,
+  value: (name) => `to${name[0].toUpperCase()}${name.slice(1)}`,
+};
+
 /** Adds the options that say how to connect, for all commands. */
 export function addConnectionOptions(program: Command): void {
-  program
+  program.addOption(
+    new Option('--address <host:port>', 'the server, or several with commas')
+      .env('FEED_ADDRESS')
+      .default(DEFAULT_ADDRESS),
+  );
+  addSecurityOptions(program, OWN, '');
+}
+
+/** Adds the options that say how to connect to a second server, to which a command writes. */
+export function addTargetOptions(command: Command): void {
+  addSecurityOptions(command, OF_TARGET, 'of <to>: ');
+}
+
+/** @param whose begins each description */
+function addSecurityOptions(command: Command, { option, variable }: Names, whose: string): void {
+  command
     .addOption(
-      new Option('--address <host:port>', 'the server, or several with commas')
-        .env('FEED_ADDRESS')
-        .default(DEFAULT_ADDRESS),
+      new Option(
+        `${option('token')} <token>`,
+        `${whose}sent with each call; other users of the machine see this option in the list of processes, so set the variable instead`,
+      ).env(variable('TOKEN')),
     )
     .addOption(
       new Option(
-        '--token <token>',
-        'sent with each call; other users of the machine see this option in the list of processes, so set the variable instead',
-      ).env('FEED_TOKEN'),
+        `${option('token-file')} <file>`,
+        `${whose}a file with the token, read again for each call`,
+      ).env(variable('TOKEN_FILE')),
     )
     .addOption(
-      new Option('--token-file <file>', 'a file with the token, read again for each call').env(
-        'FEED_TOKEN_FILE',
+      new Option(
+        option('tls'),
+        `${whose}connect by TLS; ${['ca', 'cert', 'key'].map(option).join(', ')} and ${option('server-name')} imply it`,
       ),
     )
     .addOption(
-      new Option('--tls', 'connect by TLS; --ca, --cert, --key and --server-name imply it'),
-    )
-    .addOption(new Option('--no-tls', 'connect without TLS, whatever the environment says'))
-    .addOption(
-      new Option('--ca <file>', 'authorities that the server is known by, PEM').env(
-        'FEED_CLIENT_TLS_CA',
+      new Option(
+        option('tls').replace('--', '--no-'),
+        `${whose}connect without TLS, whatever the environment says`,
       ),
     )
     .addOption(
-      new Option('--cert <file>', 'the certificate of this client, PEM').env(
-        'FEED_CLIENT_TLS_CERT',
+      new Option(
+        `${option('ca')} <file>`,
+        `${whose}authorities that the server is known by, PEM`,
+      ).env(variable('CLIENT_TLS_CA')),
+    )
+    .addOption(
+      new Option(`${option('cert')} <file>`, `${whose}the certificate of this client, PEM`).env(
+        variable('CLIENT_TLS_CERT'),
       ),
     )
     .addOption(
-      new Option('--key <file>', 'the key of that certificate, PEM').env('FEED_CLIENT_TLS_KEY'),
+      new Option(`${option('key')} <file>`, `${whose}the key of that certificate, PEM`).env(
+        variable('CLIENT_TLS_KEY'),
+      ),
     )
     .addOption(
-      new Option('--server-name <name>', "the name in the server's certificate, if not its host"),
+      new Option(
+        `${option('server-name')} <name>`,
+        `${whose}the name in the server's certificate, if not its host`,
+      ),
     );
 }
 
@@ -78,25 +125,61 @@ export function addConnectionOptions(program: Command): void {
  * @throws CommandError for an address, token, certificate or key that can't be used
  */
 export function connectionOf(command: Command): Connection {
-  const given: GivenOptions = command.optsWithGlobals();
-  try {
-    parseAddresses(given.address);
-  } catch (cause) {
-    const isEnvironment = command.getOptionValueSourceWithGlobals('address') === 'env';
-    throw new CommandError(
-      `${isEnvironment ? 'FEED_ADDRESS' : '--address'}: ${(cause as Error).message}`,
-      isEnvironment ? EXIT.settings : EXIT.usage,
-      { cause },
-    );
-  }
-  return { address: given.address, options: { ...tokenOf(given), ...tlsOf(given) } };
+  const { address } = command.optsWithGlobals<{ readonly address: string }>();
+  const isEnvironment = command.getOptionValueSourceWithGlobals('address') === 'env';
+  checkAddress(
+    isEnvironment ? 'FEED_ADDRESS' : '--address',
+    address,
+    isEnvironment ? EXIT.settings : EXIT.usage,
+  );
+  return { address, options: securityOf(command, OWN) };
 }
 
-function tokenOf({ token, tokenFile }: GivenOptions): { readonly token?: Token } {
+/** Makes the client that a command uses. It connects with its first call. @throws CommandError */
+export function connectFeed(command: Command): Feed {
+  const { address, options } = connectionOf(command);
+  return connect(address, options);
+}
+
+/**
+ * Makes the client of one of the two servers that a command has as arguments. That of <from> has the options of all commands, and
+ * that of <to> those of addTargetOptions().
+ *
+ * @throws CommandError
+ */
+export function connectArgument(command: Command, which: '<from>' | '<to>', address: string): Feed {
+  if (command.getOptionValueSourceWithGlobals('address') === 'cli')
+    throw new CommandError('the servers are arguments here: leave --address out', EXIT.usage);
+  checkAddress(which, address, EXIT.usage);
+  return connect(address, securityOf(command, which === '<from>' ? OWN : OF_TARGET));
+}
+
+function checkAddress(what: string, address: string, exitCode: number): void {
+  try {
+    parseAddresses(address);
+  } catch (cause) {
+    throw new CommandError(`${what}: ${(cause as Error).message}`, exitCode, { cause });
+  }
+}
+
+function securityOf(command: Command, names: Names): ConnectOptions {
+  const values: Readonly<Record<string, unknown>> = command.optsWithGlobals();
+  const keys = ['token', 'tokenFile', 'tls', 'ca', 'cert', 'key', 'serverName'] as const;
+  const given: GivenOptions = Object.fromEntries(
+    keys.map((name) => [name, values[names.value(name)]]),
+  );
+  return { ...tokenOf(given, names), ...tlsOf(given, names) };
+}
+
+function tokenOf(
+  { token, tokenFile }: GivenOptions,
+  { option, variable }: Names,
+): { readonly token?: Token } {
+  const either = `${variable('TOKEN')} or ${option('token')}`;
   if (tokenFile !== undefined) {
     if (token !== undefined)
       throw new CommandError(
-        'both a token (FEED_TOKEN or --token) and a file with one (FEED_TOKEN_FILE or --token-file) are given: give one',
+        `both a token (${either}) and a file with one (${variable('TOKEN_FILE')} or ${option('token-file')}) are given: give one`,
         EXIT.settings,
       );
     if (read('file of the token', tokenFile).length === 0)
@@ -106,27 +189,24 @@ function tokenOf({ token, tokenFile }: GivenOptions): { readonly token?: Token }
   if (token === undefined) return {};
   if (!/^[\x21-\x7e]+$/.test(token))
     throw new CommandError(
-      'the token (FEED_TOKEN or --token) is empty or has characters that are not printable ASCII',
+      `the token (${either}) is empty or has characters that are not printable ASCII`,
       EXIT.settings,
     );
   return { token };
 }
 
-/** Makes the client that a command uses. It connects with its first call. @throws CommandError */
-export function connectFeed(command: Command): Feed {
-  const { address, options } = connectionOf(command);
-  return connect(address, options);
-}
-
 /** Looks at the files once, so that a bad one ends the command with a sentence. */
-function tlsOf(given: GivenOptions): { readonly tls?: true | TlsOptions } {
+function tlsOf(
+  given: GivenOptions,
+  { option, variable }: Names,
+): { readonly tls?: true | TlsOptions } {
   const { tls, ca, cert, key, serverName } = given;
   if (tls === false) return {};
   if (ca === undefined && cert === undefined && key === undefined && serverName === undefined)
     return tls ? { tls } : {};
   if ((cert === undefined) !== (key === undefined))
     throw new CommandError(
-      'a certificate and its key belong together: give both (--cert or FEED_CLIENT_TLS_CERT, --key or FEED_CLIENT_TLS_KEY)',
+      `a certificate and its key belong together: give both (${option('cert')} or ${variable('CLIENT_TLS_CERT')}, ${option('key')} or ${variable('CLIENT_TLS_KEY')})`,
       EXIT.settings,
     );
   try {

@@ -7,7 +7,7 @@ export const EXIT = {
   usage: 64,
   /** A file that the command line names can't be read or written, or its content can't be used. */
   file: 66,
-  /** An upload stopped because it is unknown whether some of its lines are stored. */
+  /** An upload or a copy stopped because it is unknown whether some of its lines or events are stored. */
   doubt: 75,
   /** The server does not know the caller, or does not let it do this. */
   forbidden: 77,
@@ -25,7 +25,7 @@ Exit codes:
   1    the server refused it, or it failed in another way
   64   the command line is wrong
   66   a file can't be read or written, or its content can't be used
-  75   an upload stopped because it is unknown whether some of its lines are stored
+  75   an upload or a copy stopped because it is unknown whether some of its lines or events are stored
   77   the server does not know the caller, or does not let it do this
   78   a setting of the environment, or a certificate or key, can't be used
   130  Ctrl-C came before the end (143: SIGTERM, 129: SIGHUP)`;

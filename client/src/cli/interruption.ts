@@ -6,9 +6,14 @@ import { EXIT_BY_SIGNAL } from './exit-codes.js';
 export interface Interruption {
   /** Fires at the first signal. */
   readonly signal: AbortSignal;
+  /** Fires STOPS_WITHIN milliseconds after that: what then still waits for an acknowledgement ends. */
+  readonly ending: AbortSignal;
   /** The exit code of an end before the work was done; undefined while no signal has come. */
   readonly exitCode: number | undefined;
 }
+
+/** After Ctrl-C, a command waits this many milliseconds for the acknowledgement of what it has sent. */
+const STOPS_WITHIN = 3_000;
 
 /**
  * A second signal within this many milliseconds is the first one's echo: at Ctrl-C, the terminal signals this process and npx, and
@@ -22,6 +27,7 @@ const ECHO_WITHIN = 500;
  */
 export function catchSignals(): Interruption {
   const controller = new AbortController();
+  const ending = new AbortController();
   const isDetached = runsDetached();
   let exitCode: number | undefined;
   let firstAt = 0;
@@ -34,11 +40,13 @@ export function catchSignals(): Interruption {
         // The terminal has written "^C" at the beginning of the line.
         if (name === 'SIGINT' && process.stderr.isTTY) process.stderr.write('\n');
         controller.abort();
+        setTimeout(() => ending.abort(), STOPS_WITHIN).unref();
       } else if (performance.now() - firstAt > ECHO_WITHIN) process.exit(EXIT_BY_SIGNAL[name]);
     });
   }
   return {
     signal: controller.signal,
+    ending: ending.signal,
     get exitCode() {
       return exitCode;
     },

@@ -6,6 +6,7 @@ import { addBenchCommand } from './bench.js';
 import { addChatCommand } from './chat.js';
 import { addCompletionCommand } from './completion.js';
 import { addConnectionOptions } from './connection-options.js';
+import { addCopyCommand } from './copy.js';
 import { addDoctorCommand } from './doctor.js';
 import { CommandError, EXIT, EXIT_CODES_HELP } from './exit-codes.js';
 import { paintFor } from './terminal.js';
@@ -21,7 +22,7 @@ const { version } = JSON.parse(
 
 const program = new Command('feed')
   .description(
-    'Watches topics of a Feed server, uploads to them, chats, shows and ends what is open, and checks the way to the server.',
+    'Watches topics of a Feed server, uploads to them, chats, shows and ends what is open, backs up and copies logs, and checks the way to the server.',
   )
   .version(version)
   .configureHelp({ showGlobalOptions: true })
@@ -37,6 +38,7 @@ addTopicsCommand(program);
 addTopicCommand(program);
 addStreamsCommand(program);
 addBackupCommand(program);
+addCopyCommand(program);
 addBenchCommand(program);
 addDoctorCommand(program);
 addCompletionCommand(program);

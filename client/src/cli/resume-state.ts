@@ -3,6 +3,7 @@ import { type FileHandle, readFile } from 'node:fs/promises';
 import { replaceFile } from '../replace-file.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { type Place, START } from './line-blocks.js';
+import { type SendPoints, SendState } from './send-state.js';
 import { systemError } from './system-error.js';
 
 /** The JSON in `<file>.feed-resume`. */
@@ -39,27 +40,21 @@ const COMPARED_BYTES = 4_096;
  * How far the upload of a file has come. It is saved beside the file, in `<file>.feed-resume`, before lines are sent and after
  * they are acknowledged. So after a kill it is known which lines are stored, and which are in doubt.
  */
-export class ResumeState {
+export class ResumeState extends SendState<Place> {
   private constructor(
-    private readonly path: string,
-    private readonly file: FileHandle,
-    private readonly topic: string,
-    private readonly address: string,
+    path: string,
+    file: FileHandle,
+    topic: string,
+    address: string,
     readonly key: string,
-    private acknowledgedPlace: Place,
-    private readPlace: Place,
-    private sentSince: number,
+    points: SendPoints<Place>,
   ) {
-    this.nextSince = sentSince;
+    super(
+      points,
+      (one, other) => one.offset > other.offset,
+      (saved) => write(path, file, { topic, address, key }, saved),
+    );
   }
-
-  /**
-   * The value of `sentSince` after the next acknowledgement (Date.now()): the time of the last acknowledgement, or of the first
-   * sending. Lines that the next acknowledgement leaves in doubt were not sent before that.
-   */
-  private nextSince: number;
-  private saving: Promise<void> = Promise.resolve();
-  private isSaveQueued = false;
 
   /**
    * Reads the saved state of a file.
@@ -93,112 +88,49 @@ export class ResumeState {
       size >= saved.acknowledged.offset &&
       (await hashBefore(file, saved.acknowledged.offset)) === saved.before;
     if (!isSame) return undefined;
-    const { key, acknowledged, read, sentSince } = saved;
-    const since = sentSince === null ? 0 : Date.parse(sentSince);
-    return new ResumeState(path, file, topic, address, key, acknowledged, read, since);
+    const { key, acknowledged, read } = saved;
+    const sentSince = saved.sentSince === null ? 0 : Date.parse(saved.sentSince);
+    return new ResumeState(path, file, topic, address, key, { acknowledged, read, sentSince });
   }
 
   /** Returns the state of an upload that begins at the start of the file, whatever was saved. */
   static begin(path: string, file: FileHandle, topic: string, address: string): ResumeState {
     const key = randomBytes(9).toString('base64url');
-    return new ResumeState(path, file, topic, address, key, START, START, 0);
-  }
-
-  /** All lines before this place are stored. */
-  get acknowledged(): Place {
-    return this.acknowledgedPlace;
+    const points = { acknowledged: START, read: START, sentSince: 0 };
+    return new ResumeState(path, file, topic, address, key, points);
   }
 
   /** The lines in doubt, which begin at the acknowledged place; undefined if there are none. */
   get doubtful(): Doubt | undefined {
-    const events = this.readPlace.line - this.acknowledgedPlace.line;
-    if (events === 0) return undefined;
-    return { events, since: new Date(this.sentSince), end: this.readPlace };
+    const { doubt, acknowledged } = this;
+    return doubt && { events: doubt.end.line - acknowledged.line, ...doubt };
   }
+}
 
-  /** Notes that lines up to `place` are about to be sent. Resolves when that is saved. */
-  async beforeSending(place: Place): Promise<void> {
-    if (place.offset <= this.readPlace.offset) return; // They are in doubt already.
-    if (this.readPlace.offset === this.acknowledgedPlace.offset) {
-      this.sentSince = Date.now();
-      this.nextSince = this.sentSince;
-    }
-    this.readPlace = place;
-    await this.save();
-  }
-
-  /** Notes that all lines before `place` are stored. That is saved soon. */
-  acknowledge(place: Place): void {
-    this.acknowledgedPlace = place;
-    if (place.offset > this.readPlace.offset) this.readPlace = place;
-    // Calls follow one another, so lines that are not acknowledged now were sent after the acknowledgement before this one. For
-    // those of a call that broke, see broke().
-    this.sentSince = this.nextSince;
-    this.nextSince = Date.now();
-    this.save().catch(() => {}); // The next save, or finish(), throws it as well.
-  }
-
-  /** Notes that a call broke: the lines that it sent stay in doubt, since the time when it sent them. */
-  broke(): void {
-    this.nextSince = this.sentSince;
-  }
-
-  /** Notes that no line after `place` was sent: fewer lines are in doubt than were read. */
-  async narrowDoubt(place: Place): Promise<void> {
-    this.readPlace = place;
-    await this.save();
-  }
-
-  /** Decides about the lines in doubt: `again` takes them for not stored, so that they are sent again; `skip` for stored. */
-  async settleDoubt(how: 'again' | 'skip'): Promise<void> {
-    if (how === 'skip') this.acknowledgedPlace = this.readPlace;
-    else this.readPlace = this.acknowledgedPlace;
-    await this.save();
-  }
-
-  /** Resolves when the state is saved. @throws CommandError if it can't be saved */
-  async finish(): Promise<void> {
-    await this.save();
-  }
-
-  /** Saves the state after the save under way. Several calls meanwhile make one save. */
-  private save(): Promise<void> {
-    if (this.isSaveQueued) return this.saving;
-    this.isSaveQueued = true;
-    this.saving = this.saving
-      .catch(() => {})
-      .then(() => {
-        this.isSaveQueued = false;
-        return this.write();
-      });
-    return this.saving;
-  }
-
-  private async write(): Promise<void> {
-    const { topic, address, key, acknowledgedPlace: acknowledged, readPlace: read } = this;
-    const isCertain = acknowledged.offset === read.offset;
-    const sentSince = isCertain ? null : new Date(this.sentSince).toISOString();
-    try {
-      const before = await hashBefore(this.file, acknowledged.offset);
-      const saved: Saved = {
-        version: 1,
-        topic,
-        address,
-        key,
-        acknowledged,
-        before,
-        read,
-        sentSince,
-      };
-      await replaceFile(this.path, `${JSON.stringify(saved)}\n`);
-    } catch (cause) {
-      const { code, message } = cause as NodeJS.ErrnoException;
-      throw new CommandError(
-        `the state of the upload can't be saved in ${this.path}: ${code ?? message}`,
-        EXIT.file,
-        { cause },
-      );
-    }
+async function write(
+  path: string,
+  file: FileHandle,
+  upload: Pick<Saved, 'topic' | 'address' | 'key'>,
+  { acknowledged, read, sentSince }: SendPoints<Place>,
+): Promise<void> {
+  const isCertain = acknowledged.offset === read.offset;
+  try {
+    const saved: Saved = {
+      version: 1,
+      ...upload,
+      acknowledged,
+      before: await hashBefore(file, acknowledged.offset),
+      read,
+      sentSince: isCertain ? null : new Date(sentSince).toISOString(),
+    };
+    await replaceFile(path, `${JSON.stringify(saved)}\n`);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new CommandError(
+      `the state of the upload can't be saved in ${path}: ${code ?? message}`,
+      EXIT.file,
+      { cause },
+    );
   }
 }
 

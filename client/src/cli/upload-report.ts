@@ -1,8 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { formatCount, formatDuration, Progress, type ProgressView } from './progress.js';
-
-/** The rate, and from it the time left, is measured over the last this many milliseconds. */
-const RATE_OVER = 5_000;
+import { RecentRate } from './recent-rate.js';
 
 /** Says on standard error how far an upload has come, and sums it up at its end. */
 export class UploadReport {
@@ -18,7 +16,8 @@ export class UploadReport {
   /** The size of all files without what earlier runs uploaded; undefined if it is not known, or a file grows. */
   private totalBytes: number | undefined;
   private startedAt = 0;
-  private samples: { readonly at: number; readonly stored: number; readonly bytes: number }[] = [];
+  private readonly lineRate = new RecentRate();
+  private readonly byteRate = new RecentRate();
   private readonly progress = new Progress(() => this.view());
 
   constructor(
@@ -56,9 +55,8 @@ export class UploadReport {
   acknowledged(lines: number, bytes: number): void {
     this.stored += lines;
     this.bytes += bytes;
-    const at = performance.now();
-    this.samples.push({ at, stored: this.stored, bytes: this.bytes });
-    while (this.samples.length > 2 && this.samples[0].at < at - RATE_OVER) this.samples.shift();
+    this.lineRate.note(this.stored);
+    this.byteRate.note(this.bytes);
   }
 
   /** Writes the summary, unless the upload failed before its first line. */
@@ -80,17 +78,16 @@ export class UploadReport {
 
   private view(): ProgressView {
     const { taken, stored, totalBytes } = this;
-    const first = this.samples.at(0);
-    const last = this.samples.at(-1);
-    const time = first && last && last.at - first.at;
+    const linesPerSecond = this.lineRate.perSecond;
+    const bytesPerSecond = this.byteRate.perSecond;
     const text = [
       formatLines(taken),
       `${formatCount(stored)} acknowledged`,
-      ...(time ? [`${formatCount(((last.stored - first.stored) / time) * 1_000)}/s`] : []),
+      ...(linesPerSecond === undefined ? [] : [`${formatCount(linesPerSecond)}/s`]),
     ];
     if (totalBytes === undefined || totalBytes <= 0) return { text: text.join(', ') };
-    if (time && last.bytes > first.bytes) {
-      const left = ((totalBytes - this.bytes) / (last.bytes - first.bytes)) * time;
+    if (bytesPerSecond) {
+      const left = ((totalBytes - this.bytes) / bytesPerSecond) * 1_000;
       text.push(`${formatDuration(left)} left`);
     }
     return { fraction: this.bytes / totalBytes, text: text.join(', ') };

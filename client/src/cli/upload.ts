@@ -21,7 +21,7 @@ import { eventOf, type LineFormat } from './line-events.js';
 import { formatCount } from './progress.js';
 import { Reconnects } from './reconnects.js';
 import { ResumeState } from './resume-state.js';
-import { SentLines } from './sent-lines.js';
+import { Sent } from './sent.js';
 import { systemError } from './system-error.js';
 import { UploadReport } from './upload-report.js';
 
@@ -72,9 +72,6 @@ export function addUploadCommand(program: Command): void {
     .action(upload);
 }
 
-/** After Ctrl-C, the command waits this many milliseconds for the acknowledgement of what it has sent. */
-const STOPS_WITHIN = 3_000;
-
 /** The state that all parts of one upload command share. */
 interface Job {
   readonly feed: Feed;
@@ -84,8 +81,6 @@ interface Job {
   readonly interruption: Interruption;
   /** Fires at Ctrl-C: no more lines are read. It is the interruption's signal. */
   readonly stopping: AbortSignal;
-  /** Fires STOPS_WITHIN milliseconds later: the upload ends, whatever is not acknowledged. */
-  readonly ending: AbortSignal;
   readonly report: UploadReport;
 }
 
@@ -100,10 +95,6 @@ async function upload(
   const { address } = connectionOf(command);
   await using feed = connectFeed(command);
   const interruption = catchSignals();
-  const ending = new AbortController();
-  interruption.signal.addEventListener('abort', () => {
-    setTimeout(() => ending.abort(), STOPS_WITHIN).unref();
-  });
   const report = new UploadReport(topic, names);
   const job: Job = {
     feed,
@@ -112,7 +103,6 @@ async function upload(
     options,
     interruption,
     stopping: interruption.signal,
-    ending: ending.signal,
     report,
   };
   await report.start(options.follow !== true);
@@ -266,7 +256,7 @@ async function uploadLines<R>(
   state: ResumeState | undefined,
 ): Promise<R> {
   const { feed, topic, options, report } = job;
-  const sent = new SentLines();
+  const sent = new Sent<Place>();
   const doubtful = state?.doubtful;
   const reconnects = new Reconnects((text) => report.say(text));
   /** Fires when the upload has failed: no more lines are read. */
@@ -300,7 +290,7 @@ async function uploadLines<R>(
   let acknowledgedOffset = start.offset;
   try {
     const { duplicates, lastCursor } = await feed.upload(topic, events(), {
-      signal: job.ending,
+      signal: job.interruption.ending,
       ...(doubtful ? { doubtful } : {}),
       onProgress: (progress) => {
         if (progress.retries > retries) {
@@ -342,7 +332,7 @@ function explained(
   error: unknown,
   job: Job,
   name: string,
-  sent: SentLines,
+  sent: Sent<Place>,
   state: ResumeState | undefined,
 ): unknown {
   if (!(error instanceof UploadError) || (error.reason === 'DEDUP_WINDOW_PASSED' && state))
@@ -356,7 +346,7 @@ function explained(
       cause instanceof ForbiddenError ? EXIT.forbidden : EXIT.file,
       { cause },
     );
-  const isInterrupted = job.ending.aborted;
+  const isInterrupted = job.interruption.ending.aborted;
   if (error.unknown === 0 && !isInterrupted) return cause;
   const why = isInterrupted
     ? 'ended before all was acknowledged'

@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CursorExpiredError, EpochChangedError, FeedError } from '../errors.js';
 import { Event } from '../gen/feed/v1/feed.js';
+import { areSeveral, nameTopics } from '../topics.js';
 import type { From, WatchState } from '../watch.js';
 import { checkpointAfterOutput } from './checkpoint-after-output.js';
 import { connectFeed } from './connection-options.js';
@@ -29,8 +30,13 @@ Examples:
   feed watch orders --from earliest --json          all that is held, one JSON object a line
   feed watch orders --from 2h --until 100           100 events, the first of two hours ago
   feed watch orders --last 10                       the newest 10, and what follows
+  feed watch orders.created 'orders.*.paid'         several topics and patterns, in the order of the log
+  feed watch '>' --json                             all topics
   feed watch orders --checkpoint orders.cursor --exec 'curl -sf --data-binary @- http://localhost/hook'
                                                     runs a command for each event, and goes on there after a break
+
+In a pattern, * stands for one token of a topic, and > at the end for one or more. Put patterns in quotes: a shell has its own
+meaning for both. A line of several topics has the topic after the time.
 
 The command of --exec gets the event as a line of JSON on its standard input, and FEED_TOPIC, FEED_ID, FEED_CURSOR and
 FEED_AT in its environment (without values over 16,384 characters). It runs for one event after the other, and again until it
@@ -40,8 +46,8 @@ succeeds. It may run twice for an event if this process is killed.`;
 export function addWatchCommand(program: Command): void {
   program
     .command('watch')
-    .description('prints the events of a topic as they are stored, and goes on after any break')
-    .argument('<topic>', 'the topic')
+    .description('prints the events of topics as they are stored, and goes on after any break')
+    .argument('<topic...>', 'topics, and patterns of topics')
     .addOption(
       new Option(
         '--from <where>',
@@ -64,7 +70,11 @@ export function addWatchCommand(program: Command): void {
     .action(watch);
 }
 
-async function watch(topic: string, options: WatchCommandOptions, command: Command): Promise<void> {
+async function watch(
+  topics: readonly string[],
+  options: WatchCommandOptions,
+  command: Command,
+): Promise<void> {
   const interruption = catchSignals();
   const output = new Output();
   const say = (text: string): void => {
@@ -76,16 +86,16 @@ async function watch(topic: string, options: WatchCommandOptions, command: Comma
       ? undefined
       : checkpointAfterOutput(options.checkpoint, output);
   await using feed = connectFeed(command);
-  const events = feed.watch(topic, {
+  const events = feed.watch(topics, {
     from: options.last === undefined ? options.from : { last: options.last },
     signal: AbortSignal.any([interruption.signal, output.closed]),
     ...(checkpoint ? { checkpoint } : {}),
     // A line that is printed twice does little harm; a command that runs twice may. So its cursor is saved after each event.
     ...(options.exec === undefined ? {} : { checkpointEvery: { events: 1 } }),
     expired: options.failOnGap ? 'throw' : 'earliest',
-    onState: stateSayer(topic, say),
+    onState: stateSayer(topics, say),
   });
-  const line = options.json ? jsonLine : readableLine();
+  const line = options.json ? jsonLine : readableLine(areSeveral(topics));
   const { until = Infinity } = options;
   let count = 0;
   try {
@@ -100,12 +110,14 @@ async function watch(topic: string, options: WatchCommandOptions, command: Comma
       }
     }
   } catch (error) {
-    throw explained(error, options);
+    throw explained(error, topics, options);
   }
   await output.flush();
   if (output.closed.aborted) return;
   const cursor = events.cursor === undefined ? '' : `; go on with --from ${events.cursor}`;
-  say(`${formatCount(count)} ${count === 1 ? 'event' : 'events'} of ${topic}${cursor}`);
+  say(
+    `${formatCount(count)} ${count === 1 ? 'event' : 'events'} of ${nameTopics(topics)}${cursor}`,
+  );
   const isDone = options.until === undefined || count >= until;
   process.exitCode = isDone ? EXIT.done : interruption.exitCode;
 }
@@ -126,35 +138,51 @@ function jsonLine(event: Event): string {
   return `${process.stdout.isTTY ? printable(json) : json}\n`;
 }
 
-/** Returns the function that makes a line for people: the time, the id and the body. */
-function readableLine(): (event: Event) => string {
+/** Returns the function that makes a line for people: the time, the topic if it is wanted, the id and the body. */
+function readableLine(hasTopic: boolean): (event: Event) => string {
   const paint = paintFor(process.stdout);
-  return ({ at, id, body }) =>
-    `${paint('dim', at?.toISOString() ?? '-')} ${paint('cyan', printable(id))} ${printable(body)}\n`;
+  return ({ at, topic, id, body }) => {
+    const of = hasTopic ? `${paint('green', printable(topic))} ` : '';
+    return `${paint('dim', at?.toISOString() ?? '-')} ${of}${paint('cyan', printable(id))} ${printable(body)}\n`;
+  };
 }
 
 /** Returns the listener that says in a line how the watch's state has changed. */
-function stateSayer(topic: string, say: (text: string) => void): (state: WatchState) => void {
+function stateSayer(
+  topics: readonly string[],
+  say: (text: string) => void,
+): (state: WatchState) => void {
+  const name = nameTopics(topics);
   const reconnects = new Reconnects(say);
   let last: WatchState['name'] | undefined;
   return (state) => {
     if (state.name === 'reconnecting') reconnects.failed(state.reason);
     else if (state.name === 'gap')
       say(
-        `a gap: retention removed events after ${state.after || 'the start'} before they were read; going on after ${state.earliest}`,
+        `a gap: retention removed events after ${state.after || 'the start'} before they were read; going on ${areSeveral(topics) ? 'with what is left' : `after ${state.earliest}`}`,
       );
     else if (state.name === 'behind' || state.name === 'live') {
       const again = reconnects.succeeded() ? 'connected again; ' : '';
       if (again !== '' || last !== state.name)
-        say(`${again}${topic}: ${state.name === 'live' ? 'live' : 'reading what is stored'}`);
+        say(`${again}${name}: ${state.name === 'live' ? 'live' : 'reading what is stored'}`);
       last = state.name;
     }
   };
 }
 
 /** Returns an error with what to do about it, where something can be done; otherwise the error as it is. */
-function explained(error: unknown, options: WatchCommandOptions): unknown {
+function explained(
+  error: unknown,
+  topics: readonly string[],
+  options: WatchCommandOptions,
+): unknown {
   if (!(error instanceof FeedError)) return error;
+  if (error instanceof CursorExpiredError && areSeveral(topics))
+    return new CommandError(
+      `${error.message} (${error.reason}). To go on with what is left, leave --fail-on-gap out`,
+      EXIT.failed,
+      { cause: error },
+    );
   const advice = adviceFor(error);
   if (advice === undefined) return error;
   const first = options.checkpoint === undefined ? '' : `remove ${options.checkpoint}, and `;

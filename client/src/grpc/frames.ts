@@ -5,11 +5,20 @@ const HEADER_BYTES = 5;
 
 /** Returns a frame with this message: `hi` becomes 00 00 00 00 02 68 69. */
 export function frame(message: Uint8Array): Buffer {
-  const bytes = Buffer.allocUnsafe(HEADER_BYTES + message.length);
-  bytes[0] = 0;
-  bytes.writeUInt32BE(message.length, 1);
-  bytes.set(message, HEADER_BYTES);
+  const bytes = Buffer.allocUnsafe(frameBytes(message));
+  writeFrame(bytes, 0, message);
   return bytes;
+}
+
+/** Returns the size of a message's frame, in bytes. */
+export const frameBytes = (message: Uint8Array): number => HEADER_BYTES + message.length;
+
+/** Writes the frame of a message into `target` at `offset`. Returns the offset after the frame. */
+export function writeFrame(target: Buffer, offset: number, message: Uint8Array): number {
+  target[offset] = 0;
+  target.writeUInt32BE(message.length, offset + 1);
+  target.set(message, offset + HEADER_BYTES);
+  return offset + frameBytes(message);
 }
 
 /** Decodes a message. @throws FeedError DATA_LOSS for bytes that are no such message */

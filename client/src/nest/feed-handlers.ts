@@ -50,7 +50,7 @@ export class FeedHandlers implements OnApplicationBootstrap, OnModuleDestroy {
       const methods = instance as Readonly<Record<string, FeedEventHandler>>;
       const prototype = Object.getPrototypeOf(instance) as typeof methods;
       for (const method of this.scanner.getAllMethodNames(prototype)) {
-        for (const { topic, options } of handlersOf(prototype[method])) {
+        for (const { topics, options } of handlersOf(prototype[method])) {
           const name = `${instance.constructor.name}.${method}`;
           if (wrapper.isTransient || !wrapper.isDependencyTreeStatic())
             throw new Error(`${name}: @OnFeedEvent needs a provider of the default scope`);
@@ -58,7 +58,7 @@ export class FeedHandlers implements OnApplicationBootstrap, OnModuleDestroy {
           if (options.client !== this.clientName) continue;
           const checkpoint = await this.checkpointOf(name, options);
           const handle: FeedEventHandler = (...args) => methods[method](...args);
-          yield { name, topic, options, checkpoint, handle };
+          yield { name, topics, options, checkpoint, handle };
         }
       }
     }

@@ -2,6 +2,7 @@ import type { FactoryProvider, InjectionToken } from '@nestjs/common';
 import type { RetryOptions } from '../backoff.js';
 import type { Checkpoint } from '../checkpoint.js';
 import type { Event } from '../gen/feed/v1/feed.js';
+import type { Topics } from '../topics.js';
 import type { WatchOptions } from '../watch.js';
 
 /** The second argument of a handler, after the event. */
@@ -43,26 +44,27 @@ export interface OnFeedEventOptions extends Pick<
 
 /** The arguments of one use of the decorator. */
 interface HandlerMetadata {
-  readonly topic: string;
+  readonly topics: Topics;
   readonly options: OnFeedEventOptions;
 }
 
 const METADATA_KEY = '@feed-events/client:OnFeedEvent';
 
 /**
- * Makes a method of a provider or controller the handler of a topic's events. From the start of the app to its shutdown,
+ * Makes a method of a provider or controller the handler of the events of a topic, of a pattern of topics, or of several, as in
+ * Feed.watch(). From the start of the app to its shutdown,
  * the method gets each event in order, and the next one once the promise that it returned has resolved. Its class must
- * have the default scope, and Nest's guards, pipes, interceptors and filters do not apply. A method may handle several
- * topics, by several decorators. Each replica of the app gets every event.
+ * have the default scope, and Nest's guards, pipes, interceptors and filters do not apply. A method may have several decorators,
+ * each of which makes a watch of its own. Each replica of the app gets every event.
  */
-export function OnFeedEvent(topic: string, options: OnFeedEventOptions = {}) {
+export function OnFeedEvent(topics: Topics, options: OnFeedEventOptions = {}) {
   return <T extends FeedEventHandler>(
     _target: object,
     _method: string | symbol,
     { value }: TypedPropertyDescriptor<T>,
   ): void => {
     const others = handlersOf(value!);
-    Reflect.defineMetadata(METADATA_KEY, [...others, { topic, options }], value!);
+    Reflect.defineMetadata(METADATA_KEY, [...others, { topics, options }], value!);
   };
 }
 

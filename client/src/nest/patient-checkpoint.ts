@@ -38,7 +38,7 @@ export function patientCheckpoint(
   };
   return {
     load: () => patiently('loaded', () => checkpoint.load(), load),
-    save: (cursor) => patiently('saved', () => checkpoint.save(cursor), save),
+    save: (cursor, earliest) => patiently('saved', () => checkpoint.save(cursor, earliest), save),
   };
 }
 

@@ -4,6 +4,7 @@ import type { Checkpoint } from '../checkpoint.js';
 import { hasMoved } from '../errors.js';
 import type { Feed } from '../feed.js';
 import type { Event } from '../gen/feed/v1/feed.js';
+import { nameTopics, type Topics } from '../topics.js';
 import { handleInTrace } from '../trace.js';
 import type { Watch, WatchState } from '../watch.js';
 import type { FeedEventHandler, OnFeedEventOptions } from './on-feed-event.js';
@@ -11,7 +12,8 @@ import { patientCheckpoint, stackOf } from './patient-checkpoint.js';
 
 /** A handler that gets no more events, though the app goes on. */
 export interface EndedSubscription {
-  readonly topic: string;
+  /** The topics and patterns of its watch. */
+  readonly topics: readonly string[];
   /** The handler's class and method, such as `Invoices.onOrder`. */
   readonly handler: string;
   /** Why, such as a CursorExpiredError. */
@@ -22,7 +24,7 @@ export interface EndedSubscription {
 export interface Handler {
   /** Its class and method, such as `Invoices.onOrder`. */
   readonly name: string;
-  readonly topic: string;
+  readonly topics: Topics;
   readonly options: OnFeedEventOptions;
   readonly checkpoint: Checkpoint | undefined;
   readonly handle: FeedEventHandler;
@@ -33,7 +35,7 @@ const LAST_SAVE_TIMEOUT = 2_000;
 
 const logger = new Logger('FeedModule');
 
-/** Follows a topic for one handler, from start() to stop(). */
+/** Follows the topics of one handler, from start() to stop(). */
 export class Subscription {
   /** Fires when no more events are to be handled. */
   private readonly stopping = new AbortController();
@@ -42,6 +44,8 @@ export class Subscription {
   /** Fires with `tooLate`. Each attempt has one of its own, because handlers add listeners and may not remove them. */
   private attemptAbort: AbortController | undefined;
   private readonly watch: Watch;
+  /** The handler with its topics, for the log: `Invoices.onOrder (orders)`. */
+  private readonly name: string;
   private ended: Promise<void> = Promise.resolve();
 
   /**
@@ -53,18 +57,19 @@ export class Subscription {
     private readonly handler: Handler,
     private readonly onEnd: (ended: EndedSubscription) => unknown,
   ) {
-    const { name, topic, options, checkpoint } = handler;
+    const { name, topics, options, checkpoint } = handler;
     const { from, checkpointEvery, expired, heartbeat } = options;
     const patience = { load: this.stopping.signal, save: this.tooLate.signal };
-    this.watch = feed.watch(topic, {
+    this.watch = feed.watch(topics, {
       from,
       checkpointEvery,
       expired,
       heartbeat,
       checkpoint: checkpoint && patientCheckpoint(checkpoint, patience, name, logger),
       signal: this.stopping.signal,
-      onState: (state) => logState(`${name} (${topic})`, state),
+      onState: (state) => logState(this.name, state),
     });
+    this.name = `${name} (${nameTopics(this.watch.topics)})`;
   }
 
   /** Begins to watch, in the background. */
@@ -78,14 +83,13 @@ export class Subscription {
     if (await settlesWithin(this.ended, timeout)) return;
     this.tooLate.abort();
     this.attemptAbort?.abort();
-    const { name, topic } = this.handler;
     logger.error(
-      `${name} (${topic}) did not finish within ${timeout} ms: what it has not handled comes again after the next start`,
+      `${this.name} did not finish within ${timeout} ms: what it has not handled comes again after the next start`,
     );
     // The handler still has the watch's last event, which therefore does not count as handled: the event before it is saved.
     const saved = this.watch[Symbol.asyncDispose]().catch((error: unknown) => this.fail(error));
     if (!(await settlesWithin(saved, LAST_SAVE_TIMEOUT)))
-      logger.error(`${name} (${topic}): the checkpoint was not saved in time`);
+      logger.error(`${this.name}: the checkpoint was not saved in time`);
   }
 
   private async run(): Promise<void> {
@@ -100,7 +104,7 @@ export class Subscription {
 
   /** Hands an event to the handler until that succeeds. Returns false if the app shuts down before. */
   private async handle(event: Event): Promise<boolean> {
-    const { name, topic, options, handle } = this.handler;
+    const { name, options, handle } = this.handler;
     const backoff = new Backoff(options.retry);
     for (let attempt = 1; ; attempt++) {
       try {
@@ -113,7 +117,7 @@ export class Subscription {
         const wait = isSkipped ? 0 : backoff.next();
         const next = isSkipped ? 'it is skipped' : `next attempt in ${Math.round(wait)} ms`;
         logger.error(
-          `${name} failed to handle event ${event.id} of ${topic} (attempt ${attempt}); ${next}`,
+          `${name} failed to handle event ${event.id} of ${event.topic} (attempt ${attempt}); ${next}`,
           stackOf(error),
         );
         if (isSkipped) return true;
@@ -125,11 +129,10 @@ export class Subscription {
 
   /** Reports the error that ended the watch. */
   private async fail(error: unknown): Promise<void> {
-    const { name: handler, topic } = this.handler;
-    logger.error(`${handler} (${topic}) gets no more events: its watch failed`, stackOf(error));
+    logger.error(`${this.name} gets no more events: its watch failed`, stackOf(error));
     if (this.stopping.signal.aborted) return;
     try {
-      await this.onEnd({ topic, handler, error });
+      await this.onEnd({ topics: this.watch.topics, handler: this.handler.name, error });
     } catch (failure) {
       logger.error("FeedModule's onEnd failed", stackOf(failure));
     }

@@ -14,6 +14,7 @@ const COMMANDS = [
   'topic',
   'streams',
   'backup',
+  'copy',
   'bench',
   'doctor',
   'completion',
@@ -25,8 +26,17 @@ describe('feed', () => {
     expect(help.code).toBe(0);
     for (const command of COMMANDS)
       expect(help.stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
-    expect(help.stdout).toMatch(/^ {2}75 +an upload stopped/m);
-    for (const command of ['watch', 'upload', 'chat', 'topics', 'topic', 'streams', 'backup']) {
+    expect(help.stdout).toMatch(/^ {2}75 +an upload or a copy stopped/m);
+    for (const command of [
+      'watch',
+      'upload',
+      'chat',
+      'topics',
+      'topic',
+      'streams',
+      'backup',
+      'copy',
+    ]) {
       const { code, stdout } = await runFeed(['help', command]);
       expect(code).toBe(0);
       expect(stdout).toContain('Examples:\n');

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until } from '../../../test/support/wait.js';
+import { ScriptedServer, status } from '../scripted-server.js';
 import { numbers } from '../service.js';
 import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
 import { startService, store } from './topic.js';
@@ -62,6 +63,51 @@ describe('feed watch', () => {
     expect(bodiesOf(await watch('--from', cursor, '--until', '2'))).toEqual(['3', '4']);
     expect(bodiesOf(await watch('--last', '2', '--until', '2'))).toEqual(['8', '9']);
     expect(bodiesOf(await watch('--from', '1h', '--until', '1'))).toEqual(['0']);
+  });
+
+  test('prints the topic of each event of several topics, in the order of the log', async () => {
+    const { grpcAddress: address } = await startService();
+    const topics = ['orders.eu.paid', 'orders.created', 'orders.eu.sent', 'orders.us.paid'];
+    for (const topic of topics) await store(address, topic, [`of ${topic}`]);
+    const args = ['orders.created', 'orders.*.paid', '--from', 'earliest', '--until', '3'];
+    const { code, stdout, stderr } = await runFeed(['watch', ...args], { FEED_ADDRESS: address });
+    expect(code).toBe(0);
+    expect(stdout.split('\n').map((line) => line.split(' ').toSpliced(2, 1).slice(1))).toEqual([
+      ['orders.eu.paid', 'of', 'orders.eu.paid'],
+      ['orders.created', 'of', 'orders.created'],
+      ['orders.us.paid', 'of', 'orders.us.paid'],
+      [],
+    ]);
+    expect(stderr).toMatch(
+      /^orders\.created, orders\.\*\.paid: reading what is stored\n3 events of orders\.created, orders\.\*\.paid; go on with --from \S{16}\n$/,
+    );
+    const all = await runFeed(['watch', '>', '--json', '--from', 'earliest', '--until', '4'], {
+      FEED_ADDRESS: address,
+    });
+    expect(json(all.stdout).map(({ topic }) => topic)).toEqual(topics);
+  });
+
+  test('of all topics with a checkpoint goes on after kills with every event, in order, where a topic was deleted', async () => {
+    const { grpcAddress: address } = await startService();
+    const checkpoint = join(temporaryDirectory(), 'cursor');
+    await store(address, 'a', numbers(0, 3_000));
+    await store(address, 'b', ['x']);
+    await runFeed(['topic', 'b', '--delete'], { FEED_ADDRESS: address });
+    const args = ['watch', '>', '--json', '--from', 'earliest', '--checkpoint', checkpoint];
+    const killed = startFeed([...args, '--exec', 'true'], { FEED_ADDRESS: address });
+    await until(() => existsSync(checkpoint), 'a checkpoint');
+    killed.process.kill('SIGKILL');
+    const { stderr } = await killed.ended;
+    expect(stderr).not.toContain('gap');
+    const [cursor] = readFileSync(checkpoint, 'utf8').split('\n');
+    const after = startFeed([...args, '--fail-on-gap'], { FEED_ADDRESS: address });
+    await until(() => after.stdout.includes('"body":"2999"'), 'the last event');
+    after.process.kill('SIGTERM');
+    const bodies = bodiesOf((await after.ended).stdout);
+    expect(bodies).toEqual(numbers(Number(bodies[0]), 3_000));
+    const first = json(after.stdout)[0].cursor;
+    expect(first > cursor).toBe(true);
+    expect(Number(bodies[0])).toBeGreaterThan(0);
   });
 
   test('begins with what is stored from now on, and Ctrl-C sums it up with exit code 0', async () => {
@@ -321,6 +367,15 @@ describe('feed watch', () => {
     const { code, stderr } = await runFeed(['watch', 'a b'], { FEED_ADDRESS: address });
     expect(code).toBe(1);
     expect(stderr).toContain('(TOPIC_INVALID)\n');
+  });
+
+  test('a server that is too old for several topics is named as such', async () => {
+    const { address } = await ScriptedServer.start(
+      status(3, 'topic: it is empty', { reason: 'TOPIC_INVALID' }),
+    );
+    const { code, stderr } = await runFeed(['watch', 'a', 'b.>'], { FEED_ADDRESS: address });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/the server is too old .* it has to be updated \(TOPIC_INVALID\)\n$/);
   });
 });
 

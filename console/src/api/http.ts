@@ -1,0 +1,87 @@
+import { Problem } from './problem.ts';
+import { isSignedOut, lostSince } from './state.ts';
+
+/** The server did not answer: it is away, or something between it and this page is. */
+export class Unreachable extends Error {
+  override readonly name = 'Unreachable';
+}
+
+/** The statuses with which a proxy says that the server behind it does not answer. */
+const FROM_PROXIES = new Set([502, 503, 504]);
+
+/**
+ * Returns the address of a path of docs/http.md, such as `topics/orders`. It is relative to the page's own, so that a proxy
+ * may add a prefix to both.
+ */
+export function address(
+  path: string,
+  query: Record<string, string | number | boolean | undefined> = {},
+): URL {
+  const url = new URL(`../v1/${path}`, document.baseURI);
+  for (const [name, value] of Object.entries(query))
+    if (value !== undefined && value !== '') url.searchParams.append(name, String(value));
+  return url;
+}
+
+/**
+ * Makes a request, and returns the answer if its status is a good one. Throws `Problem` if the server refuses, `Unreachable`
+ * if it does not answer, and the signal's reason if that is aborted.
+ */
+export async function request(url: URL, init: RequestInit = {}): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, init);
+  } catch (error) {
+    if (init.signal?.aborted && !isTimeout(init.signal)) throw error;
+    throw lost();
+  }
+  if (response.ok) {
+    lostSince.value = undefined;
+    return response;
+  }
+  const problem = await problemOf(response);
+  if (problem.reason === '' && FROM_PROXIES.has(problem.status)) throw lost();
+  lostSince.value = undefined;
+  if (problem.status === 401) isSignedOut.value = true;
+  throw problem;
+}
+
+/** Notes that the server is away, and returns the error that says so. */
+export function lost(): Unreachable {
+  lostSince.value ??= new Date();
+  return new Unreachable('the server does not answer');
+}
+
+const isTimeout = (signal: AbortSignal): boolean =>
+  signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError';
+
+/** How long (milliseconds) an answer that is one JSON object may take. */
+const ANSWER_TIMEOUT = 10_000;
+
+/** Asks for a JSON object. Throws what `request` does. */
+export async function json<T>(url: URL, signal?: AbortSignal, init: RequestInit = {}): Promise<T> {
+  const timeout = AbortSignal.timeout(ANSWER_TIMEOUT);
+  const response = await request(url, {
+    ...init,
+    signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+  });
+  return (await response.json()) as T;
+}
+
+async function problemOf(response: Response): Promise<Problem> {
+  const type = response.headers.get('content-type') ?? '';
+  const body: unknown = type.includes('json') ? await response.json().catch(() => ({})) : {};
+  return toProblem(body, response.status);
+}
+
+/** The fields of a problem that are no metadata of its reason. */
+const OWN = new Set(['type', 'title', 'status', 'detail', 'reason']);
+
+/** Reads a problem as docs/http.md, "Errors", has it. `status` is that of the answer, for one that names none. */
+export function toProblem(body: unknown, status = 500): Problem {
+  const fields = body as Record<string, string>;
+  const { title, status: own, detail, reason } = fields;
+  const metadata = Object.fromEntries(Object.entries(fields).filter(([name]) => !OWN.has(name)));
+  const code = Number(own ?? status);
+  return new Problem(code, reason ?? '', detail ?? title ?? `HTTP status ${code}`, metadata);
+}

@@ -1,0 +1,127 @@
+import { useSignal } from '@preact/signals';
+import { listStreams, type OpenStream } from '../api/streams.ts';
+import { bytes, count, known, span } from '../format.ts';
+import { clearOnEscape, downToRows, moveAmongRows } from '../page/keyboard.ts';
+import { usePolled } from '../page/polled.ts';
+import { Refusal } from '../parts/refusal.tsx';
+import { type Column, type Order, sorted, SortHead } from '../parts/sortable.tsx';
+import { EndStream } from './end-stream.tsx';
+import { kindOf } from './kind.ts';
+
+/** How often (milliseconds) the list is read. */
+const EVERY = 2500;
+/** So many rows are shown at most; a search narrows them down. */
+const MOST = 500;
+
+const COLUMNS: readonly Column<OpenStream>[] = [
+  { name: 'Call', value: kindOf },
+  { name: 'Topic or room', value: ({ topics }) => topics.join(' ') },
+  { name: 'Caller', value: ({ principal }) => principal },
+  { name: 'Address', value: ({ peer }) => peer },
+  { name: 'Open for', value: ({ startedAt }) => -Date.parse(startedAt), isNumber: true },
+  { name: 'Events', value: ({ events }) => events, isNumber: true },
+  { name: 'Size', value: (stream) => stream.bytes, isNumber: true },
+  { name: 'Behind', value: ({ behind }) => behind, isNumber: true },
+];
+
+export function Streams() {
+  const search = useSignal('');
+  const order = useSignal<Order>({ column: 'Open for', isDown: true });
+  const ending = useSignal<OpenStream | undefined>(undefined);
+  const { answer, problem, again } = usePolled(listStreams, EVERY);
+  const list = answer.value;
+  const found = sorted(
+    list?.streams.filter((stream) => matches(stream, search.value)) ?? [],
+    COLUMNS,
+    order.value,
+  );
+  return (
+    <>
+      <div class="title-row">
+        <h1>Streams</h1>
+        {list && <span class="muted">Replica {list.replica}</span>}
+        <input
+          type="search"
+          data-search
+          placeholder="Search calls, topics, callers  /"
+          aria-label="Search calls, topics, callers and addresses"
+          value={search.value}
+          onInput={(event) => (search.value = event.currentTarget.value)}
+          onKeyDown={(event) => {
+            clearOnEscape(event, (text) => (search.value = text));
+            downToRows(event);
+          }}
+        />
+      </div>
+      <Refusal problem={problem.value} />
+      {list && (
+        <>
+          <div class="scroll-x">
+            <table>
+              <SortHead columns={COLUMNS} order={order} hasActions />
+              <tbody onKeyDown={moveAmongRows}>
+                {found.slice(0, MOST).map((stream) => (
+                  <StreamRow key={stream.id} stream={stream} end={() => (ending.value = stream)} />
+                ))}
+              </tbody>
+            </table>
+          </div>
+          <p class="muted">{summary(found.length, list.streams.length)}</p>
+        </>
+      )}
+      {ending.value && (
+        <EndStream
+          stream={ending.value}
+          close={() => {
+            ending.value = undefined;
+            again();
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+interface RowProps {
+  readonly stream: OpenStream;
+  readonly end: () => void;
+}
+
+function StreamRow({ stream, end }: RowProps) {
+  const { id, topics, principal, peer, startedAt, events, behind } = stream;
+  return (
+    <tr title={id}>
+      <td>{kindOf(stream)}</td>
+      <td>
+        {topics.length > 3
+          ? `${topics.slice(0, 3).join(' ')} and ${topics.length - 3} more`
+          : topics.join(' ')}
+      </td>
+      <td>{principal}</td>
+      <td class="code">{peer}</td>
+      <td class="number" title={startedAt}>
+        {span(Date.now() - Date.parse(startedAt))}
+      </td>
+      <td class="number">{count(events)}</td>
+      <td class="number">{bytes(stream.bytes)}</td>
+      <td class={behind ? 'number behind' : 'number'}>{known(behind, count)}</td>
+      <td class="number">
+        <button type="button" data-row aria-label={`End ${kindOf(stream)} ${id}`} onClick={end}>
+          End …
+        </button>
+      </td>
+    </tr>
+  );
+}
+
+const matches = (stream: OpenStream, search: string): boolean =>
+  [stream.id, kindOf(stream), stream.principal, stream.peer, ...stream.topics].some((text) =>
+    text.toLowerCase().includes(search.toLowerCase()),
+  );
+
+function summary(found: number, all: number): string {
+  if (all === 0) return 'Nobody is connected.';
+  const cut = found > MOST ? `, of which the first ${count(MOST)} are shown` : '';
+  if (found === all) return `${count(all)} open ${all === 1 ? 'call' : 'calls'}${cut}.`;
+  return `${count(found)} of ${count(all)} open calls${cut}.`;
+}

@@ -1,0 +1,59 @@
+import { parseEvent, type Start, watch } from '../../api/watch.ts';
+
+export interface Page {
+  readonly lines: readonly string[];
+  /** Where the next page begins. */
+  readonly next: Start;
+  /** True if nothing more was stored when the page was read. */
+  readonly isEnd: boolean;
+}
+
+/**
+ * Reads up to `most` stored events of a topic, the oldest first. Throws what `watch` does.
+ *
+ * The server has no end of a history: it would wait for what is stored next. So the page ends at the first sign of life that has
+ * come to the end of the log.
+ */
+export async function readPage(
+  topic: string,
+  start: Start,
+  most: number,
+  signal: AbortSignal,
+): Promise<Page> {
+  const lines: string[] = [];
+  // What is held of several topics does not begin at the same place. From the oldest event on, the cursor comes by what was removed.
+  const skipRemoved = start.from === 'earliest' || start.skipRemoved;
+  let next = start;
+  let end = '';
+  let isEnd = false;
+  const enough = new AbortController();
+  const moveTo = (cursor: string): void => {
+    if (cursor !== '') next = { after: cursor, ...(skipRemoved && { skipRemoved }) };
+  };
+  const watcher = {
+    began: (cursor: string, head: string) => {
+      moveTo(cursor);
+      end = head;
+    },
+    events: (more: readonly string[]) => {
+      if (enough.signal.aborted) return;
+      lines.push(...more.slice(0, most - lines.length));
+      moveTo(parseEvent(lines.at(-1)!).cursor);
+      if (lines.length === most) enough.abort();
+    },
+    // Cursors of one log compare as text.
+    silent: (cursor: string) => {
+      if (enough.signal.aborted) return;
+      moveTo(cursor);
+      isEnd = cursor >= end;
+      if (isEnd) enough.abort();
+    },
+  };
+  try {
+    await watch(topic, start, watcher, AbortSignal.any([signal, enough.signal]));
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!enough.signal.aborted) throw error;
+  }
+  return { lines, next, isEnd };
+}

@@ -1,0 +1,104 @@
+import { useSignal } from '@preact/signals';
+import { Problem } from '../../api/problem.ts';
+import { upload, type UploadFormat, type UploadResult } from '../../api/upload.ts';
+import { count } from '../../format.ts';
+import { Copy } from '../../parts/copy.tsx';
+import { Dialog } from '../../parts/dialog.tsx';
+
+interface Props {
+  readonly topic: string;
+  readonly close: () => void;
+}
+
+/** Uploads a few events that the reader writes. */
+export function UploadDialog({ topic, close }: Props) {
+  const text = useSignal('');
+  const format = useSignal<UploadFormat>('lines');
+  const isSending = useSignal(false);
+  const result = useSignal<UploadResult | undefined>(undefined);
+  const failure = useSignal('');
+  const send = async (event: SubmitEvent): Promise<void> => {
+    event.preventDefault();
+    isSending.value = true;
+    result.value = undefined;
+    failure.value = '';
+    try {
+      result.value = await upload(topic, text.value.replace(/\n$/, ''), format.value);
+      text.value = '';
+    } catch (error) {
+      failure.value = describe(error as Error);
+    }
+    isSending.value = false;
+  };
+  return (
+    <Dialog title={`Upload to ${topic}`} close={close}>
+      <form onSubmit={(event) => void send(event)}>
+        <label>
+          Each line is{' '}
+          <select
+            value={format.value}
+            onChange={(event) => (format.value = event.currentTarget.value as UploadFormat)}
+          >
+            <option value="lines">the body of an event</option>
+            <option value="json">an event in JSON</option>
+          </select>
+        </label>
+        <textarea
+          class="code"
+          rows={8}
+          required
+          data-focus
+          spellcheck={false}
+          aria-label="Events, one a line"
+          placeholder={EXAMPLES[format.value]}
+          value={text.value}
+          onInput={(event) => (text.value = event.currentTarget.value)}
+          onKeyDown={(event) => {
+            if (event.key === 'Enter' && (event.ctrlKey || event.metaKey))
+              event.currentTarget.form!.requestSubmit();
+          }}
+        />
+        <div role="status">{result.value && <Stored result={result.value} />}</div>
+        {failure.value && (
+          <p role="alert" class="failure">
+            {failure.value}
+          </p>
+        )}
+        <div class="buttons">
+          <button type="button" onClick={close}>
+            Close
+          </button>
+          <button class="main" title="Ctrl+Enter" disabled={isSending.value}>
+            {isSending.value ? 'Uploading …' : 'Upload'}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+const EXAMPLES: Record<UploadFormat, string> = {
+  lines: 'hello\n{"amount": 12}',
+  json: '{"id": "o-1", "body": "hello", "attributes": {"source": "console"}}',
+};
+
+function Stored({ result }: { readonly result: UploadResult }) {
+  const { received, duplicates, lastCursor, durability } = result;
+  return (
+    <p>
+      {count(received)} stored
+      {duplicates > 0 && `, of which ${count(duplicates)} were there already`} (
+      {durability.replace('DURABILITY_', '').toLowerCase()}).{' '}
+      {lastCursor && <Copy text={lastCursor}>Copy the last cursor</Copy>}
+    </p>
+  );
+}
+
+/** Says why an upload failed, and what of it is stored all the same. */
+function describe(error: Error): string {
+  if (!(error instanceof Problem))
+    return `${error.message}. The events may be stored or not: look at the topic before you send them again.`;
+  const { received } = error.metadata;
+  const stored = received && received !== '0' ? ` The first ${received} events are stored.` : '';
+  return `${error.message}${stored}`;
+}

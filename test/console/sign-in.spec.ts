@@ -1,0 +1,90 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { CHROMIUM } from '../support/browser.js';
+import { runService, temporaryDirectory } from '../support/service.js';
+import { Issuer } from '../support/tokens.js';
+import { eventually } from '../support/wait.js';
+import { openConsole, shownBodies, TALL } from './console.js';
+
+/** Ann may do everything; Ben may only watch `orders`. */
+const POLICY = `
+rules:
+  - { principals: [ann], verbs: [admin, watch, upload], topics: ['>'] }
+  - { principals: [ben], verbs: [watch], topics: [orders] }
+`;
+
+async function withTokens() {
+  const issuer = await Issuer.create();
+  const policy = join(temporaryDirectory(), 'policy.yaml');
+  writeFileSync(policy, POLICY);
+  const service = await runService({ ...issuer.settings(), FEED_POLICY_FILE: policy });
+  const ann = await issuer.token({ sub: 'ann' });
+  const storeAs = (lines: readonly string[]): Promise<Response> =>
+    fetch(`http://${service.httpAddress}/v1/events?topic=orders`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${ann}`, 'content-type': 'text/plain' },
+      body: lines.join('\n'),
+    });
+  return { ...service, issuer, ann, storeAs };
+}
+
+describe.runIf(CHROMIUM)('where the server asks who calls', () => {
+  test('the console asks for a token, which it forgets when the reader signs out', async () => {
+    const { httpAddress, issuer, ann } = await withTokens();
+    const page = await openConsole(httpAddress);
+    const dialog = page.getByRole('dialog', { name: 'Sign in' });
+    await dialog.waitFor();
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Escape');
+    await dialog.getByLabel('Token').fill(await issuer.token({ expiresIn: -60 }));
+    await page.keyboard.press('Enter');
+    await expect(dialog.getByRole('alert').textContent()).resolves.toContain('expired');
+    await dialog.getByLabel('Token').fill(ann);
+    await page.keyboard.press('Enter');
+    await dialog.waitFor({ state: 'detached' });
+    await page.locator('.fact').first().waitFor();
+    await page.locator('.caller').getByText('ann').waitFor();
+    await page.reload();
+    await page.locator('.fact').first().waitFor();
+    expect(await page.evaluate('document.cookie')).toBe('');
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await dialog.waitFor();
+    await page.reload();
+    await dialog.waitFor();
+  });
+
+  test('a tail goes on with the next token when one expires, without a lost or doubled event', async () => {
+    const { httpAddress, issuer, ann, storeAs } = await withTokens();
+    const page = await openConsole(httpAddress, '#/topics/orders', TALL);
+    const dialog = page.getByRole('dialog', { name: 'Sign in' });
+    await dialog.getByLabel('Token').fill(await issuer.token({ sub: 'ann', expiresIn: 8 }));
+    await page.keyboard.press('Enter');
+    await dialog.waitFor({ state: 'detached' });
+    await storeAs(['body-1', 'body-2']);
+    await eventually(async () => expect(await shownBodies(page)).toEqual(['body-2', 'body-1']));
+    await dialog.waitFor();
+    await storeAs(['body-3']);
+    await dialog.getByLabel('Token').fill(ann);
+    await page.keyboard.press('Enter');
+    await eventually(async () =>
+      expect(await shownBodies(page)).toEqual(['body-3', 'body-2', 'body-1']),
+    );
+  });
+
+  test('a caller who may not administer sees why, and can still watch what they may', async () => {
+    const { httpAddress, issuer, storeAs } = await withTokens();
+    await storeAs(['body-1']);
+    const page = await openConsole(httpAddress, '#/topics', TALL);
+    await page.getByLabel('Token').fill(await issuer.token({ sub: 'ben' }));
+    await page.keyboard.press('Enter');
+    await page.locator('.caller').getByText('ben').waitFor();
+    await page.keyboard.press('/');
+    await page.keyboard.type('orders');
+    await page.keyboard.press('Enter');
+    await eventually(async () => expect(await shownBodies(page)).toEqual(['body-1']));
+    await page.getByRole('link', { name: 'Streams' }).click();
+    await page.getByRole('link', { name: 'Overview' }).click();
+    await expect(page.getByRole('alert').textContent()).resolves.toContain('TOPIC_FORBIDDEN');
+  });
+});
