@@ -7,7 +7,7 @@ import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.
 import { CallCounts } from '../feed/call-counts.js';
 import { type CallKind, CallLimits } from '../feed/call-limits.js';
 import { FeedError } from '../feed/errors.js';
-import { LiveCalls } from '../feed/live-calls.js';
+import { LiveCalls, loggedNotes } from '../feed/live-calls.js';
 import { STATUS_NAMES } from '../feed/status-names.js';
 import { LOG } from '../telemetry/log.js';
 import { type CallSpan, type Tracing, TRACING } from '../telemetry/tracing.js';
@@ -137,7 +137,7 @@ export class HttpCalls {
       context: 'HTTP',
       method: call.method,
       peer: call.peer,
-      ...call.notes,
+      ...loggedNotes(call.notes),
       status,
       reason,
       details: failure instanceof Error ? failure.message : undefined,

@@ -128,7 +128,7 @@ export const targets: readonly Target[] = [
     run(input) {
       const request = accepted(BadMessageError, () => readWatchRequest(input));
       if (!request) return;
-      assert.ok(request.topics.length > 0 && request.topics.length <= MAX_TOPICS + 1);
+      assert.ok(request.topics.length > 0 && request.topics.length <= MAX_TOPICS + 2);
       for (const topic of request.topics) assert.ok(topic.isWellFormed());
       const { afterCursor, position, since, last } = request;
       const starts = [afterCursor, position, since, last].filter((start) => start !== undefined);
