@@ -52,13 +52,18 @@ test('a watch that looks for a rare topic in a long log looks once a turn, howev
   await upload(client, [{ topic: 'rare.a', id: 'last' }]);
   const bell = app.get(Bell);
   const reads = vi.spyOn(SetReader.prototype, 'read');
+  let most = 0;
+  let isOver = false;
   const ring = (): void => {
+    const before = reads.mock.calls.length;
     for (let i = 0; i < 100; i++) bell.ring(['rare.a']);
-    if (reads.mock.calls.length < 1_000) setImmediate(ring);
+    most = Math.max(most, reads.mock.calls.length - before);
+    if (!isOver) setImmediate(ring);
   };
   const events = take(client, { topics: ['rare.>'], position: 1 }, 2);
   ring();
   expect((await within(events, 'both events')).map(({ id }) => id)).toEqual(['first', 'last']);
-  expect(reads.mock.calls.length).toBeLessThan(100);
-  reads.mockImplementation(() => undefined);
+  isOver = true;
+  expect(reads.mock.calls.length).toBeGreaterThan(5);
+  expect(most).toBeLessThanOrEqual(1);
 });

@@ -702,6 +702,27 @@ export const mutants = [
     tests: ['test/repository/tail'],
   },
   {
+    name: 'sets: each ring looks further in the log',
+    file: 'src/feed/watch.ts',
+    from: 'if (this.looksSoon) return undefined;',
+    to: '',
+    tests: ['test/feed/watch', '-t', 'rare topic'],
+  },
+  {
+    name: 'sets: a removal that failed stays a removal',
+    file: 'src/repository/set-reader.ts',
+    from: 'for (const topic of removal.runs.keys()) for (const set of log.tail.sets.of(topic)) sets.add(set);',
+    to: '',
+    tests: ['test/repository/set-reader', '-t', 'that failed'],
+  },
+  {
+    name: 'sets: a pattern rings for each of its topics',
+    file: 'src/broker/local-bell.ts',
+    from: '(listeners) => woken.add(listeners)',
+    to: '(listeners) => woken.add(new Set(listeners))',
+    tests: ['test/broker/local-bell'],
+  },
+  {
     name: 'sets: a pattern needs no permission',
     file: 'src/feed/watch-start.ts',
     from: "requirePermission(caller, 'watch', topic);",
