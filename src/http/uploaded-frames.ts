@@ -36,8 +36,8 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     return this;
   }
 
-  get unfinishedBytes(): number {
-    return this.lines.unfinishedBytes;
+  get heldBytes(): number {
+    return this.lines.heldBytes;
   }
 
   abort(reason: Error): void {
@@ -97,9 +97,9 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   }
 
   private count(): void {
-    const { unfinishedBytes } = this;
-    const by = unfinishedBytes - this.counted;
-    this.counted = unfinishedBytes;
+    const { heldBytes } = this;
+    const by = heldBytes - this.counted;
+    this.counted = heldBytes;
     if (by !== 0) this.budget.changed(this, by);
   }
 
