@@ -29,7 +29,7 @@ export abstract class EventFormat {
   /** Returns what comes before the first event. */
   abstract beginning(cursor: string): string;
   /** Returns what comes last. */
-  abstract ending(problem: Problem, isPassing: boolean): string;
+  abstract ending(problem: Problem, isTemporary: boolean): string;
   protected abstract write(event: StoredEvent, out: TextWriter): void;
 
   private last:
@@ -67,9 +67,9 @@ class ServerSentEvents extends EventFormat {
   }
 
   /** The event is not called `error`, which is what browsers call a lost connection. */
-  ending(problem: Problem, isPassing: boolean): string {
+  ending(problem: Problem, isTemporary: boolean): string {
     const { cursor } = problem;
-    const retry = isPassing ? `retry: ${retryWithin(RETRY_SPREAD)}\n` : '';
+    const retry = isTemporary ? `retry: ${retryWithin(RETRY_SPREAD)}\n` : '';
     const id = typeof cursor === 'string' ? `id: ${cursor}\n` : '';
     return `${retry}${id}event: feed-error\ndata: ${JSON.stringify(problem)}\n\n`;
   }

@@ -47,7 +47,7 @@ export class HttpCalls {
     private readonly limits: CallLimits,
     private readonly counts: CallCounts,
     @Inject(LOG) private readonly log: Logger,
-    @Inject(CONFIG) config: Config,
+    @Inject(CONFIG) private readonly config: Config,
     @Inject(CONNECTION_LIMITS) connections: ConnectionLimits,
     @Inject(TRACING) private readonly tracing: Tracing | undefined,
   ) {
@@ -78,7 +78,7 @@ export class HttpCalls {
       if (request.method === 'HEAD' && method.endless)
         throw new HttpRefusal(405, 'this path has no HEAD', { allow: 'GET, POST' });
       if (!method.isOpen) {
-        call.caller = await this.callers.admit(call, credentialsOf(call));
+        call.caller = await this.callers.admit(call, credentialsOf(call, this.config.httpOrigins));
         const { principal } = call.caller;
         if (principal !== undefined) call.notes.principal = principal;
       }
