@@ -20,8 +20,11 @@ export interface HttpMethod {
 /** The client of a call has gone before its answer. */
 export class ClientGone extends Error {}
 
-/** A client that takes nothing of an answer's end for this long (milliseconds) does not read it. */
-const UNREAD_AFTER = 5_000;
+/**
+ * A client that takes nothing of an answer's end for this long (milliseconds) does not read it. Node does not say how much of one
+ * write was taken, and an event of 1 MiB is one write: over a slow link it may take most of that time.
+ */
+const UNREAD_AFTER = 60_000;
 
 /** One request under way, and its answer. */
 export class HttpCall implements LiveCall {

@@ -49,7 +49,7 @@ export class Lines {
 
   /** Returns the last line, if it has no end. */
   end(): Buffer | undefined {
-    return this.length > 0 ? this.finish(NOTHING) : undefined;
+    return this.length > 0 || this.isWhole ? this.finish(NOTHING) : undefined;
   }
 
   /** Forgets the unfinished line. */

@@ -5,6 +5,7 @@ import { Callers } from '../auth/callers.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { FeedError } from '../feed/errors.js';
 import { formatMilliseconds } from '../wire/rfc3339.js';
+import { MAX_SECONDS } from '../wire/timestamp.js';
 import { BodyChunks } from './body-chunks.js';
 import { credentialsOf, type SessionCookie, sessionCookieOf } from './credentials.js';
 import type { HttpCall } from './http-call.js';
@@ -43,7 +44,7 @@ export class SessionController {
             'UNAUTHENTICATED',
             `a browser keeps no token of more than ${MAX_TOKEN_CHARS} characters: use a shorter one`,
           );
-        const seconds = Math.floor((subject.expiresAt - Date.now()) / 1_000);
+        const seconds = Math.floor((lastOf(subject) - Date.now()) / 1_000);
         response.setHeader(
           'set-cookie',
           cookieText(this.cookieOf(request), token, Math.max(0, seconds)),
@@ -100,8 +101,13 @@ function sessionJson({
 }): z.input<typeof SESSION> {
   return {
     principal,
-    expiresAt: expiresAt < Infinity ? formatMilliseconds(expiresAt) : undefined,
+    expiresAt: expiresAt < Infinity ? formatMilliseconds(lastOf({ expiresAt })) : undefined,
   };
+}
+
+/** Returns when a token expires; the end of the year 9999 for one that expires later, which RFC 3339 can't say. */
+function lastOf({ expiresAt }: { readonly expiresAt: number }): number {
+  return Math.min(expiresAt, MAX_SECONDS * 1_000);
 }
 
 /** Reads the body of the request. */

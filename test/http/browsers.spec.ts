@@ -51,6 +51,7 @@ describe('a page of strangers', () => {
     ['evil.example.com', 421],
     ['evil.example.com:8080', 421],
     ['feed.shop', 421],
+    ['feed.local', 421],
     ['127.0.0.1.evil.com', 421],
     ['localhost.evil.com:80', 421],
     ['localhost:1234', 200],
@@ -170,6 +171,24 @@ test('pages of FEED_HTTP_ORIGINS may ask, and read the answers', async () => {
 });
 
 describe('a session', () => {
+  test.each([1e10, 1e13, 1e16])(
+    'of a token that is good for %i s more ends with the year 9999',
+    async (expiresIn) => {
+      const issuer = await Issuer.create();
+      const { httpAddress } = await memory(issuer.settings());
+      const token = await issuer.token({ expiresIn });
+      const begun = await ask(httpAddress, '/v1/session', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ token }),
+      });
+      expect(begun.status).toBe(200);
+      const { expiresAt } = begun.json as { expiresAt: string };
+      expect(new Date(expiresAt).getUTCFullYear()).toBe(expiresIn === 1e10 ? 2343 : 9999);
+      expect(begun.headers['set-cookie']![0]).toMatch(/; Max-Age=\d+; /);
+    },
+  );
+
   test('is a cookie made of a token, by which a browser watches, until the token expires', async () => {
     const issuer = await Issuer.create();
     const { httpAddress } = await memory(issuer.settings());

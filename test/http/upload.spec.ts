@@ -118,6 +118,7 @@ describe('POST /v1/events', () => {
     ['application/x-ndjson', '', 'x'.repeat(100_000), 0, '0'],
     ['application/json', '', '[{"topic":"t"}]', 0, '0'],
     ['application/json', '', '{"topic":"t"}{"topic":"t"}', 0, '0'],
+    ['application/json', '', '', 0, '0'],
     ['text/plain', '?topic=t', Buffer.from([0x61, 0x0a, 0xff, 0x0a]), 1, '1'],
   ])(
     '%s %s with a bad event is refused: what came before it is stored',
@@ -136,6 +137,8 @@ describe('POST /v1/events', () => {
   test.each([
     ['application/x-www-form-urlencoded', {}, '', 415, undefined],
     ['application/x-ndjson', { 'content-encoding': 'gzip' }, '', 415, undefined],
+    ['text/plain; charset=utf-16', {}, '?topic=a', 415, undefined],
+    ['text/plain', {}, '?topic=%ff', 400, 'REQUEST_INVALID'],
     ['text/plain', {}, '', 400, 'TOPIC_INVALID'],
     ['text/plain', {}, '?topic=a..b', 400, 'TOPIC_INVALID'],
     ['text/plain', {}, '?topic=a&topic=b', 400, 'REQUEST_INVALID'],
