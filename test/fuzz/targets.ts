@@ -274,11 +274,11 @@ export const targets: readonly Target[] = [
       '}',
     ),
     run(input) {
-      const frame = accepted(BadMessageError, () => frameOfJson(input, 'other'));
-      if (!frame) return;
+      const read = accepted(BadMessageError, () => frameOfJson(input, 'other'));
+      if (!read) return;
       const written = JSON.parse(input.toString('utf8')) as WrittenEvent;
-      const [message] = unframed(frame);
-      assert.equal(frame.length, FRAME_HEADER_BYTES + message.length);
+      const [message] = unframed(read);
+      assert.equal(read.length, FRAME_HEADER_BYTES + message.length);
       const decoded = decodeEvent(message);
       assert.equal(decoded.id, written.id ?? '');
       assert.equal(decoded.topic, written.topic || 'other');
