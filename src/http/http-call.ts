@@ -7,7 +7,7 @@ import { onExpiry } from '../tls/expiry.js';
 import { expiryOf, identityOf } from '../tls/identity.js';
 import { answer } from './answer.js';
 
-/** What a request asks for. */
+/** The method that a request calls. */
 export interface HttpMethod {
   /** The name of the method of the contract that does the same, such as Watch. */
   readonly name: string;

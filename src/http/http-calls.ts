@@ -17,7 +17,7 @@ import { credentialsOf } from './credentials.js';
 import { ClientGone, HttpCall, type HttpMethod } from './http-call.js';
 import { HttpRefusal, sendProblem } from './problem.js';
 
-/** What a request asks for, and the limit that it counts for. */
+/** A method of this door, with the limit that its calls count for. */
 export interface LimitedMethod extends HttpMethod {
   readonly kind?: CallKind;
   /** True for a call that anybody may make, also without a token. */

@@ -38,7 +38,7 @@ async function send(
     void pumped.catch((thrown: unknown) => (error = thrown)).then(() => response.end());
   });
   server.listen(0, '127.0.0.1');
-  onTestFinished(() => void server.closeAllConnections());
+  onTestFinished(() => server.closeAllConnections());
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   const answer = await fetch(`http://127.0.0.1:${port}`);
