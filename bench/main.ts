@@ -23,6 +23,7 @@ interface Row {
   readonly memoryEach: number | undefined;
   /** This rate divided by the rate of the workload that this one is compared with, if that one was run too. */
   share?: number;
+  comparedWith?: string;
 }
 
 const { values: options } = parseArgs({
@@ -49,7 +50,11 @@ async function main(): Promise<void> {
     }
     rows.push(medians(rounds));
     const other = rows.find(({ name }) => name === workload.comparedWith);
-    if (other) rows.at(-1)!.share = rows.at(-1)!.rate / other.rate;
+    if (other) {
+      const row = rows.at(-1)!;
+      row.share = row.rate / other.rate;
+      row.comparedWith = other.name;
+    }
     progress('');
     if (!options.json) print(rows.at(-1)!, i === 0);
   }
@@ -112,7 +117,7 @@ function medians(rounds: readonly Row[]): Row {
 }
 
 function print(
-  { name, unit, rate, microseconds, p50, p99, memoryEach, share }: Row,
+  { name, unit, rate, microseconds, p50, p99, memoryEach, share, comparedWith }: Row,
   isFirst: boolean,
 ): void {
   const line = (...cells: readonly string[]): void =>
@@ -132,7 +137,7 @@ function print(
     number(p50, 1),
     number(p99, 1),
     number(memoryEach, 1),
-    share === undefined ? unit : `${unit}; ${share.toFixed(2)} of the rate without them`,
+    share === undefined ? unit : `${unit}; ${share.toFixed(2)} of the rate of ${comparedWith}`,
   );
 }
 

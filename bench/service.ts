@@ -13,6 +13,7 @@ const TICK_MICROSECONDS = 10_000;
 
 export class Service {
   readonly address: string;
+  readonly httpAddress: string;
   private readonly child: ChildProcess;
   private readonly directory: string;
   private readonly settings: Readonly<Record<string, string>>;
@@ -24,6 +25,7 @@ export class Service {
     child: ChildProcess,
     directory: string,
     address: string,
+    httpAddress: string,
     settings: Readonly<Record<string, string>>,
     startMilliseconds: number,
   ) {
@@ -32,6 +34,7 @@ export class Service {
     this.child = child;
     this.directory = directory;
     this.address = address;
+    this.httpAddress = httpAddress;
   }
 
   /**
@@ -59,19 +62,24 @@ export class Service {
     const kill = (): void => void child.kill('SIGKILL');
     process.once('exit', kill);
     child.once('exit', () => process.off('exit', kill));
-    const address = await new Promise<string | undefined>((resolve) => {
+    const [address, httpAddress] = await new Promise<readonly string[]>((resolve) => {
       let output = '';
-      child.once('exit', () => resolve(undefined));
+      child.once('exit', () => resolve([]));
       child.stdout.setEncoding('utf8').on('data', (text: string) => {
         output = (output + text).slice(-10_000);
         // This is in the last line that the service logs at its start.
         if (output.includes('an acknowledged event')) {
-          resolve(/gRPC listens on ([\d.:]+)/.exec(output)?.[1]);
+          resolve(
+            ['gRPC', 'HTTP'].map(
+              (door) => output.split(`${door} listens on `)[1]?.match(/^[\d.:]+/)?.[0] ?? '',
+            ),
+          );
         }
       });
     });
-    if (address !== undefined) {
-      return new Service(child, directory, address, settings, performance.now() - begun);
+    if (address) {
+      const startMilliseconds = performance.now() - begun;
+      return new Service(child, directory, address, httpAddress, settings, startMilliseconds);
     }
     throw new Error('the service ended at its start');
   }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Call, Connection } from './client.ts';
 import { EventMaker, message, readTime, timeOffset } from './events.ts';
+import { HttpWatch } from './http-watch.ts';
 import type { Service } from './service.ts';
 
 /** The result of a workload. */
@@ -183,6 +184,28 @@ const manyTopicsRows: readonly Workload[] = [
   ),
 ];
 
+/** The same as fanOut(), over HTTP, as Server-Sent Events. */
+function httpFanOut(watchers: number, events: number): Workload {
+  return {
+    name: `fan-out over HTTP to ${watchers}, flat out`,
+    unit: 'events delivered',
+    comparedWith: fanOut(watchers, events).name,
+    async run({ address, httpAddress }, scale) {
+      const count = Math.round(events * scale);
+      const all = Array.from({ length: watchers }, () =>
+        HttpWatch.open(httpAddress, `topic=${TOPIC}`),
+      );
+      const open = await Promise.all(all);
+      return timed(count * watchers, () =>
+        Promise.all([
+          upload(new Connection(address), TOPIC, count),
+          ...open.map((watch) => watch.has(count)),
+        ]),
+      );
+    },
+  };
+}
+
 /** The receive window of a stalled stream: HTTP/2's default. What goes beyond it waits in the service. */
 const STALLED_WINDOW_BYTES = 64 * 1024;
 
@@ -347,6 +370,7 @@ export const workloads: readonly Workload[] = [
   fanOut(10, 300_000),
   fanOut(10, 300_000, 1_000),
   fanOut(1_000, 5_000),
+  httpFanOut(10, 300_000),
   ...manyTopicsRows,
   paced(10, 5_000),
   paced(1_000, 100),

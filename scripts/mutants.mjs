@@ -50,7 +50,7 @@ function run(command, args) {
 function test(tests) {
   if (
     tests.some((part) =>
-      /life|process|console\/(lost|busy)|faults|histories|e2e\/(backup|chat|idle|jetstream|moves|nats)|client\/|tls\/(matrix|health-port)/.test(
+      /life|process|console\/(lost|busy)|faults|histories|e2e\/(backup|chat|idle|jetstream|moves|nats)|client\/|tls\/(matrix|health-port)|http\/(clients|connections|slow)/.test(
         part,
       ),
     )

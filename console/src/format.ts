@@ -13,6 +13,10 @@ export const known = (
 /** `1,234,567` */
 export const count = (value: number): string => whole.format(value);
 
+/** `1 event`, `1,234 events` */
+export const counted = (value: number, thing: string): string =>
+  `${count(value)} ${thing}${value === 1 ? '' : 's'}`;
+
 /** `1,234`, but `1.2M` */
 export const short = (value: number): string =>
   value < 100_000 ? whole.format(Math.round(value)) : compact.format(value);

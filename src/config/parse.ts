@@ -79,7 +79,7 @@ export const urls = (...protocols: readonly string[]) =>
 /** Origins of web pages, such as https://shop.example.com, separated by commas, without the spaces around them. None, if the text is empty. */
 export const origins = z.string().transform((text, context) => {
   const all = text === '' ? [] : text.split(',').map((part) => part.trim());
-  if (all.every((one) => /^https?:/.test(one) && URL.parse(one)?.origin === one)) return all;
+  if (all.every((one) => /^https?:[^*]+$/.test(one) && URL.parse(one)?.origin === one)) return all;
   context.addIssue(
     'must be origins (scheme, host, and a port that is not the usual one), separated by commas, such as ' +
       'https://shop.example.com,http://localhost:5173',

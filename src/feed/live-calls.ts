@@ -6,10 +6,15 @@ import { MAX_TOPIC_BYTES } from '../wire/topic.js';
 export interface CallRecord {
   /**
    * `topic`: that of a watch (or its first one), of an upload's first event, or of a request of FeedAdmin, or a chat's first room.
-   * `topics`: how many topics and patterns a watch has, if it has more than one. `principal`: the caller, if the service asks who
+   * `topics`: all topics and patterns of a watch, if it has more than one. `principal`: the caller, if the service asks who
    * calls. `traceId`: the trace of the caller, or of the call, if there is one.
    */
-  readonly notes: { topic?: string; topics?: number; principal?: string; traceId?: string };
+  readonly notes: {
+    topic?: string;
+    topics?: readonly string[];
+    principal?: string;
+    traceId?: string;
+  };
   /** How many events or messages were received and sent, and their bytes. */
   events: number;
   bytes: number;
@@ -39,6 +44,11 @@ export interface LiveCall extends Readonly<CallRecord> {
 /** Notes the topic that a request names. That of a request that will be refused may be of any length. */
 export function noteTopic({ notes }: CallRecord, topic: string): void {
   notes.topic = topic.slice(0, MAX_TOPIC_BYTES);
+}
+
+/** Returns what the log has of a call's notes: of many topics their number. */
+export function loggedNotes({ topics, ...notes }: CallRecord['notes']): object {
+  return { ...notes, ...(topics && { topics: topics.length }) };
 }
 
 /** Returns the name of a method without its service, such as `Watch`. */

@@ -39,7 +39,7 @@ export class Streams {
 
   /**
    * Yields the open calls that the administrator may see, the oldest first, a part at a time. It costs a look at each open call
-   * and at each watch, and two searches for each watch that it yields.
+   * and at each watch, and a few searches for each topic, up to 100, of a watch that it yields and that is behind.
    *
    * @param own the call that asks, which is left out
    * @throws FeedError
@@ -50,7 +50,7 @@ export class Streams {
     let part: Promise<StreamView>[] = [];
     for (const [call, number] of this.calls.numbered()) {
       if (call === own || !call.isStream) continue;
-      if (!isOf(administrator, call, watches.get(call))) continue;
+      if (!isOf(administrator, call)) continue;
       part.push(this.view(number, call, watches.get(call)));
       if (part.length < PART) continue;
       yield await Promise.all(part);
@@ -68,9 +68,8 @@ export class Streams {
   async end(id: string, administrator: Administrator): Promise<StreamView> {
     requireAdministrator(administrator);
     const [call, number] = this.find(id);
-    const watch = call && this.watchesByCall().get(call);
-    if (!call || !isOf(administrator, call, watch)) throw this.unknown();
-    const view = await this.view(number, call, watch);
+    if (!call || !isOf(administrator, call)) throw this.unknown();
+    const view = await this.view(number, call, this.watchesByCall().get(call));
     call.abort(endedByOperator());
     const { caller, peer } = administrator;
     this.log.info(
@@ -115,7 +114,7 @@ export class Streams {
       method,
       principal: notes.principal,
       peer,
-      topics: watch?.topics ?? (notes.topic === undefined ? [] : [notes.topic]),
+      topics: topicsOf(call),
       startedAt: Math.round(Date.now() - (performance.now() - call.startedAt)),
       events,
       bytes,
@@ -124,8 +123,14 @@ export class Streams {
   }
 }
 
-/** True if the administrator may administer an open call: of a watch, all its topics. */
-function isOf(administrator: Administrator, call: LiveCall, watch: Watch | undefined): boolean {
-  if (!watch) return mayAdminister(administrator, call.notes.topic);
-  return watch.topics.every((topic) => mayAdminister(administrator, topic));
+/** Returns the topics and patterns that a call is about, as far as that is known. */
+function topicsOf({ notes }: LiveCall): readonly string[] {
+  return notes.topics ?? (notes.topic === undefined ? [] : [notes.topic]);
+}
+
+/** True if the administrator may administer an open call: all topics that it is about. */
+function isOf(administrator: Administrator, call: LiveCall): boolean {
+  const topics = topicsOf(call);
+  if (topics.length === 0) return mayAdminister(administrator);
+  return topics.every((topic) => mayAdminister(administrator, topic));
 }

@@ -39,12 +39,14 @@ const MAX_TIMER = 2 ** 31 - 1;
 /**
  * Checks a request and finds where its watch starts.
  *
+ * @param signal aborts when nobody waits for the watch any more: then it may throw the signal's reason
  * @throws FeedError
  */
 export async function watchStart(
   repository: EventRepository,
   request: WatchRequest,
   caller: Caller,
+  signal?: AbortSignal,
 ): Promise<WatchStart> {
   const topics = topicsOf(request, caller);
   const heartbeat = heartbeatOf(request);
@@ -57,7 +59,7 @@ export async function watchStart(
   const reader = repository.readerOf(topics);
   const floor = await reader.floor();
   const bounds = boundsAt(repository, floor, head);
-  const after = await startOf(repository, reader, request, head, floor, bounds);
+  const after = await startOf(repository, reader, request, head, floor, bounds, signal);
   // Each start but a cursor is where something is held. Other topics may have lost events that are newer.
   const mayLack = afterCursor && !request.skipRemoved ? 0 : floor;
   return { reader, after, mayLack, history, ...bounds, heartbeat };
@@ -89,6 +91,7 @@ async function startOf(
   head: Position,
   floor: Position,
   bounds: Bounds,
+  signal: AbortSignal | undefined,
 ): Promise<Position> {
   if (afterCursor) {
     const after = afterCursorOf(repository, afterCursor, bounds);
@@ -100,7 +103,7 @@ async function startOf(
     const time = millisecondsOf(since);
     return time > Date.now() ? head : ((await reader.positionBefore(time)) ?? head);
   }
-  if (last) return reader.positionBeforeLast(last, head);
+  if (last) return reader.positionBeforeLast(last, head, signal);
   switch (position ?? StartPosition.START_POSITION_UNSPECIFIED) {
     case StartPosition.START_POSITION_EARLIEST:
       return reader.beginning(floor);

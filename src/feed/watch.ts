@@ -26,6 +26,8 @@ export interface OpenWatch {
 /** The call that a watch serves: the watch counts what it sends. */
 export interface WatchCall extends CallRecord {
   readonly peer: string;
+  /** Aborts when nobody waits for the watch any more. */
+  readonly signal?: AbortSignal;
 }
 
 /** Of the deliveries of one commit to watches that waited for it, the first one is timed, and then one of this many. */
@@ -69,8 +71,10 @@ export class Watches implements OnApplicationShutdown {
   async watch(request: WatchRequest, caller: Caller, call: WatchCall): Promise<OpenWatch> {
     const { topics } = request;
     noteTopic(call, topics[0]);
-    if (topics.length > 1) call.notes.topics = topics.length;
-    const start = await watchStart(this.repository, request, caller).catch(storeUnavailable);
+    if (topics.length > 1) call.notes.topics = topics;
+    const start = await watchStart(this.repository, request, caller, call.signal).catch(
+      storeUnavailable,
+    );
     return { start, batches: new Watch(this, topics, start, call) };
   }
 
@@ -119,6 +123,8 @@ export class Watch implements FrameSource, BellListener {
   private isWaiting = false;
   /** True if the bell has rung while the watch was waiting, and it has not looked at the log since. */
   private isRung = false;
+  /** True while the watch is to look at the next part of the log in a turn that comes soon. Until then it takes nothing. */
+  private looksSoon = false;
   private readonly sent: BatchCount;
   private timer: NodeJS.Timeout | undefined;
 
@@ -146,6 +152,7 @@ export class Watch implements FrameSource, BellListener {
   }
 
   onRing(): void {
+    if (this.looksSoon) return;
     this.isRung = this.isWaiting;
     this.onMore?.();
   }
@@ -161,6 +168,7 @@ export class Watch implements FrameSource, BellListener {
     this.isSending = false;
     const { repository } = this.watches;
     if (repository.history !== this.history) return this.endOfHistory();
+    if (this.looksSoon) return undefined;
     // Taken before the read, so that all events up to it are among those that the read finds.
     const { head } = repository;
     if (this.position >= head) return this.found(undefined, head);
@@ -236,7 +244,11 @@ export class Watch implements FrameSource, BellListener {
   private lookFurther(upTo: Position): EventBatch | undefined {
     this.position = upTo;
     this.isWaiting = false;
-    setImmediate(() => this.onMore?.());
+    this.looksSoon = true;
+    setImmediate(() => {
+      this.looksSoon = false;
+      this.onMore?.();
+    });
     return this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;
   }
 

@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import type { CallCounts } from '../feed/call-counts.js';
-import { methodName } from '../feed/live-calls.js';
+import { loggedNotes, methodName } from '../feed/live-calls.js';
 import type { FeedStatus } from './feed-status.js';
 import type { EndedCall } from './transport/index.js';
 
@@ -11,7 +11,7 @@ export function logEnd(log: Logger, { call, code, details, error }: EndedCall): 
     context: 'gRPC',
     method: call.method,
     peer: call.peer,
-    ...call.notes,
+    ...loggedNotes(call.notes),
     status: status[code],
     reason: reasonOf(error),
     ...(details !== '' && { details }),

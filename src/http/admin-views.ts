@@ -5,23 +5,16 @@ import { STEP_SECONDS } from '../feed/recent-steps.js';
 import type { StreamView } from '../feed/streams.js';
 import type { StoredView, TopicView } from '../feed/topics.js';
 import { formatMilliseconds } from '../wire/rfc3339.js';
+import { logDurabilityName } from './durability.js';
 import type { OPEN_STREAM, STATS, TOPIC } from './shapes.js';
 
-/** What operators see, as answers have it. */
-export function topicJson({
-  oldest,
-  newest,
-  events,
-  bytes,
-  ...view
-}: TopicView): z.input<typeof TOPIC> {
-  const [eventsText, bytesText] = [String(events), String(bytes)];
+export function topicJson(view: TopicView): z.input<typeof TOPIC> {
   return {
     topic: view.topic,
-    events: eventsText,
-    bytes: bytesText,
-    oldest: oldest && storedJson(oldest),
-    newest: newest && storedJson(newest),
+    events: String(view.events),
+    bytes: String(view.bytes),
+    oldest: view.oldest && storedJson(view.oldest),
+    newest: view.newest && storedJson(view.newest),
     watches: view.watches,
   };
 }
@@ -31,20 +24,17 @@ const storedJson = ({ cursor, time }: StoredView) => ({
   storedAt: formatMilliseconds(time),
 });
 
-export function streamJson(
-  { principal = '', topics, startedAt, events, bytes, behind, ...view }: StreamView,
-  replica: string,
-): z.input<typeof OPEN_STREAM> {
+export function streamJson(view: StreamView, replica: string): z.input<typeof OPEN_STREAM> {
   return {
     id: view.id,
     method: view.method,
-    principal,
+    principal: view.principal ?? '',
     peer: view.peer,
-    topics: [...topics],
-    startedAt: formatMilliseconds(startedAt),
-    events: String(events),
-    bytes: String(bytes),
-    behind: behind === undefined ? undefined : String(behind),
+    topics: [...view.topics],
+    startedAt: formatMilliseconds(view.startedAt),
+    events: String(view.events),
+    bytes: String(view.bytes),
+    behind: view.behind === undefined ? undefined : String(view.behind),
     replica,
   };
 }
@@ -58,7 +48,7 @@ export function statsJson(
     replica,
     version,
     engine,
-    durability: DURABILITY[durability],
+    durability: logDurabilityName(durability),
     state,
     startedAt: formatMilliseconds(Math.round(startedAt)),
     now: {
@@ -73,16 +63,10 @@ export function statsJson(
   };
 }
 
-const DURABILITY = {
-  memory: 'DURABILITY_MEMORY',
-  fsync: 'DURABILITY_FSYNC',
-  replicated: 'DURABILITY_REPLICATED',
-} as const;
-
-/** A plot takes its values by columns. */
+/** Returns the values of all steps by their names, because a plot takes them so. */
 function columnsOf(steps: readonly Step[]): z.input<typeof STATS>['steps'] {
   const known = <K extends keyof Step>(name: K) => steps.map((step) => step[name]!);
-  const perhaps = (name: keyof Step) => steps.map((step) => step[name] ?? null);
+  const orNull = (name: keyof Step) => steps.map((step) => step[name] ?? null);
   return {
     at: known('at'),
     eventsIn: known('eventsIn'),
@@ -94,10 +78,10 @@ function columnsOf(steps: readonly Step[]): z.input<typeof STATS>['steps'] {
     watches: known('watches'),
     uploads: known('uploads'),
     chats: known('chats'),
-    logBytes: perhaps('logBytes'),
-    ackP50: perhaps('ackP50'),
-    ackP99: perhaps('ackP99'),
-    deliveryP50: perhaps('deliveryP50'),
-    deliveryP99: perhaps('deliveryP99'),
+    logBytes: orNull('logBytes'),
+    ackP50: orNull('ackP50'),
+    ackP99: orNull('ackP99'),
+    deliveryP50: orNull('deliveryP50'),
+    deliveryP99: orNull('deliveryP99'),
   };
 }

@@ -37,6 +37,9 @@ export function bodyFormatOf({ headers }: IncomingMessage, topic: string): BodyF
       'accept-encoding': 'identity',
     });
   const [type] = (headers['content-type'] ?? JSON_LINES).split(';', 1);
+  const charset = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(headers['content-type'] ?? '')?.[1];
+  if (charset !== undefined && !/^(utf-?8|us-ascii)$/i.test(charset))
+    throw new HttpRefusal(415, `the body is in ${charset.slice(0, 40)}: send UTF-8`);
   switch (type.trim().toLowerCase()) {
     case JSON_LINES:
       return {

@@ -1,7 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { TLSSocket } from 'node:tls';
 import { Inject, Injectable, type NestMiddleware } from '@nestjs/common';
+import type { Logger } from 'pino';
 import { Callers } from '../auth/callers.js';
 import { CONFIG, type Config } from '../config/config.js';
+import { LOG } from '../telemetry/log.js';
+import { atMostOnceAMinute } from '../telemetry/once-a-minute.js';
 import { OwnHosts } from './own-hosts.js';
 import { HttpRefusal, sendProblem } from './problem.js';
 
@@ -17,17 +21,28 @@ const PREFLIGHT_AGE = 600;
 @Injectable()
 export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerResponse> {
   private readonly hosts: OwnHosts;
+  private readonly reportRefusal: () => void;
+  private newestRefusal = '';
 
   constructor(
     @Inject(CONFIG) private readonly config: Config,
     private readonly callers: Callers,
+    @Inject(LOG) log: Logger,
   ) {
+    this.reportRefusal = atMostOnceAMinute((refusedPages) =>
+      log.warn(
+        { context: 'HTTP', refusedPages },
+        `requests of web pages are refused, the last one with ${this.newestRefusal}`,
+      ),
+    );
     this.hosts = new OwnHosts(config);
   }
 
   use(request: IncomingMessage, response: ServerResponse, next: () => void): void {
     const refusal = this.refusalOf(request);
     if (refusal) {
+      this.newestRefusal = `${refusal.status}: ${refusal.message}`;
+      this.reportRefusal();
       sendProblem(request, response, refusal);
       return;
     }
@@ -54,7 +69,7 @@ export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerRespo
         `this service is not known as ${host.slice(0, 200)}: name an origin of that host in FEED_HTTP_ORIGINS`,
       );
     if (origin === undefined) return isForeignSite(request) ? foreign('another site') : undefined;
-    if (this.config.httpOrigins.includes(origin) || isSame(origin, host)) return undefined;
+    if (this.config.httpOrigins.includes(origin) || isSame(origin, request)) return undefined;
     return foreign(origin.slice(0, 200));
   }
 }
@@ -65,9 +80,11 @@ const foreign = (who: string): HttpRefusal =>
 /** @param host such as localhost:8080, or [::1]:8080 */
 const hostOf = (host: string): string => host.replace(/:\d*$/, '');
 
-/** True if a page of this origin is one of the server that was asked for by this host. */
-function isSame(origin: string, host: string | undefined): boolean {
+/** True if a page of this origin is one of the server that this request asks. */
+function isSame(origin: string, { socket, headers: { host } }: IncomingMessage): boolean {
   const own = URL.parse(origin);
+  // Somebody on the way can put anything into a page in plain text. Without TLS here, a proxy may have ended it.
+  if (socket instanceof TLSSocket && own?.protocol !== 'https:') return false;
   // Port 80 or 443 is left out by some and not by others.
   return own !== null && URL.parse(`${own.protocol}//${host}`)?.host === own.host;
 }

@@ -7,7 +7,7 @@ import type { HttpCall } from './http-call.js';
 /** The age at which a connection moves differs by up to this part, so that not all move at once. */
 const AGE_JITTER = 0.1;
 
-/** Moves calls on connections that are older than FEED_MAX_CONNECTION_AGE. */
+/** Moves clients whose connections are older than FEED_MAX_CONNECTION_AGE. */
 export class ConnectionAges {
   /** When each connection moves, in milliseconds of performance.now(). A connection is known from its first call on. */
   private readonly movesAt = new WeakMap<Socket, number>();
@@ -17,18 +17,27 @@ export class ConnectionAges {
     private readonly calls: LiveCalls,
   ) {}
 
-  /** Ends the call when its connection moves, if it is still open then. */
+  /** When its connection moves, ends the call if it is a stream, and has the connection close after an answer that has not begun. */
   follow(call: HttpCall): void {
-    const { maxConnectionAge: age, maxConnectionAgeGrace: grace } = this.config;
-    if (age === 0 || !call.isStream) return;
+    const { maxConnectionAge: age } = this.config;
+    if (age === 0) return;
     const { socket } = call.request;
     const known = this.movesAt.get(socket);
     const at = known ?? performance.now() + age * (1 + AGE_JITTER * (2 * Math.random() - 1));
     this.movesAt.set(socket, at);
-    const timer = setTimeout(
-      () => void moveCalls(this.calls, [call], grace),
-      Math.max(0, at - performance.now()),
-    ).unref();
+    const left = at - performance.now();
+    if (left <= 0) closeAfterAnswer(call);
+    const timer = setTimeout(() => this.move(call), Math.max(0, left)).unref();
     call.response.once('close', () => clearTimeout(timer));
   }
+
+  private move(call: HttpCall): void {
+    closeAfterAnswer(call);
+    if (call.isStream) void moveCalls(this.calls, [call], this.config.maxConnectionAgeGrace);
+  }
+}
+
+/** A client that sends one short request after another has no open call that could end: the answer tells it to connect anew. */
+function closeAfterAnswer({ response }: HttpCall): void {
+  if (!response.headersSent) response.setHeader('connection', 'close');
 }

@@ -1,7 +1,14 @@
 import { Durability } from '../gen/feed/v1/feed.js';
 
+/** What the log says of itself (EventRepository.durability). */
+type LogDurability = 'memory' | 'fsync' | 'replicated';
+
 export const DURABILITIES = Object.keys(Durability) as (keyof typeof Durability)[];
 
-/** Returns the name of a Durability, such as DURABILITY_FSYNC. */
+/** Returns the name of a Durability of the contract, such as DURABILITY_FSYNC. */
 export const durabilityName = (durability: Durability): keyof typeof Durability =>
   DURABILITIES.find((name) => Durability[name] === durability)!;
+
+/** Returns the same name for what the log says: `fsync` is DURABILITY_FSYNC. */
+export const logDurabilityName = (durability: LogDurability): keyof typeof Durability =>
+  `DURABILITY_${durability.toUpperCase() as Uppercase<LogDurability>}`;

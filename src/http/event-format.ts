@@ -1,13 +1,13 @@
-import { FRAME_HEADER_BYTES, frameLength } from '../wire/frames.js';
+import { frameLength } from '../wire/frames.js';
 import { StoredEvent } from '../wire/stored-event.js';
 import { TextWriter } from '../wire/text-writer.js';
 import type { Problem } from './problem.js';
 
 /**
- * So many bytes of frames, or one event, are made text at a time. As text they may take twice as much or more, and a client that reads
- * nothing holds the text and the rest of the frames (docs/http.md, "Slow readers").
+ * A part of a batch has at most this many bytes of text, or one event. A client that reads nothing holds the text and the frames of the batch
+ * (docs/http.md, "Slow readers"), and a character of an event may become six bytes of text.
  */
-const PART_BYTES = 8 * 1024;
+const PART_BYTES = 16 * 1024;
 
 /** Text of the frames from an offset on, and the offset of the frame after them. */
 export interface TextPart {
@@ -19,7 +19,7 @@ export interface TextPart {
 export const RETRY_USUAL = [1_000, 2_000] as const;
 export const RETRY_SPREAD = [1_000, 5_000] as const;
 
-/** One of each serves all watches, because textOf() never waits. */
+/** One reader and one writer serve all watches, because textOf() never waits. */
 const event = new StoredEvent();
 const out = new TextWriter();
 
@@ -29,7 +29,7 @@ export abstract class EventFormat {
   /** Returns what comes before the first event. */
   abstract beginning(cursor: string): string;
   /** Returns what comes last. */
-  abstract ending(problem: Problem, isPassing: boolean): string;
+  abstract ending(problem: Problem, isTemporary: boolean): string;
   protected abstract write(event: StoredEvent, out: TextWriter): void;
 
   private last:
@@ -38,24 +38,33 @@ export abstract class EventFormat {
   /**
    * Returns the text of frames from an offset on, or of some of them. Watches that are at the same place are sent the same buffers one after
    * another, so the last text is remembered.
+   *
+   * @throws Error if the first of these events is damaged; the text ends before a damaged one that comes later
    */
   textOf(frames: Buffer, at: number): TextPart {
     const { last } = this;
     if (last?.frames === frames && last.at === at) return last.part;
     let end = at;
-    do {
-      event.read(frames, end);
-      this.write(event, out);
-      ({ end } = event);
-    } while (end < frames.length && nextEnd(frames, end) - at <= PART_BYTES);
-    const part = { text: out.take(), end };
+    let length = 0;
+    try {
+      do {
+        event.read(frames, end);
+        this.write(event, out);
+        if (out.length > PART_BYTES && end > at) break;
+        ({ length } = out);
+        ({ end } = event);
+      } while (end < frames.length && length + frameLength(frames, end) <= PART_BYTES);
+    } catch (error) {
+      if (end === at) {
+        out.take(0);
+        throw error;
+      }
+    }
+    const part = { text: out.take(length), end };
     this.last = { frames, at, part };
     return part;
   }
 }
-
-const nextEnd = (frames: Buffer, at: number): number =>
-  at + FRAME_HEADER_BYTES + frameLength(frames, at);
 
 /** Server-Sent Events, as the HTML standard has them. */
 class ServerSentEvents extends EventFormat {
@@ -67,9 +76,9 @@ class ServerSentEvents extends EventFormat {
   }
 
   /** The event is not called `error`, which is what browsers call a lost connection. */
-  ending(problem: Problem, isPassing: boolean): string {
+  ending(problem: Problem, isTemporary: boolean): string {
     const { cursor } = problem;
-    const retry = isPassing ? `retry: ${retryWithin(RETRY_SPREAD)}\n` : '';
+    const retry = isTemporary ? `retry: ${retryWithin(RETRY_SPREAD)}\n` : '';
     const id = typeof cursor === 'string' ? `id: ${cursor}\n` : '';
     return `${retry}${id}event: feed-error\ndata: ${JSON.stringify(problem)}\n\n`;
   }

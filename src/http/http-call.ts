@@ -3,10 +3,11 @@ import { TLSSocket } from 'node:tls';
 import { certificateExpired } from '../feed/errors.js';
 import type { Caller } from '../feed/caller.js';
 import type { CallRecord, LiveCall } from '../feed/live-calls.js';
+import { onExpiry } from '../tls/expiry.js';
 import { expiryOf, identityOf } from '../tls/identity.js';
 import { answer } from './answer.js';
 
-/** What a request asks for. */
+/** The method that a request calls. */
 export interface HttpMethod {
   /** The name of the method of the contract that does the same, such as Watch. */
   readonly name: string;
@@ -19,11 +20,11 @@ export interface HttpMethod {
 /** The client of a call has gone before its answer. */
 export class ClientGone extends Error {}
 
-/** Node fires a timer that is longer (milliseconds) at once. */
-const LONGEST_TIMER = 2 ** 31 - 1;
-
-/** A client that takes nothing of an answer's end for this long (milliseconds) does not read it. */
-const UNREAD_AFTER = 5_000;
+/**
+ * A client that takes nothing of an answer's end for this long (milliseconds) does not read it. Node does not say how much of one
+ * write was taken, and an event of 1 MiB is one write: over a slow link it may take most of that time.
+ */
+const UNREAD_AFTER = 60_000;
 
 /** One request under way, and its answer. */
 export class HttpCall implements LiveCall {
@@ -45,7 +46,7 @@ export class HttpCall implements LiveCall {
   private readonly abortController = new AbortController();
   /** Aborts when the client is gone, or when the service ends the call, such as at a drain. */
   readonly signal = this.abortController.signal;
-  private readonly certificateTimer: NodeJS.Timeout | undefined;
+  private readonly stopExpiry: (() => void) | undefined;
   private isFinished = false;
   private isClosed = false;
 
@@ -69,16 +70,13 @@ export class HttpCall implements LiveCall {
     response.on('error', ignore);
     response.on('close', () => {
       this.isClosed = true;
-      clearTimeout(this.certificateTimer);
+      this.stopExpiry?.();
       if (!this.isFinished) this.abortController.abort(new ClientGone('the client is gone'));
       onClosed(this);
     });
     const expiry = socket instanceof TLSSocket ? expiryOf(socket) : undefined;
     if (expiry !== undefined)
-      this.certificateTimer = setTimeout(
-        () => this.abort(certificateExpired()),
-        Math.min(Math.max(0, expiry - Date.now()), LONGEST_TIMER),
-      ).unref();
+      this.stopExpiry = onExpiry(expiry, () => this.abort(certificateExpired()));
   }
 
   /** Whom the client's certificate names; undefined without a verified one. */

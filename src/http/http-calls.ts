@@ -7,7 +7,7 @@ import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.
 import { CallCounts } from '../feed/call-counts.js';
 import { type CallKind, CallLimits } from '../feed/call-limits.js';
 import { FeedError } from '../feed/errors.js';
-import { LiveCalls } from '../feed/live-calls.js';
+import { LiveCalls, loggedNotes } from '../feed/live-calls.js';
 import { STATUS_NAMES } from '../feed/status-names.js';
 import { LOG } from '../telemetry/log.js';
 import { type CallSpan, type Tracing, TRACING } from '../telemetry/tracing.js';
@@ -17,7 +17,7 @@ import { credentialsOf } from './credentials.js';
 import { ClientGone, HttpCall, type HttpMethod } from './http-call.js';
 import { HttpRefusal, sendProblem } from './problem.js';
 
-/** What a request asks for, and the limit that it counts for. */
+/** A method of this door, with the limit that its calls count for. */
 export interface LimitedMethod extends HttpMethod {
   readonly kind?: CallKind;
   /** True for a call that anybody may make, also without a token. */
@@ -47,7 +47,7 @@ export class HttpCalls {
     private readonly limits: CallLimits,
     private readonly counts: CallCounts,
     @Inject(LOG) private readonly log: Logger,
-    @Inject(CONFIG) config: Config,
+    @Inject(CONFIG) private readonly config: Config,
     @Inject(CONNECTION_LIMITS) connections: ConnectionLimits,
     @Inject(TRACING) private readonly tracing: Tracing | undefined,
   ) {
@@ -78,7 +78,7 @@ export class HttpCalls {
       if (request.method === 'HEAD' && method.endless)
         throw new HttpRefusal(405, 'this path has no HEAD', { allow: 'GET, POST' });
       if (!method.isOpen) {
-        call.caller = await this.callers.admit(call, credentialsOf(call));
+        call.caller = await this.callers.admit(call, credentialsOf(call, this.config.httpOrigins));
         const { principal } = call.caller;
         if (principal !== undefined) call.notes.principal = principal;
       }
@@ -137,7 +137,7 @@ export class HttpCalls {
       context: 'HTTP',
       method: call.method,
       peer: call.peer,
-      ...call.notes,
+      ...loggedNotes(call.notes),
       status,
       reason,
       details: failure instanceof Error ? failure.message : undefined,

@@ -18,8 +18,12 @@ const HTTP: Readonly<Record<StatusName, number>> = {
 /** The reasons for which HTTP has a status of its own. */
 const OWN: Readonly<Partial<Record<Reason, number>>> = { UPLOAD_TOO_LONG: 413, STORAGE_FULL: 507 };
 
-/** What will have passed soon: a browser that connects again must not be told to stop (docs/http.md, "Browsers"). */
-const PASSING: ReadonlySet<Reason> = new Set([
+/**
+ * The reasons for which the same request may soon be served. A browser that connects again must not be told to stop for one of them
+ * (docs/http.md, "Browsers").
+ */
+const TEMPORARY: ReadonlySet<Reason> = new Set([
+  'LIMIT_EXCEEDED',
   'DRAINING',
   'MOVED',
   'STORE_UNAVAILABLE',
@@ -29,5 +33,5 @@ const PASSING: ReadonlySet<Reason> = new Set([
 export const httpStatus = (reason: Reason): number => OWN[reason] ?? HTTP[STATUS_NAMES[reason]];
 
 /** True for an error after which the same request may soon be served, here or by another replica. */
-export const isPassing = (error: unknown): error is FeedError =>
-  error instanceof FeedError && PASSING.has(error.reason);
+export const isTemporary = (error: unknown): error is FeedError =>
+  error instanceof FeedError && TEMPORARY.has(error.reason);

@@ -3,7 +3,8 @@ import type { LimitHits } from '../feed/limit-hits.js';
 
 /** An upload whose body has a line that is not whole. */
 interface Holder {
-  readonly unfinishedBytes: number;
+  /** How much memory that line takes. */
+  readonly heldBytes: number;
   abort(reason: Error): void;
 }
 
@@ -19,15 +20,14 @@ export class LineBudget {
     private readonly hits: LimitHits,
   ) {}
 
-  /** Notes that the unfinished line of an upload has grown, or has become shorter, by so many bytes. */
+  /** Notes that the unfinished line of an upload takes so many bytes more, or fewer. */
   changed(holder: Holder, by: number): void {
     this.total += by;
-    if (holder.unfinishedBytes > 0) this.holders.add(holder);
+    if (holder.heldBytes > 0) this.holders.add(holder);
     else this.holders.delete(holder);
     if (this.total <= this.most) return;
     let largest = holder;
-    for (const one of this.holders)
-      if (one.unfinishedBytes > largest.unfinishedBytes) largest = one;
+    for (const one of this.holders) if (one.heldBytes > largest.heldBytes) largest = one;
     this.hits.add(LIMIT);
     largest.abort(
       limitExceeded(LIMIT, this.most, 'the unfinished lines of all bodies take too much'),

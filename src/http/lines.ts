@@ -2,13 +2,20 @@ import { BadMessageError } from '../wire/frames.js';
 
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
+const NOTHING: Buffer = Buffer.alloc(0);
+
+/** The memory of an unfinished line has at least this many bytes. When it is full, it grows by a quarter. */
+const LEAST_HELD = 1024;
+const GROWTH = 1.25;
 
 /** Cuts chunks of bytes into lines, without their ends (LF or CRLF). */
 export class Lines {
-  /** The beginning of a line whose end has not come. */
-  private parts: Buffer[] = [];
-  /** Its length. */
-  unfinishedBytes = 0;
+  /**
+   * The beginning of a line whose end has not come is held[0, length). It is a copy: a part of a chunk would keep all of the chunk alive, and
+   * many small chunks take much more memory than their bytes.
+   */
+  private held = NOTHING;
+  private length = 0;
 
   /**
    * @param mostBytes the longest line
@@ -18,6 +25,11 @@ export class Lines {
     private readonly mostBytes: number,
     private readonly isWhole = false,
   ) {}
+
+  /** How much memory (bytes) the unfinished line takes. */
+  get heldBytes(): number {
+    return this.held.length;
+  }
 
   /**
    * Yields the lines that end in a chunk.
@@ -37,26 +49,37 @@ export class Lines {
 
   /** Returns the last line, if it has no end. */
   end(): Buffer | undefined {
-    return this.unfinishedBytes > 0 ? this.finish(Buffer.alloc(0)) : undefined;
+    return this.length > 0 || this.isWhole ? this.finish(NOTHING) : undefined;
   }
 
   /** Forgets the unfinished line. */
   drop(): void {
-    this.parts = [];
-    this.unfinishedBytes = 0;
+    this.held = NOTHING;
+    this.length = 0;
   }
 
   private finish(last: Buffer): Buffer {
-    const line = this.parts.length === 0 ? last : Buffer.concat([...this.parts, last]);
-    this.drop();
-    this.check(line.length);
-    return line.at(-1) === RETURN && !this.isWhole ? line.subarray(0, -1) : line;
+    if (this.length > 0) {
+      this.keep(last);
+      last = this.held.subarray(0, this.length);
+      this.drop();
+    }
+    this.check(last.length);
+    return last.at(-1) === RETURN && !this.isWhole ? last.subarray(0, -1) : last;
   }
 
   private keep(part: Buffer): void {
-    this.unfinishedBytes += part.length;
-    this.check(this.unfinishedBytes);
-    this.parts.push(part);
+    const length = this.length + part.length;
+    this.check(length);
+    if (length > this.held.length) {
+      const larger = Math.ceil(Math.max(LEAST_HELD, length, this.held.length * GROWTH));
+      // Not of node's pool, which one part would keep alive.
+      const grown = Buffer.allocUnsafeSlow(larger);
+      this.held.copy(grown, 0, 0, this.length);
+      this.held = grown;
+    }
+    part.copy(this.held, this.length);
+    this.length = length;
   }
 
   private check(bytes: number): void {

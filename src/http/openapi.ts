@@ -21,7 +21,12 @@ export function openApi(): Json {
       schemas: { Problem: schemaOf(PROBLEM, 'output') },
       securitySchemes: {
         token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
-        session: { type: 'apiKey', in: 'cookie', name: 'feed-session' },
+        session: {
+          type: 'apiKey',
+          in: 'cookie',
+          name: '__Host-feed-session',
+          description: 'Over plain text, its name is feed-session.',
+        },
       },
     },
     // Also none, where the service asks nobody who they are.

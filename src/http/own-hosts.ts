@@ -3,7 +3,15 @@ import { hostname } from 'node:os';
 import type { Config } from '../config/config.js';
 
 /** Nobody can register a name below one of these, so no page from outside comes from one. */
-const PRIVATE_ENDS = ['localhost', 'local', 'svc', 'internal', 'lan', 'home.arpa', 'test'] as const;
+const PRIVATE_ENDS = [
+  'localhost',
+  'cluster.local',
+  'svc',
+  'internal',
+  'lan',
+  'home.arpa',
+  'test',
+] as const;
 
 /** Says whether a host (without port) is one by which this service is meant, and that no stranger can point at it (docs/http.md, "Browsers"). */
 export class OwnHosts {

@@ -6,7 +6,7 @@ import {
 } from 'node:http';
 import { FeedError } from '../feed/errors.js';
 import { answer } from './answer.js';
-import { httpStatus, isPassing } from './http-status.js';
+import { httpStatus, isTemporary } from './http-status.js';
 
 /** A request that HTTP itself refuses: it has a status and no reason of the contract. */
 export class HttpRefusal extends Error {
@@ -30,10 +30,10 @@ export interface Problem {
   readonly [metadata: string]: unknown;
 }
 
-/** A client that is refused with 503 should come back after so many seconds. */
+/** A client whose request fails with a temporary error should come back after so many seconds. */
 const RETRY_AFTER = 2;
 
-/** Describes an error. What an error of this service's own says is for its log alone. */
+/** Describes an error to the client. The message of an unexpected error goes to the log alone. */
 export function problemOf(error: unknown): Problem {
   const type = 'about:blank';
   if (error instanceof FeedError) {
@@ -63,7 +63,7 @@ export function sendProblem(
   answer(request, response, problem.status, JSON.stringify(problem), {
     'content-type': 'application/problem+json',
     ...(problem.status === 401 && { 'www-authenticate': 'Bearer' }),
-    ...(isPassing(error) && { 'retry-after': String(RETRY_AFTER) }),
+    ...(isTemporary(error) && { 'retry-after': String(RETRY_AFTER) }),
     ...(error instanceof HttpRefusal && error.headers),
   });
 }

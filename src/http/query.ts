@@ -13,7 +13,10 @@ type QuerySchema = z.ZodObject<Record<string, z.ZodType>>;
 export function readQuery<S extends QuerySchema>(request: IncomingMessage, schema: S): z.output<S> {
   const url = request.url ?? '';
   const question = url.indexOf('?');
-  const parameters = new URLSearchParams(question < 0 ? '' : url.slice(question + 1));
+  const query = question < 0 ? '' : url.slice(question + 1);
+  if (!isWellFormed(query))
+    throw invalid('it is not UTF-8 with each "%" before two hexadecimal digits');
+  const parameters = new URLSearchParams(query);
   const known = Object.keys(schema.shape);
   const values: Record<string, unknown> = {};
   for (const name of known) if (isArray(schema.shape[name])) values[name] = [];
@@ -31,6 +34,16 @@ export function readQuery<S extends QuerySchema>(request: IncomingMessage, schem
   if (!error) return data;
   const [{ path, message }] = error.issues;
   throw invalid(`${path.join('.')}: ${message}`);
+}
+
+/** URLSearchParams would make U+FFFD of what is not well-formed, and so name another topic. */
+function isWellFormed(query: string): boolean {
+  try {
+    decodeURIComponent(query);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 const isArray = (type: z.ZodType): boolean => type instanceof z.ZodArray;

@@ -1,13 +1,14 @@
 import type { ServerResponse } from 'node:http';
 import type { Frames } from '../wire/frames.js';
 import type { Sink } from '../wire/pump.js';
-import type { EventFormat } from './event-format.js';
+import type { EventFormat, TextPart } from './event-format.js';
 
 const NOTHING: Buffer = Buffer.alloc(0);
 
 /** Writes batches as text to a response, a part at a time, each once the kernel has taken the one before. */
 export class ResponseSink implements Sink {
   private onReady!: () => void;
+  private onError!: (error: unknown) => void;
   /** The batch that is being sent. What comes from `at` on was not written yet. */
   private frames = NOTHING;
   private at = 0;
@@ -20,8 +21,9 @@ export class ResponseSink implements Sink {
     private readonly format: EventFormat,
   ) {}
 
-  open(onReady: () => void): void {
+  open(onReady: () => void, onError: (error: unknown) => void): void {
     this.onReady = onReady;
+    this.onError = onError;
   }
 
   /** The pump asks for no batch before the kernel has taken the one before. */
@@ -46,7 +48,15 @@ export class ResponseSink implements Sink {
   }
 
   private writePart(onWritten?: (error: Error | null | undefined) => void): void {
-    const { text, end } = this.format.textOf(this.frames, this.at);
+    let part: TextPart;
+    try {
+      part = this.format.textOf(this.frames, this.at);
+    } catch (error) {
+      this.frames = NOTHING;
+      this.onError(error);
+      return;
+    }
+    const { text, end } = part;
     this.at = end;
     // Where all is text, the frames need not be kept while the client does not read it.
     if (end === this.frames.length) this.frames = NOTHING;

@@ -1,12 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { TLSSocket } from 'node:tls';
-import { Controller, Delete, Get, Post, Req, Res } from '@nestjs/common';
+import { Controller, Delete, Get, Inject, Post, Req, Res } from '@nestjs/common';
 import { z } from 'zod';
 import { Callers } from '../auth/callers.js';
+import { CONFIG, type Config } from '../config/config.js';
 import { FeedError } from '../feed/errors.js';
 import { formatMilliseconds } from '../wire/rfc3339.js';
+import { MAX_SECONDS } from '../wire/timestamp.js';
 import { BodyChunks } from './body-chunks.js';
-import { credentialsOf, SESSION_COOKIE } from './credentials.js';
+import { credentialsOf, type SessionCookie, sessionCookieOf } from './credentials.js';
 import type { HttpCall } from './http-call.js';
 import { HttpCalls, type LimitedMethod } from './http-calls.js';
 import { HttpRefusal } from './problem.js';
@@ -24,6 +25,7 @@ export class SessionController {
   constructor(
     private readonly calls: HttpCalls,
     private readonly callers: Callers,
+    @Inject(CONFIG) private readonly config: Config,
   ) {}
 
   @Post('v1/session')
@@ -42,8 +44,11 @@ export class SessionController {
             'UNAUTHENTICATED',
             `a browser keeps no token of more than ${MAX_TOKEN_CHARS} characters: use a shorter one`,
           );
-        const seconds = Math.floor((subject.expiresAt - Date.now()) / 1_000);
-        response.setHeader('set-cookie', cookie(request, token, Math.max(0, seconds)));
+        const seconds = Math.floor((lastOf(subject) - Date.now()) / 1_000);
+        response.setHeader(
+          'set-cookie',
+          cookieText(this.cookieOf(request), token, Math.max(0, seconds)),
+        );
       }
       call.answer(200, sessionJson(subject));
     });
@@ -52,7 +57,10 @@ export class SessionController {
   @Get('v1/session')
   read(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
     return this.calls.serve(open('ReadSession'), request, response, async (call) => {
-      call.answer(200, sessionJson(await this.callers.identify(credentialsOf(call))));
+      call.answer(
+        200,
+        sessionJson(await this.callers.identify(credentialsOf(call, this.config.httpOrigins))),
+      );
     });
   }
 
@@ -60,11 +68,15 @@ export class SessionController {
   end(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
     return this.calls.serve(open('EndSession'), request, response, async () => {
       response.writeHead(204, {
-        'set-cookie': cookie(request, '', 0),
+        'set-cookie': cookieText(this.cookieOf(request), '', 0),
         'cache-control': 'no-store',
       });
       response.end();
     });
+  }
+
+  private cookieOf(request: IncomingMessage): SessionCookie {
+    return sessionCookieOf(request, this.config.httpOrigins);
   }
 }
 
@@ -75,9 +87,9 @@ const open = (name: string): LimitedMethod => ({
   isOpen: true,
 });
 
-function cookie({ socket }: IncomingMessage, token: string, seconds: number): string {
-  const secure = socket instanceof TLSSocket ? '; Secure' : '';
-  return `${SESSION_COOKIE}=${token}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
+function cookieText({ name, isSecure }: SessionCookie, token: string, seconds: number): string {
+  const secure = isSecure ? '; Secure' : '';
+  return `${name}=${token}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
 }
 
 function sessionJson({
@@ -89,8 +101,13 @@ function sessionJson({
 }): z.input<typeof SESSION> {
   return {
     principal,
-    expiresAt: expiresAt < Infinity ? formatMilliseconds(expiresAt) : undefined,
+    expiresAt: expiresAt < Infinity ? formatMilliseconds(lastOf({ expiresAt })) : undefined,
   };
+}
+
+/** Returns when a token expires; the end of the year 9999 for one that expires later, which RFC 3339 can't say. */
+function lastOf({ expiresAt }: { readonly expiresAt: number }): number {
+  return Math.min(expiresAt, MAX_SECONDS * 1_000);
 }
 
 /** Reads the body of the request. */

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { DURABILITIES } from './durability.js';
 
 /**
- * What answers look like: the messages of the contract in proto3's JSON. The code that makes an answer has its type from here, and so
+ * The shapes of answers: the messages of the contract in proto3's JSON. The code that makes an answer has its type from here, and so
  * has the OpenAPI document.
  */
 const cursor = z.string().describe('A place in the log, such as 0000000001fc406w.');
@@ -80,8 +80,8 @@ export const OPEN_STREAMS = z.object({ replica, streams: z.array(OPEN_STREAM) })
 export const ENDED_STREAM = z.object({ ended: OPEN_STREAM });
 
 const number = z.number();
-/** Found out, or not. */
-const perhaps = z.number().nullable();
+/** Null where it was not measured, or can't be. */
+const nullableNumber = z.number().nullable();
 
 export const STATS = z.object({
   replica,
@@ -97,8 +97,8 @@ export const STATS = z.object({
     rooms: number,
     connections: number.describe('Those that have an open call, over any door.'),
     watchesBehind: number,
-    logBytes: perhaps,
-    diskFreeBytes: perhaps,
+    logBytes: nullableNumber,
+    diskFreeBytes: nullableNumber,
     oldest: STORED_EVENT.nullable(),
     newest: STORED_EVENT.nullable(),
     head: cursor,
@@ -115,11 +115,11 @@ export const STATS = z.object({
     watches: z.array(number),
     uploads: z.array(number),
     chats: z.array(number),
-    logBytes: z.array(perhaps),
-    ackP50: z.array(perhaps),
-    ackP99: z.array(perhaps),
-    deliveryP50: z.array(perhaps),
-    deliveryP99: z.array(perhaps),
+    logBytes: z.array(nullableNumber),
+    ackP50: z.array(nullableNumber),
+    ackP99: z.array(nullableNumber),
+    deliveryP50: z.array(nullableNumber),
+    deliveryP99: z.array(nullableNumber),
   }),
 });
 

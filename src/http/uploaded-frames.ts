@@ -13,7 +13,8 @@ const JSON_BYTES_BESIDE = 16 * 1024;
 
 /** The events of a body, as frames: those of a chunk of the body are a batch. */
 export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
-  private readonly chunks: BodyChunks;
+  /** Made at the first next(): a request that BodyChunks listens to does not flow, and a refused upload is never read. */
+  private chunks: BodyChunks | undefined;
   private readonly lines: Lines;
   /** What of the lines is counted in the budget. */
   private counted = 0;
@@ -27,7 +28,6 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     private readonly maxEventBytes: number,
     private readonly budget: LineBudget,
   ) {
-    this.chunks = new BodyChunks(call.request, call.signal);
     const most = JSON_BYTES_PER_BYTE * maxEventBytes + JSON_BYTES_BESIDE;
     this.lines = new Lines(most, format.isWhole);
   }
@@ -36,8 +36,8 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     return this;
   }
 
-  get unfinishedBytes(): number {
-    return this.lines.unfinishedBytes;
+  get heldBytes(): number {
+    return this.lines.heldBytes;
   }
 
   abort(reason: Error): void {
@@ -46,7 +46,9 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
 
   /** @throws BadMessageError, or the reason of the call's abort */
   async next(): Promise<Next> {
+    const { request, signal } = this.call;
     while (!this.isOver) {
+      this.chunks ??= new BodyChunks(request, signal);
       if (this.problem !== undefined) throw this.problem;
       const chunk = await this.chunks.next();
       if (this.isOver) break;
@@ -63,7 +65,7 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   return(): Promise<Next> {
     this.isOver = true;
     this.problem = undefined;
-    this.chunks.stop();
+    this.chunks?.stop();
     this.release();
     return Promise.resolve({ done: true, value: undefined });
   }
@@ -97,9 +99,9 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   }
 
   private count(): void {
-    const { unfinishedBytes } = this;
-    const by = unfinishedBytes - this.counted;
-    this.counted = unfinishedBytes;
+    const { heldBytes } = this;
+    const by = heldBytes - this.counted;
+    this.counted = heldBytes;
     if (by !== 0) this.budget.changed(this, by);
   }
 

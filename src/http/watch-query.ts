@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { FeedError } from '../feed/errors.js';
 import { StartPosition } from '../gen/feed/v1/feed.js';
 import { parseTime } from '../wire/rfc3339.js';
-import type { Time, WatchRequest } from '../wire/watch-request.js';
+import { MAX_TOPICS, type Time, type WatchRequest } from '../wire/watch-request.js';
 import { type EventFormat, JSON_LINES, SERVER_SENT_EVENTS } from './event-format.js';
 import { WATCH_QUERY } from './queries.js';
 import { readQuery } from './query.js';
@@ -41,7 +41,8 @@ export function readWatchQuery(request: IncomingMessage): WatchRequest {
   const usual = isQuiet ? undefined : USUAL_HEARTBEAT;
   const again = lastEventId(request);
   return {
-    topics,
+    // One more than a watch may have, so that its use case refuses too many as it does over gRPC.
+    topics: topics.slice(0, MAX_TOPICS + 1),
     skipRemoved: skipRemoved === 'true',
     ...(again === '' ? startOf(starts) : { afterCursor: again }),
     heartbeat: heartbeat === undefined ? usual : readDuration(heartbeat),

@@ -5,7 +5,7 @@ import { pump } from '../wire/pump.js';
 import type { EventFormat } from './event-format.js';
 import { ClientGone, type HttpCall } from './http-call.js';
 import { HttpCalls, type LimitedMethod } from './http-calls.js';
-import { isPassing } from './http-status.js';
+import { isTemporary } from './http-status.js';
 import { problemOf, sendProblem } from './problem.js';
 import { ResponseSink } from './response-sink.js';
 import { formatOf, lastEventId, readWatchQuery } from './watch-query.js';
@@ -63,19 +63,19 @@ function begin(
 }
 
 /**
- * Ends the answer with the reason. A browser stops for good at any status but 200, so one that connects again gets what will have passed soon as a
- * stream that ends.
+ * Ends the answer with the reason. A browser stops for good at any status but 200, so one that connects again gets a temporary error as a stream that
+ * ends.
  */
 function end(call: HttpCall, format: EventFormat, error: unknown): void {
   const { request, response } = call;
   if (error instanceof ClientGone || response.destroyed) return;
   if (!response.headersSent) {
-    if (lastEventId(request) === '' || !isPassing(error)) {
+    if (lastEventId(request) === '' || !isTemporary(error)) {
       sendProblem(request, response, error);
       return;
     }
     begin(response, format, {});
   }
-  response.end(format.ending(problemOf(error), isPassing(error)));
+  response.end(format.ending(problemOf(error), isTemporary(error)));
   call.closeAfterAnswer();
 }

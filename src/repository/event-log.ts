@@ -24,7 +24,7 @@ import { LogReport } from './log-report.js';
 import { promptly } from './promptly.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
-import { noteRemovals, type ReadLog, SetReader } from './set-reader.js';
+import { forgetRemovals, noteRemovals, type ReadLog, SetReader } from './set-reader.js';
 import { bytesOf, firstWhere, type HeldRun } from './stored-run.js';
 import { Tail } from './tail.js';
 import { OwnTopicLimit } from './topic-limit.js';
@@ -277,8 +277,11 @@ export class EventLog extends EventRepository implements ReadLog {
     noteRemovals(this.tail, removal);
     try {
       await this.engine.commit({ runs, ids, removal, horizon, lag: this.clock.lag() });
-    } finally {
       this.removing = undefined;
+    } catch (error) {
+      this.removing = undefined;
+      forgetRemovals(this, removal);
+      throw error;
     }
     this.retention.confirm(removal);
   }

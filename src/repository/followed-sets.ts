@@ -16,8 +16,8 @@ export class FollowedSet {
   readers = 0;
   /** The position of the newest removed event of its topics, as far as it was looked for (SetReader). */
   floor: Position = 0;
-  /** Resolves once `floor` counts all that was removed before the set was followed; undefined once it does. */
-  learning: Promise<void> | undefined;
+  /** Settles once `floor` counts all that was removed before; undefined while it does. */
+  findingFloor: Promise<void> | undefined;
   /** The last batch that was read. Most readers at the head read after the same position. */
   private memo: { after: Position; maxBytes: number; batch: EventBatch | undefined } | undefined;
 
@@ -78,7 +78,10 @@ export class FollowedSets {
   of(topic: string): Iterable<FollowedSet> & { readonly size: number } {
     const { found } = this;
     if (found.size > 0) found.clear();
-    if (this.byKey.size > 0) this.index.visit(topic, (set) => found.add(set));
+    if (this.byKey.size > 0)
+      this.index.visit(topic, (sets) => {
+        for (const set of sets) found.add(set);
+      });
     return found;
   }
 }

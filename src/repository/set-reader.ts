@@ -11,8 +11,8 @@ import type { TopicReader } from './topic-reader.js';
 
 /** The most runs, records or topics that are looked at before other work has its turn. */
 const MOST_LOOKS = 1_024;
-/** Events are counted by topic (countAfter), so the topics of a pattern may be too many for it. */
-const MOST_COUNTED = 1_000;
+/** Events are counted by topic, at a few searches each, and at many watches in a row: that is done for up to this many topics. */
+const MOST_COUNTED = 100;
 
 const NO_EVENTS = Buffer.alloc(0);
 
@@ -44,7 +44,7 @@ export class SetReader implements TopicReader {
   async floor(): Promise<Position> {
     let floor = 0;
     const { removing } = this.log;
-    await this.eachFloor((one) => (floor = Math.max(floor, one)));
+    await eachFloor(this.log.engine, this.topics, (one) => (floor = Math.max(floor, one)));
     for (const [topic, runs] of removing?.runs ?? [])
       if (this.topics.has(topic)) floor = Math.max(floor, runs[runs.length - 1].last);
     return floor;
@@ -76,7 +76,7 @@ export class SetReader implements TopicReader {
   }
 
   /** It goes back along the commit index, a part at a time. */
-  async positionBeforeLast(count: number, head: Position): Promise<Position> {
+  async positionBeforeLast(count: number, head: Position, signal?: AbortSignal): Promise<Position> {
     const { runs, commits } = this.log.engine;
     let missing = count;
     let from = head;
@@ -100,6 +100,7 @@ export class SetReader implements TopicReader {
       }
       if (isAtEnd) return 0;
       await nextTurn();
+      signal?.throwIfAborted();
     }
   }
 
@@ -109,11 +110,7 @@ export class SetReader implements TopicReader {
     const followed = tail.sets.follow(this.topics, head);
     this.followed = followed;
     if (followed.readers > 1) return;
-    // Whatever is removed from now on is noted in the set. So is what a commit removes that is under way.
-    noteRemoval(followed, this.log.removing);
-    followed.learning = this.eachFloor((floor) => raise(followed, floor)).then(() => {
-      followed.learning = undefined;
-    });
+    findFloor(this.log, followed);
   }
 
   read(
@@ -123,7 +120,7 @@ export class SetReader implements TopicReader {
     const { followed, log } = this;
     if (!followed) throw new Error('the reader is not open');
     if (after >= followed.since && after >= log.tail.horizon) return followed.read(after, maxBytes);
-    if (followed.learning) return followed.learning.then(() => this.read(after, maxBytes));
+    if (followed.findingFloor) return followed.findingFloor.then(() => this.read(after, maxBytes));
     const mayLack = Math.max(after, this.mayLack);
     if (followed.floor > mayLack) throw new EventsRemovedError();
     return this.readStored(after, mayLack, maxBytes);
@@ -157,6 +154,7 @@ export class SetReader implements TopicReader {
   }
 
   async countAfter(after: Position): Promise<number | undefined> {
+    if (after >= this.log.head) return 0;
     const names: string[] = [];
     await this.eachHeld((topic) => names.push(topic) <= MOST_COUNTED);
     if (names.length > MOST_COUNTED) return undefined;
@@ -182,19 +180,6 @@ export class SetReader implements TopicReader {
     this.followed = undefined;
   }
 
-  /** Calls `note` with the floor of each of the topics that has lost events. */
-  private async eachFloor(note: (floor: Position) => void): Promise<void> {
-    const { engine } = this.log;
-    for (const name of this.topics.names) note(engine.floor(name));
-    for (const prefix of prefixesOf(this.topics)) {
-      let looks = 0;
-      for (const [topic, floor] of engine.floors(prefix)) {
-        if (this.topics.has(topic)) note(floor);
-        if (++looks % MOST_LOOKS === 0) await nextTurn();
-      }
-    }
-  }
-
   /** Calls `take` with each of the topics that hold something, until it returns false. */
   private async eachHeld(take: (topic: string) => boolean): Promise<void> {
     const { runs } = this.log.engine;
@@ -217,9 +202,42 @@ export function noteRemovals(tail: Tail, removal: Removal): void {
     for (const set of tail.sets.of(topic)) raise(set, runs[runs.length - 1].last);
 }
 
-function noteRemoval(set: FollowedSet, removal: Removal | undefined): void {
-  for (const [topic, runs] of removal?.runs ?? [])
+/** To be called where a commit has failed, so that what it was to remove is held after all. */
+export function forgetRemovals(log: ReadLog, removal: Removal): void {
+  const sets = new Set<FollowedSet>();
+  for (const topic of removal.runs.keys()) for (const set of log.tail.sets.of(topic)) sets.add(set);
+  for (const set of sets) {
+    set.floor = 0;
+    findFloor(log, set);
+  }
+}
+
+/** Finds the floor of a set that is followed. Whatever is removed meanwhile is noted in it as well (noteRemovals). */
+function findFloor({ engine, removing }: ReadLog, set: FollowedSet): void {
+  for (const [topic, runs] of removing?.runs ?? [])
     if (set.topics.has(topic)) raise(set, runs[runs.length - 1].last);
+  const finding = eachFloor(engine, set.topics, (floor) => raise(set, floor)).then(() => {
+    if (set.findingFloor === finding) set.findingFloor = undefined;
+  });
+  // If the store fails, so does each read that waits for this.
+  finding.catch(() => {});
+  set.findingFloor = finding;
+}
+
+/** Calls `note` with the floor of each of the topics that has lost events. */
+async function eachFloor(
+  engine: Engine,
+  topics: TopicSet,
+  note: (floor: Position) => void,
+): Promise<void> {
+  for (const name of topics.names) note(engine.floor(name));
+  for (const prefix of prefixesOf(topics)) {
+    let looks = 0;
+    for (const [topic, floor] of engine.floors(prefix)) {
+      if (topics.has(topic)) note(floor);
+      if (++looks % MOST_LOOKS === 0) await nextTurn();
+    }
+  }
 }
 
 function raise(set: FollowedSet, floor: Position): void {

@@ -17,7 +17,8 @@ export interface TopicReader {
 
   positionBefore(since: number): Promise<Position | undefined>;
 
-  positionBeforeLast(count: number, head: Position): Promise<Position>;
+  /** @param signal aborts a search that nobody waits for any more */
+  positionBeforeLast(count: number, head: Position, signal?: AbortSignal): Promise<Position>;
 
   /** To be called before read(). Events up to `mayLack` may be missing; those after it may not. */
   open(mayLack: Position): void;

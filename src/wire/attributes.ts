@@ -10,6 +10,8 @@ const NAMES = ['', 'key', 'value'];
 /** An event has at most so many attributes, and so many bytes of encoded entries. */
 export const MAX_ATTRIBUTES = 64;
 export const MAX_ATTRIBUTES_BYTES = 8 * 1024;
+export const TOO_MANY_ATTRIBUTES = `there are more than ${MAX_ATTRIBUTES} attributes`;
+export const TOO_LONG_ATTRIBUTES = `attributes take more than ${MAX_ATTRIBUTES_BYTES} bytes`;
 
 /** Checks the attributes of one event after another. */
 export class AttributesChecker {
@@ -25,9 +27,8 @@ export class AttributesChecker {
   /** Returns what is wrong with the entry in source[start, end), or with all entries until now, or undefined. */
   problem(source: Buffer, start: number, end: number): string | undefined {
     this.bytes += end - start;
-    if (++this.count > MAX_ATTRIBUTES) return `there are more than ${MAX_ATTRIBUTES} attributes`;
-    if (this.bytes > MAX_ATTRIBUTES_BYTES)
-      return `attributes take more than ${MAX_ATTRIBUTES_BYTES} bytes`;
+    if (++this.count > MAX_ATTRIBUTES) return TOO_MANY_ATTRIBUTES;
+    if (this.bytes > MAX_ATTRIBUTES_BYTES) return TOO_LONG_ATTRIBUTES;
     const { fields } = this;
     let hasKey = false;
     let seen = 0;

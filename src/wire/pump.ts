@@ -10,13 +10,14 @@ export interface Sink {
    *
    * @param onReady the sink calls it when it may take a batch again, after isReady() was false or after a write; never during
    *   isReady() or write() itself
+   * @param onError the sink calls it when it can't send the rest of a batch, also during write() or end(), and drops that rest
    */
-  open(onReady: () => void): void;
+  open(onReady: () => void, onError: (error: unknown) => void): void;
 
   /** True if a batch may be written now. */
   isReady(): boolean;
 
-  /** Begins to send a batch, which is sent whole whatever happens. */
+  /** Begins to send a batch, which is sent whole unless that fails. */
   write(frames: Frames): void;
 
   /**
@@ -30,8 +31,9 @@ export interface Sink {
 
 /**
  * Sends a source's batches into a sink, one at a time, so that a slow client costs the memory of one batch. Resolves at the
- * end of the source; rejects with the source's error, or with what the source makes of the reason of the signal's abort. Closes
- * the source if it opened it. A batch that was begun is sent whole.
+ * end of the source; rejects with the error of the source or of the sink, or with what the source makes of the reason of the signal's abort.
+ * Closes the source if it opened it. A batch that was begun is sent whole, unless the sink fails: then its error wins over the reason of an
+ * abort, which may say that all of the batch was sent.
  */
 export function pump(source: FrameSource, sink: Sink): Promise<void> {
   return new Promise((resolve, reject) => new Pump(source, sink, resolve, reject).start());
@@ -40,12 +42,16 @@ export function pump(source: FrameSource, sink: Sink): Promise<void> {
 /**
  * Makes no promise and no closure for a batch (docs/performance.md, "No promise and no closure for a batch").
  *
- * `turn` says who acts next. Each of the first three can go to `nobody`: at an error, at an abort, or at the source's end.
- * - `source`: it starts here. send() takes the next batch, and the turn goes to one of the next two. If there is no batch now,
- *   the source calls send() once it has one.
- * - `asked source`: take() has returned a promise. With its batch the turn goes to `sink`, without one back to `source`.
- * - `sink`: it is sending a batch, or can't take one. onReady() then goes to `source`.
- * - `nobody`: the source is closed, and the promise of pump() settles.
+ * `turn` says who acts next:
+ * - `source`, where it starts: send() takes the next batch.
+ *   To `sink` with a batch, or where the sink can't take one. To `asked source` where take() returns a promise. To `nobody` at the
+ *   source's end or error, and at an abort. It stays if there is no batch now: the source calls send() once it has one.
+ * - `asked source`: take() has returned a promise.
+ *   To `sink` with its batch. To `source` without one. To `nobody` at its error, at the source's end, and at an abort, once the promise has
+ *   settled.
+ * - `sink`: it sends a batch, or can't take one.
+ *   To `source` at onReady(). To `nobody` at the sink's error, and at an abort.
+ * - `nobody`: the source is closed, the sink sends what is left, and then the promise of pump() settles. It stays.
  */
 class Pump {
   private turn: 'source' | 'asked source' | 'sink' | 'nobody' = 'source';
@@ -66,7 +72,7 @@ class Pump {
       return;
     }
     signal.addEventListener('abort', this);
-    this.sink.open(this.onReady);
+    this.sink.open(this.onReady, this.onError);
     try {
       this.source.open(this.send);
     } catch (error) {
@@ -90,6 +96,11 @@ class Pump {
     if (this.turn !== 'sink') return;
     this.turn = 'source';
     this.send();
+  };
+
+  private readonly onError = (error: unknown): void => {
+    if (this.turn === 'nobody') this.reject(error);
+    else this.fail(error);
   };
 
   /** Takes and writes the next batch, if it is the source's turn. */

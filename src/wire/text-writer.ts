@@ -57,11 +57,16 @@ export class TextWriter {
     this.ascii('"');
   }
 
-  /** Returns what was written, in memory of its own, and begins anew. */
-  take(): Buffer {
+  /** How many bytes were written. */
+  get length(): number {
+    return this.end;
+  }
+
+  /** Returns the first bytes of what was written (all by default), in memory of their own, and begins anew. */
+  take(length = this.end): Buffer {
     // Not of node's pool: it may wait long for a client that does not read, and would keep all of the pool alive.
-    const text = Buffer.allocUnsafeSlow(this.end);
-    this.target.copy(text, 0, 0, this.end);
+    const text = Buffer.allocUnsafeSlow(length);
+    this.target.copy(text, 0, 0, length);
     this.end = 0;
     if (this.target.length > USUAL_BYTES) this.target = Buffer.allocUnsafeSlow(USUAL_BYTES);
     return text;

@@ -13,8 +13,9 @@ interface Node<T> {
 }
 
 /**
- * Finds the values that were added for a topic, or for a pattern of it (topic-pattern.ts). A look costs one search, and a few
- * steps for each token of the topic where there are patterns, however many topics and patterns there are.
+ * Finds the values that were added for a topic, or for a pattern of it (topic-pattern.ts). A look costs one search, however many
+ * topics there are. Where there are patterns, it costs some steps more: for each token of the topic one for each beginning of a
+ * pattern that fits until there. Patterns that fit nowhere cost nothing.
  */
 export class TopicIndex<T> {
   private readonly topics = new Map<string, Set<T>>();
@@ -22,7 +23,7 @@ export class TopicIndex<T> {
 
   /** Adds a value for a topic or a pattern. Adding it twice is the same as once. Returns false if it was there. */
   add(topic: string, value: T): boolean {
-    const values = isPattern(topic) ? this.made(topic) : this.topicValues(topic);
+    const values = isPattern(topic) ? this.patternValues(topic) : this.topicValues(topic);
     if (values.has(value)) return false;
     values.add(value);
     return true;
@@ -37,10 +38,13 @@ export class TopicIndex<T> {
     return true;
   }
 
-  /** Calls `visit` with each value of a topic; more than once with one that was added for several patterns of it. */
-  visit(topic: string, visit: (value: T) => void): void {
+  /**
+   * Calls `visit` with the values of a topic, as sets: one for the topic itself, and one for each pattern of it. A set is the same
+   * object each time. It is not empty, and may change later.
+   */
+  visit(topic: string, visit: (values: ReadonlySet<T>) => void): void {
     const values = this.topics.get(topic);
-    if (values) for (const value of values) visit(value);
+    if (values) visit(values);
     if (!isUnused(this.patterns)) visitFrom(this.patterns, topic.split('.'), 0, visit);
   }
 
@@ -56,7 +60,7 @@ export class TopicIndex<T> {
     return values;
   }
 
-  private made(pattern: string): Set<T> {
+  private patternValues(pattern: string): Set<T> {
     let node = this.patterns;
     for (const token of parsePattern(pattern)) {
       if (token === REST) return node.rest;
@@ -80,13 +84,13 @@ function visitFrom<T>(
   node: Node<T>,
   tokens: readonly string[],
   at: number,
-  visit: (value: T) => void,
+  visit: (values: ReadonlySet<T>) => void,
 ): void {
   if (at === tokens.length) {
-    for (const value of node.ending) visit(value);
+    if (node.ending.size > 0) visit(node.ending);
     return;
   }
-  for (const value of node.rest) visit(value);
+  if (node.rest.size > 0) visit(node.rest);
   const same = node.next.get(tokens[at]);
   if (same) visitFrom(same, tokens, at + 1, visit);
   const any = node.next.get(ONE);

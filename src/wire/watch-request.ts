@@ -99,8 +99,8 @@ export function readWatchRequest(message: Buffer): WatchRequest {
         heartbeat = readTime(message, fields);
         break;
       case TOPICS:
-        if (more.push(readText(message, fields)) > MAX_TOPICS)
-          throw badField(field, `has more than ${MAX_TOPICS} topics`);
+        // One more than may be there is enough to refuse the request.
+        if (more.length <= MAX_TOPICS) more.push(readText(message, fields));
         break;
       case SKIP_REMOVED:
         skipRemoved = fields.varint() !== 0;

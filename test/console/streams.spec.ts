@@ -36,7 +36,7 @@ describe.runIf(CHROMIUM)('the streams', () => {
 
     await page.getByRole('button', { name: /^End Watch/ }).click();
     await dialog.getByRole('button', { name: 'End it' }).click();
-    await page.getByText('0 of 1 open calls.').waitFor();
+    await page.getByText('0 of 1 open call.').waitFor();
     expect(errorInfo((await ended).metadata)?.reason).toBe('ENDED_BY_OPERATOR');
     second.cancel();
   });

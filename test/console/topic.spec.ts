@@ -189,7 +189,7 @@ describe.runIf(CHROMIUM)('an upload', () => {
     await dialog.getByText('1 stored (fsync).').waitFor();
     await dialog.getByRole('textbox').fill('{"id": "three", "body": "body-3"}');
     await dialog.getByRole('button', { name: 'Upload', exact: true }).click();
-    await dialog.getByText('1 stored, of which 1 were there already (fsync).').waitFor();
+    await dialog.getByText('1 stored, 1 of them already before (fsync).').waitFor();
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'detached' });
     await eventually(async () => expect(await shownBodies(page)).toEqual(newestFirst(3)));
@@ -207,7 +207,7 @@ describe.runIf(CHROMIUM)('an upload', () => {
     await dialog.getByRole('textbox').fill('{"body": "body-1"}\n{"boody": "body-2"}');
     await dialog.getByRole('button', { name: 'Upload', exact: true }).click();
     await expect(dialog.getByRole('alert').textContent()).resolves.toContain(
-      'The first 1 events are stored.',
+      'The first event is stored.',
     );
     await eventually(async () => expect(await shownBodies(page)).toEqual(['body-1']));
   });

@@ -178,7 +178,7 @@ describe('A watch of several topics', () => {
   });
 
   test.each<[string, Partial<WatchRequest>, string]>([
-    ['more than 1,000', { topics: Array.from({ length: 1_001 }, (_, i) => `t${i}`) }, ''],
+    ['more than 1,000', { topics: Array.from({ length: 1_500 }, (_, i) => `t${i}`) }, '1000'],
     ['1,001 with `topic`', { topic: 't', topics: Array.from({ length: 1_000 }, longest0) }, ''],
     ['one twice', { topic: 'a', topics: ['b', 'a'] }, 'topic 3 of 3: it is there twice'],
     ['an invalid one', { topics: ['a', 'b c'] }, 'topic 2 of 2: it has white space'],
@@ -190,7 +190,7 @@ describe('A watch of several topics', () => {
     const { client } = await runService({ FEED_ENGINE: 'memory' });
     const error = await failure(client.Watch(request));
     expect(error.code).toBe(status.INVALID_ARGUMENT);
-    expect(['TOPIC_INVALID', 'REQUEST_INVALID']).toContain(reasonOf(error));
+    expect(reasonOf(error)).toBe('TOPIC_INVALID');
     expect(error.details).toContain(message);
   });
 

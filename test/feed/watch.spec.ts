@@ -1,5 +1,6 @@
 import { expect, test, vi } from 'vitest';
 import { Bell } from '../../src/broker/bell.js';
+import { SetReader } from '../../src/repository/set-reader.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
 import { errorInfo, failure, take, upload } from '../support/client.js';
 import { runService } from '../support/service.js';
@@ -38,4 +39,31 @@ test('a watch from earliest is told of what is removed between its headers and i
   });
   const error = await within(failure(client.Watch({ topic: 'orders', position: 1 })), 'its end');
   expect(errorInfo(error.metadata)?.reason).toBe('CURSOR_EXPIRED');
+});
+
+test('a watch that looks for a rare topic in a long log looks once a turn, however often the bell rings', async () => {
+  const { client, app } = await runService({ FEED_ENGINE: 'memory' });
+  await upload(client, [{ topic: 'rare.a', id: 'first' }]);
+  for (let i = 0; i < 8; i++)
+    await upload(
+      client,
+      Array.from({ length: 1_000 }, (_, n) => ({ topic: `other.${n}`, id: '' })),
+    );
+  await upload(client, [{ topic: 'rare.a', id: 'last' }]);
+  const bell = app.get(Bell);
+  const reads = vi.spyOn(SetReader.prototype, 'read');
+  let most = 0;
+  let isOver = false;
+  const ring = (): void => {
+    const before = reads.mock.calls.length;
+    for (let i = 0; i < 100; i++) bell.ring(['rare.a']);
+    most = Math.max(most, reads.mock.calls.length - before);
+    if (!isOver) setImmediate(ring);
+  };
+  const events = take(client, { topics: ['rare.>'], position: 1 }, 2);
+  ring();
+  expect((await within(events, 'both events')).map(({ id }) => id)).toEqual(['first', 'last']);
+  isOver = true;
+  expect(reads.mock.calls.length).toBeGreaterThan(5);
+  expect(most).toBeLessThanOrEqual(1);
 });

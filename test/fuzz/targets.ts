@@ -3,6 +3,7 @@ import { parse as parseYaml } from 'yaml';
 import { FeedError } from '../../client/src/errors.js';
 import { frame, MessageSplitter } from '../../client/src/grpc/frames.js';
 import { parsePolicy, PolicyError } from '../../src/auth/policy.js';
+import { Lines } from '../../src/http/lines.js';
 import {
   decode,
   encodeEpochs,
@@ -12,7 +13,9 @@ import {
 import { chatMessagesIn, echoes } from '../../src/wire/chat-message.js';
 import { EventChecker } from '../../src/wire/check-events.js';
 import { formatCursor, parseCursor, stampCursors } from '../../src/wire/cursor.js';
-import { BadMessageError, messagesIn } from '../../src/wire/frames.js';
+import { frameOfJson } from '../../src/wire/event-json.js';
+import { BadMessageError, FRAME_HEADER_BYTES, messagesIn } from '../../src/wire/frames.js';
+import { formatTime, parseTime } from '../../src/wire/rfc3339.js';
 import { MAX_TOPIC_BYTES, topicProblem } from '../../src/wire/topic.js';
 import { MAX_TOPICS, readWatchRequest } from '../../src/wire/watch-request.js';
 import {
@@ -50,6 +53,22 @@ function accepted<T>(refusal: new (...args: never[]) => Error, parse: () => T): 
     if (error instanceof refusal) return undefined;
     throw error;
   }
+}
+
+const hex = (bytes: Buffer): string => bytes.toString('hex');
+const eachByte = (bytes: Buffer): Buffer[] => Array.from(bytes, (byte) => Buffer.of(byte));
+
+/** Returns the time that a text of RFC 3339 says, as V8 reads it. */
+const millisecondsOf = (time: string): number =>
+  Date.parse(time.toUpperCase().replace(/(\.\d{3})\d+/, '$1'));
+
+/** An event in JSON that was accepted. */
+interface WrittenEvent {
+  readonly id?: string | null;
+  readonly topic?: string | null;
+  readonly body?: string | null;
+  readonly at?: string | null;
+  readonly attributes?: Readonly<Record<string, string>> | null;
 }
 
 /** A rule of a policy as it is written. */
@@ -128,7 +147,7 @@ export const targets: readonly Target[] = [
     run(input) {
       const request = accepted(BadMessageError, () => readWatchRequest(input));
       if (!request) return;
-      assert.ok(request.topics.length > 0 && request.topics.length <= MAX_TOPICS + 1);
+      assert.ok(request.topics.length > 0 && request.topics.length <= MAX_TOPICS + 2);
       for (const topic of request.topics) assert.ok(topic.isWellFormed());
       const { afterCursor, position, since, last } = request;
       const starts = [afterCursor, position, since, last].filter((start) => start !== undefined);
@@ -231,6 +250,99 @@ export const targets: readonly Target[] = [
       const { run, ids } = message;
       assert.ok(ids.length <= 2 * run.count);
       assert.equal(run.last - run.first + 1, run.count);
+    },
+  },
+  {
+    name: 'event-json',
+    seeds: text(
+      '{"topic":"t","body":"hi"}',
+      '{"id":"a","topic":"orders","body":"\\u0001\\"é","at":"2026-01-31T10:00:00.5+01:00","cursor":"0000000001fc406w"}',
+      '{"body":null,"attributes":{"k":"v","__proto__":"","traceparent":"00-1-2-01"}}',
+    ),
+    words: text(
+      '"id":',
+      '"topic":',
+      '"body":',
+      '"at":',
+      '"attributes":{',
+      '"cursor":',
+      'null',
+      '""',
+      '\\ud800',
+      '"1969-12-31T23:59:59Z"',
+      ',',
+      '}',
+    ),
+    run(input) {
+      const read = accepted(BadMessageError, () => frameOfJson(input, 'other'));
+      if (!read) return;
+      const written = JSON.parse(input.toString('utf8')) as WrittenEvent;
+      const [message] = unframed(read);
+      assert.equal(read.length, FRAME_HEADER_BYTES + message.length);
+      const decoded = decodeEvent(message);
+      assert.equal(decoded.id, written.id ?? '');
+      assert.equal(decoded.topic, written.topic || 'other');
+      assert.equal(decoded.body, written.body ?? '');
+      assert.equal(decoded.cursor, '');
+      assert.deepEqual(
+        new Map(Object.entries(decoded.attributes ?? {})),
+        new Map(Object.entries(written.attributes ?? {})),
+      );
+      if (written.at == null) assert.equal(decoded.at ?? null, null);
+      else assert.equal(decoded.at?.seconds, Math.floor(millisecondsOf(written.at) / 1000));
+    },
+  },
+  {
+    name: 'time',
+    seeds: text(
+      '2026-01-31T09:00:00Z',
+      '2024-02-29t23:59:59.123456789-23:59',
+      '0001-01-01T00:00:00Z',
+      '9999-12-31T23:59:59.999999999z',
+    ),
+    words: text('+00:00', '-24:00', '.5', '02-30', '24:00:00', ':60'),
+    run(input) {
+      const written = input.toString('latin1');
+      const time = parseTime(written);
+      if (!time) return;
+      assert.ok(time.nanos >= 0 && time.nanos <= 999_999_999);
+      const formatted = formatTime(time);
+      assert.deepEqual(parseTime(formatted), time);
+      const milliseconds = time.seconds * 1000 + Math.floor(time.nanos / 1e6);
+      assert.equal(milliseconds, millisecondsOf(written), `${written} is ${formatted}`);
+    },
+  },
+  {
+    name: 'lines',
+    seeds: [
+      Buffer.from('\x03{"topic":"t"}\n{"topic":"u"}\r\n'),
+      Buffer.from('\x01\n\n\r\na\rb'),
+      Buffer.from('\xff0123456789012345678901234567890123456789\n', 'latin1'),
+    ],
+    words: text('\n', '\r\n', '\r'),
+    run(input) {
+      const most = 32;
+      const cut = input[0] ?? 0;
+      const bytes = input.subarray(1);
+      const cutInto = (isWhole: boolean, ...chunks: readonly Buffer[]) =>
+        accepted(BadMessageError, () => {
+          const lines = new Lines(most, isWhole);
+          const found = chunks.flatMap((chunk) => [...lines.push(chunk)].map(hex));
+          const last = lines.end();
+          return last ? [...found, hex(last)] : found;
+        });
+      const expected = bytes.toString('latin1').split('\n');
+      if (expected.at(-1) === '') expected.pop();
+      const isRefused = expected.some((line) => line.length > most);
+      const wanted = expected.map((line) => hex(Buffer.from(line.replace(/\r$/, ''), 'latin1')));
+      for (const chunks of [
+        [bytes],
+        [bytes.subarray(0, cut), bytes.subarray(cut)],
+        eachByte(bytes),
+      ])
+        assert.deepEqual(cutInto(false, ...chunks), isRefused ? undefined : wanted);
+      const all = bytes.length === 0 ? [] : [hex(bytes)];
+      assert.deepEqual(cutInto(true, ...eachByte(bytes)), bytes.length > most ? undefined : all);
     },
   },
   {

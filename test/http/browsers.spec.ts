@@ -1,10 +1,16 @@
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { describe, expect, test } from 'vitest';
 import { LiveCalls } from '../../src/feed/live-calls.js';
+import { Authority } from '../support/certificates.js';
 import { upload } from '../support/client.js';
 import { ask, EventStream } from '../support/http.js';
-import { runService } from '../support/service.js';
+import { runService, temporaryDirectory } from '../support/service.js';
+import { testTls } from '../support/tls.js';
 import { Issuer } from '../support/tokens.js';
 
+const scheme = testTls ? 'https' : 'http';
 const SHOP = 'https://shop.example.com';
 const memory = (settings: Record<string, string> = {}) =>
   runService({ FEED_ENGINE: 'memory', ...settings });
@@ -45,6 +51,7 @@ describe('a page of strangers', () => {
     ['evil.example.com', 421],
     ['evil.example.com:8080', 421],
     ['feed.shop', 421],
+    ['feed.local', 421],
     ['127.0.0.1.evil.com', 421],
     ['localhost.evil.com:80', 421],
     ['localhost:1234', 200],
@@ -78,9 +85,43 @@ describe('a page of strangers', () => {
   });
 });
 
+test('a page that is refused has a line in the log, with what to do, at most once a minute', async () => {
+  const { httpAddress, log } = await memory();
+  for (let i = 0; i < 3; i++) await postAs(httpAddress, { origin: 'https://evil.example.com' });
+  const lines = log.filter(({ refusedPages }) => refusedPages !== undefined);
+  expect(lines).toEqual([
+    expect.objectContaining({
+      context: 'HTTP',
+      refusedPages: 1,
+      msg: expect.stringMatching(/403.*evil\.example\.com.*FEED_HTTP_ORIGINS/),
+    }),
+  ]);
+});
+
+test('over TLS, a page of the same host in plain text is one of strangers', async () => {
+  const { cert, key } = new Authority(temporaryDirectory()).server();
+  const { httpAddress } = await memory({ FEED_TLS_CERT: cert, FEED_TLS_KEY: key });
+  const statusOf = async (origin: string) => {
+    const [host, port] = httpAddress.split(':');
+    const call = httpsRequest({
+      host,
+      port,
+      path: '/v1/topics',
+      agent: false,
+      rejectUnauthorized: false,
+      headers: { origin },
+    });
+    const [response] = (await once(call.end(), 'response')) as [IncomingMessage];
+    response.resume();
+    return response.statusCode;
+  };
+  expect(await statusOf(`https://${httpAddress}`)).toBe(200);
+  expect(await statusOf(`http://${httpAddress}`)).toBe(403);
+});
+
 test('the service may be asked by its own pages, and by a link', async () => {
   const { httpAddress } = await memory();
-  const own = { origin: `http://${httpAddress}`, 'sec-fetch-site': 'same-origin' };
+  const own = { origin: `${scheme}://${httpAddress}`, 'sec-fetch-site': 'same-origin' };
   const answer = await postAs(httpAddress, own);
   expect(answer.status).toBe(200);
   expect(answer.headers).not.toHaveProperty('access-control-allow-origin');
@@ -88,7 +129,12 @@ test('the service may be asked by its own pages, and by a link', async () => {
   const link = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' };
   expect((await ask(httpAddress, '/v1/openapi.json', { headers: link })).status).toBe(200);
   expect(
-    (await postAs(httpAddress, { host: 'localhost', origin: 'http://localhost:80' })).status,
+    (
+      await postAs(httpAddress, {
+        host: 'localhost',
+        origin: `${scheme}://localhost:${testTls ? 443 : 80}`,
+      })
+    ).status,
   ).toBe(200);
 });
 
@@ -125,6 +171,24 @@ test('pages of FEED_HTTP_ORIGINS may ask, and read the answers', async () => {
 });
 
 describe('a session', () => {
+  test.each([1e10, 1e13, 1e16])(
+    'of a token that is good for %i s more ends with the year 9999',
+    async (expiresIn) => {
+      const issuer = await Issuer.create();
+      const { httpAddress } = await memory(issuer.settings());
+      const token = await issuer.token({ expiresIn });
+      const begun = await ask(httpAddress, '/v1/session', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ token }),
+      });
+      expect(begun.status).toBe(200);
+      const { expiresAt } = begun.json as { expiresAt: string };
+      expect(new Date(expiresAt).getUTCFullYear()).toBe(expiresIn === 1e10 ? 2343 : 9999);
+      expect(begun.headers['set-cookie']![0]).toMatch(/; Max-Age=\d+; /);
+    },
+  );
+
   test('is a cookie made of a token, by which a browser watches, until the token expires', async () => {
     const issuer = await Issuer.create();
     const { httpAddress } = await memory(issuer.settings());
@@ -172,6 +236,40 @@ describe('a session', () => {
       403,
     );
   });
+
+  test.each([
+    ['shop.example.com', true],
+    ['SHOP.example.com:443', true],
+    ['shop.example.com:8080', false],
+    ['plain.example.com', false],
+    ['localhost', false],
+  ])(
+    'behind a proxy that ends TLS, at %s, has a cookie that only this host over TLS can set: %s',
+    async (host, isSecure) => {
+      const issuer = await Issuer.create();
+      const origins = { FEED_HTTP_ORIGINS: `${SHOP},http://plain.example.com` };
+      const { httpAddress } = await memory({ ...issuer.settings(), ...origins });
+      const begun = await ask(httpAddress, '/v1/session', {
+        method: 'POST',
+        headers: { host, 'content-type': 'application/json' },
+        body: JSON.stringify({ token: await issuer.token() }),
+      });
+      const [cookie] = begun.headers['set-cookie']!;
+      const [name, token] = cookie.split(';', 1)[0].split('=');
+      const other = isSecure ? 'feed-session' : '__Host-feed-session';
+      expect(name).toBe(isSecure ? '__Host-feed-session' : 'feed-session');
+      expect(cookie).toContain('; Path=/; ');
+      expect(cookie.endsWith('; Secure')).toBe(isSecure);
+      expect(cookie).not.toContain('Domain');
+      const readBy = async (sent: string) =>
+        (await ask(httpAddress, '/v1/session', { headers: { host, cookie: sent } })).status;
+      expect(await readBy(`${other}=no; ${name}=${token}`)).toBe(200);
+      // Another port or a name below this host may have planted it.
+      expect(await readBy(`${other}=${token}`)).toBe(401);
+      const ended = await ask(httpAddress, '/v1/session', { method: 'DELETE', headers: { host } });
+      expect(ended.headers['set-cookie']![0]).toMatch(new RegExp(`^${name}=; Path=/; Max-Age=0; `));
+    },
+  );
 
   test('is nobody, without a cookie, where the service asks nobody who they are', async () => {
     const { httpAddress } = await memory();

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
-import type { IncomingMessage } from 'node:http';
+import { Agent, type IncomingMessage } from 'node:http';
 import { request } from 'node:https';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -57,6 +57,36 @@ test('a watch on a connection that is old moves: it ends with MOVED, and its con
     id: cursor,
     retry: expect.stringMatching(/^\d{4}$/),
   });
+});
+
+test('short requests on a connection that is old end it, and the next one takes another', async () => {
+  const { httpAddress } = await runService({
+    FEED_ENGINE: 'memory',
+    FEED_MAX_CONNECTION_AGE: '1s',
+  });
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  onTestFinished(() => agent.destroy());
+  const sockets = new Set<unknown>();
+  agent.on('free', (socket) => sockets.add(socket));
+  const post = () =>
+    ask(httpAddress, '/v1/events?topic=orders', {
+      method: 'POST',
+      headers: { 'content-type': 'text/plain' },
+      body: 'x',
+      agent,
+    });
+  const began = performance.now();
+  let answer = await post();
+  while (answer.headers.connection !== 'close') {
+    expect(answer.status).toBe(200);
+    expect(sockets.size).toBe(1);
+    expect(performance.now() - began).toBeLessThan(20_000);
+    answer = await post();
+  }
+  // The age differs by up to a tenth.
+  expect(performance.now() - began).toBeGreaterThan(890);
+  expect(answer.json).toMatchObject({ received: 1 });
+  expect((await post()).headers.connection).toBe('keep-alive');
 });
 
 describe('with client certificates', () => {

@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { upload } from '../support/client.js';
 import { EventStream } from '../support/http.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
-import { standstill, until } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 
 const STALLED = 1_000;
 /** The memory that a stalled watch may take: 64 KiB, and half as much that is not collected yet. */
@@ -61,16 +61,18 @@ test.each([
     const stalled = await Promise.all(
       Array.from({ length: STALLED }, () => stall(httpAddress, 'busy')),
     );
-    await follow();
-    await standstill(() => anonymousMemory(service));
-    const each = (anonymousMemory(service) - before) / STALLED;
-    console.log(`${each.toFixed(1)} KiB for each reader that reads nothing`);
-    expect(each).toBeLessThan(KIB_EACH);
+    // Other work goes on, and has V8 collect what nobody holds any more.
+    await eventually(async () => {
+      await follow();
+      const each = (anonymousMemory(service) - before) / STALLED;
+      console.log(`${each.toFixed(1)} KiB for each reader that reads nothing`);
+      expect(each).toBeLessThan(KIB_EACH);
+    }, 60_000);
     // While a thousand sockets are full, the kernel gives each of them very little.
     for (const socket of stalled.slice(1)) socket.destroy();
     let read = 0;
     stalled[0].on('data', (chunk: Buffer) => (read += chunk.length)).resume();
     await until(() => read > count * bodyBytes, 'all events of a reader that reads again');
   },
-  120_000,
+  200_000,
 );

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
 import { connect as connectTcp } from 'node:net';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { LiveCalls } from '../../src/feed/live-calls.js';
@@ -8,7 +10,8 @@ import { OpenWork } from '../../src/feed/open-work.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
 import { take } from '../support/client.js';
 import { ask, EventStream } from '../support/http.js';
-import { type Running, runService } from '../support/service.js';
+import { type Running, runService, temporaryDirectory } from '../support/service.js';
+import { Issuer } from '../support/tokens.js';
 import { eventually, standstill, until, within } from '../support/wait.js';
 
 const start = (settings: Record<string, string> = {}): Promise<Running> =>
@@ -115,6 +118,7 @@ describe('POST /v1/events', () => {
     ['application/x-ndjson', '', 'x'.repeat(100_000), 0, '0'],
     ['application/json', '', '[{"topic":"t"}]', 0, '0'],
     ['application/json', '', '{"topic":"t"}{"topic":"t"}', 0, '0'],
+    ['application/json', '', '', 0, '0'],
     ['text/plain', '?topic=t', Buffer.from([0x61, 0x0a, 0xff, 0x0a]), 1, '1'],
   ])(
     '%s %s with a bad event is refused: what came before it is stored',
@@ -133,6 +137,8 @@ describe('POST /v1/events', () => {
   test.each([
     ['application/x-www-form-urlencoded', {}, '', 415, undefined],
     ['application/x-ndjson', { 'content-encoding': 'gzip' }, '', 415, undefined],
+    ['text/plain; charset=utf-16', {}, '?topic=a', 415, undefined],
+    ['text/plain', {}, '?topic=%ff', 400, 'REQUEST_INVALID'],
     ['text/plain', {}, '', 400, 'TOPIC_INVALID'],
     ['text/plain', {}, '?topic=a..b', 400, 'TOPIC_INVALID'],
     ['text/plain', {}, '?topic=a&topic=b', 400, 'REQUEST_INVALID'],
@@ -167,6 +173,37 @@ describe('POST /v1/events', () => {
       expect(answer.json).toMatchObject({ reason: 'EVENT_INVALID', received: '0' });
       expect(answer.headers.connection).toBe('close');
     }
+  });
+
+  test('a client that may not upload gets the whole refusal, however large its body is', async () => {
+    const issuer = await Issuer.create();
+    const policy = join(temporaryDirectory(), 'policy.yaml');
+    writeFileSync(policy, 'rules: []\n');
+    const service = await start({ ...issuer.settings(), FEED_POLICY_FILE: policy });
+    const body = '{"topic":"t","body":"x"}\n'.repeat(200_000);
+    const [host, port] = service.httpAddress.split(':');
+    const socket = connectTcp({ host, port: Number(port) }).pause();
+    onTestFinished(() => void socket.destroy());
+    let text = '';
+    socket
+      .setEncoding('utf8')
+      .on('data', (part: string) => (text += part))
+      .pause();
+    const head = [
+      'POST /v1/events HTTP/1.1',
+      'host: localhost',
+      `authorization: Bearer ${await issuer.token()}`,
+      'content-type: application/x-ndjson',
+      `content-length: ${body.length}`,
+    ].join('\r\n');
+    // As simple clients do, it sends all of its body and then reads.
+    await new Promise<void>((resolve, reject) => {
+      socket.on('error', reject).write(`${head}\r\n\r\n${body}`, () => resolve());
+    });
+    socket.resume();
+    await within(once(socket, 'close'), 'the end of the answer');
+    expect(text).toMatch(/^HTTP\/1.1 403 /);
+    expect(text).toMatch(/"reason":"TOPIC_FORBIDDEN","received":"0"}$/);
   });
 
   test('a body may take any time, in any pieces', async () => {

@@ -6,7 +6,7 @@ import { type Running, runService } from '../support/service.js';
 import { take, upload } from '../support/client.js';
 import { ask, EventStream } from '../support/http.js';
 import { scrape } from '../support/metrics.js';
-import { eventually, until } from '../support/wait.js';
+import { eventually, standstill, until } from '../support/wait.js';
 
 const NDJSON = { accept: 'application/x-ndjson' };
 
@@ -152,7 +152,10 @@ describe('GET /v1/events', () => {
     ['topic=a&skipRemoved=1', 400, 'REQUEST_INVALID'],
     ['topic=a&topic=a', 400, 'TOPIC_INVALID'],
     ['topic=a.>.b', 400, 'TOPIC_INVALID'],
-    [`topic=a&${'topic=b.>&'.repeat(1_000)}`, 400, 'REQUEST_INVALID'],
+    [Array.from({ length: 1_001 }, (_, i) => `topic=${i}`).join('&'), 400, 'TOPIC_INVALID'],
+    ['topic=%ff%fe', 400, 'REQUEST_INVALID'],
+    ['topic=%ED%A0%80', 400, 'REQUEST_INVALID'],
+    ['topic=%zz', 400, 'REQUEST_INVALID'],
   ])('%s is refused with %i %s', async (query, status, reason) => {
     const { httpAddress } = await start();
     const answer = await ask(httpAddress, `/v1/events?${query}`);
@@ -232,6 +235,37 @@ describe('GET /v1/events', () => {
     expect(lines.problem).toMatchObject(expected);
   });
 
+  test('a reader that is behind gets whole events up to the cursor of the reason', async () => {
+    const service = await start();
+    const stream = await EventStream.open(service.httpAddress, 'topic=orders');
+    stream.pause();
+    const large = Array.from({ length: 20_000 }, (_, i) => event(`${i}`.padEnd(1_000, '.')));
+    await upload(service.client, large);
+    const [call] = service.app.get(LiveCalls);
+    // The kernel takes some megabytes, and no more.
+    const sent = await standstill(() => call.events);
+    expect(sent).toBeLessThan(large.length);
+    call.abort(endedByOperator());
+    stream.resume();
+    await stream.ended();
+    expect(stream.problem).toMatchObject({ reason: 'ENDED_BY_OPERATOR' });
+    expect(stream.events.at(-1)?.cursor).toBe(stream.problem?.cursor);
+    expect(stream.events).toHaveLength(sent);
+  });
+
+  test('a reader that reads nothing of the reason is closed', async () => {
+    const service = await start();
+    const stream = await EventStream.open(service.httpAddress, 'topic=orders');
+    stream.pause();
+    const large = Array.from({ length: 20_000 }, (_, i) => event(`${i}`.padEnd(1_000, '.')));
+    await upload(service.client, large);
+    const [call] = service.app.get(LiveCalls);
+    await standstill(() => call.events);
+    call.abort(endedByOperator());
+    const isOver = (): boolean => [...service.app.get(LiveCalls)].length === 0;
+    await until(isOver, 'the end of the call', 100_000); // a minute, and half of another one
+  }, 150_000);
+
   test('at a drain, ends open streams with DRAINING and when to come back, refuses others, and answers probes', async () => {
     const service = await start({ FEED_DRAIN_TIMEOUT: '1m', FEED_UPLOAD_EVENTS_PER_SECOND: '1' });
     const { httpAddress, client } = service;
@@ -271,5 +305,21 @@ describe('GET /v1/events', () => {
       retry: expect.stringMatching(/^\d{4}$/),
     });
     await closed;
+  });
+
+  test('over the limit of watches, says when to come back: a browser that connects again must not stop for good', async () => {
+    const { httpAddress } = await start({ FEED_MAX_WATCHES: '1' });
+    const first = await EventStream.open(httpAddress, 'topic=orders');
+    const refused = await ask(httpAddress, '/v1/events?topic=orders');
+    expect(refused.status).toBe(429);
+    expect(refused.json).toMatchObject({ reason: 'LIMIT_EXCEEDED' });
+    expect(refused.headers['retry-after']).toMatch(/^\d+$/);
+    const again = await EventStream.open(httpAddress, 'topic=orders', {
+      'last-event-id': first.headers['feed-start'] as string,
+    });
+    await again.ended();
+    expect(again.status).toBe(200);
+    expect(again.problem).toMatchObject({ reason: 'LIMIT_EXCEEDED', status: 429 });
+    expect(again.blocks.at(-1)).toMatchObject({ retry: expect.stringMatching(/^\d{4}$/) });
   });
 });

@@ -1,5 +1,7 @@
 import { expect, it, vi } from 'vitest';
+import type { EngineCommit } from '../../src/repository/engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
+import { EventsRemovedError } from '../../src/repository/event-repository.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { TopicSet } from '../../src/wire/topic-set.js';
 import { checked } from '../wire/events.js';
@@ -25,5 +27,43 @@ it('a reader far behind reads each run of a commit about once, and none of other
   // Each batch of two runs looks at a third one, which does not fit, and may look at the one before once more.
   expect(at.mock.calls.length).toBeLessThanOrEqual(15 * 4);
   reader.close();
+  await log.close();
+});
+
+it('a removal that failed ends no reader that is behind', async () => {
+  class FailingEngine extends MemoryEngine {
+    failing = false;
+    override commit(commit: EngineCommit): Promise<void> {
+      return this.failing ? Promise.reject(new Error('no')) : super.commit(commit);
+    }
+  }
+  const engine = new FailingEngine();
+  const log = new EventLog(engine);
+  await log.openWriter().append(checked({ topic: 'a', id: '1' }, { topic: 'b', id: '2' }));
+  const reader = log.readerOf(new TopicSet(['a', 'b']));
+  reader.open(0);
+  engine.failing = true;
+  await expect(log.removeTopic('a')).rejects.toThrow('no');
+  expect((await reader.read(0, 1_000))?.count).toBe(2);
+  engine.failing = false;
+  await log.removeTopic('a');
+  await expect(async () => reader.read(0, 1_000)).rejects.toThrow(EventsRemovedError);
+  reader.close();
+  await log.close();
+});
+
+it('a search for the newest events ends soon after nobody waits for it any more', async () => {
+  const log = new EventLog(new MemoryEngine());
+  const writer = log.openWriter();
+  for (let i = 0; i < 4; i++)
+    await writer.append(
+      checked(...Array.from({ length: 600 }, (_, n) => ({ topic: `other.${n}`, id: '' }))),
+    );
+  const gone = new AbortController();
+  const search = log
+    .readerOf(new TopicSet(['none.>']))
+    .positionBeforeLast(5, log.head, gone.signal);
+  gone.abort(new Error('gone'));
+  await expect(search).rejects.toThrow('gone');
   await log.close();
 });

@@ -12,6 +12,7 @@ export const CHROMIUM: { readonly path: string; readonly env: Record<string, str
   (() => {
     const found = chromium();
     if ('path' in found) return found;
+    if (process.env.FEED_TEST_BROWSER === 'required') throw new Error(found.missing);
     process.stderr.write(`tests with a browser are left out: ${found.missing}\n`);
     return undefined;
   })();

@@ -134,6 +134,10 @@ export class EventStream {
     this.response.pause();
   }
 
+  resume(): void {
+    this.response.resume();
+  }
+
   close(): void {
     this.response.destroy();
   }

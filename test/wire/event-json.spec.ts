@@ -145,3 +145,35 @@ describe('a time', () => {
     expect(formatTime({ seconds: 1769850000, nanos })).toBe(written),
   );
 });
+
+test('attributes beyond the limits are refused before any is encoded', () => {
+  const refusalOf = (attributes: Record<string, string>): string => {
+    try {
+      frameOfJson(Buffer.from(JSON.stringify({ topic: 't', attributes })), '');
+    } catch (error) {
+      if (error instanceof BadMessageError) return error.message;
+      throw error;
+    }
+    return 'none';
+  };
+  const many = (count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, i) => [i, '']));
+  expect(refusalOf(many(64))).toBe('none');
+  expect(refusalOf(many(65))).toBe('there are more than 64 attributes');
+  expect(refusalOf(many(700_000))).toBe('there are more than 64 attributes');
+  expect(refusalOf({ a: 'x'.repeat(8_180) })).toBe('none');
+  expect(refusalOf({ a: 'x'.repeat(4_096), b: 'é'.repeat(2_048) })).toBe(
+    'attributes take more than 8192 bytes',
+  );
+});
+
+test('the refusal of what is no JSON does not quote it', () => {
+  for (const json of [
+    'secret',
+    '{"body":"secret" secret',
+    '{"body":secret}',
+    '"secret',
+    '{"secret',
+  ])
+    expect(() => frameOfJson(Buffer.from(json), 't')).toThrow(/^it is not JSON$|^it is no object/);
+});

@@ -34,7 +34,7 @@ it('finds the values of a topic as each pattern by itself does, whatever was add
           matchesPattern(parsePattern(each), one) ? [...values] : [],
         );
         const found: number[] = [];
-        index.visit(one, (value) => found.push(value));
+        index.visit(one, (values) => found.push(...values));
         expect(found.toSorted(byValue)).toEqual(expected.toSorted(byValue));
         expect(index.has(one)).toBe(expected.length > 0);
       }

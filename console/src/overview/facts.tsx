@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import type { Stats, StepName } from '../api/stats.ts';
-import { ago, bytes, count, known, latency, rate, short, span } from '../format.ts';
+import { ago, bytes, counted, known, latency, rate, short, span } from '../format.ts';
 
 /** What is so at present, each with its name. */
 export function Facts({ stats }: { readonly stats: Stats }) {
@@ -29,7 +29,7 @@ export function Facts({ stats }: { readonly stats: Stats }) {
           {known(now.watchesBehind, short)} behind
         </Fact>
         <Fact name="Uploads / chats" value={`${short(now.uploads)} / ${short(now.chats)}`}>
-          {short(now.rooms)} rooms
+          {counted(now.rooms, 'room')}
         </Fact>
         <Fact name="Log" value={known(now.logBytes, bytes)}>
           {known(now.diskFreeBytes, bytes)} free
@@ -42,7 +42,7 @@ export function Facts({ stats }: { readonly stats: Stats }) {
         <b class={stats.state === 'ready' ? 'good' : 'bad'}>{stats.state}</b>, Feed {stats.version},
         up for {span(Date.now() - Date.parse(stats.startedAt))}. Engine {stats.engine}:{' '}
         {MEANINGS[stats.durability] ?? stats.durability}.{' '}
-        {now.connections !== null && `${count(now.connections)} connections with open calls.`}
+        {now.connections !== null && `${counted(now.connections, 'connection')} with open calls.`}
       </p>
     </>
   );

@@ -1,6 +1,6 @@
 import { useSignal } from '@preact/signals';
 import { listStreams, type OpenStream } from '../api/streams.ts';
-import { bytes, count, known, span } from '../format.ts';
+import { bytes, count, counted, known, span } from '../format.ts';
 import { clearOnEscape, downToRows, moveAmongRows } from '../page/keyboard.ts';
 import { usePolled } from '../page/polled.ts';
 import { Refusal } from '../parts/refusal.tsx';
@@ -122,6 +122,6 @@ const matches = (stream: OpenStream, search: string): boolean =>
 function summary(found: number, all: number): string {
   if (all === 0) return 'Nobody is connected.';
   const cut = found > MOST ? `, of which the first ${count(MOST)} are shown` : '';
-  if (found === all) return `${count(all)} open ${all === 1 ? 'call' : 'calls'}${cut}.`;
-  return `${count(found)} of ${count(all)} open calls${cut}.`;
+  const open = `${counted(all, 'open call')}${cut}.`;
+  return found === all ? open : `${count(found)} of ${open}`;
 }

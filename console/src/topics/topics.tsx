@@ -1,6 +1,6 @@
 import { useSignal } from '@preact/signals';
 import { listTopics, type Topic } from '../api/topics.ts';
-import { ago, bytes, count, known, rate, UNKNOWN } from '../format.ts';
+import { ago, bytes, count, counted, known, rate, UNKNOWN } from '../format.ts';
 import { clearOnEscape, downToRows, moveAmongRows } from '../page/keyboard.ts';
 import { usePolled } from '../page/polled.ts';
 import { go, link } from '../page/route.ts';
@@ -118,5 +118,5 @@ function summary(topics: number, isCut: boolean, prefix: string): string {
   const beginning = prefix ? ` that begin with “${prefix}”` : '';
   if (isCut) return `The first ${count(topics)} topics${beginning}. Search to find others.`;
   if (topics === 0) return prefix ? `No topic holds events${beginning}.` : 'No topic holds events.';
-  return `${count(topics)} ${topics === 1 ? 'topic' : 'topics'}${beginning}.`;
+  return `${counted(topics, 'topic')}${beginning}.`;
 }

@@ -12,8 +12,9 @@ import type { Replica } from './replica.js';
 
 /** This many topics are asked for at a time. */
 const AT_ONCE = 50;
-/** A search for the newest events goes back by this many messages at first, and by twice as many each time. */
+/** A search for the newest events goes back by this many messages at first, and by twice as many each time, up to a bound. */
 const FIRST_STEP = 256;
+const LARGEST_STEP = 16_384;
 /** It asks for about this much at a time, in bytes. */
 const STEP_BYTES = 256 * 1024;
 /** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
@@ -62,18 +63,20 @@ export class StreamSetReader implements TopicReader {
   }
 
   /** It reads back from the head, in steps that grow. Each step is read forward, as the stream can only be read so. */
-  async positionBeforeLast(count: number, head: Position): Promise<Position> {
+  async positionBeforeLast(count: number, head: Position, signal?: AbortSignal): Promise<Position> {
     const replica = this.replica();
     let missing = count;
     let end = sequenceOf(head) + 1;
-    for (let step = FIRST_STEP; end > 1; step *= 2) {
+    for (let step = FIRST_STEP; end > 1; step = Math.min(2 * step, LARGEST_STEP)) {
       const start = Math.max(1, end - step);
-      const runs: RunMessage['run'][] = [];
+      const runs: { readonly last: Position; readonly count: number }[] = [];
       for (let from = start; from < end;) {
         const found = await replica.runsOfPattern(this.filter, from, STEP_BYTES);
         if (found.length === 0) break;
         for (const { sequence, run } of found)
-          if (sequence < end && run.last <= head && this.topics.has(run.topic)) runs.push(run);
+          if (sequence < end && run.last <= head && this.topics.has(run.topic))
+            runs.push({ last: run.last, count: run.count });
+        signal?.throwIfAborted();
         from = found[found.length - 1].sequence + 1;
       }
       for (const run of runs.toReversed()) {

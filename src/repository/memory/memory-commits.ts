@@ -3,7 +3,9 @@ import type { CommitIndex, CommitRecord } from '../engine.js';
 
 /** The records of commits in memory, in the order of their positions. */
 export class MemoryCommits implements CommitIndex {
-  private readonly records: CommitRecord[] = [];
+  private records: CommitRecord[] = [];
+  /** The index of the oldest record. Records before it are removed. */
+  private start = 0;
 
   add(record: CommitRecord): void {
     this.records.push(record);
@@ -11,7 +13,14 @@ export class MemoryCommits implements CommitIndex {
 
   remove(first: Position): void {
     const i = this.indexAfter(first) - 1;
-    if (this.records[i]?.first === first) this.records.splice(i, 1);
+    if (i < this.start) return;
+    if (this.records[i]?.first !== first) return;
+    if (i > this.start) this.records.splice(i, 1);
+    else this.start++;
+    if (this.start > 64 && this.start > this.records.length / 2) {
+      this.records = this.records.slice(this.start);
+      this.start = 0;
+    }
   }
 
   /** A record may be added or removed while this is read: it yields those that are there when it comes to them. */
@@ -26,8 +35,9 @@ export class MemoryCommits implements CommitIndex {
 
   *upTo(position: Position): Iterable<CommitRecord> {
     for (let at = position; ;) {
-      const record = this.records[this.indexAfter(at) - 1];
-      if (!record) return;
+      const i = this.indexAfter(at) - 1;
+      if (i < this.start) return;
+      const record = this.records[i];
       yield record;
       at = record.first - 1;
     }
@@ -35,7 +45,7 @@ export class MemoryCommits implements CommitIndex {
 
   /** Returns the index of the first record that begins after a position. */
   private indexAfter(position: Position): number {
-    let low = 0;
+    let low = this.start;
     let high = this.records.length;
     while (low < high) {
       const middle = (low + high) >>> 1;

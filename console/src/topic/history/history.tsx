@@ -2,7 +2,7 @@ import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { Problem } from '../../api/problem.ts';
 import type { Start } from '../../api/watch.ts';
-import { count } from '../../format.ts';
+import { count, counted } from '../../format.ts';
 import { Refusal } from '../../parts/refusal.tsx';
 import { EventDetail } from '../events/event-detail.tsx';
 import { RowList } from '../events/row-list.tsx';
@@ -114,5 +114,5 @@ function summary(rows: Rows, isEnd: boolean, isReading: boolean): string {
   if (isReading) return 'Reading …';
   const leftOut = rows.leftOut > 0 ? `, the first ${count(rows.leftOut)} are no longer shown` : '';
   const end = isEnd ? ', the end of what is stored' : '';
-  return `${count(rows.came)} events${leftOut}${end}`;
+  return `${counted(rows.came, 'event')}${leftOut}${end}`;
 }

@@ -45,7 +45,9 @@ function useRate(tail: Tail): number | undefined {
 
 function summary({ rows, came, matched }: Shown): string {
   const found =
-    matched === came ? `${short(came)} events` : `${short(matched)} of ${short(came)} match`;
+    matched === came
+      ? `${short(came)} ${came === 1 ? 'event' : 'events'}`
+      : `${short(matched)} of ${short(came)} match`;
   const leftOut = matched - rows.length;
   if (leftOut === 0) return found;
   return `${found}, the newest ${count(rows.length)} are kept, ${short(leftOut)} older ones left out`;

@@ -87,7 +87,7 @@ function Stored({ result }: { readonly result: UploadResult }) {
   return (
     <p>
       {count(received)} stored
-      {duplicates > 0 && `, of which ${count(duplicates)} were there already`} (
+      {duplicates > 0 && `, ${count(duplicates)} of them already before`} (
       {durability.replace('DURABILITY_', '').toLowerCase()}).{' '}
       {lastCursor && <Copy text={lastCursor}>Copy the last cursor</Copy>}
     </p>
@@ -98,7 +98,8 @@ function Stored({ result }: { readonly result: UploadResult }) {
 function describe(error: Error): string {
   if (!(error instanceof Problem))
     return `${error.message}. The events may be stored or not: look at the topic before you send them again.`;
-  const { received } = error.metadata;
-  const stored = received && received !== '0' ? ` The first ${received} events are stored.` : '';
-  return `${error.message}${stored}`;
+  const received = Number(error.metadata.received ?? 0);
+  if (received === 0) return error.message;
+  const first = received === 1 ? 'The first event is' : `The first ${count(received)} events are`;
+  return `${error.message} ${first} stored.`;
 }
