@@ -1,3 +1,4 @@
+import './page/language.ts';
 import { render } from 'preact';
 import { App } from './page/app.tsx';
 
