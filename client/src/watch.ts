@@ -346,14 +346,15 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     await pause(wait, this.signal);
   }
 
-  /** A server of a version that knows one topic only sees an empty topic in a request for several. */
+  /** A server of a version that knows one topic only sees an empty topic in a request for several. Later ones say which topic is wrong. */
   private explained(error: unknown): unknown {
     if (!(error instanceof FeedError) || error.reason !== 'TOPIC_INVALID' || !this.isOfSeveral)
       return error;
     const { status, message, reason, metadata } = error;
+    if (metadata.index !== undefined || metadata.most !== undefined) return error;
     return feedError(
       status,
-      `${message}. If the topics and patterns are as they should be, the server is too old for several topics in a watch: it has to be updated`,
+      `${message}; the server is too old for several topics or a pattern in a watch: it has to be updated`,
       { reason, metadata, cause: error },
     );
   }

@@ -68,7 +68,9 @@ export async function watchStart(
 /** Checks the topics and patterns of a request. @throws FeedError */
 function topicsOf({ topics }: WatchRequest, caller: Caller): TopicSet {
   if (topics.length > MAX_TOPICS)
-    throw new FeedError('TOPIC_INVALID', `the watch has more than ${MAX_TOPICS} topics`);
+    throw new FeedError('TOPIC_INVALID', `the watch has more than ${MAX_TOPICS} topics`, {
+      most: String(MAX_TOPICS),
+    });
   const seen = new Set<string>();
   for (const [i, topic] of topics.entries()) {
     const problem = seen.has(topic)
@@ -77,7 +79,8 @@ function topicsOf({ topics }: WatchRequest, caller: Caller): TopicSet {
         ? patternProblem(topic)
         : topicProblem(topic);
     const which = topics.length === 1 ? 'topic' : `topic ${i + 1} of ${topics.length}`;
-    if (problem !== undefined) throw new FeedError('TOPIC_INVALID', `${which}: ${problem}`);
+    if (problem !== undefined)
+      throw new FeedError('TOPIC_INVALID', `${which}: ${problem}`, { index: String(i) });
     seen.add(topic);
     requirePermission(caller, 'watch', topic);
   }

@@ -36,6 +36,16 @@ describe.runIf(CHROMIUM)('the console', () => {
     expect(await ground(page)).toBe(light);
   });
 
+  test('shows itself also where the browser has no language that is one', async () => {
+    const { httpAddress } = await runService();
+    const page = await openConsole(httpAddress);
+    await page.addInitScript(
+      "Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US@posix' })",
+    );
+    await page.reload();
+    await page.locator('h1').waitFor();
+  });
+
   test('is small, and asks for nothing from elsewhere', async () => {
     const { httpAddress } = await runService();
     const page = await openConsole(httpAddress);

@@ -108,6 +108,7 @@ test('over TLS, a page of the same host in plain text is one of strangers', asyn
       port,
       path: '/v1/topics',
       agent: false,
+      servername: 'localhost',
       rejectUnauthorized: false,
       headers: { origin },
     });

@@ -37,6 +37,8 @@ function parse(text: string): Address {
       `"${text}" is not an address: use host:port, [ipv6]:port or dns:///host:port, and the option tls for TLS`,
     );
   const { dns, ipv6, name } = match.groups!;
+  if (name && /^\d+$/.test(name))
+    throw new TypeError(`"${text}" has no host: if it is a port, write 127.0.0.1:${name}`);
   return { host: ipv6 ?? name, port, isDns: dns !== undefined };
 }
 
