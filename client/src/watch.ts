@@ -135,7 +135,10 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal;
   }
 
-  /** The cursor after which a watch would go on: that of the last event that was handled, or of a heartbeat after it. */
+  /**
+   * The cursor after which a watch would go on: that of the last event that was handled, or of a heartbeat after it. Before the first one
+   * it is where the watch has begun; undefined where no cursor says that.
+   */
   get cursor(): string | undefined {
     return this.handled;
   }
@@ -266,6 +269,8 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     if (isLive) this.received = head;
     if (this.isOfSeveral) this.noteEarliest(headers['feed-earliest'], head, request);
     const start = this.received ?? (isCursor(this.from) ? this.from.cursor : '');
+    // Whoever stops before the first event goes on after this as well.
+    if (start !== '') this.handled ??= start;
     this.enter({ name: isLive || isAtOrAfter(start, head) ? 'live' : 'behind' });
     if (this.options.until === 'head') this.endAt(head);
     this.noteEnd(start);

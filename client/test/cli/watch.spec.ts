@@ -110,6 +110,16 @@ describe('feed watch', () => {
     expect(Number(bodies[0])).toBeGreaterThan(0);
   });
 
+  test('that got nothing says after which cursor to go on as well', async () => {
+    const { grpcAddress: address } = await startService();
+    const watch = startFeed(['watch', 'orders'], { FEED_ADDRESS: address });
+    await until(() => watch.stderr.includes('live'), 'the watch');
+    watch.process.kill('SIGINT');
+    const { code, stderr } = await watch.ended;
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/0 events of orders; go on with --from [0-9a-z]{16}\n$/);
+  });
+
   test('begins with what is stored from now on, and Ctrl-C sums it up with exit code 0', async () => {
     const { grpcAddress: address } = await startService();
     await store(address, 't', ['before']);
