@@ -45,7 +45,9 @@ describe.skipIf(!NATS_SERVER)('replicas on a cluster of three', () => {
   });
 
   test('store an upload once whose answers from NATS get lost', async () => {
-    const replica = await LinkedReplica.start(servers, jetstreamSettings(servers));
+    // Each answer that is lost takes 3 s, and finding out what became of its commit some more.
+    const patient = { ...jetstreamSettings(servers), FEED_NATS_PATIENCE: '1m' };
+    const replica = await LinkedReplica.start(servers, patient);
     replica.losesAnswer = () => replica.lostAnswers < 2;
     const client = connect(replica.address);
     onTestFinished(() => client.close());
