@@ -47,7 +47,7 @@ export class Lines {
     if (start < chunk.length) this.keep(chunk.subarray(start));
   }
 
-  /** Returns the last line, if it has no end. */
+  /** Returns the last line, if it has no end; all of the body where it is one line, also if it is empty. */
   end(): Buffer | undefined {
     return this.length > 0 || this.isWhole ? this.finish(NOTHING) : undefined;
   }
