@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
-/** What begins the data of each event of Server-Sent Events, and nothing else: JSON has no line feed of its own. */
+/** The bytes before the data of each event. They stand nowhere else, because JSON in one line has no line feed. */
 const EVENT = Buffer.from('\ndata: ');
 
 /** A watch over HTTP, as Server-Sent Events, whose events are counted and not parsed. */

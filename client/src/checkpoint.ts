@@ -56,7 +56,7 @@ export function fileCheckpoint(path: string): Checkpoint {
 
 /** Saves the cursor of a watch: one save at a time, and no more often than the interval says. */
 export class CheckpointSaver {
-  /** What is not saved yet; undefined if there is nothing. */
+  /** The newest cursor, until it is saved; undefined afterwards. */
   private unsaved: Saved | undefined;
   private unsavedEvents = 0;
   private timer: NodeJS.Timeout | undefined;

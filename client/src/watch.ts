@@ -96,8 +96,8 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private from!: From;
   private readonly isOfSeveral: boolean;
   /**
-   * Of a watch of several topics: the `feed-earliest` of the call that began it. The log then held every event after it, but only
-   * some from before it, with which the watch may have begun.
+   * The `feed-earliest` of the call that began a watch of several topics. The log then held every event after it, but only some of
+   * those before it, with which the watch may have begun.
    */
   private startEarliest: string | undefined;
   /** With `until`: the end of the log when the watch began; undefined before. */

@@ -80,7 +80,7 @@ describe('a watch of several topics', () => {
     }
     await producer.upload('bills', ['end']);
     await within(reading, () => `the end; ${got.length} events have come`, 30_000);
-    // What is stored together has the order of its topics in the log; each topic keeps the order of the upload.
+    // A commit stores its events topic by topic. Each topic keeps the order of the upload.
     for (const name of names) {
       const wanted = isWanted(name) ? sent.filter(({ topic }) => topic === name) : [];
       const found = got.filter(({ topic, body }) => topic === name && body !== 'end');
@@ -311,7 +311,7 @@ describe('a watch of several topics that begins before feed-earliest', () => {
       onState: (state) => void (state.name === 'gap' && gaps.push(state)),
     });
     const got: string[] = [];
-    /** What came before each gap. */
+    /** How many events came before each gap. */
     const ends: number[] = [];
     for await (const event of watch) {
       while (ends.length < gaps.length) ends.push(got.length);

@@ -1,7 +1,7 @@
 const whole = new Intl.NumberFormat('en');
 const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 
-/** What stands in the place of a number that is not known. */
+/** Is shown in the place of a number that is not known. */
 export const UNKNOWN = '–';
 
 /** A number and what formats it; a number that is not known is a dash. */

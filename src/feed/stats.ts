@@ -1,14 +1,14 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CONFIG, type Config } from '../config/config.js';
-import { type Durability, EventRepository, type StoredAt } from '../repository/event-repository.js';
-import { formatCursor, type Position } from '../wire/cursor.js';
+import { type Durability, EventRepository } from '../repository/event-repository.js';
+import { formatCursor } from '../wire/cursor.js';
 import { EVERY_TOPIC } from '../wire/topic-pattern.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { Chats } from './chat.js';
 import { LiveCalls } from './live-calls.js';
 import { Readiness, type State } from './readiness.js';
 import { RecentSteps, type Step } from './recent-steps.js';
-import type { StoredView } from './topics.js';
+import { type StoredView, storedView } from './topics.js';
 import { Uploads } from './upload.js';
 import { PHASES, WatchLag } from './watch-lag.js';
 import { Watches } from './watch.js';
@@ -79,18 +79,10 @@ export class Stats {
       watchesBehind: PHASES.reduce((sum, phase) => sum + lag[phase].count, 0),
       logBytes: log.heldBytes,
       diskFreeBytes: log.disk?.free,
-      oldest: this.stored(log.oldest),
-      newest: this.stored(log.newest),
-      head: this.cursorAt(repository.head),
+      oldest: storedView(repository, log.oldest),
+      newest: storedView(repository, log.newest),
+      head: formatCursor(repository.cursorAt(repository.head)),
       steps: this.recent.all,
     };
-  }
-
-  private stored(at: StoredAt | undefined): StoredView | undefined {
-    return at && { cursor: this.cursorAt(at.position), time: at.time };
-  }
-
-  private cursorAt(position: Position): string {
-    return formatCursor(this.repository.cursorAt(position));
   }
 }

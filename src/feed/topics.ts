@@ -158,11 +158,22 @@ export class Topics {
     const held = await this.repository.heldOf(topic).catch(storeUnavailable);
     const watches = this.bell.listenersOf(topic);
     const { events = 0, bytes = 0, oldest, newest }: Partial<HeldTopic> = held ?? {};
-    const stored = (at: StoredAt | undefined): StoredView | undefined =>
-      at && {
-        cursor: formatCursor(this.repository.cursorAt(at.position)),
-        time: at.time,
-      };
-    return { topic, events, bytes, oldest: stored(oldest), newest: stored(newest), watches };
+    const { repository } = this;
+    return {
+      topic,
+      events,
+      bytes,
+      oldest: storedView(repository, oldest),
+      newest: storedView(repository, newest),
+      watches,
+    };
   }
+}
+
+/** Shows an event of the log by its cursor. */
+export function storedView(
+  repository: EventRepository,
+  at: StoredAt | undefined,
+): StoredView | undefined {
+  return at && { cursor: formatCursor(repository.cursorAt(at.position)), time: at.time };
 }

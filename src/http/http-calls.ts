@@ -6,8 +6,9 @@ import { CONFIG, type Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
 import { CallCounts } from '../feed/call-counts.js';
 import { type CallKind, CallLimits } from '../feed/call-limits.js';
+import type { Door } from '../feed/door.js';
 import { FeedError } from '../feed/errors.js';
-import { LiveCalls, loggedNotes } from '../feed/live-calls.js';
+import { LiveCalls, loggedNotes, methodName } from '../feed/live-calls.js';
 import { STATUS_NAMES } from '../feed/status-names.js';
 import { LOG } from '../telemetry/log.js';
 import { type CallSpan, type Tracing, TRACING } from '../telemetry/tracing.js';
@@ -30,9 +31,12 @@ export interface LimitedMethod extends HttpMethod {
  */
 const STREAMS_SHARE = 3 / 4;
 
-/** Serves requests as calls: they are known, limited, drained, logged and counted like those of gRPC. */
+/**
+ * Serves requests as calls: they are known, limited, drained, logged and counted like those of gRPC. Once it takes no more, the port goes on
+ * to answer probes.
+ */
 @Injectable()
-export class HttpCalls {
+export class HttpCalls implements Door {
   /** Why no more calls are taken; undefined while they are. */
   private refusal: FeedError | undefined;
   private readonly open = new Set<HttpCall>();
@@ -94,12 +98,10 @@ export class HttpCalls {
     this.noteEnd(call, failure, span);
   }
 
-  /** From now on ends calls that still come with this reason. */
   stopAccepting(reason: FeedError): void {
     this.refusal = reason;
   }
 
-  /** Closes the connections on which calls are still open. */
   closeUnread(): void {
     for (const call of this.open) call.destroy();
   }
@@ -148,7 +150,7 @@ export class HttpCalls {
     if (status === 'INTERNAL') this.log.error({ ...fields, err: failure }, 'call ended');
     else this.log.info(fields, 'call ended');
     if (span) endTrace(span, call, reason, FAULTS.has(status) ? fields.details : undefined);
-    this.counts.add(call.method.slice(call.method.lastIndexOf('/') + 1), status, reason ?? '');
+    this.counts.add(methodName(call.method), status, reason ?? '');
   }
 }
 

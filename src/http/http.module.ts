@@ -12,7 +12,6 @@ import { AdminController } from './admin.controller.js';
 import { BrowserGuard } from './browser-guard.js';
 import { HealthController } from './health.controller.js';
 import { HttpCalls } from './http-calls.js';
-import { HttpDoor } from './http-door.js';
 import { OpenApiController } from './openapi.controller.js';
 import { SessionController } from './session.controller.js';
 import { UnknownController } from './unknown.controller.js';
@@ -38,8 +37,8 @@ export class HttpModule implements NestModule {
       module: HttpModule,
       imports: [FeedModule, AuthModule, TerminusModule.forRoot({ logger: false })],
       controllers: [HealthController, ...(hasCalls ? CALLS : [])],
-      providers: [HttpCalls, HttpDoor, BrowserGuard],
-      exports: [HttpDoor],
+      providers: [HttpCalls, BrowserGuard],
+      exports: [HttpCalls],
     };
   }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Controller, Get, Req, Res } from '@nestjs/common';
-import { type Watch, Watches } from '../feed/watch.js';
+import { Watches } from '../feed/watch.js';
 import { pump } from '../wire/pump.js';
 import type { EventFormat } from './event-format.js';
 import { ClientGone, type HttpCall } from './http-call.js';
@@ -43,7 +43,7 @@ export class WatchController {
       'feed-start': batches.cursor,
     });
     response.write(format.beginning(batches.cursor));
-    await pump(batches satisfies Watch, new ResponseSink(signal, response, format));
+    await pump(batches, new ResponseSink(signal, response, format));
   }
 }
 

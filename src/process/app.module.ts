@@ -5,7 +5,7 @@ import { ConfigModule } from '../config/config.module.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { GrpcDoor } from '../grpc/grpc-door.js';
 import { GrpcModule } from '../grpc/grpc.module.js';
-import { HttpDoor } from '../http/http-door.js';
+import { HttpCalls } from '../http/http-calls.js';
 import { HttpModule } from '../http/http.module.js';
 import { MetricsModule } from '../metrics/metrics.module.js';
 import { LogModule } from '../telemetry/log.js';
@@ -42,7 +42,7 @@ export class AppModule {
         MetricsModule.of(grpc),
       ],
       providers: [
-        { provide: DOORS, useFactory: (...doors: Door[]) => doors, inject: [GrpcDoor, HttpDoor] },
+        { provide: DOORS, useFactory: (...doors: Door[]) => doors, inject: [GrpcDoor, HttpCalls] },
         Drain,
       ],
     };

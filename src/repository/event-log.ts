@@ -143,7 +143,7 @@ export class EventLog extends EventRepository implements ReadLog {
   override positionBefore(topic: string, since: number): Promise<Position | undefined> {
     const storedSince = this.clock.since(since);
     const isSince = ({ storedAt }: HeldRun): boolean => storedAt >= storedSince;
-    const run = firstWhere(this.engine.runs, topic, this.head, isSince);
+    const run = firstWhere((from) => this.engine.runs.oldest(topic, from), this.head, isSince);
     return Promise.resolve(run && run.first - 1);
   }
 
@@ -153,7 +153,8 @@ export class EventLog extends EventRepository implements ReadLog {
     // The ordinal of the first event wanted. If it is not held any more, firstWhere() finds the oldest run.
     const wanted = newest.ordinal + newest.count - count;
     const isWanted = (held: HeldRun): boolean => held.ordinal + held.count > wanted;
-    const run = firstWhere(this.engine.runs, topic, head, isWanted) ?? newest;
+    const run =
+      firstWhere((from) => this.engine.runs.oldest(topic, from), head, isWanted) ?? newest;
     return Promise.resolve(run.first - 1 + Math.max(0, wanted - run.ordinal));
   }
 

@@ -1,9 +1,8 @@
+import { ID } from '../wire/event-fields.js';
 import { FRAME_HEADER_BYTES, frameLength, writeFrameHeader } from '../wire/frames.js';
 import { FieldReader } from '../wire/protobuf.js';
 import { FrameWalk } from './frame-walk.js';
 
-/** The number of an event's field `id`. */
-const ID = 1;
 const fields = new FieldReader();
 /** The memory of what framedIds() returns. */
 let scratch = Buffer.allocUnsafe(64 * 1024);

@@ -216,7 +216,8 @@ export class Retention {
     const excess = end - topicMaxBytes;
     // The newest run is kept, even if it alone is over the limit.
     const isKept = ({ offset }: HeldRun): boolean => offset >= excess;
-    const kept = firstWhere(this.engine.runs, topic, newest.first, isKept) ?? newest;
+    const kept =
+      firstWhere((from) => this.engine.runs.oldest(topic, from), newest.first, isKept) ?? newest;
     this.choose(topic, kept.first - 1);
   }
 

@@ -6,6 +6,7 @@ import type { CommitIndex, CommitRecord, Engine, Removal } from './engine.js';
 import { EventsRemovedError } from './event-repository.js';
 import type { FollowedSet } from './followed-sets.js';
 import type { LogClock } from './log-clock.js';
+import { firstWhere } from './stored-run.js';
 import type { Tail } from './tail.js';
 import type { TopicReader } from './topic-reader.js';
 
@@ -58,20 +59,11 @@ export class SetReader implements TopicReader {
   positionBefore(since: number): Promise<Position | undefined> {
     const storedSince = this.log.clock.since(since);
     const { commits } = this.log.engine;
-    let found: CommitRecord | undefined;
-    let low = 1;
-    let high = this.log.head;
-    while (low <= high) {
-      const middle = Math.floor((low + high) / 2);
-      const record = first(commits.after(middle - 1));
-      const isBelow = record !== undefined && record.first <= this.log.head;
-      if (isBelow && record.storedAt < storedSince) {
-        low = record.first + 1;
-      } else {
-        if (isBelow) found = record;
-        high = middle - 1;
-      }
-    }
+    const found = firstWhere(
+      (from) => first(commits.after(from === 0 ? undefined : from - 1)),
+      this.log.head,
+      ({ storedAt }) => storedAt >= storedSince,
+    );
     return Promise.resolve(found && found.first - 1);
   }
 

@@ -37,26 +37,27 @@ export function heldRun(
 }
 
 /**
- * Returns a topic's oldest run that meets a condition and starts up to a position. It is a binary search: if a run meets
- * the condition, all newer runs must, too.
+ * Returns the oldest of things with a position that meets a condition and starts up to a position. It is a binary search: if one
+ * meets the condition, all newer ones must, too.
+ *
+ * @param oldestFrom returns the oldest that starts at or after a position
  */
-export function firstWhere(
-  runs: { oldest(topic: string, from: Position): HeldRun | undefined },
-  topic: string,
+export function firstWhere<T extends { readonly first: Position }>(
+  oldestFrom: (position: Position) => T | undefined,
   upTo: Position,
-  condition: (run: HeldRun) => boolean,
-): HeldRun | undefined {
-  let found: HeldRun | undefined;
+  condition: (one: T) => boolean,
+): T | undefined {
+  let found: T | undefined;
   let low = 0;
   let high = upTo;
   while (low <= high) {
     const middle = Math.floor((low + high) / 2);
-    const run = runs.oldest(topic, middle);
-    const isBelow = run !== undefined && run.first <= upTo;
-    if (isBelow && !condition(run)) {
-      low = run.last + 1;
+    const one = oldestFrom(middle);
+    const isBelow = one !== undefined && one.first <= upTo;
+    if (isBelow && !condition(one)) {
+      low = one.first + 1;
     } else {
-      if (isBelow) found = run;
+      if (isBelow) found = one;
       high = middle - 1;
     }
   }

@@ -6,16 +6,13 @@ import {
   TOO_LONG_ATTRIBUTES,
   TOO_MANY_ATTRIBUTES,
 } from './attributes.js';
+import { AT, BODY, ID, TOPIC } from './event-fields.js';
 import { BadMessageError, FRAME_HEADER_BYTES, writeFrameHeader } from './frames.js';
 import { BYTES, bytesField, varintBytes, writeVarint } from './protobuf.js';
 import { parseTime } from './rfc3339.js';
 import { encodeTime } from './timestamp.js';
 import type { Time } from './watch-request.js';
 
-const ID = 1;
-const TOPIC = 2;
-const BODY = 3;
-const AT = 4;
 // The fields of an entry of a map.
 const KEY = 1;
 const VALUE = 2;

@@ -1,8 +1,6 @@
+import { TOPIC } from './event-fields.js';
 import { FRAME_HEADER_BYTES, frameLength } from './frames.js';
 import { FieldReader } from './protobuf.js';
-
-/** The number of an event's field `topic`. */
-const TOPIC = 2;
 
 /** Yields the topic of each of framed events, and the size of its frame in bytes. */
 export function* framedTopics(

@@ -1,14 +1,11 @@
 import { ATTRIBUTES_FIELD } from './attributes.js';
 import { CURSOR_FIELD } from './cursor.js';
+import { AT, BODY, ID, TOPIC } from './event-fields.js';
 import { FRAME_HEADER_BYTES, frameLength } from './frames.js';
 import { FieldReader } from './protobuf.js';
 import { formatTime } from './rfc3339.js';
 import type { TextWriter } from './text-writer.js';
 
-const ID = 1;
-const TOPIC = 2;
-const BODY = 3;
-const AT = 4;
 // The fields of an entry of a map, and those of a Timestamp.
 const KEY = 1;
 const VALUE = 2;

@@ -1,7 +1,4 @@
-import { parsePattern } from './topic-pattern.js';
-
-const ONE = '*';
-const REST = '>';
+import { isPattern, ONE, parsePattern, REST } from './topic-pattern.js';
 
 /** The patterns whose tokens up to here are the same. */
 interface Node<T> {
@@ -71,9 +68,6 @@ export class TopicIndex<T> {
     return node.ending;
   }
 }
-
-/** True for a pattern, false for a topic. */
-export const isPattern = (topic: string): boolean => /[*>]/.test(topic);
 
 const newNode = <T>(): Node<T> => ({ next: new Map(), ending: new Set(), rest: new Set() });
 

@@ -9,8 +9,12 @@ export type TopicPattern = readonly string[];
 /** The pattern of all topics. Only a rule that has it allows what is about all of them. */
 export const EVERY_TOPIC = '>';
 
-const ONE = '*';
-const REST = '>';
+/** The tokens that stand for others. */
+export const ONE = '*';
+export const REST = '>';
+
+/** True for a pattern, false for a topic. */
+export const isPattern = (text: string): boolean => /[*>]/.test(text);
 
 /** Returns what is wrong with a pattern, or undefined if it is valid. */
 export function patternProblem(pattern: string): string | undefined {
@@ -40,4 +44,26 @@ export function matchesPattern(pattern: TopicPattern, topic: string): boolean {
     if (!isOne && pattern[i] !== tokens[i]) return false;
   }
   return true;
+}
+
+/** Returns the narrowest pattern that has all topics of these topics and patterns. */
+export function narrowest(members: readonly string[]): string {
+  const [first, ...others] = members.map((member) => parsePattern(member));
+  let common: TopicPattern = first;
+  for (const tokens of others) {
+    const merged: string[] = [];
+    for (let i = 0; ; i++) {
+      const [a, b] = [common[i], tokens[i]];
+      if (a === undefined && b === undefined) break;
+      if (a === undefined || b === undefined || a === REST || b === REST) {
+        // `a.>` has no topic `a`, so what ends here is reached from the token before.
+        if (a === undefined || b === undefined) merged.pop();
+        merged.push(REST);
+        break;
+      }
+      merged.push(a === b ? a : ONE);
+    }
+    common = merged;
+  }
+  return common.join('.');
 }

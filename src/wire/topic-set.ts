@@ -1,4 +1,5 @@
-import { isPattern, TopicIndex } from './topic-index.js';
+import { TopicIndex } from './topic-index.js';
+import { isPattern } from './topic-pattern.js';
 
 /** The topics that one watch follows: topics by name, and patterns of topics (topic-pattern.ts). */
 export class TopicSet {

@@ -16,6 +16,19 @@ async function start(settings: Record<string, string> = {}): Promise<Running> {
   return runService({ FEED_ENGINE: 'memory', ...settings });
 }
 
+/** Opens a watch that is sent more than the kernel takes while nobody reads it. */
+async function openUnread({ httpAddress, client, app }: Running) {
+  const stream = await EventStream.open(httpAddress, 'topic=orders');
+  stream.pause();
+  const large = Array.from({ length: 20_000 }, (_, i) => event(`${i}`.padEnd(1_000, '.')));
+  await upload(client, large);
+  const [call] = app.get(LiveCalls);
+  // The kernel takes some megabytes, and no more.
+  const sent = await standstill(() => call.events);
+  expect(sent).toBeLessThan(large.length);
+  return { stream, call, sent };
+}
+
 describe('GET /v1/events', () => {
   test('sends what a watch over gRPC gets: at once where it begins, then each event with its cursor', async () => {
     const service = await start();
@@ -236,15 +249,7 @@ describe('GET /v1/events', () => {
   });
 
   test('a reader that is behind gets whole events up to the cursor of the reason', async () => {
-    const service = await start();
-    const stream = await EventStream.open(service.httpAddress, 'topic=orders');
-    stream.pause();
-    const large = Array.from({ length: 20_000 }, (_, i) => event(`${i}`.padEnd(1_000, '.')));
-    await upload(service.client, large);
-    const [call] = service.app.get(LiveCalls);
-    // The kernel takes some megabytes, and no more.
-    const sent = await standstill(() => call.events);
-    expect(sent).toBeLessThan(large.length);
+    const { stream, call, sent } = await openUnread(await start());
     call.abort(endedByOperator());
     stream.resume();
     await stream.ended();
@@ -255,12 +260,7 @@ describe('GET /v1/events', () => {
 
   test('a reader that reads nothing of the reason is closed', async () => {
     const service = await start();
-    const stream = await EventStream.open(service.httpAddress, 'topic=orders');
-    stream.pause();
-    const large = Array.from({ length: 20_000 }, (_, i) => event(`${i}`.padEnd(1_000, '.')));
-    await upload(service.client, large);
-    const [call] = service.app.get(LiveCalls);
-    await standstill(() => call.events);
+    const { call } = await openUnread(service);
     call.abort(endedByOperator());
     const isOver = (): boolean => [...service.app.get(LiveCalls)].length === 0;
     await until(isOver, 'the end of the call', 100_000); // a minute, and half of another one

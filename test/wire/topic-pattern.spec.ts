@@ -1,6 +1,11 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { matchesPattern, parsePattern, patternProblem } from '../../src/wire/topic-pattern.js';
+import {
+  matchesPattern,
+  narrowest,
+  parsePattern,
+  patternProblem,
+} from '../../src/wire/topic-pattern.js';
 import { topicProblem } from '../../src/wire/topic.js';
 
 const matches = (pattern: string, topic: string): boolean =>
@@ -72,4 +77,32 @@ describe('any pattern', () => {
       }),
     );
   });
+});
+
+describe('the narrowest pattern of several', () => {
+  it.each([
+    [['a.b'], 'a.b'],
+    [['a.b', 'a.c'], 'a.*'],
+    [['a.b.c', 'a.d.c'], 'a.*.c'],
+    [['a.>', 'a.b.c'], 'a.>'],
+    [['a', 'a.b'], '>'],
+    [['a.b', 'a.b.c'], 'a.>'],
+    [['a', 'b.>'], '>'],
+  ])('of %j is %s', (members, expected) => {
+    expect(narrowest(members)).toBe(expected);
+  });
+
+  it('has all topics of each', () =>
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(topic, pattern), { minLength: 1, maxLength: 4 }),
+        topic,
+        (members, one) => {
+          const whole = narrowest(members);
+          expect(patternProblem(whole)).toBeUndefined();
+          if (members.some((member) => matches(member, one)))
+            expect(matches(whole, one)).toBe(true);
+        },
+      ),
+    ));
 });

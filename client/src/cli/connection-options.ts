@@ -30,7 +30,7 @@ export interface Connection {
 }
 
 /**
- * What options and variables are called: those of a command with a second server have the prefix `to`, as in `--to-token` and
+ * The names of options and variables. Those for a command's second server have the prefix `to`, as in `--to-token` and
  * FEED_TO_TOKEN.
  */
 interface Names {

@@ -5,7 +5,7 @@ import { CommandError, EXIT } from './exit-codes.js';
 import { SendState, type SendPoints } from './send-state.js';
 import { systemError } from './system-error.js';
 
-/** What is copied, and where: a saved state is good for the same copy only. */
+/** Tells one copy from another: the two servers and the topics. A saved state is good for the same copy only. */
 export interface CopyIdentity {
   /** The addresses, as they were given. */
   readonly from: string;

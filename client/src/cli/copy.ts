@@ -142,7 +142,7 @@ async function copyAll(job: Job): Promise<void> {
       if (!doubt) return await copyRest(job);
       await copyDoubtful(job, doubt);
     } catch (error) {
-      // Of a copy of the rest, the events in doubt are those of the next turn.
+      // The events that copyRest() has left in doubt are copied in the next turn.
       if (doubt || !isTooLate(error)) throw error;
     }
   }

@@ -72,6 +72,16 @@ async function startBoth(
   return { from, to, copy: new Copy(from.grpcAddress, to.grpcAddress) };
 }
 
+/** Kills a copy while the other server answers nothing: the command can't know whether that has the events. */
+async function leaveInDoubt(to: ServiceProcess, copy: Copy): Promise<void> {
+  to.process.kill('SIGSTOP');
+  const killed = copy.start();
+  await until(() => (copy.state?.read ?? '') !== '', 'events that are about to be sent');
+  killed.process.kill('SIGKILL');
+  await killed.ended;
+  to.process.kill('SIGCONT');
+}
+
 describe('feed copy', () => {
   test('stores all events in another log, as they are, and the next run what has come since', async () => {
     const { from, copy } = await startBoth();
@@ -258,13 +268,7 @@ describe('feed copy', () => {
   test('past the deduplication window says what may be stored twice, and --doubtful decides', async () => {
     const { from, to, copy } = await startBoth({ to: { FEED_DEDUP_WINDOW: '1s' } });
     await store(from.grpcAddress, 't', numbers(0, 10));
-    // A server that answers nothing: the command can't know whether it has the events.
-    to.process.kill('SIGSTOP');
-    const killed = copy.start();
-    await until(() => (copy.state?.read ?? '') !== '', 'events that are about to be sent');
-    killed.process.kill('SIGKILL');
-    await killed.ended;
-    to.process.kill('SIGCONT');
+    await leaveInDoubt(to, copy);
     await sleep(1_000); // the window
     await store(from.grpcAddress, 't', ['10']);
     const undecided = await copy.run();
@@ -280,12 +284,7 @@ describe('feed copy', () => {
   test('stores events in doubt again where it is told to', async () => {
     const { from, to, copy } = await startBoth({ to: { FEED_DEDUP_WINDOW: '0s' } });
     await store(from.grpcAddress, 't', numbers(0, 10));
-    to.process.kill('SIGSTOP');
-    const killed = copy.start();
-    await until(() => (copy.state?.read ?? '') !== '', 'events that are about to be sent');
-    killed.process.kill('SIGKILL');
-    await killed.ended;
-    to.process.kill('SIGCONT');
+    await leaveInDoubt(to, copy);
     const again = await copy.run('--doubtful', 'again');
     expect(again.code, again.stderr).toBe(0);
     expect(bodies(await allOf(copy.to)).slice(-10)).toEqual(numbers(0, 10));
@@ -294,12 +293,7 @@ describe('feed copy', () => {
   test('goes on where the events in doubt were removed meanwhile', async () => {
     const { from, to, copy } = await startBoth();
     await store(from.grpcAddress, 't', numbers(0, 10));
-    to.process.kill('SIGSTOP');
-    const killed = copy.start();
-    await until(() => (copy.state?.read ?? '') !== '', 'events that are about to be sent');
-    killed.process.kill('SIGKILL');
-    await killed.ended;
-    to.process.kill('SIGCONT');
+    await leaveInDoubt(to, copy);
     await runFeed(['topic', 't', '--delete', '--address', from.grpcAddress]);
     await store(from.grpcAddress, 'u', ['left']);
     const { code, stderr } = await copy.run();

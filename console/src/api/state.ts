@@ -13,5 +13,5 @@ export const lostSince = signal<Date | undefined>(undefined);
 /** True from the moment when the server asks for a token until one is shown. What loads or follows something waits meanwhile. */
 export const isSignedOut = signal(false);
 
-/** Who the server takes this page for, once it has said so. */
+/** The caller as whom the server knows this page; undefined until the server has said it. */
 export const session = signal<Session | undefined>(undefined);

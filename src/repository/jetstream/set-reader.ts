@@ -1,5 +1,6 @@
 import type { Position } from '../../wire/cursor.js';
 import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
+import { narrowest } from '../../wire/topic-pattern.js';
 import type { TopicSet } from '../../wire/topic-set.js';
 import { EventsRemovedError } from '../event-repository.js';
 import type { FollowedSet } from '../followed-sets.js';
@@ -9,6 +10,7 @@ import type { TopicReader } from '../topic-reader.js';
 import type { StreamInfo } from '../../nats/stream-api.js';
 import { endOf, isEnd, type RunMessage, sequenceOf } from './message.js';
 import type { Replica } from './replica.js';
+import { READ_AHEAD } from './stored-runs.js';
 
 /** This many topics are asked for at a time. */
 const AT_ONCE = 50;
@@ -17,8 +19,6 @@ const FIRST_STEP = 256;
 const LARGEST_STEP = 16_384;
 /** It asks for about this much at a time, in bytes. */
 const STEP_BYTES = 256 * 1024;
-/** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
-const READ_AHEAD = 16 * 1024;
 
 /** What tells whether the stream has removed messages: it changes with each removal. */
 interface Removals {
@@ -222,26 +222,4 @@ export class StreamSetReader implements TopicReader {
 
 function removalsOf({ state }: StreamInfo): Removals {
   return { firstSequence: state.first_seq, between: state.num_deleted ?? 0 };
-}
-
-/** Returns the narrowest pattern that has all topics of these topics and patterns. */
-export function narrowest(members: readonly string[]): string {
-  const [first, ...others] = members.map((member) => member.split('.'));
-  let common = first;
-  for (const tokens of others) {
-    const merged: string[] = [];
-    for (let i = 0; ; i++) {
-      const [a, b] = [common[i], tokens[i]];
-      if (a === undefined && b === undefined) break;
-      if (a === undefined || b === undefined || a === '>' || b === '>') {
-        // `a.>` has no topic `a`, so what ends here is reached from the token before.
-        if (a === undefined || b === undefined) merged.pop();
-        merged.push('>');
-        break;
-      }
-      merged.push(a === b ? a : '*');
-    }
-    common = merged;
-  }
-  return common.join('.');
 }

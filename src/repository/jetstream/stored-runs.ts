@@ -5,7 +5,7 @@ import { decode, endOf, type RunMessage, sequenceOf } from './message.js';
 import type { StoredMessage, StreamApi } from '../../nats/stream-api.js';
 
 /** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
-const READ_AHEAD = 16 * 1024;
+export const READ_AHEAD = 16 * 1024;
 
 /**
  * The runs of a stream, read from its servers. Any server answers direct gets, also one that lags: so each run must follow

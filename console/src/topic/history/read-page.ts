@@ -21,7 +21,7 @@ export async function readPage(
   signal: AbortSignal,
 ): Promise<Page> {
   const lines: string[] = [];
-  // What is held of several topics does not begin at the same place. From the oldest event on, the cursor comes by what was removed.
+  // One topic of a pattern may still hold events that are older than those that another one has lost. A page of these goes past the lost ones.
   const skipRemoved = start.from === 'earliest' || start.skipRemoved;
   let next = start;
   let end = '';

@@ -14,7 +14,7 @@ import { type Row, Rows } from '../events/rows.ts';
  */
 export type TailState = 'connecting' | 'live' | 'paused' | 'refused';
 
-/** What is shown of a tail. */
+/** The part of a tail that is shown. */
 export interface Shown {
   /** The oldest first. */
   readonly rows: readonly Row[];
