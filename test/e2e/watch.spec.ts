@@ -178,9 +178,9 @@ describe.each(ENGINES)('Watch (%s)', (engine) => {
   });
 
   test.each<[string, Partial<WatchRequest>, number, string, string[]]>([
-    ['no topic', { topic: '' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', []],
-    ['a topic with a space', { topic: 'a b' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', []],
-    ['a bad pattern', { topic: 'a.*b' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', []],
+    ['no topic', { topic: '' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', ['index']],
+    ['a topic with a space', { topic: 'a b' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', ['index']],
+    ['a bad pattern', { topic: 'a.*b' }, status.INVALID_ARGUMENT, 'TOPIC_INVALID', ['index']],
     ['an unknown position', { position: 9 as never }, status.INVALID_ARGUMENT, 'START_INVALID', []],
     [
       'since out of range',

@@ -147,7 +147,7 @@ describe('texts of 1 MB', () => {
     const watch = (topic: string) => frame(codec.watchRequest.serialize({ topic }));
     expect(await ask(raw, 'Watch', watch(long))).toBe('RESOURCE_EXHAUSTED');
     expect(await ask(raw, 'Watch', watch('x'.repeat(60_000)))).toBe(
-      'INVALID_ARGUMENT TOPIC_INVALID',
+      'INVALID_ARGUMENT TOPIC_INVALID index=0',
     );
   });
 });

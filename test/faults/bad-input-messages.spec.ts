@@ -41,7 +41,7 @@ test.each<[string, (good: Buffer) => Buffer, Each<string>]>([
   [
     'without a field',
     () => Buffer.alloc(0),
-    { ...REFUSED, Watch: 'INVALID_ARGUMENT TOPIC_INVALID', Chat: 'OK' },
+    { ...REFUSED, Watch: 'INVALID_ARGUMENT TOPIC_INVALID index=0', Chat: 'OK' },
   ],
   ['cut short inside a field', (good) => good.subarray(0, -1), REFUSED],
   ['cut short inside a tag', (good) => join(good, Buffer.from([0x9a])), REFUSED],
@@ -70,7 +70,7 @@ describe('a field that is sent twice', () => {
 
   // The first value of each row is refused and the second is served, so the answer shows which of them counts.
   test.each<[string, Buffer, Buffer, string]>([
-    ['topic', bytesField(1, 'a b'), good, 'TOPIC_INVALID'],
+    ['topic', bytesField(1, 'a b'), good, 'TOPIC_INVALID index=0'],
     ['after_cursor', join(good, bytesField(2, 'x')), bytesField(2, ''), CURSOR],
     ['position', join(good, varintField(3, 99)), varintField(3, 1), 'START_INVALID'],
     [
@@ -249,7 +249,8 @@ const randomBytes = (next: () => number, length: number): Buffer =>
   Buffer.from(Array.from({ length }, () => Math.floor(next() * 256)));
 
 const RIGHT: Each<RegExp> = {
-  Watch: /^(served|INVALID_ARGUMENT (REQUEST|TOPIC|CURSOR|START|HEARTBEAT)_INVALID)$/,
+  Watch:
+    /^(served|INVALID_ARGUMENT (REQUEST_INVALID|TOPIC_INVALID index=0|CURSOR_INVALID|START_INVALID|HEARTBEAT_INVALID))$/,
   UploadEvents: /^(OK|INVALID_ARGUMENT EVENT_INVALID index=0 received=0)$/,
   Chat: /^(OK|INVALID_ARGUMENT (MESSAGE|TOPIC)_INVALID)$/,
 };
