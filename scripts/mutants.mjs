@@ -73,35 +73,54 @@ function test(tests) {
   return { isGreen: status === 0, counts, red };
 }
 
-const baselines = new Set();
-/**
- * A test that is red, or is not there, catches nothing.
- *
- * @param {readonly string[]} tests
- */
-function expectGreen(tests) {
+/** Why a list of tests catches nothing, for each that was run without a mutant: it is red, or not there. */
+const baselines = new Map();
+/** @param {readonly string[]} tests */
+function baseline(tests) {
   const list = tests.join(' ');
-  if (baselines.has(list)) return;
-  const { isGreen, counts, red } = test(tests);
-  if (!isGreen) throw new Error(`without a mutant, ${list} is not green: ${red}`);
-  if (!counts.includes('passed')) throw new Error(`${list}: no test was run: ${counts}`);
-  baselines.add(list);
-  process.stdout.write(`green     ${list}: ${counts}\n`);
+  if (!baselines.has(list)) {
+    const { isGreen, counts, red } = test(tests);
+    const problem = !isGreen
+      ? `without a mutant, ${list} is not green: ${red}`
+      : counts.includes('passed')
+        ? undefined
+        : `${list}: no test was run: ${counts}`;
+    baselines.set(list, problem);
+    if (problem === undefined) process.stdout.write(`green      ${list}: ${counts}\n`);
+  }
+  const problem = baselines.get(list);
+  if (problem !== undefined) throw new Error(problem);
 }
 
-let survivors = 0;
-for (const mutant of chosen) {
-  const { name, file, tests } = mutant;
-  expectGreen(tests);
-  const path = join(copy, file);
+/** Puts one mutant in, runs its tests, and takes it out. @param {import('../test/mutants/place.mjs').Mutant} mutant */
+function verdict(mutant) {
+  baseline(mutant.tests);
+  const path = join(copy, mutant.file);
   const original = readFileSync(path, 'utf8');
   writeFileSync(path, mutate(original, mutant));
-  const { isGreen, red } = test(tests);
-  writeFileSync(path, original);
-  process.stdout.write(
-    isGreen ? `SURVIVED  ${name}\n` : `caught    ${name}\n          by ${red}\n`,
-  );
-  if (isGreen) survivors++;
+  try {
+    return test(mutant.tests);
+  } finally {
+    writeFileSync(path, original);
+  }
 }
-process.stdout.write(`${chosen.length - survivors} of ${chosen.length} caught\n`);
-process.exit(survivors === 0 ? 0 : 1);
+
+const tally = { caught: 0, survived: 0, none: 0 };
+for (const [i, mutant] of chosen.entries()) {
+  const which = `${mutant.name} (${i + 1} of ${chosen.length})`;
+  try {
+    const { isGreen, red } = verdict(mutant);
+    tally[isGreen ? 'survived' : 'caught']++;
+    process.stdout.write(
+      isGreen ? `SURVIVED   ${which}\n` : `caught     ${which}\n           by ${red}\n`,
+    );
+  } catch (error) {
+    // It does not compile, or its tests are red without it: the others still get theirs.
+    tally.none++;
+    process.stdout.write(`NO VERDICT ${which}\n           ${String(error)}\n`);
+  }
+}
+process.stdout.write(
+  `${tally.caught} of ${chosen.length} caught, ${tally.survived} survived, ${tally.none} without a verdict\n`,
+);
+process.exit(tally.caught === chosen.length ? 0 : 1);

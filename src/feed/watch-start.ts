@@ -122,14 +122,14 @@ function afterCursorOf(repository: EventRepository, text: string, bounds: Bounds
   if (!cursor) {
     throw new FeedError(
       'CURSOR_INVALID',
-      'after_cursor is not a cursor of this service: send one as it was received',
+      'the cursor to resume after is not a cursor of this service: send one as it was received',
     );
   }
   switch (repository.locate(cursor)) {
     case 'other-epoch':
       throw epochChanged(bounds);
     case 'ahead':
-      throw new FeedError('CURSOR_AHEAD', 'after_cursor is ahead of the log', {
+      throw new FeedError('CURSOR_AHEAD', 'the cursor to resume after is ahead of the log', {
         head: bounds.head,
       });
     case 'in-log':
@@ -152,7 +152,7 @@ function boundsAt(repository: EventRepository, floor: Position, head: Position):
 export function epochChanged(bounds: Bounds): FeedError {
   return new FeedError(
     'EPOCH_CHANGED',
-    'the cursor is of a history that this log does not have: it was lost, or restored from a copy. ' +
+    'the cursor is of a history that this log does not have: it is of another log, or this one was lost or restored from a copy. ' +
       'Start again from earliest or head',
     bounds,
   );

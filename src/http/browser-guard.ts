@@ -66,7 +66,7 @@ export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerRespo
     if (host !== undefined && !this.callers.areAsked && !this.hosts.has(hostOf(host)))
       return new HttpRefusal(
         421,
-        `this service is not known as ${host.slice(0, 200)}: name an origin of that host in FEED_HTTP_ORIGINS`,
+        `this service is not known as ${host.slice(0, 200)}: name the origin by which it is reached in FEED_HTTP_ORIGINS, such as http://${host.slice(0, 200)}`,
       );
     if (origin === undefined) return isForeignSite(request) ? foreign('another site') : undefined;
     if (this.config.httpOrigins.includes(origin) || isSame(origin, request)) return undefined;
@@ -75,7 +75,10 @@ export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerRespo
 }
 
 const foreign = (who: string): HttpRefusal =>
-  new HttpRefusal(403, `a page of ${who} may not ask here: name its origin in FEED_HTTP_ORIGINS`);
+  new HttpRefusal(
+    403,
+    `a page of ${who} may not ask here: name the page's origin in FEED_HTTP_ORIGINS, such as https://dashboard.example`,
+  );
 
 /** @param host such as localhost:8080, or [::1]:8080 */
 const hostOf = (host: string): string => host.replace(/:\d*$/, '');

@@ -59,4 +59,11 @@ test('without its files, and with FEED_CONSOLE=off, there is none, which is said
   const off = await ask(httpAddress, '/console');
   expect(off.status).toBe(404);
   expect(off.json).toMatchObject({ detail: expect.stringContaining('FEED_CONSOLE=off') });
+  expect((await ask(httpAddress, '/')).status).toBe(404);
+});
+
+test('the address alone leads to the page', async () => {
+  const { httpAddress } = await runService({ FEED_ENGINE: 'memory' });
+  const root = await ask(httpAddress, '/');
+  expect([root.status, root.headers.location]).toEqual([307, './console/']);
 });

@@ -48,10 +48,12 @@ test('the OpenAPI document has each path, and each path that it has is served', 
 
 test('other paths and methods are refused as problems', async () => {
   const { httpAddress } = await runService({ FEED_ENGINE: 'memory' });
-  const unknown = await ask(httpAddress, '/v1/nothing');
-  expect(unknown.status).toBe(404);
-  expect(unknown.headers['content-type']).toBe('application/problem+json');
-  expect(unknown.json).toMatchObject({ title: 'Not Found', status: 404 });
+  for (const path of ['/v1/nothing', '/nothing', '/console/nothing.js']) {
+    const unknown = await ask(httpAddress, path);
+    expect(unknown.status).toBe(404);
+    expect(unknown.headers['content-type']).toBe('application/problem+json');
+    expect(unknown.json).toMatchObject({ title: 'Not Found', status: 404 });
+  }
   const method = await ask(httpAddress, '/v1/topics/orders', { method: 'PUT' });
   expect(method.status).toBe(405);
   expect(method.headers.allow).toBe('GET, DELETE');

@@ -36,9 +36,11 @@ export class CopyReport {
     const { stored, taken, duplicates, gaps } = this;
     const elapsed = performance.now() - this.startedAt;
     const parts = [
-      `${how}${formatEvents(stored)} copied`,
+      `${how}${formatEvents(stored - duplicates)} copied`,
       ...(taken > stored ? [`${formatCount(taken - stored)} more read`] : []),
-      ...(duplicates > 0 ? [`${formatCount(duplicates)} of them were there before`] : []),
+      ...(duplicates > 0
+        ? [`${formatCount(duplicates)} more ${duplicates === 1 ? 'was' : 'were'} there before`]
+        : []),
       ...(gaps > 0 ? [`${formatCount(gaps)} ${gaps === 1 ? 'gap' : 'gaps'}`] : []),
       formatDuration(elapsed),
       ...(stored > 0 ? [`${formatCount((stored / elapsed) * 1_000)}/s`] : []),

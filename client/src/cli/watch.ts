@@ -85,6 +85,11 @@ async function watch(
     options.checkpoint === undefined
       ? undefined
       : checkpointAfterOutput(options.checkpoint, output);
+  const withComma = topics.find((topic) => topic.includes(','));
+  if (withComma !== undefined)
+    say(
+      `${withComma} is taken for one topic, with a comma in its name: put a space between topics`,
+    );
   await using feed = connectFeed(command);
   const events = feed.watch(topics, {
     from: options.last === undefined ? options.from : { last: options.last },

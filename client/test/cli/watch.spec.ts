@@ -87,6 +87,14 @@ describe('feed watch', () => {
     expect(json(all.stdout).map(({ topic }) => topic)).toEqual(topics);
   });
 
+  test('says that a comma does not separate topics', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 'a,b', ['x']);
+    const args = ['watch', 'a,b', '--from', 'earliest', '--until', '1'];
+    const { stderr } = await runFeed(args, { FEED_ADDRESS: address });
+    expect(stderr).toMatch(/^a,b is taken for one topic, .*: put a space between topics\n/);
+  });
+
   test('of all topics with a checkpoint goes on after kills with every event, in order, where a topic was deleted', async () => {
     const { grpcAddress: address } = await startService();
     const checkpoint = join(temporaryDirectory(), 'cursor');
