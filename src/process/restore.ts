@@ -27,7 +27,7 @@ export async function restore(path: string, signals: Signals): Promise<never> {
     const config = readConfig(process.env, false);
     if (config.engine !== 'lmdb') throw new ConfigError(INSTEAD[config.engine]);
     const { header, head } = await restoreBackup(
-      path === '-' ? process.stdin : createReadStream(path),
+      bytesOf(path),
       path === '-' ? 'on standard input' : path,
       config.dataDir,
       { info: say, error: say },
@@ -40,5 +40,15 @@ export async function restore(path: string, signals: Signals): Promise<never> {
   } catch (error) {
     process.stderr.write(`Feed can't restore: ${(error as Error).message}\n`);
     process.exit(error instanceof ConfigError ? EXIT_CONFIG : 1);
+  }
+}
+
+async function* bytesOf(path: string): AsyncGenerator<Buffer, void> {
+  try {
+    yield* path === '-' ? process.stdin : createReadStream(path);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such file' : message;
+    throw new Error(`the backup ${path} can't be read: ${why}`, { cause });
   }
 }

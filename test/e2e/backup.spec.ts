@@ -148,7 +148,12 @@ describe('a backup', () => {
     const missing = join(used, 'missing');
     const cases: [path: string, env: Record<string, string>, code: number, text: string][] = [
       [file, { FEED_DATA_DIR: used }, 1, 'is not empty'],
-      [missing, { FEED_DATA_DIR: temporaryDirectory() }, 1, 'ENOENT'],
+      [
+        missing,
+        { FEED_DATA_DIR: temporaryDirectory() },
+        1,
+        `the backup ${missing} can't be read: there is no such file`,
+      ],
       [SERVER, { FEED_DATA_DIR: temporaryDirectory() }, 1, 'it is no backup of Feed'],
       [file, { FEED_ENGINE: 'memory' }, 78, 'set FEED_ENGINE=lmdb'],
       [

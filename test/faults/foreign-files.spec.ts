@@ -4,6 +4,7 @@ import {
   chownSync,
   copyFileSync,
   cpSync,
+  existsSync,
   linkSync,
   mkdirSync,
   mkdtempSync,
@@ -212,6 +213,17 @@ describe('a start is refused with the path, the user and what to do, never ended
     expect({ ...ended, output }).toMatchObject({ code: 1, signal: null });
     expect(output).toMatch(
       new RegExp(`${above} is of uid 0, gid \\d+ and mode 0755, and this process`),
+    );
+  });
+
+  test('a file system that makes no directories', async (context) => {
+    if (!existsSync('/proc/self')) context.skip('there is no /proc here');
+    const service = ServiceProcess.spawn({ FEED_DATA_DIR: '/proc/feed/data' });
+    const ended = await service.exited;
+    const output = service.output.join('');
+    expect({ ...ended, output }).toMatchObject({ code: 1, signal: null });
+    expect(output).toMatch(
+      /can't use the data directory \/proc\/feed\/data \(FEED_DATA_DIR\): .*ENOENT/,
     );
   });
 

@@ -1,4 +1,4 @@
-import { closeSync, constants, mkdirSync, openSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { tryLock } from 'fs-native-extensions';
 import { accessError } from './access.js';
@@ -18,8 +18,7 @@ export function takeDirectory(directory: string): () => void {
   let path = directory;
   let file: number;
   try {
-    const made = mkdirSync(directory, { recursive: true });
-    if (made !== undefined) syncDirectory(dirname(made));
+    makeDirectory(directory);
     path = join(directory, 'lock');
     file = openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW);
   } catch (cause) {
@@ -30,6 +29,23 @@ export function takeDirectory(directory: string): () => void {
   }
   takeFile(file, directory);
   return () => closeSync(file);
+}
+
+/**
+ * Makes a directory and those above it that are missing, each with its name flushed. mkdir's own `recursive` never ends where
+ * the kernel answers ENOENT below a directory that is there, as in /proc.
+ */
+function makeDirectory(directory: string): void {
+  if (existsSync(directory)) return;
+  const parent = dirname(directory);
+  if (parent !== directory) makeDirectory(parent);
+  try {
+    mkdirSync(directory);
+  } catch (error) {
+    // Another process, which starts on the same directory, was quicker.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  syncDirectory(parent);
 }
 
 /** Locks an open file for this process. If another process has locked it, closes it and throws. */
