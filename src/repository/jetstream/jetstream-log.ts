@@ -1,16 +1,13 @@
 import type { NatsConnection } from '@nats-io/transport-node';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Notices } from '../../telemetry/notices.js';
-import { refused, withAdvice } from '../../nats/refusal.js';
 import type { SetupError } from '../../nats/setup-error.js';
 import { sparingly } from '../../nats/sparingly.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
 import type { TopicSet } from '../../wire/topic-set.js';
 import { QUEUE_BYTES, type QueueBytes } from '../append-queue.js';
-import { Epochs } from '../epochs.js';
 import {
-  AppendError,
   BackupUnsupportedError,
   type CursorPlace,
   type DedupWindow,
@@ -25,33 +22,18 @@ import { LogReport } from '../log-report.js';
 import { promptly } from '../promptly.js';
 import type { TopicReader } from '../topic-reader.js';
 import { NO_DEDUP } from '../recent-ids.js';
-import type { RetentionLimits } from '../retention.js';
-import type { FlushingServers } from './durability.js';
 import { Janitor } from './janitor.js';
-import { decode, endOf, firstOf, headAfter, type Message } from './message.js';
+import { firstOf } from './message.js';
 import type { ReplicaStart } from './log-state.js';
 import { Replica } from './replica.js';
 import { StreamSetReader } from './set-reader.js';
-import { changedConfig, epochsSubjectOf, newConfig, prefixOf } from './stream-config.js';
-import {
-  CODE,
-  type MessageQuery,
-  RefusedError,
-  StreamApi,
-  type StreamConfig,
-  type StreamInfo,
-  UnansweredError,
-} from '../../nats/stream-api.js';
+import type { StreamSettings } from './stream-config.js';
+import { findStart, timeOf } from './stream-start.js';
+import { StreamApi } from '../../nats/stream-api.js';
 
-export interface JetStreamOptions {
+export interface JetStreamOptions extends StreamSettings {
   readonly connection: NatsConnection;
-  readonly stream: string;
-  readonly replicas: number;
   readonly durability: Durability;
-  /** The servers that were asked for it. */
-  readonly servers?: FlushingServers;
-  readonly dedup: DedupWindow;
-  readonly retention: RetentionLimits;
   /** The most topics that may hold events; no limit by default. */
   readonly maxTopics?: number;
   readonly queueBytes?: QueueBytes;
@@ -62,8 +44,9 @@ export interface JetStreamOptions {
   readonly notices: Notices;
 }
 
-const RETRY_INTERVAL = 500;
-/** While the stream does not answer or refuses, the log says so at most this often (milliseconds). */
+/** A stream that can't be joined again is tried again after so long (milliseconds). */
+const REJOIN_INTERVAL = 5_000;
+/** While JetStream refuses, the log says so at most this often (milliseconds). */
 const NOTICE_INTERVAL = 10_000;
 
 /**
@@ -266,7 +249,7 @@ export class JetStreamLog extends EventRepository {
 
   private async joinUnless(refusal: Promise<never>): Promise<void> {
     const { patience, retention, maxTopics = Infinity, queueBytes = QUEUE_BYTES } = this.options;
-    const start = await Promise.race([this.start(), refusal]);
+    const start = await Promise.race([this.findStart(), refusal]);
     const { storedAt } = start.before;
     const clock = this.options.clock ?? logClock({ storedAt });
     const replica = new Replica(this.api, start, {
@@ -294,6 +277,11 @@ export class JetStreamLog extends EventRepository {
     this.janitor = new Janitor(this.api, replica, retention, start.prefix);
   }
 
+  private findStart(): Promise<ReplicaStart> {
+    const { api, location, dedupWindow: dedup } = this;
+    return findStart(api, { ...this.options, location, dedup, isClosed: () => this.isClosed });
+  }
+
   /** The stream has another history now: watches end, and the uploads that are open fail. */
   private rejoin(lost: Replica, why: string): void {
     if (lost !== this.replica || this.isClosed) return;
@@ -309,7 +297,7 @@ export class JetStreamLog extends EventRepository {
         return;
       } catch (error) {
         this.options.notices.error(`the stream can't be used: ${(error as Error).message}`);
-        await sleep(10 * RETRY_INTERVAL);
+        await sleep(REJOIN_INTERVAL);
       }
     }
   }
@@ -323,112 +311,4 @@ export class JetStreamLog extends EventRepository {
     notices.info('connected to NATS again');
     this.replica?.suspect();
   }
-
-  /** Makes the stream or checks it, and finds out where to begin. */
-  private async start(): Promise<ReplicaStart> {
-    const { created, config, state } = await this.stream();
-    const prefix = prefixOf(config);
-    const epochsSubject = epochsSubjectOf(config);
-    const decoded = async (query: MessageQuery): Promise<Message | undefined> => {
-      const found = await this.answer(() => this.api.message(query));
-      return found && decode(found.sequence, found.subject.slice(prefix.length), found.data);
-    };
-    const last = state.last_seq;
-    const newest = last > 0 ? await decoded({ seq: last }) : undefined;
-    const from = Math.max(1, newest ? await this.firstNeeded(newest, decoded) : last + 1);
-    const before = from > 1 ? await decoded({ seq: from - 1 }) : undefined;
-    const record = await decoded({ last_by_subj: epochsSubject });
-    const starts = record?.kind === 'epochs' ? record.starts : [];
-    return {
-      created,
-      prefix,
-      epochsSubject,
-      from,
-      last,
-      before: {
-        // Where the message before is not held, any position of it may have been given out.
-        head: before ? headAfter(before) : from > 1 ? endOf(from - 1) : 0,
-        storedAt: before?.storedAt ?? (from > 1 ? timeOf(state.last_ts) : 0),
-        allIds: before?.allIds ?? 0,
-        commit: before?.commit,
-      },
-      // Without a record, every cursor of before is of another epoch.
-      epochs: new Epochs(starts),
-      epochsAt: record?.sequence ?? 0,
-      subjects: state.num_subjects ?? 0,
-    };
-  }
-
-  /** Returns the sequence of the first message whose ids deduplication needs: a binary search. */
-  private async firstNeeded(
-    newest: Message,
-    decoded: (query: MessageQuery) => Promise<Message | undefined>,
-  ): Promise<number> {
-    const { ids, milliseconds } = this.dedupWindow;
-    if (ids === 0) return newest.sequence;
-    const clock = this.options.clock ?? logClock(newest);
-    const oldest = Math.max(newest.storedAt, clock.now()) - milliseconds;
-    let low = 1;
-    let high = newest.sequence;
-    while (low < high) {
-      const middle = Math.floor((low + high) / 2);
-      const message = await decoded({ seq: middle, next_by_subj: '>' });
-      const isNeeded =
-        !message || (message.storedAt >= oldest && message.allIds > newest.allIds - ids);
-      if (isNeeded) high = middle;
-      else low = message.sequence + 1;
-    }
-    return Math.min(low, newest.sequence);
-  }
-
-  /** Makes the stream, or changes its limits to those of the settings. */
-  private async stream(): Promise<StreamInfo> {
-    for (;;) {
-      try {
-        const info = await this.answer(() => this.api.info());
-        const changed = changedConfig(
-          info.config,
-          { ...this.options, dedup: this.dedupWindow },
-          info.state.consumer_count > 0,
-        );
-        if (!changed) return info;
-        this.options.notices.info(`the configuration of ${this.location} changes`);
-        return await this.answer(() => this.api.update(changed));
-      } catch (error) {
-        if (!(error instanceof RefusedError)) throw error;
-        if (error.code !== CODE.streamNotFound)
-          throw refused(`${this.location} can't be used`, error);
-      }
-      const config: StreamConfig = newConfig({ ...this.options, dedup: this.dedupWindow });
-      try {
-        await this.answer(() => this.api.create(config));
-        this.options.notices.info(`made ${this.location}`);
-      } catch (error) {
-        if (!(error instanceof RefusedError)) throw error;
-        // Another replica may make it at the same time. Then it is there soon.
-        if (error.code !== CODE.streamExists)
-          throw refused(`${this.location} can't be made`, error);
-        await sleep(RETRY_INTERVAL);
-      }
-    }
-  }
-
-  /** Asks until there is an answer. */
-  private async answer<T>(question: () => Promise<T>): Promise<T> {
-    const { notices } = this.options;
-    const say = sparingly((why) => notices.warn(why), NOTICE_INTERVAL, performance.now());
-    for (;;) {
-      try {
-        return await question();
-      } catch (error) {
-        if (!(error instanceof UnansweredError)) throw error;
-        if (this.isClosed) throw new AppendError('refused', 'the log is closed');
-        say(`waiting for JetStream: ${withAdvice(error)}`);
-        await sleep(RETRY_INTERVAL);
-      }
-    }
-  }
 }
-
-/** Returns milliseconds; 0 for the time of a stream that never had a message. */
-const timeOf = (text: string): number => Math.max(0, Date.parse(text));

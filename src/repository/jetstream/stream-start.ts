@@ -1,0 +1,147 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { refused, withAdvice } from '../../nats/refusal.js';
+import { sparingly } from '../../nats/sparingly.js';
+import {
+  CODE,
+  type MessageQuery,
+  RefusedError,
+  type StreamApi,
+  type StreamInfo,
+  UnansweredError,
+} from '../../nats/stream-api.js';
+import type { Notices } from '../../telemetry/notices.js';
+import { Epochs } from '../epochs.js';
+import { AppendError } from '../event-repository.js';
+import { type LogClock, logClock } from '../log-clock.js';
+import type { ReplicaStart } from './log-state.js';
+import { decode, endOf, headAfter, type Message } from './message.js';
+import {
+  changedConfig,
+  epochsSubjectOf,
+  newConfig,
+  prefixOf,
+  type StreamSettings,
+} from './stream-config.js';
+
+export interface StartOptions extends StreamSettings {
+  /** The stream's name in messages. */
+  readonly location: string;
+  readonly clock?: LogClock;
+  /** Receives messages for the operator. */
+  readonly notices: Notices;
+  /** True once nobody waits for the start any more. */
+  readonly isClosed: () => boolean;
+}
+
+/** What does not answer, or is made by another replica now, is asked again after so long (milliseconds). */
+const RETRY_INTERVAL = 500;
+/** While the stream does not answer, the log says so at most this often (milliseconds). */
+const NOTICE_INTERVAL = 10_000;
+
+/**
+ * Makes the stream or checks it, and finds out where a replica begins to follow it. Waits as long as JetStream does not answer.
+ *
+ * @throws SetupError if the stream can't be used
+ */
+export async function findStart(api: StreamApi, options: StartOptions): Promise<ReplicaStart> {
+  const { created, config, state } = await openStream(api, options);
+  const prefix = prefixOf(config);
+  const epochsSubject = epochsSubjectOf(config);
+  const find = async (query: MessageQuery): Promise<Message | undefined> => {
+    const found = await answer(() => api.message(query), options);
+    return found && decode(found.sequence, found.subject.slice(prefix.length), found.data);
+  };
+  const last = state.last_seq;
+  const newest = last > 0 ? await find({ seq: last }) : undefined;
+  const from = Math.max(1, newest ? await firstNeeded(newest, find, options) : last + 1);
+  const before = from > 1 ? await find({ seq: from - 1 }) : undefined;
+  const record = await find({ last_by_subj: epochsSubject });
+  const starts = record?.kind === 'epochs' ? record.starts : [];
+  return {
+    created,
+    prefix,
+    epochsSubject,
+    from,
+    last,
+    before: {
+      // Where the message before is not held, any position of it may have been given out.
+      head: before ? headAfter(before) : from > 1 ? endOf(from - 1) : 0,
+      storedAt: before?.storedAt ?? (from > 1 ? timeOf(state.last_ts) : 0),
+      allIds: before?.allIds ?? 0,
+      commit: before?.commit,
+    },
+    // Without a record, every cursor of before is of another epoch.
+    epochs: new Epochs(starts),
+    epochsAt: record?.sequence ?? 0,
+    subjects: state.num_subjects ?? 0,
+  };
+}
+
+/** Returns the sequence of the first message whose ids deduplication needs: a binary search. */
+async function firstNeeded(
+  newest: Message,
+  find: (query: MessageQuery) => Promise<Message | undefined>,
+  { dedup: { ids, milliseconds }, clock = logClock(newest) }: StartOptions,
+): Promise<number> {
+  if (ids === 0) return newest.sequence;
+  const oldest = Math.max(newest.storedAt, clock.now()) - milliseconds;
+  let low = 1;
+  let high = newest.sequence;
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const message = await find({ seq: middle, next_by_subj: '>' });
+    const isNeeded =
+      !message || (message.storedAt >= oldest && message.allIds > newest.allIds - ids);
+    if (isNeeded) high = middle;
+    else low = message.sequence + 1;
+  }
+  return Math.min(low, newest.sequence);
+}
+
+/** Makes the stream, or changes its limits to those of the settings. */
+async function openStream(api: StreamApi, options: StartOptions): Promise<StreamInfo> {
+  const { location, notices } = options;
+  for (;;) {
+    try {
+      const info = await answer(() => api.info(), options);
+      const changed = changedConfig(info.config, options, info.state.consumer_count > 0);
+      if (!changed) return info;
+      notices.info(`the configuration of ${location} changes`);
+      return await answer(() => api.update(changed), options);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      if (error.code !== CODE.streamNotFound) throw refused(`${location} can't be used`, error);
+    }
+    const config = newConfig(options);
+    try {
+      await answer(() => api.create(config), options);
+      notices.info(`made ${location}`);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      // Another replica may make it at the same time. Then it is there soon.
+      if (error.code !== CODE.streamExists) throw refused(`${location} can't be made`, error);
+      await sleep(RETRY_INTERVAL);
+    }
+  }
+}
+
+/** Asks until there is an answer. */
+async function answer<T>(
+  question: () => Promise<T>,
+  { notices, isClosed }: StartOptions,
+): Promise<T> {
+  const say = sparingly((why) => notices.warn(why), NOTICE_INTERVAL, performance.now());
+  for (;;) {
+    try {
+      return await question();
+    } catch (error) {
+      if (!(error instanceof UnansweredError)) throw error;
+      if (isClosed()) throw new AppendError('refused', 'the log is closed');
+      say(`waiting for JetStream: ${withAdvice(error)}`);
+      await sleep(RETRY_INTERVAL);
+    }
+  }
+}
+
+/** Returns the milliseconds of a time that JetStream names; 0 for that of a stream that never had a message. */
+export const timeOf = (text: string): number => Math.max(0, Date.parse(text));
