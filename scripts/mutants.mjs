@@ -1,4 +1,4 @@
-// npm run mutants -- [part of a name | --check]: puts one-line faults into a copy of the service, one at a time, and runs the
+// npm run mutants -- [part of a name]... | --check: puts one-line faults into a copy of the service, one at a time, and runs the
 // tests that should notice, which must pass without it. A mutant that survives is a promise that no test holds. With
 // --check it only looks whether each can be put in.
 import { spawnSync } from 'node:child_process';
@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import ts from 'typescript';
 import { mutants } from '../test/mutants/mutants.mjs';
 import { mutate } from '../test/mutants/place.mjs';
 import { env, root } from './prepare.mjs';
@@ -20,8 +21,11 @@ import { env, root } from './prepare.mjs';
 for (const mutant of mutants) mutate(readFileSync(join(root, mutant.file), 'utf8'), mutant);
 if (process.argv[2] === '--check') process.exit(0);
 
-const chosen = mutants.filter(({ name }) => name.includes(process.argv[2] ?? ''));
-if (chosen.length === 0) throw new Error(`no mutant has this in its name: ${process.argv[2]}`);
+const [, , ...parts] = process.argv;
+const chosen = mutants.filter(
+  ({ name }) => parts.length === 0 || parts.some((part) => name.includes(part)),
+);
+if (chosen.length === 0) throw new Error(`no mutant has this in its name: ${parts.join(', ')}`);
 
 const copy = mkdtempSync(join(tmpdir(), 'feed-mutants-'));
 // Some tests start the service as another user.
@@ -43,21 +47,11 @@ function run(command, args) {
 }
 
 /**
- * Runs tests, on a build of what the copy is now where they start one.
+ * Runs tests.
  *
  * @param {readonly string[]} tests
  */
 function test(tests) {
-  if (
-    tests.some((part) =>
-      /life|process|console\/(lost|busy)|faults|histories|e2e\/(backup|chat|idle|jetstream|moves|nats)|client\/|tls\/(matrix|health-port)|http\/(clients|connections|slow)/.test(
-        part,
-      ),
-    )
-  ) {
-    const { status, stdout, stderr } = run('nest', ['build']);
-    if (status !== 0) throw new Error(`it does not compile: ${stdout}${stderr}`);
-  }
   if (tests.some((part) => part.startsWith('test/console'))) {
     const { status, stdout, stderr } = run('vite', ['build', 'console']);
     if (status !== 0) throw new Error(`the console can't be built: ${stdout}${stderr}`);
@@ -72,6 +66,15 @@ function test(tests) {
     /(Unhandled.*|Error:.*)/.exec(output) ?? ['', 'no answer in time'];
   return { isGreen: status === 0, counts, red };
 }
+
+const built = run('nest', ['build']);
+if (built.status !== 0) throw new Error(`it does not compile: ${built.stdout}${built.stderr}`);
+const { config } = ts.readConfigFile(join(root, 'tsconfig.build.json'), (path) =>
+  readFileSync(path, 'utf8'),
+);
+const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
+// A file by itself does not show that its package has ES modules.
+const compilerOptions = { ...options, module: ts.ModuleKind.ESNext };
 
 /** Why a list of tests catches nothing, for each that was run without a mutant: it is red, or not there. */
 const baselines = new Map();
@@ -92,16 +95,29 @@ function baseline(tests) {
   if (problem !== undefined) throw new Error(problem);
 }
 
+/**
+ * Writes a source of the copy, and what the compiler makes of it: tests that start the service run that. All of it compiled anew
+ * would take longer than most tests.
+ *
+ * @param {string} file
+ * @param {string} text
+ */
+function put(file, text) {
+  writeFileSync(join(copy, file), text);
+  if (!file.startsWith('src/')) return;
+  const { outputText } = ts.transpileModule(text, { compilerOptions, fileName: file });
+  writeFileSync(join(copy, 'dist', relative('src', file).replace(/\.ts$/, '.js')), outputText);
+}
+
 /** Puts one mutant in, runs its tests, and takes it out. @param {import('../test/mutants/place.mjs').Mutant} mutant */
 function verdict(mutant) {
   baseline(mutant.tests);
-  const path = join(copy, mutant.file);
-  const original = readFileSync(path, 'utf8');
-  writeFileSync(path, mutate(original, mutant));
+  const original = readFileSync(join(copy, mutant.file), 'utf8');
+  put(mutant.file, mutate(original, mutant));
   try {
     return test(mutant.tests);
   } finally {
-    writeFileSync(path, original);
+    put(mutant.file, original);
   }
 }
 
@@ -115,7 +131,7 @@ for (const [i, mutant] of chosen.entries()) {
       isGreen ? `SURVIVED   ${which}\n` : `caught     ${which}\n           by ${red}\n`,
     );
   } catch (error) {
-    // It does not compile, or its tests are red without it: the others still get theirs.
+    // Its tests are red without it: the others still get theirs.
     tally.none++;
     process.stdout.write(`NO VERDICT ${which}\n           ${String(error)}\n`);
   }

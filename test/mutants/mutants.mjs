@@ -157,7 +157,7 @@ export const mutants = [
     name: 'transport: starts on any grpc-js',
     file: `${transport}/stream-strategy.ts`,
     from: 'await checkGrpcJs();',
-    to: 'if (options.streamWindow < 0) await checkGrpcJs();',
+    to: "if (process.argv0 === '') await checkGrpcJs();",
     tests: ['test/process/grpc-js'],
   },
   {
