@@ -284,11 +284,11 @@ has 'extraEnv' 'name: TZ' 'value: UTC'
 has 'existingSecret and envFrom' 'envFrom:' 'secretRef:' 'name: feed-secret' 'configMapRef:' 'name: feed-settings'
 # The service does not start with a FEED_ variable that it does not know.
 unknown=$(comm -23 <(sed -n 's/^ *- name: \(FEED_.*\)/\1/p' "$rendered" | sort) \
-  <(sed -n 's/^  \(FEED_[A-Z_]*\):.*/\1/p' src/config/config.ts | sort))
+  <(sed -n 's/^  \(FEED_[A-Z_]*\):.*/\1/p' src/config/settings.ts | sort))
 if [ -z "$unknown" ]; then
   ok "settings of the service, each FEED_ variable ($values)"
 else
-  fail 'not settings of the service (src/config/config.ts)' "$unknown"
+  fail 'not settings of the service (src/config/settings.ts)' "$unknown"
 fi
 # So that the above sees a setting added to the chart.
 unseen=$(comm -23 <(sed -n '/^config:/,/^[^ ]/s/^  \([a-zA-Z]*\):.*/\1/p' helm/feed/values.yaml | sort) \

@@ -2,7 +2,8 @@ import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { authProblems } from '../../src/config/auth.js';
-import { ConfigError, readConfig, SETTINGS } from '../../src/config/config.js';
+import { ConfigError, readConfig } from '../../src/config/config.js';
+import { SETTINGS } from '../../src/config/settings.js';
 
 const NAMES = Object.keys(SETTINGS.shape);
 

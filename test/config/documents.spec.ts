@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { ConfigError, readConfig, SETTINGS } from '../../src/config/config.js';
+import { ConfigError, readConfig } from '../../src/config/config.js';
+import { SETTINGS } from '../../src/config/settings.js';
 
 type Name = keyof typeof SETTINGS.shape;
 const NAMES = Object.keys(SETTINGS.shape) as Name[];

@@ -1,0 +1,68 @@
+import { authProblems } from './auth.js';
+import type { Settings } from './settings.js';
+
+/** Returns where settings do not go together, each of which may be right by itself: a sentence for each problem. */
+export function contradictions(settings: Settings): string[] {
+  return [
+    ...engineProblems(settings),
+    ...tlsProblems(settings),
+    ...authProblems(settings, {
+      hasTls: settings.FEED_TLS_CERT !== undefined,
+      demandsCertificate: settings.FEED_TLS_CLIENT_CA !== undefined,
+      isInsecureAllowed: settings.FEED_INSECURE === 'allow',
+    }),
+    ...limitProblems(settings),
+  ];
+}
+
+function engineProblems(settings: Settings): string[] {
+  const { FEED_ENGINE: engine, FEED_DURABILITY: durability, FEED_NATS_SERVERS: servers } = settings;
+  const problems: string[] = [];
+  if (engine === 'memory' && durability === 'fsync')
+    problems.push(
+      'FEED_DURABILITY=fsync: the memory engine keeps nothing on disk; use FEED_ENGINE=lmdb',
+    );
+  if (engine === 'jetstream' && servers.length === 0)
+    problems.push(
+      'FEED_ENGINE=jetstream needs FEED_NATS_SERVERS, such as nats://nats-0:4222,nats://nats-1:4222',
+    );
+  return problems;
+}
+
+function tlsProblems(settings: Settings): string[] {
+  const problems: string[] = [];
+  if ((settings.FEED_TLS_CERT === undefined) !== (settings.FEED_TLS_KEY === undefined)) {
+    const missing = settings.FEED_TLS_CERT === undefined ? 'FEED_TLS_CERT' : 'FEED_TLS_KEY';
+    problems.push(
+      `FEED_TLS_CERT and FEED_TLS_KEY belong together, and ${missing} is not set: set both or neither`,
+    );
+  } else if (settings.FEED_TLS_CLIENT_CA !== undefined && settings.FEED_TLS_CERT === undefined) {
+    problems.push(
+      'FEED_TLS_CLIENT_CA has clients show a certificate, which takes TLS: set FEED_TLS_CERT and FEED_TLS_KEY, too',
+    );
+  }
+  if ((settings.FEED_NATS_TLS_CERT === undefined) !== (settings.FEED_NATS_TLS_KEY === undefined))
+    problems.push('FEED_NATS_TLS_CERT and FEED_NATS_TLS_KEY belong together: set both or neither');
+  return problems;
+}
+
+function limitProblems(settings: Settings): string[] {
+  const problems: string[] = [];
+  if (settings.FEED_STREAM_WINDOW > settings.FEED_SESSION_WINDOW)
+    problems.push(
+      'FEED_STREAM_WINDOW is larger than FEED_SESSION_WINDOW, which holds all streams of a connection',
+    );
+  if (settings.FEED_SESSION_WINDOW > settings.FEED_RECEIVE_BYTES)
+    problems.push(
+      'FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES, which holds what all connections send',
+    );
+  if (settings.FEED_UNSTORED_BYTES_PER_UPLOAD > settings.FEED_UNSTORED_BYTES)
+    problems.push(
+      'FEED_UNSTORED_BYTES_PER_UPLOAD is larger than FEED_UNSTORED_BYTES, which is for all uploads together',
+    );
+  if (settings.FEED_QUOTA_BYTES > 0 && settings.FEED_RETENTION_MAX_BYTES > 0)
+    problems.push(
+      'FEED_QUOTA_BYTES refuses uploads where FEED_RETENTION_MAX_BYTES removes the oldest events: set one of them',
+    );
+  return problems;
+}
