@@ -302,8 +302,8 @@ function mostMiB(clients: {
 }): number {
   const { watches, chats, uploads, connections } = clients;
   const ids = (28 * 1_000_000) / MIB;
-  const receive = 256;
-  const used = 192 + ids + receive + (watches + chats + uploads + connections) / 16;
+  const receive = 192;
+  const used = 240 + ids + receive + (watches + chats + uploads + connections) / 16;
   return 1.5 * used;
 }
 

@@ -126,7 +126,7 @@ export const SETTINGS = z.object({
   /** How much a client may send on all streams of a connection before handlers have taken it. HTTP/2's window is half of it. */
   FEED_SESSION_WINDOW: size('128KiB', '256MiB').prefault('16MiB'),
   /** The same for all connections together. Beyond it, the connection that holds most is ended. */
-  FEED_RECEIVE_BYTES: size('1MiB', '64GiB').prefault('256MiB'),
+  FEED_RECEIVE_BYTES: size('1MiB', '64GiB').prefault('192MiB'),
   /** A client that has sent nothing for this long gets an HTTP/2 PING. */
   FEED_KEEPALIVE_TIME: duration('100ms', '1h').prefault('30s'),
   /** If it sends nothing for this long after the PING, its connection is closed. */
