@@ -287,6 +287,19 @@ describe('POST /v1/events', () => {
     await closed;
   });
 
+  test('beyond the quota is refused with 507, and says how many events are stored', async () => {
+    const service = await runService({ FEED_QUOTA_BYTES: '1MiB' });
+    const line = `${JSON.stringify({ topic: 't', body: 'x'.repeat(100_000) })}\n`;
+    expect((await post(service.httpAddress, line.repeat(5))).status).toBe(200);
+    const refused = await post(service.httpAddress, line.repeat(50));
+    expect(refused.status).toBe(507);
+    expect(refused.json).toMatchObject({
+      title: 'Insufficient Storage',
+      reason: 'STORAGE_FULL',
+      received: expect.stringMatching(/^\d$/),
+    });
+  });
+
   test('lines that never end are bounded together: the largest ends', async () => {
     const service = await start({
       FEED_RECEIVE_BYTES: '16MiB',
