@@ -73,7 +73,7 @@ describe('without any setting', () => {
       policyFile: undefined,
       streamWindow: 1024 * 1024,
       sessionWindow: 16 * 1024 * 1024,
-      receiveBytes: 256 * 1024 * 1024,
+      receiveBytes: 192 * 1024 * 1024,
       keepaliveTime: 30_000,
       keepaliveTimeout: 10_000,
       resetBurst: 20_000,

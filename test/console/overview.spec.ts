@@ -33,7 +33,10 @@ async function balance(addresses: readonly string[]): Promise<string> {
     asked.pipe(passed);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => void server.close().closeAllConnections());
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
   return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
