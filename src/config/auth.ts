@@ -1,43 +1,8 @@
 import { isLoopback } from './loopback.js';
-
-/** The algorithms with which a token may be signed. HMAC and `none` are missing: who can check those can also sign. */
-export const ALGORITHMS = [
-  'RS256',
-  'RS384',
-  'RS512',
-  'PS256',
-  'PS384',
-  'PS512',
-  'ES256',
-  'ES384',
-  'ES512',
-  'EdDSA',
-] as const;
-
-/** The settings that the checks here read. */
-interface Settings {
-  readonly FEED_GRPC_ADDRESS: { readonly host: string; readonly text: string };
-  readonly FEED_JWT_PUBLIC_KEY: string | undefined;
-  readonly FEED_JWT_JWKS_URL: URL | undefined;
-  readonly FEED_JWT_JWKS_CA: string | undefined;
-  readonly FEED_JWT_JWKS_TOKEN: string | undefined;
-  readonly FEED_JWT_ISSUER: string;
-  readonly FEED_JWT_AUDIENCE: string;
-  readonly FEED_POLICY_FILE: string | undefined;
-}
-
-/** The settings of TLS, as far as tokens and policies depend on them. */
-export interface Transport {
-  /** The gRPC port has TLS. */
-  readonly hasTls: boolean;
-  /** Clients must show a certificate. */
-  readonly demandsCertificate: boolean;
-  /** The operator accepts what is insecure. */
-  readonly isInsecureAllowed: boolean;
-}
+import type { Settings } from './settings.js';
 
 /** Returns what is wrong with the settings of tokens and of the policy: a sentence for each problem. */
-export function authProblems(settings: Settings, transport: Transport): string[] {
+export function authProblems(settings: Settings): string[] {
   const problems: string[] = [];
   const {
     FEED_JWT_PUBLIC_KEY: publicKey,
@@ -59,12 +24,17 @@ export function authProblems(settings: Settings, transport: Transport): string[]
   for (const name of ['FEED_JWT_JWKS_CA', 'FEED_JWT_JWKS_TOKEN'] as const)
     if (settings[name] !== undefined && jwksUrl === undefined)
       problems.push(`${name} is for FEED_JWT_JWKS_URL, which is not set`);
-  if (settings.FEED_POLICY_FILE !== undefined && !hasTokens && !transport.demandsCertificate)
+  if (
+    settings.FEED_POLICY_FILE !== undefined &&
+    !hasTokens &&
+    settings.FEED_TLS_CLIENT_CA === undefined
+  )
     problems.push(
       'FEED_POLICY_FILE needs callers that are known: set FEED_JWT_PUBLIC_KEY, FEED_JWT_JWKS_URL or FEED_TLS_CLIENT_CA',
     );
   const { host, text } = settings.FEED_GRPC_ADDRESS;
-  if (hasTokens && !transport.hasTls && !transport.isInsecureAllowed && !isLoopback(host))
+  const isProtected = settings.FEED_TLS_CERT !== undefined || settings.FEED_INSECURE === 'allow';
+  if (hasTokens && !isProtected && !isLoopback(host))
     problems.push(
       `FEED_GRPC_ADDRESS=${text}: without TLS, everybody on the way could read and use the tokens. Set FEED_TLS_CERT and FEED_TLS_KEY, or FEED_INSECURE=allow if something else encrypts`,
     );

@@ -140,7 +140,7 @@ function toConfig(settings: Settings, toTerminal: boolean) {
     maxConnectionAgeGrace: settings.FEED_MAX_CONNECTION_AGE_GRACE,
     drainDelay: settings.FEED_DRAIN_DELAY,
     drainTimeout: settings.FEED_DRAIN_TIMEOUT,
-    /** Where no other process serves the clients, there is none to spare. */
+    /** Without other replicas, there are none that all clients could come to at once. */
     drainSpread: settings.FEED_ENGINE === 'jetstream' ? settings.FEED_DRAIN_SPREAD : 0,
     /** Where traces go; undefined: nowhere. */
     traces: settings.FEED_OTLP_ENDPOINT && {
@@ -171,7 +171,7 @@ function jwtOf(settings: Settings) {
   );
 }
 
-/** Where the keys are that sign tokens. Paths of files, but for the URL. */
+/** Where the public keys are by which tokens are checked. `file`, `ca` and `token` are paths. */
 type KeySource =
   { readonly url: URL; readonly ca?: string; readonly token?: string } | { readonly file: string };
 

@@ -6,11 +6,7 @@ export function contradictions(settings: Settings): string[] {
   return [
     ...engineProblems(settings),
     ...tlsProblems(settings),
-    ...authProblems(settings, {
-      hasTls: settings.FEED_TLS_CERT !== undefined,
-      demandsCertificate: settings.FEED_TLS_CLIENT_CA !== undefined,
-      isInsecureAllowed: settings.FEED_INSECURE === 'allow',
-    }),
+    ...authProblems(settings),
     ...limitProblems(settings),
   ];
 }

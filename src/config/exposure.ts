@@ -1,5 +1,5 @@
 import type { Config } from './config.js';
-import { isLoopback } from './loopback.js';
+import { isLoopback, withoutBrackets } from './loopback.js';
 
 /**
  * Says what is open to everybody who reaches a port, or the way to NATS: a sentence for each, which names the setting that
@@ -24,7 +24,7 @@ function exposedNats({ engine, nats }: Config): string[] {
   ];
 }
 
-const hostOf = (url: string): string => new URL(url).hostname.replace(/^\[|\]$/g, '');
+const hostOf = (url: string): string => withoutBrackets(new URL(url).hostname);
 
 function exposedPorts({ grpcAddress, httpAddress, jwt, tls }: Config): string[] {
   const exposed = [grpcAddress, httpAddress].filter((address) => !isLoopback(address.host));

@@ -1,6 +1,6 @@
 import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
-import { isLoopback } from './loopback.js';
+import { isLoopback, withoutBrackets } from './loopback.js';
 
 const UNITS = {
   bytes: { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 },
@@ -57,7 +57,7 @@ function toAddress(text: string, context: z.RefinementCtx) {
     context.addIssue('must be host:port, such as 127.0.0.1:50051 or [::]:50051');
     return z.NEVER;
   }
-  return { host: match[1].replace(/^\[|\]$/g, ''), port: Number(match[2]), text };
+  return { host: withoutBrackets(match[1]), port: Number(match[2]), text };
 }
 
 /** URLs with one of these protocols, separated by commas, without the spaces around them. None, if the text is empty. */
@@ -104,7 +104,7 @@ const MOST_TOPICS = 100;
 
 /**
  * Names of topics, separated by commas, without the spaces around them. None, if the text is empty. A name that is no topic,
- * such as `a..b`, may pass: it counts nothing. The whole rule is in src/wire/topic.ts, which this room must not import.
+ * such as `a..b`, may pass: it counts nothing. The whole rule is in src/wire/topic.ts, which src/config may not import.
  */
 export const topics = z.string().transform((text, context) => {
   const names = text === '' ? [] : text.split(',').map((part) => part.trim());
@@ -146,7 +146,7 @@ export function someOf<const T extends readonly string[]>(...known: T) {
 export const keysUrl = z.string().transform((text, context) => {
   if (text === '') return undefined;
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  const host = url?.hostname.replace(/^\[|\]$/g, '') ?? '';
+  const host = withoutBrackets(url?.hostname ?? '');
   const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(host));
   if (isSafe && !url.username && !url.password) return url;
   context.addIssue(

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { ALGORITHMS } from './auth.js';
 import {
   address,
   count,
@@ -15,6 +14,20 @@ import {
   topics,
   urls,
 } from './parse.js';
+
+/** The algorithms with which a token may be signed. HMAC and `none` are missing: who can check those can also sign. */
+const ALGORITHMS = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+] as const;
 
 /** A limit of something open at a time. */
 const limit = count(1, 10_000_000);
@@ -103,7 +116,7 @@ export const SETTINGS = z.object({
   FEED_NATS_FLUSH: oneOf('observed', 'vouched').prefault('observed'),
   /** How long uploads wait for NATS before they end with STORE_UNAVAILABLE. */
   FEED_NATS_PATIENCE: duration('1s', '10m').prefault('20s'),
-  /** Callers show tokens (JWT) that one of the keys of this file has signed: PEM, or a JSON Web Key Set. */
+  /** Callers show tokens (JWT), which are checked by the public keys of this file: PEM, or a JSON Web Key Set. */
   FEED_JWT_PUBLIC_KEY: file.prefault(''),
   /** The same, with the key set of this URL: https, or http on this machine. It is read again every 5 minutes. */
   FEED_JWT_JWKS_URL: keysUrl.prefault(''),

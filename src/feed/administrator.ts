@@ -1,3 +1,4 @@
+import { withoutBrackets } from '../config/loopback.js';
 import { EVERY_TOPIC } from '../wire/topic-pattern.js';
 import { type Caller, requirePermission } from './caller.js';
 import { FeedError } from './errors.js';
@@ -13,8 +14,8 @@ export interface Administrator {
 const OWN_ADDRESSES: ReadonlySet<string> = new Set(['127.0.0.1', '::1', '::ffff:127.0.0.1']);
 
 /**
- * Returns if the caller may administer a topic, or with EVERY_TOPIC all of them, or without a topic any topic at all. Where
- * the service asks nobody who they are, only clients of its own machine may.
+ * Throws if the caller may not administer a topic; with EVERY_TOPIC all of them, and without a topic any at all. Where the service
+ * asks nobody who they are, only clients of its own machine may.
  *
  * @throws FeedError TOPIC_FORBIDDEN
  */
@@ -35,5 +36,5 @@ export function mayAdminister({ caller }: Administrator, topic = EVERY_TOPIC): b
 
 /** @param peer such as 127.0.0.1:50312, ::1:50312 or [::1]:50312 */
 function isOwn(peer: string): boolean {
-  return OWN_ADDRESSES.has(peer.slice(0, peer.lastIndexOf(':')).replace(/^\[|\]$/g, ''));
+  return OWN_ADDRESSES.has(withoutBrackets(peer.slice(0, peer.lastIndexOf(':'))));
 }

@@ -9,7 +9,7 @@ import { LOG } from '../telemetry/log.js';
 import { EVERY_TOPIC } from '../wire/topic-pattern.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { FeedError } from './errors.js';
-import { insertFailed } from './store-errors.js';
+import { writeFailed } from './store-errors.js';
 
 /** Bytes of a backup, and the size of all of it. */
 export interface BackupPart {
@@ -17,13 +17,13 @@ export interface BackupPart {
   readonly totalBytes: number;
 }
 
-/** While a backup is under way, the log says this often (milliseconds) that the log's file grows. */
+/** While a backup makes data.mdb grow, the service says so this often (milliseconds). */
 const NOTICE_INTERVAL = 60_000;
 /** The call of a backup ends if its client takes nothing for this long (milliseconds). */
 const STALLED = 60_000;
 
 /**
- * So many backups may be under way. Each holds a reader of LMDB, which has 126: without one, neither watches nor uploads go on.
+ * The most backups at a time. Each holds a reader of LMDB, which has 126: without one, neither watches nor uploads go on.
  */
 const MAX_BACKUPS = 4;
 
@@ -89,7 +89,7 @@ export class Backups {
       const ms = Math.round(performance.now() - startedAt);
       this.log.info({ ...who, grownBytes: backup.grownBytes, ms }, 'the backup is done');
     } catch (error) {
-      throw error instanceof AppendError ? insertFailed(error) : error;
+      throw error instanceof AppendError ? writeFailed(error) : error;
     } finally {
       clearInterval(notices);
       clearTimeout(stalled);

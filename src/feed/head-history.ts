@@ -2,7 +2,7 @@ import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { EventRepository } from '../repository/event-repository.js';
 import type { Position } from '../wire/cursor.js';
 
-/** The head is noted this often (milliseconds), for so many times. */
+/** The head is noted this often (milliseconds), and this many notes are kept. */
 const INTERVAL = 1_000;
 const MOST = 32;
 
@@ -17,7 +17,7 @@ export class HeadHistory implements OnApplicationShutdown {
     this.history = repository.history;
   }
 
-  /** Returns where the head was at least so many seconds ago, up to 31; 0 if that is not known yet. */
+  /** Returns where the head was at least `seconds` (0 to 31) ago; 0 if that is not known yet. */
   before(seconds: number): Position {
     // The newest note may be one interval old.
     return this.repository.history === this.history ? (this.heads.at(-1 - seconds) ?? 0) : 0;

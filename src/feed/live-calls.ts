@@ -34,7 +34,7 @@ export interface LiveCall extends Readonly<CallRecord> {
   readonly pending: number;
   /** When its client last sent something, in milliseconds of performance.now(). */
   readonly receivedAt: number;
-  /** True for a call that does not end by itself: a watch or a chat. */
+  /** True for a watch or a chat, and over gRPC for each call whose response is a stream. */
   readonly endless: boolean;
   /** False for a call of one request and one answer, which is too short to be looked at or ended. */
   readonly isStream: boolean;
@@ -141,8 +141,8 @@ export class LiveCalls implements Iterable<LiveCall> {
 
   /**
    * Aborts these calls one after another within `spread` milliseconds, so that their clients do not all come to another server
-   * at the same moment. Each has an equal share of that time, and ends at a random moment of it: the one call of a connection
-   * does not always end at its beginning.
+   * at the same moment. Each has an equal share of that time, and is aborted at a random moment of it: else a single call would always
+   * be aborted at once.
    */
   async endSpread(calls: readonly LiveCall[], spread: number, reason: Error): Promise<void> {
     const start = performance.now();

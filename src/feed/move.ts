@@ -3,7 +3,7 @@ import type { LiveCall, LiveCalls } from './live-calls.js';
 
 /**
  * Ends the calls of a connection so that their clients go on elsewhere: watches and chats one after another within `grace`
- * milliseconds; uploads by themselves, or else at the end of that time.
+ * milliseconds; uploads and short calls by themselves, or else at the end of that time.
  */
 export async function moveCalls(
   calls: LiveCalls,
@@ -11,10 +11,10 @@ export async function moveCalls(
   grace: number,
 ): Promise<void> {
   const reason = moved();
-  const uploads = moving.filter(({ endless }) => !endless);
-  const others = moving.filter(({ endless }) => endless);
+  const finite = moving.filter(({ endless }) => !endless);
+  const lasting = moving.filter(({ endless }) => endless);
   await Promise.all([
-    calls.endWithin(uploads, grace, reason),
-    calls.endSpread(others, grace, reason),
+    calls.endWithin(finite, grace, reason),
+    calls.endSpread(lasting, grace, reason),
   ]);
 }

@@ -26,7 +26,7 @@ export interface OpenCounts {
 /** The counts are logged at most this often (milliseconds). */
 const LOG_INTERVAL = 1_000;
 
-/** Counts what is open, for metrics. At level debug, it also logs the counts when they have changed. */
+/** Counts what is open, for the line of the log that begins a drain, and for tests. At level debug, it logs the counts when they have changed. */
 @Injectable()
 export class OpenWork implements OnApplicationBootstrap, OnApplicationShutdown {
   private timer: NodeJS.Timeout | undefined;

@@ -11,7 +11,7 @@ import { Watches } from './watch.js';
 export const STEP_SECONDS = 5;
 const MOST_STEPS = 180;
 
-/** What happened in a step. Rates are a second, latencies in seconds; undefined where there is nothing to say. */
+/** What happened in a step. Rates are per second, latencies in seconds; undefined where there is nothing to say. */
 export interface Step {
   /** The end of the step, in seconds since 1970. */
   readonly at: number;
@@ -53,7 +53,7 @@ interface HistogramState {
   readonly count: number;
 }
 
-/** Remembers the last minutes, made of the numbers that metrics are made of. */
+/** Remembers the last 15 minutes as steps of 5 s, from the same counts that metrics have. */
 @Injectable()
 export class RecentSteps implements OnApplicationShutdown {
   private readonly steps: Step[] = [];

@@ -26,9 +26,9 @@ export interface StatsView {
   readonly rooms: number;
   /** Connections that have an open call, over any door. */
   readonly connections: number;
-  /** Watches that were not sent for more than a second what was stored. */
+  /** Watches whose next event has been stored for more than a second, and was not sent. */
   readonly watchesBehind: number;
-  /** The size of what is held; undefined, as all of the log that can't be found out. */
+  /** The bytes of all events that are held. This and the next three are undefined where the store does not say. */
   readonly logBytes: number | undefined;
   readonly diskFreeBytes: number | undefined;
   readonly oldest: StoredView | undefined;

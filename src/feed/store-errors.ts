@@ -7,7 +7,7 @@ import { FeedError } from './errors.js';
  *
  * @param metadata what an upload adds: how many of its events are stored
  */
-export function insertFailed(
+export function writeFailed(
   error: AppendError,
   metadata: Readonly<Record<string, string>> = {},
 ): FeedError {
@@ -26,8 +26,8 @@ export function insertFailed(
   }
 }
 
-/** Throws the error of a store that does not answer as what a client is told; any other error as it is. */
-export function storeUnavailable(error: unknown): never {
+/** Throws STORE_UNAVAILABLE for the error of a store that does not answer, and any other error as it is. */
+export function rethrowAsUnavailable(error: unknown): never {
   if (!(error instanceof StoreUnavailableError)) throw error;
   throw new FeedError('STORE_UNAVAILABLE', error.message, {}, { cause: error });
 }

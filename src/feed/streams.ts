@@ -27,7 +27,7 @@ export interface StreamView {
 /** This many calls are looked up at a time. */
 const PART = 50;
 
-/** Shows operators the open calls of this process, and ends them. The calls keep all that it says for themselves as well. */
+/** Shows operators the open calls of this process, and ends them. It keeps nothing: all that it says is in the calls. */
 @Injectable()
 export class Streams {
   constructor(
@@ -50,7 +50,7 @@ export class Streams {
     let part: Promise<StreamView>[] = [];
     for (const [call, number] of this.calls.numbered()) {
       if (call === own || !call.isStream) continue;
-      if (!isOf(administrator, call)) continue;
+      if (!maySee(administrator, call)) continue;
       part.push(this.view(number, call, watches.get(call)));
       if (part.length < PART) continue;
       yield await Promise.all(part);
@@ -67,8 +67,9 @@ export class Streams {
    */
   async end(id: string, administrator: Administrator): Promise<StreamView> {
     requireAdministrator(administrator);
-    const [call, number] = this.find(id);
-    if (!call || !isOf(administrator, call)) throw this.unknown();
+    const found = this.find(id);
+    if (!found || !maySee(administrator, found[0])) throw this.unknown();
+    const [call, number] = found;
     const view = await this.view(number, call, this.watchesByCall().get(call));
     call.abort(endedByOperator());
     const { caller, peer } = administrator;
@@ -92,10 +93,10 @@ export class Streams {
   }
 
   /** Returns the open stream with an id. */
-  private find(id: string): readonly [LiveCall | undefined, number] {
+  private find(id: string): readonly [LiveCall, number] | undefined {
     for (const [call, number] of this.calls.numbered())
       if (call.isStream && id === this.idOf(number)) return [call, number];
-    return [undefined, 0];
+    return undefined;
   }
 
   private idOf(number: number): string {
@@ -129,7 +130,7 @@ function topicsOf({ notes }: LiveCall): readonly string[] {
 }
 
 /** True if the administrator may administer an open call: all topics that it is about. */
-function isOf(administrator: Administrator, call: LiveCall): boolean {
+function maySee(administrator: Administrator, call: LiveCall): boolean {
   const topics = topicsOf(call);
   if (topics.length === 0) return mayAdminister(administrator);
   return topics.every((topic) => mayAdminister(administrator, topic));

@@ -13,7 +13,7 @@ import { formatCursor } from '../wire/cursor.js';
 import { topicProblem } from '../wire/topic.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { FeedError } from './errors.js';
-import { insertFailed, storeUnavailable } from './store-errors.js';
+import { writeFailed, rethrowAsUnavailable } from './store-errors.js';
 
 /** A topic as an operator sees it. */
 export interface TopicView {
@@ -82,7 +82,7 @@ export class Topics {
         'REQUEST_INVALID',
         'page_token is not one of this service: send one as it was received, or none',
       );
-    await this.repository.catchUp()?.catch(storeUnavailable);
+    await this.repository.catchUp()?.catch(rethrowAsUnavailable);
     const after = token === '' ? undefined : token;
     const most = size === 0 ? USUAL_PAGE : Math.min(size, LARGEST_PAGE);
     const own = await this.ownTopics(prefix, after, most, administrator, signal);
@@ -107,7 +107,7 @@ export class Topics {
   ): Promise<string[]> {
     const own: string[] = [];
     for (let limit = most; ; limit = LARGEST_PAGE) {
-      const names = await this.repository.topics(prefix, after, limit).catch(storeUnavailable);
+      const names = await this.repository.topics(prefix, after, limit).catch(rethrowAsUnavailable);
       for (const name of names)
         if (caller.may('admin', name) && own.push(name) === most) return own;
       if (names.length < limit) return own;
@@ -124,7 +124,7 @@ export class Topics {
    */
   async get(topic: string, administrator: Administrator): Promise<TopicView> {
     this.require(topic, administrator);
-    await this.repository.catchUp()?.catch(storeUnavailable);
+    await this.repository.catchUp()?.catch(rethrowAsUnavailable);
     return this.view(topic);
   }
 
@@ -137,7 +137,7 @@ export class Topics {
   async delete(topic: string, administrator: Administrator): Promise<TopicView> {
     const removed = await this.get(topic, administrator);
     await this.repository.removeTopic(topic).catch((error: unknown) => {
-      throw error instanceof AppendError ? insertFailed(error) : storeUnavailable(error);
+      throw error instanceof AppendError ? writeFailed(error) : rethrowAsUnavailable(error);
     });
     const { caller, peer } = administrator;
     const { events, bytes } = removed;
@@ -155,7 +155,7 @@ export class Topics {
   }
 
   private async view(topic: string): Promise<TopicView> {
-    const held = await this.repository.heldOf(topic).catch(storeUnavailable);
+    const held = await this.repository.heldOf(topic).catch(rethrowAsUnavailable);
     const watches = this.bell.listenersOf(topic);
     const { events = 0, bytes = 0, oldest, newest }: Partial<HeldTopic> = held ?? {};
     const { repository } = this;

@@ -13,7 +13,7 @@ import { type Caller, forbidden } from './caller.js';
 import { FeedError } from './errors.js';
 import { LimitHits } from './limit-hits.js';
 import type { CallRecord } from './live-calls.js';
-import { insertFailed } from './store-errors.js';
+import { writeFailed } from './store-errors.js';
 import { Traffic } from './traffic.js';
 import { UploadRates } from './upload-rates.js';
 
@@ -136,7 +136,7 @@ export class Uploads {
     }
     const count = { received: String(received) };
     if (failure instanceof TooManyTopicsError) this.hits.add('FEED_MAX_TOPICS');
-    if (failure) throw insertFailed(failure, count);
+    if (failure) throw writeFailed(failure, count);
     if (checker.problem) {
       const { index, problem, forbiddenTopic } = checker.problem;
       if (forbiddenTopic !== undefined)

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { HeadHistory } from './head-history.js';
 import { type Watch, Watches } from './watch.js';
 
-/** What a watch that is behind does: it has not got to the head of the log yet, or it had and fell behind. */
+/** `replay`: the watch has not got to the head of the log yet. `live`: it had, and fell behind. */
 export const PHASES = ['replay', 'live'] as const;
 
 export type Phase = (typeof PHASES)[number];
@@ -10,11 +10,11 @@ export type Phase = (typeof PHASES)[number];
 export interface Lag {
   /** How many watches are behind. */
   count: number;
-  /** For how long (seconds) the next event of the one that is furthest behind has been stored; 0 if that is not known. */
+  /** How long ago (seconds) the next event of the watch that is furthest behind was stored; 0 if that is not known. */
   seconds: number;
 }
 
-/** A watch is behind if it was not sent, for this many seconds, all that was stored before. */
+/** A watch is behind if it was not sent all that was stored this many seconds ago. */
 const GRACE_SECONDS = 1;
 
 /** Finds the watches that are behind. It looks at all open watches, so it is for metrics, and not for each event. */

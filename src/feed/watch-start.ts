@@ -22,7 +22,7 @@ export interface WatchStart {
   readonly reader: TopicReader;
   /** The watch reads events strictly after this. */
   readonly after: Position;
-  /** Events up to this may be missing. */
+  /** Events up to this may be missing. If one after it was removed before it was read, the watch ends. */
   readonly mayLack: Position;
   /** EventRepository.history, to which `after` belongs. */
   readonly history: number;
@@ -51,15 +51,15 @@ export async function watchStart(
   const heartbeat = heartbeatOf(request);
   const { afterCursor } = request;
 
-  // So that the start is exact on every replica, and a cursor that another one has just given out is known.
-  const behind = repository.catchUp(afterCursor ? parseCursor(afterCursor) : undefined);
-  if (behind) await behind;
+  // A replica may be behind the one that stored an event or gave the cursor out.
+  const catchingUp = repository.catchUp(afterCursor ? parseCursor(afterCursor) : undefined);
+  if (catchingUp) await catchingUp;
   const { head, history } = repository;
   const reader = repository.readerOf(topics);
   const floor = await reader.floor();
   const bounds = boundsAt(repository, floor, head);
   const after = await startOf(repository, reader, request, head, floor, bounds, signal);
-  // Each start but a cursor is where something is held. Other topics may have lost events that are newer.
+  // A start without a cursor is where some topic holds events. Another one may have lost newer ones, up to the floor.
   const mayLack = afterCursor && !request.skipRemoved ? 0 : floor;
   return { reader, after, mayLack, history, ...bounds, heartbeat };
 }
@@ -73,7 +73,7 @@ function topicsOf({ topics }: WatchRequest, caller: Caller): TopicSet {
   const seen = new Set<string>();
   for (const [i, topic] of topics.entries()) {
     const problem = seen.has(topic)
-      ? 'it is there twice'
+      ? 'it is listed twice'
       : isPattern(topic)
         ? patternProblem(topic)
         : topicProblem(topic);

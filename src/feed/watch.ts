@@ -11,7 +11,7 @@ import type { WatchRequest } from '../wire/watch-request.js';
 import type { Caller } from './caller.js';
 import { FeedError } from './errors.js';
 import { type CallRecord, noteTopic } from './live-calls.js';
-import { storeUnavailable } from './store-errors.js';
+import { rethrowAsUnavailable } from './store-errors.js';
 import { type BatchCount, Traffic } from './traffic.js';
 import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
 
@@ -73,7 +73,7 @@ export class Watches implements OnApplicationShutdown {
     noteTopic(call, topics[0]);
     if (topics.length > 1) call.notes.topics = topics;
     const start = await watchStart(this.repository, request, caller, call.signal).catch(
-      storeUnavailable,
+      rethrowAsUnavailable,
     );
     return { start, batches: new Watch(this, topics, start, call) };
   }
@@ -124,7 +124,7 @@ export class Watch implements FrameSource, BellListener {
   /** True if the bell has rung while the watch was waiting, and it has not looked at the log since. */
   private isRung = false;
   /** True while the watch is to look at the next part of the log in a turn that comes soon. Until then it takes nothing. */
-  private looksSoon = false;
+  private isLookScheduled = false;
   private readonly sent: BatchCount;
   private timer: NodeJS.Timeout | undefined;
 
@@ -152,7 +152,7 @@ export class Watch implements FrameSource, BellListener {
   }
 
   onRing(): void {
-    if (this.looksSoon) return;
+    if (this.isLookScheduled) return;
     this.isRung = this.isWaiting;
     this.onMore?.();
   }
@@ -168,7 +168,7 @@ export class Watch implements FrameSource, BellListener {
     this.isSending = false;
     const { repository } = this.watches;
     if (repository.history !== this.history) return this.endOfHistory();
-    if (this.looksSoon) return undefined;
+    if (this.isLookScheduled) return undefined;
     // Taken before the read, so that all events up to it are among those that the read finds.
     const { head } = repository;
     if (this.position >= head) return this.found(undefined, head);
@@ -204,7 +204,7 @@ export class Watch implements FrameSource, BellListener {
   async behind(): Promise<number | undefined> {
     const { repository } = this.watches;
     if (repository.history !== this.history) return undefined;
-    return this.reader.countAfter(this.position).catch(storeUnavailable);
+    return this.reader.countAfter(this.position).catch(rethrowAsUnavailable);
   }
 
   close(): void {
@@ -244,9 +244,9 @@ export class Watch implements FrameSource, BellListener {
   private lookFurther(upTo: Position): EventBatch | undefined {
     this.position = upTo;
     this.isWaiting = false;
-    this.looksSoon = true;
+    this.isLookScheduled = true;
     setImmediate(() => {
-      this.looksSoon = false;
+      this.isLookScheduled = false;
       this.onMore?.();
     });
     return this.heartbeat > 0 ? this.heartbeatIfDue() : undefined;
@@ -269,7 +269,7 @@ export class Watch implements FrameSource, BellListener {
     try {
       return await boundsOf(this.watches.repository, this.reader);
     } catch (error) {
-      return storeUnavailable(error);
+      return rethrowAsUnavailable(error);
     }
   }
 
@@ -281,6 +281,6 @@ export class Watch implements FrameSource, BellListener {
       this.watches.onOvertaken(this);
       throw expired(await this.bounds());
     }
-    return storeUnavailable(error);
+    return rethrowAsUnavailable(error);
   }
 }

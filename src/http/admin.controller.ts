@@ -15,9 +15,9 @@ import { HttpCalls, type LimitedMethod } from './http-calls.js';
 import { NO_QUERY, TOPICS_QUERY } from './queries.js';
 import { readQuery } from './query.js';
 
-const once = (name: string): LimitedMethod => ({ name, endless: false, isStream: false });
+const unary = (name: string): LimitedMethod => ({ name, endless: false, isStream: false });
 
-/** What FeedAdmin has, as JSON; and the numbers of the last minutes. */
+/** What FeedAdmin has but backups, as JSON; and the numbers of the last minutes. */
 @Controller()
 export class AdminController {
   private version: string | undefined;
@@ -32,7 +32,7 @@ export class AdminController {
 
   @Get('v1/topics')
   listTopics(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
-    return this.calls.serve(once('ListTopics'), request, response, async (call) => {
+    return this.calls.serve(unary('ListTopics'), request, response, async (call) => {
       const { prefix, limit, after } = readQuery(request, TOPICS_QUERY);
       const page = await this.topics.list(
         prefix,
@@ -55,7 +55,7 @@ export class AdminController {
     @Res() response: ServerResponse,
     @Param('topic') topic: string,
   ): Promise<void> {
-    return this.calls.serve(once('GetTopic'), request, response, async (call) => {
+    return this.calls.serve(unary('GetTopic'), request, response, async (call) => {
       readQuery(request, NO_QUERY);
       noteTopic(call, topic);
       const view = await this.topics.get(topic, administratorOf(call));
@@ -69,7 +69,7 @@ export class AdminController {
     @Res() response: ServerResponse,
     @Param('topic') topic: string,
   ): Promise<void> {
-    return this.calls.serve(once('DeleteTopic'), request, response, async (call) => {
+    return this.calls.serve(unary('DeleteTopic'), request, response, async (call) => {
       readQuery(request, NO_QUERY);
       noteTopic(call, topic);
       const view = await this.topics.delete(topic, administratorOf(call));
@@ -80,7 +80,7 @@ export class AdminController {
   /** Has an answer that may be long, so it is made as the client takes it. */
   @Get('v1/streams')
   listStreams(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
-    return this.calls.serve(once('ListStreams'), request, response, async (call) => {
+    return this.calls.serve(unary('ListStreams'), request, response, async (call) => {
       readQuery(request, NO_QUERY);
       const parts = this.streams.list(administratorOf(call), call);
       // An error of the first part is still a status.
@@ -97,7 +97,7 @@ export class AdminController {
     @Res() response: ServerResponse,
     @Param('id') id: string,
   ): Promise<void> {
-    return this.calls.serve(once('EndStream'), request, response, async (call) => {
+    return this.calls.serve(unary('EndStream'), request, response, async (call) => {
       readQuery(request, NO_QUERY);
       const view = await this.streams.end(id, administratorOf(call));
       call.answer(200, { ended: streamJson(view, this.replica.text) });
@@ -106,7 +106,7 @@ export class AdminController {
 
   @Get('v1/stats')
   readStats(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
-    return this.calls.serve(once('ReadStats'), request, response, async (call) => {
+    return this.calls.serve(unary('ReadStats'), request, response, async (call) => {
       readQuery(request, NO_QUERY);
       const view = await this.stats.read(administratorOf(call));
       this.version ??= version();

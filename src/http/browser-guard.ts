@@ -14,10 +14,10 @@ const REQUEST_HEADERS = 'authorization, content-type, last-event-id';
 const ANSWER_HEADERS =
   'feed-head, feed-earliest, feed-start, feed-dedup-window, feed-dedup-ids, retry-after';
 const METHODS = 'GET, POST, DELETE';
-/** A browser remembers for so many seconds that it may ask. */
+/** For how long (seconds) a browser may remember the answer to a preflight. */
 const PREFLIGHT_AGE = 600;
 
-/** Refuses requests that a browser makes for a page of strangers, before anything looks at them. */
+/** Refuses the requests that a browser makes for a page of another origin, unless FEED_HTTP_ORIGINS has it. It comes before all handlers. */
 @Injectable()
 export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerResponse> {
   private readonly hosts: OwnHosts;
@@ -62,7 +62,7 @@ export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerRespo
 
   private refusalOf(request: IncomingMessage): HttpRefusal | undefined {
     const { origin, host } = request.headers;
-    // With tokens or certificates, a browser has none to show to a name of strangers.
+    // A page may lead its own host's name to this machine (DNS rebinding). For that name, a browser has no token, cookie or certificate.
     if (host !== undefined && !this.callers.areAsked && !this.hosts.has(hostOf(host)))
       return new HttpRefusal(
         421,
@@ -86,7 +86,7 @@ const hostOf = (host: string): string => host.replace(/:\d*$/, '');
 /** True if a page of this origin is one of the server that this request asks. */
 function isSame(origin: string, { socket, headers: { host } }: IncomingMessage): boolean {
   const own = URL.parse(origin);
-  // Somebody on the way can put anything into a page in plain text. Without TLS here, a proxy may have ended it.
+  // With TLS, only a page of https is the server's own: one of http may have been changed on its way. Without TLS here, a proxy may have ended it.
   if (socket instanceof TLSSocket && own?.protocol !== 'https:') return false;
   // Port 80 or 443 is left out by some and not by others.
   return own !== null && URL.parse(`${own.protocol}//${host}`)?.host === own.host;

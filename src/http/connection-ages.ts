@@ -26,18 +26,18 @@ export class ConnectionAges {
     const at = known ?? performance.now() + age * (1 + AGE_JITTER * (2 * Math.random() - 1));
     this.movesAt.set(socket, at);
     const left = at - performance.now();
-    if (left <= 0) closeAfterAnswer(call);
+    if (left <= 0) askToClose(call);
     const timer = setTimeout(() => this.move(call), Math.max(0, left)).unref();
     call.response.once('close', () => clearTimeout(timer));
   }
 
   private move(call: HttpCall): void {
-    closeAfterAnswer(call);
+    askToClose(call);
     if (call.isStream) void moveCalls(this.calls, [call], this.config.maxConnectionAgeGrace);
   }
 }
 
 /** A client that sends one short request after another has no open call that could end: the answer tells it to connect anew. */
-function closeAfterAnswer({ response }: HttpCall): void {
+function askToClose({ response }: HttpCall): void {
   if (!response.headersSent) response.setHeader('connection', 'close');
 }

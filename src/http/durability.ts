@@ -1,7 +1,5 @@
 import { Durability } from '../gen/feed/v1/feed.js';
-
-/** What the log says of itself (EventRepository.durability). */
-type LogDurability = 'memory' | 'fsync' | 'replicated';
+import type { StatsView } from '../feed/stats.js';
 
 export const DURABILITIES = Object.keys(Durability) as (keyof typeof Durability)[];
 
@@ -10,5 +8,5 @@ export const durabilityName = (durability: Durability): keyof typeof Durability 
   DURABILITIES.find((name) => Durability[name] === durability)!;
 
 /** Returns the same name for what the log says: `fsync` is DURABILITY_FSYNC. */
-export const logDurabilityName = (durability: LogDurability): keyof typeof Durability =>
-  `DURABILITY_${durability.toUpperCase() as Uppercase<LogDurability>}`;
+export const logDurabilityName = (durability: StatsView['durability']): keyof typeof Durability =>
+  `DURABILITY_${durability.toUpperCase() as Uppercase<StatsView['durability']>}`;

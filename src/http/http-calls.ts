@@ -22,7 +22,7 @@ import { HttpRefusal, sendProblem } from './problem.js';
 export interface LimitedMethod extends HttpMethod {
   readonly kind?: CallKind;
   /** True for a call that anybody may make, also without a token. */
-  readonly isOpen?: boolean;
+  readonly isPublic?: boolean;
 }
 
 /**
@@ -63,7 +63,8 @@ export class HttpCalls implements Door {
    * Runs a handler for a request whose caller is known. An error of the handler becomes the answer, unless it has begun one. Resolves
    * once the call is logged; it never rejects.
    *
-   * @param refuse answers a request that is refused before its handler runs; sendProblem() by default
+   * @param refuse ends the answer of a call that failed, before or after its handler wrote something; not called if the client is gone.
+   *   By default sendProblem(), which does nothing once headers are sent
    */
   async serve(
     method: LimitedMethod,
@@ -81,7 +82,7 @@ export class HttpCalls implements Door {
       // Express has the handlers of GET answer HEAD, and a stream without a body would never end.
       if (request.method === 'HEAD' && method.endless)
         throw new HttpRefusal(405, 'this path has no HEAD', { allow: 'GET, POST' });
-      if (!method.isOpen) {
+      if (!method.isPublic) {
         call.caller = await this.callers.admit(call, credentialsOf(call, this.config.httpOrigins));
         const { principal } = call.caller;
         if (principal !== undefined) call.notes.principal = principal;

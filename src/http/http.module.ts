@@ -5,6 +5,7 @@ import {
   type NestModule,
   type Type,
 } from '@nestjs/common';
+import { APP_FILTER } from '@nestjs/core';
 import { TerminusModule } from '@nestjs/terminus';
 import { AuthModule } from '../auth/auth.module.js';
 import { FeedModule } from '../feed/feed.module.js';
@@ -14,19 +15,22 @@ import { HealthController } from './health.controller.js';
 import { HttpCalls } from './http-calls.js';
 import { OpenApiController } from './openapi.controller.js';
 import { SessionController } from './session.controller.js';
-import { UnknownController } from './unknown.controller.js';
+import { RootController } from './root.controller.js';
+import { UnknownPathFilter } from './unknown-path.filter.js';
 import { UploadController } from './upload.controller.js';
 import { WatchController } from './watch.controller.js';
 
-/** The controllers of what is below /v1. The last one answers what the others do not. */
+/** The controllers of what is below /v1, and of `/`. */
 const CALLS: readonly Type[] = [
   WatchController,
   UploadController,
   AdminController,
   SessionController,
   OpenApiController,
-  UnknownController,
+  RootController,
 ];
+
+const UNKNOWN_PATHS = { provide: APP_FILTER, useClass: UnknownPathFilter };
 
 /** The HTTP door: the probes, and what is below /v1. */
 @Module({})
@@ -37,7 +41,7 @@ export class HttpModule implements NestModule {
       module: HttpModule,
       imports: [FeedModule, AuthModule, TerminusModule.forRoot({ logger: false })],
       controllers: [HealthController, ...(hasCalls ? CALLS : [])],
-      providers: [HttpCalls, BrowserGuard],
+      providers: [HttpCalls, BrowserGuard, ...(hasCalls ? [UNKNOWN_PATHS] : [])],
       exports: [HttpCalls],
     };
   }

@@ -3,8 +3,6 @@ import type { LimitHits } from '../feed/limit-hits.js';
 
 /** An upload whose body has a line that is not whole. */
 interface Holder {
-  /** How much memory that line takes. */
-  readonly heldBytes: number;
   abort(reason: Error): void;
 }
 
@@ -12,25 +10,34 @@ const LIMIT = 'FEED_RECEIVE_BYTES';
 
 /** Bounds what the unfinished lines of all bodies take together. Beyond it, the upload that holds most is ended. */
 export class LineBudget {
-  private readonly holders = new Set<Holder>();
+  /** How many bytes the unfinished line of each upload takes. */
+  private readonly held = new Map<Holder, number>();
+  /** What they were ended for is gone soon, and counts no more. */
+  private readonly ended = new WeakSet<Holder>();
   private total = 0;
 
+  /** @param most a quarter of FEED_RECEIVE_BYTES */
   constructor(
     private readonly most: number,
     private readonly hits: LimitHits,
   ) {}
 
-  /** Notes that the unfinished line of an upload takes so many bytes more, or fewer. */
-  changed(holder: Holder, by: number): void {
-    this.total += by;
-    if (holder.heldBytes > 0) this.holders.add(holder);
-    else this.holders.delete(holder);
-    if (this.total <= this.most) return;
-    let largest = holder;
-    for (const one of this.holders) if (one.heldBytes > largest.heldBytes) largest = one;
+  /** Notes how much memory the unfinished line of an upload takes now. */
+  note(holder: Holder, bytes: number): void {
+    if (this.ended.has(holder)) return;
+    this.total += bytes - (this.held.get(holder) ?? 0);
+    if (bytes > 0) this.held.set(holder, bytes);
+    else this.held.delete(holder);
+    if (this.total > this.most) this.endLargest();
+  }
+
+  private endLargest(): void {
+    const [largest, bytes] = [...this.held].reduce((a, b) => (b[1] > a[1] ? b : a));
+    this.held.delete(largest);
+    this.ended.add(largest);
+    this.total -= bytes;
     this.hits.add(LIMIT);
-    largest.abort(
-      limitExceeded(LIMIT, this.most, 'the unfinished lines of all bodies take too much'),
-    );
+    const why = 'the unfinished lines of all bodies take a quarter of FEED_RECEIVE_BYTES';
+    largest.abort(limitExceeded(LIMIT, this.most, why));
   }
 }

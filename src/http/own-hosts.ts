@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
+import { withoutBrackets } from '../config/loopback.js';
 import type { Config } from '../config/config.js';
 
 /** Nobody can register a name below one of these, so no page from outside comes from one. */
@@ -24,7 +25,7 @@ export class OwnHosts {
 
   has(host: string): boolean {
     const name = host.toLowerCase().replace(/\.$/, '');
-    if (this.names.has(name) || isIP(name.replace(/^\[|\]$/g, '')) !== 0) return true;
+    if (this.names.has(name) || isIP(withoutBrackets(name)) !== 0) return true;
     return !name.includes('.') || PRIVATE_ENDS.some((end) => name.endsWith(`.${end}`));
   }
 }

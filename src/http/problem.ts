@@ -30,7 +30,7 @@ export interface Problem {
   readonly [metadata: string]: unknown;
 }
 
-/** A client whose request fails with a temporary error should come back after so many seconds. */
+/** A client whose request fails with a temporary error should come back after this many seconds. */
 const RETRY_AFTER = 2;
 
 /** Describes an error to the client. The message of an unexpected error goes to the log alone. */

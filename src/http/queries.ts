@@ -1,7 +1,6 @@
+// The query of each path (routes.ts): readQuery() checks requests with it, and the OpenAPI document describes it.
 import { z } from 'zod';
 import { MAX_TOPICS } from '../wire/watch-request.js';
-
-/** The queries of all paths: the code reads requests by them (query.ts), and the OpenAPI document is made of them. */
 
 const MAX_UINT32 = 2 ** 32 - 1;
 

@@ -34,7 +34,7 @@ export class ResponseSink implements Sink {
   write({ bytes }: Frames): void {
     this.frames = bytes;
     this.at = 0;
-    this.writePart(this.onWritten);
+    this.writePart();
   }
 
   end(taken: Frames | undefined, onEnd: () => void): void {
@@ -47,7 +47,7 @@ export class ResponseSink implements Sink {
     onEnd();
   }
 
-  private writePart(onWritten?: (error: Error | null | undefined) => void): void {
+  private writePart(): void {
     let part: TextPart;
     try {
       part = this.format.textOf(this.frames, this.at);
@@ -60,13 +60,13 @@ export class ResponseSink implements Sink {
     this.at = end;
     // Where all is text, the frames need not be kept while the client does not read it.
     if (end === this.frames.length) this.frames = NOTHING;
-    this.response.write(text, onWritten);
+    this.response.write(text, this.onWritten);
   }
 
   private readonly onWritten = (error: Error | null | undefined): void => {
     // After an error the response closes, which aborts the signal.
     if (error || this.isEnding) return;
-    if (this.frames.length > 0) this.writePart(this.onWritten);
+    if (this.frames.length > 0) this.writePart();
     else this.onReady();
   };
 }

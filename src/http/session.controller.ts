@@ -11,6 +11,8 @@ import { credentialsOf, type SessionCookie, sessionCookieOf } from './credential
 import type { HttpCall } from './http-call.js';
 import { HttpCalls, type LimitedMethod } from './http-calls.js';
 import { HttpRefusal } from './problem.js';
+import { NO_QUERY } from './queries.js';
+import { readQuery } from './query.js';
 import { NEW_SESSION, type SESSION } from './shapes.js';
 
 const MAX_BODY_BYTES = 64 * 1024;
@@ -30,8 +32,9 @@ export class SessionController {
 
   @Post('v1/session')
   begin(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
-    return this.calls.serve(open('BeginSession'), request, response, async (call) => {
-      const { token } = await tokenOf(call);
+    return this.calls.serve(publicMethod('BeginSession'), request, response, async (call) => {
+      readQuery(request, NO_QUERY);
+      const { token } = await readNewSession(call);
       const { peerIdentity } = call;
       const subject = await this.callers.identify({
         authorization: [`Bearer ${token}`],
@@ -44,7 +47,7 @@ export class SessionController {
             'UNAUTHENTICATED',
             `a browser keeps no token of more than ${MAX_TOKEN_CHARS} characters: use a shorter one`,
           );
-        const seconds = Math.floor((lastOf(subject) - Date.now()) / 1_000);
+        const seconds = Math.floor((formattableExpiry(subject) - Date.now()) / 1_000);
         response.setHeader(
           'set-cookie',
           cookieText(this.cookieOf(request), token, Math.max(0, seconds)),
@@ -56,7 +59,8 @@ export class SessionController {
 
   @Get('v1/session')
   read(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
-    return this.calls.serve(open('ReadSession'), request, response, async (call) => {
+    return this.calls.serve(publicMethod('ReadSession'), request, response, async (call) => {
+      readQuery(request, NO_QUERY);
       call.answer(
         200,
         sessionJson(await this.callers.identify(credentialsOf(call, this.config.httpOrigins))),
@@ -66,7 +70,8 @@ export class SessionController {
 
   @Delete('v1/session')
   end(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
-    return this.calls.serve(open('EndSession'), request, response, async () => {
+    return this.calls.serve(publicMethod('EndSession'), request, response, async () => {
+      readQuery(request, NO_QUERY);
       response.writeHead(204, {
         'set-cookie': cookieText(this.cookieOf(request), '', 0),
         'cache-control': 'no-store',
@@ -80,11 +85,11 @@ export class SessionController {
   }
 }
 
-const open = (name: string): LimitedMethod => ({
+const publicMethod = (name: string): LimitedMethod => ({
   name,
   endless: false,
   isStream: false,
-  isOpen: true,
+  isPublic: true,
 });
 
 function cookieText({ name, isSecure }: SessionCookie, token: string, seconds: number): string {
@@ -101,17 +106,18 @@ function sessionJson({
 }): z.input<typeof SESSION> {
   return {
     principal,
-    expiresAt: expiresAt < Infinity ? formatMilliseconds(lastOf({ expiresAt })) : undefined,
+    expiresAt:
+      expiresAt < Infinity ? formatMilliseconds(formattableExpiry({ expiresAt })) : undefined,
   };
 }
 
 /** Returns when a token expires; the end of the year 9999 for one that expires later, which RFC 3339 can't say. */
-function lastOf({ expiresAt }: { readonly expiresAt: number }): number {
+function formattableExpiry({ expiresAt }: { readonly expiresAt: number }): number {
   return Math.min(expiresAt, MAX_SECONDS * 1_000);
 }
 
-/** Reads the body of the request. */
-async function tokenOf(call: HttpCall): Promise<z.output<typeof NEW_SESSION>> {
+/** Reads the body of a request: {"token":"..."}. @throws HttpRefusal 408, 413, 415; FeedError REQUEST_INVALID */
+async function readNewSession(call: HttpCall): Promise<z.output<typeof NEW_SESSION>> {
   const { request } = call;
   if (!/^application\/json\b/i.test(request.headers['content-type'] ?? ''))
     throw new HttpRefusal(415, 'send a body of application/json: {"token":"..."}');

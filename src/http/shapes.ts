@@ -1,10 +1,8 @@
+// The shapes of answers and of the bodies of requests: the messages of the contract in proto3's JSON. The code that makes an answer has
+// its type from here, and so has the OpenAPI document.
 import { z } from 'zod';
 import { DURABILITIES } from './durability.js';
 
-/**
- * The shapes of answers: the messages of the contract in proto3's JSON. The code that makes an answer has its type from here, and so
- * has the OpenAPI document.
- */
 const cursor = z.string().describe('A place in the log, such as 0000000001fc406w.');
 const time = z.string().meta({ format: 'date-time', description: 'A time in RFC 3339.' });
 const uint64 = z

@@ -16,8 +16,6 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   /** Made at the first next(): a request that BodyChunks listens to does not flow, and a refused upload is never read. */
   private chunks: BodyChunks | undefined;
   private readonly lines: Lines;
-  /** What of the lines is counted in the budget. */
-  private counted = 0;
   private isOver = false;
   /** What is wrong with the event after those that were handed out. */
   private problem: unknown;
@@ -36,10 +34,6 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     return this;
   }
 
-  get heldBytes(): number {
-    return this.lines.heldBytes;
-  }
-
   abort(reason: Error): void {
     this.call.abort(reason);
   }
@@ -47,18 +41,17 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   /** @throws BadMessageError, or the reason of the call's abort */
   async next(): Promise<Next> {
     const { request, signal } = this.call;
-    while (!this.isOver) {
-      this.chunks ??= new BodyChunks(request, signal);
+    for (;;) {
       if (this.problem !== undefined) throw this.problem;
+      if (this.isOver) return { done: true, value: undefined };
+      this.chunks ??= new BodyChunks(request, signal);
       const chunk = await this.chunks.next();
-      if (this.isOver) break;
+      if (this.isOver) continue;
       if (chunk) this.call.receivedAt = performance.now();
       else this.isOver = true;
       const frames = this.framesOf(chunk);
       if (frames.length > 0) return { done: false, value: { pieces: [Buffer.concat(frames)] } };
     }
-    if (this.problem !== undefined) throw this.problem;
-    return { done: true, value: undefined };
   }
 
   /** Reads no more, also where next() waits. */
@@ -76,7 +69,7 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     try {
       if (chunk) {
         for (const line of this.lines.push(chunk)) this.add(frames, line);
-        this.count();
+        this.budget.note(this, this.lines.heldBytes);
       } else {
         const last = this.lines.end();
         if (last) this.add(frames, last);
@@ -98,15 +91,8 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     frames.push(frame);
   }
 
-  private count(): void {
-    const { heldBytes } = this;
-    const by = heldBytes - this.counted;
-    this.counted = heldBytes;
-    if (by !== 0) this.budget.changed(this, by);
-  }
-
   private release(): void {
     this.lines.drop();
-    this.count();
+    this.budget.note(this, 0);
   }
 }

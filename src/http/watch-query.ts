@@ -8,7 +8,7 @@ import { type EventFormat, JSON_LINES, SERVER_SENT_EVENTS } from './event-format
 import { WATCH_QUERY } from './queries.js';
 import { readQuery } from './query.js';
 
-/** A watch over HTTP has a sign of life after so many seconds, unless its query says otherwise. */
+/** A watch over HTTP has a sign of life after this many seconds, unless its query says otherwise. */
 const USUAL_HEARTBEAT = { seconds: 15, nanos: 0 };
 
 /** Returns the format that a request accepts: Server-Sent Events, unless it names only the other one. */

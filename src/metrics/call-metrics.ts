@@ -19,10 +19,11 @@ const STATUSES = ['OK', 'INTERNAL'];
 
 const PORTS: readonly Port[] = ['gRPC', 'HTTP'];
 
-/** Calls that end so were refused for who made them, or for what they may do. */
+/** Calls that end so were refused or ended for who made them, or for what they may not do. */
 const AUTH_REASONS: readonly Reason[] = [
   'UNAUTHENTICATED',
   'TOKEN_EXPIRED',
+  'CERTIFICATE_EXPIRED',
   'KEYS_UNAVAILABLE',
   'TOPIC_FORBIDDEN',
 ];

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect as connectTcp, isIP } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import { withoutBrackets } from '../config/loopback.js';
 import type { NatsTlsFiles } from './tls.js';
 
 const DEFAULT_PORT = 4222;
@@ -14,7 +15,7 @@ const TIMEOUT = 2_000;
 export async function tlsAlert(url: string, files: NatsTlsFiles): Promise<Error | undefined> {
   const read = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path));
   const { hostname, port } = new URL(url);
-  const host = hostname.replace(/^\[|\]$/g, '');
+  const host = withoutBrackets(hostname);
   const signal = AbortSignal.timeout(TIMEOUT);
   const socket = connectTcp(Number(port) || DEFAULT_PORT, host);
   // What comes after once() has settled is of no interest, but without a listener it would end the process.

@@ -11,8 +11,8 @@ const UPLOAD_RESULT_TIMEOUT = 4_000;
 /**
  * After the drain has aborted the last watch or chat, it waits this long (milliseconds) for clients to read the reason, and then
  * closes the connections. That must come before LINGER (src/grpc/transport/unread.ts) is over, when the door resets each
- * unread call: a closed connection tells a client that the server is gone, and a reset does not. Of calls whose ends are spread,
- * the door resets the first ones that nobody reads.
+ * unread call: a closed connection tells a client that the server is gone, and a reset does not. Where FEED_DRAIN_SPREAD is longer
+ * than LINGER, the first ones that nobody reads are reset all the same.
  */
 const STATUS_TIMEOUT = 1_000;
 
@@ -21,7 +21,7 @@ export const DOORS = Symbol('Doors');
 
 /**
  * Ends the calls of all doors before Nest closes the doors and the store. In this order: not ready; drainDelay; no new
- * calls; uploads end by themselves, or are aborted once they are idle, or after drainTimeout; watches and chats are aborted
+ * calls; uploads and short calls end by themselves, or are aborted once they are idle, or after drainTimeout; watches and chats are aborted
  * within drainSpread; connections close.
  */
 @Injectable()

@@ -7,7 +7,7 @@ const KEY = 1;
 const VALUE = 2;
 const NAMES = ['', 'key', 'value'];
 
-/** An event has at most so many attributes, and so many bytes of encoded entries. */
+/** An event has at most this many attributes, and this many bytes of encoded entries. */
 export const MAX_ATTRIBUTES = 64;
 export const MAX_ATTRIBUTES_BYTES = 8 * 1024;
 export const TOO_MANY_ATTRIBUTES = `there are more than ${MAX_ATTRIBUTES} attributes`;

@@ -49,7 +49,7 @@ export interface EventProblem {
 const ID = 1;
 const TOPIC = 2;
 const AT = 4;
-/** check() makes at most this many groups, because an engine may store so many runs at once and no more. */
+/** check() makes at most this many groups, because an engine stores no more runs at once. */
 export const MAX_GROUPS = 1_000;
 const NAMES = ['', 'id', 'topic', 'body', 'at', 'cursor'];
 const NOTHING: Buffer = Buffer.alloc(0);

@@ -2,8 +2,9 @@ import { FRAME_HEADER_BYTES, frameLength } from './frames.js';
 import { BYTES } from './protobuf.js';
 
 /**
- * The number of an event in the log. All topics share one sequence, which begins with 1; position 0 is before the
- * first event. A position is below 2^48, which is enough for 100,000 events a second during 89 years.
+ * The number of an event in the log. All topics share one sequence that rises; position 0 is before the first event. Embedded engines
+ * number events 1, 2, 3, and jetstream gives each message a range of its own (repository/jetstream/message.ts). A position is below 2^48,
+ * which is enough for 100,000 events a second during 89 years, or on jetstream for 2^37 messages.
  */
 export type Position = number;
 export const MAX_POSITION = 2 ** 48 - 1;

@@ -2,7 +2,10 @@ import type { Position } from './cursor.js';
 import { FRAME_HEADER_BYTES, frameLength, type Frames } from './frames.js';
 import { concatenate } from './slab.js';
 
-/** Events of one topic, in order, as they are stored and sent: framed, each with its cursor. */
+/**
+ * Events of a watch's topics, in the order of their positions, as they are stored and sent: framed, each with its cursor. A batch with
+ * `count` 0 is a heartbeat, or says that a reader has looked as far as `last` and found nothing.
+ */
 export interface EventBatch extends Frames {
   /** A watch that has sent this batch continues after this position: that of the batch's last event. */
   readonly last: Position;
@@ -30,7 +33,7 @@ export function cutAfter(run: Run, position: Position): EventBatch {
   return { bytes: run.bytes.subarray(at), count: run.count - skipped, last: run.last };
 }
 
-/** Makes one batch of consecutive ones of a topic. */
+/** Makes one batch of consecutive ones. */
 export function joined(parts: readonly EventBatch[]): EventBatch {
   if (parts.length === 1) return parts[0];
   return {

@@ -21,7 +21,7 @@ export interface Sink {
   write(frames: Frames): void;
 
   /**
-   * The source gives no more batches. Sends what is left of the one that was begun, and then `taken`.
+   * The source gives no more batches. Sends what is left of the one that was begun, or `taken`: there is such a one only where all before it was sent.
    *
    * @param taken a batch that the source counts as sent, although the signal aborted before it was written
    * @param onEnd called once the end of the stream can follow, or once the client is gone; it may be called more than once

@@ -10,9 +10,9 @@ interface Node<T> {
 }
 
 /**
- * Finds the values that were added for a topic, or for a pattern of it (topic-pattern.ts). A look costs one search, however many
- * topics there are. Where there are patterns, it costs some steps more: for each token of the topic one for each beginning of a
- * pattern that fits until there. Patterns that fit nowhere cost nothing.
+ * Finds the values that were added for a topic, or for a pattern of it (topic-pattern.ts). A look costs one search in a Map,
+ * however many topics there are. Where there are patterns, it costs some steps more: at each token of the topic one for each beginning
+ * of a pattern that matches up to there. Patterns that match nothing cost nothing.
  */
 export class TopicIndex<T> {
   private readonly topics = new Map<string, Set<T>>();

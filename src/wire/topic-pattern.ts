@@ -6,7 +6,7 @@ import { topicProblem } from './topic.js';
  */
 export type TopicPattern = readonly string[];
 
-/** The pattern of all topics. Only a rule that has it allows what is about all of them. */
+/** The pattern of all topics. What is about the whole log, such as a backup, needs a rule of the policy with it. */
 export const EVERY_TOPIC = '>';
 
 /** The tokens that stand for others. */

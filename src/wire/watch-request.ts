@@ -109,7 +109,7 @@ export function readWatchRequest(message: Buffer): WatchRequest {
   }
   if (fields.problem !== undefined)
     throw new BadMessageError(`it is not well-formed protobuf: ${fields.problem}`);
-  // An empty topic and no other is refused as a topic, as it was before there were others.
+  // A request without any topic is one of an empty topic, which is refused as a topic.
   const topics = topic === '' && more.length > 0 ? more : [topic, ...more];
   return { topics, ...start, heartbeat, skipRemoved };
 }

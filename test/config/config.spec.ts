@@ -332,29 +332,20 @@ describe('settings', () => {
     });
 
     it('may travel so with TLS, or if the operator says so', () => {
-      const settings = {
-        FEED_GRPC_ADDRESS: { host: '0.0.0.0', text: '0.0.0.0:1' },
+      const settings = SETTINGS.parse({});
+      const open = {
+        ...settings,
+        FEED_GRPC_ADDRESS: { host: '0.0.0.0', port: 1, text: '0.0.0.0:1' },
         FEED_JWT_PUBLIC_KEY: 'key',
-        FEED_JWT_JWKS_URL: undefined,
-        FEED_JWT_JWKS_CA: undefined,
-        FEED_JWT_JWKS_TOKEN: undefined,
         FEED_JWT_ISSUER: 'issuer',
         FEED_JWT_AUDIENCE: 'feed',
-        FEED_POLICY_FILE: undefined,
       };
-      const none = { hasTls: false, demandsCertificate: false, isInsecureAllowed: false };
-      expect(authProblems(settings, none)).toHaveLength(1);
-      expect(authProblems(settings, { ...none, hasTls: true })).toEqual([]);
-      expect(authProblems(settings, { ...none, isInsecureAllowed: true })).toEqual([]);
-      const certificates = {
-        ...settings,
-        FEED_JWT_PUBLIC_KEY: undefined,
-        FEED_JWT_ISSUER: '',
-        FEED_JWT_AUDIENCE: '',
-        FEED_POLICY_FILE: 'policy',
-      };
-      expect(authProblems(certificates, none)).toHaveLength(1);
-      expect(authProblems(certificates, { ...none, demandsCertificate: true })).toEqual([]);
+      expect(authProblems(open)).toHaveLength(1);
+      expect(authProblems({ ...open, FEED_TLS_CERT: 'cert' })).toEqual([]);
+      expect(authProblems({ ...open, FEED_INSECURE: 'allow' })).toEqual([]);
+      const policy = { ...settings, FEED_POLICY_FILE: 'policy' };
+      expect(authProblems(policy)).toHaveLength(1);
+      expect(authProblems({ ...policy, FEED_TLS_CLIENT_CA: 'ca' })).toEqual([]);
     });
   });
 

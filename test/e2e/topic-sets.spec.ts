@@ -180,7 +180,7 @@ describe('A watch of several topics', () => {
   test.each<[string, Partial<WatchRequest>, string]>([
     ['more than 1,000', { topics: Array.from({ length: 1_500 }, (_, i) => `t${i}`) }, '1000'],
     ['1,001 with `topic`', { topic: 't', topics: Array.from({ length: 1_000 }, longest0) }, ''],
-    ['one twice', { topic: 'a', topics: ['b', 'a'] }, 'topic 3 of 3: it is there twice'],
+    ['one twice', { topic: 'a', topics: ['b', 'a'] }, 'topic 3 of 3: it is listed twice'],
     ['an invalid one', { topics: ['a', 'b c'] }, 'topic 2 of 2: it has white space'],
     ['an empty one', { topics: ['a', ''] }, 'topic 2 of 2: it is empty'],
     ['a bad pattern', { topics: ['a', 'b.>.c'] }, 'topic 2 of 2: "*" stands for a whole token'],

@@ -48,7 +48,8 @@ test('the OpenAPI document has each path, and each path that it has is served', 
 
 test('other paths and methods are refused as problems', async () => {
   const { httpAddress } = await runService({ FEED_ENGINE: 'memory' });
-  for (const path of ['/v1/nothing', '/nothing', '/console/nothing.js']) {
+  expect((await ask(httpAddress, '/metrics')).status).toBe(200);
+  for (const path of ['/v1/nothing', '/nothing', '/console/nothing.js', '/v1/topics/a/b']) {
     const unknown = await ask(httpAddress, path);
     expect(unknown.status).toBe(404);
     expect(unknown.headers['content-type']).toBe('application/problem+json');

@@ -56,7 +56,7 @@ export class Commits implements SharedLog {
     private readonly options: CommitOptions,
   ) {}
 
-  /** From now on, commits wait for NATS for so many milliseconds in all. */
+  /** From now on, commits wait for NATS for this many milliseconds in all. */
   endWithin(milliseconds: number): void {
     this.closeBy = performance.now() + milliseconds;
   }
