@@ -175,10 +175,7 @@ export class Watch implements FrameSource, BellListener {
     try {
       const found = this.reader.read(this.position, BATCH_BYTES);
       if (!(found instanceof Promise)) return this.found(found, head);
-      return found.then(
-        (batch) => this.found(batch, head),
-        (error: unknown) => this.failed(error),
-      );
+      return this.unlessAborted(found, head);
     } catch (error) {
       return this.failed(error);
     }
@@ -214,6 +211,28 @@ export class Watch implements FrameSource, BellListener {
     for (const topic of this.topics) this.watches.bell.unsubscribe(topic, this);
     this.reader.close();
     this.watches.open.delete(this);
+  }
+
+  /**
+   * What a read has found, or nothing once the call's signal aborts: a read of a store that does not answer may take as long as
+   * that lasts, and nobody is to wait for it.
+   */
+  private unlessAborted(
+    read: Promise<EventBatch | undefined>,
+    head: Position,
+  ): Promise<EventBatch | undefined> {
+    const { signal } = this.call;
+    return new Promise((resolve, reject) => {
+      const stop = (): void => resolve(undefined);
+      signal?.addEventListener('abort', stop);
+      read
+        .then(
+          (batch) => (signal?.aborted ? undefined : this.found(batch, head)),
+          (error: unknown) => (signal?.aborted ? undefined : this.failed(error)),
+        )
+        .finally(() => signal?.removeEventListener('abort', stop))
+        .then(resolve, reject);
+    });
   }
 
   private found(batch: EventBatch | undefined, head: Position): EventBatch | undefined {

@@ -35,6 +35,8 @@ export class StreamTail {
   /** Grows with each consumer. Messages of earlier ones are dropped. */
   private generation = 0;
   private heardAt = 0;
+  /** The listener has not said yet where to begin, which takes as long as NATS does not answer. */
+  private isAsking = false;
   private isStopped = false;
   private readonly watchdog: NodeJS.Timeout;
 
@@ -43,7 +45,7 @@ export class StreamTail {
     private readonly listener: TailListener,
   ) {
     this.watchdog = setInterval(() => {
-      if (performance.now() - this.heardAt > SILENCE) this.follow();
+      if (!this.isAsking && performance.now() - this.heardAt > SILENCE) this.follow();
     }, HEARTBEAT / 2).unref();
     this.follow();
   }
@@ -73,10 +75,20 @@ export class StreamTail {
     else this.listener.onIdle(headerOf(message, 'Nats-Last-Stream'));
   }
 
+  private async askListener(): Promise<number | undefined> {
+    this.isAsking = true;
+    try {
+      return await this.listener.next();
+    } finally {
+      this.isAsking = false;
+      this.heardAt = performance.now();
+    }
+  }
+
   private async tryToFollow(generation: number): Promise<void> {
     if (this.api.connection.isClosed()) return;
     this.subscription?.unsubscribe();
-    const from = await this.listener.next();
+    const from = await this.askListener();
     if (from === undefined || generation !== this.generation) return;
     const inbox = createInbox();
     let delivered = 0;
@@ -104,6 +116,10 @@ export class StreamTail {
           num_replicas: 1,
           inactive_threshold: INACTIVE_THRESHOLD * 1e6,
         });
+        if (generation !== this.generation) {
+          await this.api.deleteConsumer(name).catch(() => {});
+          return;
+        }
         this.consumer = name;
         this.listener.onFollowing?.();
         return;
@@ -119,7 +135,7 @@ export class StreamTail {
 }
 
 /** Returns the number in a header; 0 without it. */
-const headerOf = ({ headers }: Msg, name: string): number => Number(headers?.get(name));
+const headerOf = ({ headers }: Msg, name: string): number => Number(headers?.get(name) ?? 0);
 
 /**
  * Returns where a delivered message stands in the stream and in the consumer; undefined for a message of the server itself.

@@ -298,13 +298,14 @@ export class AppendQueue {
     let runs = 0;
     let taken = 0;
     for (const pending of this.waiting) {
-      runs += pending.events.topics.length;
-      if (bytes >= commitBytes || runs > maxRuns) break;
-      taken++;
       if (pending.writer.failed) {
+        taken++;
         this.fail(pending, pending.writer.failed);
         continue;
       }
+      runs += pending.events.topics.length;
+      if (bytes >= commitBytes || runs > maxRuns) break;
+      taken++;
       group.push(pending);
       bytes += pending.events.bytes;
     }

@@ -52,7 +52,7 @@ const MAX_BACKLOG_BYTES = 4 * 2 ** 20;
 /** A removal, and the state of Retention once it is made. */
 interface RemovalPlan extends Removal {
   /** The topics of which it removes everything chosen. */
-  readonly finished: readonly string[];
+  readonly finished: readonly (readonly [topic: string, upTo: Position])[];
   /** True if those are all topics. */
   readonly isComplete: boolean;
   readonly backlogBytes: number;
@@ -177,7 +177,9 @@ export class Retention {
 
   /** Call once the commit of a plan is made. */
   confirm({ finished, isComplete, backlogBytes }: RemovalPlan): void {
-    for (const topic of finished) this.chosen.delete(topic);
+    // What was chosen while the commit was under way is still to be removed.
+    for (const [topic, upTo] of finished)
+      if (this.chosen.get(topic) === upTo) this.chosen.delete(topic);
     if (isComplete) this.emptied = [];
     this.backlogBytes = backlogBytes;
   }
@@ -228,7 +230,7 @@ export class Retention {
   /** Takes chosen runs for the next commit, topic by topic, because LMDB keeps the runs of a topic together. */
   private take(budget: RemovalBudget, storedBytes: number, heldBytes: number): RemovalPlan {
     const runs = new Map<string, readonly HeldRun[]>();
-    const finished: string[] = [];
+    const finished: [topic: string, upTo: Position][] = [];
     let count = 0;
     let bytes = 0;
     const isSpent = (): boolean => count >= MOST_RUNS || bytes >= budget.bytes;
@@ -243,7 +245,7 @@ export class Retention {
       }
       if (taken.length > 0) runs.set(topic, taken);
       if (isSpent()) break;
-      finished.push(topic);
+      finished.push([topic, upTo]);
     }
     const isComplete = finished.length === this.chosen.size;
     const commits = isComplete ? [...this.emptied] : [];

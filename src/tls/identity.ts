@@ -1,7 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 
-/** Returns the client's certificate, if one of the authorities has signed it and it is of now; undefined otherwise. */
+/** Returns the client's certificate, if one of the authorities has signed it and it is within its dates; undefined otherwise. */
 export function verifiedCertificate(socket: TLSSocket): X509Certificate | undefined {
   const certificate = socket.authorized ? socket.getPeerX509Certificate() : undefined;
   // Node has looked at its dates when the connection began.
@@ -15,13 +15,14 @@ export function expiryOf(socket: TLSSocket): number | undefined {
 
 /**
  * Returns who the client is by its verified certificate: the SPIFFE ID in it (`spiffe://example.org/ns/shop/sa/orders`), else its
- * common name (`orders`). Undefined if there is no such certificate, or if it names several: nobody is guessed.
+ * common name (`orders`). Undefined if there is no such certificate, if it names several, or an ID that node can only quote: nobody is
+ * guessed.
  */
 export function identityOf(socket: TLSSocket): string | undefined {
   const certificate = verifiedCertificate(socket);
   if (!certificate) return undefined;
   const ids = spiffeIds(certificate.subjectAltName ?? '');
-  if (ids.length > 0) return ids.length === 1 ? ids[0] : undefined;
+  if (ids.length > 0) return ids.length === 1 && !ids[0].startsWith('"') ? ids[0] : undefined;
   // Node gives an array where there are several.
   const name: unknown = certificate.toLegacyObject().subject.CN;
   const isName = typeof name === 'string' && name !== '';
@@ -31,10 +32,10 @@ export function identityOf(socket: TLSSocket): string | undefined {
 
 const SPIFFE = 'spiffe://';
 
-/** Node writes `DNS:orders, URI:spiffe://example.org/orders`, and escapes a comma within a name (`\u002c`). */
+/** Node writes `DNS:orders, URI:spiffe://example.org/orders`, and quotes a name with a comma: `URI:"spiffe://example.org/a\u002cb"`. */
 function spiffeIds(subjectAltName: string): string[] {
   return subjectAltName
     .split(', ')
-    .filter((name) => name.startsWith(`URI:${SPIFFE}`))
+    .filter((name) => name.startsWith(`URI:${SPIFFE}`) || name.startsWith(`URI:"${SPIFFE}`))
     .map((name) => name.slice('URI:'.length));
 }

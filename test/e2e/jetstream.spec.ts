@@ -3,7 +3,8 @@ import { connect } from '@nats-io/transport-node';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { Rooms } from '../../src/broker/rooms.js';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
-import { type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
+import { Watches } from '../../src/feed/watch.js';
+import { RefusedError, type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
 import { findDurability } from '../../src/repository/jetstream/durability.js';
 import { SetupError } from '../../src/nats/setup-error.js';
@@ -160,6 +161,40 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     const error = await within(ended, 'the end of the watch');
     expect(errorInfo(error.metadata)?.reason).toBe('EPOCH_CHANGED');
     expect(events).toEqual([]);
+  });
+
+  test.each([
+    ['one topic', { topic: 'orders' }],
+    ['several topics', { topics: ['orders', 'other'] }],
+  ])('a watch of %s whose read waits for NATS ends with its client', async (_what, topics) => {
+    // Without deduplication, a replica has nothing in memory of what was stored before its start.
+    const settings = { ...jetstreamSettings(servers), FEED_DEDUP_WINDOW: '0s' };
+    const before = await runService(settings);
+    await upload(before.client, numbered(0, 3));
+    const { app, client } = await runService(settings);
+    const { api } = app.get<{ api: StreamApi }>(EventRepository);
+    let isRead = false;
+    api.messages = () => {
+      isRead = true;
+      return Promise.reject(new UnansweredError('cut by the test'));
+    };
+    const watch = client.Watch({ ...topics, position: 1 });
+    watch.on('error', () => {});
+    await until(() => isRead, 'a read of the watch');
+    watch.cancel();
+    await until(() => app.get(Watches).open.size === 0, 'the end of the watch');
+  });
+
+  test('a stream that can not be joined again does not hold up the end', async () => {
+    const settings = jetstreamSettings(servers);
+    const { app, log } = await runService(settings);
+    const { api } = app.get<{ api: StreamApi }>(EventRepository);
+    const connection = await servers[0].connect();
+    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`);
+    await connection.close();
+    api.info = () => Promise.reject(new RefusedError(10_100, 'refused by the test'));
+    await until(() => JSON.stringify(log).includes("can't be used"), 'a word of it', 20_000);
+    await within(app.close(), 'the end', 4_000);
   });
 
   test.each([

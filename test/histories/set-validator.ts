@@ -69,7 +69,10 @@ function startOf(call: SetWatchRecord): { start?: number; completeAfter?: number
   if (start.is === 'after') {
     const cursor = positionOf(start.cursor);
     if (!skips) return { start: cursor, completeAfter: cursor };
-    return { start: cursor, completeAfter: earliest && Math.max(cursor, earliest) };
+    return {
+      start: cursor,
+      completeAfter: earliest === undefined ? undefined : Math.max(cursor, earliest),
+    };
   }
   if (start.is === 'earliest') return { start: 0, completeAfter: earliest };
   const [first] = eventsOf(call);

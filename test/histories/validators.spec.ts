@@ -100,6 +100,10 @@ const good: History = {
     setWatched(after(2), seenOfSet([4, 'c'], [5, 'd'], [6, ''])),
     setWatched({ is: 'last', count: 2 }, seenOfSet([1, 'a'], [2, 'b'], [4, 'c'])),
     setWatched(after(1), seenOfSet([4, 'c']), { skips: true }),
+    setWatched(after(2), seenOfSet([4, 'c']), {
+      skips: true,
+      headers: { head: cursor(4), earliest: cursor(0) },
+    }),
     setWatched(after(4), seenOfSet([5, 'd']), {
       refusal: { reason: 'CURSOR_EXPIRED', earliest: cursor(6) },
     }),

@@ -309,7 +309,7 @@ export const mutants = [
   {
     name: 'retention: forgets what a commit was to remove that failed',
     file: 'src/repository/retention.ts',
-    from: 'finished.push(topic);',
+    from: 'finished.push([topic, upTo]);',
     to: 'finished.push(topic);\n      this.chosen.delete(topic);',
     tests: ['test/repository/retention'],
   },
@@ -1933,8 +1933,8 @@ export const mutants = [
   {
     name: 'tls: a certificate with several SPIFFE IDs is the first of them',
     file: 'src/tls/identity.ts',
-    from: 'return ids.length === 1 ? ids[0] : undefined;',
-    to: 'return ids[0];',
+    from: "ids.length === 1 && !ids[0].startsWith('\"') ? ids[0] : undefined;",
+    to: 'ids[0];',
     tests: ['test/tls/identity'],
   },
   {
@@ -2283,6 +2283,7 @@ export const mutants = [
   {
     name: 'backup: its pages are never used again',
     file: 'src/repository/lmdb/snapshot.ts',
+    within: 'end',
     from: 'this.releasePages();',
     to: '',
     tests: ['test/repository/backup', '-t', 'is the log of one moment'],

@@ -15,6 +15,7 @@ import { RecentIds } from '../../src/repository/recent-ids.js';
 import { bytesOf, type StoredRun } from '../../src/repository/stored-run.js';
 import { formatCursor, MAX_POSITION } from '../../src/wire/cursor.js';
 import { RUN_BYTES } from '../../src/wire/event-batch.js';
+import { within } from '../support/wait.js';
 import { checked, eventsIn } from '../wire/events.js';
 
 const MIB = 2 ** 20;
@@ -527,6 +528,7 @@ describe('on a log that others write to as well', () => {
     const recent = new RecentIds({ ids: 100, milliseconds: 60_000 });
     const stored = new Map<number, Buffer>();
     let refusals = 0;
+    let failures = 0;
     const queue = new AppendQueue(
       { epochs: new Epochs([{ epoch: EPOCH, after: 0 }]), head: 0, storedAt: 0, now: () => 0 },
       ({ runs }) => {
@@ -534,6 +536,7 @@ describe('on a log that others write to as well', () => {
           shared.head += 100; // another's run
           return Promise.reject(new OvertakenError());
         }
+        if (failures-- > 0) return Promise.reject(new AppendError('refused', 'no'));
         commits.push(runs);
         return Promise.resolve();
       },
@@ -548,7 +551,9 @@ describe('on a log that others write to as well', () => {
     );
     const append = (...events: { id: string; topic: string }[]) =>
       queue.openWriter().append(checked(...events));
-    return { shared, commits, append, refuse: (times: number) => (refusals = times) };
+    const refuse = (times: number) => (refusals = times);
+    const fail = (times: number) => (failures = times);
+    return { shared, commits, queue, append, refuse, fail };
   }
 
   it('each run begins where the log says, and the time does not go back', async () => {
@@ -581,5 +586,19 @@ describe('on a log that others write to as well', () => {
       append({ id: `${n}`, topic: `a${n}` }, { id: `${n}`, topic: `b${n}` });
     await Promise.all([pair(1), pair(2), pair(3)]);
     expect(commits.map(({ length }) => length)).toEqual([2, 2, 2]);
+  });
+
+  it('what a failed upload still had takes no room in a commit from the next one', async () => {
+    const { shared, queue, append, fail } = open();
+    shared.maxRuns = 3;
+    fail(1);
+    const failing = queue.openWriter();
+    const topics = (...names: string[]) => checked(...names.map((topic) => ({ id: topic, topic })));
+    const first = failing.append(topics('a'));
+    const second = failing.append(topics('b', 'c', 'd'));
+    const other = append({ id: 'x', topic: 'e' });
+    await expect(first).rejects.toThrow('no');
+    await expect(second).rejects.toThrow('no');
+    expect((await within(other, 'the other upload', 5_000)).duplicates).toBe(0);
   });
 });

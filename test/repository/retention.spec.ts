@@ -32,6 +32,24 @@ const over: [string, Partial<RetentionLimits>][] = [
   ['bytes of a topic', { topicMaxBytes: 5_000 }],
 ];
 
+describe('a topic', () => {
+  it('that is to be removed while a commit removes some of it is removed whole', async () => {
+    const engine = await filled();
+    const retention = new Retention({ ...KEEP_ALL, topicMaxBytes: 5_000 }, engine);
+    retention.chooseFromQuietTopics();
+    const some = retention.plan([], 40);
+    retention.chooseAllOf('t1');
+    await engine.commit({ ...NOTHING, removal: some });
+    retention.confirm(some);
+    expect(retention.isChosen('t1')).toBe(true);
+    const rest = retention.plan([], 40);
+    await engine.commit({ ...NOTHING, removal: rest });
+    retention.confirm(rest);
+    expect(retention.isChosen('t1')).toBe(false);
+    expect(engine.runs.newest('t1', Number.MAX_SAFE_INTEGER)).toBeUndefined();
+  });
+});
+
 describe.each(over)('what is over %s', (_, limits) => {
   it('is planned the same, whoever has asked whether it is due', async () => {
     const engine = await filled();

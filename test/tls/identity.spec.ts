@@ -50,6 +50,12 @@ test.each([
   ['nobody, with two common names', { subject: '/CN=orders/CN=payments' }, undefined],
   ['nobody, without a name', { subject: '/O=shop' }, undefined],
   ['nobody, with a SPIFFE ID for a common name', { subject: '/CN=spiffe:\\/\\/x\\/y' }, undefined],
+  // Node quotes such a name.
+  [
+    'nobody, with a SPIFFE ID that has a comma',
+    { subject: '/CN=orders', names: '@names\n[names]\nURI.1=spiffe://example.org/a,b' },
+    undefined,
+  ],
   // The name is one, with a comma. OpenSSL's configuration has it in a section of its own.
   [
     'its common name, with a SPIFFE ID inside of another name',

@@ -131,6 +131,30 @@ describe('a connection on which nothing can move', () => {
 });
 
 describe('the messages of all connections that handlers have not taken', () => {
+  test('are not those that could not be decompressed', async () => {
+    const { address, ended } = await serve(
+      {
+        async *chat(frames) {
+          for await (const { pieces } of frames) yield { bytes: pieces[0] };
+        },
+      },
+      { inbound: { connection: LIMIT, total: LIMIT } },
+    );
+    const raw = await RawClient.connect(address);
+    const bad = message(20 * KIB);
+    bad[0] = 1;
+    for (let i = 0; i < 20; i++) {
+      const call = raw.open('Chat', { 'grpc-encoding': 'gzip' }).drop();
+      call.stream.write(bad);
+      expect((await call.trailers)?.['grpc-status']).toBe(String(status.INTERNAL));
+    }
+    const call = raw.open('Chat').drop();
+    call.stream.end(message(KIB));
+    expect((await call.trailers)?.['grpc-status']).toBe('0');
+    expect(ended.filter(({ code }) => code === status.RESOURCE_EXHAUSTED)).toEqual([]);
+    raw.close();
+  });
+
   test('are bounded: the connection that holds most is ended with a reason, the others go on', async () => {
     const { state, upload } = gate();
     const { address, ended } = await serve(

@@ -279,7 +279,14 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   }
 
   private async decompressed(framed: Buffer): Promise<Next> {
-    const bytes = frame(await decompress(framed, this.encoding, this.maxMessageBytes));
+    let bytes: Buffer;
+    try {
+      bytes = frame(await decompress(framed, this.encoding, this.maxMessageBytes));
+    } catch (error) {
+      // A handler that learns of it here may not ask again.
+      this.releaseHanded();
+      throw error;
+    }
     // After return(), nothing would release these bytes.
     if (!this.hasReturned) {
       const more = bytes.length - framed.length;

@@ -8,6 +8,7 @@ import type { EventBatch } from '../../wire/event-batch.js';
 import type { TopicSet } from '../../wire/topic-set.js';
 import { QUEUE_BYTES, type QueueBytes } from '../append-queue.js';
 import {
+  AppendError,
   BackupUnsupportedError,
   type CursorPlace,
   type DedupWindow,
@@ -73,6 +74,9 @@ export class JetStreamLog extends EventRepository {
   private isClosed = false;
   private closing: Promise<void> | undefined;
   private joining: Promise<void> = Promise.resolve();
+  /** The replica that joins now. */
+  private newcomer: Replica | undefined;
+  private readonly ending = new AbortController();
   /** Ends join(), while that is under way. */
   private refuseJoin: ((error: SetupError) => void) | undefined;
   private readonly sayRefused: (message: string) => void;
@@ -231,7 +235,8 @@ export class JetStreamLog extends EventRepository {
   private async end(): Promise<void> {
     this.isClosed = true;
     this.janitor?.stop();
-    await this.replica?.close();
+    this.ending.abort();
+    await Promise.all([this.replica?.close(), this.newcomer?.close()]);
     await this.joining.catch(() => {});
     await this.options.connection.close();
   }
@@ -263,11 +268,15 @@ export class JetStreamLog extends EventRepository {
       onDurable: (topics) => this.listener(topics),
       onLost: (why) => this.rejoin(replica, why),
     });
+    this.newcomer = replica;
     try {
       await Promise.race([replica.join(), refusal]);
+      if (this.isClosed) throw new AppendError('refused', 'the log is closed');
     } catch (error) {
       await replica.close();
       throw error;
+    } finally {
+      this.newcomer = undefined;
     }
     this.clock = clock;
     // Positions of the replica before mean nothing to this one, so watches must learn of both at once.
@@ -296,8 +305,9 @@ export class JetStreamLog extends EventRepository {
         this.onHistory();
         return;
       } catch (error) {
+        if (this.isClosed) return;
         this.options.notices.error(`the stream can't be used: ${(error as Error).message}`);
-        await sleep(REJOIN_INTERVAL);
+        await sleep(REJOIN_INTERVAL, undefined, { signal: this.ending.signal }).catch(() => {});
       }
     }
   }

@@ -33,12 +33,17 @@ export class Snapshot {
     store: Store,
   ) {
     this.releasePages = store.holdPages();
-    const { pageBytes, lastPage } = newestMeta(file.descriptor);
-    this.metas = Buffer.alloc(META_PAGES * pageBytes);
-    readSync(file.descriptor, this.metas, 0, this.metas.length, 0);
-    // LMDB may free the last pages before they were ever written.
-    this.bytesAtStart = fstatSync(file.descriptor).size;
-    this.bytes = Math.min((lastPage + 1) * pageBytes, this.bytesAtStart);
+    try {
+      const { pageBytes, lastPage } = newestMeta(file.descriptor);
+      this.metas = Buffer.alloc(META_PAGES * pageBytes);
+      readSync(file.descriptor, this.metas, 0, this.metas.length, 0);
+      // LMDB may free the last pages before they were ever written.
+      this.bytesAtStart = fstatSync(file.descriptor).size;
+      this.bytes = Math.min((lastPage + 1) * pageBytes, this.bytesAtStart);
+    } catch (error) {
+      this.releasePages();
+      throw error;
+    }
   }
 
   /** By how much the file has grown, until end(). */
