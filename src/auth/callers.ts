@@ -19,11 +19,11 @@ export interface CallerRules {
   readonly tokens: Tokens | undefined;
   /** True if every client must show a certificate. If both are needed, the token says who it is. */
   readonly demandsCertificate: boolean;
-  /** Returns the policy of now; undefined if everybody who is known may do everything. */
+  /** Returns the current policy; undefined if everybody who is known may do everything. */
   readonly policy: () => Policy | undefined;
 }
 
-/** Open calls are looked at this often (milliseconds): a call ends so much after its token, at most. */
+/** Open calls are looked at this often (milliseconds): at most so long after its token expires, a call ends. */
 const LOOK_INTERVAL = 1_000;
 
 /** Finds out who makes a call, and ends calls whose callers are no longer known or may no longer make them. */

@@ -21,9 +21,9 @@ export interface RemoteKeysOptions {
 export interface RemoteKeysTimes {
   /** The keys are read again this often. */
   readonly refresh: number;
-  /** Between two requests at least so much passes, however many tokens name keys that are not known. */
+  /** The least time between two requests, however many tokens name keys that are not known. */
   readonly pause: number;
-  /** While the server does not answer, the last keys are used for so long. */
+  /** How long the last keys are used while the server does not answer. */
   readonly keep: number;
 }
 

@@ -3,8 +3,8 @@ import type { FeedError } from '../feed/errors.js';
 import type { Policy } from './policy.js';
 
 /**
- * An upload that uses more topics than this has its oldest one forgotten, and checked again when it is used again. Chats have
- * a limit of rooms themselves, and none is forgotten, because messages of all of them go on.
+ * A session remembers at most this many allowed topics of an upload. Beyond that it forgets the first one, which is checked again at its
+ * next use. It forgets no room of a chat: their number is limited elsewhere, and messages of all of them go on.
  */
 const MAX_UPLOAD_TOPICS = 1_000;
 
@@ -16,7 +16,7 @@ export class Session implements Caller {
     readonly principal: string,
     /** The time (Date.now()) from which on the caller is no longer known; Infinity without a token. */
     readonly expiresAt: number,
-    /** Returns the policy of now; undefined if there is none, and everything is allowed. */
+    /** Returns the current policy; undefined if there is none, and everything is allowed. */
     private readonly policy: () => Policy | undefined,
   ) {}
 

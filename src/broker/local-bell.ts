@@ -17,7 +17,7 @@ export class LocalBell extends Bell {
     if (this.listeners.add(topic, listener)) this.subscriptions++;
   }
 
-  /** It looks at those listeners only that subscribe to less than the most popular pattern of the topic. */
+  /** It takes the size of the largest set, and looks at single listeners of the others only. */
   override listenersOf(topic: string): number {
     const found: ReadonlySet<BellListener>[] = [];
     this.listeners.visit(topic, (listeners) => found.push(listeners));

@@ -90,7 +90,7 @@ function createStrategy(
   });
 }
 
-/** What becomes of a connection whose client's certificate has ended. */
+/** Ends the calls of a connection whose client's certificate has expired, and refuses later ones. */
 const endExpired: Retirement = {
   refusal: feedStatus(certificateExpired()),
   endCalls(calls) {

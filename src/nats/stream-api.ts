@@ -121,7 +121,7 @@ export type MessageQuery =
   | { readonly seq: number; readonly next_by_subj: string }
   | { readonly last_by_subj: string };
 
-/** What a stream must be like for a message to be stored. */
+/** The condition under which a stream stores a message. */
 export interface ExpectedStream {
   /** The stream's last sequence. */
   readonly last: number;

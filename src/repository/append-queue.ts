@@ -13,7 +13,7 @@ import type { TopicLimit } from './topic-limit.js';
 
 /** Where the queue continues: after the head, and not before the time of the last commit. */
 export interface QueueStart {
-  /** Those of now: a shared log may begin another epoch. */
+  /** The current ones: a shared log may begin another epoch. */
   readonly epochs: Epochs;
   readonly head: Position;
   readonly storedAt: number;

@@ -21,7 +21,7 @@ import {
 } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
 import { LogReport } from './log-report.js';
-import { promptly } from './promptly.js';
+import { askOnceAtATime } from './promptly.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import { KEEP_ALL, Retention, RETENTION_INTERVAL, type RetentionLimits } from './retention.js';
 import { forgetRemovals, noteRemovals, type ReadLog, SetReader } from './set-reader.js';
@@ -62,7 +62,7 @@ export class EventLog extends EventRepository implements ReadLog {
   readonly tail: Tail;
   private readonly queue: AppendQueue;
   private readonly sweep: NodeJS.Timeout;
-  private readonly disk = promptly(() => this.engine.disk());
+  private readonly disk = askOnceAtATime(() => this.engine.disk());
   private durableHead: Position;
   /** When the event at the head was stored, in milliseconds of the log's time. */
   private headStoredAt: number;

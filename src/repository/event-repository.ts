@@ -125,7 +125,7 @@ export abstract class EventRepository {
   abstract countAfter(topic: string, after: Position): Promise<number>;
 
   /**
-   * Removes what is stored of a topic now. Resolves when that is durable; if it rejects, some of it may be removed. Watches
+   * Removes what is stored of a topic now. Resolves when that is durable; if it rejects, some or all of it may be removed, now or by a later commit. Watches
    * that have not read it yet are told, as when retention removes events. Later events of the topic follow as ever.
    */
   abstract removeTopic(topic: string): Promise<void>;

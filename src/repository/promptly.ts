@@ -1,29 +1,25 @@
 /** Metrics wait this long (milliseconds) for an answer of a disk or of NATS. */
 const PATIENCE = 1_000;
 
+/** Resolves with an answer, or with undefined if that fails or takes longer than a second. */
+export async function promptly<T>(answer: Promise<T>): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>();
+  const timer = setTimeout(late.resolve, PATIENCE, undefined);
+  try {
+    return await Promise.race([answer.catch(() => undefined), late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /**
- * Returns a function that resolves with what `ask` finds out, or with undefined if that fails or takes longer than a second.
- * While an answer is due, further calls wait for the same one: a disk that hangs is asked once.
+ * Returns a function that asks for an answer, as promptly() waits for it. While one is due, further calls wait for the same one: a disk
+ * that hangs is asked once.
  */
-export function promptly<T>(ask: () => Promise<T>): () => Promise<T | undefined> {
-  let asking: Promise<T | undefined> | undefined;
-  const answer = async (): Promise<T | undefined> => {
-    try {
-      return await ask();
-    } catch {
-      return undefined;
-    } finally {
-      asking = undefined;
-    }
-  };
-  return async () => {
-    asking ??= answer();
-    const late = Promise.withResolvers<undefined>();
-    const timer = setTimeout(late.resolve, PATIENCE, undefined);
-    try {
-      return await Promise.race([asking, late.promise]);
-    } finally {
-      clearTimeout(timer);
-    }
+export function askOnceAtATime<T>(ask: () => Promise<T>): () => Promise<T | undefined> {
+  let asking: Promise<T> | undefined;
+  return () => {
+    asking ??= ask().finally(() => (asking = undefined));
+    return promptly(asking);
   };
 }

@@ -12,7 +12,7 @@ import type { TopicReader } from './topic-reader.js';
 
 /** The most runs, records or topics that are looked at before other work has its turn. */
 const MOST_LOOKS = 1_024;
-/** Events are counted by topic, at a few searches each, and at many watches in a row: that is done for up to this many topics. */
+/** Counting takes a few searches for each topic, and metrics count at many watches in a row. Sets of more topics are not counted. */
 const MOST_COUNTED = 100;
 
 const NO_EVENTS = Buffer.alloc(0);
@@ -126,7 +126,7 @@ export class SetReader implements TopicReader {
     for (const record of recordsFrom(engine.commits, after + 1)) {
       for (const [i, [topic, start]] of record.runs.entries()) {
         if (start > head) return batchOf(parts);
-        // The run ends before the next one starts, so it need not be read to know that it was.
+        // The next run begins at or before `after` + 1, so all of this one comes before.
         if (record.runs[i + 1]?.[1] <= after + 1) continue;
         if (looks++ === MOST_LOOKS) return batchOf(parts, Math.max(after, start - 1));
         if (!this.topics.has(topic)) continue;
@@ -188,13 +188,13 @@ export class SetReader implements TopicReader {
   }
 }
 
-/** To be called before a commit removes something: a reader that is not behind it yet must not read past what is missing. */
+/** EventLog calls this before a commit removes something, so that no reader of a set passes by what is missing. */
 export function noteRemovals(tail: Tail, removal: Removal): void {
   for (const [topic, runs] of removal.runs)
     for (const set of tail.sets.of(topic)) raise(set, runs[runs.length - 1].last);
 }
 
-/** To be called where a commit has failed, so that what it was to remove is held after all. */
+/** EventLog calls this where a commit has failed: what it was to remove is still held, so the floors are found anew. */
 export function forgetRemovals(log: ReadLog, removal: Removal): void {
   const sets = new Set<FollowedSet>();
   for (const topic of removal.runs.keys()) for (const set of log.tail.sets.of(topic)) sets.add(set);

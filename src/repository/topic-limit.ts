@@ -55,7 +55,7 @@ export class TooManyTopicsError extends AppendError {
     super(
       'refused',
       `"${topic}" is a new topic, and the log holds ${most} already, which is all that FEED_MAX_TOPICS allows: ` +
-        'use one that is there, or have it raised',
+        'use a topic that holds events, or have that setting raised',
     );
   }
 }

@@ -20,7 +20,7 @@ export interface TopicReader {
   /** @param signal aborts a search that nobody waits for any more */
   positionBeforeLast(count: number, head: Position, signal?: AbortSignal): Promise<Position>;
 
-  /** To be called before read(). Events up to `mayLack` may be missing; those after it may not. */
+  /** Call it before read(). Events up to `mayLack` may be missing; if a later one is, read() throws. */
   open(mayLack: Position): void;
 
   /**

@@ -307,6 +307,13 @@ export const mutants = [
     tests: ['test/contract/retention'],
   },
   {
+    name: 'retention: forgets what was chosen during a commit',
+    file: 'src/repository/retention.ts',
+    from: 'if (this.chosen.get(topic) === upTo) this.chosen.delete(topic);',
+    to: 'if (upTo > 0) this.chosen.delete(topic);',
+    tests: ['test/repository/retention'],
+  },
+  {
     name: 'retention: forgets what a commit was to remove that failed',
     file: 'src/repository/retention.ts',
     from: 'finished.push([topic, upTo]);',
@@ -1373,6 +1380,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'is deleted ends'],
   },
   {
+    name: 'jetstream: a watch waits for a read that nobody wants',
+    file: 'src/feed/watch.ts',
+    from: "signal?.addEventListener('abort', stop);",
+    to: '',
+    tests: ['test/e2e/jetstream', '-t', 'ends with its client'],
+  },
+  {
     name: 'jetstream: a read fails before the log says that its history is lost',
     file: `${jetstream}/jetstream-log.ts`,
     from: 'await this.joining;\n    throw error;',
@@ -1611,6 +1625,13 @@ export const mutants = [
     from: 'this.refuseJoin = refusal.reject;',
     to: '',
     tests: ['test/e2e/nats-access', '-t', 'may not use STREAM'],
+  },
+  {
+    name: 'nats: a tail asks where to begin again while it waits for the answer',
+    file: 'src/nats/stream-tail.ts',
+    from: '!this.isAsking && ',
+    to: '',
+    tests: ['test/nats'],
   },
   {
     name: 'nats: a URL of tls does without TLS',
@@ -2089,8 +2110,8 @@ export const mutants = [
   {
     name: 'metrics: a page waits for NATS',
     file: 'src/repository/promptly.ts',
-    from: 'return await Promise.race([asking, late.promise]);',
-    to: 'return await asking;',
+    from: 'return await Promise.race([answer.catch(() => undefined), late.promise]);',
+    to: 'return await answer.catch(() => undefined);',
     tests: ['test/e2e/metrics', '-t', 'while NATS does not answer'],
   },
   {

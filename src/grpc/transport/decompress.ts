@@ -49,7 +49,9 @@ export async function decompress(
     return await inflater(framed.subarray(FRAME_HEADER_BYTES), { maxOutputLength: maxBytes });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
-      throw tooLarge(maxBytes + 1, maxBytes);
+      throw new BadMessageError(
+        `a message has more than ${maxBytes} bytes once it is decompressed, over the limit of ${maxBytes}`,
+      );
     }
     throw new BadMessageError(`a message is not what ${encoding} makes`);
   }

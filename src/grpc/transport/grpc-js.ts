@@ -24,7 +24,7 @@ const TIMEOUT_UNITS: Record<string, number> = {
   n: 0.000001,
 };
 
-/** Of the streams that a client may reset at once on a connection, it may reset so large a share a second in the long run. */
+/** The share of `resetBurst` that a client may reset each second in the long run. */
 const RESET_SHARE = 1 / 10;
 
 export interface Http2Limits {

@@ -90,7 +90,8 @@ class CallSink implements Sink, Writer {
 }
 
 /**
- * Writes what is left of a batch after an abort: a client that gets a status within a message reports another one. Calls `onEnd`
+ * Writes what is left of a batch after an abort: a client that gets the status in the middle of a message reports an error of its own
+ * instead. Calls `onEnd`
  * once the status can follow, or once the stream can't be written to any more; it may do so more than once.
  */
 function writeRest(call: Call, rest: Buffer, onEnd: () => void): void {

@@ -43,8 +43,8 @@ const WHAT_TO_SET =
 /**
  * Finds out what an acknowledgement means: it survives the power cut of all servers only if each of them flushes before it
  * answers. (With persist_mode async a server would answer before it stores. It refuses that mode for streams with atomic
- * batches, and stream-config.ts refuses streams without.) Servers that are down don't answer: whether each of them flushed at an
- * earlier start, the stream remembers (stream-config.ts).
+ * batches, and stream-config.ts refuses streams without.) For a server that is down, the stream's metadata says whether it flushed
+ * at an earlier start (stream-config.ts).
  *
  * @throws SetupError if that can't be known, or does not hold
  */

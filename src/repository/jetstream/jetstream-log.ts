@@ -20,7 +20,7 @@ import {
 } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
 import { LogReport } from '../log-report.js';
-import { promptly } from '../promptly.js';
+import { askOnceAtATime, promptly } from '../promptly.js';
 import type { TopicReader } from '../topic-reader.js';
 import { NO_DEDUP } from '../recent-ids.js';
 import { Janitor } from './janitor.js';
@@ -45,7 +45,7 @@ export interface JetStreamOptions extends StreamSettings {
   readonly notices: Notices;
 }
 
-/** A stream that can't be joined again is tried again after so long (milliseconds). */
+/** The time (milliseconds) between two attempts to join a stream that was replaced. */
 const REJOIN_INTERVAL = 5_000;
 /** While JetStream refuses, the log says so at most this often (milliseconds). */
 const NOTICE_INTERVAL = 10_000;
@@ -62,7 +62,7 @@ export class JetStreamLog extends EventRepository {
   override readonly report: LogReport;
 
   private readonly api: StreamApi;
-  private readonly info = promptly(() => this.api.info());
+  private readonly info = askOnceAtATime(() => this.api.info());
   /** Undefined only until open() is done. */
   private replica!: Replica;
   private janitor: Janitor | undefined;
@@ -145,7 +145,7 @@ export class JetStreamLog extends EventRepository {
       : found;
   }
 
-  /** A read that fails because the history is lost fails once `history` says so: its reader is to learn why. */
+  /** Rejects with the error of a read. If the stream was replaced, that is after `history` has changed, so the watch learns why. */
   private async failAfterRejoin(error: unknown): Promise<never> {
     await this.joining;
     throw error;
@@ -208,7 +208,7 @@ export class JetStreamLog extends EventRepository {
   }
 
   override ageOfNext(topic: string, after: Position): Promise<number | undefined> {
-    return promptly(() => this.replica.ageOfNext(topic, after))();
+    return promptly(this.replica.ageOfNext(topic, after));
   }
 
   override backup(): Promise<never> {

@@ -34,7 +34,8 @@ export interface OpenOptions {
 /** The first version of nats-server with atomic batches. */
 const LEAST_VERSION = [2, 12] as const;
 /** The room (bytes) that a message needs beside its largest event: for the head, ids, the subject and headers. */
-const MESSAGE_OVERHEAD = 64 * 1024;
+const BYTES_BESIDE_EVENT = 64 * 1024;
+
 /**
  * Opens the log of a JetStream stream. Waits as long as NATS can't be reached.
  *
@@ -94,7 +95,7 @@ function refuseUnusableServer({ info }: NatsConnection, maxEventBytes: number): 
     throw new SetupError(
       `the NATS server has version ${version}; Feed needs ${LEAST_VERSION.join('.')} or later`,
     );
-  const needed = maxEventBytes + MESSAGE_OVERHEAD;
+  const needed = maxEventBytes + BYTES_BESIDE_EVENT;
   if (maxPayload < needed)
     throw new SetupError(
       `the NATS server takes messages of up to ${maxPayload} bytes, and ${needed} are needed: raise its max_payload ` +

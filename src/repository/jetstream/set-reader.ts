@@ -20,7 +20,7 @@ const LARGEST_STEP = 16_384;
 /** It asks for about this much at a time, in bytes. */
 const STEP_BYTES = 256 * 1024;
 
-/** What tells whether the stream has removed messages: it changes with each removal. */
+/** Two numbers of the stream, one of which changes whenever messages are removed. */
 interface Removals {
   readonly firstSequence: number;
   /** How many messages were removed that stood between others. */
@@ -40,11 +40,11 @@ export class StreamSetReader implements TopicReader {
   private readonly filter: string;
 
   constructor(
-    /** Returns the replica of now: a stream that was replaced has another one. */
+    /** Returns the current replica: once a stream was replaced, it is another one. */
     private readonly replica: () => Replica,
     private readonly topics: TopicSet,
     private readonly since: (time: number) => number,
-    /** Rejects with the error of a read, once EventRepository.history says whether that was its cause. */
+    /** Rejects with the error of a read. If the stream was replaced, EventRepository.history has changed before. */
     private readonly fail: (error: unknown) => Promise<never>,
   ) {
     this.filter = narrowest(topics.members);
@@ -174,7 +174,7 @@ export class StreamSetReader implements TopicReader {
   }
 
   ageOfNext(after: Position): Promise<number | undefined> {
-    return promptly(() => this.replica().ageOfNext(this.filter, after))();
+    return promptly(this.replica().ageOfNext(this.filter, after));
   }
 
   close(): void {

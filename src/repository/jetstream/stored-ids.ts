@@ -37,7 +37,7 @@ export class StoredIds {
     this.missing.clear();
   }
 
-  /** The commit has ended. What fetch() has read is kept only for the next one that builds it again. */
+  /** Call it once a commit has ended. What fetch() has read is dropped, unless the commit is built again with it. */
   settled(): void {
     if (!this.isBuiltAgain) this.fetched.clear();
     this.last = undefined;

@@ -62,7 +62,7 @@ export class StoredRuns {
 
   /**
    * Returns runs of the topics of a pattern from a sequence on, up to about `maxBytes` of them; none only if the leader has none.
-   * None is missing between the first and the last one, but what the leader has removed as well.
+   * Between the first and the last one, only runs are missing that the leader has removed as well.
    *
    * @throws RefusedError, UnansweredError
    */

@@ -190,7 +190,7 @@ export class Store {
   /**
    * Keeps LMDB from writing over the pages of the last commit.
    *
-   * @returns lets it do so again; to be called once, before close()
+   * @returns a function that lets it do so again: call it once, before close()
    */
   holdPages(): () => void {
     const transaction = this.root.useReadTransaction();
