@@ -263,7 +263,7 @@ export class RecentIds {
 }
 
 /** Returns how many events came with an id. */
-function idCount(ids: Uint32Array): number {
+export function idCount(ids: Uint32Array): number {
   let count = 0;
   for (let i = 0; i < ids.length; i += 2) if (ids[i] !== 0 || ids[i + 1] !== 0) count++;
   return count;

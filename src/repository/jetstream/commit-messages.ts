@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { OvertakenError } from '../append-queue.js';
+import { idCount } from '../recent-ids.js';
 import { bytesOf, type StoredRun } from '../stored-run.js';
 import type { History } from './history.js';
 import { inParts } from './in-parts.js';
@@ -118,7 +119,7 @@ export class CommitMessages {
       const total = was.total + count;
       const totalBytes = was.totalBytes + bytes.length;
       topics.set(topic, { last, total, totalBytes });
-      allIds += countOf(runIds);
+      allIds += idCount(runIds);
       const message: Message = {
         kind: 'run',
         sequence: nextSequence(),
@@ -182,12 +183,6 @@ export class CommitMessages {
     const { run, total, totalBytes } = newest;
     return { last: run.last, total, totalBytes };
   }
-}
-
-function countOf(ids: Uint32Array): number {
-  let count = 0;
-  for (let i = 0; i < ids.length; i += 2) if (ids[i] !== 0 || ids[i + 1] !== 0) count++;
-  return count;
 }
 
 /** Returns a function that takes a commit's ids run by run, in order. */

@@ -2,7 +2,7 @@ import { closeSync, constants, existsSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { tryLock } from 'fs-native-extensions';
 import { accessError } from './access.js';
-import { syncDirectory } from './new-log.js';
+import { syncDirectory } from './sync-directory.js';
 
 const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
 

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { accessError } from './access.js';
 import type { Meta } from './lmdb-file.js';
 import type { LogFile } from './log-file.js';
-import { syncDirectory } from './new-log.js';
+import { syncDirectory } from './sync-directory.js';
 
 /** The name of the note: a file beside data.mdb which says that data.mdb was whole, and which file that was. */
 export const NOTE = 'opened';

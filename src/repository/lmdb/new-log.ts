@@ -1,15 +1,8 @@
-import {
-  closeSync,
-  fsyncSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-} from 'node:fs';
+import { lstatSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Store } from './store.js';
+import { syncDirectory } from './sync-directory.js';
 
 /** The directory, within the data directory, in which a restored log is until it is whole (restore.ts). */
 export const UNFINISHED_RESTORE = 'restoring';
@@ -67,15 +60,5 @@ async function flush(path: string): Promise<void> {
     await file.datasync();
   } finally {
     await file.close();
-  }
-}
-
-/** Makes the names in a directory survive a power cut. */
-export function syncDirectory(path: string): void {
-  const directory = openSync(path, 'r');
-  try {
-    fsyncSync(directory);
-  } finally {
-    closeSync(directory);
   }
 }

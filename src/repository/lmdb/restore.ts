@@ -6,7 +6,8 @@ import { BackupError, type BackupHeader, decodeBackup } from '../backup-file.js'
 import { type Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
 import { LmdbEngine, LOG_DIRECTORY } from './lmdb-engine.js';
-import { syncDirectory, UNFINISHED_RESTORE } from './new-log.js';
+import { UNFINISHED_RESTORE } from './new-log.js';
+import { syncDirectory } from './sync-directory.js';
 
 /** Beside these, the data directory must be empty. ext4 makes lost+found in every volume. */
 const ALLOWED = ['lock', 'lost+found', UNFINISHED_RESTORE];
