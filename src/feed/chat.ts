@@ -168,7 +168,10 @@ class Chat implements FrameSource, RoomMember {
   private async readMessages(): Promise<void> {
     const { outbox, seats } = this;
     const { traffic } = this.chats;
+    let isFirst = true;
     for await (const received of this.stream) {
+      if (isFirst) this.call.onMilestone?.('first message');
+      isFirst = false;
       const unanswered: ChatMessageView[] = [];
       let bytes = 0;
       try {
@@ -197,6 +200,7 @@ class Chat implements FrameSource, RoomMember {
       }
       if (unanswered.length > 0) await outbox.taken();
     }
+    this.call.onMilestone?.('last message');
   }
 
   private join(room: string): RoomSeat {

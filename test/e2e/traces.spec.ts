@@ -79,6 +79,21 @@ test('a call is a span in the trace of its caller, with its milestones, and its 
   );
 });
 
+test("a chat's span has the client's first and last message", async () => {
+  const collector = await Collector.start();
+  const service = await runService({ FEED_ENGINE: 'memory', FEED_OTLP_ENDPOINT: collector.url });
+  const raw = await RawClient.connect(service.grpcAddress);
+  onTestFinished(() => raw.close());
+  const chat = raw.open('Chat').drop();
+  const message = frame(codec.chatMessage.serialize({ text: 'x' }));
+  chat.stream.end(Buffer.concat([message, message]));
+  await chat.trailers;
+  await until(() => collector.spans.length === 1, 'the span');
+  const [{ name, events }] = collector.spans;
+  expect(name).toBe('feed.v1.FeedService/Chat');
+  expect(events.map((one) => one.name)).toEqual(['first message', 'last message']);
+});
+
 test('a call over HTTP is a span, too, with its milestones', async () => {
   const collector = await Collector.start();
   const service = await runService({ FEED_ENGINE: 'memory', FEED_OTLP_ENDPOINT: collector.url });
