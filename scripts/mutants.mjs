@@ -18,7 +18,15 @@ import { mutants } from '../test/mutants/mutants.mjs';
 import { mutate } from '../test/mutants/place.mjs';
 import { env, root } from './prepare.mjs';
 
-for (const mutant of mutants) mutate(readFileSync(join(root, mutant.file), 'utf8'), mutant);
+const misplaced = mutants.flatMap((mutant) => {
+  try {
+    mutate(readFileSync(join(root, mutant.file), 'utf8'), mutant);
+    return [];
+  } catch (error) {
+    return [String(error)];
+  }
+});
+if (misplaced.length > 0) throw new Error(misplaced.join('\n'));
 if (process.argv[2] === '--check') process.exit(0);
 
 const [, , ...parts] = process.argv;
