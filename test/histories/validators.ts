@@ -194,7 +194,7 @@ function gapHonest(history: History): string[] {
     const gone = new Set<number>();
     let end = begin;
     for (const call of calls.slice(firstCall)) {
-      for (const { cursor } of call.seen) got.add(positionOf(cursor));
+      for (const { cursor, id } of call.seen) if (id !== '') got.add(positionOf(cursor));
       end = Math.max(end, endOf(call) ?? 0);
       if (call.refusal?.earliest === undefined) continue;
       const earliest = positionOf(call.refusal.earliest);
