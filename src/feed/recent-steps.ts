@@ -11,7 +11,7 @@ import { Watches } from './watch.js';
 export const STEP_SECONDS = 5;
 const MOST_STEPS = 180;
 
-/** What happened in a step. Rates are per second, latencies in seconds; undefined where there is nothing to say. */
+/** The numbers of one step: rates per second, latencies in seconds; undefined where nothing was measured. */
 export interface Step {
   /** The end of the step, in seconds since 1970. */
   readonly at: number;

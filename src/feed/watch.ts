@@ -214,8 +214,8 @@ export class Watch implements FrameSource, BellListener {
   }
 
   /**
-   * What a read has found, or nothing once the call's signal aborts: a read of a store that does not answer may take as long as
-   * that lasts, and nobody is to wait for it.
+   * Resolves with the batch of a read, or with undefined as soon as the call's signal aborts: a store that does not answer may keep
+   * a read waiting for hours, and the end of the watch must not wait for it.
    */
   private unlessAborted(
     read: Promise<EventBatch | undefined>,

@@ -17,7 +17,7 @@ import { readQuery } from './query.js';
 
 const unary = (name: string): LimitedMethod => ({ name, endless: false, isStream: false });
 
-/** What FeedAdmin has but backups, as JSON; and the numbers of the last minutes. */
+/** Serves the methods of FeedAdmin, except Backup, as JSON, and the numbers of the last minutes. */
 @Controller()
 export class AdminController {
   private version: string | undefined;

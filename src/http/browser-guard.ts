@@ -63,11 +63,13 @@ export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerRespo
   private refusalOf(request: IncomingMessage): HttpRefusal | undefined {
     const { origin, host } = request.headers;
     // A page may lead its own host's name to this machine (DNS rebinding). For that name, a browser has no token, cookie or certificate.
-    if (host !== undefined && !this.callers.areAsked && !this.hosts.has(hostOf(host)))
+    if (host !== undefined && !this.callers.areAsked && !this.hosts.has(hostOf(host))) {
+      const name = host.slice(0, 200);
       return new HttpRefusal(
         421,
-        `this service is not known as ${host.slice(0, 200)}: name the origin by which it is reached in FEED_HTTP_ORIGINS, such as http://${host.slice(0, 200)}`,
+        `this service is not known as ${name}: name the origin by which it is reached in FEED_HTTP_ORIGINS, such as http://${name}`,
       );
+    }
     if (origin === undefined) return isForeignSite(request) ? foreign('another site') : undefined;
     if (this.config.httpOrigins.includes(origin) || isSame(origin, request)) return undefined;
     return foreign(origin.slice(0, 200));

@@ -12,7 +12,7 @@ const LIMIT = 'FEED_RECEIVE_BYTES';
 export class LineBudget {
   /** How many bytes the unfinished line of each upload takes. */
   private readonly held = new Map<Holder, number>();
-  /** What they were ended for is gone soon, and counts no more. */
+  /** Uploads that were ended: their lines are dropped soon, and not counted any more. */
   private readonly ended = new WeakSet<Holder>();
   private total = 0;
 

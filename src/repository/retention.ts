@@ -177,7 +177,7 @@ export class Retention {
 
   /** Call once the commit of a plan is made. */
   confirm({ finished, isComplete, backlogBytes }: RemovalPlan): void {
-    // What was chosen while the commit was under way is still to be removed.
+    // While the commit was under way, a topic may have been chosen up to a later position.
     for (const [topic, upTo] of finished)
       if (this.chosen.get(topic) === upTo) this.chosen.delete(topic);
     if (isComplete) this.emptied = [];

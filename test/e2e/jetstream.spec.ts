@@ -138,7 +138,8 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     ]);
   });
 
-  test('a watch whose read waits for NATS when the stream is lost ends with EPOCH_CHANGED as well', async () => {
+  /** Starts a replica whose reads of what was stored before its start get no answer. */
+  async function runCutOff() {
     // Without deduplication, a replica has nothing in memory of what was stored before its start.
     const settings: Record<string, string> = {
       ...jetstreamSettings(servers),
@@ -148,13 +149,18 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     await upload(before.client, numbered(0, 3));
     const { app, client } = await runService(settings);
     const { api } = app.get<{ api: StreamApi }>(EventRepository);
-    let isRead = false;
+    const read = Promise.withResolvers<void>();
     api.messages = () => {
-      isRead = true;
+      read.resolve();
       return Promise.reject(new UnansweredError('cut by the test'));
     };
+    return { settings, app, client, isRead: () => within(read.promise, 'a read of the watch') };
+  }
+
+  test('a watch whose read waits for NATS when the stream is lost ends with EPOCH_CHANGED as well', async () => {
+    const { settings, client, isRead } = await runCutOff();
     const { events, ended } = watching(client);
-    await until(() => isRead, 'a read of the watch');
+    await isRead();
     const connection = await servers[0].connect();
     await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`);
     await connection.close();
@@ -167,20 +173,10 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     ['one topic', { topic: 'orders' }],
     ['several topics', { topics: ['orders', 'other'] }],
   ])('a watch of %s whose read waits for NATS ends with its client', async (_what, topics) => {
-    // Without deduplication, a replica has nothing in memory of what was stored before its start.
-    const settings = { ...jetstreamSettings(servers), FEED_DEDUP_WINDOW: '0s' };
-    const before = await runService(settings);
-    await upload(before.client, numbered(0, 3));
-    const { app, client } = await runService(settings);
-    const { api } = app.get<{ api: StreamApi }>(EventRepository);
-    let isRead = false;
-    api.messages = () => {
-      isRead = true;
-      return Promise.reject(new UnansweredError('cut by the test'));
-    };
+    const { app, client, isRead } = await runCutOff();
     const watch = client.Watch({ ...topics, position: 1 });
     watch.on('error', () => {});
-    await until(() => isRead, 'a read of the watch');
+    await isRead();
     watch.cancel();
     await until(() => app.get(Watches).open.size === 0, 'the end of the watch');
   });

@@ -71,11 +71,11 @@ export class JetStreamLog extends EventRepository {
   private onHistory: () => void = () => {};
   /** The stream's last sequence, as status() knows it. */
   private lastSequence = 0;
-  private isClosed = false;
   private closing: Promise<void> | undefined;
   private joining: Promise<void> = Promise.resolve();
   /** The replica that joins now. */
   private newcomer: Replica | undefined;
+  /** Aborted when the log is closed. */
   private readonly ending = new AbortController();
   /** Ends join(), while that is under way. */
   private refuseJoin: ((error: SetupError) => void) | undefined;
@@ -112,6 +112,10 @@ export class JetStreamLog extends EventRepository {
         else this.sayRefused(error.message);
       },
     });
+  }
+
+  private get isClosed(): boolean {
+    return this.ending.signal.aborted;
   }
 
   override get head(): Position {
@@ -233,7 +237,6 @@ export class JetStreamLog extends EventRepository {
   }
 
   private async end(): Promise<void> {
-    this.isClosed = true;
     this.janitor?.stop();
     this.ending.abort();
     await Promise.all([this.replica?.close(), this.newcomer?.close()]);

@@ -33,7 +33,7 @@ export interface StartOptions extends StreamSettings {
   readonly isClosed: () => boolean;
 }
 
-/** What does not answer, or is made by another replica now, is asked again after so long (milliseconds). */
+/** The time (milliseconds) before JetStream is asked again that did not answer, or where another replica was making the stream. */
 const RETRY_INTERVAL = 500;
 /** While the stream does not answer, the log says so at most this often (milliseconds). */
 const NOTICE_INTERVAL = 10_000;
