@@ -17,6 +17,8 @@ export function keepNewest(): (connection: Connection) => void {
     connection.once('close', () => open.delete(connection));
     if (open.size <= OPERATOR_PORT_CONNECTIONS) return;
     const [oldest] = open;
+    // Its 'close' comes later, and more connections may come before it: each of them closes one that is still open.
+    open.delete(oldest);
     oldest.destroy();
   };
 }
