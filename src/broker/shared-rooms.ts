@@ -5,7 +5,7 @@ import { connectPatiently, type NatsServers } from '../nats/connect.js';
 import type { Notices } from '../telemetry/notices.js';
 import { withAdvice } from '../nats/refusal.js';
 import { SetupError } from '../nats/setup-error.js';
-import { sparingly } from '../nats/sparingly.js';
+import { throttled } from '../nats/throttled.js';
 import { RefusedError, StreamApi, UnansweredError } from '../nats/stream-api.js';
 import { StreamTail } from '../nats/stream-tail.js';
 import { LocalRooms, type MemberState } from './local-rooms.js';
@@ -60,8 +60,8 @@ export class SharedRooms extends LocalRooms {
   /** Resolves when messages come, or rejects with the first refusal. */
   private readonly started = Promise.withResolvers<void>();
   private isStarted = false;
-  private readonly sayWaiting: (message: string) => void;
-  private readonly sayRefused: (message: string) => void;
+  private readonly warnWaiting: (message: string) => void;
+  private readonly logRefused: (message: string) => void;
 
   private constructor(
     connection: NatsConnection,
@@ -70,8 +70,8 @@ export class SharedRooms extends LocalRooms {
   ) {
     super();
     const now = performance.now();
-    this.sayWaiting = sparingly((message) => notices.warn(message), NOTICE_INTERVAL, now);
-    this.sayRefused = sparingly((message) => notices.error(message), NOTICE_INTERVAL);
+    this.warnWaiting = throttled((message) => notices.warn(message), NOTICE_INTERVAL, now);
+    this.logRefused = throttled((message) => notices.error(message), NOTICE_INTERVAL);
     this.api = new StreamApi(connection, `${settings.stream}_ROOMS`, {
       onConnection: () => {},
       onRefusal: (error) => this.onRefusal(error),
@@ -148,7 +148,7 @@ export class SharedRooms extends LocalRooms {
         if (this.delivered !== undefined && attempt === 0) this.interrupt(this.delivered);
         if (error instanceof SetupError) this.onRefusal(error);
         else if (error instanceof UnansweredError || error instanceof RefusedError)
-          this.sayWaiting(`waiting for JetStream, which carries rooms: ${withAdvice(error)}`);
+          this.warnWaiting(`waiting for JetStream, which carries rooms: ${withAdvice(error)}`);
         else throw error;
         await sleep(RETRY_INTERVAL);
       }
@@ -157,7 +157,7 @@ export class SharedRooms extends LocalRooms {
   }
 
   private onRefusal(error: SetupError): void {
-    if (this.isStarted) this.sayRefused(error.message);
+    if (this.isStarted) this.logRefused(error.message);
     else this.started.reject(error);
   }
 }

@@ -4,9 +4,10 @@ import {
   type AppendError,
   type DedupWindow,
   EventRepository,
+  type EventWriter,
 } from '../repository/event-repository.js';
 import { TooManyTopicsError } from '../repository/topic-limit.js';
-import { EventChecker } from '../wire/check-events.js';
+import { type CheckedEvents, EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
 import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { type Caller, forbidden } from './caller.js';
@@ -70,70 +71,23 @@ export class Uploads {
     if (!caller.may('upload')) throw forbidden(caller, 'upload', undefined, { received: '0' });
     this.open++;
     const frames = stream[Symbol.asyncIterator]();
-    const writer = this.repository.openWriter();
     const checker = new EventChecker(maxEvents, (topic) => caller.may('upload', topic));
-    let received = 0;
-    let duplicates = 0;
-    let last: Cursor | undefined;
-    let failure: AppendError | undefined;
+    const appends = new Appends(this.repository.openWriter(), call, this.traffic, () => {
+      void frames.return?.(); // ends the stream now: the client's next event may be a long time coming
+    });
     let streamError: unknown;
-    // Appends settle in order, so the last one settles after all others.
-    let lastAppend: Promise<void> | undefined;
-    const failed = Promise.withResolvers<void>();
     try {
-      for (;;) {
-        // What the checker left over of the last frames comes first.
-        let taken = checker.rest;
-        if (!taken) {
-          const next = await frames.next();
-          if (next.done) break;
-          taken = next.value;
-        }
-        if (failure) break;
-        const events = checker.check(taken);
-        if (events.count > 0) {
-          if (call.events === 0) call.onMilestone?.('first event');
-          call.events += events.count;
-          call.bytes += events.bytes;
-          this.traffic.received.add(events);
-          call.notes.topic ??= events.topics[0].topic;
-          call.pending++;
-          lastAppend = writer.append(events).then(
-            (appended) => {
-              call.pending--;
-              received += events.count;
-              duplicates += appended.duplicates;
-              this.traffic.duplicates += appended.duplicates;
-              last = appended.last;
-            },
-            (error: AppendError) => {
-              call.pending--;
-              failure ??= error;
-              failed.resolve();
-              void frames.return?.(); // ends the stream now: the client's next event may be a long time coming
-            },
-          );
-        }
-        if (checker.problem || checker.isFull) break;
-        const room = writer.room();
-        if (room) await room;
-        const { notes, peer, signal } = call;
-        const turn = this.rates.take(notes.principal ?? peer, events.count, events.bytes, signal);
-        if (turn) {
-          call.pending++;
-          await Promise.race([turn, failed.promise]);
-          call.pending--;
-        }
-      }
+      await this.store(frames, checker, appends, call);
     } catch (error) {
       streamError = error;
     } finally {
       void frames.return?.();
       call.onMilestone?.('last event');
-      await lastAppend;
+      await appends.settled();
       call.onMilestone?.('stored');
       this.open--;
     }
+    const { received, duplicates, last, failure } = appends;
     const count = { received: String(received) };
     if (failure instanceof TooManyTopicsError) this.hits.add('FEED_MAX_TOPICS');
     if (failure) throw writeFailed(failure, count);
@@ -151,6 +105,96 @@ export class Uploads {
       lastCursor: last ? formatCursor(last) : '',
       durability: DURABILITY[this.repository.durability],
     };
+  }
+
+  /** Appends what the frames hold until they end, an event is not valid, or an append fails. */
+  private async store(
+    frames: AsyncIterator<ReceivedFrames>,
+    checker: EventChecker,
+    appends: Appends,
+    call: UploadCall,
+  ): Promise<void> {
+    for (;;) {
+      // What the checker left over of the last frames comes first.
+      let taken = checker.rest;
+      if (!taken) {
+        const next = await frames.next();
+        if (next.done) return;
+        taken = next.value;
+      }
+      if (appends.failure) return;
+      const events = checker.check(taken);
+      if (events.count > 0) appends.add(events);
+      if (checker.problem || checker.isFull) return;
+      const room = appends.room();
+      if (room) await room;
+      const { notes, peer, signal } = call;
+      const turn = this.rates.take(notes.principal ?? peer, events.count, events.bytes, signal);
+      if (turn) await appends.hold(turn);
+    }
+  }
+}
+
+/** What one upload has handed to the log, and what became of it. */
+class Appends {
+  /** How many of the upload's first events are stored, duplicates among them. */
+  received = 0;
+  duplicates = 0;
+  /** The cursor of the last event that is stored. */
+  last: Cursor | undefined;
+  /** Why an append failed. Nothing after it is stored. */
+  failure: AppendError | undefined;
+  /** Appends settle in order, so the newest one settles after all others. */
+  private newest: Promise<void> | undefined;
+  private readonly failed = Promise.withResolvers<void>();
+
+  constructor(
+    private readonly writer: EventWriter,
+    private readonly call: UploadCall,
+    private readonly traffic: Traffic,
+    private readonly onFailure: () => void,
+  ) {}
+
+  add(events: CheckedEvents): void {
+    const { call, traffic } = this;
+    if (call.events === 0) call.onMilestone?.('first event');
+    call.events += events.count;
+    call.bytes += events.bytes;
+    traffic.received.add(events);
+    call.notes.topic ??= events.topics[0].topic;
+    call.pending++;
+    this.newest = this.writer.append(events).then(
+      (appended) => {
+        call.pending--;
+        this.received += events.count;
+        this.duplicates += appended.duplicates;
+        traffic.duplicates += appended.duplicates;
+        this.last = appended.last;
+      },
+      (error: AppendError) => {
+        call.pending--;
+        this.failure ??= error;
+        this.failed.resolve();
+        this.onFailure();
+      },
+    );
+  }
+
+  /** Resolves once the log takes more; undefined if it does now. */
+  room(): Promise<void> | undefined {
+    return this.writer.room();
+  }
+
+  /** Waits for the caller's turn, and no longer once an append has failed. The call counts it as a batch that is pending. */
+  async hold(turn: Promise<void>): Promise<void> {
+    this.call.pending++;
+    await Promise.race([turn, this.failed.promise]);
+    this.call.pending--;
+  }
+
+  /** Resolves once each append has. */
+  async settled(): Promise<void> {
+    await this.newest;
   }
 }
 

@@ -23,7 +23,7 @@ export interface WatchStart {
   /** The watch reads events strictly after this. */
   readonly after: Position;
   /** Events up to this may be missing. If one after it was removed before it was read, the watch ends. */
-  readonly mayLack: Position;
+  readonly mayLackUpTo: Position;
   /** EventRepository.history, to which `after` belongs. */
   readonly history: number;
   readonly head: string;
@@ -60,8 +60,8 @@ export async function watchStart(
   const bounds = boundsAt(repository, floor, head);
   const after = await startOf(repository, reader, request, head, floor, bounds, signal);
   // A start without a cursor is where some topic holds events. Another one may have lost newer ones, up to the floor.
-  const mayLack = afterCursor && !request.skipRemoved ? 0 : floor;
-  return { reader, after, mayLack, history, ...bounds, heartbeat };
+  const mayLackUpTo = afterCursor && !request.skipRemoved ? 0 : floor;
+  return { reader, after, mayLackUpTo, history, ...bounds, heartbeat };
 }
 
 /** Checks the topics and patterns of a request. @throws FeedError */

@@ -111,7 +111,7 @@ export class Watch implements FrameSource, BellListener {
   /** True once the watch has got to the head of the log. */
   hasCaughtUp = false;
   readonly reader: TopicReader;
-  private readonly mayLack: Position;
+  private readonly mayLackUpTo: Position;
   /** EventRepository.history, in which `position` means something. */
   private readonly history: number;
   private readonly heartbeat: number;
@@ -132,13 +132,13 @@ export class Watch implements FrameSource, BellListener {
     private readonly watches: Watches,
     /** Topics and patterns. */
     readonly topics: readonly string[],
-    { reader, after, mayLack, history, heartbeat }: WatchStart,
+    { reader, after, mayLackUpTo, history, heartbeat }: WatchStart,
     readonly call: WatchCall,
   ) {
     this.sent = watches.traffic.sent.ofBatches(topics);
     this.reader = reader;
     this.position = after;
-    this.mayLack = mayLack;
+    this.mayLackUpTo = mayLackUpTo;
     this.history = history;
     this.heartbeat = heartbeat;
   }
@@ -147,7 +147,7 @@ export class Watch implements FrameSource, BellListener {
     this.watches.open.add(this);
     this.onMore = onMore;
     if (this.heartbeat > 0) this.sentAt = performance.now();
-    this.reader.open(this.mayLack);
+    this.reader.open(this.mayLackUpTo);
     for (const topic of this.topics) this.watches.bell.subscribe(topic, this);
   }
 

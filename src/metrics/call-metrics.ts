@@ -44,7 +44,7 @@ const LIMITS = [
 export function callMetrics(
   calls: LiveCalls,
   ended: CallCounts,
-  connections: Connections,
+  { connections }: { readonly connections: Connections },
   ports: PortCounts,
   hits: LimitHits,
   rates: UploadRates,

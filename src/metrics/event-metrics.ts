@@ -10,7 +10,7 @@ export function eventMetrics(
   traffic: Traffic,
   watches: Watches,
   chats: Chats,
-  report: LogReport,
+  { report }: { readonly report: LogReport },
 ): Definition[] {
   return [
     {

@@ -1,8 +1,12 @@
+import type { Config } from '../config/config.js';
 import type { EventRepository, LogStatus, StoredAt } from '../repository/event-repository.js';
 import type { Definition, Readings } from './definition.js';
 
 /** The log: its commits, its size, its ends and its disk. */
-export function logMetrics({ report }: EventRepository, quotaBytes: number): Definition[] {
+export function logMetrics(
+  { report }: EventRepository,
+  { retention }: Pick<Config, 'retention'>,
+): Definition[] {
   return [
     {
       type: 'histogram',
@@ -28,7 +32,11 @@ export function logMetrics({ report }: EventRepository, quotaBytes: number): Def
         })),
     },
     gauge('feed_log_bytes', 'The bytes of all events that are held.', ({ heldBytes }) => heldBytes),
-    gauge('feed_log_quota_bytes', 'FEED_QUOTA_BYTES; 0 without a quota.', () => quotaBytes),
+    gauge(
+      'feed_log_quota_bytes',
+      'FEED_QUOTA_BYTES; 0 without a quota.',
+      () => retention.quotaBytes,
+    ),
     gauge(
       'feed_log_head_position',
       'The position of the newest event. It grows by one with each event, and with jetstream by 2048 with each run of events.',
@@ -52,8 +60,18 @@ export function logMetrics({ report }: EventRepository, quotaBytes: number): Def
   ];
 }
 
-/** What is so on the engine lmdb only: its file, and the disk. */
-export function diskMetrics(): Definition[] {
+/** What only one engine has. */
+export function engineMetrics(
+  repository: EventRepository,
+  { engine }: Pick<Config, 'engine'>,
+): Definition[] {
+  if (engine === 'lmdb') return diskMetrics();
+  if (engine === 'jetstream') return natsMetrics(repository);
+  return [];
+}
+
+/** The file of the log, and its disk. */
+function diskMetrics(): Definition[] {
   return [
     gauge(
       'feed_log_file_bytes',
@@ -65,8 +83,8 @@ export function diskMetrics(): Definition[] {
   ];
 }
 
-/** What is so on the engine jetstream only: the connection to NATS, and the other replicas. */
-export function natsMetrics({ report }: EventRepository): Definition[] {
+/** The connection to NATS, and the other replicas. */
+function natsMetrics({ report }: EventRepository): Definition[] {
   return [
     gauge('feed_nats_connected', '1 while there is a connection to NATS, else 0.', ({ nats }) =>
       Number(nats?.isConnected ?? false),

@@ -1,5 +1,12 @@
-import { type DynamicModule, Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
-import { CONFIG, type Config } from '../config/config.js';
+import {
+  type Abstract,
+  type DynamicModule,
+  type FactoryProvider,
+  Inject,
+  Module,
+  type OnApplicationShutdown,
+} from '@nestjs/common';
+import { CONFIG } from '../config/config.js';
 import { CallCounts } from '../feed/call-counts.js';
 import { Chats } from '../feed/chat.js';
 import { FeedModule } from '../feed/feed.module.js';
@@ -16,38 +23,28 @@ import { EventLoopDelay } from '../telemetry/event-loop-delay.js';
 import { PortCounts } from '../telemetry/port-counts.js';
 import { callMetrics } from './call-metrics.js';
 import { eventMetrics } from './event-metrics.js';
-import { diskMetrics, logMetrics, natsMetrics } from './log-metrics.js';
+import type { Definition } from './definition.js';
+import { engineMetrics, logMetrics } from './log-metrics.js';
 import { MetricsPage } from './metrics-page.js';
 import { MetricsPort } from './metrics-port.js';
 import { MetricsController } from './metrics.controller.js';
 import { processMetrics } from './process-metrics.js';
 
-function createPage(
-  config: Config,
-  repository: EventRepository,
-  calls: LiveCalls,
-  ended: CallCounts,
-  { connections }: StreamStrategy,
-  ports: PortCounts,
-  hits: LimitHits,
-  rates: UploadRates,
-  traffic: Traffic,
-  watches: Watches,
-  lag: WatchLag,
-  chats: Chats,
-  readiness: Readiness,
-  delay: EventLoopDelay,
-): MetricsPage {
-  const { engine, retention } = config;
-  const definitions = [
-    ...callMetrics(calls, ended, connections, ports, hits, rates),
-    ...eventMetrics(traffic, watches, chats, repository.report),
-    ...logMetrics(repository, retention.quotaBytes),
-    ...(engine === 'lmdb' ? diskMetrics() : []),
-    ...(engine === 'jetstream' ? natsMetrics(repository) : []),
-    ...processMetrics(config, repository.durability, readiness, delay),
-  ];
-  return new MetricsPage(definitions, repository, lag);
+/** What makes the metrics of each group, and what it makes them of. */
+const GROUPS = [
+  group(callMetrics, LiveCalls, CallCounts, StreamStrategy, PortCounts, LimitHits, UploadRates),
+  group(eventMetrics, Traffic, Watches, Chats, EventRepository),
+  group(logMetrics, EventRepository, CONFIG),
+  group(engineMetrics, EventRepository, CONFIG),
+  group(processMetrics, CONFIG, EventRepository, Readiness, EventLoopDelay),
+];
+
+/** Provides what `make` returns for what is injected, which must be what `make` takes. */
+function group<Parts extends unknown[]>(
+  make: (...parts: Parts) => Definition[],
+  ...inject: { [Part in keyof Parts]: Abstract<Parts[Part]> | typeof CONFIG }
+): FactoryProvider<Definition[]> {
+  return { provide: make, useFactory: (...parts) => make(...(parts as Parts)), inject };
 }
 
 /** The page of metrics: on the HTTP port, or on one of its own. */
@@ -61,25 +58,12 @@ export class MetricsModule implements OnApplicationShutdown {
       controllers: [MetricsController],
       providers: [
         EventLoopDelay,
+        ...GROUPS,
         {
           provide: MetricsPage,
-          useFactory: createPage,
-          inject: [
-            CONFIG,
-            EventRepository,
-            LiveCalls,
-            CallCounts,
-            StreamStrategy,
-            PortCounts,
-            LimitHits,
-            UploadRates,
-            Traffic,
-            Watches,
-            WatchLag,
-            Chats,
-            Readiness,
-            EventLoopDelay,
-          ],
+          useFactory: (repository: EventRepository, lag: WatchLag, ...groups: Definition[][]) =>
+            new MetricsPage(groups.flat(), repository, lag),
+          inject: [EventRepository, WatchLag, ...GROUPS.map(({ provide }) => provide)],
         },
         MetricsPort,
       ],

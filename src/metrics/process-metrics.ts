@@ -7,7 +7,7 @@ import type { Definition } from './definition.js';
 /** The process: whether it is ready, what it takes, and how busy it is. */
 export function processMetrics(
   { engine }: Pick<Config, 'engine'>,
-  durability: string,
+  { durability }: { readonly durability: string },
   readiness: Readiness,
   delay: EventLoopDelay,
 ): Definition[] {

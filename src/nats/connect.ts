@@ -8,7 +8,7 @@ import {
 import { connectFailure } from './connect-failure.js';
 import { userOf } from './credentials.js';
 import { SetupError } from './setup-error.js';
-import { sparingly } from './sparingly.js';
+import { throttled } from './throttled.js';
 import { tlsAlert } from './tls-alert.js';
 import { type NatsTlsFiles, tlsOf } from './tls.js';
 import type { Notices } from '../telemetry/notices.js';
@@ -45,7 +45,7 @@ export async function connectPatiently(
   const setting = 'FEED_NATS_CREDENTIALS';
   const options = optionsOf(nats, setting);
   const where = `NATS at ${nats.servers.join(', ')}`;
-  const say = sparingly((why) => notices.warn(why), NOTICE_INTERVAL, performance.now());
+  const warn = throttled((why) => notices.warn(why), NOTICE_INTERVAL, performance.now());
   let refusals = 0;
   for (;;) {
     try {
@@ -55,7 +55,7 @@ export async function connectPatiently(
       const { message, isFinal } = connectFailure(reason, { setting, path: nats.credentials });
       refusals = isFinal ? refusals + 1 : 0;
       if (refusals === REFUSALS) throw new SetupError(`${where}: ${message}`);
-      say(`waiting for ${where}: not ready until it answers (${message})`);
+      warn(`waiting for ${where}: not ready until it answers (${message})`);
       await sleep(RETRY_INTERVAL);
     }
   }

@@ -94,7 +94,17 @@ export async function startService(
     metricsAddress: metricsAddress && withPort(metricsAddress, metricsPort!),
   };
   warnOfFewDescriptors(log, limits);
-  const { location, durability } = app.get(EventRepository);
+  logStart(log, config, service, app.get(EventRepository));
+  return service;
+}
+
+/** Says where the service listens, what of its settings is not safe, and what an acknowledgement means. */
+function logStart(
+  log: PinoInstance,
+  config: Config,
+  service: Service,
+  { location, durability }: EventRepository,
+): void {
   log.info(`gRPC listens on ${service.grpcAddress}`);
   log.info(`HTTP listens on ${service.httpAddress}`);
   if (service.healthAddress)
@@ -118,7 +128,6 @@ export async function startService(
     log.warn(
       'an acknowledged event is not flushed: a crash of the machine may lose it, or damage the log',
     );
-  return service;
 }
 
 /** The address as it was given, with the port that it has. */

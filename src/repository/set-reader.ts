@@ -35,7 +35,7 @@ export interface ReadLog {
  */
 export class SetReader implements TopicReader {
   private followed: FollowedSet | undefined;
-  private mayLack: Position = 0;
+  private mayLackUpTo: Position = 0;
 
   constructor(
     private readonly log: ReadLog,
@@ -96,9 +96,9 @@ export class SetReader implements TopicReader {
     }
   }
 
-  open(mayLack: Position): void {
+  open(mayLackUpTo: Position): void {
     const { tail, head } = this.log;
-    this.mayLack = mayLack;
+    this.mayLackUpTo = mayLackUpTo;
     const followed = tail.sets.follow(this.topics, head);
     this.followed = followed;
     if (followed.readers > 1) return;
@@ -113,12 +113,16 @@ export class SetReader implements TopicReader {
     if (!followed) throw new Error('the reader is not open');
     if (after >= followed.since && after >= log.tail.horizon) return followed.read(after, maxBytes);
     if (followed.findingFloor) return followed.findingFloor.then(() => this.read(after, maxBytes));
-    const mayLack = Math.max(after, this.mayLack);
-    if (followed.floor > mayLack) throw new EventsRemovedError();
-    return this.readStored(after, mayLack, maxBytes);
+    const mayLackUpTo = Math.max(after, this.mayLackUpTo);
+    if (followed.floor > mayLackUpTo) throw new EventsRemovedError();
+    return this.readStored(after, mayLackUpTo, maxBytes);
   }
 
-  private readStored(after: Position, mayLack: Position, maxBytes: number): EventBatch | undefined {
+  private readStored(
+    after: Position,
+    mayLackUpTo: Position,
+    maxBytes: number,
+  ): EventBatch | undefined {
     const { engine, head } = this.log;
     const parts: EventBatch[] = [];
     let bytes = 0;
@@ -132,7 +136,7 @@ export class SetReader implements TopicReader {
         if (!this.topics.has(topic)) continue;
         const run = engine.runs.at(topic, start);
         if (!run) {
-          if (start > mayLack) throw new EventsRemovedError();
+          if (start > mayLackUpTo) throw new EventsRemovedError();
           continue;
         }
         if (run.last <= after) continue;

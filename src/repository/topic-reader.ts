@@ -20,8 +20,8 @@ export interface TopicReader {
   /** @param signal aborts a search that nobody waits for any more */
   positionBeforeLast(count: number, head: Position, signal?: AbortSignal): Promise<Position>;
 
-  /** Call it before read(). Events up to `mayLack` may be missing; if a later one is, read() throws. */
-  open(mayLack: Position): void;
+  /** Call it before read(). Events up to `mayLackUpTo` may be missing; if a later one is, read() throws. */
+  open(mayLackUpTo: Position): void;
 
   /**
    * Returns events after a position, as EventRepository.read(). A batch without events says that there are none up to its `last`,

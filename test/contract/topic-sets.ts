@@ -96,9 +96,13 @@ export function topicSetContract(
     }
     const openNew = () => openAt(newPlace());
 
-    const opened = (log: EventRepository, members: readonly string[], mayLack = 0): TopicReader => {
+    const opened = (
+      log: EventRepository,
+      members: readonly string[],
+      mayLackUpTo = 0,
+    ): TopicReader => {
       const reader = log.readerOf(new TopicSet(members));
-      reader.open(mayLack);
+      reader.open(mayLackUpTo);
       endings.push(() => reader.close());
       return reader;
     };

@@ -662,7 +662,7 @@ export const mutants = [
   {
     name: 'sets: a reader does not see that events were removed',
     file: 'src/repository/set-reader.ts',
-    from: 'if (followed.floor > mayLack) throw new EventsRemovedError();',
+    from: 'if (followed.floor > mayLackUpTo) throw new EventsRemovedError();',
     to: '',
     tests: ['test/contract/memory', '-t', 'a removal of any'],
   },
@@ -1545,7 +1545,7 @@ export const mutants = [
   {
     name: 'limits: an upload that failed waits on for its turn',
     file: 'src/feed/upload.ts',
-    from: 'await Promise.race([turn, failed.promise]);',
+    from: 'await Promise.race([turn, this.failed.promise]);',
     to: 'await turn;',
     tests: ['test/e2e/upload', '-t', 'held back and then refused'],
   },

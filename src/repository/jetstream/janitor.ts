@@ -2,13 +2,12 @@ import type { RetentionLimits } from '../retention.js';
 import type { Replica } from './replica.js';
 import type { StreamApi } from '../../nats/stream-api.js';
 import { StoredRuns } from './stored-runs.js';
+import { TopicListing } from './topic-listing.js';
 
 /** How often (milliseconds) the janitor looks at the topics that were written. */
 const INTERVAL = 1_000;
 /** It looks at this many of them each time. */
 const MOST_TOPICS = 1_000;
-/** The server lists this many subjects at once. */
-const PAGE = 100_000;
 
 /**
  * Does what JetStream has no limit for: it removes the oldest runs of topics that are over FEED_RETENTION_TOPIC_MAX_BYTES,
@@ -17,9 +16,9 @@ const PAGE = 100_000;
  */
 export class Janitor {
   private readonly stored: StoredRuns;
+  private readonly listing: TopicListing;
   private readonly timer: NodeJS.Timeout;
   private readonly written = new Set<string>();
-  private listed = 0;
   private isListed = false;
   private isWorking = false;
 
@@ -30,6 +29,7 @@ export class Janitor {
     private readonly prefix: string,
   ) {
     this.stored = new StoredRuns(api, prefix);
+    this.listing = new TopicListing(api, prefix);
     this.timer = setInterval(() => void this.work(), INTERVAL).unref();
     if (limits.topicMaxBytes > 0) replica.onWritten = (topic) => void this.written.add(topic);
   }
@@ -61,13 +61,10 @@ export class Janitor {
     }
   }
 
-  /** Notes all topics, a page at a time, because the limit may have been lowered before this start. */
+  /** Notes all topics, because the limit may have been lowered before this start. */
   private async list(): Promise<void> {
-    const { state } = await this.api.info({ filter: `${this.prefix}>`, offset: this.listed });
-    const subjects = Object.keys(state.subjects ?? {});
-    for (const subject of subjects) this.written.add(subject.slice(this.prefix.length));
-    this.listed += subjects.length;
-    this.isListed = subjects.length < PAGE;
+    for (const topic of await this.listing.ofPattern('>')) this.written.add(topic);
+    this.isListed = true;
   }
 
   private async trim(topic: string): Promise<void> {

@@ -2,7 +2,7 @@ import type { NatsConnection } from '@nats-io/transport-node';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Notices } from '../../telemetry/notices.js';
 import type { SetupError } from '../../nats/setup-error.js';
-import { sparingly } from '../../nats/sparingly.js';
+import { throttled } from '../../nats/throttled.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
 import type { TopicSet } from '../../wire/topic-set.js';
@@ -79,7 +79,7 @@ export class JetStreamLog extends EventRepository {
   private readonly ending = new AbortController();
   /** Ends join(), while that is under way. */
   private refuseJoin: ((error: SetupError) => void) | undefined;
-  private readonly sayRefused: (message: string) => void;
+  private readonly logRefused: (message: string) => void;
 
   /**
    * Opens the log: makes the stream if there is none, and follows it. Waits as long as JetStream does not answer.
@@ -104,12 +104,12 @@ export class JetStreamLog extends EventRepository {
     this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
     this.location = `the JetStream stream ${stream}`;
     this.report = new LogReport(options.notices);
-    this.sayRefused = sparingly((message) => options.notices.error(message), NOTICE_INTERVAL);
+    this.logRefused = throttled((message) => options.notices.error(message), NOTICE_INTERVAL);
     this.api = new StreamApi(connection, stream, {
       onConnection: (isConnected) => this.onConnection(isConnected),
       onRefusal: (error) => {
         if (this.refuseJoin) this.refuseJoin(error);
-        else this.sayRefused(error.message);
+        else this.logRefused(error.message);
       },
     });
   }

@@ -239,7 +239,11 @@ export class LogState {
     }
   }
 
-  /** Compares a message that the tail brings with the one that this replica has. */
+  /**
+   * Compares a message that the tail brings with the one that this replica has, by their commits. Say the tail brought message 7
+   * last, and this replica has stored a commit of 8 and 9 and one of 10 since. Then 9 must be of the commit of 8. Message 7
+   * itself comes again when the tail begins anew.
+   */
   private compare(sequence: number, commit: Buffer): void {
     const { own, followed } = this;
     if (sequence < followed.sequence) return;

@@ -34,7 +34,7 @@ interface Removals {
 export class StreamSetReader implements TopicReader {
   private followed: FollowedSet | undefined;
   private tail: Tail | undefined;
-  private mayLack: Position = 0;
+  private mayLackUpTo: Position = 0;
   /** As of the last look: the stream's removals, and the floor then. */
   private known: { readonly removals: Removals; readonly floor: Position } | undefined;
   private readonly filter: string;
@@ -88,9 +88,9 @@ export class StreamSetReader implements TopicReader {
     return 0;
   }
 
-  open(mayLack: Position): void {
+  open(mayLackUpTo: Position): void {
     const { tail, head } = this.replica().state;
-    this.mayLack = mayLack;
+    this.mayLackUpTo = mayLackUpTo;
     this.tail = tail;
     this.followed = tail.sets.follow(this.topics, head);
   }
@@ -108,7 +108,7 @@ export class StreamSetReader implements TopicReader {
   private async readStored(after: Position, maxBytes: number): Promise<EventBatch | undefined> {
     const replica = this.replica();
     const { head } = replica;
-    const mayLack = Math.max(after, this.mayLack);
+    const mayLackUpTo = Math.max(after, this.mayLackUpTo);
     // The run of `after` itself may have further events.
     const from = sequenceOf(after) + (isEnd(after) ? 1 : 0);
     const found = await replica.runsOfPattern(
@@ -119,8 +119,8 @@ export class StreamSetReader implements TopicReader {
     );
     // Only after the answer: what was removed before it is missing in it.
     const { floor } = await this.look(Infinity);
-    if (floor > mayLack) throw new EventsRemovedError();
-    if (this.hasGap(found, after, mayLack)) {
+    if (floor > mayLackUpTo) throw new EventsRemovedError();
+    if (this.hasGap(found, after, mayLackUpTo)) {
       // That server has left out a run. Only the leader is asked for the next one.
       const next = await replica.oldest(this.filter, Infinity, Math.max(1, from));
       return this.batchOf(next ? [next] : [], after, head, maxBytes);
@@ -129,10 +129,10 @@ export class StreamSetReader implements TopicReader {
   }
 
   /** Returns true if one of these runs follows an event of its topic that should be in them and is not. */
-  private hasGap(found: readonly RunMessage[], after: Position, mayLack: Position): boolean {
+  private hasGap(found: readonly RunMessage[], after: Position, mayLackUpTo: Position): boolean {
     const lasts = new Map<string, Position>();
     for (const { run, previous } of found) {
-      const before = Math.max(mayLack, lasts.get(run.topic) ?? 0);
+      const before = Math.max(mayLackUpTo, lasts.get(run.topic) ?? 0);
       if (run.last > after && previous > before && this.topics.has(run.topic)) return true;
       lasts.set(run.topic, run.last);
     }

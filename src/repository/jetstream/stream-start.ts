@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { refused, withAdvice } from '../../nats/refusal.js';
-import { sparingly } from '../../nats/sparingly.js';
+import { throttled } from '../../nats/throttled.js';
 import {
   CODE,
   type MessageQuery,
@@ -130,14 +130,14 @@ async function answer<T>(
   question: () => Promise<T>,
   { notices, isClosed }: StartOptions,
 ): Promise<T> {
-  const say = sparingly((why) => notices.warn(why), NOTICE_INTERVAL, performance.now());
+  const warn = throttled((why) => notices.warn(why), NOTICE_INTERVAL, performance.now());
   for (;;) {
     try {
       return await question();
     } catch (error) {
       if (!(error instanceof UnansweredError)) throw error;
       if (isClosed()) throw new AppendError('refused', 'the log is closed');
-      say(`waiting for JetStream: ${withAdvice(error)}`);
+      warn(`waiting for JetStream: ${withAdvice(error)}`);
       await sleep(RETRY_INTERVAL);
     }
   }

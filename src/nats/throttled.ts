@@ -3,7 +3,7 @@
  *
  * @param lastAt when a message was passed on last, as performance.now() has it. By default, the first one is passed on at once
  */
-export function sparingly(
+export function throttled(
   write: (message: string) => void,
   interval: number,
   lastAt = -Infinity,
