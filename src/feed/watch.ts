@@ -152,8 +152,7 @@ export class Watch implements FrameSource, BellListener {
   }
 
   onRing(): void {
-    if (this.isLookScheduled) return;
-    this.isRung = this.isWaiting;
+    this.isRung ||= this.isWaiting;
     this.onMore?.();
   }
 
