@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import ts from 'typescript';
 import { mutants } from '../test/mutants/mutants.mjs';
 import { mutate } from '../test/mutants/place.mjs';
@@ -77,13 +77,6 @@ function test(tests) {
 
 const built = run('nest', ['build']);
 if (built.status !== 0) throw new Error(`it does not compile: ${built.stdout}${built.stderr}`);
-const { config } = ts.readConfigFile(join(root, 'tsconfig.build.json'), (path) =>
-  readFileSync(path, 'utf8'),
-);
-const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
-// A file by itself does not show that its package has ES modules.
-const compilerOptions = { ...options, module: ts.ModuleKind.ESNext };
-
 /** Why a list of tests catches nothing, for each that was run without a mutant: it is red, or not there. */
 const baselines = new Map();
 /** @param {readonly string[]} tests */
@@ -104,17 +97,40 @@ function baseline(tests) {
 }
 
 /**
- * Writes a source of the copy, and what the compiler makes of it: tests that start the service run that. All of it compiled anew
- * would take longer than most tests.
+ * What is compiled: tests that start the service or `feed` run what the compiler makes of it.
+ *
+ * @type {readonly { from: string, to: string, options: ts.CompilerOptions }[]}
+ */
+const compiled = [
+  { from: 'src/', to: 'dist', options: optionsOf('tsconfig.build.json') },
+  { from: 'client/src/', to: 'client/dist', options: optionsOf('client/tsconfig.json') },
+];
+
+/** @param {string} name */
+function optionsOf(name) {
+  const path = join(root, name);
+  const { config } = ts.readConfigFile(path, (file) => readFileSync(file, 'utf8'));
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, dirname(path));
+  // A file by itself does not show that its package has ES modules.
+  return { ...options, module: ts.ModuleKind.ESNext };
+}
+
+/**
+ * Writes a source of the copy, and what the compiler makes of it. All of it compiled anew would take longer than most tests.
  *
  * @param {string} file
  * @param {string} text
  */
 function put(file, text) {
   writeFileSync(join(copy, file), text);
-  if (!file.startsWith('src/')) return;
-  const { outputText } = ts.transpileModule(text, { compilerOptions, fileName: file });
-  writeFileSync(join(copy, 'dist', relative('src', file).replace(/\.ts$/, '.js')), outputText);
+  const part = compiled.find(({ from }) => file.startsWith(from));
+  if (!part) return;
+  const { outputText } = ts.transpileModule(text, {
+    compilerOptions: part.options,
+    fileName: file,
+  });
+  const made = relative(part.from, file).replace(/\.tsx?$/, '.js');
+  writeFileSync(join(copy, part.to, made), outputText);
 }
 
 /** Puts one mutant in, runs its tests, and takes it out. @param {import('../test/mutants/place.mjs').Mutant} mutant */
