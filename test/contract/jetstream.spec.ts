@@ -515,6 +515,7 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
         .append(checked({ topic: 'huge', id: 'only', body: 'x'.repeat(50_000) }));
       await eventually(async () => {
         const seen = ids(await readAll(log, 'big', await log.floor('big')));
+        expect(seen.length).toBeGreaterThan(0);
         expect(seen.length).toBeLessThanOrEqual(9);
         expect(seen).toEqual(
           Array.from({ length: seen.length }, (_, i) => String(40 - seen.length + i)),
@@ -714,6 +715,8 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       // Its record of an epoch is in the place of what was lost.
       const other = await open(stream);
       const { replica } = log as unknown as { replica: { suspect(): void } };
+      // Nothing else tells of it: not what the tail brings, nor the record of the epochs, whose place is not known after a gap.
+      Object.assign(stateOf(log), { compare: () => {}, epochsAt: undefined });
       replica.suspect(); // as a reconnect does
       await expect(append(log, ['t', 'refused'])).rejects.toMatchObject({ reason: 'unavailable' });
       await append(other, ['t', 'new']);

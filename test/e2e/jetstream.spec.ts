@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { connect } from '@nats-io/transport-node';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -158,9 +159,16 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
   }
 
   test('a watch whose read waits for NATS when the stream is lost ends with EPOCH_CHANGED as well', async () => {
-    const { settings, client, isRead } = await runCutOff();
+    const { settings, app, client, isRead } = await runCutOff();
     const { events, ended } = watching(client);
     await isRead();
+    // The read fails before the replica has joined the new stream.
+    const { api } = app.get<{ api: StreamApi }>(EventRepository);
+    const info = api.info.bind(api);
+    api.info = async (subjects) => {
+      await sleep(1_000);
+      return info(subjects);
+    };
     const connection = await servers[0].connect();
     await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`);
     await connection.close();
