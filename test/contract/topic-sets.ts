@@ -158,8 +158,8 @@ export function topicSetContract(
       }
     }
 
-    it('each event once, whatever is in memory, from every position and across an opening', () =>
-      fc.assert(
+    it('each event once, whatever is in memory, from every position and across an opening', async () => {
+      await fc.assert(
         fc.asyncProperty(commits, commits, async (before, after) => {
           await endAll();
           const place = newPlace();
@@ -189,7 +189,8 @@ export function topicSetContract(
           await checkSets(log, new Map(), new Map());
         }),
         { numRuns: 8 },
-      ));
+      );
+    }, 180_000);
 
     it('since a time, of all topics together', async () => {
       const log = await openNew();
