@@ -54,9 +54,11 @@ export async function watchStart(
   // A replica may be behind the one that stored an event or gave the cursor out.
   const catchingUp = repository.catchUp(afterCursor ? parseCursor(afterCursor) : undefined);
   if (catchingUp) await catchingUp;
-  const { head, history } = repository;
+  const { history } = repository;
   const reader = repository.readerOf(topics);
   const floor = await reader.floor();
+  // A live watch begins at the head, after which nothing may be gone already. Another replica may have removed newer events.
+  const head = Math.max(repository.head, floor);
   const bounds = boundsAt(repository, floor, head);
   const after = await startOf(repository, reader, request, head, floor, bounds, signal);
   // A start without a cursor is where some topic holds events. Another one may have lost newer ones, up to the floor.

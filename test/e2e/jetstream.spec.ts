@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { connect } from '@nats-io/transport-node';
@@ -7,11 +8,13 @@ import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { Watches } from '../../src/feed/watch.js';
 import { RefusedError, type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
+import type { LogState } from '../../src/repository/jetstream/log-state.js';
 import { findDurability } from '../../src/repository/jetstream/durability.js';
 import { SetupError } from '../../src/nats/setup-error.js';
 import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
 import { jetstreamSettings, NATS_SERVER, NatsServer, SYSTEM } from '../support/nats.js';
 import { runService, ServiceProcess } from '../support/service.js';
+import { boundsOfStart, whileNextWatchStarts } from '../support/start-race.js';
 import { until, within } from '../support/wait.js';
 
 const numbered = (from: number, count: number, topic = 'orders'): Partial<Event>[] =>
@@ -138,6 +141,35 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
       '2',
     ]);
   });
+
+  test.each([
+    ['one topic', { topic: 'orders.a' }],
+    ['several topics', { topics: ['orders.*'] }],
+  ])(
+    'a live watch of %s misses nothing after feed-head, where another replica removes events while it starts',
+    async (_what, topics) => {
+      const settings = jetstreamSettings(servers);
+      const [one, other] = [await runService(settings), await runService(settings)];
+      const log = other.app.get<EventRepository & { replica: { state: LogState } }>(
+        EventRepository,
+      );
+      const { state } = log.replica;
+      whileNextWatchStarts(log, async () => {
+        // This replica is slow to hear of it. The stream itself says what is removed.
+        const onMessage = state.onMessage.bind(state);
+        state.onMessage = (...message) => void setTimeout(() => onMessage(...message), 500);
+        await upload(one.client, [{ topic: 'orders.a', id: 'removed' }]);
+        await one.app.get(EventRepository).removeTopic('orders.a');
+      });
+      const call = other.client.Watch(topics).on('error', () => {});
+      const { head, earliest } = await boundsOfStart(call);
+      expect(head).toBeGreaterThanOrEqual(earliest);
+      await upload(one.client, [{ topic: 'orders.a', id: 'later' }]);
+      const [event] = (await within(once(call, 'data'), 'an event')) as [Event];
+      expect(event.id).toBe('later');
+      call.cancel();
+    },
+  );
 
   /** Starts a replica whose reads of what was stored before its start get no answer. */
   async function runCutOff() {

@@ -1,9 +1,12 @@
+import { once } from 'node:events';
 import { expect, test, vi } from 'vitest';
 import { Bell } from '../../src/broker/bell.js';
+import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { SetReader } from '../../src/repository/set-reader.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
 import { errorInfo, failure, take, upload } from '../support/client.js';
 import { runService } from '../support/service.js';
+import { boundsOfStart, whileNextWatchStarts } from '../support/start-race.js';
 import { within } from '../support/wait.js';
 
 test('a bell that loses every ring costs a watch some seconds, and no event', async () => {
@@ -40,6 +43,28 @@ test('a watch from earliest is told of what is removed between its headers and i
   const error = await within(failure(client.Watch({ topic: 'orders', position: 1 })), 'its end');
   expect(errorInfo(error.metadata)?.reason).toBe('CURSOR_EXPIRED');
 });
+
+test.each([
+  ['one topic', { topic: 'orders.a' }],
+  ['several topics', { topics: ['orders.*'] }],
+])(
+  'a live watch of %s misses nothing after feed-head, whatever is removed while it starts',
+  async (_what, topics) => {
+    const { client, app } = await runService({ FEED_ENGINE: 'memory' });
+    const log = app.get(EventRepository);
+    whileNextWatchStarts(log, async () => {
+      await upload(client, [{ topic: 'orders.a', id: 'removed' }]);
+      await log.removeTopic('orders.a');
+    });
+    const call = client.Watch(topics).on('error', () => {});
+    const { head, earliest } = await boundsOfStart(call);
+    expect(head).toBeGreaterThanOrEqual(earliest);
+    await upload(client, [{ topic: 'orders.a', id: 'later' }]);
+    const [event] = (await within(once(call, 'data'), 'an event')) as [Event];
+    expect(event.id).toBe('later');
+    call.cancel();
+  },
+);
 
 test('a watch that looks for a rare topic in a long log looks once a turn, however often the bell rings', async () => {
   const { client, app } = await runService({ FEED_ENGINE: 'memory' });

@@ -1394,6 +1394,13 @@ export const mutants = [
     tests: ['test/e2e/jetstream', '-t', 'whose read waits'],
   },
   {
+    name: 'jetstream: a live watch begins before what another replica has removed',
+    file: 'src/feed/watch-start.ts',
+    from: 'Math.max(repository.head, floor)',
+    to: 'repository.head',
+    tests: ['test/e2e/jetstream', '-t', 'where another replica removes'],
+  },
+  {
     name: 'jetstream: a start waits for nobody',
     file: `${jetstream}/replica.ts`,
     within: 'catchUp',
