@@ -19,7 +19,7 @@ const SERVER = 'build/src/server.js';
 /** The built service, beside a copy of grpc-js in which a file was changed. */
 function serviceWith(file: string, from: string, to: string): string {
   const directory = temporaryDirectory();
-  for (const name of ['dist', 'proto'])
+  for (const name of ['dist', 'proto', 'package.json'])
     cpSync(join(root, name), join(directory, name), { recursive: true });
   const modules = join(directory, 'node_modules');
   mkdirSync(join(modules, '@grpc'), { recursive: true });
