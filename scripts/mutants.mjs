@@ -77,6 +77,7 @@ function test(tests) {
 
 const built = run('nest', ['build']);
 if (built.status !== 0) throw new Error(`it does not compile: ${built.stdout}${built.stderr}`);
+
 /** Why a list of tests catches nothing, for each that was run without a mutant: it is red, or not there. */
 const baselines = new Map();
 /** @param {readonly string[]} tests */
@@ -97,7 +98,7 @@ function baseline(tests) {
 }
 
 /**
- * What is compiled: tests that start the service or `feed` run what the compiler makes of it.
+ * The folders of compiled sources. Tests that start the service or `feed` run the compiled files.
  *
  * @type {readonly { from: string, to: string, options: ts.CompilerOptions }[]}
  */

@@ -72,9 +72,9 @@ export class Uploads {
     this.open++;
     const frames = stream[Symbol.asyncIterator]();
     const checker = new EventChecker(maxEvents, (topic) => caller.may('upload', topic));
-    const appends = new Appends(this.repository.openWriter(), call, this.traffic, () => {
-      void frames.return?.(); // ends the stream now: the client's next event may be a long time coming
-    });
+    const appends = new Appends(this.repository.openWriter(), call, this.traffic);
+    // Ends the stream at once: the client's next event may be a long time coming.
+    void appends.failed.then(() => frames.return?.());
     let streamError: unknown;
     try {
       await this.store(frames, checker, appends, call);
@@ -115,7 +115,7 @@ export class Uploads {
     call: UploadCall,
   ): Promise<void> {
     for (;;) {
-      // What the checker left over of the last frames comes first.
+      // The checker may have stopped amid the last frames, and goes on there.
       let taken = checker.rest;
       if (!taken) {
         const next = await frames.next();
@@ -126,7 +126,7 @@ export class Uploads {
       const events = checker.check(taken);
       if (events.count > 0) appends.add(events);
       if (checker.problem || checker.isFull) return;
-      const room = appends.room();
+      const room = appends.writer.room();
       if (room) await room;
       const { notes, peer, signal } = call;
       const turn = this.rates.take(notes.principal ?? peer, events.count, events.bytes, signal);
@@ -135,7 +135,7 @@ export class Uploads {
   }
 }
 
-/** What one upload has handed to the log, and what became of it. */
+/** Appends the events of one upload to the log, and counts those that are stored. */
 class Appends {
   /** How many of the upload's first events are stored, duplicates among them. */
   received = 0;
@@ -146,14 +146,17 @@ class Appends {
   failure: AppendError | undefined;
   /** Appends settle in order, so the newest one settles after all others. */
   private newest: Promise<void> | undefined;
-  private readonly failed = Promise.withResolvers<void>();
+  /** Resolves once an append has failed. */
+  readonly failed: Promise<void>;
+  private readonly onFailed: () => void;
 
   constructor(
-    private readonly writer: EventWriter,
+    readonly writer: EventWriter,
     private readonly call: UploadCall,
     private readonly traffic: Traffic,
-    private readonly onFailure: () => void,
-  ) {}
+  ) {
+    ({ promise: this.failed, resolve: this.onFailed } = Promise.withResolvers<void>());
+  }
 
   add(events: CheckedEvents): void {
     const { call, traffic } = this;
@@ -174,27 +177,21 @@ class Appends {
       (error: AppendError) => {
         call.pending--;
         this.failure ??= error;
-        this.failed.resolve();
-        this.onFailure();
+        this.onFailed();
       },
     );
-  }
-
-  /** Resolves once the log takes more; undefined if it does now. */
-  room(): Promise<void> | undefined {
-    return this.writer.room();
   }
 
   /** Waits for the caller's turn, and no longer once an append has failed. The call counts it as a batch that is pending. */
   async hold(turn: Promise<void>): Promise<void> {
     this.call.pending++;
-    await Promise.race([turn, this.failed.promise]);
+    await Promise.race([turn, this.failed]);
     this.call.pending--;
   }
 
-  /** Resolves once each append has. */
-  async settled(): Promise<void> {
-    await this.newest;
+  /** Resolves once each append is stored or has failed; undefined if there is none. */
+  settled(): Promise<void> | undefined {
+    return this.newest;
   }
 }
 

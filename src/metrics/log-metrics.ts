@@ -60,7 +60,7 @@ export function logMetrics(
   ];
 }
 
-/** What only one engine has. */
+/** The metrics that only the engine in use has. */
 export function engineMetrics(
   repository: EventRepository,
   { engine }: Pick<Config, 'engine'>,

@@ -30,7 +30,7 @@ import { MetricsPort } from './metrics-port.js';
 import { MetricsController } from './metrics.controller.js';
 import { processMetrics } from './process-metrics.js';
 
-/** What makes the metrics of each group, and what it makes them of. */
+/** Each function that makes metrics, with the providers that it takes. */
 const GROUPS = [
   group(callMetrics, LiveCalls, CallCounts, StreamStrategy, PortCounts, LimitHits, UploadRates),
   group(eventMetrics, Traffic, Watches, Chats, EventRepository),

@@ -1552,7 +1552,7 @@ export const mutants = [
   {
     name: 'limits: an upload that failed waits on for its turn',
     file: 'src/feed/upload.ts',
-    from: 'await Promise.race([turn, this.failed.promise]);',
+    from: 'await Promise.race([turn, this.failed]);',
     to: 'await turn;',
     tests: ['test/e2e/upload', '-t', 'held back and then refused'],
   },

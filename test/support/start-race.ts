@@ -1,9 +1,10 @@
 import { once } from 'node:events';
 import type { ClientReadableStream, Metadata } from '@grpc/grpc-js';
-import { vi } from 'vitest';
+import { expect, vi } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import type { EventRepository } from '../../src/repository/event-repository.js';
 import { parseCursor } from '../../src/wire/cursor.js';
+import { type FeedClient, upload } from './client.js';
 import { within } from './wait.js';
 
 /** Does something while the next watch of a log starts: just before it finds out what is removed of its topics. */
@@ -20,11 +21,16 @@ export function whileNextWatchStarts(log: EventRepository, work: () => Promise<v
   });
 }
 
-/** Resolves with the positions of feed-head and feed-earliest. */
-export async function boundsOfStart(
+/** Expects that a live watch of orders.a begins behind what is removed, and gets what is stored from then on. */
+export async function expectNothingMissed(
   call: ClientReadableStream<Event>,
-): Promise<{ head: number; earliest: number }> {
+  client: FeedClient,
+): Promise<void> {
   const [headers] = (await within(once(call, 'metadata'), 'the headers')) as [Metadata];
   const position = (name: string): number => parseCursor(String(headers.get(name)[0]))!.position;
-  return { head: position('feed-head'), earliest: position('feed-earliest') };
+  expect(position('feed-head')).toBeGreaterThanOrEqual(position('feed-earliest'));
+  await upload(client, [{ topic: 'orders.a', id: 'later' }]);
+  const [event] = (await within(once(call, 'data'), 'an event')) as [Event];
+  expect(event.id).toBe('later');
+  call.cancel();
 }

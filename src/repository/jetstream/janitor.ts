@@ -2,7 +2,6 @@ import type { RetentionLimits } from '../retention.js';
 import type { Replica } from './replica.js';
 import type { StreamApi } from '../../nats/stream-api.js';
 import { StoredRuns } from './stored-runs.js';
-import { TopicListing } from './topic-listing.js';
 
 /** How often (milliseconds) the janitor looks at the topics that were written. */
 const INTERVAL = 1_000;
@@ -16,7 +15,6 @@ const MOST_TOPICS = 1_000;
  */
 export class Janitor {
   private readonly stored: StoredRuns;
-  private readonly listing: TopicListing;
   private readonly timer: NodeJS.Timeout;
   private readonly written = new Set<string>();
   private isListed = false;
@@ -29,7 +27,6 @@ export class Janitor {
     private readonly prefix: string,
   ) {
     this.stored = new StoredRuns(api, prefix);
-    this.listing = new TopicListing(api, prefix);
     this.timer = setInterval(() => void this.work(), INTERVAL).unref();
     if (limits.topicMaxBytes > 0) replica.onWritten = (topic) => void this.written.add(topic);
   }
@@ -63,7 +60,7 @@ export class Janitor {
 
   /** Notes all topics, because the limit may have been lowered before this start. */
   private async list(): Promise<void> {
-    for (const topic of await this.listing.ofPattern('>')) this.written.add(topic);
+    for (const topic of await this.replica.topicsOfPattern('>', 0)) this.written.add(topic);
     this.isListed = true;
   }
 
