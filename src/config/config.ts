@@ -37,17 +37,13 @@ function withoutSecret(message: string, value = ''): string {
  * @throws ConfigError
  */
 export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config {
-  const names = Object.keys(env).filter((name) => name.startsWith('FEED_'));
-  const problems = names
-    .filter(
-      (name) =>
-        !(name in SETTINGS.shape) &&
-        !FOREIGN.some((pattern) => pattern.test(`${name}=${env[name]}`)),
-    )
-    .map(
-      (name) =>
-        `${name} is not a setting. The settings are ${Object.keys(SETTINGS.shape).join(', ')}`,
-    );
+  const unknown = Object.keys(env).filter(
+    (name) =>
+      name.startsWith('FEED_') &&
+      !(name in SETTINGS.shape) &&
+      !FOREIGN.some((pattern) => pattern.test(`${name}=${env[name]}`)),
+  );
+  const problems = unknown.map((name) => `${name} is not a setting`);
 
   const { data, error } = SETTINGS.safeParse(env);
   for (const { path, message } of error?.issues ?? []) {
@@ -55,6 +51,9 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     problems.push(withoutSecret(`${name}=${env[name]}: ${message}`, env[name]));
   }
   if (data) problems.push(...contradictions(data));
+  // Once, and last: the list is long.
+  if (unknown.length > 0)
+    problems.push(`The settings are ${Object.keys(SETTINGS.shape).join(', ')}`);
   if (problems.length > 0 || !data) throw new ConfigError(problems.join('\n'));
 
   return Object.freeze(toConfig(data, toTerminal));

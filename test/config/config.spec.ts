@@ -534,6 +534,14 @@ describe('a name that is not a setting', () => {
     },
   );
 
+  it('is one of several: what the settings are is said once, after all that is wrong', () => {
+    const env = { FEED_A: 'x', FEED_B: 'x', FEED_ENGINE: 'postgres' };
+    const lines = problemOf(env).split('\n');
+    expect(lines.slice(0, 2)).toEqual(['FEED_A is not a setting', 'FEED_B is not a setting']);
+    expect(lines[2]).toMatch(/^FEED_ENGINE=postgres: /);
+    expect(lines.slice(3)).toEqual([`The settings are ${NAMES.join(', ')}`]);
+  });
+
   it.each(['FEED_PORT', 'FEED_GRPC_PORT', 'FEED_HTTP_PORT'])(
     'stops the start where it looks like a port to listen on: %s',
     (name) => {
