@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { connect, type Feed, type Watch } from '@feed-events/client';
 import { randomFrom } from '../../test/support/random.js';
+import { freeAddresses } from '../../test/support/ports.js';
 import { ServiceProcess, temporaryDirectory } from '../../test/support/service.js';
 import { eventually, within } from '../../test/support/wait.js';
 import { FaultProxy } from './fault-proxy.js';
@@ -28,9 +29,8 @@ test(
   { timeout: 90_000 + KILLS * 30_000 },
   async () => {
     const random = randomFrom(SEED);
-    const settings: Record<string, string> = { FEED_DATA_DIR: temporaryDirectory() };
+    const settings = { ...(await freeAddresses()), FEED_DATA_DIR: temporaryDirectory() };
     let service = await ServiceProcess.start(settings);
-    settings.FEED_GRPC_ADDRESS = service.grpcAddress;
     const proxy = await FaultProxy.start(() => settings.FEED_GRPC_ADDRESS);
     const client = (): Feed => {
       const feed = connect(proxy.address, {

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { Injectable, Module, type OnModuleDestroy } from '@nestjs/common';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { eventually, until } from '../../test/support/wait.js';
+import { freeAddresses } from '../../test/support/ports.js';
 import { ServiceProcess, temporaryDirectory } from '../../test/support/service.js';
 import { connect, CursorExpiredError, type Event, type Feed } from '../src/index.js';
 import {
@@ -35,12 +36,8 @@ function numbers(first: number, count: number): string[] {
 
 describe('a handler', () => {
   test('gets each event once and in order, also when the service is killed and started again', async () => {
-    const settings = { FEED_DATA_DIR: temporaryDirectory() };
+    const settings = { ...(await freeAddresses()), FEED_DATA_DIR: temporaryDirectory() };
     const service = await ServiceProcess.start(settings);
-    const addresses = {
-      FEED_GRPC_ADDRESS: service.grpcAddress,
-      FEED_HTTP_ADDRESS: service.httpAddress,
-    };
     const ids: string[] = [];
     const killed = Promise.withResolvers<void>();
     onTestFinished(() => killed.resolve());
@@ -67,7 +64,7 @@ describe('a handler', () => {
     killed.resolve();
     await until(() => log.of('warn').length > 0, 'the break in the log');
 
-    await ServiceProcess.start({ ...settings, ...addresses });
+    await ServiceProcess.start(settings);
     await producer(service.grpcAddress).upload('orders', numbered(3_000, 100));
     await until(
       () => ids.length >= 3_100,

@@ -6,6 +6,7 @@ import {
   type Feed,
   type Watch,
 } from '@feed-events/client';
+import { freeAddresses } from '../../test/support/ports.js';
 import { ServiceProcess, temporaryDirectory } from '../../test/support/service.js';
 import { within } from '../../test/support/wait.js';
 import { FaultProxy } from './fault-proxy.js';
@@ -19,10 +20,13 @@ export class Subject {
   ) {}
 
   static async start(settings: Record<string, string> = {}): Promise<Subject> {
-    const all = { FEED_DATA_DIR: temporaryDirectory(), ...settings };
-    const service = await ServiceProcess.start(all);
-    const fixed = { ...all, FEED_GRPC_ADDRESS: service.grpcAddress };
-    return new Subject(service, await FaultProxy.start(() => fixed.FEED_GRPC_ADDRESS), fixed);
+    const all = {
+      ...(await freeAddresses()),
+      FEED_DATA_DIR: temporaryDirectory(),
+      ...settings,
+    };
+    const proxy = await FaultProxy.start(() => all.FEED_GRPC_ADDRESS);
+    return new Subject(await ServiceProcess.start(all), proxy, all);
   }
 
   get address(): string {

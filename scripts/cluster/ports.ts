@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 
 export const HOST = '127.0.0.1';
 
@@ -19,6 +19,10 @@ const USUAL = {
   'HTTP of feed-1': 8080,
   'HTTP of feed-2': 8081,
 } as const;
+
+// Ports from 32768 on are the kernel's to give, and the tests have those from 13000 on (test/support/ports.ts).
+const FIRST_FREE = 10_000;
+const FREE = 3_000;
 
 export type Ports = Readonly<Record<keyof typeof USUAL, number>>;
 
@@ -41,16 +45,27 @@ export async function usualPorts(): Promise<Ports> {
   return USUAL;
 }
 
-/** Returns ports that are free now. */
+/**
+ * Returns ports that are free now, below those that the kernel gives to clients: a replica that is started again finds its
+ * ports free.
+ */
 export async function freePorts(): Promise<Ports> {
   const ports: Record<string, number> = {};
   // All are held until the last one is found, so that none comes twice.
   const servers = [];
   for (const what of Object.keys(USUAL)) {
-    const server = createServer().listen(0, HOST);
-    await once(server, 'listening');
-    ports[what] = (server.address() as AddressInfo).port;
-    servers.push(server);
+    for (;;) {
+      const port = FIRST_FREE + Math.floor(Math.random() * FREE);
+      const server = createServer().listen(port, HOST);
+      const isFree = await once(server, 'listening').then(
+        () => true,
+        () => false,
+      );
+      if (!isFree) continue;
+      ports[what] = port;
+      servers.push(server);
+      break;
+    }
   }
   for (const server of servers) server.close();
   return ports as Ports;

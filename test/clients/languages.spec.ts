@@ -1,8 +1,7 @@
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, type TestContext, test } from 'vitest';
 import { epochOf, formatCursor } from '../../src/wire/cursor.js';
+import { freeAddress } from '../support/ports.js';
 import { type AtEnd, runService, ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { skip } from '../support/shim.js';
 import { until, within } from '../support/wait.js';
@@ -213,7 +212,7 @@ class RestartedService {
   ) {}
 
   static async start(atEnd: AtEnd): Promise<RestartedService> {
-    const address = `127.0.0.1:${await freePort()}`;
+    const address = await freeAddress();
     const service = new RestartedService(address, temporaryDirectory(atEnd), atEnd);
     await service.begin();
     return service;
@@ -230,23 +229,5 @@ class RestartedService {
 
   signal(signal: NodeJS.Signals): void {
     this.process.process.kill(signal);
-  }
-}
-
-/**
- * Returns a port that is free now, below those that the kernel gives to clients: while the service is away, a client that
- * tries to connect to it could get such a port for its own, and the service would not get it back.
- */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 10_000);
-    const server = createServer();
-    server.listen(port, '127.0.0.1');
-    const isFree = await once(server, 'listening').then(
-      () => true,
-      () => false,
-    );
-    server.close();
-    if (isFree) return port;
   }
 }

@@ -1,7 +1,7 @@
 import type { BrowserContextOptions, Locator, Page } from 'playwright-core';
 import { type FeedClient, upload } from '../support/client.js';
 import { openPage } from '../support/browser.js';
-import { freePorts } from '../support/nats.js';
+import { freeAddresses } from '../support/ports.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 
 /** Opens the console of a server at a place, such as `#/topics`. */
@@ -43,12 +43,7 @@ export async function cells(table: Locator): Promise<string[][]> {
 
 /** A service that can be started again on the same ports, with the same log. */
 export async function restartable() {
-  const [http, grpc] = await freePorts(2);
-  const settings = {
-    FEED_HTTP_ADDRESS: `127.0.0.1:${http}`,
-    FEED_GRPC_ADDRESS: `127.0.0.1:${grpc}`,
-    FEED_DATA_DIR: temporaryDirectory(),
-  };
+  const settings = { ...(await freeAddresses()), FEED_DATA_DIR: temporaryDirectory() };
   const start = (): Promise<ServiceProcess> => ServiceProcess.start(settings);
-  return { httpAddress: `127.0.0.1:${http}`, start };
+  return { httpAddress: settings.FEED_HTTP_ADDRESS, start };
 }

@@ -6,6 +6,7 @@ import { codec, upload } from '../support/client.js';
 import { Collector } from '../support/collector.js';
 import { ask, EventStream } from '../support/http.js';
 import { RawClient } from '../support/raw-client.js';
+import { freePort } from '../support/ports.js';
 import { type Running, runService } from '../support/service.js';
 import { eventually, until } from '../support/wait.js';
 
@@ -159,9 +160,8 @@ test('spans that are left at the end are sent, with why their calls failed', asy
 });
 
 test('a collector that is away costs the calls nothing, and is logged once', async () => {
-  const gone = await Collector.start();
-  const { port, url } = gone;
-  gone.stop();
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
   const service = await runService({ FEED_ENGINE: 'memory', FEED_OTLP_ENDPOINT: url });
   const send = () => upload(service.client, [{ topic: 'orders', body: 'x' }]);
   const lines = (text: string) =>

@@ -1,11 +1,12 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, connect as connectSocket, createServer } from 'node:net';
+import { connect as connectSocket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { connect, type Feed } from '../../client/src/index.js';
+import { freePort } from '../support/ports.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { until, within } from '../support/wait.js';
 
@@ -24,15 +25,6 @@ const PROXIES: Record<
   haproxy: { file: 'haproxy.cfg', args: (file) => ['-db', '-f', file] },
   envoy: { file: 'envoy.yaml', args: (file) => ['--log-level', 'warn', '-c', file] },
 };
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 async function accepts(port: number): Promise<boolean> {
   const socket = connectSocket(port, '127.0.0.1');

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { connect, type Feed, type Watch, type WatchState } from '@feed-events/client';
 import { jetstreamSettings, NATS_SERVER } from '../support/nats.js';
+import { freeAddress } from '../support/ports.js';
 import { ServiceProcess } from '../support/service.js';
 import { eventually, until, within } from '../support/wait.js';
 import { clusterForTests } from './replicas.js';
@@ -99,9 +100,12 @@ describe.skipIf(!NATS_SERVER)('a rolling restart', () => {
     async (_title, first, restarts) => {
       const settings = jetstreamSettings(servers());
       const replicas: ServiceProcess[] = [];
-      for (const checkout of everyReplica(first))
-        replicas.push(await startVersion(settings, checkout));
-      const addresses = replicas.map(({ grpcAddress }) => grpcAddress);
+      const addresses: string[] = [];
+      for (const checkout of everyReplica(first)) {
+        const FEED_GRPC_ADDRESS = await freeAddress();
+        addresses.push(FEED_GRPC_ADDRESS);
+        replicas.push(await startVersion({ ...settings, FEED_GRPC_ADDRESS }, checkout));
+      }
       const client = (): Feed => {
         const feed = connect(addresses);
         onTestFinished(() => feed.close());

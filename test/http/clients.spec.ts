@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { EventSource } from 'eventsource';
 import { expect, onTestFinished, test } from 'vitest';
 import { ask } from '../support/http.js';
+import { freeAddresses } from '../support/ports.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { until } from '../support/wait.js';
 import { httpxSse, INSTALL_TIMEOUT } from './python.js';
@@ -19,9 +20,8 @@ class Mortal {
   ) {}
 
   static async start(): Promise<Mortal> {
-    const settings = { FEED_DATA_DIR: temporaryDirectory() };
-    const service = await ServiceProcess.start(settings);
-    return new Mortal(service, { ...settings, FEED_HTTP_ADDRESS: service.httpAddress });
+    const settings = { ...(await freeAddresses()), FEED_DATA_DIR: temporaryDirectory() };
+    return new Mortal(await ServiceProcess.start(settings), settings);
   }
 
   get address(): string {

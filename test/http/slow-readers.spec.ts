@@ -57,7 +57,7 @@ test.each([
     };
     const follow = async () => {
       const stream = await EventStream.open(httpAddress, 'topic=live&from=earliest');
-      await stream.has(count);
+      await stream.has(count, 120_000);
       stream.close();
     };
     await store('busy');
@@ -80,7 +80,7 @@ test.each([
     for (const socket of stalled.slice(1)) socket.destroy();
     let read = 0;
     stalled[0].on('data', (chunk: Buffer) => (read += chunk.length)).resume();
-    await until(() => read > count * bodyBytes, 'all events of a reader that reads again');
+    await until(() => read > count * bodyBytes, 'all events of a reader that reads again', 120_000);
   },
-  200_000,
+  400_000,
 );

@@ -69,6 +69,8 @@ export interface Block {
 export class EventStream {
   /** What has come and is whole. */
   readonly blocks: Block[] = [];
+  /** How many events have come. */
+  private count = 0;
   hasEnded = false;
 
   private constructor(private readonly response: IncomingMessage) {
@@ -78,7 +80,9 @@ export class EventStream {
     response.setEncoding('utf8').on('data', (text: string) => {
       const parts = (rest + text).split(separator);
       rest = parts.pop()!;
-      this.blocks.push(...parts.map((part) => (isLines ? { data: part } : blockOf(part))));
+      const blocks = parts.map((part): Block => (isLines ? { data: part } : blockOf(part)));
+      this.blocks.push(...blocks);
+      this.count += blocks.filter(isEvent).length;
     });
     response.on('error', () => {}).on('close', () => (this.hasEnded = true));
   }
@@ -103,9 +107,7 @@ export class EventStream {
 
   /** The events that have come. */
   get events(): { id: string; topic: string; body: string; cursor: string }[] {
-    return this.blocks
-      .filter(({ data, event }) => data !== undefined && event === undefined)
-      .map(({ data }) => JSON.parse(data!) as never);
+    return this.blocks.filter(isEvent).map(({ data }) => JSON.parse(data!) as never);
   }
 
   /** Why the server has ended it; undefined if it has not. */
@@ -116,11 +118,12 @@ export class EventStream {
     return (JSON.parse(last.data) as { error: Record<string, unknown> }).error;
   }
 
-  async has(count: number): Promise<this> {
+  async has(count: number, timeout?: number): Promise<this> {
     await until(
-      () => this.events.length >= count,
+      () => this.count >= count,
       () =>
-        `${count} events: there are ${this.events.length}, and last ${JSON.stringify(this.blocks.at(-1))}`,
+        `${count} events: there are ${this.count}, and last ${JSON.stringify(this.blocks.at(-1))}`,
+      timeout,
     );
     return this;
   }
@@ -141,6 +144,10 @@ export class EventStream {
   close(): void {
     this.response.destroy();
   }
+}
+
+function isEvent({ data, event }: Block): boolean {
+  return data !== undefined && event === undefined;
 }
 
 function blockOf(text: string): Block {

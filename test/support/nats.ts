@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
 import { afterAll, beforeAll } from 'vitest';
 import { natsServer } from '../../scripts/nats-server.mjs';
+import { freePort } from './ports.js';
 import { testTls } from './tls.js';
 import { until } from './wait.js';
 
@@ -68,7 +68,8 @@ export class NatsServer {
       stores = [],
       routeVia,
     } = options;
-    const ports = await freePorts(3 * size);
+    const ports: number[] = [];
+    while (ports.length < 3 * size) ports.push(await freePort());
     const addresses = Array.from({ length: size }, (_, i) => `127.0.0.1:${ports[3 * i + 2]}`);
     const making = addresses.map(async (address, i) => {
       const directory = mkdtempSync(join(tmpdir(), 'feed-nats-'));
@@ -166,18 +167,6 @@ ${size > 1 ? cluster : ''}
   connect(): Promise<NatsConnection> {
     return connect({ servers: this.url });
   }
-}
-
-/** Returns ports that are free now. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  for (const server of servers) {
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-  }
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  for (const server of servers) server.close();
-  return ports;
 }
 
 let streams = 0;

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { prometheus } from '../../scripts/prometheus.mjs';
-import { freePorts } from './nats.js';
+import { freeAddress } from './ports.js';
 import { temporaryDirectory } from './service.js';
 import { until } from './wait.js';
 
@@ -55,8 +55,7 @@ export class PrometheusServer {
         scrape_configs: jobs,
       }),
     );
-    const [port] = await freePorts(1);
-    const address = `127.0.0.1:${port}`;
+    const address = await freeAddress();
     const child = spawn(
       PROMETHEUS!.prometheus,
       [

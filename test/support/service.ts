@@ -66,7 +66,7 @@ export type AtEnd = (end: () => void | Promise<void>) => void;
 
 /** How long (milliseconds) a service may take to start, and to end, on a busy machine. */
 const START_TIMEOUT = 120_000;
-const END_TIMEOUT = 40_000;
+const END_TIMEOUT = 55_000;
 
 interface Exit {
   readonly code: number | null;

@@ -4,7 +4,7 @@ import { type Running, runService } from '../../../test/support/service.js';
 import { until } from '../../../test/support/wait.js';
 import { Event as EventCodec } from '../../src/gen/feed/v1/feed.js';
 import { runFeed, startFeed } from './run-command.js';
-import { closedPort } from './servers.js';
+import { freeAddress } from '../../../test/support/ports.js';
 
 interface Row {
   readonly workload: string;
@@ -125,7 +125,7 @@ test('a server that refuses ends it with the reason, after what was measured', a
 });
 
 test('where nothing listens, it fails with the address', async () => {
-  const address = await closedPort();
+  const address = await freeAddress();
   const { code, stdout, stderr } = await runFeed(['bench', '--address', address]);
   expect(code).toBe(1);
   expect(stdout).toBe('');

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { eventually, until } from '../../../test/support/wait.js';
 import { runFeed, startFeed, startOnTerminal } from './run-command.js';
+import { freeAddress } from '../../../test/support/ports.js';
 import { startService } from './topic.js';
 
 const HAS_SCRIPT = spawnSync('script', ['--version']).status === 0;
@@ -34,8 +35,8 @@ describe('feed chat', () => {
   });
 
   test('goes on saying and hearing after the server was away', async () => {
-    const first = await startService();
-    const address = first.grpcAddress;
+    const address = await freeAddress();
+    const first = await startService({ FEED_GRPC_ADDRESS: address });
     const env = { FEED_ADDRESS: address };
     const ann = startFeed(['chat', 'kitchen', '--from', 'ann'], env, 'pipe');
     await until(() => ann.stderr === 'in kitchen\n', 'ann in the room');

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { type Event, StartPosition } from '../../../src/gen/feed/v1/feed.js';
+import { freeAddress } from '../../../test/support/ports.js';
 import { runService, ServiceProcess, temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until } from '../../../test/support/wait.js';
 import { runFeed, startFeed } from './run-command.js';
@@ -7,7 +8,6 @@ import {
   answeringServer,
   callProxy,
   certificate,
-  closedPort,
   forgetfulProxy,
   idleProxy,
   shortLivedProxy,
@@ -98,7 +98,7 @@ test('lines for people go to standard output, the count to standard error, and -
 });
 
 test('where nothing listens, it says what to look at, and the rest is skipped', async () => {
-  const { code, of, checks } = await diagnose(await closedPort());
+  const { code, of, checks } = await diagnose(await freeAddress());
   expect(code).toBe(1);
   expect(of('tcp').detail).toContain('ECONNREFUSED');
   expect(of('tcp').advice!.join()).toContain('FEED_GRPC_ADDRESS');
@@ -151,7 +151,7 @@ test('the words of a server can not move the cursor of a terminal', async () => 
 
 test('several servers are examined, each by itself', async () => {
   const { grpcAddress } = await runService();
-  const closed = await closedPort();
+  const closed = await freeAddress();
   const { code, checks } = await diagnose(`${grpcAddress},${closed}`, '--idle', '1');
   expect(code).toBe(1);
   const of = (name: string): Check[] => checks.filter(({ check }) => check === name);
@@ -226,7 +226,7 @@ test.each([
     advice: '--server-name feed.example',
   },
 ])('a certificate $name fails, and nothing is sent', async ({ args, file, code, advice }) => {
-  const address = await tlsProxy(await closedPort(), { certificate: file });
+  const address = await tlsProxy(await freeAddress(), { certificate: file });
   const { failed, of, code: exitCode } = await diagnose(address, ...args, '--token', 'secret');
   expect(exitCode).toBe(1);
   expect(failed).toEqual(['tls']);
@@ -253,14 +253,14 @@ test('--tls to a server without TLS says to leave it out', async () => {
 });
 
 test('a TLS server without --tls says to add it', async () => {
-  const { failed, of } = await diagnose(await tlsProxy(await closedPort()));
+  const { failed, of } = await diagnose(await tlsProxy(await freeAddress()));
   expect(failed).toEqual(['http2']);
   expect(of('http2').detail).toContain('speaks TLS');
   expect(of('http2').advice!.join()).toContain('--tls');
 });
 
 test('a TLS server that offers no h2 is told so', async () => {
-  const address = await tlsProxy(await closedPort(), { protocols: ['http/1.1'] });
+  const address = await tlsProxy(await freeAddress(), { protocols: ['http/1.1'] });
   const { failed, of } = await diagnose(address, '--ca', certificate('ca.pem'));
   expect(failed).toEqual(['tls']);
   expect(of('tls').detail).toContain('NO_APPLICATION_PROTOCOL');

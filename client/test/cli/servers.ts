@@ -41,16 +41,6 @@ export function silentServer(greeting?: string): Promise<string> {
   );
 }
 
-/** Returns an address at which nothing listens. */
-export async function closedPort(): Promise<string> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return `127.0.0.1:${port}`;
-}
-
 function open(target: string): Socket {
   const [host, port] = target.split(':');
   return connect(Number(port), host);

@@ -3,6 +3,7 @@ import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } f
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until } from '../../../test/support/wait.js';
 import { bodies, numbers } from '../service.js';
@@ -261,9 +262,7 @@ describe('feed upload', () => {
   });
 
   test('waits for a server that is away, and says so; Ctrl-C does not wait for it', async () => {
-    const first = await startService();
-    const address = first.grpcAddress;
-    await first.kill('SIGTERM');
+    const address = await freeAddress();
     const path = fileWith(['a']);
     const env = { FEED_ADDRESS: address };
     const stopped = startFeed(['upload', 't', path], env);

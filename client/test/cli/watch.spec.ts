@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until } from '../../../test/support/wait.js';
 import { ScriptedServer, status } from '../scripted-server.js';
@@ -228,9 +229,7 @@ describe('feed watch', () => {
   });
 
   test('says at once that no server is there, and once again when one has come', async () => {
-    const first = await startService();
-    const address = first.grpcAddress;
-    await first.kill('SIGTERM');
+    const address = await freeAddress();
     const watch = startFeed(['watch', 't', '--until', '1'], { FEED_ADDRESS: address });
     const away = `can't connect to ${address}: ECONNREFUSED; trying again\n`;
     await eventually(() => expect(watch.stderr).toBe(away));
