@@ -6,7 +6,7 @@ import type { Notices } from '../telemetry/notices.js';
 import { withAdvice } from '../nats/refusal.js';
 import { SetupError } from '../nats/setup-error.js';
 import { throttled } from '../nats/throttled.js';
-import { RefusedError, StreamApi, UnansweredError } from '../nats/stream-api.js';
+import { LEADER_LAG, RefusedError, StreamApi, UnansweredError } from '../nats/stream-api.js';
 import { StreamTail } from '../nats/stream-tail.js';
 import { LocalRooms, type MemberState } from './local-rooms.js';
 import { roomsStream } from './rooms-stream.js';
@@ -136,12 +136,22 @@ export class SharedRooms extends LocalRooms {
 
   /** Returns where the next consumer begins: after what was delivered, if the stream still has that. */
   private async next(): Promise<number | undefined> {
+    const end = performance.now() + LEADER_LAG;
     for (let attempt = 0; !this.isClosed; attempt++) {
       try {
         const { state, created } = await roomsStream(this.api, this.settings.replicas);
-        if (this.delivered === undefined) this.delivered = state.last_seq;
-        // It was lost with the memory of its servers, or deleted. What it holds now came since.
-        else if (created !== this.created || state.last_seq < this.delivered) this.interrupt(0);
+        if (this.delivered === undefined) {
+          this.delivered = state.last_seq;
+        } else if (created !== this.created) {
+          this.interrupt(0);
+        } else if (state.last_seq < this.delivered) {
+          if (performance.now() < end) {
+            await sleep(RETRY_INTERVAL);
+            continue;
+          }
+          // It was lost with the memory of its servers. What it holds now came since.
+          this.interrupt(0);
+        }
         this.created = created;
         return this.delivered + 1;
       } catch (error) {

@@ -13,6 +13,7 @@ import { FeedError } from './errors.js';
 import { type CallRecord, noteTopic } from './live-calls.js';
 import { rethrowAsUnavailable } from './store-errors.js';
 import { type BatchCount, Traffic } from './traffic.js';
+import { unlessAborted } from './unless-aborted.js';
 import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
 
 /** A watch sends this many bytes of events at a time, and holds no more in memory, however slow its reader is. */
@@ -72,9 +73,8 @@ export class Watches implements OnApplicationShutdown {
     const { topics } = request;
     noteTopic(call, topics[0]);
     if (topics.length > 1) call.notes.topics = topics;
-    const start = await watchStart(this.repository, request, caller, call.signal).catch(
-      rethrowAsUnavailable,
-    );
+    const starting = watchStart(this.repository, request, caller, call.signal);
+    const start = await unlessAborted(starting, call.signal).catch(rethrowAsUnavailable);
     return { start, batches: new Watch(this, topics, start, call) };
   }
 
@@ -166,7 +166,7 @@ export class Watch implements FrameSource, BellListener {
     if (this.heartbeat > 0 && this.isSending) this.sentAt = performance.now();
     this.isSending = false;
     const { repository } = this.watches;
-    if (repository.history !== this.history) return this.endOfHistory();
+    if (repository.history !== this.history) return this.untilAborted(this.endOfHistory());
     if (this.isLookScheduled) return undefined;
     // Taken before the read, so that all events up to it are among those that the read finds.
     const { head } = repository;
@@ -174,7 +174,7 @@ export class Watch implements FrameSource, BellListener {
     try {
       const found = this.reader.read(this.position, BATCH_BYTES);
       if (!(found instanceof Promise)) return this.found(found, head);
-      return this.unlessAborted(found, head);
+      return this.untilAborted(this.finished(found, head));
     } catch (error) {
       return this.failed(error);
     }
@@ -212,26 +212,30 @@ export class Watch implements FrameSource, BellListener {
     this.watches.open.delete(this);
   }
 
-  /**
-   * Resolves with the batch of a read, or with undefined as soon as the call's signal aborts: a store that does not answer may keep
-   * a read waiting for hours, and the end of the watch must not wait for it.
-   */
-  private unlessAborted(
+  /** Resolves as the work does, or with undefined as soon as the call's signal aborts. */
+  private async untilAborted(
+    work: Promise<EventBatch | undefined>,
+  ): Promise<EventBatch | undefined> {
+    const { signal } = this.call;
+    try {
+      return await unlessAborted(work, signal);
+    } catch (error) {
+      if (signal?.aborted) return undefined;
+      throw error;
+    }
+  }
+
+  private async finished(
     read: Promise<EventBatch | undefined>,
     head: Position,
   ): Promise<EventBatch | undefined> {
     const { signal } = this.call;
-    return new Promise((resolve, reject) => {
-      const stop = (): void => resolve(undefined);
-      signal?.addEventListener('abort', stop);
-      read
-        .then(
-          (batch) => (signal?.aborted ? undefined : this.found(batch, head)),
-          (error: unknown) => (signal?.aborted ? undefined : this.failed(error)),
-        )
-        .finally(() => signal?.removeEventListener('abort', stop))
-        .then(resolve, reject);
-    });
+    try {
+      const batch = await read;
+      return signal?.aborted ? undefined : this.found(batch, head);
+    } catch (error) {
+      return signal?.aborted ? undefined : this.failed(error);
+    }
   }
 
   private found(batch: EventBatch | undefined, head: Position): EventBatch | undefined {

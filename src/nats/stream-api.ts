@@ -12,6 +12,12 @@ import { SetupError } from './setup-error.js';
 /** How long (milliseconds) a question to the stream's leader may take. An election takes 4 to 8 s. */
 const ANSWER_TIMEOUT = 3_000;
 
+/**
+ * How long (milliseconds) a stream's leader may be behind what a consumer has delivered. The consumer may be another server's, which
+ * learns from the leader that a message is agreed on and may write it sooner than a busy leader does.
+ */
+export const LEADER_LAG = 5_000;
+
 /** Error codes of JetStream's API: server/errors.json of nats-server. */
 export const CODE = {
   accountResourcesExceeded: 10002,

@@ -206,8 +206,12 @@ export class EventLog extends EventRepository implements ReadLog {
   }
 
   override async removeTopic(topic: string): Promise<void> {
+    const newest = this.engine.runs.newest(topic, MAX_POSITION);
+    if (!newest) return;
     this.retention.chooseAllOf(topic);
     while (this.retention.isChosen(topic)) await this.queue.requestCommit();
+    // The tail still has them. What is before its horizon is read from the engine, which does not.
+    this.tail.forget(newest.last);
   }
 
   override async status(): Promise<LogStatus> {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type RoomMember, RoomInterruptedError, type RoomSeat } from '../../src/broker/rooms.js';
+import type { StreamApi } from '../../src/nats/stream-api.js';
 import { SharedRooms } from '../../src/broker/shared-rooms.js';
 import { NATS_SERVER, NatsServer } from '../support/nats.js';
 import { until, within } from '../support/wait.js';
@@ -141,6 +142,32 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
       }
     }, 'a message that is carried');
     await until(() => members[1].member.got.includes('again'), 'the message');
+  });
+
+  it('members are told nothing, and get nothing twice, where the leader is a message behind a new consumer', async () => {
+    const [one, two] = await open(2);
+    const sender = one.join('r', new Member());
+    const member = new Member();
+    two.join('r', member);
+    for (const text of ['a', 'b']) await sender.send(Buffer.from(text));
+    await until(() => member.got.length === 2, 'the messages');
+    const { api, tail } = two as unknown as {
+      api: StreamApi;
+      tail: { follow(): Promise<void> };
+    };
+    const info = api.info.bind(api);
+    api.info = async (subjects) => {
+      const found = await info(subjects);
+      return { ...found, state: { ...found.state, last_seq: 1 } };
+    };
+    setTimeout(() => (api.info = info), 500);
+    await tail.follow();
+    // Who comes now gets nothing of before.
+    const late = new Member();
+    two.join('r', late);
+    await sender.send(Buffer.from('c'));
+    await until(() => late.got.length > 0, 'the next message');
+    expect([member.got, late.got, member.interruptions]).toEqual([['a', 'b', 'c'], ['c'], 0]);
   });
 
   it('cut off from NATS, members are told, and a sender is refused', async () => {

@@ -4,6 +4,7 @@ import {
   AppendError,
   type Appended,
   type EventRepository,
+  EventsRemovedError,
   type EventWriter,
 } from '../../src/repository/event-repository.js';
 import { formatCursor, type Position } from '../../src/wire/cursor.js';
@@ -395,8 +396,10 @@ export function eventRepositoryContract(
       expect(await log.floor('orders')).toBe(last.position);
       expect(await readAll(log, 'orders', last.position)).toEqual([]);
       expect(await log.positionBeforeLast('orders', 3, log.head)).toBe(last.position);
+      await expect(async () => readAll(log, 'orders', 0)).rejects.toThrow(EventsRemovedError);
       expect(ids(await readAll(log, 'orders.created'))).toEqual(['other']);
       await sent('orders', 'c');
+      await expect(async () => readAll(log, 'orders', 0)).rejects.toThrow(EventsRemovedError);
       expect(ids(await readAll(log, 'orders', last.position))).toEqual(['c']);
       expect(await log.positionBeforeLast('orders', 3, log.head)).toBe(last.position);
     });

@@ -10,10 +10,13 @@ import {
   AppendError,
   type EventRepository,
   EventsRemovedError,
+  StoreUnavailableError,
 } from '../../src/repository/event-repository.js';
+import type { Tail } from '../../src/repository/tail.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { NATS_SERVER } from '../support/nats.js';
 import { eventually, until } from '../support/wait.js';
+import type { Position } from '../../src/wire/cursor.js';
 import { TopicSet } from '../../src/wire/topic-set.js';
 import { checked, eventsIn } from '../wire/events.js';
 import { eventRepositoryContract } from './event-repository.js';
@@ -62,7 +65,15 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
   const stateOf = (log: JetStreamLog) =>
     (
       log as unknown as {
-        replica: { state: { applied: number; apply: (message: unknown) => void } };
+        replica: {
+          state: {
+            applied: number;
+            readonly tail: Tail;
+            apply: (message: unknown) => void;
+            onMessage: () => void;
+            onIdle: () => void;
+          };
+        };
       }
     ).replica.state;
   const apiOf = (log: JetStreamLog): StreamApi => (log as unknown as { api: StreamApi }).api;
@@ -71,6 +82,7 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
   function isBehind(log: JetStreamLog): () => void {
     const api = apiOf(log);
     const [info, message] = [api.info.bind(api), api.message.bind(api)];
+    const messages = api.messages.bind(api);
     const { applied } = stateOf(log);
     api.info = async (subjects) => {
       const found = await info(subjects);
@@ -80,7 +92,24 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       const found = await message(query);
       return found && found.sequence >= applied ? undefined : found;
     };
-    return () => Object.assign(api, { info, message });
+    api.messages = async (...query) =>
+      (await messages(...query)).filter(({ sequence }) => sequence < applied);
+    return () => Object.assign(api, { info, message, messages });
+  }
+
+  /** Reads several topics, as a watch does. */
+  async function readSet(log: JetStreamLog, topics: string[], from = 0): Promise<string[]> {
+    const reader = log.readerOf(new TopicSet(topics));
+    reader.open(0);
+    onTestFinished(() => reader.close());
+    const seen: string[] = [];
+    for (let after = from; after < log.head;) {
+      const batch = await reader.read(after, 1_000);
+      if (!batch) break;
+      seen.push(...eventsIn(batch.bytes).map(({ topic, id }) => topic + id));
+      after = batch.last;
+    }
+    return seen;
   }
 
   /** Puts something around each conditional publish of a replica. */
@@ -191,6 +220,94 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect((await append(one, ['t', 'd'])).last.epoch).toBe(again.last.epoch);
       expect(ids(await readAll(one, 't'))).toEqual(['a', 'c', 'd']);
     });
+  });
+
+  describe('where the leader is a message behind a replica, an event that the replica has', () => {
+    /** Opens a replica that has the events, each of a commit of its own, while its leader lacks the last one for half a second. */
+    async function openAhead(...events: (readonly [string, string])[]) {
+      const stream = newStream();
+      const one = await open(stream);
+      const log = await open(stream);
+      const positions: Position[] = [];
+      for (const event of events) positions.push((await append(one, event)).last.position);
+      await log.catchUp();
+      const catchesUp = isBehind(log);
+      setTimeout(catchesUp, 500);
+      return { log, one, positions };
+    }
+
+    it('comes to a watch of several topics that begins before it', async () => {
+      const { log, positions } = await openAhead(['t', 'a'], ['u', 'b'], ['t', 'c']);
+      expect(await readSet(log, ['t', 'u'], positions[1])).toEqual(['tc']);
+    });
+
+    it('comes to a watch that is behind the tail', async () => {
+      const { log, positions } = await openAhead(['t', 'a'], ['x', 'b'], ['t', 'c']);
+      stateOf(log).tail.forget(log.head);
+      const batch = await log.read('t', positions[0], 1_000);
+      expect(eventsIn(batch!.bytes).map(({ id }) => id)).toEqual(['c']);
+    });
+
+    it('is no removed event of a topic that has no other', async () => {
+      const { log, positions } = await openAhead(['x', 'a'], ['t', 'b']);
+      expect(await log.floor('t')).toBeLessThanOrEqual(positions[0]);
+    });
+
+    it('is found by its time, and as one of the last', async () => {
+      const { log, positions } = await openAhead(['t', 'a'], ['t', 'b']);
+      expect(await log.positionBeforeLast('t', 1, log.head)).toBe(positions[1] - 1);
+      const later = await openAhead(['t', 'a'], ['u', 'b']);
+      expect(await later.log.positionBefore('u', 0)).toBe(later.positions[1] - 1);
+    });
+
+    it('is counted', async () => {
+      const { log } = await openAhead(['t', 'a'], ['t', 'b']);
+      expect(await log.heldOf('t')).toMatchObject({ events: 2 });
+    });
+
+    it('is removed with its topic', async () => {
+      const { log, one } = await openAhead(['x', 'a'], ['t', 'b']);
+      await log.removeTopic('t');
+      expect(await one.heldOf('t')).toBeUndefined();
+    });
+
+    it('does not make the stream another one, though the leader is behind again and again', async () => {
+      const stream = newStream();
+      const one = await open(stream);
+      const log = await open(stream);
+      for (const wait of [0, 6_000]) {
+        await sleep(wait);
+        await append(one, ['t', 'b']);
+        await log.catchUp();
+        const catchesUp = isBehind(log);
+        setTimeout(catchesUp, 500);
+        await log.floor('none');
+      }
+      expect(log.history).toBe(0);
+    });
+  });
+
+  it('the first event of a topic, which comes to the leader first, is not waited for', async () => {
+    const stream = newStream();
+    const one = await open(stream);
+    const log = await open(stream);
+    await log.catchUp();
+    stateOf(log).apply = () => {};
+    await append(one, ['t', 'a']);
+    expect(await log.heldOf('t')).toBeUndefined();
+    expect(await log.countAfter('t', -1)).toBe(0);
+    expect(await log.positionBeforeLast('t', 1, log.head)).toBe(await log.floor('t'));
+  });
+
+  it('does not wait for ever for a stream that delivers nothing', async () => {
+    const stream = newStream();
+    const one = await open(stream);
+    const log = await open(stream, { patience: 500 });
+    await log.catchUp();
+    stateOf(log).onMessage = stateOf(log).onIdle = () => {};
+    const { last } = await append(one, ['t', 'a']);
+    await expect(log.catchUp()).rejects.toThrow(StoreUnavailableError);
+    await expect(log.catchUp(last)).rejects.toThrow(StoreUnavailableError);
   });
 
   it('an upload of more topics than a batch of JetStream may have is stored whole', async () => {
@@ -316,21 +433,6 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(ids(await readAll(log, 't'))).toEqual(all(6));
     });
 
-    /** Reads several topics, as a watch does. */
-    async function readSet(log: JetStreamLog, ...topics: string[]): Promise<string[]> {
-      const reader = log.readerOf(new TopicSet(topics));
-      reader.open(0);
-      onTestFinished(() => reader.close());
-      const seen: string[] = [];
-      for (let after = 0; after < log.head;) {
-        const batch = await reader.read(after, 1_000);
-        if (!batch) break;
-        seen.push(...eventsIn(batch.bytes).map(({ topic, id }) => topic + id));
-        after = batch.last;
-      }
-      return seen;
-    }
-
     it('of several topics, it asks the leader where another server lags or leaves out a run', async () => {
       const log = await openBehind(6);
       const both = all(6).flatMap((id) => ['t' + id, 'u' + id]);
@@ -351,8 +453,8 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       ]) {
         api.messages = async (...query) =>
           (await messages(...query)).filter((...one) => !isMissing(...one));
-        expect(await readSet(log, 't', 'u')).toEqual(both);
-        expect(await readSet(log, 'u', '*.x')).toEqual(all(6).map((id) => 'u' + id));
+        expect(await readSet(log, ['t', 'u'])).toEqual(both);
+        expect(await readSet(log, ['u', '*.x'])).toEqual(all(6).map((id) => 'u' + id));
       }
     });
   });
@@ -417,6 +519,38 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
   describe('retention', () => {
     const limited = (stream: string, limits: Partial<RetentionLimits>) =>
       open(stream, { retention: { ...KEEP_ALL, ...limits } });
+
+    it('trims a quiet topic for which NATS did not answer at first', async () => {
+      const log = await limited(newStream(), { topicMaxBytes: 2_000 });
+      await append(log, ['t', 'first']);
+      const api = apiOf(log);
+      const message = api.message.bind(api);
+      let failures = 0;
+      api.message = (query) => {
+        if (!('last_by_subj' in query && query.last_by_subj.endsWith('.t'))) return message(query);
+        failures++;
+        return Promise.reject(new UnansweredError('no'));
+      };
+      for (let i = 0; i < 20; i++) await append(log, ['t', 'x'.repeat(300)]);
+      await until(() => failures > 0, 'a question of the janitor');
+      api.message = message;
+      await eventually(async () => expect((await log.heldOf('t'))!.bytes).toBeLessThan(2_500));
+    });
+
+    it('makes room where the quota is reached, by the removal of a topic', async () => {
+      const quotaBytes = 64 * 1024;
+      const log = await limited(newStream(), { quotaBytes });
+      const fill = async (): Promise<never> => {
+        for (;;) await append(log, ['t', 'a']);
+      };
+      await expect(fill()).rejects.toMatchObject({ reason: 'storage-full' });
+      const { head } = log;
+      await log.removeTopic('t');
+      expect(await log.heldOf('t')).toBeUndefined();
+      await expect(readAll(log, 't', head - 1)).rejects.toThrow(EventsRemovedError);
+      await append(log, ['t', 'b']);
+      expect(ids(await readAll(log, 't', await log.floor('t')))).toEqual(['b']);
+    });
 
     it('removes events by age, and says where a topic begins then', async () => {
       const log = await limited(newStream(), { maxAge: 1_000 });

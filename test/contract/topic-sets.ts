@@ -203,6 +203,17 @@ export function topicSetContract(
       expect(last.position).toBe(log.head);
     });
 
+    it('a removal ends a reader that follows the log, though the events are still in memory', async () => {
+      const log = await openNew();
+      const { last: a } = await append(log, ['x', '1']);
+      const reader = opened(log, ['orders', 'x']);
+      const { last: b } = await append(log, ['orders', '2']);
+      await append(log, ['x', '3']);
+      await log.removeTopic('orders');
+      await expect(async () => readOn(log, reader, a.position)).rejects.toThrow(EventsRemovedError);
+      expect(ids(await readOn(log, reader, b.position))).toEqual(['3']);
+    });
+
     it('a removal of any of its topics ends it where it has not read that, and nowhere else', async () => {
       const log = await openNew();
       const { last: a } = await append(log, ['orders.a', '1']);

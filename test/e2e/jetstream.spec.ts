@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { connect } from '@nats-io/transport-node';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Rooms } from '../../src/broker/rooms.js';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { Watches } from '../../src/feed/watch.js';
@@ -213,6 +213,26 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     await isRead();
     watch.cancel();
     await until(() => app.get(Watches).open.size === 0, 'the end of the watch');
+  });
+
+  test('a start of a watch that waits for the stream ends with its client', async () => {
+    const settings: Record<string, string> = {
+      ...jetstreamSettings(servers),
+      FEED_NATS_PATIENCE: '10m',
+    };
+    const [one, other] = [await runService(settings), await runService(settings)];
+    const log = other.app.get<EventRepository & { replica: { state: LogState } }>(EventRepository);
+    const catchUp = vi.spyOn(log, 'catchUp');
+    const { state } = log.replica;
+    state.onMessage = state.onIdle = () => {};
+    await upload(one.client, [{ topic: 'orders', id: 'a' }]);
+    const watch = other.client.Watch({ topic: 'orders' });
+    watch.on('error', () => {});
+    await until(() => catchUp.mock.calls.length > 0, 'the start');
+    watch.cancel();
+    const ended = ({ msg, method }: Record<string, unknown>): boolean =>
+      msg === 'call ended' && String(method).endsWith('/Watch');
+    await until(() => other.log.some(ended), 'the end of the watch');
   });
 
   test('a stream that can not be joined again does not hold up the end', async () => {

@@ -1,5 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CODE, RefusedError, type StreamApi, UnansweredError } from '../../nats/stream-api.js';
+import {
+  CODE,
+  LEADER_LAG,
+  RefusedError,
+  type StreamApi,
+  UnansweredError,
+} from '../../nats/stream-api.js';
 import { AppendError, StoreUnavailableError } from '../event-repository.js';
 import type { LogState } from './log-state.js';
 import { commitOf } from './message.js';
@@ -17,12 +23,6 @@ export interface HistoryOptions {
 export const RETRY_INTERVAL = 100;
 
 /**
- * How long (milliseconds) the stream's leader may be behind what a replica has. A replica's messages may come from another server,
- * which learns from the leader that a message is agreed on and may write it sooner than a busy leader does.
- */
-export const LEADER_LAG = 5_000;
-
-/**
  * The stream's history, as this replica followed it until now. When something unexpected happens (a reconnect, silence, a
  * refusal), it is suspicious: before the next commit, the message at `applied` is compared with the one that was
  * applied. If the stream has another one, this history is lost.
@@ -32,8 +32,8 @@ export class History {
   /** True once nothing more is asked: the replica has ended, or the history is lost. */
   isOver = false;
   private lostBecause: string | undefined;
-  /** Since when (performance.now()) each answer says that the stream ends before what this replica has. */
-  private shortSince: number | undefined;
+  /** A sequence that this replica has, and since when (performance.now()) each answer says that the stream ends before it. */
+  private short: { readonly sequence: number; readonly since: number } | undefined;
   private comparing: Promise<void> | undefined;
 
   constructor(
@@ -96,10 +96,37 @@ export class History {
     }
   }
 
+  /**
+   * Asks the stream's leader for one thing. That there is none is believed only of a leader that has all that this replica had when
+   * it was asked: the leader may be behind.
+   *
+   * @throws RefusedError, UnansweredError
+   */
+  async fromLeader<T>(question: () => Promise<T | undefined>): Promise<T | undefined> {
+    const { applied } = this.state;
+    const found = await question();
+    if (found !== undefined) return found;
+    await this.leaderHas(applied);
+    return question();
+  }
+
+  /**
+   * Resolves if the stream's leader has a sequence that this replica has.
+   *
+   * @throws UnansweredError if it does not have it yet, so ask() repeats the question; RefusedError
+   */
+  async leaderHas(sequence: number): Promise<void> {
+    const { last_seq: end } = (await this.api.info()).state;
+    if (end >= sequence) return;
+    await this.onShort(end, sequence);
+    throw new UnansweredError(`its leader ends at ${end}, and this replica has ${sequence}`);
+  }
+
   private async onShort(end: number, applied: number): Promise<void> {
     const now = performance.now();
-    this.shortSince ??= now;
-    if (now - this.shortSince >= LEADER_LAG) {
+    // It may end before what came since, and yet go on.
+    if (!this.short || end >= this.short.sequence) this.short = { sequence: applied, since: now };
+    if (now - this.short.since >= LEADER_LAG) {
       this.lose(`the stream ends at ${end}, and this replica had ${applied} of it`);
       return;
     }
@@ -113,7 +140,6 @@ export class History {
     try {
       const found = applied > 0 ? await this.api.message({ seq: applied }) : undefined;
       if (found && lastCommit) {
-        this.shortSince = undefined;
         if (!commitOf(found.data).equals(lastCommit))
           this.lose(`message ${applied} is another one`);
         return;
@@ -121,7 +147,6 @@ export class History {
       const { created, state } = await this.api.info();
       if (created !== this.options.created) this.lose('the stream was made anew');
       else if (state.last_seq < applied) await this.onShort(state.last_seq, applied);
-      else this.shortSince = undefined;
     } catch (error) {
       this.isSuspicious = true;
       if (error instanceof RefusedError && error.code === CODE.streamNotFound)

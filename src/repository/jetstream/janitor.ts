@@ -1,7 +1,6 @@
 import type { RetentionLimits } from '../retention.js';
 import type { Replica } from './replica.js';
 import type { StreamApi } from '../../nats/stream-api.js';
-import { StoredRuns } from './stored-runs.js';
 
 /** How often (milliseconds) the janitor looks at the topics that were written. */
 const INTERVAL = 1_000;
@@ -14,7 +13,6 @@ const MOST_TOPICS = 1_000;
  * so its `previous` tells the topic's floor. Several replicas may do the same at once, which harms nothing.
  */
 export class Janitor {
-  private readonly stored: StoredRuns;
   private readonly timer: NodeJS.Timeout;
   private readonly written = new Set<string>();
   private isListed = false;
@@ -26,7 +24,6 @@ export class Janitor {
     private readonly limits: RetentionLimits,
     private readonly prefix: string,
   ) {
-    this.stored = new StoredRuns(api, prefix);
     this.timer = setInterval(() => void this.work(), INTERVAL).unref();
     if (limits.topicMaxBytes > 0) replica.onWritten = (topic) => void this.written.add(topic);
   }
@@ -53,8 +50,12 @@ export class Janitor {
     let looks = 0;
     for (const topic of this.written) {
       if (looks++ === MOST_TOPICS) return;
+      // An event that comes meanwhile notes it again.
       this.written.delete(topic);
-      await this.trim(topic);
+      await this.trim(topic).catch((error: unknown) => {
+        this.written.add(topic);
+        throw error;
+      });
     }
   }
 
@@ -66,13 +67,14 @@ export class Janitor {
 
   private async trim(topic: string): Promise<void> {
     const { topicMaxBytes } = this.limits;
-    const newest = await this.stored.newest(topic);
-    const oldest = newest && (await this.stored.firstFrom(topic, 1));
+    const { stored } = this.replica;
+    const newest = await stored.newest(topic);
+    const oldest = newest && (await stored.firstFrom(topic, 1));
     if (!newest || !oldest) return;
     const start = oldest.totalBytes - oldest.run.bytes.length;
     if (newest.totalBytes - start <= topicMaxBytes) return;
     const excess = newest.totalBytes - topicMaxBytes;
-    const kept = await this.stored.firstWhere(
+    const kept = await stored.firstWhere(
       topic,
       newest.sequence,
       ({ totalBytes, run }) => totalBytes - run.bytes.length >= excess,

@@ -1,6 +1,6 @@
 import type { Position } from '../../wire/cursor.js';
 import { Epochs } from '../epochs.js';
-import type { DedupWindow } from '../event-repository.js';
+import { type DedupWindow, StoreUnavailableError } from '../event-repository.js';
 import { RecentIds } from '../recent-ids.js';
 import type { StoredRun } from '../stored-run.js';
 import { Tail } from '../tail.js';
@@ -185,6 +185,8 @@ export class LogState {
       const { run, total, totalBytes } = message;
       if (total === run.count) this.mostTopics++;
       this.topics.set(run.topic, { last: run.last, total, totalBytes });
+      // The marker of a removal. Reads of what the tail still has go to the stream, which loses it now.
+      if (run.count === 0) this.tail.forget(run.last);
       this.bytesSinceEpochs += run.bytes.length + MESSAGE_OVERHEAD;
     }
     this.newest = headAfter(message);
@@ -199,10 +201,24 @@ export class LogState {
     this.options.onDurable(new Set(runs.map(({ topic }) => topic)));
   }
 
-  /** Resolves once a message is applied, or nothing more will be. */
-  until(sequence: number): Promise<void> {
-    if (sequence <= this.applied || this.isEnded) return Promise.resolve();
-    return new Promise((resolve) => this.waiters.push({ sequence, resolve }));
+  /**
+   * Resolves once a message is applied, or nothing more will be.
+   *
+   * @param patience how long (milliseconds) to wait
+   * @throws StoreUnavailableError after that
+   */
+  async until(sequence: number, patience = Infinity): Promise<void> {
+    if (sequence <= this.applied || this.isEnded) return;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const waiter = { sequence, resolve };
+    this.waiters.push(waiter);
+    const late = (): void => {
+      this.waiters = this.waiters.filter((other) => other !== waiter);
+      const why = `NATS delivers nothing of the stream after message ${this.applied}, and it has ${sequence}`;
+      reject(new StoreUnavailableError(why));
+    };
+    const timer = patience === Infinity ? undefined : setTimeout(late, patience);
+    await promise.finally(() => clearTimeout(timer));
   }
 
   /** Nothing more is applied. */

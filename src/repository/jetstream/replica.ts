@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StreamApi, StreamInfo } from '../../nats/stream-api.js';
+import { LEADER_LAG, type StreamApi, type StreamInfo } from '../../nats/stream-api.js';
 import { StreamTail } from '../../nats/stream-tail.js';
 import type { Cursor, Position } from '../../wire/cursor.js';
 import type { EventBatch } from '../../wire/event-batch.js';
@@ -19,7 +19,7 @@ import type { RetentionLimits } from '../retention.js';
 import type { StoredRun } from '../stored-run.js';
 import { CommitMessages } from './commit-messages.js';
 import { Commits } from './commits.js';
-import { History, LEADER_LAG, RETRY_INTERVAL } from './history.js';
+import { History, RETRY_INTERVAL } from './history.js';
 import { LogState, type ReplicaStart } from './log-state.js';
 import { isEnd, type RunMessage, sequenceOf } from './message.js';
 import { SharedTopicLimit } from './shared-topic-limit.js';
@@ -58,7 +58,7 @@ export class Replica {
 
   readonly state: LogState;
   private readonly history: History;
-  private readonly stored: StoredRuns;
+  readonly stored: StoredRuns;
   private readonly messages: CommitMessages;
   private readonly commits: Commits;
   private readonly listing: TopicListing;
@@ -88,7 +88,7 @@ export class Replica {
         options.onLost(why);
       },
     });
-    const stored = new StoredRuns(api, prefix);
+    const stored = new StoredRuns(api, history, prefix);
     const storedIds = new StoredIds(state.tail, (sequence) =>
       history.ask(() => stored.at(sequence)),
     );
@@ -325,25 +325,50 @@ export class Replica {
     });
   }
 
-  /** Returns a topic's newest run up to a head. */
+  /** Returns a topic's newest run up to a head that this replica has. */
   private async newestUpTo(topic: string, head: Position): Promise<RunMessage | undefined> {
+    const { applied, topics } = this.state;
+    const known = topics.get(topic)?.last ?? 0;
     let newest = await this.stored.newest(topic);
+    if ((newest?.run.last ?? 0) < known) {
+      await this.history.leaderHas(applied);
+      newest = await this.stored.newest(topic);
+    }
     // Runs after the head came just now, so they are few.
     while (newest && newest.run.last > head)
-      newest = await this.stored.at(sequenceOf(newest.previous));
+      newest = newest.previous > 0 ? await this.stored.at(sequenceOf(newest.previous)) : undefined;
     return newest;
   }
 
   async removeTopic(topic: string): Promise<void> {
-    if (!(await this.history.ask(() => this.stored.newest(topic)))) return;
+    const { history, stored } = this;
+    const newest = () => history.fromLeader(() => stored.newest(topic));
+    const found = await history.ask(newest);
+    if (!found) return;
     // The marker comes first: if the purge fails, nothing is removed, and the call can be repeated.
+    const purge = (upTo: number) =>
+      history.ask(() => this.api.purge(this.start.prefix + topic, upTo));
+    let marker: number;
+    try {
+      marker = await this.mark(topic);
+    } catch (error) {
+      if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;
+      // Where the quota leaves no room for a marker, the newest run says where the topic's floor is.
+      await purge(found.sequence);
+      marker = await this.mark(topic);
+    }
+    await purge(marker);
+  }
+
+  /** Stores the marker of a topic's removal. Returns its sequence. */
+  private async mark(topic: string): Promise<number> {
     const marker = this.messages.requestMarker(topic);
     try {
       while (marker.sequence === 0) await this.queue.requestCommit();
     } finally {
       this.messages.cancelMarker(marker);
     }
-    await this.history.ask(() => this.api.purge(this.start.prefix + topic, marker.sequence));
+    return marker.sequence;
   }
 
   /** Resolves once all is applied that the stream had when this was called. Calls that come together share a question. */
@@ -354,7 +379,7 @@ export class Replica {
       this.nextCatchUp = undefined;
       this.catchingUp = nextCatchUp;
       const { state } = await this.history.ask(() => this.api.info());
-      await this.state.until(state.last_seq);
+      await this.state.until(state.last_seq, this.options.patience);
     })();
     return this.nextCatchUp;
   }

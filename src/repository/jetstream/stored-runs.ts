@@ -1,6 +1,7 @@
 import type { Position } from '../../wire/cursor.js';
 import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
 import { EventsRemovedError } from '../event-repository.js';
+import type { History } from './history.js';
 import { decode, endOf, type RunMessage, sequenceOf } from './message.js';
 import type { StoredMessage, StreamApi } from '../../nats/stream-api.js';
 
@@ -9,11 +10,12 @@ export const READ_AHEAD = 16 * 1024;
 
 /**
  * The runs of a stream, read from its servers. Any server answers direct gets, also one that lags: so each run must follow
- * the one before it (`previous`), and only the leader is believed that there are no more.
+ * the one before it (`previous`), and only the leader is believed that there are no more, once it has all that this replica has.
  */
 export class StoredRuns {
   constructor(
     private readonly api: StreamApi,
+    private readonly history: Pick<History, 'fromLeader' | 'leaderHas'>,
     /** The beginning of each topic's subject. */
     private readonly prefix: string,
   ) {}
@@ -75,12 +77,19 @@ export class StoredRuns {
     return first.sequence === found[0]?.sequence ? found : [first];
   }
 
-  /** Returns the oldest run of a topic, or of the topics of a pattern, from a sequence on, as the leader knows it. */
-  async firstFrom(topic: string, sequence: number): Promise<RunMessage | undefined> {
+  /**
+   * Returns the oldest run of a topic, or of the topics of a pattern, from a sequence on, as the leader knows it once it has all that
+   * this replica has.
+   */
+  firstFrom(topic: string, sequence: number): Promise<RunMessage | undefined> {
+    return this.history.fromLeader(() => this.first(topic, sequence));
+  }
+
+  private async first(topic: string, sequence: number): Promise<RunMessage | undefined> {
     return this.run(await this.api.message({ seq: sequence, next_by_subj: this.prefix + topic }));
   }
 
-  /** Returns a topic's newest run, as the leader knows it. */
+  /** Returns a topic's newest run, as the leader knows it, which may be behind this replica. */
   async newest(topic: string): Promise<RunMessage | undefined> {
     return this.run(await this.api.message({ last_by_subj: this.prefix + topic }));
   }
@@ -97,20 +106,21 @@ export class StoredRuns {
   }
 
   /**
-   * Returns a topic's oldest run up to a sequence that meets a condition. It is a binary search: if a run meets it, all newer
-   * ones must, too.
+   * Returns a topic's oldest run up to a sequence that this replica has, if one meets a condition. It is a binary search: if a run
+   * meets it, all newer ones must, too.
    */
   async firstWhere(
     topic: string,
     upTo: number,
     condition: (message: RunMessage) => boolean,
   ): Promise<RunMessage | undefined> {
+    await this.history.leaderHas(upTo);
     let found: RunMessage | undefined;
     let low = 1;
     let high = upTo;
     while (low <= high) {
       const middle = Math.floor((low + high) / 2);
-      const run = await this.firstFrom(topic, middle);
+      const run = await this.first(topic, middle);
       const isBelow = run !== undefined && run.sequence <= upTo;
       if (isBelow && !condition(run)) {
         low = run.sequence + 1;
