@@ -130,7 +130,9 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
       return { member, seat: rooms.join('r', member) };
     });
     const connection = await server.connect();
-    await connection.request(`$JS.API.STREAM.DELETE.R${streams - 1}_ROOMS`);
+    await connection.request(`$JS.API.STREAM.DELETE.R${streams - 1}_ROOMS`, '', {
+      timeout: 30_000,
+    });
     await connection.close();
     await until(() => members.every(({ member }) => member.interruptions > 0), 'a word to all');
     await until(async () => {

@@ -24,6 +24,9 @@ import { ids, readAll } from './reading.js';
 import { natsForTests, openReplica } from './stream.js';
 import { testClock } from './test-clock.js';
 
+/** How long a request of the tests to JetStream may take (milliseconds). */
+const PATIENT = { timeout: 30_000 };
+
 describe.skipIf(!NATS_SERVER)('jetstream', () => {
   const { server, openStream } = natsForTests();
 
@@ -52,7 +55,11 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
   async function jetstream<T>(operation: string, body: object = {}): Promise<T> {
     const connection = await server().connect();
     try {
-      const answer = await connection.request(`$JS.API.${operation}`, JSON.stringify(body));
+      const answer = await connection.request(
+        `$JS.API.${operation}`,
+        JSON.stringify(body),
+        PATIENT,
+      );
       const parsed = answer.json<T & { error?: { description: string } }>();
       if (parsed.error) throw new Error(parsed.error.description);
       return parsed;
@@ -395,17 +402,21 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
           throw error;
         }
       });
-    const end = performance.now() + 2_000;
-    const shares = await Promise.all(
-      logs.map(async (log) => {
-        let appends = 0;
-        for (const writer = log.openWriter(); performance.now() < end; appends++)
-          await writer.append(checked({ topic: 't', id: '' }));
-        return appends;
-      }),
-    );
-    expect(count.refused).toBeLessThan(0.3 * count.stored);
-    expect(Math.min(...shares)).toBeGreaterThan(0.25 * Math.max(...shares));
+    // Where the machine is so busy that a commit takes longer than a turn, more are refused.
+    await eventually(async () => {
+      count.stored = count.refused = 0;
+      const end = performance.now() + 2_000;
+      const shares = await Promise.all(
+        logs.map(async (log) => {
+          let appends = 0;
+          for (const writer = log.openWriter(); performance.now() < end; appends++)
+            await writer.append(checked({ topic: 't', id: '' }));
+          return appends;
+        }),
+      );
+      expect(count.refused).toBeLessThan(0.3 * count.stored);
+      expect(Math.min(...shares)).toBeGreaterThan(0.25 * Math.max(...shares));
+    });
   });
 
   describe('behind the tail', () => {
@@ -567,13 +578,13 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
 
     it('never skips removed events in silence, on a replica that never met the topic either', async () => {
       const stream = newStream();
-      const retention = { ...KEEP_ALL, maxAge: 1_500 };
+      const retention = { ...KEEP_ALL, maxAge: 5_000 };
       const one = await open(stream, { retention });
       const { last } = await append(one, ['t', 'a']);
       await append(one, ['t', 'b']);
       await eventually(
         async () => expect(await one.floor('t')).toBeGreaterThan(last.position),
-        10_000,
+        60_000,
       );
       const other = await open(stream, { retention });
       expect(await other.floor('t')).toBeGreaterThan(last.position);
@@ -767,7 +778,7 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
         await jetstream(`STREAM.CREATE.${stream}`, config);
         const connection = await server().connect();
         for (const { message } of backup)
-          await connection.request(message.subject, Buffer.from(message.data, 'base64'));
+          await connection.request(message.subject, Buffer.from(message.data, 'base64'), PATIENT);
         await connection.close();
       };
     }

@@ -1482,7 +1482,7 @@ export const mutants = [
     name: 'jetstream: waits for ever for a stream that delivers nothing',
     file: `${jetstream}/log-state.ts`,
     from: 'setTimeout(late, patience)',
-    to: 'setTimeout(late, 100 * patience)',
+    to: 'setTimeout(late, 1_000 * patience)',
     tests: ['test/contract/jetstream', '-t', 'delivers nothing'],
   },
   {

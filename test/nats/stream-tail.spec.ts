@@ -10,7 +10,9 @@ describe.skipIf(!NATS_SERVER)('the tail of a stream', () => {
     const [server] = await NatsServer.start(1, { jetstream: '' });
     const connection = await server.connect();
     const api = new StreamApi(connection, 'S', { onConnection: () => {}, onRefusal: () => {} });
-    await connection.request('$JS.API.STREAM.CREATE.S', JSON.stringify({ name: 'S' }));
+    await connection.request('$JS.API.STREAM.CREATE.S', JSON.stringify({ name: 'S' }), {
+      timeout: 30_000,
+    });
     const idle: number[] = [];
     const onIdle = (sequence: number): void => void idle.push(sequence);
     const tail = new StreamTail(api, { onMessage: () => {}, onIdle, next });
