@@ -157,7 +157,7 @@ async def upload_lines(feed, topic):
     events = (feed_pb2.Event(id=id, topic=topic, body=body) for id, _, body in lines)
     while batch := list(itertools.islice(events, EVENTS_PER_UPLOAD)):
         result = await upload(feed, batch)
-        print(f"{result.received} stored, {result.duplicates} of them before", flush=True)
+        print(f"{result.received} acknowledged, {result.duplicates} of them were there already", flush=True)
 
 
 async def main(command="", topic="", cursor=""):
