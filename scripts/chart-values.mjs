@@ -18,20 +18,17 @@ const cell = (text) =>
     .replaceAll('|', '\\|');
 
 /**
- * Returns the rows of a map's values and of those below it. A comment stands for the keys that follow it without one, up to the
- * next empty line.
+ * Returns the rows of a map's values and of those below it. A comment is of the key below it, and of no other one.
  *
  * @param {import('yaml').YAMLMap} map
  * @param {string} path
  * @returns {string[]}
  */
 function rowsOf(map, path) {
-  let comment = '';
   return map.items.flatMap(({ key, value }, i) => {
     const scalar = /** @type {import('yaml').Scalar<string>} */ (key);
     const own = scalar.commentBefore ?? (i === 0 ? map.commentBefore : undefined);
-    if (own != null) comment = cell(own.split('\n\n').at(-1) ?? '');
-    else if (i === 0 || scalar.spaceBefore) comment = '';
+    const comment = cell(own?.split('\n\n').at(-1) ?? '');
     const name = `${path}${scalar.value}`;
     const hasRows = isMap(value) && value.items.length > 0;
     const byDefault = hasRows ? '' : `\`${JSON.stringify(value?.toJSON() ?? null)}\``;

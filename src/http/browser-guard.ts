@@ -72,6 +72,7 @@ export class BrowserGuard implements NestMiddleware<IncomingMessage, ServerRespo
     }
     if (origin === undefined) return isForeignSite(request) ? foreign('another site') : undefined;
     if (this.config.httpOrigins.includes(origin) || isSame(origin, request)) return undefined;
+    if (origin === 'null') return withoutOrigin();
     return foreign(origin.slice(0, 200));
   }
 }
@@ -80,6 +81,13 @@ const foreign = (who: string): HttpRefusal =>
   new HttpRefusal(
     403,
     `a page of ${who} may not ask here: name the page's origin in FEED_HTTP_ORIGINS, such as https://dashboard.example`,
+  );
+
+/** A browser sends the origin `null` for a page that it has opened as a file, and for one in a sandboxed frame. */
+const withoutOrigin = (): HttpRefusal =>
+  new HttpRefusal(
+    403,
+    'a page without an origin of its own may not ask here: it was opened as a file, or is in a sandboxed frame. Serve it over HTTP, such as by `python3 -m http.server 9000`, and name its origin in FEED_HTTP_ORIGINS, such as http://localhost:9000',
   );
 
 /** @param host such as localhost:8080, or [::1]:8080 */

@@ -108,13 +108,13 @@ function logStart(
   log.info(`gRPC listens on ${service.grpcAddress}`);
   log.info(`HTTP listens on ${service.httpAddress}`);
   if (service.healthAddress)
-    log.info(`health alone listens on ${service.healthAddress}, without TLS`);
+    log.info(`only the health service listens on ${service.healthAddress}, without TLS`);
   if (service.metricsAddress)
-    log.info(`metrics alone listens on ${service.metricsAddress}, without TLS`);
+    log.info(`only /metrics listens on ${service.metricsAddress}, without TLS`);
   for (const problem of unsafeSettings(config)) log.warn(problem);
   log.info(`events are kept in ${location}`);
   if (config.jwt)
-    log.info(`callers show tokens of ${config.jwt.issuer} for ${config.jwt.audience}`);
+    log.info(`callers need tokens (issuer ${config.jwt.issuer}, audience ${config.jwt.audience})`);
   if (durability === 'replicated')
     log.info('an acknowledged event is flushed to disk by most of the NATS servers that keep it');
   else if (durability === 'fsync') log.info('an acknowledged event is flushed to disk');

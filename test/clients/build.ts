@@ -1,6 +1,14 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  globSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { setPriority } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -49,7 +57,8 @@ export async function build(language: Language): Promise<Program | Missing> {
   const home = join('examples', 'clients', name);
   const files = [
     'buf.yaml',
-    join('proto', 'feed', 'v1', 'feed.proto'),
+    // All of the contract, as in a checkout: the commands choose what they generate code from.
+    ...globSync('proto/**/*.proto', { cwd: root }).toSorted(),
     ...language.sources.map((source) => join(home, source)),
   ];
   for (const file of files) key.update(readFileSync(join(root, file)));

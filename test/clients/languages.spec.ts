@@ -185,12 +185,12 @@ class Input {
   }
 
   private async write(upload: Running): Promise<void> {
-    const stored = (): number =>
+    const acknowledged = (): number =>
       upload.lines.reduce((sum, line) => sum + Number.parseInt(line, 10), 0);
     // When the program ends too soon, the test fails by its exit code.
     while (!this.isEnding && !upload.input.destroyed) {
       await sleep(10);
-      if (this.lines.length - stored() > MOST_AHEAD) continue;
+      if (this.lines.length - acknowledged() > MOST_AHEAD) continue;
       for (let n = 0; n < 10; n++) {
         const line = `id-${this.lines.length} körper ${this.lines.length}`;
         this.lines.push(line);

@@ -67,8 +67,11 @@ describe.runIf(CHROMIUM)('the overview', () => {
       expect(now['Deliveries'][0]).toMatch(/^[1-9][\d.,]*\/s$/);
       expect(now['Acknowledged (p50 / p99)'][0]).toMatch(/^[\d.]+ (µs|ms|s) \/ [\d.]+ (µs|ms|s)$/);
     });
+    const about = page.locator('.about');
+    await about.getByText("2 connections with open calls, this page's among them.").waitFor();
     watch.cancel();
     await eventually(async () => expect((await facts())['Open watches'][0]).toBe('0'));
+    await about.getByText("1 connection with open calls: this page's.").waitFor();
   });
 
   test('shows the replica that was chosen, where each request may reach another one', async () => {

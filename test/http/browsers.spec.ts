@@ -47,6 +47,14 @@ describe('a page of strangers', () => {
     expect(read.status).toBe(403);
   });
 
+  test('that was opened as a file is told to be served over HTTP', async () => {
+    const { httpAddress } = await memory();
+    const answer = await postAs(httpAddress, { origin: 'null' });
+    expect(answer.json).toMatchObject({
+      detail: expect.stringMatching(/opened as a file.*Serve it over HTTP.*FEED_HTTP_ORIGINS/),
+    });
+  });
+
   test.each([
     ['evil.example.com', 421],
     ['evil.example.com:8080', 421],

@@ -21,7 +21,7 @@ async function run(script: string, cwd: string): Promise<string> {
 }
 
 test('the commands of docs/security.md make TLS, tokens and a policy that work', async () => {
-  const [make, start, call] = commands();
+  const [make, start, call, refused, follow, doctor] = commands();
   const directory = temporaryDirectory();
   symlinkSync(join(root, 'examples'), join(directory, 'examples'));
   await run(make, directory);
@@ -36,21 +36,27 @@ test('the commands of docs/security.md make TLS, tokens and a policy that work',
     FEED_DATA_DIR: join(directory, 'log'),
   });
   const port = (address: string): string => address.split(':')[1];
-  const output = await run(
-    here(call)
+  const asked = (script: string): string =>
+    here(script)
       .replace('localhost:50051', `localhost:${port(service.grpcAddress)}`)
       .replace('localhost:8080', `localhost:${port(service.httpAddress)}`)
-      .replace('127.0.0.1:9464', service.metricsAddress),
-    root,
-  );
+      .replace('127.0.0.1:9464', service.metricsAddress);
+  const output = await run(asked(call), root);
   expect(output).toContain('1 line stored in orders.new');
+  expect(output).toMatch(/^\S+Z \S+ hello$/m);
   expect(output).toMatch(/ 1 .* orders\.new$/m);
   expect(output).toContain('"status":"ok"');
   expect(output).toContain('feed_build_info');
-  const forbidden = run(
-    `export FEED_ADDRESS=localhost:${port(service.grpcAddress)} FEED_CLIENT_TLS_CA=${directory}/data/try/ca.crt
-    echo hello | npx feed upload orders --token-file ${directory}/data/try/ann.token`,
-    root,
-  );
-  await expect(forbidden).rejects.toMatchObject({ code: 77 });
+
+  // The other calls are made in the same shell.
+  const [exported] = call.split('\n');
+  const inShell = (script: string): Promise<string> => run(asked(`${exported}\n${script}`), root);
+  await expect(inShell(refused)).rejects.toMatchObject({
+    code: 77,
+    stderr: expect.stringContaining('TOPIC_FORBIDDEN'),
+  });
+  // It ends only here: at the first heartbeat after grep, which reads the first event.
+  const watch = follow.trimEnd().replace('from=earliest', 'from=earliest&heartbeat=1s');
+  expect(await inShell(`${watch} | grep -m 1 '^data: '`)).toContain('"body":"hello"');
+  expect(await inShell(doctor)).toMatch(/^ok +delivery .* in orders\.doctor$/m);
 }, 60_000);

@@ -60,11 +60,22 @@ export function addConnectionOptions(program: Command): void {
       .default(DEFAULT_ADDRESS),
   );
   addSecurityOptions(program, OWN, '');
+  unsetEmptyVariables(program);
 }
 
 /** Adds the options that say how to connect to a second server, to which a command writes. */
 export function addTargetOptions(command: Command): void {
   addSecurityOptions(command, OF_TARGET, 'of <to>: ');
+  unsetEmptyVariables(command);
+}
+
+/**
+ * Removes the variables of a command's options from the environment where they are empty. Commander, which reads them when it parses
+ * the command line, would take an empty one for a value.
+ */
+function unsetEmptyVariables({ options }: Command): void {
+  for (const { envVar } of options)
+    if (envVar !== undefined && process.env[envVar] === '') delete process.env[envVar];
 }
 
 /** @param whose begins each description */

@@ -16,6 +16,7 @@ import { type CopyIdentity, CopyState } from './copy-state.js';
 import { eventBlocks } from './event-blocks.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { catchSignals, type Interruption } from './interruption.js';
+import { problemOf } from './problem.js';
 import { Reconnects } from './reconnects.js';
 import { Sent } from './sent.js';
 
@@ -328,7 +329,7 @@ function explained(error: unknown, job: Job, sent: Sent<string>): unknown {
 /** Returns an error that says where a call failed, and how to go on. */
 function failedAt(where: string, failure: FeedError): CommandError {
   return new CommandError(
-    `${where}: ${failure.message} (${failure.reason ?? failure.status}). ${adviceFor(failure)}`,
+    `${where}: ${problemOf(failure)} (${failure.reason ?? failure.status}). ${adviceFor(failure)}`,
     failure instanceof ForbiddenError ? EXIT.forbidden : EXIT.failed,
     { cause: failure },
   );
@@ -337,7 +338,9 @@ function failedAt(where: string, failure: FeedError): CommandError {
 function adviceFor(failure: FeedError): string {
   if (failure instanceof CursorExpiredError)
     return 'To go on with what is left, leave --fail-on-gap out';
-  if (failure instanceof EpochChangedError || failure.reason === 'CURSOR_AHEAD')
+  if (failure.reason === 'CURSOR_AHEAD')
     return 'The log is another one than before: to copy it from its start, give another --checkpoint';
+  if (failure instanceof EpochChangedError)
+    return 'To copy this log from its start, give another --checkpoint';
   return 'What is acknowledged is kept: the same command goes on there';
 }

@@ -10,6 +10,7 @@ import { CommandError, EXIT } from './exit-codes.js';
 import { catchSignals } from './interruption.js';
 import { parseDuration, wholeNumber } from './option-values.js';
 import { Output } from './output.js';
+import { problemOf } from './problem.js';
 import { formatCount } from './progress.js';
 import { Reconnects } from './reconnects.js';
 import { paintFor, printable } from './terminal.js';
@@ -192,7 +193,7 @@ function explained(
   if (advice === undefined) return error;
   const first = options.checkpoint === undefined ? '' : `remove ${options.checkpoint}, and `;
   return new CommandError(
-    `${error.message} (${error.reason}). To go on, ${first}${advice}`,
+    `${problemOf(error)} (${error.reason}). To go on, ${first}${advice}`,
     EXIT.failed,
     {
       cause: error,
@@ -203,8 +204,9 @@ function explained(
 function adviceFor(error: FeedError): string | undefined {
   if (error instanceof CursorExpiredError)
     return `watch --from ${error.earliest}: what was removed is lost`;
-  if (error instanceof EpochChangedError || error.reason === 'CURSOR_AHEAD')
+  if (error.reason === 'CURSOR_AHEAD')
     return 'watch --from earliest, or --from live: the log is another one than before';
-  if (error.reason === 'CURSOR_INVALID') return 'watch --from earliest, or --from live';
+  if (error instanceof EpochChangedError || error.reason === 'CURSOR_INVALID')
+    return 'watch --from earliest, or --from live';
   return undefined;
 }

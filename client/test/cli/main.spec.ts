@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { temporaryDirectory } from '../../../test/support/service.js';
 import { until } from '../../../test/support/wait.js';
 import { runFeed, startFeed, startShell } from './run-command.js';
 import { certificate, tlsProxy } from './servers.js';
@@ -77,6 +79,21 @@ describe('feed', () => {
     await until(() => named.stderr.includes('t: live\n'), 'a watch over TLS');
     const plain = startFeed(['--no-tls', 'watch', 't', '--address', grpcAddress], env);
     await until(() => plain.stderr.includes('t: live\n'), 'a watch without TLS');
+  });
+
+  test('takes an empty variable for one that is not set', async () => {
+    const [from, to] = await Promise.all([startService(), startService()]);
+    const names = ['TOKEN', 'TOKEN_FILE', 'CLIENT_TLS_CA', 'CLIENT_TLS_CERT', 'CLIENT_TLS_KEY'];
+    const empty = Object.fromEntries(
+      ['FEED_', 'FEED_TO_'].flatMap((prefix) => names.map((name) => [`${prefix}${name}`, ''])),
+    );
+    const checkpoint = join(temporaryDirectory(), 'copy.json');
+    const args = ['copy', from.grpcAddress, to.grpcAddress, '--checkpoint', checkpoint];
+    const copy = await runFeed(args, { ...empty, FEED_ADDRESS: '' });
+    expect(copy.code, copy.stderr).toBe(0);
+    // The default address, where nothing may listen.
+    const topics = await runFeed(['topics'], { FEED_ADDRESS: '' });
+    expect(topics.stderr).not.toContain('no address');
   });
 
   test.each([

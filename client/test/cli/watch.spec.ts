@@ -386,6 +386,18 @@ describe('feed watch', () => {
     expect(stderr).toContain('(TOPIC_INVALID)\n');
   });
 
+  test('a cursor of another log ends it with 1, and with what --from may be instead, said once', async () => {
+    const { grpcAddress: address } = await startService();
+    const cursor = '0000000001000000';
+    const { code, stderr } = await runFeed(['watch', 't', '--from', cursor], {
+      FEED_ADDRESS: address,
+    });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^feed: the cursor is not of this log: [^.]*\(EPOCH_CHANGED\)\. To go on, watch --from earliest, or --from live\n$/,
+    );
+  });
+
   test('a server that is too old for several topics is named as such', async () => {
     const { address } = await ScriptedServer.start(
       status(3, 'topic: it is empty', { reason: 'TOPIC_INVALID' }),

@@ -42,11 +42,15 @@ export function Facts({ stats }: { readonly stats: Stats }) {
         <b class={stats.state === 'ready' ? 'good' : 'bad'}>{stats.state}</b>, Feed {stats.version},
         up for {span(Date.now() - Date.parse(stats.startedAt))}. Engine {stats.engine}:{' '}
         {MEANINGS[stats.durability] ?? stats.durability}.{' '}
-        {now.connections !== null && `${counted(now.connections, 'connection')} with open calls.`}
+        {now.connections !== null && connected(now.connections)}
       </p>
     </>
   );
 }
+
+/** Says how many connections have open calls. The request for these numbers is an open call, so this page's connection is among them. */
+const connected = (connections: number): string =>
+  `${counted(connections, 'connection')} with open calls${connections === 1 ? ": this page's" : ", this page's among them"}.`;
 
 const MEANINGS: Record<string, string> = {
   DURABILITY_FSYNC: 'an acknowledgement means flushed to disk',

@@ -225,7 +225,7 @@ func uploadLines(feed feedv1.FeedServiceClient, topic string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%d stored, %d of them before\n", result.Received, result.Duplicates)
+		fmt.Printf("%d acknowledged, %d of them were there already\n", result.Received, result.Duplicates)
 	}
 }
 

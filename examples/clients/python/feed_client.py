@@ -157,14 +157,14 @@ async def upload_lines(feed, topic):
     events = (feed_pb2.Event(id=id, topic=topic, body=body) for id, _, body in lines)
     while batch := list(itertools.islice(events, EVENTS_PER_UPLOAD)):
         result = await upload(feed, batch)
-        print(f"{result.received} stored, {result.duplicates} of them before", flush=True)
+        print(f"{result.received} acknowledged, {result.duplicates} of them were there already", flush=True)
 
 
 async def main(command="", topic="", cursor=""):
     if command not in ("watch", "upload") or not topic:
         sys.exit(__doc__)
-    heartbeat = int(os.environ.get("HEARTBEAT_SECONDS", "10"))
-    async with grpc.aio.insecure_channel(os.environ.get("FEED_ADDRESS", "127.0.0.1:50051"), OPTIONS) as channel:
+    heartbeat = int(os.environ.get("HEARTBEAT_SECONDS") or "10")
+    async with grpc.aio.insecure_channel(os.environ.get("FEED_ADDRESS") or "127.0.0.1:50051", OPTIONS) as channel:
         feed = feed_pb2_grpc.FeedServiceStub(channel)
         try:
             if command == "watch":

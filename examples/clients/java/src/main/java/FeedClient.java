@@ -219,7 +219,7 @@ public final class FeedClient {
         return;
       }
       UploadResult result = upload(events);
-      System.out.println(result.getReceived() + " stored, " + result.getDuplicates() + " of them before");
+      System.out.println(result.getReceived() + " acknowledged, " + result.getDuplicates() + " of them were there already");
     }
   }
 
