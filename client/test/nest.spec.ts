@@ -355,7 +355,7 @@ describe('a shutdown', () => {
 
     const { context, log } = await startHandlers(service.grpcAddress, Orders, {
       retry: { initial: 600_000, max: 600_000 },
-      shutdownTimeout: 600_000,
+      shutdownTimeout: 120_000,
     });
     await until(() => log.of('log').some((line) => line.includes('is live')), 'a live watch');
     await service.kill('SIGKILL');
