@@ -7,7 +7,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { fileURLToPath } from 'node:url';
 import { Injectable, Module, type OnModuleDestroy } from '@nestjs/common';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { eventually, until } from '../../test/support/wait.js';
+import { eventually, until, within } from '../../test/support/wait.js';
 import { freeAddresses } from '../../test/support/ports.js';
 import { ServiceProcess, temporaryDirectory } from '../../test/support/service.js';
 import { connect, CursorExpiredError, type Event, type Feed } from '../src/index.js';
@@ -353,11 +353,14 @@ describe('a shutdown', () => {
       onOrder() {}
     }
 
-    const { context, log } = await startHandlers(service.grpcAddress, Orders);
+    const { context, log } = await startHandlers(service.grpcAddress, Orders, {
+      retry: { initial: 600_000, max: 600_000 },
+      shutdownTimeout: 120_000,
+    });
     await until(() => log.of('log').some((line) => line.includes('is live')), 'a live watch');
     await service.kill('SIGKILL');
-    await until(() => log.of('warn').length >= 2, 'attempts to connect again');
-    await context.close();
+    await until(() => log.of('warn').length >= 2, 'an attempt to connect again');
+    await within(context.close(), 'the shutdown', 60_000);
     expect(log.of('error')).toEqual([]);
   });
 });

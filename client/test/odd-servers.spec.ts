@@ -135,9 +135,7 @@ test('an abort at any moment of the start of a call ends a watch', async () => {
       },
     });
     const watch = take(feed.watch('t', { signal: controller.signal }), 1);
-    expect(await within(watch, `the end of a watch aborted after ${turns} turns`, 2_000)).toEqual(
-      [],
-    );
+    expect(await within(watch, `the end of a watch aborted after ${turns} turns`)).toEqual([]);
   }
 });
 
@@ -182,7 +180,7 @@ test('a chat does not wait for ever for a server that says nothing', async () =>
   const chat = client(server.address, { retry: { initial: 20, max: 100 } }).chat('r', {
     from: 'ada',
   });
-  await within(chat.send('hello'), 'the second call', 15_000);
+  await within(chat.send('hello'), 'the second call', 60_000);
   expect(server.calls).toHaveLength(2);
   await chat.leave();
 });

@@ -102,13 +102,18 @@ describe('several servers', () => {
 
 describe('a server that can not be reached', () => {
   test.each([
-    ['is not there', async () => '127.0.0.1:1', 'ECONNREFUSED'],
-    ['has no address', async () => 'dns:///nowhere.invalid:1', "can't find nowhere.invalid"],
-    ['takes connections and says nothing', mute, 'did not answer within 0.2 s'],
-    ['speaks HTTP/1.1', http1, 'does not speak gRPC'],
-  ])('and %s is told so', async (_, start, message) => {
+    ['is not there', async () => '127.0.0.1:1', {}, 'ECONNREFUSED'],
+    ['has no address', async () => 'dns:///nowhere.invalid:1', {}, "can't find nowhere.invalid"],
+    [
+      'takes connections and says nothing',
+      mute,
+      { connectTimeout: 200 },
+      'did not answer within 0.2 s',
+    ],
+    ['speaks HTTP/1.1', http1, {}, 'does not speak gRPC'],
+  ])('and %s is told so', async (_, start, options, message) => {
     const log: LogEntry[] = [];
-    const feed = client(await start(), { connectTimeout: 200, log: (entry) => log.push(entry) });
+    const feed = client(await start(), { ...options, log: (entry) => log.push(entry) });
     const controller = new AbortController();
     const watch = take(feed.watch('t', { signal: controller.signal }), 1);
     await until(() => log.some(({ level }) => level === 'warn'), 'a warning');

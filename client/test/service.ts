@@ -61,7 +61,7 @@ export async function take(watch: Watch, count: number): Promise<Event[]> {
       }
     }
   })();
-  await within(all, () => `${count} events; ${taken.length} have come`, 30_000);
+  await within(all, () => `${count} events; ${taken.length} have come`, 120_000);
   return taken;
 }
 

@@ -62,7 +62,7 @@ test('takes files that were renewed when it connects again', async () => {
 
 test('goes on with the next certificate when the one of its connection ends', async () => {
   const { subject, authority, files, put } = await start();
-  put(authority.client({ seconds: 4 }));
+  put(authority.client({ seconds: 12 }));
   const feed = client(subject.address, { tls: files });
   const reasons: unknown[] = [];
   const watch = feed.watch('t', {
@@ -71,7 +71,7 @@ test('goes on with the next certificate when the one of its connection ends', as
       if (state.name === 'reconnecting') reasons.push(state.reason.reason);
     },
   });
-  const count = 80;
+  const count = 200; // for longer than the certificate lasts
   async function* slowly() {
     for (const body of numbers(0, count)) {
       yield body;
@@ -82,7 +82,7 @@ test('goes on with the next certificate when the one of its connection ends', as
   const uploaded = feed.upload('t', slowly());
   await until(() => watch.cursor !== undefined, 'the first event');
   put(authority.client());
-  expect(await within(uploaded, 'the upload', 60_000)).toMatchObject({ stored: count });
+  expect(await within(uploaded, 'the upload', 120_000)).toMatchObject({ stored: count });
   expect(bodies(await events)).toEqual(numbers(0, count));
   expect(reasons).toEqual(['CERTIFICATE_EXPIRED']);
 });

@@ -58,31 +58,45 @@ test('a drain ends uploads that are idle at once, with what is stored of them', 
   expect(await service.ended()).toEqual({ code: 0, signal: null });
 });
 
-test('a drain lets an upload finish while events come', async () => {
-  const service = await start();
-  const { call, end } = await openUpload(service);
-  await drains(service);
-  for (let i = 0; i < 15; i++) {
-    call.send(codec.event.serialize(event(String(i))));
-    await sleep(IDLE_AFTER / 5);
-  }
-  call.stream.end();
-  expect((await end).status).toBe('0');
-  expect(await service.ended()).toEqual({ code: 0, signal: null });
-});
-
-test('a drain lets an upload finish while one event comes slowly', async () => {
-  const service = await start();
-  const { call, end } = await openUpload(service);
+/** One event in parts of 1,000 bytes. */
+const slowEvent = (): Buffer[] => {
   const framed = frame(codec.event.serialize({ ...event('a'), body: 'x'.repeat(15_000) }));
-  await drains(service);
-  for (let at = 0; at < framed.length; at += 1_000) {
-    call.stream.write(framed.subarray(at, at + 1_000));
-    await sleep(IDLE_AFTER / 5);
+  return Array.from({ length: Math.ceil(framed.length / 1_000) }, (_, i) =>
+    framed.subarray(i * 1_000, (i + 1) * 1_000),
+  );
+};
+
+test.each([
+  [
+    'events come',
+    Array.from({ length: 15 }, (_, i) => frame(codec.event.serialize(event(String(i))))),
+  ],
+  ['one event comes slowly', slowEvent()],
+])('a drain lets an upload finish while %s', async (_, parts) => {
+  for (let attempt = 1; ; attempt++) {
+    const service = await start();
+    let sentAt = performance.now();
+    let longestPause = 0;
+    const { call, end } = await openUpload(service);
+    await drains(service);
+    for (const part of parts) {
+      call.stream.write(part);
+      const now = performance.now();
+      longestPause = Math.max(longestPause, now - sentAt);
+      sentAt = now;
+      await sleep(IDLE_AFTER / 5);
+    }
+    call.stream.end();
+    const { status } = await end;
+    expect(await service.ended()).toEqual({ code: 0, signal: null });
+    // An upload whose client stood still for a second was idle, and rightly ended.
+    if (status !== '0' && longestPause > IDLE_AFTER / 2 && attempt < 3) {
+      console.log(`tried again: nothing was sent for ${Math.round(longestPause)} ms`);
+      continue;
+    }
+    expect(status).toBe('0');
+    return;
   }
-  call.stream.end();
-  expect((await end).status).toBe('0');
-  expect(await service.ended()).toEqual({ code: 0, signal: null });
 });
 
 test('a drain lets an upload finish that its rate holds back', async () => {

@@ -121,7 +121,9 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     const watches = [watching(one.client), watching(other.client), watching(other.client, 'quiet')];
     await until(() => watches[1].events.length === 3, 'the events');
     const connection = await servers[0].connect();
-    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`);
+    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`, undefined, {
+      timeout: 30_000,
+    });
     await connection.close();
     for (const { ended } of watches) {
       const error = await within(ended, 'the end of the watch');
@@ -196,7 +198,9 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
       return info(subjects);
     };
     const connection = await servers[0].connect();
-    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`);
+    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`, undefined, {
+      timeout: 30_000,
+    });
     await connection.close();
     const error = await within(ended, 'the end of the watch');
     expect(errorInfo(error.metadata)?.reason).toBe('EPOCH_CHANGED');
@@ -240,7 +244,9 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     const { app, log } = await runService(settings);
     const { api } = app.get<{ api: StreamApi }>(EventRepository);
     const connection = await servers[0].connect();
-    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`);
+    await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`, undefined, {
+      timeout: 30_000,
+    });
     await connection.close();
     api.info = () => Promise.reject(new RefusedError(10_100, 'refused by the test'));
     await until(() => JSON.stringify(log).includes("can't be used"), 'a word of it', 20_000);

@@ -32,7 +32,7 @@ const events = (topic: string, ...ids: string[]) =>
   ids.map((id) => ({ topic, id, body: 'x'.repeat(100) }));
 
 /** Reads the page until an assertion about it holds. */
-const eventuallyOn = (address: string, assertion: (page: Page) => void): Promise<void> =>
+const eventuallyOn = <T>(address: string, assertion: (page: Page) => T): Promise<T> =>
   eventually(async () => assertion(await scrape(address)), undefined, 50);
 
 describe('docs/metrics.md', () => {
@@ -52,13 +52,6 @@ describe('docs/metrics.md', () => {
   test.each(ENGINES)('has the metrics that a service has, and no other (%s)', async (engine) => {
     const service = await runService({ ...settings(engine), FEED_METRICS_TOPICS: 'orders' });
     await upload(service.client, events('orders', 'a'));
-    const { metrics } = await scrape(service.httpAddress);
-    const found = Array.from(metrics, ([name, { type, help, labels }]) => ({
-      name,
-      type,
-      help,
-      labels: [...labels].map((label) => `\`${label}\``).join(', '),
-    }));
     const described = rowsOf(engine).map(({ name, type, labels, help }) => ({
       name,
       type,
@@ -66,7 +59,16 @@ describe('docs/metrics.md', () => {
       help,
     }));
     const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1);
-    expect(found.toSorted(byName)).toEqual(described.toSorted(byName));
+    // NATS may answer too late for a page.
+    await eventuallyOn(service.httpAddress, ({ metrics }) => {
+      const found = Array.from(metrics, ([name, { type, help, labels }]) => ({
+        name,
+        type,
+        help,
+        labels: [...labels].map((label) => `\`${label}\``).join(', '),
+      }));
+      expect(found.toSorted(byName)).toEqual(described.toSorted(byName));
+    });
   });
 
   test('names have the prefix and the unit, as Prometheus wants it', () => {
@@ -197,10 +199,16 @@ describe.each(ENGINES)('on %s', (engine) => {
     const from = Date.now() / 1000 - 1;
     const { client, httpAddress } = await start();
     await upload(client, events('orders', 'a'));
-    const first = await scrape(httpAddress);
+    // NATS may answer too late for a page.
+    const first = await eventuallyOn(httpAddress, (read) => {
+      expect(read.value('feed_log_bytes')).toBeGreaterThan(0);
+      return read;
+    });
     await upload(client, events('orders', 'b', 'c'));
-    const page = await scrape(httpAddress);
-    expect(page.value('feed_log_bytes')).toBeGreaterThan(first.value('feed_log_bytes')!);
+    const page = await eventuallyOn(httpAddress, (read) => {
+      expect(read.value('feed_log_bytes')).toBeGreaterThan(first.value('feed_log_bytes')!);
+      return read;
+    });
     const head = page.value('feed_log_head_position')!;
     expect(head).toBeGreaterThan(first.value('feed_log_head_position')!);
     expect(page.value('feed_log_earliest_position')).toBeLessThan(head);
@@ -231,7 +239,9 @@ test.skipIf(!NATS_SERVER)(
     onTestFinished(() => server.remove());
     const { client, httpAddress } = await runService(jetstreamSettings([server]));
     await upload(client, events('orders', 'a'));
-    expect((await scrape(httpAddress)).value('feed_log_bytes')).toBeGreaterThan(0);
+    await eventuallyOn(httpAddress, (page) =>
+      expect(page.value('feed_log_bytes')).toBeGreaterThan(0),
+    );
     server.signal('SIGSTOP');
     // A question that was asked before may still be answered.
     await eventuallyOn(httpAddress, (page) => expect(page.value('feed_log_bytes')).toBeUndefined());

@@ -30,7 +30,9 @@ async function refusal(settings: Settings): Promise<string> {
 async function makeStream(server: NatsServer, name: string, subjects: string[]): Promise<void> {
   const connection = await server.connect();
   const config = JSON.stringify({ name, subjects, storage: 'memory' });
-  const answer = await connection.request(`$JS.API.STREAM.CREATE.${name}`, config);
+  const answer = await connection.request(`$JS.API.STREAM.CREATE.${name}`, config, {
+    timeout: 30_000,
+  });
   expect(answer.json()).not.toHaveProperty('error');
   await connection.close();
 }

@@ -17,11 +17,11 @@ const CLIENTS = 4;
 const WATCHES = 10;
 /** The rate of a link (bytes a second), so slow that much is in flight. */
 const RATE = 1_000_000;
-const KEEPALIVE = { FEED_KEEPALIVE_TIME: '1s', FEED_KEEPALIVE_TIMEOUT: '700ms' };
+const KEEPALIVE = { FEED_KEEPALIVE_TIME: '1s', FEED_KEEPALIVE_TIMEOUT: '5s' };
 const SEED = Number(process.env.FEED_TEST_SEED ?? Date.now() % 1e9);
 const random = randomFrom(SEED);
 /** How long (milliseconds) the release of all calls may take on a busy machine. */
-const RELEASE_TIMEOUT = 20_000;
+const RELEASE_TIMEOUT = 40_000;
 
 interface BusyClient {
   readonly link: Link;
@@ -67,7 +67,7 @@ const WAYS: Record<
     cut: ({ calls }) => calls.forEach(({ stream }) => stream.close(8)),
   },
   'it stops reading, and its deadlines pass': {
-    headers: { 'grpc-timeout': '700m' },
+    headers: { 'grpc-timeout': '5S' },
     cut: ({ calls }) => calls.forEach(({ stream }) => stream.pause()),
   },
 };
@@ -153,7 +153,7 @@ async function busyClients({ service }: Observed, headers = {}): Promise<BusyCli
     for (const { stream } of calls)
       stream.on('data', (bytes: Buffer) => (received[i] += bytes.length));
   onTestFinished(() => clients.forEach(release));
-  await until(() => received.every((bytes) => bytes > 0), 'the first events', 20_000);
+  await until(() => received.every((bytes) => bytes > 0), 'the first events');
   await sleep(random(300));
   return clients;
 }
@@ -165,7 +165,7 @@ function release({ raw, link }: BusyClient): void {
 
 test(
   'the service goes on, and releases all calls, whatever cuts them while much is in flight',
-  { timeout: 120_000 + CUTS * 200 },
+  { timeout: 300_000 + CUTS * 200 },
   async () => {
     console.log(`FEED_TEST_SEED=${SEED}`);
     const dataDirectory = temporaryDirectory();

@@ -27,9 +27,9 @@ const STREAMS = Number(process.env.FEED_TEST_STREAMS ?? 112);
 const CONNECTIONS = [1, 50];
 
 /** How long (milliseconds) it may take on a busy machine until a release is seen. The service logs its counts once a second. */
-const AT_ONCE = Math.max(10_000, 30 * STREAMS);
+const AT_ONCE = Math.max(30_000, 30 * STREAMS);
 /** How long (milliseconds) a test may take. It is the sum of what its waits may take, which only a test that fails reaches. */
-const TIMEOUT = 240_000 + 600 * STREAMS;
+const TIMEOUT = 480_000 + 600 * STREAMS;
 /**
  * FEED_KEEPALIVE_TIME and FEED_KEEPALIVE_TIMEOUT, in seconds: the defaults, unless there are so many streams that their client, one
  * process, may stand still for ten seconds on a busy machine. The service would take it for dead, as it should.
@@ -244,19 +244,25 @@ describe('streams of every kind, in every state', { timeout: TIMEOUT }, () => {
       await sleep(first - BLOCKED_BEFORE_DEADLINE - Date.now());
       await sets.blockUploads();
       const expected = every('DEADLINE_EXCEEDED', { 'UploadEvents blocked': 'OK' });
-      await sets.ended(expected, deadline + AT_ONCE);
+      // A machine that stands still may half-close uploads after their deadline.
+      const late = 'UploadEvents blocked';
+      const orElse = { [late]: 'DEADLINE_EXCEEDED' };
+      await sets.ended(expected, deadline + AT_ONCE, orElse);
       sets.report('deadline', first);
       for (const name of SETS.filter((set) => set !== 'UploadEvents blocked')) {
         for (const { time } of sets.endsOf(name))
           expect(Date.parse(time), name).toBeGreaterThanOrEqual(first - DEADLINE_MARGIN);
       }
       await counted(served, NOTHING, AT_ONCE);
-      await sets.told(every('status 4', ofBlocked('reset 11')), LINGER + AT_ONCE);
+      await sets.told(every('status 4', ofBlocked('reset 11')), LINGER + AT_ONCE, {
+        [late]: 'status 4',
+      });
       // They ended by the deadline, and not by the reset that follows it.
       for (const name of BLOCKED)
         expect(Math.min(...(await sets.untilReset(name))), name).toBeGreaterThan(LINGER / 2);
       await sets.kill();
-      await nothingIsLeft(expected, sets);
+      await nothingIsLeft(expected);
+      await sets.ended(expected, 0, orElse); // each stream has ended once
     });
 
     test('streams end at once when their client is killed', async () => {

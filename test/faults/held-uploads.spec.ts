@@ -118,15 +118,15 @@ describe('a live upload that waits for room while a commit waits for the disk', 
   );
 
   test('and is drained ends with DRAINING and the number of stored events, and the process with 0', async (context) => {
-    const { service, log, waits, release, restart } = await start(context, '300ms');
+    const { service, log, waits, release, restart } = await start(context, '100ms');
     const live = await LiveUpload.begin(service);
     const answer = answerOf(live.call);
     await waits();
     await live.blocked(log);
     service.process.kill('SIGTERM');
     await until(() => service.output.join('').includes('draining'), 'the drain');
-    // By then the drain timeout of 300 ms is over, and the 4 s in which the disk may still answer are not.
-    await sleep(1_000);
+    // By then the drain timeout of 100 ms is over, and the 4 s in which the disk may still answer are not.
+    await sleep(400);
     release();
     expect(await answer).toMatch(/^UNAVAILABLE DRAINING received=\d+$/);
     const [received] = /\d+$/.exec(await answer)!;

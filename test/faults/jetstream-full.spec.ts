@@ -70,10 +70,11 @@ describe.skipIf(!NATS_SERVER)('the quota of a stream', () => {
   /** Raises the quota, as an operator of NATS may, while no replica starts. */
   async function raise(server: NatsServer, stream: string, bytes: number): Promise<void> {
     const connection = await server.connect();
-    const info = await connection.request(`$JS.API.STREAM.INFO.${stream}`);
+    const options = { timeout: 30_000 };
+    const info = await connection.request(`$JS.API.STREAM.INFO.${stream}`, undefined, options);
     const { config } = info.json<{ config: object }>();
     const changed = JSON.stringify({ ...config, max_bytes: bytes });
-    await connection.request(`$JS.API.STREAM.UPDATE.${stream}`, changed);
+    await connection.request(`$JS.API.STREAM.UPDATE.${stream}`, changed, options);
     await connection.close();
   }
 

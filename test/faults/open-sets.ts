@@ -94,7 +94,7 @@ export class OpenSets {
     orElse: Partial<Record<SetName, string>> = {},
   ): Promise<void> {
     const wanted = this.ofEach(expected);
-    const seen = (): Ends => merged(this.ends, expected, orElse);
+    const seen = () => merged(this.ends, expected, orElse);
     const all = Object.keys(expected).length * this.options.streams;
     const isOver = (): boolean =>
       // The cheap check comes first, because the service can't write its log while this process counts.
@@ -106,9 +106,18 @@ export class OpenSets {
     expect(seen()).toEqual(wanted);
   }
 
-  /** Waits until the client has seen its streams end as expected. */
-  async told(expected: Partial<Record<SetName, string>>, timeout: number): Promise<void> {
-    await answered(() => this.client.call('outcomes'), this.ofEach(expected), timeout);
+  /**
+   * Waits until the client has seen its streams end as expected.
+   *
+   * @param orElse another way in which streams of a set may end
+   */
+  async told(
+    expected: Partial<Record<SetName, string>>,
+    timeout: number,
+    orElse: Partial<Record<SetName, string>> = {},
+  ): Promise<void> {
+    const seen = async () => merged(await this.client.call('outcomes'), expected, orElse);
+    await answered(seen, this.ofEach(expected), timeout);
   }
 
   /**
@@ -204,10 +213,10 @@ const sumOf = (tally: Record<string, number>): number =>
 
 /** Returns the ends, with those of `orElse` counted as if they were the expected ones. */
 function merged(
-  ends: Ends,
+  ends: Partial<Ends>,
   expected: Partial<Record<SetName, string>>,
   orElse: Partial<Record<SetName, string>>,
-): Ends {
+): Partial<Ends> {
   return Object.fromEntries(
     Object.entries(ends).map(([name, tally]) => {
       const [how, other] = [expected[name as SetName], orElse[name as SetName]];

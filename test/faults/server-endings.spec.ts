@@ -15,7 +15,7 @@ import { ServiceLog } from './service-log.js';
 /** How long (milliseconds) waiting messages may still be sent after a bad message. */
 const FLUSH_TIME = 2_000;
 /** The client's receive window of a stream, in bytes. */
-const WINDOW = 16_384;
+const WINDOW = 8_192;
 
 async function start(settings: Record<string, string> = {}): Promise<Observed> {
   const service = await ServiceProcess.start({
@@ -94,7 +94,7 @@ test('a half-closed chat whose client reads slowly gets all messages that were w
   await counted(observed, { ...NOTHING, chats: 2, members: 1 });
   sender.send(encodeChat({ room: 'lobby', text: 'too late' }));
   const begun = performance.now();
-  const chunks = readSlowly(chat, 500);
+  const chunks = readSlowly(chat, 250);
   expect((await chat.trailers)?.['grpc-status']).toBe('0');
   await chat.closed; // by now, all is read
   // This is longer than a stream waits for a client that does not read.

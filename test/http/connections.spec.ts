@@ -133,9 +133,9 @@ describe('with client certificates', () => {
 
   test('a watch ends with its certificate', async () => {
     const { authority, open } = await serve();
-    const stream = await open('/v1/events?topic=orders', authority.client({ seconds: 4 }));
+    const stream = await open('/v1/events?topic=orders', authority.client({ seconds: 12 }));
     expect(stream.status).toBe(200);
-    await until(() => stream.hasEnded, 'the end of the stream');
+    await until(() => stream.hasEnded, 'the end of the stream', 60_000);
     expect(stream.text).toContain('event: feed-error');
     expect(stream.text).toContain('"reason":"CERTIFICATE_EXPIRED"');
   });

@@ -42,6 +42,8 @@ export async function openPage(url: string, options: BrowserContextOptions = {})
     ...options,
   });
   const page = await context.newPage();
+  // Playwright's own 30 s are too few for a page on a busy machine.
+  page.setDefaultTimeout(120_000);
   const faults: string[] = [];
   page.on('pageerror', (error) => faults.push(String(error.stack)));
   page.on('console', (message) => {

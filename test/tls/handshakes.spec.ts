@@ -10,6 +10,7 @@ import {
   ServiceProcess,
   temporaryDirectory,
 } from '../support/service.js';
+import { scrape } from '../support/metrics.js';
 import { eventually, until, within } from '../support/wait.js';
 import { CALLS, httpStatus } from './calls.js';
 import { tlsTo } from './served.js';
@@ -101,7 +102,7 @@ test('the certificate of a probe that comes by HTTPS is not taken from an earlie
 });
 
 test('failed handshakes are said in the log once a minute, with the reason', async () => {
-  const { service, authority, other } = await serve({}, true);
+  const { service, authority, other } = await serve({ FEED_METRICS_ADDRESS: '127.0.0.1:0' }, true);
   const warnings = (): string[] =>
     service.log
       .filter(({ level, failed }) => level === 40 && failed !== undefined)
@@ -115,8 +116,14 @@ test('failed handshakes are said in the log once a minute, with the reason', asy
       ),
     ]),
   );
+  const failed = async (): Promise<number> =>
+    (await scrape(service.metricsAddress!)).value('feed_tls_handshakes_failed_total', {
+      port: 'grpc',
+    })!;
+  const before = await failed();
   await handshake(service.grpcAddress, { ...pem(authority.client({ expired: true })) });
   expect(await CALLS.health(service.grpcAddress, {})).toBe('UNAVAILABLE');
+  await until(async () => (await failed()) >= before + 2, 'the later failures', undefined, 50);
   expect(warnings()).toHaveLength(1);
   // Load balancers look whether a port is open: on another service, whose log has no line yet.
   const quiet = await serve();

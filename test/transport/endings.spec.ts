@@ -259,6 +259,7 @@ describe('the end of a call', () => {
       call.stream.end();
       call.stream.close(8);
     }
+    await raw.pinged(); // the server has read all of them
     await until(() => ended.length >= 1 && state.open === 1, 'all but the bystander to end');
     await sleep(200);
     expect(raw.session.destroyed).toBe(false);

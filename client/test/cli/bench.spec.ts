@@ -41,7 +41,7 @@ async function eventsOf({ client }: Running, topic: string, count: number): Prom
 test('every workload is measured, and its events are in the topics that it names', async () => {
   const service = await runService();
   const where = ['--address', service.grpcAddress, '--topic', 'mine'];
-  const size = ['--events', '2000', '--watches', '3', '--size', '50', '--seconds', '1'];
+  const size = ['--events', '2000', '--watches', '3', '--size', '50', '--seconds', '5'];
   const { code, stdout, stderr } = await runFeed(['bench', '--json', ...where, ...size]);
   expect(code, stderr).toBe(0);
   const rows = rowsOf(stdout);
@@ -49,7 +49,7 @@ test('every workload is measured, and its events are in the topics that it names
     { workload: 'upload', count: 2_000, topic: 'mine' },
     { workload: 'replay', count: 2_000 },
     { workload: 'acknowledgement' },
-    { workload: 'delivery', count: 200 },
+    { workload: 'delivery', count: 1_000 },
     { workload: 'fan-out', count: 3_000 },
     { workload: 'chat', count: 2_000 },
   ]);
@@ -65,7 +65,7 @@ test('every workload is measured, and its events are in the topics that it names
   expect(new Set(uploaded.map(({ id }) => id))).toHaveLength(2_000);
   expect(uploaded.every(({ body }) => body.length === 50)).toBe(true);
   await eventsOf(service, 'mine.fan-out', 1_000);
-  await eventsOf(service, 'mine.delivery', 200);
+  await eventsOf(service, 'mine.delivery', 1_000);
   await eventsOf(service, 'mine.acknowledgement', rows[2].count);
 });
 
