@@ -325,10 +325,14 @@ describe('settings', () => {
     });
 
     it('do not travel in the clear, except on this machine', () => {
-      for (const host of ['127.0.0.1', '127.8.9.1', '[::1]', 'localhost'])
-        expect(problemOf({ ...tokens, FEED_GRPC_ADDRESS: `${host}:1` })).toBe('');
-      for (const host of ['0.0.0.0', '[::]', '10.0.0.1', 'feed.example.com', '127.0.0.1.evil'])
-        expect(problemOf({ ...tokens, FEED_GRPC_ADDRESS: `${host}:1` })).toContain('without TLS');
+      for (const name of ['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS']) {
+        for (const host of ['127.0.0.1', '127.8.9.1', '[::1]', 'localhost'])
+          expect(problemOf({ ...tokens, [name]: `${host}:1` })).toBe('');
+        for (const host of ['0.0.0.0', '[::]', '10.0.0.1', 'feed.example.com', '127.0.0.1.evil'])
+          expect(problemOf({ ...tokens, [name]: `${host}:1` })).toMatch(
+            new RegExp(`^${name}=.*: without TLS`),
+          );
+      }
     });
 
     it('may travel so with TLS, or if the operator says so', () => {
@@ -340,9 +344,11 @@ describe('settings', () => {
         FEED_JWT_ISSUER: 'issuer',
         FEED_JWT_AUDIENCE: 'feed',
       };
-      expect(authProblems(open)).toHaveLength(1);
-      expect(authProblems({ ...open, FEED_TLS_CERT: 'cert' })).toEqual([]);
-      expect(authProblems({ ...open, FEED_INSECURE: 'allow' })).toEqual([]);
+      for (const one of [open, { ...open, FEED_HTTP_ADDRESS: open.FEED_GRPC_ADDRESS }]) {
+        expect(authProblems(one)).toHaveLength(one === open ? 1 : 2);
+        expect(authProblems({ ...one, FEED_TLS_CERT: 'cert' })).toEqual([]);
+        expect(authProblems({ ...one, FEED_INSECURE: 'allow' })).toEqual([]);
+      }
       const policy = { ...settings, FEED_POLICY_FILE: 'policy' };
       expect(authProblems(policy)).toHaveLength(1);
       expect(authProblems({ ...policy, FEED_TLS_CLIENT_CA: 'ca' })).toEqual([]);

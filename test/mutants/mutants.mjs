@@ -1987,6 +1987,13 @@ export const mutants = [
     tests: ['test/config/exposure'],
   },
   {
+    name: 'config: tokens may go over HTTP in the clear',
+    file: 'src/config/auth.ts',
+    from: "['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS']",
+    to: "['FEED_GRPC_ADDRESS']",
+    tests: ['test/config/config', '-t', 'of tokens'],
+  },
+  {
     name: 'config: NATS without TLS is not warned of',
     file: 'src/config/exposure.ts',
     from: '!isLoopback(hostOf(url))',
