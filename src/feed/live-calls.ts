@@ -38,6 +38,9 @@ export interface LiveCall extends Readonly<CallRecord> {
   readonly endless: boolean;
   /** False for a call of one request and one answer, which is too short to be looked at or ended. */
   readonly isStream: boolean;
+  /** Aborts once the call ends before its handler is done; its reason says why. */
+  readonly signal: AbortSignal;
+  /** Ends the call with the reason, unless it was aborted before or its handler is done. */
   abort(reason: Error): void;
 }
 

@@ -2235,6 +2235,20 @@ export const mutants = [
     tests: ['test/e2e/admin', '-t', 'with a policy'],
   },
   {
+    name: 'admin: a list of streams waits for a store that does not answer',
+    file: 'src/feed/watch.ts',
+    from: 'promptly(this.reader.countAfter(this.position))',
+    to: 'this.reader.countAfter(this.position)',
+    tests: ['test/e2e/admin', '-t', 'while NATS does not answer'],
+  },
+  {
+    name: 'admin: the log says that an operator ended a stream that had ended',
+    file: 'src/feed/streams.ts',
+    from: 'if (call.signal.reason !== reason) throw this.unknown();',
+    to: '',
+    tests: ['test/e2e/admin', '-t', 'ends no stream that has ended'],
+  },
+  {
     name: 'admin: an id of another replica ends a stream of this one',
     file: 'src/feed/streams.ts',
     from: 'id === this.idOf(number)',
