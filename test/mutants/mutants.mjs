@@ -1987,6 +1987,20 @@ export const mutants = [
     tests: ['test/config/exposure'],
   },
   {
+    name: 'config: settings of NATS are taken with any engine',
+    file: 'src/config/contradictions.ts',
+    from: 'if (idle.length > 0)',
+    to: 'if (idle.length > 99)',
+    tests: ['test/config/config', '-t', 'for jetstream alone'],
+  },
+  {
+    name: 'config: the largest event may be too much for what all connections send',
+    file: 'src/config/contradictions.ts',
+    from: 'if (settings.FEED_RECEIVE_BYTES < least)',
+    to: 'if (settings.FEED_RECEIVE_BYTES < 0 * least)',
+    tests: ['test/config/config', '-t', 'have room for an event'],
+  },
+  {
     name: 'config: tokens may go over HTTP in the clear',
     file: 'src/config/auth.ts',
     from: "['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS']",
@@ -2552,8 +2566,8 @@ export const mutants = [
   {
     name: 'http: a body that is refused unread does not flow',
     file: 'src/http/uploaded-frames.ts',
-    from: 'const most = JSON',
-    to: 'this.chunks = new BodyChunks(call.request, call.signal);\n    const most = JSON',
+    from: 'this.lines = new Lines(longestLine',
+    to: 'this.chunks = new BodyChunks(call.request, call.signal);\n    this.lines = new Lines(longestLine',
     tests: ['test/http/upload', '-t', 'may not upload'],
   },
   {
