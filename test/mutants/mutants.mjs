@@ -841,8 +841,8 @@ export const mutants = [
   {
     name: 'process: a drain ends uploads that their rate holds back',
     file: 'src/feed/upload.ts',
-    from: 'call.pending++;\n          await Promise.race',
-    to: 'await Promise.race',
+    from: 'call.pending++;\n    try {',
+    to: 'try {',
     tests: ['test/e2e/idle-uploads', '-t', 'rate holds back'],
   },
   {
@@ -1552,9 +1552,16 @@ export const mutants = [
   {
     name: 'limits: an upload that failed waits on for its turn',
     file: 'src/feed/upload.ts',
-    from: 'await Promise.race([turn, this.failed]);',
-    to: 'await turn;',
-    tests: ['test/e2e/upload', '-t', 'held back and then refused'],
+    from: 'this.failing?.abort();',
+    to: '',
+    tests: ['test/e2e/upload', '-t', 'ends at once when the log refuses it'],
+  },
+  {
+    name: 'metrics: an upload is counted as waiting for as long as it might have to',
+    file: 'src/feed/upload-rates.ts',
+    from: 'this.waited += performance.now() - start;',
+    to: 'this.waited += wait;',
+    tests: ['test/e2e/upload', '-t', 'its rate holds back'],
   },
   {
     name: 'limits: a call that ended before its claim counts for ever',
@@ -1573,8 +1580,8 @@ export const mutants = [
   {
     name: 'limits: nobody is held back',
     file: 'src/feed/upload-rates.ts',
-    from: 'if (paidAt <= now) return undefined;',
-    to: 'if (cost > 0) return undefined;',
+    from: 'if (paidAt <= now) return 0;',
+    to: 'if (cost > 0) return 0;',
     tests: ['test/e2e/limits', '-t', 'too fast'],
   },
   {
