@@ -827,9 +827,16 @@ export const mutants = [
   {
     name: 'process: a drain waits for idle uploads',
     file: 'src/feed/live-calls.ts',
-    from: 'if (call.pending === 0 && now - call.receivedAt >= IDLE_AFTER) call.abort(reason);',
-    to: 'if (call.pending === 0 && now - call.receivedAt >= 1_000 * IDLE_AFTER) call.abort(reason);',
+    from: 'return pending === 0 && performance.now() - receivedAt >= IDLE_AFTER;',
+    to: 'return pending === 0 && performance.now() - receivedAt >= 1_000 * IDLE_AFTER;',
     tests: ['test/e2e/idle-uploads', '-t', 'idle at once'],
+  },
+  {
+    name: 'process: a drain ends uploads whose events it has not read',
+    file: 'src/feed/live-calls.ts',
+    from: 'setImmediate(() => setImmediate(callback));',
+    to: 'callback();',
+    tests: ['test/e2e/idle-uploads', '-t', 'stands still'],
   },
   {
     name: 'process: a drain ends uploads that receive an event',
