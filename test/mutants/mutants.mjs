@@ -2029,6 +2029,13 @@ export const mutants = [
     tests: ['test/config/exposure', '-t', 'NATS'],
   },
   {
+    name: 'client: an attribute by the name of a setter of all objects is dropped',
+    file: 'client/src/map-entry.ts',
+    from: "key === '__proto__'",
+    to: "key === ''",
+    tests: ['client/test/upload-input', '-t', 'that objects have already'],
+  },
+  {
     name: 'client: a half of a renewed certificate replaces the last good one',
     file: 'client/src/grpc/tls.ts',
     from: 'if (!this.lastGood) throw error;',
