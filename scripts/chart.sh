@@ -207,7 +207,7 @@ notes_lack 'they do not say so of replicas, which have no volume' 'events are lo
 
 cat >"$work/all.yaml" <<'VALUES'
 config:
-  engine: lmdb
+  engine: jetstream
   durability: fsync
   maxEventBytes: 2MiB
   dedupWindow: 5m
@@ -358,6 +358,7 @@ refuses 'two policies' 'not both' --set auth.policy.existingSecret=a,auth.policy
 refuses 'replicas of one process' config.engine=jetstream --set replicaCount=2
 refuses 'an HPA of one process' config.engine=jetstream --set autoscaling.enabled=true
 refuses 'replicas without NATS' config.natsServers --set config.engine=jetstream
+refuses 'NATS without replicas' config.engine=jetstream --set config.natsServers=nats://nats:4222
 refuses 'a full name that begins with a digit' fullnameOverride --set fullnameOverride=1feed
 refuses 'one port for both' httpPort --set service.grpcPort=8080
 refuses 'claims of devices' claims --set 'resources.claims[0].name=gpu'

@@ -8,6 +8,19 @@ export function topicList(topics: Topics): readonly string[] {
   return list;
 }
 
+/** The longest topic, in bytes of UTF-8. */
+const MAX_TOPIC_BYTES = 200;
+
+/** Returns what is wrong with the name of a topic, or undefined if it is valid. The rule is that of the contract (docs/protocol.md, "Names"). */
+export function topicProblem(name: string): string | undefined {
+  if (name === '') return 'it is empty';
+  const bytes = Buffer.byteLength(name);
+  if (bytes > MAX_TOPIC_BYTES) return `it has ${bytes} bytes, over the limit of ${MAX_TOPIC_BYTES}`;
+  if (/[\s\p{Cc}*>]/u.test(name)) return 'it has white space, a control character, "*" or ">"';
+  if (name.split('.').includes('')) return 'it has an empty token between its dots';
+  return undefined;
+}
+
 /** True if these may be several topics: there is a pattern, or more than one. Topics never contain `*` or `>`. */
 export function areSeveral(topics: readonly string[]): boolean {
   return topics.length > 1 || /[*>]/.test(topics[0]);

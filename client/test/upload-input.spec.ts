@@ -59,6 +59,15 @@ test('attributes come back as they went', async () => {
   expect(events.map((event) => event.attributes)).toEqual([attributes, {}]);
 });
 
+test('an attribute may have a name that objects have already', async () => {
+  const { address } = await Subject.start();
+  const feed = client(address);
+  const attributes = JSON.parse('{"__proto__":"x","constructor":"y"}') as Record<string, string>;
+  await feed.upload('t', [{ id: 'a', attributes }]);
+  const [event] = await take(feed.watch('t', { from: 'earliest' }), 1);
+  expect(Object.entries(event.attributes)).toEqual(Object.entries(attributes));
+});
+
 test('an upload with little room goes on as it is acknowledged', async () => {
   const stored: string[] = [];
   const server = await ScriptedServer.start(storeUpload(stored));

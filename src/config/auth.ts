@@ -32,11 +32,14 @@ export function authProblems(settings: Settings): string[] {
     problems.push(
       'FEED_POLICY_FILE needs callers that are known: set FEED_JWT_PUBLIC_KEY, FEED_JWT_JWKS_URL or FEED_TLS_CLIENT_CA',
     );
-  const { host, text } = settings.FEED_GRPC_ADDRESS;
   const isProtected = settings.FEED_TLS_CERT !== undefined || settings.FEED_INSECURE === 'allow';
-  if (hasTokens && !isProtected && !isLoopback(host))
-    problems.push(
-      `FEED_GRPC_ADDRESS=${text}: without TLS, everybody on the way could read and use the tokens. Set FEED_TLS_CERT and FEED_TLS_KEY, or FEED_INSECURE=allow if something else encrypts`,
-    );
+  if (hasTokens && !isProtected)
+    for (const name of ['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS'] as const) {
+      const { host, text } = settings[name];
+      if (!isLoopback(host))
+        problems.push(
+          `${name}=${text}: without TLS, everybody on the way could read and use the tokens. Set FEED_TLS_CERT and FEED_TLS_KEY, or FEED_INSECURE=allow if something else encrypts`,
+        );
+    }
   return problems;
 }

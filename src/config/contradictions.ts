@@ -1,5 +1,9 @@
+import { isDeepStrictEqual } from 'node:util';
 import { authProblems } from './auth.js';
-import type { Settings } from './settings.js';
+import { leastReceiveBytes } from './body-lines.js';
+import { type Settings, SETTINGS } from './settings.js';
+
+const MIB = 2 ** 20;
 
 /** Returns where settings do not go together, each of which may be right by itself: a sentence for each problem. */
 export function contradictions(settings: Settings): string[] {
@@ -22,7 +26,21 @@ function engineProblems(settings: Settings): string[] {
     problems.push(
       'FEED_ENGINE=jetstream needs FEED_NATS_SERVERS, such as nats://nats-0:4222,nats://nats-1:4222',
     );
+  const idle = engine === 'jetstream' ? [] : natsSettings(settings);
+  if (idle.length > 0)
+    problems.push(
+      `${idle.join(' and ')} would do nothing with FEED_ENGINE=${engine}, which gives each replica a log of its own: set FEED_ENGINE=jetstream, or leave them out`,
+    );
   return problems;
+}
+
+const DEFAULTS = SETTINGS.parse({});
+
+/** Returns the names of the settings of NATS that differ from their defaults. */
+function natsSettings(settings: Settings): string[] {
+  return (Object.keys(SETTINGS.shape) as (keyof Settings)[]).filter(
+    (name) => name.startsWith('FEED_NATS_') && !isDeepStrictEqual(settings[name], DEFAULTS[name]),
+  );
 }
 
 function tlsProblems(settings: Settings): string[] {
@@ -51,6 +69,11 @@ function limitProblems(settings: Settings): string[] {
   if (settings.FEED_SESSION_WINDOW > settings.FEED_RECEIVE_BYTES)
     problems.push(
       'FEED_SESSION_WINDOW is larger than FEED_RECEIVE_BYTES, which holds what all connections send',
+    );
+  const least = leastReceiveBytes(settings.FEED_MAX_EVENT_BYTES);
+  if (settings.FEED_RECEIVE_BYTES < least)
+    problems.push(
+      `FEED_RECEIVE_BYTES is too small for FEED_MAX_EVENT_BYTES: the largest event, as a line over HTTP, could never come in whole. Set FEED_RECEIVE_BYTES to ${Math.ceil(least / MIB)}MiB or more, or lower FEED_MAX_EVENT_BYTES`,
     );
   if (settings.FEED_UNSTORED_BYTES_PER_UPLOAD > settings.FEED_UNSTORED_BYTES)
     problems.push(

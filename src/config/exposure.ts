@@ -10,12 +10,12 @@ export function unsafeSettings(config: Config): string[] {
 }
 
 /** NATS is reached without TLS, and not on this machine alone. */
-function exposedNats({ engine, nats }: Config): string[] {
+function exposedNats({ nats }: Config): string[] {
   const { servers, tlsCa, tlsCert } = nats;
   // With one of these, the connection always has TLS (src/nats/tls.ts).
   const hasTls =
     servers.some((url) => url.startsWith('tls:')) || tlsCa !== undefined || tlsCert !== undefined;
-  if (engine !== 'jetstream' || hasTls) return [];
+  if (hasTls) return [];
   const exposed = servers.filter((url) => !isLoopback(hostOf(url)));
   if (exposed.length === 0) return [];
   return [

@@ -93,7 +93,7 @@ export const SETTINGS = z.object({
   FEED_RETENTION_TOPIC_MAX_BYTES: size('0B', '100000GiB').prefault('0B'),
   /** Uploads that would make all events take more than this are refused, and nothing is removed; 0B: no limit. */
   FEED_QUOTA_BYTES: size('0B', '100000GiB').prefault('0B'),
-  /** NATS servers of the jetstream engine: URLs, separated by commas. It needs at least one. */
+  /** NATS servers of the jetstream engine: URLs, separated by commas. It needs at least one, and other engines take no setting of NATS. */
   FEED_NATS_SERVERS: urls('nats:', 'tls:').prefault(''),
   /** The name of the stream. It is made at the first start. */
   FEED_NATS_STREAM: z
@@ -138,7 +138,10 @@ export const SETTINGS = z.object({
   FEED_STREAM_WINDOW: size('64KiB', '64MiB').prefault('1MiB'),
   /** How much a client may send on all streams of a connection before handlers have taken it. HTTP/2's window is half of it. */
   FEED_SESSION_WINDOW: size('128KiB', '256MiB').prefault('16MiB'),
-  /** The same for all connections together. Beyond it, the connection that holds most is ended. */
+  /**
+   * The same for all connections together. Beyond it, the connection that holds most is ended. The longest line of an event over HTTP
+   * must fit into a quarter of it.
+   */
   FEED_RECEIVE_BYTES: size('1MiB', '64GiB').prefault('192MiB'),
   /** A client that has sent nothing for this long gets an HTTP/2 PING. */
   FEED_KEEPALIVE_TIME: duration('100ms', '1h').prefault('30s'),

@@ -38,6 +38,9 @@ export interface LiveCall extends Readonly<CallRecord> {
   readonly endless: boolean;
   /** False for a call of one request and one answer, which is too short to be looked at or ended. */
   readonly isStream: boolean;
+  /** Aborts once the call ends before its handler is done; its reason says why. */
+  readonly signal: AbortSignal;
+  /** Ends the call with the reason, unless it was aborted before or its handler is done. */
   abort(reason: Error): void;
 }
 
@@ -58,6 +61,18 @@ export const methodName = (method: string): string => method.slice(method.lastIn
 const IDLE_AFTER = 1_000;
 /** How often (milliseconds) a drain looks for idle uploads. */
 const IDLE_CHECK = 100;
+
+function isIdle({ pending, receivedAt }: LiveCall): boolean {
+  return pending === 0 && performance.now() - receivedAt >= IDLE_AFTER;
+}
+
+/**
+ * Calls back once node has read what has come to the sockets, and the doors have noted that in `receivedAt`. The first immediate runs
+ * after node's reads. gRPC's door notes them in an immediate of its own (InboundFrames), which the second one follows.
+ */
+function afterReads(callback: () => void): void {
+  setImmediate(() => setImmediate(callback));
+}
 
 /** The open calls of all doors. A door adds a call when it begins, and deletes it when its client has the answer or is gone. */
 @Injectable()
@@ -126,12 +141,17 @@ export class LiveCalls implements Iterable<LiveCall> {
   /**
    * Waits up to `timeout` milliseconds for these uploads to end by themselves. Aborts each one as soon as it is idle, and at the
    * end those that are still open. An upload that is idle has no event that is not stored, so it is told exactly what is.
+   *
+   * No upload is ended before its door has looked at the socket once more: if this process stood still, the client's bytes may be
+   * there and not yet read.
    */
   async endUploads(uploads: readonly LiveCall[], timeout: number, reason: Error): Promise<void> {
     const endIdle = (): void => {
-      const now = performance.now();
-      for (const call of uploads)
-        if (call.pending === 0 && now - call.receivedAt >= IDLE_AFTER) call.abort(reason);
+      const idle = uploads.filter(isIdle);
+      if (idle.length === 0) return;
+      afterReads(() => {
+        for (const call of idle) if (isIdle(call)) call.abort(reason);
+      });
     };
     endIdle();
     const timer = setInterval(endIdle, IDLE_CHECK);

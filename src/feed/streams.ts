@@ -1,5 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
+import { PATIENCE } from '../repository/promptly.js';
 import { LOG } from '../telemetry/log.js';
 import { type Administrator, mayAdminister, requireAdministrator } from './administrator.js';
 import { endedByOperator, FeedError } from './errors.js';
@@ -20,7 +21,10 @@ export interface StreamView {
   readonly startedAt: number;
   readonly events: number;
   readonly bytes: number;
-  /** Only of a watch, and not if its topics are too many to be counted: how many events are stored and not sent yet. */
+  /**
+   * Only of a watch: how many events are stored and not sent yet. Undefined where its topics are too many to be counted, or where
+   * the store does not answer promptly.
+   */
   readonly behind: number | undefined;
 }
 
@@ -39,29 +43,35 @@ export class Streams {
 
   /**
    * Yields the open calls that the administrator may see, the oldest first, a part at a time. It costs a look at each open call
-   * and at each watch, and a few searches for each topic, up to 100, of a watch that it yields and that is behind.
+   * and at each watch, and a few searches for each topic, up to 100, of a watch that it yields and that is behind. Once the store
+   * has kept a part waiting, it is not asked about the watches of the next ones: each part would wait as long.
    *
    * @param own the call that asks, which is left out
    * @throws FeedError
    */
   async *list(administrator: Administrator, own?: LiveCall): AsyncGenerator<StreamView[]> {
     requireAdministrator(administrator);
-    const watches = this.watchesByCall();
+    let watches = this.watchesByCall();
     let part: Promise<StreamView>[] = [];
+    let askedAt = performance.now();
     for (const [call, number] of this.calls.numbered()) {
       if (call === own || !call.isStream) continue;
       if (!maySee(administrator, call)) continue;
       part.push(this.view(number, call, watches.get(call)));
       if (part.length < PART) continue;
-      yield await Promise.all(part);
+      const views = await Promise.all(part);
+      if (performance.now() - askedAt >= PATIENCE) watches = new Map();
+      yield views;
       part = [];
+      askedAt = performance.now();
     }
     if (part.length > 0) yield await Promise.all(part);
   }
 
   /**
-   * Ends an open call, whose client gets ENDED_BY_OPERATOR. Resolves with what the call was. A call that the administrator may
-   * not see is treated as one that is not there: a refusal of its own would name its topic.
+   * Ends an open call at once, whose client gets ENDED_BY_OPERATOR. Resolves with what the call was. A call that the administrator
+   * may not see is treated as one that is not there: a refusal of its own would name its topic. So is one that has ended already
+   * and only waits for its client to read that.
    *
    * @throws FeedError
    */
@@ -70,8 +80,12 @@ export class Streams {
     const found = this.find(id);
     if (!found || !maySee(administrator, found[0])) throw this.unknown();
     const [call, number] = found;
-    const view = await this.view(number, call, this.watchesByCall().get(call));
-    call.abort(endedByOperator());
+    const reason = endedByOperator();
+    // It looks at the call before that is aborted. What it has to ask the store for must not keep the call open.
+    const looking = this.view(number, call, this.watchesByCall().get(call));
+    call.abort(reason);
+    if (call.signal.reason !== reason) throw this.unknown();
+    const view = await looking;
     const { caller, peer } = administrator;
     this.log.info(
       { context: 'admin', principal: caller.principal, peer, ended: view },

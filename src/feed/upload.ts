@@ -128,9 +128,9 @@ export class Uploads {
       if (checker.problem || checker.isFull) return;
       const room = appends.writer.room();
       if (room) await room;
-      const { notes, peer, signal } = call;
-      const turn = this.rates.take(notes.principal ?? peer, events.count, events.bytes, signal);
-      if (turn) await appends.hold(turn);
+      const { notes, peer } = call;
+      const wait = this.rates.take(notes.principal ?? peer, events.count, events.bytes);
+      if (wait > 0) await appends.hold((signal) => this.rates.hold(wait, signal));
     }
   }
 }
@@ -149,6 +149,8 @@ class Appends {
   /** Resolves once an append has failed. */
   readonly failed: Promise<void>;
   private readonly onFailed: () => void;
+  /** Aborts once an append has failed. Only an upload that was held has it. */
+  private failing: AbortController | undefined;
 
   constructor(
     readonly writer: EventWriter,
@@ -178,15 +180,29 @@ class Appends {
         call.pending--;
         this.failure ??= error;
         this.onFailed();
+        this.failing?.abort();
       },
     );
   }
 
-  /** Waits for the caller's turn, and no longer once an append has failed. The call counts it as a batch that is pending. */
-  async hold(turn: Promise<void>): Promise<void> {
-    this.call.pending++;
-    await Promise.race([turn, this.failed]);
-    this.call.pending--;
+  /**
+   * Waits for the caller's turn, and no longer once an append has failed. The call counts it as a batch that is pending. Rejects
+   * with the reason of the call's signal once that aborts.
+   *
+   * @param turn waits, and rejects once its signal aborts
+   */
+  async hold(turn: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { call } = this;
+    if (this.failure) return;
+    this.failing ??= new AbortController();
+    call.pending++;
+    try {
+      await turn(AbortSignal.any([call.signal, this.failing.signal]));
+    } catch (error) {
+      if (!this.failure) throw error;
+    } finally {
+      call.pending--;
+    }
   }
 
   /** Resolves once each append is stored or has failed; undefined if there is none. */

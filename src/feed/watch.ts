@@ -1,6 +1,7 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { Bell, type BellListener } from '../broker/bell.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
+import { promptly } from '../repository/promptly.js';
 import type { TopicReader } from '../repository/topic-reader.js';
 import { formatCursor, type Position } from '../wire/cursor.js';
 import { Histogram, LATENCY_BOUNDS } from '../telemetry/histogram.js';
@@ -194,13 +195,13 @@ export class Watch implements FrameSource, BellListener {
   }
 
   /**
-   * Returns how many events of its topics are stored and not sent yet; undefined if the watch is about to end, or if its topics are
-   * too many to be counted.
+   * Resolves with how many events of its topics are stored and not sent yet; with undefined if the watch is about to end, if its
+   * topics are too many to be counted, or if the store does not say within a second. It never rejects.
    */
   async behind(): Promise<number | undefined> {
     const { repository } = this.watches;
     if (repository.history !== this.history) return undefined;
-    return this.reader.countAfter(this.position).catch(rethrowAsUnavailable);
+    return promptly(this.reader.countAfter(this.position));
   }
 
   close(): void {

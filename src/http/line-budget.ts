@@ -16,7 +16,7 @@ export class LineBudget {
   private readonly ended = new WeakSet<Holder>();
   private total = 0;
 
-  /** @param most a quarter of FEED_RECEIVE_BYTES */
+  /** @param most a quarter of FEED_RECEIVE_BYTES (mostUnfinishedLines() in src/config) */
   constructor(
     private readonly most: number,
     private readonly hits: LimitHits,

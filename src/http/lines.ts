@@ -4,7 +4,7 @@ const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 const NOTHING: Buffer = Buffer.alloc(0);
 
-/** The memory of an unfinished line has at least this many bytes. When it is full, it grows by a quarter. */
+/** The memory of an unfinished line has at least this many bytes. When it is full, it grows by a quarter, but to no more than the longest line. */
 const LEAST_HELD = 1024;
 const GROWTH = 1.25;
 
@@ -73,8 +73,9 @@ export class Lines {
     this.check(length);
     if (length > this.held.length) {
       const larger = Math.ceil(Math.max(LEAST_HELD, length, this.held.length * GROWTH));
+      const room = Math.min(larger, this.mostBytes);
       // Not of node's pool, which one part would keep alive.
-      const grown = Buffer.allocUnsafeSlow(larger);
+      const grown = Buffer.allocUnsafeSlow(room);
       this.held.copy(grown, 0, 0, this.length);
       this.held = grown;
     }

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Controller, Inject, Post, Req, Res } from '@nestjs/common';
 import type { z } from 'zod';
+import { mostUnfinishedLines } from '../config/body-lines.js';
 import { CONFIG, type Config } from '../config/config.js';
 import { FeedError } from '../feed/errors.js';
 import { LimitHits } from '../feed/limit-hits.js';
@@ -24,9 +25,6 @@ const UPLOAD: LimitedMethod = {
   kind: 'uploads',
 };
 
-/** The unfinished lines of all bodies may take this part of FEED_RECEIVE_BYTES. */
-const LINES_SHARE = 1 / 4;
-
 /** `POST /v1/events`: an upload, whose body has an event a line. */
 @Controller()
 export class UploadController {
@@ -38,7 +36,7 @@ export class UploadController {
     hits: LimitHits,
     @Inject(CONFIG) private readonly config: Config,
   ) {
-    this.budget = new LineBudget(config.receiveBytes * LINES_SHARE, hits);
+    this.budget = new LineBudget(mostUnfinishedLines(config.receiveBytes), hits);
   }
 
   @Post('v1/events')

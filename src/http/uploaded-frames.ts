@@ -1,3 +1,4 @@
+import { longestLine } from '../config/body-lines.js';
 import { BadMessageError, FRAME_HEADER_BYTES, type ReceivedFrames } from '../wire/frames.js';
 import { BodyChunks } from './body-chunks.js';
 import type { BodyFormat } from './body-format.js';
@@ -6,10 +7,6 @@ import type { LineBudget } from './line-budget.js';
 import { Lines } from './lines.js';
 
 type Next = IteratorResult<ReceivedFrames>;
-
-/** In JSON, a character of an event may take this many bytes, and its names and signs this many more. */
-const JSON_BYTES_PER_BYTE = 6;
-const JSON_BYTES_BESIDE = 16 * 1024;
 
 /** The events of a body, as frames: those of a chunk of the body are a batch. */
 export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
@@ -26,8 +23,7 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     private readonly maxEventBytes: number,
     private readonly budget: LineBudget,
   ) {
-    const most = JSON_BYTES_PER_BYTE * maxEventBytes + JSON_BYTES_BESIDE;
-    this.lines = new Lines(most, format.isWhole);
+    this.lines = new Lines(longestLine(maxEventBytes), format.isWhole);
   }
 
   [Symbol.asyncIterator](): this {

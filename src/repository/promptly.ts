@@ -1,5 +1,5 @@
-/** Metrics wait this long (milliseconds) for an answer of a disk or of NATS. */
-const PATIENCE = 1_000;
+/** Metrics and lists for operators wait this long (milliseconds) for an answer of a disk or of NATS. */
+export const PATIENCE = 1_000;
 
 /** Resolves with an answer, or with undefined if that fails or takes longer than a second. */
 export async function promptly<T>(answer: Promise<T>): Promise<T | undefined> {

@@ -123,7 +123,7 @@ describe('settings', () => {
           FEED_TLS_CLIENT_CA: FILE,
           FEED_INSECURE: 'allow',
           FEED_DATA_DIR: '/data',
-          FEED_ENGINE: 'lmdb',
+          FEED_ENGINE: 'jetstream',
           FEED_DURABILITY: 'none',
           FEED_MAX_EVENT_BYTES: '2000000B',
           FEED_DEDUP_WINDOW: '10m',
@@ -192,7 +192,7 @@ describe('settings', () => {
       tls: { cert: FILE, key: FILE, clientCa: FILE },
       isInsecureAllowed: true,
       dataDir: '/data',
-      engine: 'lmdb',
+      engine: 'jetstream',
       durability: 'none',
       maxEventBytes: 2_000_000,
       dedupWindow: 600_000,
@@ -249,7 +249,7 @@ describe('settings', () => {
       maxConnectionAgeGrace: 3_600_000,
       drainDelay: 1_500,
       drainTimeout: 600_000,
-      drainSpread: 0,
+      drainSpread: 600_000,
       traces: { endpoint: new URL('http://collector:4318'), percent: 10 },
       logLevel: 'warn',
       logFormat: 'pretty',
@@ -272,7 +272,7 @@ describe('settings', () => {
   });
 
   it('of a part are no larger than those of the whole', () => {
-    const session = { FEED_SESSION_WINDOW: '2MiB' };
+    const session = { FEED_SESSION_WINDOW: '2MiB', FEED_MAX_EVENT_BYTES: '1KiB' };
     expect(problemOf({ ...session, FEED_STREAM_WINDOW: '2MiB', FEED_RECEIVE_BYTES: '2MiB' })).toBe(
       '',
     );
@@ -285,6 +285,39 @@ describe('settings', () => {
     expect(problemOf({ FEED_UNSTORED_BYTES_PER_UPLOAD: '17MiB' })).toMatch(
       /FEED_UNSTORED_BYTES_PER_UPLOAD is larger than FEED_UNSTORED_BYTES/,
     );
+  });
+
+  it('have room for an event of the size that is allowed, however it is written', () => {
+    const problem = problemOf({ FEED_RECEIVE_BYTES: '24MiB' });
+    expect(problem).toMatch(/^FEED_RECEIVE_BYTES is too small for FEED_MAX_EVENT_BYTES: .*25MiB/);
+    expect(problemOf({ FEED_RECEIVE_BYTES: '25MiB' })).toBe('');
+    const large = { FEED_MAX_EVENT_BYTES: '3MiB' };
+    expect(problemOf({ ...large, FEED_RECEIVE_BYTES: '72MiB' })).toContain('73MiB');
+    expect(problemOf({ ...large, FEED_RECEIVE_BYTES: '73MiB' })).toBe('');
+  });
+
+  it('of NATS are for jetstream alone: with another engine, each replica would have a log of its own', () => {
+    const jetstream = { FEED_ENGINE: 'jetstream', FEED_NATS_SERVERS: 'nats://a:4222' };
+    for (const [name, value] of [
+      ['FEED_NATS_SERVERS', 'nats://a:4222'],
+      ['FEED_NATS_STREAM', 'EVENTS'],
+      ['FEED_NATS_REPLICAS', '1'],
+      ['FEED_NATS_CREDENTIALS', FILE],
+      ['FEED_NATS_TLS_CA', FILE],
+      ['FEED_NATS_MONITOR_URLS', 'http://a:8222'],
+      ['FEED_NATS_SYSTEM_CREDENTIALS', FILE],
+      ['FEED_NATS_FLUSH', 'vouched'],
+      ['FEED_NATS_PATIENCE', '1s'],
+    ]) {
+      expect(problemOf({ ...jetstream, [name]: value })).toBe('');
+      for (const engine of ['lmdb', 'memory'])
+        expect(problemOf({ FEED_ENGINE: engine, [name]: value })).toMatch(
+          new RegExp(`^${name} .*FEED_ENGINE=${engine}.*FEED_ENGINE=jetstream`),
+        );
+    }
+    const both = { FEED_NATS_SERVERS: 'nats://a:4222', FEED_NATS_FLUSH: 'vouched' };
+    expect(problemOf(both)).toMatch(/^FEED_NATS_SERVERS and FEED_NATS_FLUSH /);
+    expect(problemOf({ FEED_NATS_SERVERS: '', FEED_NATS_CREDENTIALS: '' })).toBe('');
   });
 
   it('of a drain spread ends only where other replicas serve the clients', () => {
@@ -325,10 +358,14 @@ describe('settings', () => {
     });
 
     it('do not travel in the clear, except on this machine', () => {
-      for (const host of ['127.0.0.1', '127.8.9.1', '[::1]', 'localhost'])
-        expect(problemOf({ ...tokens, FEED_GRPC_ADDRESS: `${host}:1` })).toBe('');
-      for (const host of ['0.0.0.0', '[::]', '10.0.0.1', 'feed.example.com', '127.0.0.1.evil'])
-        expect(problemOf({ ...tokens, FEED_GRPC_ADDRESS: `${host}:1` })).toContain('without TLS');
+      for (const name of ['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS']) {
+        for (const host of ['127.0.0.1', '127.8.9.1', '[::1]', 'localhost'])
+          expect(problemOf({ ...tokens, [name]: `${host}:1` })).toBe('');
+        for (const host of ['0.0.0.0', '[::]', '10.0.0.1', 'feed.example.com', '127.0.0.1.evil'])
+          expect(problemOf({ ...tokens, [name]: `${host}:1` })).toMatch(
+            new RegExp(`^${name}=.*: without TLS`),
+          );
+      }
     });
 
     it('may travel so with TLS, or if the operator says so', () => {
@@ -340,9 +377,11 @@ describe('settings', () => {
         FEED_JWT_ISSUER: 'issuer',
         FEED_JWT_AUDIENCE: 'feed',
       };
-      expect(authProblems(open)).toHaveLength(1);
-      expect(authProblems({ ...open, FEED_TLS_CERT: 'cert' })).toEqual([]);
-      expect(authProblems({ ...open, FEED_INSECURE: 'allow' })).toEqual([]);
+      for (const one of [open, { ...open, FEED_HTTP_ADDRESS: open.FEED_GRPC_ADDRESS }]) {
+        expect(authProblems(one)).toHaveLength(one === open ? 1 : 2);
+        expect(authProblems({ ...one, FEED_TLS_CERT: 'cert' })).toEqual([]);
+        expect(authProblems({ ...one, FEED_INSECURE: 'allow' })).toEqual([]);
+      }
       const policy = { ...settings, FEED_POLICY_FILE: 'policy' };
       expect(authProblems(policy)).toHaveLength(1);
       expect(authProblems({ ...policy, FEED_TLS_CLIENT_CA: 'ca' })).toEqual([]);

@@ -63,7 +63,6 @@ describe('NATS', () => {
       expect(jetstream(servers, { FEED_NATS_TLS_CA: FILE })).toEqual([]);
       expect(jetstream(servers, { FEED_NATS_TLS_CERT: FILE, FEED_NATS_TLS_KEY: FILE })).toEqual([]);
       expect(jetstream(servers, { FEED_INSECURE: 'allow' })).toEqual([]);
-      expect(jetstream(servers, { FEED_ENGINE: 'lmdb' })).toEqual([]);
     },
   );
 

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -5,12 +6,13 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { requireAdministrator } from '../../src/feed/administrator.js';
 import { ANYONE } from '../../src/feed/caller.js';
+import { draining } from '../../src/feed/errors.js';
 import { LiveCalls } from '../../src/feed/live-calls.js';
 import type { Event, StartPosition } from '../../src/gen/feed/v1/feed.js';
 import { connectAdmin } from '../support/admin.js';
 import { connect, errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
 import { jetstreamSettings, NATS_SERVER, NatsServer } from '../support/nats.js';
-import { runService, temporaryDirectory } from '../support/service.js';
+import { type Running, runService, temporaryDirectory } from '../support/service.js';
 import { bearer, Issuer } from '../support/tokens.js';
 import { eventually, until, within } from '../support/wait.js';
 
@@ -27,6 +29,8 @@ async function refusal(promise: Promise<unknown>): Promise<{ code: number; reaso
   return { code: error.code, reason: errorInfo(error.metadata)?.reason };
 }
 
+const BODY = 'x'.repeat(100_000);
+
 const forbidden = { code: status.PERMISSION_DENIED, reason: 'TOPIC_FORBIDDEN' };
 
 /** Opens a watch that the test ends. */
@@ -38,6 +42,12 @@ function watching(client: FeedClient, topic: string, position?: StartPosition) {
   call.on('data', (event: Event) => seen.push(event));
   onTestFinished(() => call.cancel());
   return { call, seen, began, ended };
+}
+
+/** Stores more events of `orders` than a watch can be sent while its client reads nothing. */
+async function fillLinkOf({ client }: Running): Promise<void> {
+  const { result } = await upload(client, events('orders', ...Array<string>(100).fill(BODY)));
+  expect(result!.received).toBe(100);
 }
 
 describe('FeedAdmin', () => {
@@ -273,6 +283,22 @@ describe('FeedAdmin', () => {
       ids[3],
     ]);
   });
+
+  test('ends no stream that has ended and only waits for its client to read', async () => {
+    const service = await runService({ FEED_ENGINE: 'memory' });
+    const admin = connectAdmin(service.grpcAddress);
+    await fillLinkOf(service);
+    const watch = watching(service.client, 'orders', 1);
+    await watch.began;
+    watch.call.pause();
+    await until(() => [...service.app.get(LiveCalls)].length === 1, 'the watch alone');
+    const [{ id }] = await admin.listStreams();
+    const [call] = service.app.get(LiveCalls);
+    call.abort(draining());
+    expect(await refusal(admin.endStream(id))).toMatchObject({ reason: 'STREAM_UNKNOWN' });
+    expect(service.app.get(LiveCalls).has(call)).toBe(true);
+    expect(service.log.filter(({ context }) => context === 'admin')).toEqual([]);
+  });
 });
 
 describe('who may administer', () => {
@@ -452,5 +478,27 @@ describe.skipIf(!NATS_SERVER)('FeedAdmin of two replicas', () => {
     expect((await ofOne.getTopic('orders.a')).topic).toMatchObject({ events: 1, watches: 1 });
     await ofOne.endStream(stream.id);
     expect((await within(watch.ended, 'its end')).code).toBe(status.ABORTED);
+  });
+
+  test('while NATS does not answer, streams are listed and ended, without how far behind they are', async () => {
+    const servers = await NatsServer.start(1, { jetstream: '' });
+    onTestFinished(() => servers[0].remove());
+    const service = await runService(jetstreamSettings(servers));
+    const admin = connectAdmin(service.grpcAddress);
+    await fillLinkOf(service);
+    const watch = watching(service.client, 'orders', 1);
+    await watch.began;
+    watch.call.pause();
+    const behind = async (): Promise<unknown> => (await admin.listStreams())[0].behind;
+    await until(async () => Number(await behind()) > 0, 'a watch that is behind');
+    servers[0].signal('SIGSTOP');
+    onTestFinished(() => servers[0].signal('SIGCONT'));
+    const [{ id, ...stream }] = await within(admin.listStreams(), 'the list');
+    expect(stream).toMatchObject({ topics: ['orders'] });
+    expect(stream.behind).toBeUndefined();
+    const [call] = service.app.get(LiveCalls);
+    const ending = admin.endStream(id);
+    await within(once(call.signal, 'abort'), 'the end of the watch');
+    expect((await within(ending, 'the answer')).ended).toMatchObject({ id, topics: ['orders'] });
   });
 });

@@ -211,6 +211,7 @@ describe('a start', () => {
     ['tokens without an issuer', { FEED_JWT_ISSUER: '' }, 'FEED_JWT_ISSUER'],
     ['tokens without an audience', { FEED_JWT_AUDIENCE: '' }, 'FEED_JWT_AUDIENCE'],
     ['tokens in the clear for others', { FEED_GRPC_ADDRESS: '0.0.0.0:0' }, 'FEED_GRPC_ADDRESS'],
+    ['tokens in the clear over HTTP', { FEED_HTTP_ADDRESS: '0.0.0.0:0' }, 'FEED_HTTP_ADDRESS'],
     ['a key that is none', { FEED_JWT_PUBLIC_KEY: 'package.json' }, 'FEED_JWT_PUBLIC_KEY'],
     ['a policy that is none', { FEED_POLICY_FILE: 'package.json' }, 'FEED_POLICY_FILE'],
   ])('is refused with 78: %s', async (_, settings, names) => {

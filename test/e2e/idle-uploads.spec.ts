@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
@@ -33,7 +35,22 @@ async function openUpload(service: ServiceProcess) {
     const details = Buffer.from(String(trailers?.['grpc-status-details-bin'] ?? ''), 'base64');
     return { status: trailers?.['grpc-status'], details: details.toString('latin1') };
   });
-  return { call, end };
+  const send = (one: Partial<Event>): void => void call.send(codec.event.serialize(one));
+  return { call, send, finish: () => void call.stream.end(), end };
+}
+
+/** Opens an upload over HTTP, which has sent one event. */
+async function openHttpUpload(service: ServiceProcess) {
+  const upload = request(`http://${service.httpAddress}/v1/events`, { method: 'POST' });
+  onTestFinished(() => void upload.destroy());
+  const end = once(upload, 'response').then(([response]: IncomingMessage[]) => {
+    response.resume();
+    return { status: response.statusCode };
+  });
+  const send = (one: Partial<Event>): void => void upload.write(`${JSON.stringify(one)}\n`);
+  send(event('first'));
+  await take(service.connect(), { topic: 'orders', position: 1 }, 1);
+  return { send, finish: () => void upload.end(), end };
 }
 
 test('a drain ends uploads that are idle at once, with what is stored of them', async () => {
@@ -98,6 +115,28 @@ test.each([
     return;
   }
 });
+
+test.each([
+  ['gRPC', openUpload, '0'],
+  ['HTTP', openHttpUpload, 200],
+])(
+  'a drain lets an upload over %s finish whose events come while the service stands still',
+  async (_door, open, ok) => {
+    const service = await start();
+    const { send, finish, end } = await open(service);
+    await drains(service);
+    for (let i = 0; i < 4; i++) {
+      service.process.kill('SIGSTOP');
+      send(event(String(i)));
+      await sleep(1.5 * IDLE_AFTER);
+      service.process.kill('SIGCONT');
+      await sleep(IDLE_AFTER / 5);
+    }
+    finish();
+    expect((await end).status).toBe(ok);
+    expect(await service.ended()).toEqual({ code: 0, signal: null });
+  },
+);
 
 test('a drain lets an upload finish that its rate holds back', async () => {
   const service = await start({ FEED_UPLOAD_EVENTS_PER_SECOND: '10' });

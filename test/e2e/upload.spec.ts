@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, type FeedClient, take, upload } from '../support/client.js';
 import { ANYONE } from '../../src/feed/caller.js';
+import { draining } from '../../src/feed/errors.js';
 import { UploadRates } from '../../src/feed/upload-rates.js';
 import { type UploadCall, Uploads } from '../../src/feed/upload.js';
 import type { EngineCommit } from '../../src/repository/engine.js';
@@ -257,18 +258,48 @@ const record = (): UploadCall => ({
   signal: new AbortController().signal,
 });
 
-test('an upload that is held back and then refused by the log ends at once', async () => {
-  const repository = new EventLog(new MemoryEngine());
-  const rates = new UploadRates({ events: 1, bytes: 0 });
-  async function* frames() {
-    yield {
-      pieces: [eventFrames(...Array.from({ length: 1_000 }, (_, i) => event(String(i)))).bytes],
-    };
+describe('an upload that its rate holds back', () => {
+  const timers = (): number =>
+    process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+
+  /** Prepares an upload of as much as its client may send in 1,000 seconds. */
+  function prepare(signal: AbortSignal) {
+    const repository = new EventLog(new MemoryEngine());
+    const rates = new UploadRates({ events: 1, bytes: 0 });
+    const call = { ...record(), signal };
+    async function* frames() {
+      yield {
+        pieces: [eventFrames(...Array.from({ length: 1_000 }, (_, i) => event(String(i)))).bytes],
+      };
+    }
+    const begin = () => new Uploads(repository, rates).upload(frames(), ANYONE, call);
+    return { repository, rates, call, begin };
   }
-  await repository.close();
-  // Without the refusal, it would wait for 999 seconds.
-  const uploading = new Uploads(repository, rates).upload(frames(), ANYONE, record());
-  await expect(uploading).rejects.toMatchObject({ reason: 'INSERT_FAILED' });
+
+  test('ends at once when the log refuses it, and nothing of it waits on', async () => {
+    const { repository, rates, call, begin } = prepare(new AbortController().signal);
+    await repository.close();
+    const before = timers();
+    await expect(begin()).rejects.toMatchObject({ reason: 'INSERT_FAILED' });
+    expect(timers()).toBe(before);
+    expect(call.pending).toBe(0);
+    expect(rates.waited).toBeLessThan(10_000);
+  });
+
+  test('counts as waiting for as long as it waits, and holds nothing once its call ends', async () => {
+    const end = new AbortController();
+    const { repository, rates, call, begin } = prepare(end.signal);
+    const uploading = begin();
+    await until(() => repository.head === 1_000, 'its events');
+    await sleep(100);
+    expect(call.pending).toBe(1);
+    end.abort(draining());
+    await expect(uploading).rejects.toMatchObject({ reason: 'DRAINING' });
+    expect(call.pending).toBe(0);
+    expect(rates.waited).toBeGreaterThan(90);
+    expect(rates.waited).toBeLessThan(10_000);
+    await repository.close();
+  });
 });
 
 test('uploads that are ahead by more than a timer can wait for are held back, too', async () => {
@@ -276,7 +307,7 @@ test('uploads that are ahead by more than a timer can wait for are held back, to
   const { signal } = new AbortController();
   const outcomes = [1, 2].map(() => {
     const held = { isOver: false };
-    void rates.take('ann', 2 ** 31, 0, signal)!.then(() => (held.isOver = true));
+    void rates.hold(rates.take('ann', 2 ** 31, 0), signal).then(() => (held.isOver = true));
     return held;
   });
   await sleep(100);

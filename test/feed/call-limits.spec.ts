@@ -24,6 +24,7 @@ const callOf = (peer: string, principal?: string): LiveCall => ({
   startedAt: 0,
   endless: true,
   isStream: true,
+  signal: new AbortController().signal,
   abort: () => {},
 });
 

@@ -20,6 +20,12 @@ const start = (settings: Record<string, string> = {}): Promise<Running> =>
 const post = (address: string, body: string | Buffer, type = 'application/x-ndjson', query = '') =>
   ask(address, `/v1/events${query}`, { method: 'POST', headers: { 'content-type': type }, body });
 
+/** The least FEED_RECEIVE_BYTES that a start takes with events of 1 MiB: four times their longest line. */
+const LEAST_RECEIVED = {
+  FEED_MAX_EVENT_BYTES: '1MiB',
+  FEED_RECEIVE_BYTES: `${4 * (6 * 1024 * 1024 + 16 * 1024)}B`,
+};
+
 /** An upload whose body is written bit by bit. */
 class SlowPost {
   readonly answer: Promise<{ status: number; text: string }>;
@@ -300,18 +306,22 @@ describe('POST /v1/events', () => {
     });
   });
 
+  test('the largest event is taken where there is just room for it, however its line is written', async () => {
+    const service = await start(LEAST_RECEIVED);
+    // An event takes 16 bytes beside the body.
+    const event = { topic: 't', body: '\u0001'.repeat(1024 * 1024 - 16) };
+    const { status, json } = await post(service.httpAddress, `${JSON.stringify(event)}\n`);
+    expect([status, json]).toMatchObject([200, { received: 1 }]);
+  });
+
   test('lines that never end are bounded together: the largest ends', async () => {
-    const service = await start({
-      FEED_RECEIVE_BYTES: '16MiB',
-      FEED_SESSION_WINDOW: '16MiB',
-      FEED_MAX_EVENT_BYTES: '3MiB',
-    });
+    const service = await start(LEAST_RECEIVED);
     const small = SlowPost.begin(service.httpAddress, '?topic=t');
     small.request.write('{"body":"');
     const large = SlowPost.begin(service.httpAddress, '?topic=t');
-    large.request.write(`{"body":"${'x'.repeat(3_000_000)}`);
+    large.request.write(`{"body":"${'\\u0001'.repeat(900_000)}`);
     const last = SlowPost.begin(service.httpAddress, '?topic=t');
-    last.request.write(`{"body":"${'x'.repeat(1_500_000)}`);
+    last.request.write(`{"body":"${'\\u0001'.repeat(500_000)}`);
     const { status, text } = await within(large.answer, 'the end of the largest');
     expect(status).toBe(429);
     expect(JSON.parse(text)).toMatchObject({

@@ -897,9 +897,16 @@ export const mutants = [
   {
     name: 'process: a drain waits for idle uploads',
     file: 'src/feed/live-calls.ts',
-    from: 'if (call.pending === 0 && now - call.receivedAt >= IDLE_AFTER) call.abort(reason);',
-    to: 'if (call.pending === 0 && now - call.receivedAt >= 1_000 * IDLE_AFTER) call.abort(reason);',
+    from: 'return pending === 0 && performance.now() - receivedAt >= IDLE_AFTER;',
+    to: 'return pending === 0 && performance.now() - receivedAt >= 1_000 * IDLE_AFTER;',
     tests: ['test/e2e/idle-uploads', '-t', 'idle at once'],
+  },
+  {
+    name: 'process: a drain ends uploads whose events it has not read',
+    file: 'src/feed/live-calls.ts',
+    from: 'setImmediate(() => setImmediate(callback));',
+    to: 'callback();',
+    tests: ['test/e2e/idle-uploads', '-t', 'stands still'],
   },
   {
     name: 'process: a drain ends uploads that receive an event',
@@ -911,8 +918,8 @@ export const mutants = [
   {
     name: 'process: a drain ends uploads that their rate holds back',
     file: 'src/feed/upload.ts',
-    from: 'call.pending++;\n          await Promise.race',
-    to: 'await Promise.race',
+    from: 'call.pending++;\n    try {',
+    to: 'try {',
     tests: ['test/e2e/idle-uploads', '-t', 'rate holds back'],
   },
   {
@@ -1637,9 +1644,16 @@ export const mutants = [
   {
     name: 'limits: an upload that failed waits on for its turn',
     file: 'src/feed/upload.ts',
-    from: 'await Promise.race([turn, this.failed]);',
-    to: 'await turn;',
-    tests: ['test/e2e/upload', '-t', 'held back and then refused'],
+    from: 'this.failing?.abort();',
+    to: '',
+    tests: ['test/e2e/upload', '-t', 'ends at once when the log refuses it'],
+  },
+  {
+    name: 'metrics: an upload is counted as waiting for as long as it might have to',
+    file: 'src/feed/upload-rates.ts',
+    from: 'this.waited += performance.now() - start;',
+    to: 'this.waited += wait;',
+    tests: ['test/e2e/upload', '-t', 'its rate holds back'],
   },
   {
     name: 'limits: a call that ended before its claim counts for ever',
@@ -1658,8 +1672,8 @@ export const mutants = [
   {
     name: 'limits: nobody is held back',
     file: 'src/feed/upload-rates.ts',
-    from: 'if (paidAt <= now) return undefined;',
-    to: 'if (cost > 0) return undefined;',
+    from: 'if (paidAt <= now) return 0;',
+    to: 'if (cost > 0) return 0;',
     tests: ['test/e2e/limits', '-t', 'too fast'],
   },
   {
@@ -2072,11 +2086,39 @@ export const mutants = [
     tests: ['test/config/exposure'],
   },
   {
+    name: 'config: settings of NATS are taken with any engine',
+    file: 'src/config/contradictions.ts',
+    from: 'if (idle.length > 0)',
+    to: 'if (idle.length > 99)',
+    tests: ['test/config/config', '-t', 'for jetstream alone'],
+  },
+  {
+    name: 'config: the largest event may be too much for what all connections send',
+    file: 'src/config/contradictions.ts',
+    from: 'if (settings.FEED_RECEIVE_BYTES < least)',
+    to: 'if (settings.FEED_RECEIVE_BYTES < 0 * least)',
+    tests: ['test/config/config', '-t', 'have room for an event'],
+  },
+  {
+    name: 'config: tokens may go over HTTP in the clear',
+    file: 'src/config/auth.ts',
+    from: "['FEED_GRPC_ADDRESS', 'FEED_HTTP_ADDRESS']",
+    to: "['FEED_GRPC_ADDRESS']",
+    tests: ['test/config/config', '-t', 'of tokens'],
+  },
+  {
     name: 'config: NATS without TLS is not warned of',
     file: 'src/config/exposure.ts',
     from: '!isLoopback(hostOf(url))',
     to: 'isLoopback(hostOf(url))',
     tests: ['test/config/exposure', '-t', 'NATS'],
+  },
+  {
+    name: 'client: an attribute by the name of a setter of all objects is dropped',
+    file: 'client/src/map-entry.ts',
+    from: "key === '__proto__'",
+    to: "key === ''",
+    tests: ['client/test/upload-input', '-t', 'that objects have already'],
   },
   {
     name: 'client: a half of a renewed certificate replaces the last good one',
@@ -2311,6 +2353,20 @@ export const mutants = [
     from: '!found || !maySee(administrator, found[0])',
     to: '!found',
     tests: ['test/e2e/admin', '-t', 'with a policy'],
+  },
+  {
+    name: 'admin: a list of streams waits for a store that does not answer',
+    file: 'src/feed/watch.ts',
+    from: 'promptly(this.reader.countAfter(this.position))',
+    to: 'this.reader.countAfter(this.position)',
+    tests: ['test/e2e/admin', '-t', 'while NATS does not answer'],
+  },
+  {
+    name: 'admin: the log says that an operator ended a stream that had ended',
+    file: 'src/feed/streams.ts',
+    from: 'if (call.signal.reason !== reason) throw this.unknown();',
+    to: '',
+    tests: ['test/e2e/admin', '-t', 'ends no stream that has ended'],
   },
   {
     name: 'admin: an id of another replica ends a stream of this one',
@@ -2616,8 +2672,8 @@ export const mutants = [
   {
     name: 'http: a body that is refused unread does not flow',
     file: 'src/http/uploaded-frames.ts',
-    from: 'const most = JSON',
-    to: 'this.chunks = new BodyChunks(call.request, call.signal);\n    const most = JSON',
+    from: 'this.lines = new Lines(longestLine',
+    to: 'this.chunks = new BodyChunks(call.request, call.signal);\n    this.lines = new Lines(longestLine',
     tests: ['test/http/upload', '-t', 'may not upload'],
   },
   {

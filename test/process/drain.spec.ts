@@ -62,6 +62,7 @@ async function httpDoor(calls: LiveCalls): Promise<Door & { url: string }> {
       events: 0,
       bytes: 0,
       pending: 1, // until its body ends
+      signal: new AbortController().signal,
       abort: (reason) => answer(response, reason),
     };
     calls.add(call);

@@ -4,6 +4,7 @@ import { type Command, Option } from 'commander';
 import type { NewEvent } from '../backlog.js';
 import { FeedError, ForbiddenError, UploadError } from '../errors.js';
 import type { Feed } from '../feed.js';
+import { topicProblem } from '../topics.js';
 import { connectionOf, connectFeed } from './connection-options.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { catchSignals, type Interruption } from './interruption.js';
@@ -91,7 +92,7 @@ async function upload(
   command: Command,
 ): Promise<void> {
   const names = files.length === 0 ? ['-'] : files;
-  checkUse(names, options);
+  checkUse(topic, names, options);
   const { address } = connectionOf(command);
   await using feed = connectFeed(command);
   const interruption = catchSignals();
@@ -121,14 +122,18 @@ async function upload(
   if (interruption.signal.aborted && !options.follow) process.exitCode = interruption.exitCode;
 }
 
-/** @throws CommandError for options that do not go together */
+/** @throws CommandError for a name that is no topic, and for options that do not go together */
 function checkUse(
+  topic: string,
   names: readonly string[],
   { follow, resume, doubtful }: UploadCommandOptions,
 ): void {
   const wrong = (message: string): never => {
     throw new CommandError(message, EXIT.usage);
   };
+  // The server refuses such a name with the first event, and an upload of nothing has none.
+  const problem = topicProblem(topic);
+  if (problem !== undefined) wrong(`${JSON.stringify(topic)} is no topic: ${problem}`);
   const usesInput = names.includes('-');
   if (follow && (names.length > 1 || usesInput)) wrong('--follow needs one file');
   if (resume && usesInput) wrong('--resume needs a file: standard input can not be read again');

@@ -120,6 +120,16 @@ describe('feed copy', () => {
     expect(event.at).toEqual(at);
   });
 
+  test('keeps an attribute by a name that objects have already', async () => {
+    const { from, copy } = await startBoth();
+    const attributes = JSON.parse('{"__proto__":"x"}') as Record<string, string>;
+    await using feed = connect(from.grpcAddress);
+    await feed.upload('t', [{ id: 'a', attributes }]);
+    expect((await copy.run()).code).toBe(0);
+    const [event] = await allOf(copy.to);
+    expect(Object.entries(event.attributes)).toEqual([['__proto__', 'x']]);
+  });
+
   test('copies some topics, and the empty log', async () => {
     const { from, copy } = await startBoth();
     expect((await copy.run('--topics', 'orders.*.paid', 'bills')).stderr).toContain('0 events');

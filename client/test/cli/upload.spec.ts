@@ -66,9 +66,12 @@ describe('feed upload', () => {
   test('a copy of a topic has the ids, bodies, times and attributes, and a second one is recognized', async () => {
     const { grpcAddress: address } = await startService();
     await store(address, 'a', numbers(0, 999));
-    await startShell(`echo '{"attributes":{"k":"é"}}' | feed upload a --format ndjson`, {
-      FEED_ADDRESS: address,
-    }).ended;
+    await startShell(
+      `echo '{"attributes":{"k":"é","__proto__":"x"}}' | feed upload a --format ndjson`,
+      {
+        FEED_ADDRESS: address,
+      },
+    ).ended;
     const copy = 'feed watch a --json --from earliest --until 1000 | feed upload b --format ndjson';
     const env = { FEED_ADDRESS: address };
     expect((await startShell(copy, env).ended).stderr).toContain('1,000 lines stored in b;');
@@ -83,7 +86,10 @@ describe('feed upload', () => {
       attributes,
     });
     expect(b.map(own)).toEqual(a.map(own));
-    expect(b.at(-1)!.attributes).toEqual({ k: 'é' });
+    expect(Object.entries(b.at(-1)!.attributes)).toEqual([
+      ['k', 'é'],
+      ['__proto__', 'x'],
+    ]);
   });
 
   test.each([
@@ -284,6 +290,14 @@ describe('feed upload', () => {
     [['upload', 't', '--resume'], 64, '--resume needs a file'],
     [['upload', 't', 'a', 'a'], 64, 'a file is named twice'],
     [['upload', 't', '--format', 'xml'], 64, 'Allowed choices are lines, ndjson'],
+    [
+      ['upload', 'orders.*'],
+      64,
+      '"orders.*" is no topic: it has white space, a control character,',
+    ],
+    [['upload', 'a..b', '/no/such/file'], 64, '"a..b" is no topic: it has an empty token'],
+    [['upload', ''], 64, '"" is no topic: it is empty'],
+    [['upload', 'é'.repeat(101)], 64, 'is no topic: it has 202 bytes, over the limit of 200'],
     [['upload', 't', '/no/such/file'], 66, "/no/such/file can't be read: ENOENT"],
     [['upload', 't', '/dev/null', '--follow'], 64, 'need a file, which /dev/null is not'],
     [['upload', 't', '/tmp'], 66, '/tmp is a directory'],

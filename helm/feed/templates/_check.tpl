@@ -14,6 +14,9 @@
 {{- if .autoscaling.enabled }}
 {{- fail "autoscaling.enabled: one process owns the volume. Several replicas need config.engine=jetstream" }}
 {{- end }}
+{{- if .config.natsServers }}
+{{- fail "config.natsServers: without config.engine=jetstream, the service keeps a log of its own and does not start" }}
+{{- end }}
 {{- else if not (or .config.natsServers .existingSecret .envFrom .extraEnv) }}
 {{- fail "config.engine=jetstream needs config.natsServers, such as nats://nats:4222" }}
 {{- end }}

@@ -95,7 +95,7 @@ export interface OpenStream {
   bytes: number;
   /**
    * Only of a watch: how many events of its topics are stored and not sent to it yet. It is absent where the
-   * topics are too many to be counted.
+   * topics are too many to be counted, or where the store does not say it within a second.
    */
   behind?: number | undefined;
   replica: string;

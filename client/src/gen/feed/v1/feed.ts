@@ -5,6 +5,7 @@
 // source: feed/v1/feed.proto
 
 /* eslint-disable */
+import { setMapEntry } from "../../../map-entry.js";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
@@ -319,7 +320,7 @@ export const Event: MessageFns<Event> = {
 
             const entry6 = Event_AttributesEntry.decode(reader, reader.uint32());
             if (entry6.value !== undefined) {
-              message.attributes[entry6.key] = entry6.value;
+              setMapEntry(message.attributes, entry6.key, entry6.value);
             }
             continue;
           }
@@ -381,7 +382,7 @@ export const Event: MessageFns<Event> = {
       if (entries.length > 0) {
         obj.attributes = {};
         entries.forEach(([k, v]) => {
-          obj.attributes[k] = v;
+          setMapEntry(obj.attributes, k, v);
         });
       }
     }

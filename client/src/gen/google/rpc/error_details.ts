@@ -5,6 +5,7 @@
 // source: google/rpc/error_details.proto
 
 /* eslint-disable */
+import { setMapEntry } from "../../../map-entry.js";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
 export const protobufPackage = "google.rpc";
@@ -81,7 +82,7 @@ export const ErrorInfo: MessageFns<ErrorInfo> = {
 
             const entry3 = ErrorInfo_MetadataEntry.decode(reader, reader.uint32());
             if (entry3.value !== undefined) {
-              message.metadata[entry3.key] = entry3.value;
+              setMapEntry(message.metadata, entry3.key, entry3.value);
             }
             continue;
           }
@@ -131,7 +132,7 @@ export const ErrorInfo: MessageFns<ErrorInfo> = {
       if (entries.length > 0) {
         obj.metadata = {};
         entries.forEach(([k, v]) => {
-          obj.metadata[k] = v;
+          setMapEntry(obj.metadata, k, v);
         });
       }
     }
