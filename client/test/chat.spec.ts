@@ -82,3 +82,35 @@ test('a room with an invalid name refuses to be joined', async () => {
     })(),
   ).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
 });
+
+test('a chat is joined once the server has taken its join, and a message is not sent before', async () => {
+  const { address } = await Subject.start();
+  const states: string[] = [];
+  const chat = client(address).chat('no room', {
+    from: 'ada',
+    onState: ({ name }) => states.push(name),
+  });
+  await expect(chat.send('x')).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
+  expect(states).not.toContain('joined');
+  await chat.leave(); // send() has thrown the refusal.
+});
+
+test('to leave a chat throws what the server has refused of it, unless send() or the iteration has thrown that', async () => {
+  const { address } = await Subject.start({ FEED_MAX_EVENT_BYTES: '1KiB' });
+  const tooLarge = 'x'.repeat(2_000);
+  const chat = client(address).chat('ops', { from: 'ada' });
+  await chat.send(tooLarge);
+  await expect(chat.leave()).rejects.toMatchObject({ reason: 'MESSAGE_INVALID' });
+
+  const sends = async (): Promise<void> => {
+    await using another = client(address).chat('ops', { from: 'ada' });
+    await another.send(tooLarge);
+  };
+  await expect(sends()).rejects.toMatchObject({ reason: 'MESSAGE_INVALID' });
+
+  const listens = async (): Promise<void> => {
+    await using another = client(address).chat('no room', { from: 'ada' });
+    for await (const _ of another);
+  };
+  await expect(listens()).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
+});

@@ -58,13 +58,14 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
   const say = (text: string): void => void above(() => void process.stderr.write(`${text}\n`));
 
   await using feed = connectFeed(command);
+  const stopping = AbortSignal.any([interruption.signal, output.closed]);
   await using conversation = feed.chat(room, {
     from: options.from,
-    signal: AbortSignal.any([interruption.signal, output.closed]),
+    signal: stopping,
     onState: stateSayer(room, say),
   });
   const counts = { said: 0, heard: 0 };
-  const saying = sayLines(lines, conversation, isInteractive, counts);
+  const saying = sayLines(lines, conversation, isInteractive, counts, stopping);
   // When the chat ends by a signal or a broken pipe, readline would still wait for its next line.
   const end = (): void => lines.close();
   const receiving = receive(conversation, options, output, above, counts).finally(end);
@@ -86,6 +87,7 @@ async function sayLines(
   conversation: Chat,
   isInteractive: boolean,
   counts: Counts,
+  signal: AbortSignal,
 ): Promise<void> {
   if (isInteractive) lines.prompt();
   try {
@@ -98,8 +100,8 @@ async function sayLines(
       if (isInteractive) lines.prompt();
     }
     await conversation.leave();
-  } catch {
-    // The reading side gets the same error, and reports it.
+  } catch (error) {
+    if (!signal.aborted) throw error; // The chat was left while a line was on its way.
   }
 }
 
