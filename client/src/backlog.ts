@@ -286,8 +286,10 @@ export function areTexts(value: unknown): value is Readonly<Record<string, strin
   return Object.entries(value).flat().every(isText);
 }
 
-/** UTF-8 has no half of a surrogate pair: two ids that differ in one would be the same to the server. */
-function isText(value: unknown): boolean {
+/**
+ * True for a text that UTF-8 can have. It has no half of a surrogate pair: two ids that differ in one would be the same to the server.
+ */
+export function isText(value: unknown): boolean {
   return typeof value === 'string' && value.isWellFormed();
 }
 

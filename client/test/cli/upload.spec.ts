@@ -90,6 +90,9 @@ describe('feed upload', () => {
     ['{"body":"x"', 'line 2 of standard input is no JSON:'],
     ['{"text":"x"}', 'line 2 of standard input has the unknown field "text":'],
     ['{"body":1}', 'line 2 of standard input has a field "body" that is no text:'],
+    ['{"body":"\\ud800"}', 'line 2 of standard input has a field "body" that is no whole text:'],
+    ['{"id":"a\\udc00"}', 'line 2 of standard input has a field "id" that is no whole text:'],
+    ['{"attributes":{"k":"\\ud800"}}', 'has a field "attributes" that is no object of texts:'],
     ['{"attributes":{"k":1}}', 'has a field "attributes" that is no object of texts:'],
     ['{"at":"soon"}', 'line 2 of standard input has a field "at" that is no time:'],
   ])('the line %s of NDJSON ends it with 66, after what was before', async (line, message) => {
