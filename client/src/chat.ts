@@ -4,6 +4,7 @@ import { ChatMessage } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
+import { checkText } from './texts.js';
 
 /** The state of a chat. Rooms keep no history: a chat misses the messages that others send while it is not joined. */
 export type ChatState =
@@ -66,7 +67,9 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     private readonly options: ChatOptions,
     retry: RetryOptions | undefined,
   ) {
-    const { signal } = options;
+    const { from, signal } = options;
+    checkText('the room of a chat', room);
+    checkText("the option from, the chat's name,", from);
     this.backoff = new Backoff(retry);
     this.signal = signal ? AbortSignal.any([signal, this.leaving.signal]) : this.leaving.signal;
   }
@@ -75,9 +78,11 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
    * Says something to all others in the room. Resolves when flow control has taken the message, which does not mean that anyone
    * got it: when the connection breaks, messages on their way are lost.
    *
-   * @throws FeedError if the message can't be sent: the room's name is invalid, for example, or the chat has ended
+   * @throws FeedError if the message can't be sent: the room's name is invalid, for example, or the chat has ended. TypeError for what
+   * is no text: the chat goes on
    */
   async send(text: string): Promise<void> {
+    checkText('a message', text);
     for (;;) {
       const joined = this.join();
       const { call } = await joined;

@@ -1,10 +1,13 @@
+import { checkText } from './texts.js';
+
 /** A watch's topics and patterns, as they are given: one, or a list. */
 export type Topics = string | readonly string[];
 
-/** Returns the list of topics and patterns. @throws TypeError if there is none */
+/** Returns the list of topics and patterns. @throws TypeError if there is none, or one is no text */
 export function topicList(topics: Topics): readonly string[] {
-  const list = typeof topics === 'string' ? [topics] : [...topics];
+  const list = typeof topics === 'object' && topics !== null ? [...topics] : [topics];
   if (list.length === 0) throw new TypeError('a watch has at least one topic or pattern');
+  for (const topic of list) checkText('a topic', topic);
   return list;
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Chat, ChatState } from '@feed-events/client';
+import type { Chat, ChatOptions, ChatState, Feed } from '@feed-events/client';
 import { until } from '../../test/support/wait.js';
 import { client, Subject } from './service.js';
 
@@ -113,4 +113,21 @@ test('to leave a chat throws what the server has refused of it, unless send() or
     for await (const _ of another);
   };
   await expect(listens()).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
+});
+
+test.each([
+  ['a room', (feed: Feed) => feed.chat('a\ud800', { from: 'ada' })],
+  ['no room', (feed: Feed) => feed.chat(undefined as unknown as string, { from: 'ada' })],
+  ['a name', (feed: Feed) => feed.chat('ops', { from: '\ud800' })],
+  ['no name', (feed: Feed) => feed.chat('ops', {} as ChatOptions)],
+])('%s that UTF-8 can not have is refused at once', (_, chat) => {
+  expect(() => chat(client('127.0.0.1:1'))).toThrow(/is a text of whole Unicode characters$/);
+});
+
+test('a message that UTF-8 can not have is refused, and the chat goes on', async () => {
+  const { address } = await Subject.start();
+  const chat = client(address).chat('ops', { from: 'ada' });
+  await expect(chat.send('a\ud800')).rejects.toThrow(/is a text of whole Unicode characters$/);
+  await chat.send('b');
+  await chat.leave();
 });

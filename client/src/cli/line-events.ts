@@ -1,4 +1,5 @@
-import { areTexts, isText, type NewEvent } from '../backlog.js';
+import { areTexts, type NewEvent } from '../backlog.js';
+import { isText } from '../texts.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import type { Line } from './line-blocks.js';
 

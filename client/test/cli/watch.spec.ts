@@ -64,6 +64,10 @@ describe('feed watch', () => {
     expect(bodiesOf(await watch('--from', cursor, '--until', '2'))).toEqual(['3', '4']);
     expect(bodiesOf(await watch('--last', '2', '--until', '2'))).toEqual(['8', '9']);
     expect(bodiesOf(await watch('--from', '1h', '--until', '1'))).toEqual(['0']);
+    expect(bodiesOf(await watch('--from', '99999d', '--until', '1'))).toEqual(['0']);
+    const ago = new Date(Date.now() - 3_600_000).toISOString();
+    for (const time of [ago, `${ago.slice(0, 19)}+00:00`, `${ago.slice(0, 16)}Z`])
+      expect(bodiesOf(await watch('--from', time, '--until', '1'))).toEqual(['0']);
   });
 
   test('prints the topic of each event of several topics, in the order of the log', async () => {
@@ -356,8 +360,12 @@ describe('feed watch', () => {
   test.each([
     [['watch'], {}, 64, "missing required argument 'topic'"],
     [['watch', 't', '--from', 'yesterday'], {}, 64, 'It is earliest, live, a cursor'],
+    [['watch', 't', '--from', '99999999999d'], {}, 64, 'It is earliest, live, a cursor'],
+    [['watch', 't', '--from', '2026-13-01T00:00:00Z'], {}, 64, 'It is earliest, live, a cursor'],
+    [['watch', 't', '--from', '2026-01-01T00:00:00'], {}, 64, 'such as 2026-01-31T12:00:00Z'],
+    [['watch', 't', '--last', '4294967296'], {}, 64, 'from 0 to 4,294,967,295'],
     [['watch', 't', '--from', 'live', '--last', '1'], {}, 64, 'cannot be used with'],
-    [['watch', 't', '--until', '0'], {}, 64, 'at least 1'],
+    [['watch', 't', '--until', '0'], {}, 64, 'from 1 to'],
     [['watch', 't', '--address', 'a:b:c'], {}, 64, '--address: "a:b:c" is not an address'],
     [
       ['watch', 't'],
