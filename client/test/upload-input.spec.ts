@@ -74,6 +74,18 @@ test('attributes come back as they went', async () => {
   expect(events.map((event) => event.attributes)).toEqual([attributes, {}]);
 });
 
+test('a time before 1970 comes back as it went', async () => {
+  const { address } = await Subject.start();
+  const feed = client(address);
+  const times = [-1, -1_500, -86_400_000].map((time) => new Date(time));
+  await feed.upload(
+    't',
+    times.map((at) => ({ at })),
+  );
+  const events = await take(feed.watch('t', { from: 'earliest' }), 3);
+  expect(events.map(({ at }) => at)).toEqual(times);
+});
+
 test('an upload with little room goes on as it is acknowledged', async () => {
   const stored: string[] = [];
   const server = await ScriptedServer.start(storeUpload(stored));
