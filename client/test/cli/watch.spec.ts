@@ -6,10 +6,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
-import { eventually, until } from '../../../test/support/wait.js';
+import { eventually, until, within } from '../../../test/support/wait.js';
 import { ScriptedServer, status } from '../scripted-server.js';
 import { numbers } from '../service.js';
-import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
+import {
+  type RunningCommand,
+  runFeed,
+  startFeed,
+  startOnTerminal,
+  startShell,
+} from './run-command.js';
 import { startService, store } from './topic.js';
 
 const HAS_SCRIPT = spawnSync('script', ['--version']).status === 0;
@@ -201,24 +207,50 @@ describe('feed watch', () => {
     expect(busy.process.exitCode).toBe(130);
   });
 
-  test('goes on when the terminal closes on one that nohup started', async () => {
-    const { grpcAddress: address } = await startService();
-    const log = join(temporaryDirectory(), 'nohup.out');
-    const shell = startShell(`$NODE $PROGRAM watch t < /dev/null > ${log} 2>&1 & echo $!; wait`, {
-      FEED_ADDRESS: address,
-    });
-    const written = (): string => (existsSync(log) ? readFileSync(log, 'utf8') : '');
-    await until(() => written().includes('t: live'), 'a watch that is live');
-    const pid = Number(shell.stdout);
+  /** Runs `feed watch t` with no stream on a terminal. Returns what it writes, and its pid. */
+  async function watchIntoFile(shell: (command: string) => RunningCommand) {
+    const file = (name: string): string => join(temporaryDirectory(), name);
+    const [log, pidFile] = [file('log'), file('pid')];
+    const text = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+    const running = shell(
+      `$NODE $PROGRAM watch t < /dev/null > ${log} 2>&1 & echo $! > ${pidFile}; wait $!`,
+    );
+    await until(() => text(log).includes('t: live'), 'a watch that is live');
+    const pid = Number(text(pidFile));
     onTestFinished(() => {
-      if (shell.process.exitCode === null) process.kill(pid, 'SIGKILL');
+      if (running.process.exitCode === null) process.kill(pid, 'SIGKILL');
     });
+    return { running, written: () => text(log), pid };
+  }
+
+  test.skipIf(!HAS_SCRIPT)(
+    'goes on when the terminal closes on one that nohup started',
+    async () => {
+      const { grpcAddress: address } = await startService();
+      const { running, written, pid } = await watchIntoFile((command) =>
+        startShell('exec script -qec "$COMMAND" /dev/null', {
+          COMMAND: command,
+          SHELL: '/bin/sh',
+          FEED_ADDRESS: address,
+        }),
+      );
+      process.kill(pid, 'SIGHUP');
+      await store(address, 't', ['after']);
+      await until(() => written().includes(' after\n'), 'the event');
+      process.kill(pid, 'SIGTERM');
+      await running.ended;
+      expect(written()).toContain('1 event of t');
+    },
+  );
+
+  test('ends in order by SIGHUP where it was started without a terminal', async () => {
+    const { grpcAddress: address } = await startService();
+    const { running, written, pid } = await watchIntoFile((command) =>
+      startShell(command, { FEED_ADDRESS: address }),
+    );
     process.kill(pid, 'SIGHUP');
-    await store(address, 't', ['after']);
-    await until(() => written().includes(' after\n'), 'the event');
-    process.kill(pid, 'SIGTERM');
-    await shell.ended;
-    expect(written()).toContain('1 event of t');
+    await within(running.ended, 'the end', 5_000);
+    expect(written()).toContain('0 events of t');
   });
 
   test('a disk that is full is named, with exit code 66', async () => {
