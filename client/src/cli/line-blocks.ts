@@ -57,8 +57,14 @@ export async function* readFile(
   }
 }
 
-/** Why the reading of a followed file ended: another file has its name now, or it is shorter than what was read of it. */
-export type FollowedEnd = 'replaced' | 'truncated';
+/**
+ * Why the reading of a followed file ended: another file has its name now; it is shorter than what was read of it; or it is longer, but
+ * other bytes stand before the place up to which it was read.
+ */
+export type FollowedEnd = 'replaced' | 'truncated' | 'rewritten';
+
+/** This many bytes before the place up to which a followed file was read are compared when there is more. */
+const COMPARED_BYTES = 4_096;
 
 /**
  * Reads a file from an offset, and what is appended to it, as `tail -F` does.
@@ -72,19 +78,35 @@ export async function* followFile(
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, FollowedEnd | undefined, void> {
   let at = offset;
+  let before = await bytesBefore(file, offset);
   for (;;) {
     // This comes before the reading, so that what the old file got before it was replaced is read.
     const end = await endOf(path, file, at);
-    if (end !== 'truncated') {
-      for await (const bytes of readFile(file, at, signal)) {
-        at += bytes.length;
-        yield bytes;
-      }
+    if (end === 'truncated' && !signal.aborted) return end;
+    while (!signal.aborted) {
+      // One call reads what is compared and what follows it: between two calls, the file could be rewritten.
+      const read = await readAt(file, at - before.length, before.length + READ_BYTES);
+      if (read.length <= before.length) break;
+      if (!read.subarray(0, before.length).equals(before)) return 'rewritten';
+      yield read.subarray(before.length);
+      at += read.length - before.length;
+      before = Buffer.from(read.subarray(-COMPARED_BYTES));
     }
     if (signal.aborted) return undefined;
     if (end) return end;
     await pause(LOOK_EVERY, signal);
   }
+}
+
+function bytesBefore(file: FileHandle, offset: number): Promise<Buffer> {
+  const length = Math.min(COMPARED_BYTES, offset);
+  return readAt(file, offset - length, length);
+}
+
+/** Reads up to `length` bytes from an offset: fewer at the end of the file. */
+async function readAt(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+  const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, offset);
+  return buffer.subarray(0, bytesRead);
 }
 
 /** Returns why there is nothing more to come from a followed file, of which `offset` bytes were read. */

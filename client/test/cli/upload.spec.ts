@@ -157,6 +157,28 @@ describe('feed upload', () => {
     expect(stderr).toContain('interrupted: 6 lines stored in t;');
   });
 
+  test.each([[[]], [['--resume']]])(
+    '--follow %j begins anew with a file that was rewritten, though it is longer than before',
+    async (options) => {
+      const { grpcAddress: address } = await startService();
+      const path = fileWith(['x1', 'x2', 'x3']);
+      const args = ['upload', 't', path, '--follow', ...options];
+      const upload = startFeed(args, { FEED_ADDRESS: address });
+      const holds = (expected: string[]): Promise<void> =>
+        eventually(async () => {
+          const stored = bodies(await held(address, 't')).filter((body) => body !== '(end)');
+          expect(stored).toEqual(expected);
+        });
+      await holds(['x1', 'x2', 'x3']);
+      writeFileSync(path, 'y1-longer-than-before\ny2-longer\n');
+      const both = ['x1', 'x2', 'x3', 'y1-longer-than-before', 'y2-longer'];
+      await holds(both);
+      expect(upload.stderr).toMatch(/events\.txt was (rewritten|truncated): /);
+      appendFileSync(path, 'y3\n');
+      await holds([...both, 'y3']);
+    },
+  );
+
   test('--resume goes on after kills, and each line is stored once', async () => {
     const { grpcAddress: address } = await startService();
     const lines = numbers(0, 600_000);
