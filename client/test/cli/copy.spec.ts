@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { connect, type Event, type NewEvent } from '@feed-events/client';
+import { connect, Event, type NewEvent } from '@feed-events/client';
 import { randomFrom } from '../../../test/support/random.js';
 import { type ServiceProcess, temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, standstill, until, within } from '../../../test/support/wait.js';
@@ -118,6 +118,20 @@ describe('feed copy', () => {
     const [event] = (await once(watch, 'data')) as [{ at: { seconds: number; nanos: number } }];
     watch.cancel();
     expect(event.at).toEqual(at);
+  });
+
+  test('copies an event of the largest size, because it sends no cursor', async () => {
+    const settings = { FEED_MAX_EVENT_BYTES: '1KiB' };
+    const { from, copy } = await startBoth({ from: settings, to: settings });
+    const event = { id: 'a', topic: 't', at: new Date(86_400_000), cursor: '', attributes: {} };
+    const sizeOf = (body: string): number => Event.encode({ ...event, body }).finish().length;
+    const body = 'x'.repeat(1_000 - (sizeOf('x'.repeat(1_000)) - 1_024));
+    expect(sizeOf(body)).toBe(1_024);
+    await using feed = connect(from.grpcAddress);
+    await feed.upload('t', [{ ...event, body }, 'after']);
+    const { code, stderr } = await copy.run();
+    expect(code, stderr).toBe(0);
+    await copy.check();
   });
 
   test('copies some topics, and the empty log', async () => {
