@@ -144,6 +144,7 @@ async function copyAll(job: Job): Promise<void> {
     } catch (error) {
       // The events that copyRest() has left in doubt are copied in the next turn.
       if (doubt || !isTooLate(error)) throw error;
+      job.report.forgetUnstored();
     }
   }
 }
@@ -188,6 +189,7 @@ async function copyDoubtful(
       );
     report.say(`${what}; ${options.doubtful === 'again' ? 'stored again' : 'skipped'}`);
     await state.settleDoubt(options.doubtful);
+    report.forgetUnstored();
   }
 }
 

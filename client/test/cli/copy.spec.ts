@@ -292,6 +292,7 @@ describe('feed copy', () => {
     const before = bodies(await allOf(copy.to));
     const skipped = await copy.run('--doubtful', 'skip');
     expect(skipped.code, skipped.stderr).toBe(0);
+    expect(skipped.stderr).toMatch(/; skipped\n1 event copied; [\d.]+ s; /);
     expect(bodies(await allOf(copy.to)).slice(before.length)).toEqual(['10']);
   });
 
@@ -301,6 +302,7 @@ describe('feed copy', () => {
     await leaveInDoubt(to, copy);
     const again = await copy.run('--doubtful', 'again');
     expect(again.code, again.stderr).toBe(0);
+    expect(again.stderr).toMatch(/; stored again\n10 events copied; [\d.]+ s; /);
     expect(bodies(await allOf(copy.to)).slice(-10)).toEqual(numbers(0, 10));
   });
 

@@ -230,6 +230,7 @@ describe('feed upload', () => {
     const before = bodies(await held(service.grpcAddress, 't'));
     const skipped = await runFeed([...args, '--doubtful', 'skip'], env);
     expect(skipped.code, skipped.stderr).toBe(0);
+    expect(skipped.stderr).toMatch(/; they are skipped\n1 line stored in t; [\d.]+ s; /);
     expect(bodies(await held(service.grpcAddress, 't')).slice(before.length)).toEqual([
       '(end)',
       '10',
@@ -249,7 +250,7 @@ describe('feed upload', () => {
     service.process.kill('SIGCONT');
     const again = await runFeed(args, env);
     expect(again.code, again.stderr).toBe(0);
-    expect(again.stderr).toContain('; they are stored again\n');
+    expect(again.stderr).toMatch(/; they are stored again\n10 lines stored in t; [\d.]+ s; /);
     expect(bodies(await held(service.grpcAddress, 't')).slice(-10)).toEqual(numbers(0, 10));
   });
 
