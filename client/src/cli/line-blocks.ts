@@ -147,7 +147,7 @@ export async function* readStream(
  *
  * @param name of the file, for errors
  * @returns what `source` returned
- * @throws CommandError for text that is not UTF-8, or a line that is longer than any event
+ * @throws CommandError, after the lines before, for one that is not UTF-8 or a line that is longer than any event
  */
 export async function* lineBlocks<R>(
   source: AsyncGenerator<Buffer, R, void>,
@@ -158,23 +158,29 @@ export async function* lineBlocks<R>(
   let place = start;
   let rest: Buffer[] = [];
   let restBytes = 0;
-  const block = (bytes: Buffer): LineBlock => {
-    checkText(bytes, place, name);
-    const end = { offset: place.offset + bytes.length, line: place.line + countLines(bytes) };
-    const result = { bytes, start: place, end };
-    place = end;
-    return result;
-  };
+  /** Yields these lines, or those before the first that is no text. */
+  function* block(bytes: Buffer): Generator<LineBlock, void, void> {
+    const good = isUtf8(bytes) ? bytes : bytes.subarray(0, startOfBadLine(bytes));
+    if (good.length > 0) {
+      const end = { offset: place.offset + good.length, line: place.line + countLines(good) };
+      const whole = { bytes: good, start: place, end };
+      place = end;
+      yield whole;
+    }
+    // Decoding would replace the bytes, and other text than was given be stored.
+    if (good.length < bytes.length)
+      throw new CommandError(`line ${place.line + 1} of ${name} is not UTF-8 text`, EXIT.file);
+  }
   for (;;) {
     const { done, value } = await source.next();
     if (done) {
-      if (restBytes > 0 && !signal.aborted) yield block(Buffer.concat(rest));
+      if (restBytes > 0 && !signal.aborted) yield* block(Buffer.concat(rest));
       return value;
     }
     const cut = value.lastIndexOf(LINE_FEED) + 1;
     if (cut > 0) {
       const whole = value.subarray(0, cut);
-      yield block(restBytes === 0 ? whole : Buffer.concat([...rest, whole]));
+      yield* block(restBytes === 0 ? whole : Buffer.concat([...rest, whole]));
       rest = [];
       restBytes = 0;
     }
@@ -214,14 +220,12 @@ function countLines(bytes: Buffer): number {
   return bytes.at(-1) === LINE_FEED ? count : count + 1;
 }
 
-/** @throws CommandError for bytes that are not UTF-8: decoding would replace them, and other text than was given be stored */
-function checkText(bytes: Buffer, { line }: Place, name: string): void {
-  if (isUtf8(bytes)) return;
-  for (let at = 0, number = line + 1; at < bytes.length; number++) {
+/** Returns the offset of the first line that is not UTF-8. There has to be one. */
+function startOfBadLine(bytes: Buffer): number {
+  for (let at = 0; ;) {
     const found = bytes.indexOf(LINE_FEED, at);
     const next = found === -1 ? bytes.length : found + 1;
-    if (!isUtf8(bytes.subarray(at, next)))
-      throw new CommandError(`line ${number} of ${name} is not UTF-8 text`, EXIT.file);
+    if (!isUtf8(bytes.subarray(at, next))) return at;
     at = next;
   }
 }

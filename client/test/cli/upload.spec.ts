@@ -125,6 +125,21 @@ describe('feed upload', () => {
     expect(unread.code).toBe(66);
   });
 
+  test('the lines before one that is not UTF-8 are stored, however many they are', async () => {
+    const { grpcAddress: address } = await startService();
+    const path = fileWith(numbers(0, 100_000));
+    appendFileSync(path, Buffer.from([0xff, 0x0a, 0x61]));
+    const { code, stderr } = await runFeed(['upload', 't', path], { FEED_ADDRESS: address });
+    expect(code).toBe(66);
+    expect(stderr).toMatch(/^100,000 lines stored in t; /);
+    expect(stderr).toContain(`line 100001 of ${path} is not UTF-8 text`);
+    expect((await held(address, 't')).length).toBe(100_000);
+    const few = 'printf "ok\\n\\xff\\nno\\n" | feed upload u';
+    const { stderr: ofFew } = await startShell(few, { FEED_ADDRESS: address }).ended;
+    expect(ofFew).toMatch(/^1 line stored in u; /);
+    expect(bodies(await held(address, 'u'))).toEqual(['ok']);
+  });
+
   test('--follow stores what is appended, through a rename and a truncation, until Ctrl-C', async () => {
     const { grpcAddress: address } = await startService();
     const path = fileWith(['1']);
