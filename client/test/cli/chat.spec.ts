@@ -83,6 +83,19 @@ test('a line that the server refuses is an error, also where it is the last one'
   expect(large.code).toBe(1);
 });
 
+test('a line that is not UTF-8 is refused, and those before it are said', async () => {
+  const { grpcAddress } = await startService();
+  const env = { FEED_ADDRESS: grpcAddress };
+  const bob = startFeed(['chat', 'kitchen', '--from', 'bob'], env, 'pipe');
+  await until(() => bob.stderr === 'in kitchen\n', 'bob in the room');
+  const ann = startFeed(['chat', 'kitchen', '--from', 'ann'], env, 'pipe'); // Its input stays open.
+  ann.process.stdin!.write(Buffer.from('hi\r\n\xe9\nno\n', 'latin1'));
+  const { code, stderr } = await ann.ended;
+  expect(stderr).toBe('in kitchen\nfeed: line 2 of standard input is not UTF-8 text\n');
+  expect(code).toBe(66);
+  await eventually(() => expect(bob.stdout).toBe('ann: hi\n'));
+});
+
 test('a room that the caller may not chat in is an error of its own', async () => {
   const issuer = await Issuer.create();
   const policy = join(temporaryDirectory(), 'policy.yaml');
