@@ -327,6 +327,11 @@ describe('feed upload', () => {
     [['upload', 't', '--format', 'xml'], 64, 'Allowed choices are lines, ndjson'],
     [['upload', 't', '/no/such/file'], 66, "/no/such/file can't be read: ENOENT"],
     [['upload', 't', '/dev/null', '--follow'], 64, 'need a file, which /dev/null is not'],
+    [
+      ['upload', 't', '/proc/version', '--resume'],
+      66,
+      "can't be saved in /proc/version.feed-resume: ENOENT (no such file or directory)",
+    ],
     [['upload', 't', '/tmp'], 66, '/tmp is a directory'],
   ] as const)('%j ends with %i', async (args, expected, text) => {
     const { code, stderr } = await runFeed(args);

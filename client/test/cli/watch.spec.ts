@@ -411,7 +411,12 @@ describe('feed watch', () => {
     [['watch', 't'], { FEED_TOKEN_FILE: '/no/such/token' }, 78, '/no/such/token: ENOENT'],
     [['watch', 't', '--token-file', '/dev/null'], {}, 78, 'is empty: /dev/null'],
     [['watch', 't', '--token-file', 'x'], { FEED_TOKEN: 'x' }, 78, 'give one'],
-    [['watch', 't', '--checkpoint', '/no/such/cursor'], {}, 66, '/no/such/cursor'],
+    [
+      ['watch', 't', '--checkpoint', '/no/such/cursor'],
+      {},
+      66,
+      "/no/such/cursor can't be used: ENOENT (no such file or directory)",
+    ],
     [['wathc', 't'], {}, 64, 'Did you mean watch?'],
   ] as const)('%j with %j ends with %i', async (args, env, expected, text) => {
     const { code, stdout, stderr } = await runFeed(args, env);
