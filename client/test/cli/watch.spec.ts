@@ -260,7 +260,9 @@ describe('feed watch', () => {
       'feed watch t --last 1 --until 1 > /dev/full; echo $?',
       { FEED_ADDRESS: address },
     ).ended;
-    expect(stderr).toContain("standard output can't be written to: ENOSPC");
+    expect(stderr).toContain(
+      "standard output can't be written to: ENOSPC (no space left on device)",
+    );
     expect(stdout).toBe('66\n');
   });
 
