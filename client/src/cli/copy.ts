@@ -9,6 +9,7 @@ import {
 } from '../errors.js';
 import type { Feed } from '../feed.js';
 import type { Event } from '../gen/feed/v1/feed.js';
+import { patternProblem } from '../topics.js';
 import type { Watch, WatchState } from '../watch.js';
 import { addTargetOptions, connectArgument } from './connection-options.js';
 import { CopyReport, formatEvents } from './copy-report.js';
@@ -95,6 +96,11 @@ async function copy(
   command: Command,
 ): Promise<void> {
   if (from === to) throw new CommandError(`${from} can't be copied into itself`, EXIT.usage);
+  for (const topic of options.topics) {
+    const problem = patternProblem(topic);
+    if (problem !== undefined)
+      throw new CommandError(`--topics: ${JSON.stringify(topic)}: ${problem}`, EXIT.usage);
+  }
   await using source = connectArgument(command, '<from>', from);
   await using target = connectArgument(command, '<to>', to);
   const interruption = catchSignals();
@@ -341,5 +347,6 @@ function adviceFor(failure: FeedError): string {
     return 'To go on with what is left, leave --fail-on-gap out';
   if (failure instanceof EpochChangedError || failure.reason === 'CURSOR_AHEAD')
     return 'The log is another one than before: to copy it from its start, give another --checkpoint';
+  if (failure.reason === 'TOPIC_INVALID') return 'Give others in --topics';
   return 'What is acknowledged is kept: the same command goes on there';
 }

@@ -8,7 +8,7 @@ import { randomFrom } from '../../../test/support/random.js';
 import { type ServiceProcess, temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, standstill, until, within } from '../../../test/support/wait.js';
 import { FaultProxy } from '../fault-proxy.js';
-import { events, ScriptedServer, storeUpload } from '../scripted-server.js';
+import { events, ScriptedServer, status, storeUpload } from '../scripted-server.js';
 import { bodies, client, numbers, Subject } from '../service.js';
 import { type Ending, type RunningCommand, runFeed, startFeed, startShell } from './run-command.js';
 import { certificate, tlsProxy } from './servers.js';
@@ -382,6 +382,10 @@ describe('feed copy', () => {
         64,
         'a copy of the topics >, not a',
       ],
+      [[from, to, '--topics', 'a', 'b c'], 64, '--topics: "b c": it has white space'],
+      [[from, to, '--topics', 'a..b'], 64, 'an empty token between its dots'],
+      [[from, to, '--topics', 'a.>.b'], 64, '">" for all tokens at the end'],
+      [[from, to, '--topics', 'é'.repeat(101)], 64, 'it has 202 bytes, over the limit of 200'],
       [[from, from], 64, "can't be copied into itself"],
       [[from, 'a:b:c'], 64, '<to>: "a:b:c" is not an address'],
       [[from, to, '--address', from], 64, 'leave --address out'],
@@ -393,6 +397,15 @@ describe('feed copy', () => {
       expect(ending.stderr).toContain(text);
       expect(ending.code, ending.stderr).toBe(code);
     }
+  });
+
+  test('a topic that only the server finds wrong is none to go on with', async () => {
+    const refusal = { reason: 'TOPIC_INVALID', metadata: { index: '0' } };
+    const server = await ScriptedServer.start(status(3, 'topics[0]: no', refusal));
+    const copy = new Copy(server.address, '127.0.0.1:1');
+    const { code, stderr } = await copy.run('--topics', 'a');
+    expect(stderr).toMatch(/\(TOPIC_INVALID\)\. Give others in --topics\n$/);
+    expect(code).toBe(1);
   });
 
   test('keeps its checkpoint in the current directory, by the names of the servers', async () => {
