@@ -16,6 +16,7 @@ import {
 } from './gen/feed/v1/admin.js';
 import { decode, frame } from './grpc/frames.js';
 import type { Method, OpenCall } from './open-call.js';
+import { checkText } from './texts.js';
 
 export interface AdminOptions {
   /** Cancels the call, which then throws a FeedError of status CANCELLED. */
@@ -51,6 +52,7 @@ export class Admin {
    * @throws FeedError
    */
   async *listTopics(prefix = '', options: AdminOptions = {}): AsyncGenerator<Topic, void, void> {
+    checkText('a prefix of topics', prefix);
     let pageToken = '';
     do {
       const request = { prefix, pageSize: PAGE, pageToken };
@@ -67,6 +69,7 @@ export class Admin {
 
   /** Describes a topic. One that holds nothing has 0 events. @throws FeedError */
   async getTopic(topic: string, options: AdminOptions = {}): Promise<Topic> {
+    checkText('a topic', topic);
     const answer = await this.ask(
       'GetTopic',
       [GetTopicRequest, { topic }],
@@ -82,6 +85,7 @@ export class Admin {
    * @throws FeedError after which some of the events may be removed
    */
   async deleteTopic(topic: string, options: AdminOptions = {}): Promise<Topic> {
+    checkText('a topic', topic);
     const answer = await this.ask(
       'DeleteTopic',
       [DeleteTopicRequest, { topic }],

@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { encodedOf } from './encoded.js';
 import { maxFrameBytes, writeEventFrame } from './event-frame.js';
 import { frameBytes, offsetAfter, writeFrame } from './grpc/frames.js';
+import { isText } from './texts.js';
 import { withTrace } from './trace.js';
 
 /** An event to upload. */
@@ -284,11 +285,6 @@ export function areTexts(value: unknown): value is Readonly<Record<string, strin
   // A Map would be sent as nothing, and an array with its indices as names.
   if (Symbol.iterator in value) return false;
   return Object.entries(value).flat().every(isText);
-}
-
-/** UTF-8 has no half of a surrogate pair: two ids that differ in one would be the same to the server. */
-function isText(value: unknown): boolean {
-  return typeof value === 'string' && value.isWellFormed();
 }
 
 function noEvent(index: number): TypeError {

@@ -4,12 +4,13 @@ import { ChatMessage } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
+import { checkText } from './texts.js';
 
 /** The state of a chat. Rooms keep no history: a chat misses the messages that others send while it is not joined. */
 export type ChatState =
   /** It connects for the first time. */
   | { readonly name: 'connecting' }
-  /** It has sent its join, and the server has accepted the call. */
+  /** The server has taken its join. */
   | { readonly name: 'joined' }
   /** It broke, and joins again after `wait` milliseconds. `attempt` counts from 1 since the last message. */
   | {
@@ -36,6 +37,13 @@ const ANSWER_WITHIN = 10_000;
 /** How long (milliseconds) the server may take to end a chat that leaves. */
 const LEAVE_WITHIN = 2_000;
 
+/** A call that has joined the room. */
+interface Membership {
+  readonly call: Call;
+  /** The room's messages that came before the server's answer to the join. */
+  readonly early: readonly ChatMessage[];
+}
+
 /**
  * A member of a room. Iterate over it once for what others say. It joins when the iteration begins, or with the first send().
  * Iterate even if you only send, because the server ends members who read nothing. The iteration throws a FeedError that
@@ -45,10 +53,12 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private readonly backoff: Backoff;
   private readonly leaving = new AbortController();
   private readonly signal: AbortSignal;
-  private joined: Promise<Call> | undefined;
+  private joined: Promise<Membership> | undefined;
   private iteration: AsyncGenerator<ChatMessage, void, void> | undefined;
   private hasConnected = false;
   private isLeaving = false;
+  /** The error that ended the chat, once it was thrown to the chat's user. */
+  private thrown: unknown;
 
   /** @internal */
   constructor(
@@ -57,7 +67,9 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     private readonly options: ChatOptions,
     retry: RetryOptions | undefined,
   ) {
-    const { signal } = options;
+    const { from, signal } = options;
+    checkText('the room of a chat', room);
+    checkText("the option from, the chat's name,", from);
     this.backoff = new Backoff(retry);
     this.signal = signal ? AbortSignal.any([signal, this.leaving.signal]) : this.leaving.signal;
   }
@@ -66,12 +78,14 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
    * Says something to all others in the room. Resolves when flow control has taken the message, which does not mean that anyone
    * got it: when the connection breaks, messages on their way are lost.
    *
-   * @throws FeedError if the message can't be sent: the room's name is invalid, for example, or the chat has ended
+   * @throws FeedError if the message can't be sent: the room's name is invalid, for example, or the chat has ended. TypeError for what
+   * is no text: the chat goes on
    */
   async send(text: string): Promise<void> {
+    checkText('a message', text);
     for (;;) {
       const joined = this.join();
-      const call = await joined;
+      const { call } = await joined;
       // A write after the end of the stream would break it, and with it what was said before.
       if (this.isLeaving) throw new FeedError('CANCELLED', 'the chat was left');
       try {
@@ -89,34 +103,49 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     return this.iteration;
   }
 
-  /** Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then. */
+  /**
+   * Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then, and ends without an error.
+   *
+   * @throws FeedError if the server refused what was sent, or the call broke before the server had all of it. An error that send(),
+   * the iteration or another leave() has thrown is not thrown again
+   */
   async leave(): Promise<void> {
     this.isLeaving = true;
     // A chat that is still connecting is not waited for: it has sent nothing.
-    const call = await Promise.race([this.joined?.catch(() => undefined), pause(0, undefined)]);
-    if (call) {
-      call.end();
-      await Promise.race([call.ended, pause(LEAVE_WITHIN, this.signal)]);
+    const joined = await Promise.race([this.joined?.catch(() => undefined), pause(0, undefined)]);
+    let error: FeedError | void = undefined;
+    if (joined) {
+      joined.call.end();
+      error = await Promise.race([joined.call.ended, pause(LEAVE_WITHIN, this.signal)]);
     }
+    const isCancelled = error?.status === 'CANCELLED' && this.signal.aborted;
     this.leaving.abort();
+    if (!error || isCancelled || error === this.thrown) return;
+    this.thrown = error;
+    throw error;
   }
 
   /** Leaves the room, and ends the iteration. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.leave();
-    await this.iteration?.return();
+    try {
+      await this.leave();
+    } finally {
+      await this.iteration?.return();
+    }
   }
 
   private async *messages(): AsyncGenerator<ChatMessage, void, void> {
     try {
       for (;;) {
         const joined = this.join();
-        const call = await joined;
+        const { call, early } = await joined;
         try {
+          yield* early;
           yield* this.messagesOf(call);
           if (this.isLeaving) return;
           throw new FeedError('UNAVAILABLE', 'the server ended the chat');
         } catch (error) {
+          if (this.isLeaving) return; // leave() throws it.
           await this.recover(joined, error);
         }
       }
@@ -124,7 +153,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
       if (!this.signal.aborted) throw error;
     } finally {
       this.leaving.abort();
-      (await this.joined?.catch(() => undefined))?.cancel();
+      (await this.joined?.catch(() => undefined))?.call.cancel();
       this.options.onState?.({ name: 'ended' });
     }
   }
@@ -139,12 +168,12 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   }
 
   /** Resolves with the call that has joined the room: the same call for all callers until it breaks. */
-  private join(): Promise<Call> {
+  private join(): Promise<Membership> {
     this.joined ??= this.openRoom();
     return this.joined;
   }
 
-  private async openRoom(): Promise<Call> {
+  private async openRoom(): Promise<Membership> {
     if (!this.hasConnected) this.options.onState?.({ name: 'connecting' });
     this.hasConnected = true;
     for (;;) {
@@ -152,11 +181,14 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
       try {
         call = await this.openCall('Chat', this.signal);
         call.endAfterSilence(ANSWER_WITHIN);
-        await call.write(frame(encode({ from: this.options.from, text: '', room: this.room })));
-        await call.headers();
+        const { from } = this.options;
+        await call.write(frame(encode({ from, text: '', room: this.room })));
+        // Nothing answers a join. The echo of a message without a room comes after the server has taken the messages before it.
+        await call.write(frame(encode({ from, text: '', room: '' })));
+        const early = await messagesBeforeEcho(call);
         call.endAfterSilence(0); // A room may be silent for as long as it likes.
         this.options.onState?.({ name: 'joined' });
-        return call;
+        return { call, early };
       } catch (error) {
         call?.cancel();
         await this.wait(error);
@@ -169,8 +201,11 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
    *
    * @throws the error, if another call would not mend it
    */
-  private async recover(broken: Promise<Call>, error: unknown): Promise<void> {
-    if (this.signal.aborted || !isRetryable(error)) throw error;
+  private async recover(broken: Promise<Membership>, error: unknown): Promise<void> {
+    if (this.signal.aborted || this.isLeaving || !isRetryable(error)) {
+      if (!this.isLeaving) this.thrown = error;
+      throw error;
+    }
     if (this.joined === broken) this.joined = this.wait(error).then(() => this.openRoom());
     await this.joined;
   }
@@ -186,6 +221,19 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
       wait,
     });
     await pause(wait, this.signal);
+  }
+}
+
+/** Reads the messages of a call up to the first echo, and returns those of rooms. Echoes are of no room. */
+async function messagesBeforeEcho(call: Call): Promise<readonly ChatMessage[]> {
+  const early: ChatMessage[] = [];
+  for (;;) {
+    const messages = await call.read();
+    if (!messages) throw new FeedError('UNAVAILABLE', 'the server ended the chat');
+    const decoded = messages.map((message) => decode(ChatMessage, message));
+    const ofRooms = decoded.filter(({ room }) => room !== '');
+    early.push(...ofRooms);
+    if (ofRooms.length < decoded.length) return early;
   }
 }
 

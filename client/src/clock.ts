@@ -13,3 +13,9 @@ export function now(): number {
 
 /** The longest time of a timer, in milliseconds: 24 days. Node makes a longer one fire at once. */
 export const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** Throws unless `value` is a valid time. @param what begins the error's sentence: the option's name */
+export function checkDate(what: string, value: unknown): void {
+  if (!(value instanceof Date && Number.isFinite(value.getTime())))
+    throw new TypeError(`${what} is a valid Date`);
+}

@@ -1,4 +1,4 @@
-import { Event } from './gen/feed/v1/feed.js';
+import { Timestamp } from './gen/google/protobuf/timestamp.js';
 
 /** The fields of an event that a producer sends. */
 export interface EventToSend {
@@ -13,6 +13,7 @@ export interface EventToSend {
 const ID_TAG = 0x0a;
 const TOPIC_TAG = 0x12;
 const BODY_TAG = 0x1a;
+const AT_TAG = 0x22;
 const ATTRIBUTES_TAG = 0x32;
 // An attribute is a message with these two texts.
 const KEY_TAG = 0x0a;
@@ -37,7 +38,7 @@ export function maxFrameBytes({ id, topic, body, attributes }: EventToSend): num
 
 /**
  * Writes the gRPC frame of an event into `target` at `offset`, where there must be room for maxFrameBytes(). Returns the offset
- * after the frame. The message has the same bytes as Event.encode() makes, without the objects that Event.encode() makes for
+ * after the frame. The message has the same bytes as Event.encode() makes (but for times before 1970), without the objects that Event.encode() makes for
  * each field.
  */
 export function writeEventFrame(target: Buffer, offset: number, event: EventToSend): number {
@@ -79,17 +80,15 @@ function textBytes(text: string): number {
 }
 
 function writeTime(target: Buffer, offset: number, time: Date): number {
-  // The encoding of an event that has only a time consists of that one field.
-  const field = Event.encode({
-    id: '',
-    topic: '',
-    body: '',
-    at: time,
-    cursor: '',
-    attributes: {},
-  }).finish();
-  target.set(field, offset);
-  return offset + field.length;
+  // Event.encode() makes a Timestamp of negative nanoseconds, which is none, of most times before 1970.
+  const milliseconds = time.getTime();
+  const seconds = Math.floor(milliseconds / 1_000);
+  const nanos = (milliseconds - seconds * 1_000) * 1e6;
+  const message = Timestamp.encode({ seconds, nanos }).finish();
+  target[offset] = AT_TAG;
+  const start = writeVarint(target, offset + 1, message.length);
+  target.set(message, start);
+  return start + message.length;
 }
 
 function varintBytes(value: number): number {

@@ -71,7 +71,7 @@ export class Feed implements AsyncDisposable {
    * the end for one or more: `orders.*.created`, `orders.>`, and `>` for all topics. The watch connects when the first event is
    * asked for.
    *
-   * @throws TypeError if there is no topic, or the heartbeat is shorter than 1,000 milliseconds
+   * @throws TypeError or RangeError if there is no topic, or for an option that is none
    */
   watch(topics: Topics, options: WatchOptions = {}): Watch {
     const list = topicList(topics);
@@ -109,7 +109,11 @@ export class Feed implements AsyncDisposable {
     ).run();
   }
 
-  /** Returns a chat in a room. It joins the room when its iteration begins, or with the first send(). */
+  /**
+   * Returns a chat in a room. It joins the room when its iteration begins, or with the first send().
+   *
+   * @throws TypeError if the room or the name is no text
+   */
   chat(room: string, options: ChatOptions): Chat {
     const onState = (state: ChatState): void => {
       this.options.log?.(describe(`the chat in ${room}`, state));

@@ -1,10 +1,13 @@
+import { checkText } from './texts.js';
+
 /** A watch's topics and patterns, as they are given: one, or a list. */
 export type Topics = string | readonly string[];
 
-/** Returns the list of topics and patterns. @throws TypeError if there is none */
+/** Returns the list of topics and patterns. @throws TypeError if there is none, or one is no text */
 export function topicList(topics: Topics): readonly string[] {
-  const list = typeof topics === 'string' ? [topics] : [...topics];
+  const list = typeof topics === 'object' && topics !== null ? [...topics] : [topics];
   if (list.length === 0) throw new TypeError('a watch has at least one topic or pattern');
+  for (const topic of list) checkText('a topic', topic);
   return list;
 }
 
@@ -34,4 +37,21 @@ export function nameTopics(topics: readonly string[]): string {
   const named = topics.slice(0, MOST_NAMED).join(', ');
   const others = topics.length - MOST_NAMED;
   return others > 0 ? `${named} and ${others} more` : named;
+}
+
+/** The longest topic, in bytes of UTF-8. */
+const MAX_TOPIC_BYTES = 200;
+
+/** Returns what is wrong with a topic or a pattern of topics by the rules of the contract, or undefined. A server may have stricter rules. */
+export function patternProblem(pattern: string): string | undefined {
+  const bytes = Buffer.byteLength(pattern);
+  if (bytes > MAX_TOPIC_BYTES) return `it has ${bytes} bytes, over the limit of ${MAX_TOPIC_BYTES}`;
+  if (/[\s\p{Cc}]/u.test(pattern)) return 'it has white space or a control character';
+  const tokens = pattern.split('.');
+  if (tokens.includes('')) return 'it is empty, or has an empty token between its dots';
+  const stands = (token: string, i: number): boolean =>
+    token === '*' || (token === '>' && i === tokens.length - 1);
+  if (tokens.some((token, i) => /[*>]/.test(token) && !stands(token, i)))
+    return '"*" stands for a whole token, and ">" for all tokens at the end: orders.*.paid, orders.>';
+  return undefined;
 }

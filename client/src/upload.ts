@@ -1,6 +1,6 @@
 import { Backlog, type Source } from './backlog.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
-import { now } from './clock.js';
+import { checkDate, now } from './clock.js';
 import { FeedError, isRetryable, UploadError } from './errors.js';
 import { type Durability, UploadResult } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
@@ -99,7 +99,10 @@ export class Upload {
       throw new TypeError(`maxUnacknowledgedBytes is more than 0, not ${maxUnacknowledgedBytes}`);
     if (typeof source === 'string')
       throw new TypeError('a text is no source of events: put it into a list');
+    if (!isSource(source))
+      throw new TypeError('the source of an upload is an iterable or an async iterable of events');
     const { doubtful } = options;
+    if (doubtful) checkDate('doubtful.since', doubtful.since);
     this.backlog = new Backlog(
       source,
       topic,
@@ -295,6 +298,14 @@ export class Upload {
     const { stored, retries } = this;
     this.options.onProgress?.({ taken: this.backlog.taken, stored, retries });
   }
+}
+
+function isSource(source: unknown): source is Source {
+  return (
+    typeof source === 'object' &&
+    source !== null &&
+    (Symbol.iterator in source || Symbol.asyncIterator in source)
+  );
 }
 
 /** Converts a time of the system's clock to the clock of now(). */

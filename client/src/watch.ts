@@ -5,7 +5,7 @@ import {
   CheckpointSaver,
   type Saved,
 } from './checkpoint.js';
-import { LONGEST_TIMER } from './clock.js';
+import { checkDate, LONGEST_TIMER } from './clock.js';
 import { isAtOrAfter } from './cursor.js';
 import { EncodedEvent } from './encoded.js';
 import { CursorExpiredError, FeedError, feedError, isRetryable } from './errors.js';
@@ -13,6 +13,7 @@ import { Event, StartPosition, type WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
 import type { OpenCall } from './open-call.js';
+import { checkText } from './texts.js';
 import { areSeveral } from './topics.js';
 import { watchRequest } from './watch-request.js';
 
@@ -77,6 +78,9 @@ export interface WatchOptions {
   readonly areEncoded?: boolean;
 }
 
+/** The largest `last`: the contract has it as a uint32. */
+const MOST_LAST = 2 ** 32 - 1;
+
 /** A watch gives its call up after this many heartbeat intervals in which nothing came. */
 export const MISSED_HEARTBEATS = 2.5;
 
@@ -123,10 +127,15 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     private readonly options: WatchOptions,
     retry: RetryOptions | undefined,
   ) {
-    const { checkpoint, checkpointEvery, from = 'live', until, signal } = options;
+    const { checkpoint, checkpointEvery, from = 'live', until, expired, signal } = options;
     const { heartbeat = until ? 1_000 : 10_000 } = options;
     if (!(heartbeat >= 1_000))
       throw new TypeError(`heartbeat is at least 1,000 milliseconds, not ${heartbeat}`);
+    if (until !== undefined && until !== 'head')
+      throw new TypeError(`until is 'head', not ${String(until)}`);
+    if (![undefined, 'throw', 'earliest'].includes(expired))
+      throw new TypeError(`expired is 'throw' or 'earliest', not ${expired}`);
+    checkFrom(from);
     this.backoff = new Backoff(retry);
     this.saver = checkpoint && new CheckpointSaver(checkpoint, checkpointEvery);
     this.isOfSeveral = areSeveral(topics);
@@ -241,7 +250,8 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     else if (from === 'live') request.position = StartPosition.START_POSITION_LIVE;
     else if (from === 'earliest') request.position = StartPosition.START_POSITION_EARLIEST;
     else if ('cursor' in from) request.afterCursor = from.cursor;
-    else if ('since' in from) request.since = from.since;
+    // Nothing was stored before 1970. The generated code encodes earlier times with parts of a second in a way that no server takes.
+    else if ('since' in from) request.since = new Date(Math.max(0, from.since.getTime()));
     else request.last = from.last;
     if (request.afterCursor !== undefined)
       request.skipRemoved = this.isBeforeEarliest(request.afterCursor);
@@ -368,6 +378,19 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     this.state = state;
     this.options.onState?.(state);
   }
+}
+
+/** @throws TypeError or RangeError, which names what is wrong */
+function checkFrom(from: From): void {
+  if (from === 'live' || from === 'earliest') return;
+  if (typeof from !== 'object' || from === null)
+    throw new TypeError(
+      `from is 'live', 'earliest', { cursor }, { since } or { last }, not ${String(from)}`,
+    );
+  if ('cursor' in from) checkText('from.cursor', from.cursor);
+  else if ('since' in from) checkDate('from.since', from.since);
+  else if (!Number.isInteger(from.last) || from.last < 0 || from.last > MOST_LAST)
+    throw new RangeError(`from.last is a whole number from 0 to 4,294,967,295, not ${from.last}`);
 }
 
 function isCursor(from: From): from is Saved {

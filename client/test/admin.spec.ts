@@ -106,3 +106,11 @@ test('a caller who is no administrator gets a ForbiddenError, and a signal cance
   const cancelled = feed.admin.getTopic('t', { signal });
   await expect(cancelled).rejects.toMatchObject({ status: 'CANCELLED' });
 });
+
+test('a topic that UTF-8 can not have is not taken for another one', async () => {
+  const { admin } = client('127.0.0.1:1');
+  const message = /is a text of whole Unicode characters$/;
+  await expect(admin.getTopic('a\ud800')).rejects.toThrow(message);
+  await expect(admin.deleteTopic('a\ud800')).rejects.toThrow(message);
+  await expect(all(admin.listTopics('a\ud800'))).rejects.toThrow(message);
+});

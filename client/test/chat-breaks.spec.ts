@@ -2,18 +2,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { FeedError } from '@feed-events/client';
 import { until, within } from '../../test/support/wait.js';
-import { type Answer, beginUpload, reset, ScriptedServer } from './scripted-server.js';
+import { type Answer, beginChat, reset, ScriptedServer } from './scripted-server.js';
 import { client, Subject } from './service.js';
 
 test('a break that several notice at once makes one call, not one for each', async () => {
   const breaks: Answer = (stream, headers) => {
-    beginUpload(stream);
+    beginChat(stream);
     // It takes nothing, so that what is said waits for its flow control.
     stream.pause();
     setTimeout(() => reset('NGHTTP2_INTERNAL_ERROR')(stream, headers), 200);
   };
   const takesAll: Answer = (stream) => {
-    beginUpload(stream);
+    beginChat(stream);
     stream.resume();
   };
   const server = await ScriptedServer.start(breaks, takesAll);
@@ -55,7 +55,7 @@ test('what is said after a chat was left is refused, and does not take back what
 test('a chat whose onState throws leaves no call behind', async () => {
   let closed = 0;
   const answer: Answer = (stream) => {
-    beginUpload(stream);
+    beginChat(stream);
     stream.resume().on('close', () => closed++);
   };
   const server = await ScriptedServer.start(answer);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Chat, ChatState } from '@feed-events/client';
+import type { Chat, ChatOptions, ChatState, Feed } from '@feed-events/client';
 import { until } from '../../test/support/wait.js';
 import { client, Subject } from './service.js';
 
@@ -81,4 +81,53 @@ test('a room with an invalid name refuses to be joined', async () => {
       for (;;) await another.send('x');
     })(),
   ).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
+});
+
+test('a chat is joined once the server has taken its join, and a message is not sent before', async () => {
+  const { address } = await Subject.start();
+  const states: string[] = [];
+  const chat = client(address).chat('no room', {
+    from: 'ada',
+    onState: ({ name }) => states.push(name),
+  });
+  await expect(chat.send('x')).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
+  expect(states).not.toContain('joined');
+  await chat.leave(); // send() has thrown the refusal.
+});
+
+test('to leave a chat throws what the server has refused of it, unless send() or the iteration has thrown that', async () => {
+  const { address } = await Subject.start({ FEED_MAX_EVENT_BYTES: '1KiB' });
+  const tooLarge = 'x'.repeat(2_000);
+  const chat = client(address).chat('ops', { from: 'ada' });
+  await chat.send(tooLarge);
+  await expect(chat.leave()).rejects.toMatchObject({ reason: 'MESSAGE_INVALID' });
+
+  const sends = async (): Promise<void> => {
+    await using another = client(address).chat('ops', { from: 'ada' });
+    await another.send(tooLarge);
+  };
+  await expect(sends()).rejects.toMatchObject({ reason: 'MESSAGE_INVALID' });
+
+  const listens = async (): Promise<void> => {
+    await using another = client(address).chat('no room', { from: 'ada' });
+    for await (const _ of another);
+  };
+  await expect(listens()).rejects.toMatchObject({ reason: 'TOPIC_INVALID' });
+});
+
+test.each([
+  ['a room', (feed: Feed) => feed.chat('a\ud800', { from: 'ada' })],
+  ['no room', (feed: Feed) => feed.chat(undefined as unknown as string, { from: 'ada' })],
+  ['a name', (feed: Feed) => feed.chat('ops', { from: '\ud800' })],
+  ['no name', (feed: Feed) => feed.chat('ops', {} as ChatOptions)],
+])('%s that UTF-8 can not have is refused at once', (_, chat) => {
+  expect(() => chat(client('127.0.0.1:1'))).toThrow(/is a text of whole Unicode characters$/);
+});
+
+test('a message that UTF-8 can not have is refused, and the chat goes on', async () => {
+  const { address } = await Subject.start();
+  const chat = client(address).chat('ops', { from: 'ada' });
+  await expect(chat.send('a\ud800')).rejects.toThrow(/is a text of whole Unicode characters$/);
+  await chat.send('b');
+  await chat.leave();
 });

@@ -1,8 +1,10 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { EncodedEvent, encodedOf } from '../src/encoded.js';
 import { maxFrameBytes, writeEventFrame } from '../src/event-frame.js';
 import { Event } from '../src/gen/feed/v1/feed.js';
 import { frame, MessageSplitter, offsetAfter } from '../src/grpc/frames.js';
+import { cursorAt } from './scripted-server.js';
 
 const event = fc.record({
   id: fc.string({ unit: 'binary' }),
@@ -66,4 +68,21 @@ test('the offset after n frames is found', () => {
     frame(new Uint8Array(7)),
   ]);
   expect([0, 1, 2, 3].map((n) => offsetAfter(frames, n))).toEqual([0, 8, 13, 25]);
+});
+
+test('an event that is passed on has its cursor no longer, wherever that stood', () => {
+  const fields = { id: 'a', topic: 't', body: 'b', at: new Date(1_500), attributes: { k: 'v' } };
+  const wanted = Buffer.from(Event.encode({ ...fields, cursor: '' }).finish());
+  const nothing = { id: '', topic: '', body: '', at: undefined, attributes: {} };
+  const cursor = Event.encode({ ...nothing, cursor: cursorAt(7) }).finish();
+  const inTheMiddle = Event.encode({ ...fields, cursor: cursorAt(7) }).finish(); // the order of the fields' numbers
+  for (const bytes of [
+    Buffer.concat([wanted, cursor]),
+    inTheMiddle,
+    Buffer.concat([cursor, wanted]),
+  ]) {
+    const decoded = EncodedEvent.decode(bytes);
+    expect(decoded).toMatchObject({ id: 'a', cursor: cursorAt(7) });
+    expect(wanted.equals(encodedOf(decoded)!)).toBe(true);
+  }
 });

@@ -6,6 +6,7 @@ import { FeedError, type WatchState } from '@feed-events/client';
 import { within } from '../../test/support/wait.js';
 import {
   type Answer,
+  beginChat,
   events,
   http,
   ScriptedServer,
@@ -174,7 +175,7 @@ test('an expired cursor without a cursor to go on from ends a watch', async () =
 
 test('a chat does not wait for ever for a server that says nothing', async () => {
   const server = await ScriptedServer.start(silence, (stream) => {
-    events()(stream, {});
+    beginChat(stream);
     stream.resume();
   });
   const chat = client(server.address, { retry: { initial: 20, max: 100 } }).chat('r', {

@@ -9,7 +9,7 @@ import {
 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
-import { Durability, Event, UploadResult } from '../src/gen/feed/v1/feed.js';
+import { ChatMessage, Durability, Event, UploadResult } from '../src/gen/feed/v1/feed.js';
 import { ErrorInfo } from '../src/gen/google/rpc/error_details.js';
 import { Status } from '../src/gen/google/rpc/status.js';
 import { frame, MessageSplitter } from '../src/grpc/frames.js';
@@ -147,6 +147,13 @@ export function beginUpload(stream: ServerHttp2Stream): void {
     },
     { waitForTrailers: true },
   );
+}
+
+/** Takes the join of a chat: sends the response headers, and the echo of a message without a room. */
+export function beginChat(stream: ServerHttp2Stream): void {
+  beginUpload(stream);
+  const echo = { from: 'server', text: 'echo: ', room: '' };
+  stream.write(frame(ChatMessage.encode(echo).finish()));
 }
 
 /** The answer of an upload: adds the bodies of its events to `stored`, and says `received` of them. */

@@ -42,6 +42,21 @@ test('a text is no source: its characters are not meant as events', async () => 
   await expect(client(server.address).upload('t', 'hello')).rejects.toThrow(TypeError);
 });
 
+test.each([null, undefined, 42, {}])('%j is no source', async (source) => {
+  const upload = client('127.0.0.1:1').upload('t', source as Source);
+  await expect(within(upload, 'the error', 2_000)).rejects.toThrow(
+    /^the source of an upload is an iterable or an async iterable/,
+  );
+});
+
+test('a time since when events are in doubt is a valid one', async () => {
+  const doubtful = { events: 1, since: new Date(NaN) };
+  const upload = client('127.0.0.1:1').upload('t', ['a'], { doubtful });
+  await expect(within(upload, 'the error', 2_000)).rejects.toThrow(
+    'doubtful.since is a valid Date',
+  );
+});
+
 test.each([0, -1, NaN])('maxUnacknowledgedBytes is not %d', async (maxUnacknowledgedBytes) => {
   const upload = client('127.0.0.1:1').upload('t', ['a'], { maxUnacknowledgedBytes });
   await expect(within(upload, 'the error', 2_000)).rejects.toThrow(TypeError);
@@ -66,6 +81,18 @@ test('an attribute may have a name that objects have already', async () => {
   await feed.upload('t', [{ id: 'a', attributes }]);
   const [event] = await take(feed.watch('t', { from: 'earliest' }), 1);
   expect(Object.entries(event.attributes)).toEqual(Object.entries(attributes));
+});
+
+test('a time before 1970 comes back as it went', async () => {
+  const { address } = await Subject.start();
+  const feed = client(address);
+  const times = [-1, -1_500, -86_400_000].map((time) => new Date(time));
+  await feed.upload(
+    't',
+    times.map((at) => ({ at })),
+  );
+  const events = await take(feed.watch('t', { from: 'earliest' }), 3);
+  expect(events.map(({ at }) => at)).toEqual(times);
 });
 
 test('an upload with little room goes on as it is acknowledged', async () => {

@@ -56,6 +56,15 @@ describe('a watch of several topics', () => {
     expect(() => client('127.0.0.1:1').watch([])).toThrow(TypeError);
   });
 
+  test.each([[undefined], [null], [5], [['a', null]], ['a\ud800'], [['a', '\udc00b']]])(
+    '%j is none, which is said at once',
+    (topics) => {
+      expect(() => client('127.0.0.1:1').watch(topics as string)).toThrow(
+        /^a topic is a text of whole Unicode characters/,
+      );
+    },
+  );
+
   test('gets every event of them once, in the order of the log, though the server is restarted again and again', async () => {
     const subject = await Subject.start();
     const random = randomFrom(1);

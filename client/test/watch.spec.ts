@@ -7,6 +7,7 @@ import {
   FeedError,
   fileCheckpoint,
   ForbiddenError,
+  type WatchOptions,
   type WatchState,
 } from '@feed-events/client';
 import { temporaryDirectory } from '../../test/support/service.js';
@@ -408,4 +409,30 @@ describe('a checkpoint', () => {
     const watch = feed.watch('t', { from: 'earliest', checkpoint, checkpointEvery: { events: 1 } });
     await expect(within(take(watch, 300), 'the end')).rejects.toThrow('no room');
   });
+});
+
+test.each([
+  [{ from: { since: new Date(NaN) } }, TypeError, 'from.since is a valid Date'],
+  [{ from: { since: '2026-01-01' } }, TypeError, 'from.since is a valid Date'],
+  [{ from: { last: -1 } }, RangeError, 'from.last is a whole number from 0 to 4,294,967,295'],
+  [{ from: { last: 1.5 } }, RangeError, 'from.last is'],
+  [{ from: { last: 2 ** 32 } }, RangeError, 'from.last is'],
+  [{ from: { cursor: 7 } }, TypeError, 'from.cursor is a text'],
+  [{ from: 'yesterday' }, TypeError, "from is 'live', 'earliest'"],
+  [{ from: null }, TypeError, "from is 'live', 'earliest'"],
+  [{ until: 'x' }, TypeError, "until is 'head'"],
+  [{ expired: 'x' }, TypeError, "expired is 'throw' or 'earliest'"],
+] as const)('the options %j are refused at once, by name', (options, type, message) => {
+  const watch = () => client('127.0.0.1:1').watch('t', options as unknown as WatchOptions);
+  expect(watch).toThrow(type);
+  expect(watch).toThrow(message);
+});
+
+test('a time before 1970 is one before all events', async () => {
+  const { address } = await Subject.start();
+  const feed = client(address);
+  await feed.upload('t', ['a']);
+  expect(bodies(await take(feed.watch('t', { from: { since: new Date(-1_500) } }), 1))).toEqual([
+    'a',
+  ]);
 });

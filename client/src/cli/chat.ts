@@ -1,9 +1,10 @@
-import { createInterface } from 'node:readline';
+import { createInterface, type Interface } from 'node:readline';
 import type { Command } from 'commander';
 import type { Chat, ChatState } from '../chat.js';
 import { ChatMessage } from '../gen/feed/v1/feed.js';
 import { connectFeed } from './connection-options.js';
 import { catchSignals } from './interruption.js';
+import { lineBlocks, linesOf, readStream, START } from './line-blocks.js';
 import { Output } from './output.js';
 import { Reconnects } from './reconnects.js';
 import { paintFor, printable } from './terminal.js';
@@ -40,11 +41,11 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
   const interruption = catchSignals();
   const output = new Output();
   const isInteractive = process.stdin.isTTY && process.stdout.isTTY;
-  const lines = createInterface({
-    input: process.stdin,
-    ...(isInteractive ? { output: process.stdout, prompt: '> ' } : {}),
-  });
-  lines.on('SIGINT', () => lines.close()); // readline takes Ctrl-C from an interactive terminal.
+  const stopping = AbortSignal.any([interruption.signal, output.closed]);
+  /** Fires when the chat has ended: no more lines are read. */
+  const ended = new AbortController();
+  const prompt = isInteractive ? promptUntil(ended.signal) : undefined;
+  const lines = prompt ?? pipedLines(AbortSignal.any([stopping, ended.signal]));
 
   /** Writes above the prompt: on a terminal, what is being typed moves down a line. */
   const above = async (write: () => void | Promise<void>): Promise<void> => {
@@ -52,7 +53,7 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
     await write();
     if (isInteractive) {
       await output.flush();
-      lines.prompt(true);
+      prompt!.prompt(true);
     }
   };
   const say = (text: string): void => void above(() => void process.stderr.write(`${text}\n`));
@@ -60,13 +61,13 @@ async function chat(room: string, options: ChatCommandOptions, command: Command)
   await using feed = connectFeed(command);
   await using conversation = feed.chat(room, {
     from: options.from,
-    signal: AbortSignal.any([interruption.signal, output.closed]),
+    signal: stopping,
     onState: stateSayer(room, say),
   });
   const counts = { said: 0, heard: 0 };
-  const saying = sayLines(lines, conversation, isInteractive, counts);
-  // When the chat ends by a signal or a broken pipe, readline would still wait for its next line.
-  const end = (): void => lines.close();
+  const saying = sayLines(lines, conversation, () => prompt?.prompt(), counts, stopping);
+  // When the chat ends by a signal or a broken pipe, the input may still have no next line.
+  const end = (): void => ended.abort();
   const receiving = receive(conversation, options, output, above, counts).finally(end);
   await Promise.all([saying, receiving]);
   await output.flush();
@@ -80,14 +81,29 @@ interface Counts {
   heard: number;
 }
 
+/** Returns what reads lines from the terminal, after a prompt. */
+function promptUntil(signal: AbortSignal): Interface {
+  const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: '> ' });
+  lines.on('SIGINT', () => lines.close()); // readline takes Ctrl-C from an interactive terminal.
+  signal.addEventListener('abort', () => lines.close());
+  return lines;
+}
+
+/** Yields the lines of standard input. @throws CommandError for one that is not UTF-8 */
+async function* pipedLines(signal: AbortSignal): AsyncGenerator<string, void, void> {
+  const blocks = lineBlocks(readStream(process.stdin, signal), START, 'standard input', signal);
+  for await (const block of blocks) for (const { text } of linesOf(block)) yield text;
+}
+
 /** Says each line of the input, and leaves the room at its end. */
 async function sayLines(
-  lines: ReturnType<typeof createInterface>,
+  lines: AsyncIterable<string>,
   conversation: Chat,
-  isInteractive: boolean,
+  prompt: () => void,
   counts: Counts,
+  signal: AbortSignal,
 ): Promise<void> {
-  if (isInteractive) lines.prompt();
+  prompt();
   try {
     for await (const line of lines) {
       // The server takes a message with an empty text for a join, and passes it to nobody.
@@ -95,11 +111,13 @@ async function sayLines(
         await conversation.send(line);
         counts.said++;
       }
-      if (isInteractive) lines.prompt();
+      prompt();
     }
     await conversation.leave();
-  } catch {
-    // The reading side gets the same error, and reports it.
+  } catch (error) {
+    if (signal.aborted) return; // The chat was left while a line was on its way.
+    await conversation.leave(); // What was said before may have been refused, which is then the error.
+    throw error;
   }
 }
 

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { type Checkpoint, fileCheckpoint } from '../checkpoint.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import type { Output } from './output.js';
+import { systemError } from './system-error.js';
 
 /**
  * Returns a checkpoint in a file, which is never ahead of the data on standard output: a cursor is saved only after the pipe or
@@ -13,10 +14,13 @@ import type { Output } from './output.js';
 export function checkpointAfterOutput(path: string, output: Output): Checkpoint {
   const file = fileCheckpoint(path);
   const failed = (cause: unknown): never => {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new CommandError(`the checkpoint ${path} can't be used: ${code ?? message}`, EXIT.file, {
-      cause,
-    });
+    throw new CommandError(
+      `the checkpoint ${path} can't be used: ${systemError(cause)}`,
+      EXIT.file,
+      {
+        cause,
+      },
+    );
   };
   try {
     accessSync(dirname(path), constants.W_OK);

@@ -3,7 +3,7 @@ import { RecentRate } from './recent-rate.js';
 
 /** Says on standard error how far a copy has come, and sums it up at its end. */
 export class CopyReport {
-  /** The number of events that were read. */
+  /** The number of events that were read. An event that is read again counts once. */
   taken = 0;
   /** The number of events that the copy had already. */
   duplicates = 0;
@@ -28,6 +28,11 @@ export class CopyReport {
   acknowledged(events: number): void {
     this.stored += events;
     this.rate.note(this.stored);
+  }
+
+  /** Counts the events that are not copied as not read: they are read again, or skipped. */
+  forgetUnstored(): void {
+    this.taken = this.stored;
   }
 
   /** Writes the summary. `how` begins it, such as `interrupted: `. */

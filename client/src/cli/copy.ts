@@ -9,6 +9,7 @@ import {
 } from '../errors.js';
 import type { Feed } from '../feed.js';
 import type { Event } from '../gen/feed/v1/feed.js';
+import { patternProblem } from '../topics.js';
 import type { Watch, WatchState } from '../watch.js';
 import { addTargetOptions, connectArgument } from './connection-options.js';
 import { CopyReport, formatEvents } from './copy-report.js';
@@ -96,6 +97,11 @@ async function copy(
   command: Command,
 ): Promise<void> {
   if (from === to) throw new CommandError(`${from} can't be copied into itself`, EXIT.usage);
+  for (const topic of options.topics) {
+    const problem = patternProblem(topic);
+    if (problem !== undefined)
+      throw new CommandError(`--topics: ${JSON.stringify(topic)}: ${problem}`, EXIT.usage);
+  }
   await using source = connectArgument(command, '<from>', from);
   await using target = connectArgument(command, '<to>', to);
   const interruption = catchSignals();
@@ -145,6 +151,7 @@ async function copyAll(job: Job): Promise<void> {
     } catch (error) {
       // The events that copyRest() has left in doubt are copied in the next turn.
       if (doubt || !isTooLate(error)) throw error;
+      job.report.forgetUnstored();
     }
   }
 }
@@ -189,6 +196,7 @@ async function copyDoubtful(
       );
     report.say(`${what}; ${options.doubtful === 'again' ? 'stored again' : 'skipped'}`);
     await state.settleDoubt(options.doubtful);
+    report.forgetUnstored();
   }
 }
 
@@ -342,5 +350,6 @@ function adviceFor(failure: FeedError): string {
     return 'The log is another one than before: to copy it from its start, give another --checkpoint';
   if (failure instanceof EpochChangedError)
     return 'To copy this log from its start, give another --checkpoint';
+  if (failure.reason === 'TOPIC_INVALID') return 'Give others in --topics';
   return 'What is acknowledged is kept: the same command goes on there';
 }

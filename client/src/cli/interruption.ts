@@ -1,4 +1,4 @@
-import { fstatSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { EXIT_BY_SIGNAL } from './exit-codes.js';
 
@@ -28,12 +28,12 @@ const ECHO_WITHIN = 500;
 export function catchSignals(): Interruption {
   const controller = new AbortController();
   const ending = new AbortController();
-  const isDetached = runsDetached();
+  const ignoresHangup = outlivesTerminal();
   let exitCode: number | undefined;
   let firstAt = 0;
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {
-      if (name === 'SIGHUP' && isDetached) return;
+      if (name === 'SIGHUP' && ignoresHangup) return;
       if (exitCode === undefined) {
         exitCode = EXIT_BY_SIGNAL[name];
         firstAt = performance.now();
@@ -54,16 +54,29 @@ export function catchSignals(): Interruption {
 }
 
 /**
- * True if the standard streams are all files or /dev/null, as nohup makes them. Node restores the default of signals that
- * it inherits as ignored, so a terminal that closes would end a command that nohup has started.
+ * True if this process was started from a terminal but does not use it, such as under nohup: its standard input, output and error are
+ * files or /dev/null, or closed. Node restores the default of signals that it inherits as ignored, so a terminal that closes would end a
+ * command that nohup has started. Without a terminal, SIGHUP comes from whoever wants the command to end.
  */
-function runsDetached(): boolean {
-  return [0, 1, 2].every((fd) => {
-    try {
-      const found = fstatSync(fd);
-      return found.isFile() || (found.isCharacterDevice() && !isatty(fd));
-    } catch {
-      return true; // It is closed.
-    }
-  });
+function outlivesTerminal(): boolean {
+  return [0, 1, 2].every(isFile) && hasTerminal();
+}
+
+function isFile(fd: number): boolean {
+  try {
+    const found = fstatSync(fd);
+    return found.isFile() || (found.isCharacterDevice() && !isatty(fd));
+  } catch {
+    return true; // It is closed.
+  }
+}
+
+/** True if /dev/tty can be opened. A process of a container or a supervisor has no controlling terminal and can't. */
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -57,8 +57,14 @@ export async function* readFile(
   }
 }
 
-/** Why the reading of a followed file ended: another file has its name now, or it is shorter than what was read of it. */
-export type FollowedEnd = 'replaced' | 'truncated';
+/**
+ * Why the reading of a followed file ended: another file has its name now; it is shorter than what was read of it; or it is longer, but
+ * other bytes stand before the place up to which it was read.
+ */
+export type FollowedEnd = 'replaced' | 'truncated' | 'rewritten';
+
+/** This many bytes before the place up to which a followed file was read are compared when there is more. */
+const COMPARED_BYTES = 4_096;
 
 /**
  * Reads a file from an offset, and what is appended to it, as `tail -F` does.
@@ -72,19 +78,35 @@ export async function* followFile(
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, FollowedEnd | undefined, void> {
   let at = offset;
+  let before = await bytesBefore(file, offset);
   for (;;) {
     // This comes before the reading, so that what the old file got before it was replaced is read.
     const end = await endOf(path, file, at);
-    if (end !== 'truncated') {
-      for await (const bytes of readFile(file, at, signal)) {
-        at += bytes.length;
-        yield bytes;
-      }
+    if (end === 'truncated' && !signal.aborted) return end;
+    while (!signal.aborted) {
+      // One call reads what is compared and what follows it: between two calls, the file could be rewritten.
+      const read = await readAt(file, at - before.length, before.length + READ_BYTES);
+      if (read.length <= before.length) break;
+      if (!read.subarray(0, before.length).equals(before)) return 'rewritten';
+      yield read.subarray(before.length);
+      at += read.length - before.length;
+      before = Buffer.from(read.subarray(-COMPARED_BYTES));
     }
     if (signal.aborted) return undefined;
     if (end) return end;
     await pause(LOOK_EVERY, signal);
   }
+}
+
+function bytesBefore(file: FileHandle, offset: number): Promise<Buffer> {
+  const length = Math.min(COMPARED_BYTES, offset);
+  return readAt(file, offset - length, length);
+}
+
+/** Reads up to `length` bytes from an offset: fewer at the end of the file. */
+async function readAt(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+  const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, offset);
+  return buffer.subarray(0, bytesRead);
 }
 
 /** Returns why there is nothing more to come from a followed file, of which `offset` bytes were read. */
@@ -125,7 +147,7 @@ export async function* readStream(
  *
  * @param name of the file, for errors
  * @returns what `source` returned
- * @throws CommandError for text that is not UTF-8, or a line that is longer than any event
+ * @throws CommandError, after the lines before, for one that is not UTF-8 or a line that is longer than any event
  */
 export async function* lineBlocks<R>(
   source: AsyncGenerator<Buffer, R, void>,
@@ -136,23 +158,29 @@ export async function* lineBlocks<R>(
   let place = start;
   let rest: Buffer[] = [];
   let restBytes = 0;
-  const block = (bytes: Buffer): LineBlock => {
-    checkText(bytes, place, name);
-    const end = { offset: place.offset + bytes.length, line: place.line + countLines(bytes) };
-    const result = { bytes, start: place, end };
-    place = end;
-    return result;
-  };
+  /** Yields these lines, or those before the first that is no text. */
+  function* block(bytes: Buffer): Generator<LineBlock, void, void> {
+    const good = isUtf8(bytes) ? bytes : bytes.subarray(0, startOfBadLine(bytes));
+    if (good.length > 0) {
+      const end = { offset: place.offset + good.length, line: place.line + countLines(good) };
+      const whole = { bytes: good, start: place, end };
+      place = end;
+      yield whole;
+    }
+    // Decoding would replace the bytes, and other text than was given be stored.
+    if (good.length < bytes.length)
+      throw new CommandError(`line ${place.line + 1} of ${name} is not UTF-8 text`, EXIT.file);
+  }
   for (;;) {
     const { done, value } = await source.next();
     if (done) {
-      if (restBytes > 0 && !signal.aborted) yield block(Buffer.concat(rest));
+      if (restBytes > 0 && !signal.aborted) yield* block(Buffer.concat(rest));
       return value;
     }
     const cut = value.lastIndexOf(LINE_FEED) + 1;
     if (cut > 0) {
       const whole = value.subarray(0, cut);
-      yield block(restBytes === 0 ? whole : Buffer.concat([...rest, whole]));
+      yield* block(restBytes === 0 ? whole : Buffer.concat([...rest, whole]));
       rest = [];
       restBytes = 0;
     }
@@ -192,14 +220,12 @@ function countLines(bytes: Buffer): number {
   return bytes.at(-1) === LINE_FEED ? count : count + 1;
 }
 
-/** @throws CommandError for bytes that are not UTF-8: decoding would replace them, and other text than was given be stored */
-function checkText(bytes: Buffer, { line }: Place, name: string): void {
-  if (isUtf8(bytes)) return;
-  for (let at = 0, number = line + 1; at < bytes.length; number++) {
+/** Returns the offset of the first line that is not UTF-8. There has to be one. */
+function startOfBadLine(bytes: Buffer): number {
+  for (let at = 0; ;) {
     const found = bytes.indexOf(LINE_FEED, at);
     const next = found === -1 ? bytes.length : found + 1;
-    if (!isUtf8(bytes.subarray(at, next)))
-      throw new CommandError(`line ${number} of ${name} is not UTF-8 text`, EXIT.file);
+    if (!isUtf8(bytes.subarray(at, next))) return at;
     at = next;
   }
 }

@@ -1,4 +1,5 @@
 import { areTexts, type NewEvent } from '../backlog.js';
+import { isText } from '../texts.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import type { Line } from './line-blocks.js';
 
@@ -39,6 +40,10 @@ export function eventOf(line: Line, format: LineFormat, name: string): NewEvent 
       wrong('has a field "attributes" that is no object of texts');
     if (field !== 'attributes' && value !== null && typeof value !== 'string')
       wrong(`has a field "${field}" that is no text`);
+    if (typeof value === 'string' && !isText(value))
+      wrong(
+        `has a field "${field}" that is no whole text: half of a surrogate pair stands alone in it`,
+      );
   }
   const { attributes, ...texts } = fields;
   const { id, body, at } = texts as Readonly<Record<string, string | null | undefined>>;

@@ -13,12 +13,18 @@ export function parseDuration(text: string): number | undefined {
   return match ? Number(match[1]) * MILLISECONDS[match[2]] : undefined;
 }
 
-/** Reads a whole number of at least `min`. @throws InvalidArgumentError, which commander reports with the option's name */
+/** Reads a time of ISO 8601 with its zone, such as `2026-01-31T12:00Z` or `2026-01-31T12:00:00.5+01:00`; undefined if the text is none. */
+export function parseTime(text: string): Date | undefined {
+  const match = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/.test(text);
+  return match ? new Date(text) : undefined;
+}
+
+/** Reads a whole number from `min` to 4,294,967,295. @throws InvalidArgumentError, which commander reports with the option's name */
 export function wholeNumber(min: number): (text: string) => number {
   return (text) => {
     const number = Number(text);
     if (!/^\d+$/.test(text) || !Number.isSafeInteger(number) || number < min || number >= 2 ** 32)
-      throw new InvalidArgumentError(`It is a whole number, at least ${min}.`);
+      throw new InvalidArgumentError(`It is a whole number from ${min} to 4,294,967,295.`);
     return number;
   };
 }

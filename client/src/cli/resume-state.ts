@@ -125,9 +125,8 @@ async function write(
     };
     await replaceFile(path, `${JSON.stringify(saved)}\n`);
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
     throw new CommandError(
-      `the state of the upload can't be saved in ${path}: ${code ?? message}`,
+      `the state of the upload can't be saved in ${path}: ${systemError(cause)}`,
       EXIT.file,
       { cause },
     );

@@ -4,7 +4,7 @@ import { RecentRate } from './recent-rate.js';
 
 /** Says on standard error how far an upload has come, and sums it up at its end. */
 export class UploadReport {
-  /** The number of lines that were read and are events. */
+  /** The number of lines that were read and are events. A line that is read again counts once. */
   taken = 0;
   /** The number of lines that the log had already. */
   duplicates = 0;
@@ -57,6 +57,11 @@ export class UploadReport {
     this.bytes += bytes;
     this.lineRate.note(this.stored);
     this.byteRate.note(this.bytes);
+  }
+
+  /** Counts the lines that are not stored as not read: they are read again, or skipped. */
+  forgetUnstored(): void {
+    this.taken = this.stored;
   }
 
   /** Writes the summary, unless the upload failed before its first line. */

@@ -236,6 +236,7 @@ async function uploadOpenFile(
       const isTooLate = error instanceof UploadError && error.reason === 'DEDUP_WINDOW_PASSED';
       if (!state || !isTooLate) throw error;
       await state.settleDoubt(await answerDoubt(job, path, state));
+      job.report.forgetUnstored();
     } finally {
       await state?.finish();
     }

@@ -8,7 +8,7 @@ import { connectFeed } from './connection-options.js';
 import { runUntilItSucceeds } from './event-command.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { catchSignals } from './interruption.js';
-import { parseDuration, wholeNumber } from './option-values.js';
+import { parseDuration, parseTime, wholeNumber } from './option-values.js';
 import { Output } from './output.js';
 import { problemOf } from './problem.js';
 import { formatCount } from './progress.js';
@@ -52,7 +52,7 @@ export function addWatchCommand(program: Command): void {
     .addOption(
       new Option(
         '--from <where>',
-        'earliest, live, a cursor (to begin after it), or a time ago: 90s, 15m, 2h, 7d',
+        'earliest, live, a cursor (to begin after it), a time ago (90s, 15m, 2h, 7d), or a time (2026-01-31T12:00:00Z)',
       )
         .argParser(parseFrom)
         .default('live' satisfies From)
@@ -132,10 +132,14 @@ async function watch(
 function parseFrom(text: string): From {
   if (text === 'earliest' || text === 'live') return text;
   const ago = parseDuration(text);
-  if (ago !== undefined) return { since: new Date(Date.now() - ago) };
+  const since = ago === undefined ? parseTime(text) : new Date(Date.now() - ago);
+  const isTime = since !== undefined || /^\d{4}-\d\d-\d\d/.test(text);
+  if (since && Number.isFinite(since.getTime())) return { since };
   // A cursor has at most 40 characters, and 16 in this version. A text under 12 is taken for a misspelt word.
-  if (/^[\x21-\x7e]{12,40}$/.test(text)) return { cursor: text };
-  throw new InvalidArgumentError('It is earliest, live, a cursor, or a time ago such as 2h.');
+  if (!isTime && /^[\x21-\x7e]{12,40}$/.test(text)) return { cursor: text };
+  throw new InvalidArgumentError(
+    'It is earliest, live, a cursor, a time ago such as 2h, or a time with its zone such as 2026-01-31T12:00:00Z.',
+  );
 }
 
 /** Returns an event as a line of JSON. On a terminal, the control characters that JSON leaves as they are are escaped, too. */

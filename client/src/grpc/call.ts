@@ -44,9 +44,9 @@ export class Call {
   /** Those that wait in headers(), read() or write() for a change. Woken by wake(), they look at the call's state again. */
   private readonly waiting = new Set<() => void>();
   private silenceTimer: NodeJS.Timeout | undefined;
-  private markEnded!: () => void;
-  /** Resolves when the call has ended, however it did. */
-  readonly ended = new Promise<void>((resolve) => (this.markEnded = resolve));
+  private markEnded!: (error: FeedError | undefined) => void;
+  /** Resolves when the call has ended, with its error, or undefined for OK. */
+  readonly ended = new Promise<FeedError | undefined>((resolve) => (this.markEnded = resolve));
 
   /** @param onEnd is called once, with the error, or undefined for OK */
   constructor(
@@ -203,7 +203,7 @@ export class Call {
     clearTimeout(this.silenceTimer);
     if (!this.stream.closed) this.stream.close(constants.NGHTTP2_CANCEL);
     this.onEnd(error);
-    this.markEnded();
+    this.markEnded(this.outcome.error);
     this.wake();
   }
 

@@ -1,8 +1,12 @@
 import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { eventually, until } from '../../../test/support/wait.js';
-import { runFeed, startFeed, startOnTerminal } from './run-command.js';
+import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
 import { freeAddress } from '../../../test/support/ports.js';
+import { temporaryDirectory } from '../../../test/support/service.js';
+import { Issuer } from '../../../test/support/tokens.js';
 import { startService } from './topic.js';
 
 const HAS_SCRIPT = spawnSync('script', ['--version']).status === 0;
@@ -59,12 +63,49 @@ describe('feed chat', () => {
     const refused = startFeed(['chat', 'a b', '--from', 'ann'], env, 'pipe'); // Its input stays open.
     const { code, stderr } = await refused.ended;
     expect(stderr).toContain('(TOPIC_INVALID)\n');
+    expect(stderr).not.toContain('in a b');
     expect(code).toBe(1);
+    const ended = await startShell('echo x | feed chat "a b" --from ann', env).ended;
+    expect(ended.stderr).toMatch(/^feed: .*\(TOPIC_INVALID\)\n$/);
+    expect(ended.code).toBe(1);
     expect(await runFeed(['chat', 'kitchen'])).toMatchObject({
       code: 64,
       stderr: expect.stringContaining("required option '--from <name>'"),
     });
   });
+});
+
+test('a line that the server refuses is an error, also where it is the last one', async () => {
+  const { grpcAddress } = await startService({ FEED_MAX_EVENT_BYTES: '1KiB' });
+  const env = { FEED_ADDRESS: grpcAddress };
+  const large = await startShell('printf "%02000d" 1 | feed chat kitchen --from ann', env).ended;
+  expect(large.stderr).toMatch(/^in kitchen\nfeed: .*\(MESSAGE_INVALID\)\n$/);
+  expect(large.code).toBe(1);
+});
+
+test('a line that is not UTF-8 is refused, and those before it are said', async () => {
+  const { grpcAddress } = await startService();
+  const env = { FEED_ADDRESS: grpcAddress };
+  const bob = startFeed(['chat', 'kitchen', '--from', 'bob'], env, 'pipe');
+  await until(() => bob.stderr === 'in kitchen\n', 'bob in the room');
+  const ann = startFeed(['chat', 'kitchen', '--from', 'ann'], env, 'pipe'); // Its input stays open.
+  ann.process.stdin!.write(Buffer.from('hi\r\n\xe9\nno\n', 'latin1'));
+  const { code, stderr } = await ann.ended;
+  expect(stderr).toBe('in kitchen\nfeed: line 2 of standard input is not UTF-8 text\n');
+  expect(code).toBe(66);
+  await eventually(() => expect(bob.stdout).toBe('ann: hi\n'));
+});
+
+test('a room that the caller may not chat in is an error of its own', async () => {
+  const issuer = await Issuer.create();
+  const policy = join(temporaryDirectory(), 'policy.yaml');
+  writeFileSync(policy, 'rules:\n  - principals: [ann]\n    verbs: [chat]\n    topics: [lobby]\n');
+  const settings = { ...issuer.settings(), FEED_POLICY_FILE: policy };
+  const { grpcAddress } = await startService(settings);
+  const env = { FEED_ADDRESS: grpcAddress, FEED_TOKEN: await issuer.token({ sub: 'ann' }) };
+  const refused = await startShell('echo x | feed chat kitchen --from ann', env).ended;
+  expect(refused.stderr).toMatch(/^feed: .*\(TOPIC_FORBIDDEN\)\n$/);
+  expect(refused.code).toBe(77);
 });
 
 test.skipIf(!HAS_SCRIPT)('on a terminal, what is typed stays below what others say', async () => {

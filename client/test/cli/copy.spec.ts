@@ -3,12 +3,12 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { connect, type Event, type NewEvent } from '@feed-events/client';
+import { connect, Event, type NewEvent } from '@feed-events/client';
 import { randomFrom } from '../../../test/support/random.js';
 import { type ServiceProcess, temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, standstill, until, within } from '../../../test/support/wait.js';
 import { FaultProxy } from '../fault-proxy.js';
-import { events, ScriptedServer, storeUpload } from '../scripted-server.js';
+import { events, ScriptedServer, status, storeUpload } from '../scripted-server.js';
 import { bodies, client, numbers, Subject } from '../service.js';
 import { type Ending, type RunningCommand, runFeed, startFeed, startShell } from './run-command.js';
 import { certificate, tlsProxy } from './servers.js';
@@ -128,6 +128,20 @@ describe('feed copy', () => {
     expect((await copy.run()).code).toBe(0);
     const [event] = await allOf(copy.to);
     expect(Object.entries(event.attributes)).toEqual([['__proto__', 'x']]);
+  });
+
+  test('copies an event of the largest size, because it sends no cursor', async () => {
+    const settings = { FEED_MAX_EVENT_BYTES: '1KiB' };
+    const { from, copy } = await startBoth({ from: settings, to: settings });
+    const event = { id: 'a', topic: 't', at: new Date(86_400_000), cursor: '', attributes: {} };
+    const sizeOf = (body: string): number => Event.encode({ ...event, body }).finish().length;
+    const body = 'x'.repeat(1_000 - (sizeOf('x'.repeat(1_000)) - 1_024));
+    expect(sizeOf(body)).toBe(1_024);
+    await using feed = connect(from.grpcAddress);
+    await feed.upload('t', [{ ...event, body }, 'after']);
+    const { code, stderr } = await copy.run();
+    expect(code, stderr).toBe(0);
+    await copy.check();
   });
 
   test('copies some topics, and the empty log', async () => {
@@ -288,6 +302,7 @@ describe('feed copy', () => {
     const before = bodies(await allOf(copy.to));
     const skipped = await copy.run('--doubtful', 'skip');
     expect(skipped.code, skipped.stderr).toBe(0);
+    expect(skipped.stderr).toMatch(/; skipped\n1 event copied; [\d.]+ s; /);
     expect(bodies(await allOf(copy.to)).slice(before.length)).toEqual(['10']);
   });
 
@@ -297,6 +312,7 @@ describe('feed copy', () => {
     await leaveInDoubt(to, copy);
     const again = await copy.run('--doubtful', 'again');
     expect(again.code, again.stderr).toBe(0);
+    expect(again.stderr).toMatch(/; stored again\n10 events copied; [\d.]+ s; /);
     expect(bodies(await allOf(copy.to)).slice(-10)).toEqual(numbers(0, 10));
   });
 
@@ -376,6 +392,10 @@ describe('feed copy', () => {
         64,
         'a copy of the topics >, not a',
       ],
+      [[from, to, '--topics', 'a', 'b c'], 64, '--topics: "b c": it has white space'],
+      [[from, to, '--topics', 'a..b'], 64, 'an empty token between its dots'],
+      [[from, to, '--topics', 'a.>.b'], 64, '">" for all tokens at the end'],
+      [[from, to, '--topics', 'é'.repeat(101)], 64, 'it has 202 bytes, over the limit of 200'],
       [[from, from], 64, "can't be copied into itself"],
       [[from, 'a:b:c'], 64, '<to>: "a:b:c" is not an address'],
       [[from, to, '--address', from], 64, 'leave --address out'],
@@ -387,6 +407,15 @@ describe('feed copy', () => {
       expect(ending.stderr).toContain(text);
       expect(ending.code, ending.stderr).toBe(code);
     }
+  });
+
+  test('a topic that only the server finds wrong is none to go on with', async () => {
+    const refusal = { reason: 'TOPIC_INVALID', metadata: { index: '0' } };
+    const server = await ScriptedServer.start(status(3, 'topics[0]: no', refusal));
+    const copy = new Copy(server.address, '127.0.0.1:1');
+    const { code, stderr } = await copy.run('--topics', 'a');
+    expect(stderr).toMatch(/\(TOPIC_INVALID\)\. Give others in --topics\n$/);
+    expect(code).toBe(1);
   });
 
   test('keeps its checkpoint in the current directory, by the names of the servers', async () => {

@@ -65,6 +65,17 @@ const AFTER_HTTP2 = [
   'idle-heartbeat',
 ];
 
+test('a topic that is none is what to change, and not the time of the attempt', async () => {
+  const { grpcAddress } = await runService();
+  const { code, of, failed } = await diagnose(grpcAddress, '--quick', '--topic', 'a b');
+  expect(code).toBe(1);
+  expect(failed).toContain('authorization');
+  expect(of('authorization')).toMatchObject({
+    detail: expect.stringContaining('TOPIC_INVALID'),
+    advice: [expect.stringMatching(/^Give a valid topic: --topic NAME/)],
+  });
+});
+
 test('a healthy server passes every check, and holds 6 events more', async () => {
   const { grpcAddress, client } = await runService();
   const { code, checks, of } = await diagnose(grpcAddress, '--idle', '3', '--topic', 'doctor.test');

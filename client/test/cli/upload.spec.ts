@@ -96,6 +96,9 @@ describe('feed upload', () => {
     ['{"body":"x"', 'line 2 of standard input is no JSON:'],
     ['{"text":"x"}', 'line 2 of standard input has the unknown field "text":'],
     ['{"body":1}', 'line 2 of standard input has a field "body" that is no text:'],
+    ['{"body":"\\ud800"}', 'line 2 of standard input has a field "body" that is no whole text:'],
+    ['{"id":"a\\udc00"}', 'line 2 of standard input has a field "id" that is no whole text:'],
+    ['{"attributes":{"k":"\\ud800"}}', 'has a field "attributes" that is no object of texts:'],
     ['{"attributes":{"k":1}}', 'has a field "attributes" that is no object of texts:'],
     ['{"at":"soon"}', 'line 2 of standard input has a field "at" that is no time:'],
   ])('the line %s of NDJSON ends it with 66, after what was before', async (line, message) => {
@@ -126,6 +129,21 @@ describe('feed upload', () => {
     const unread = await runFeed(['upload', 't', binary], env);
     expect(unread.stderr).toContain(`line 2 of ${binary} is not UTF-8 text`);
     expect(unread.code).toBe(66);
+  });
+
+  test('the lines before one that is not UTF-8 are stored, however many they are', async () => {
+    const { grpcAddress: address } = await startService();
+    const path = fileWith(numbers(0, 100_000));
+    appendFileSync(path, Buffer.from([0xff, 0x0a, 0x61]));
+    const { code, stderr } = await runFeed(['upload', 't', path], { FEED_ADDRESS: address });
+    expect(code).toBe(66);
+    expect(stderr).toMatch(/^100,000 lines stored in t; /);
+    expect(stderr).toContain(`line 100001 of ${path} is not UTF-8 text`);
+    expect((await held(address, 't')).length).toBe(100_000);
+    const few = 'printf "ok\\n\\xff\\nno\\n" | feed upload u';
+    const { stderr: ofFew } = await startShell(few, { FEED_ADDRESS: address }).ended;
+    expect(ofFew).toMatch(/^1 line stored in u; /);
+    expect(bodies(await held(address, 'u'))).toEqual(['ok']);
   });
 
   test('--follow stores what is appended, through a rename and a truncation, until Ctrl-C', async () => {
@@ -159,6 +177,28 @@ describe('feed upload', () => {
     expect(code).toBe(0);
     expect(stderr).toContain('interrupted: 6 lines stored in t;');
   });
+
+  test.each([[[]], [['--resume']]])(
+    '--follow %j begins anew with a file that was rewritten, though it is longer than before',
+    async (options) => {
+      const { grpcAddress: address } = await startService();
+      const path = fileWith(['x1', 'x2', 'x3']);
+      const args = ['upload', 't', path, '--follow', ...options];
+      const upload = startFeed(args, { FEED_ADDRESS: address });
+      const holds = (expected: string[]): Promise<void> =>
+        eventually(async () => {
+          const stored = bodies(await held(address, 't')).filter((body) => body !== '(end)');
+          expect(stored).toEqual(expected);
+        });
+      await holds(['x1', 'x2', 'x3']);
+      writeFileSync(path, 'y1-longer-than-before\ny2-longer\n');
+      const both = ['x1', 'x2', 'x3', 'y1-longer-than-before', 'y2-longer'];
+      await holds(both);
+      expect(upload.stderr).toMatch(/events\.txt was (rewritten|truncated): /);
+      appendFileSync(path, 'y3\n');
+      await holds([...both, 'y3']);
+    },
+  );
 
   test('--resume goes on after kills, and each line is stored once', async () => {
     const { grpcAddress: address } = await startService();
@@ -211,6 +251,7 @@ describe('feed upload', () => {
     const before = bodies(await held(service.grpcAddress, 't'));
     const skipped = await runFeed([...args, '--doubtful', 'skip'], env);
     expect(skipped.code, skipped.stderr).toBe(0);
+    expect(skipped.stderr).toMatch(/; they are skipped\n1 line stored in t; [\d.]+ s; /);
     expect(bodies(await held(service.grpcAddress, 't')).slice(before.length)).toEqual([
       '(end)',
       '10',
@@ -230,7 +271,7 @@ describe('feed upload', () => {
     service.process.kill('SIGCONT');
     const again = await runFeed(args, env);
     expect(again.code, again.stderr).toBe(0);
-    expect(again.stderr).toContain('; they are stored again\n');
+    expect(again.stderr).toMatch(/; they are stored again\n10 lines stored in t; [\d.]+ s; /);
     expect(bodies(await held(service.grpcAddress, 't')).slice(-10)).toEqual(numbers(0, 10));
   });
 
@@ -300,6 +341,11 @@ describe('feed upload', () => {
     [['upload', 'é'.repeat(101)], 64, 'is no topic: it has 202 bytes, over the limit of 200'],
     [['upload', 't', '/no/such/file'], 66, "/no/such/file can't be read: ENOENT"],
     [['upload', 't', '/dev/null', '--follow'], 64, 'need a file, which /dev/null is not'],
+    [
+      ['upload', 't', '/proc/version', '--resume'],
+      66,
+      "can't be saved in /proc/version.feed-resume: ENOENT (no such file or directory)",
+    ],
     [['upload', 't', '/tmp'], 66, '/tmp is a directory'],
   ] as const)('%j ends with %i', async (args, expected, text) => {
     const { code, stderr } = await runFeed(args);

@@ -6,10 +6,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
-import { eventually, until } from '../../../test/support/wait.js';
+import { eventually, until, within } from '../../../test/support/wait.js';
 import { ScriptedServer, status } from '../scripted-server.js';
 import { numbers } from '../service.js';
-import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
+import {
+  type RunningCommand,
+  runFeed,
+  startFeed,
+  startOnTerminal,
+  startShell,
+} from './run-command.js';
 import { startService, store } from './topic.js';
 
 const HAS_SCRIPT = spawnSync('script', ['--version']).status === 0;
@@ -64,6 +70,10 @@ describe('feed watch', () => {
     expect(bodiesOf(await watch('--from', cursor, '--until', '2'))).toEqual(['3', '4']);
     expect(bodiesOf(await watch('--last', '2', '--until', '2'))).toEqual(['8', '9']);
     expect(bodiesOf(await watch('--from', '1h', '--until', '1'))).toEqual(['0']);
+    expect(bodiesOf(await watch('--from', '99999d', '--until', '1'))).toEqual(['0']);
+    const ago = new Date(Date.now() - 3_600_000).toISOString();
+    for (const time of [ago, `${ago.slice(0, 19)}+00:00`, `${ago.slice(0, 16)}Z`])
+      expect(bodiesOf(await watch('--from', time, '--until', '1'))).toEqual(['0']);
   });
 
   test('prints the topic of each event of several topics, in the order of the log', async () => {
@@ -197,24 +207,50 @@ describe('feed watch', () => {
     expect(busy.process.exitCode).toBe(130);
   });
 
-  test('goes on when the terminal closes on one that nohup started', async () => {
-    const { grpcAddress: address } = await startService();
-    const log = join(temporaryDirectory(), 'nohup.out');
-    const shell = startShell(`$NODE $PROGRAM watch t < /dev/null > ${log} 2>&1 & echo $!; wait`, {
-      FEED_ADDRESS: address,
-    });
-    const written = (): string => (existsSync(log) ? readFileSync(log, 'utf8') : '');
-    await until(() => written().includes('t: live'), 'a watch that is live');
-    const pid = Number(shell.stdout);
+  /** Runs `feed watch t` with no stream on a terminal. Returns what it writes, and its pid. */
+  async function watchIntoFile(shell: (command: string) => RunningCommand) {
+    const file = (name: string): string => join(temporaryDirectory(), name);
+    const [log, pidFile] = [file('log'), file('pid')];
+    const text = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+    const running = shell(
+      `$NODE $PROGRAM watch t < /dev/null > ${log} 2>&1 & echo $! > ${pidFile}; wait $!`,
+    );
+    await until(() => text(log).includes('t: live'), 'a watch that is live');
+    const pid = Number(text(pidFile));
     onTestFinished(() => {
-      if (shell.process.exitCode === null) process.kill(pid, 'SIGKILL');
+      if (running.process.exitCode === null) process.kill(pid, 'SIGKILL');
     });
+    return { running, written: () => text(log), pid };
+  }
+
+  test.skipIf(!HAS_SCRIPT)(
+    'goes on when the terminal closes on one that nohup started',
+    async () => {
+      const { grpcAddress: address } = await startService();
+      const { running, written, pid } = await watchIntoFile((command) =>
+        startShell('exec script -qec "$COMMAND" /dev/null', {
+          COMMAND: command,
+          SHELL: '/bin/sh',
+          FEED_ADDRESS: address,
+        }),
+      );
+      process.kill(pid, 'SIGHUP');
+      await store(address, 't', ['after']);
+      await until(() => written().includes(' after\n'), 'the event');
+      process.kill(pid, 'SIGTERM');
+      await running.ended;
+      expect(written()).toContain('1 event of t');
+    },
+  );
+
+  test('ends in order by SIGHUP where it was started without a terminal', async () => {
+    const { grpcAddress: address } = await startService();
+    const { running, written, pid } = await watchIntoFile((command) =>
+      startShell(command, { FEED_ADDRESS: address }),
+    );
     process.kill(pid, 'SIGHUP');
-    await store(address, 't', ['after']);
-    await until(() => written().includes(' after\n'), 'the event');
-    process.kill(pid, 'SIGTERM');
-    await shell.ended;
-    expect(written()).toContain('1 event of t');
+    await within(running.ended, 'the end', 5_000);
+    expect(written()).toContain('0 events of t');
   });
 
   test('a disk that is full is named, with exit code 66', async () => {
@@ -224,7 +260,9 @@ describe('feed watch', () => {
       'feed watch t --last 1 --until 1 > /dev/full; echo $?',
       { FEED_ADDRESS: address },
     ).ended;
-    expect(stderr).toContain("standard output can't be written to: ENOSPC");
+    expect(stderr).toContain(
+      "standard output can't be written to: ENOSPC (no space left on device)",
+    );
     expect(stdout).toBe('66\n');
   });
 
@@ -356,8 +394,12 @@ describe('feed watch', () => {
   test.each([
     [['watch'], {}, 64, "missing required argument 'topic'"],
     [['watch', 't', '--from', 'yesterday'], {}, 64, 'It is earliest, live, a cursor'],
+    [['watch', 't', '--from', '99999999999d'], {}, 64, 'It is earliest, live, a cursor'],
+    [['watch', 't', '--from', '2026-13-01T00:00:00Z'], {}, 64, 'It is earliest, live, a cursor'],
+    [['watch', 't', '--from', '2026-01-01T00:00:00'], {}, 64, 'such as 2026-01-31T12:00:00Z'],
+    [['watch', 't', '--last', '4294967296'], {}, 64, 'from 0 to 4,294,967,295'],
     [['watch', 't', '--from', 'live', '--last', '1'], {}, 64, 'cannot be used with'],
-    [['watch', 't', '--until', '0'], {}, 64, 'at least 1'],
+    [['watch', 't', '--until', '0'], {}, 64, 'from 1 to'],
     [['watch', 't', '--address', 'a:b:c'], {}, 64, '--address: "a:b:c" is not an address'],
     [
       ['watch', 't'],
@@ -371,7 +413,12 @@ describe('feed watch', () => {
     [['watch', 't'], { FEED_TOKEN_FILE: '/no/such/token' }, 78, '/no/such/token: ENOENT'],
     [['watch', 't', '--token-file', '/dev/null'], {}, 78, 'is empty: /dev/null'],
     [['watch', 't', '--token-file', 'x'], { FEED_TOKEN: 'x' }, 78, 'give one'],
-    [['watch', 't', '--checkpoint', '/no/such/cursor'], {}, 66, '/no/such/cursor'],
+    [
+      ['watch', 't', '--checkpoint', '/no/such/cursor'],
+      {},
+      66,
+      "/no/such/cursor can't be used: ENOENT (no such file or directory)",
+    ],
     [['wathc', 't'], {}, 64, 'Did you mean watch?'],
   ] as const)('%j with %j ends with %i', async (args, env, expected, text) => {
     const { code, stdout, stderr } = await runFeed(args, env);

@@ -26,6 +26,10 @@ const TRY_AGAIN = 'Try again. If it stays, the log of the server or of the proxy
 function adviceOn({ status, reason }: FeedError): string[] {
   if (reason === 'DRAINING')
     return ['The server is shutting down: try again when its successor is ready.'];
+  if (reason === 'TOPIC_INVALID')
+    return [
+      'Give a valid topic: --topic NAME, of 1 to 200 bytes, without white space, control characters, "*" and ">", and with no empty token between its dots.',
+    ];
   switch (status) {
     case 'UNIMPLEMENTED':
       return [
