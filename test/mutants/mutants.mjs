@@ -105,6 +105,13 @@ export const mutants = [
     tests: ['test/faults/bad-input-calls'],
   },
   {
+    name: 'transport: takes a marked message without grpc-encoding as plain',
+    file: `${transport}/grpc-js.ts`,
+    from: "if (flag !== 0 && encoding === 'identity')",
+    to: 'if (flag === -1)',
+    tests: ['test/faults/bad-input-calls', '-t', 'is INTERNAL without grpc-encoding'],
+  },
+  {
     name: 'transport: a blocked write does not hear of the end of its call',
     file: 'src/wire/pump.ts',
     from: "signal.addEventListener('abort', this);",
