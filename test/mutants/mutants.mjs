@@ -2424,6 +2424,13 @@ export const mutants = [
     tests: ['test/console/busy-tail'],
   },
   {
+    name: 'http: answers for gRPC what a call over gRPC throws',
+    file: 'src/http/problem.filter.ts',
+    from: "if (host.getType() !== 'http') return;",
+    to: '',
+    tests: ['test/http/problems', '-t', 'over gRPC'],
+  },
+  {
     name: 'http: an event has no id',
     file: 'src/http/event-format.ts',
     from: "text.ascii('id: ');",
