@@ -123,11 +123,12 @@ test('a fault is a problem that does not show it, and a line of the log that doe
   expect(JSON.stringify(log.filter(({ level }) => level === 50))).toContain('a secret');
 });
 
-test('a fault of a call over gRPC is INTERNAL', async () => {
-  const { grpcAddress, app } = await runService({ FEED_ENGINE: 'memory' });
+test('a fault of a call over gRPC is INTERNAL, and nothing of HTTP', async () => {
+  const { grpcAddress, app, log } = await runService({ FEED_ENGINE: 'memory' });
   vi.spyOn(app.get(Topics), 'get').mockRejectedValue(new Error('a secret'));
   await expect(connectAdmin(grpcAddress).getTopic('orders')).rejects.toMatchObject({
     code: status.INTERNAL,
     details: 'Internal server error',
   });
+  expect(log.filter(({ context }) => context === 'HTTP')).toEqual([]);
 });
