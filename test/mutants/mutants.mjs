@@ -2431,6 +2431,20 @@ export const mutants = [
     tests: ['test/http/problems', '-t', 'over gRPC'],
   },
   {
+    name: 'restore: a backup that is refused leaves its directories',
+    file: 'src/repository/lmdb/restore.ts',
+    from: 'else lock.removeMade();',
+    to: '',
+    tests: ['test/repository/backup', '-t', 'leaves no directory'],
+  },
+  {
+    name: 'restore: a second one that fails hides that the first was broken off',
+    file: 'src/repository/lmdb/restore.ts',
+    from: 'if (wasBrokenOff) mkdirSync(unfinished);',
+    to: 'if (wasBrokenOff) void unfinished;',
+    tests: ['test/repository/backup', '-t', 'leaves no directory'],
+  },
+  {
     name: 'http: an event has no id',
     file: 'src/http/event-format.ts',
     from: "text.ascii('id: ');",
