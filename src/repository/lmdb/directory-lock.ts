@@ -19,9 +19,9 @@ const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
 /** The lock of a data directory. */
 export interface DirectoryLock {
   /** Unlocks the directory. */
-  release(): void;
+  readonly release: () => void;
   /** Removes what takeDirectory() made: the lock file, and directories unless something else is in them. */
-  removeMade(): void;
+  readonly removeMade: () => void;
 }
 
 /**
