@@ -107,6 +107,12 @@ describe('POST /v1/events', () => {
     const printed = stream.blocks.map(({ data }) => data).join('\n');
     expect((await post(httpAddress, printed)).json).toMatchObject({ received: 4 });
     expect((await post(httpAddress, '')).json).toMatchObject({ received: 0, lastCursor: '' });
+    const plain = await ask(httpAddress, '/v1/events', {
+      method: 'POST',
+      headers: { 'content-type': 'Application/X-NDJSON', 'content-encoding': 'Identity' },
+      body: '{"topic":"t"}',
+    });
+    expect(plain.json).toMatchObject({ received: 1 });
   });
 
   test.each([
