@@ -1,4 +1,4 @@
-import { BadMessageError, FRAME_HEADER_BYTES, type ReceivedFrames } from '../wire/frames.js';
+import type { ReceivedFrames } from '../wire/frames.js';
 import { BodyChunks } from './body-chunks.js';
 import type { BodyFormat } from './body-format.js';
 import type { HttpCall } from './http-call.js';
@@ -23,7 +23,7 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   constructor(
     private readonly call: HttpCall,
     private readonly format: BodyFormat,
-    private readonly maxEventBytes: number,
+    maxEventBytes: number,
     private readonly budget: LineBudget,
   ) {
     const most = JSON_BYTES_PER_BYTE * maxEventBytes + JSON_BYTES_BESIDE;
@@ -82,13 +82,7 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
 
   private add(frames: Buffer[], line: Buffer): void {
     const frame = this.format.frameOf(line);
-    if (!frame) return;
-    const bytes = frame.length - FRAME_HEADER_BYTES;
-    if (bytes > this.maxEventBytes)
-      throw new BadMessageError(
-        `it has ${bytes} bytes, encoded, over the limit of ${this.maxEventBytes} (FEED_MAX_EVENT_BYTES)`,
-      );
-    frames.push(frame);
+    if (frame) frames.push(frame);
   }
 
   private release(): void {

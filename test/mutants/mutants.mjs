@@ -36,7 +36,7 @@ export const mutants = [
   {
     name: 'transport: takes a message of any length',
     file: `${transport}/inbound.ts`,
-    from: 'if (length > this.maxMessageBytes) {',
+    from: 'if (length > this.maxMessageBytes + this.messageRoom) {',
     to: 'if (length > 2 ** 32) {',
     tests: ['test/transport/inbound', 'test/faults/bad-input-calls', '-t', 'over the limit|4 GiB'],
   },
@@ -110,6 +110,34 @@ export const mutants = [
     from: "if (flag !== 0 && encoding === 'identity')",
     to: 'if (flag === -1)',
     tests: ['test/faults/bad-input-calls', '-t', 'is INTERNAL without grpc-encoding'],
+  },
+  {
+    name: 'events: the limit of an event counts what came',
+    file: 'src/wire/check-events.ts',
+    from: 'if (this.lacksId) size += ID_FIELD_BYTES;',
+    to: '',
+    tests: ['test/wire/check-events', '-t', 'as it is stored'],
+  },
+  {
+    name: 'events: only much larger events than the limit are looked at',
+    file: 'src/wire/check-events.ts',
+    from: 'if (end - start > this.smallBytes)',
+    to: 'if (end - start > this.maxBytes)',
+    tests: ['test/wire/check-events', '-t', 'as it is stored'],
+  },
+  {
+    name: 'events: what a watch sent is too large for the same server',
+    file: 'src/grpc/grpc.module.ts',
+    from: '{ [UPLOAD_EVENTS]: MAX_CURSOR_FIELD_BYTES }',
+    to: '{}',
+    tests: ['test/e2e/upload', '-t', 'takes what a watch has sent'],
+  },
+  {
+    name: 'http: an attribute with an empty value grows each time it is printed and uploaded',
+    file: 'src/wire/event-json.ts',
+    from: "if (value !== '')",
+    to: "if (value !== 'x')",
+    tests: ['test/http/upload', '-t', 'printed can be'],
   },
   {
     name: 'transport: a blocked write does not hear of the end of its call',
