@@ -88,7 +88,17 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
       useFactory: ({ uploadRate }: Config) => new UploadRates(uploadRate),
       inject: [CONFIG],
     },
-    Uploads,
+    {
+      provide: Uploads,
+      useFactory: (
+        repository: EventRepository,
+        rates: UploadRates,
+        traffic: Traffic,
+        hits: LimitHits,
+        { maxEventBytes }: Config,
+      ) => new Uploads(repository, rates, traffic, hits, maxEventBytes),
+      inject: [EventRepository, UploadRates, Traffic, LimitHits, CONFIG],
+    },
     {
       provide: Chats,
       useFactory: (rooms: Rooms, { maxRooms }: Config, traffic: Traffic, hits: LimitHits) =>

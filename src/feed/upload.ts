@@ -49,6 +49,7 @@ export class Uploads {
     private readonly rates: UploadRates = new UploadRates({ events: 0, bytes: 0 }),
     private readonly traffic: Traffic = new Traffic(),
     private readonly hits: LimitHits = new LimitHits(),
+    private readonly maxEventBytes = Infinity,
   ) {}
 
   /** Events that a producer sends again within this window are not stored twice. Both numbers are 0 if that is off. */
@@ -71,7 +72,8 @@ export class Uploads {
     if (!caller.may('upload')) throw forbidden(caller, 'upload', undefined, { received: '0' });
     this.open++;
     const frames = stream[Symbol.asyncIterator]();
-    const checker = new EventChecker(maxEvents, (topic) => caller.may('upload', topic));
+    const mayUse = (topic: string): boolean => caller.may('upload', topic);
+    const checker = new EventChecker(maxEvents, mayUse, this.maxEventBytes);
     const appends = new Appends(this.repository.openWriter(), call, this.traffic);
     // Ends the stream at once: the client's next event may be a long time coming.
     void appends.failed.then(() => frames.return?.());

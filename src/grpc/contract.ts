@@ -9,6 +9,7 @@ export function protoFile(name: string): string {
 export const PACKAGE = 'feed.v1';
 export const SERVICE = 'feed.v1.FeedService';
 export const ADMIN_SERVICE = 'feed.v1.FeedAdmin';
+export const UPLOAD_EVENTS = `/${SERVICE}/UploadEvents`;
 
 /** With these, messages have the shapes of the types in src/gen. */
 const LOADER_OPTIONS = {

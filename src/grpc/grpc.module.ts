@@ -18,10 +18,11 @@ import { type Tracing, TRACING } from '../telemetry/tracing.js';
 import { type Certificates, HANDSHAKE_TIMEOUT } from '../tls/certificates.js';
 import { expiryOf, identityOf } from '../tls/identity.js';
 import { CERTIFICATES } from '../tls/tls.module.js';
+import { MAX_CURSOR_FIELD_BYTES } from '../wire/cursor.js';
 import { CallerGuard } from './caller.guard.js';
 import { countEnd, logEnd } from './call-log.js';
 import { CallTraces } from './call-trace.js';
-import { contract, keepAsBytes, PACKAGE, SERVICE } from './contract.js';
+import { contract, keepAsBytes, PACKAGE, SERVICE, UPLOAD_EVENTS } from './contract.js';
 import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
@@ -81,6 +82,8 @@ function createStrategy(
       onFailedHandshake: logFailedHandshakes(log, portCounts, 'gRPC'),
     },
     maxMessageBytes: config.maxEventBytes,
+    // An event may come with a cursor, which is dropped and does not count.
+    messageRoom: { [UPLOAD_EVENTS]: MAX_CURSOR_FIELD_BYTES },
     calls: traces,
     onEnd: (ended) => {
       traces.end(ended);

@@ -32,7 +32,7 @@ const isBlank = (line: Buffer): boolean =>
  */
 export function bodyFormatOf({ headers }: IncomingMessage, topic: string): BodyFormat {
   const encoding = headers['content-encoding'] ?? 'identity';
-  if (encoding !== 'identity')
+  if (encoding.toLowerCase() !== 'identity')
     throw new HttpRefusal(415, `the body is compressed (${encoding}): send it as it is`, {
       'accept-encoding': 'identity',
     });

@@ -41,7 +41,7 @@ export function serveConsole(app: NestExpressApplication, isOn: boolean, files =
       return;
     }
     for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
-    if (isWithoutSlash(request)) {
+    if (isWithoutSlash(request) && isRead(request)) {
       // The page's files stand beside it. Relative, so that it is right behind a proxy that adds a prefix.
       response.writeHead(308, { location: `.${PATH}/` }).end();
       return;
@@ -60,6 +60,8 @@ function whyMissing(isOn: boolean, files: string): string | undefined {
 
 const isWithoutSlash = (request: IncomingMessage): boolean =>
   (request as IncomingMessage & { originalUrl: string }).originalUrl.split('?', 1)[0] === PATH;
+
+const isRead = ({ method }: IncomingMessage): boolean => method === 'GET' || method === 'HEAD';
 
 /** The names of files in assets/ change with what they contain; that of the page does not. */
 function cacheFor(response: ServerResponse, path: string): void {

@@ -7,16 +7,18 @@ import {
 } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import { TerminusModule } from '@nestjs/terminus';
+import type { Logger } from 'pino';
 import { AuthModule } from '../auth/auth.module.js';
 import { FeedModule } from '../feed/feed.module.js';
+import { LOG } from '../telemetry/log.js';
 import { AdminController } from './admin.controller.js';
 import { BrowserGuard } from './browser-guard.js';
 import { HealthController } from './health.controller.js';
 import { HttpCalls } from './http-calls.js';
 import { OpenApiController } from './openapi.controller.js';
+import { ProblemFilter } from './problem.filter.js';
 import { SessionController } from './session.controller.js';
 import { RootController } from './root.controller.js';
-import { UnknownPathFilter } from './unknown-path.filter.js';
 import { UploadController } from './upload.controller.js';
 import { WatchController } from './watch.controller.js';
 
@@ -30,8 +32,6 @@ const CALLS: readonly Type[] = [
   RootController,
 ];
 
-const UNKNOWN_PATHS = { provide: APP_FILTER, useClass: UnknownPathFilter };
-
 /** The HTTP door: the probes, and what is below /v1. */
 @Module({})
 export class HttpModule implements NestModule {
@@ -41,7 +41,15 @@ export class HttpModule implements NestModule {
       module: HttpModule,
       imports: [FeedModule, AuthModule, TerminusModule.forRoot({ logger: false })],
       controllers: [HealthController, ...(hasCalls ? CALLS : [])],
-      providers: [HttpCalls, BrowserGuard, ...(hasCalls ? [UNKNOWN_PATHS] : [])],
+      providers: [
+        HttpCalls,
+        BrowserGuard,
+        {
+          provide: APP_FILTER,
+          useFactory: (log: Logger) => new ProblemFilter(hasCalls, log),
+          inject: [LOG],
+        },
+      ],
       exports: [HttpCalls],
     };
   }

@@ -139,15 +139,27 @@ export const ROUTES: readonly Route[] = [
   },
 ];
 
-/** Returns the methods that a path has, such as GET. */
-export function methodsOf(path: string): string[] {
-  const parts = path.split('/');
-  const isOf = ({ path: known }: Route): boolean => {
+/** What is not below /v1, but for `/`. All of it is read by GET. */
+const OTHER_PATHS: readonly string[] = ['/healthz', '/readyz', '/metrics', '/console'];
+
+/**
+ * Returns the methods that a path has, such as GET. Express takes upper case for lower case, and a slash at the end for nothing.
+ *
+ * @param hasCalls false: nothing is served below /v1, and nothing at `/`
+ */
+export function methodsOf(path: string, hasCalls = true): string[] {
+  const plain = path.toLowerCase();
+  if (plain.startsWith('/console/')) return ['GET'];
+  const parts = plain.replace(/\/$/, '').split('/');
+  const isOf = (known: string): boolean => {
     const all = known.split('/');
     return (
       all.length === parts.length &&
       all.every((part, i) => part.startsWith('{') || part === parts[i])
     );
   };
-  return ROUTES.filter(isOf).map(({ method }) => method.toUpperCase());
+  if (OTHER_PATHS.some(isOf)) return ['GET'];
+  if (!hasCalls) return [];
+  if (plain === '/') return ['GET'];
+  return ROUTES.filter((route) => isOf(route.path)).map(({ method }) => method.toUpperCase());
 }

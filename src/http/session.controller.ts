@@ -119,7 +119,7 @@ function formattableExpiry({ expiresAt }: { readonly expiresAt: number }): numbe
 /** Reads the body of a request: {"token":"..."}. @throws HttpRefusal 408, 413, 415; FeedError REQUEST_INVALID */
 async function readNewSession(call: HttpCall): Promise<z.output<typeof NEW_SESSION>> {
   const { request } = call;
-  if (!/^application\/json\b/i.test(request.headers['content-type'] ?? ''))
+  if (!/^application\/json\s*(;|$)/i.test(request.headers['content-type'] ?? ''))
     throw new HttpRefusal(415, 'send a body of application/json: {"token":"..."}');
   const late = new HttpRefusal(408, 'the body did not come in time');
   const timer = setTimeout(() => call.abort(late), BODY_TIMEOUT);

@@ -1,5 +1,5 @@
 import { longestLine } from '../config/body-lines.js';
-import { BadMessageError, FRAME_HEADER_BYTES, type ReceivedFrames } from '../wire/frames.js';
+import type { ReceivedFrames } from '../wire/frames.js';
 import { BodyChunks } from './body-chunks.js';
 import type { BodyFormat } from './body-format.js';
 import type { HttpCall } from './http-call.js';
@@ -20,7 +20,7 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   constructor(
     private readonly call: HttpCall,
     private readonly format: BodyFormat,
-    private readonly maxEventBytes: number,
+    maxEventBytes: number,
     private readonly budget: LineBudget,
   ) {
     this.lines = new Lines(longestLine(maxEventBytes), format.isWhole);
@@ -78,13 +78,7 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
 
   private add(frames: Buffer[], line: Buffer): void {
     const frame = this.format.frameOf(line);
-    if (!frame) return;
-    const bytes = frame.length - FRAME_HEADER_BYTES;
-    if (bytes > this.maxEventBytes)
-      throw new BadMessageError(
-        `it has ${bytes} bytes, encoded, over the limit of ${this.maxEventBytes} (FEED_MAX_EVENT_BYTES)`,
-      );
-    frames.push(frame);
+    if (frame) frames.push(frame);
   }
 
   private release(): void {

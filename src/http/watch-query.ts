@@ -11,9 +11,21 @@ import { readQuery } from './query.js';
 /** A watch over HTTP has a sign of life after this many seconds, unless its query says otherwise. */
 const USUAL_HEARTBEAT = { seconds: 15, nanos: 0 };
 
-/** Returns the format that a request accepts: Server-Sent Events, unless it names only the other one. */
-export function formatOf({ headers: { accept = '' } }: IncomingMessage): EventFormat {
-  return accept.includes(JSON_LINES.contentType) && !accept.includes(SERVER_SENT_EVENTS.contentType)
+/** Express adds `accepts` to each request: it returns the type that the header `Accept` prefers, or false for none of them. */
+type ExpressRequest = IncomingMessage & {
+  accepts(types: readonly string[]): string | false;
+};
+
+/** The content types of a watch, the usual one first. For Express, a type with a parameter is another type. */
+const OFFERED = [SERVER_SENT_EVENTS, JSON_LINES].flatMap(({ contentType }) => [
+  contentType,
+  `${contentType};charset=utf-8`,
+]);
+
+/** Returns the format that a request prefers, and Server-Sent Events if it prefers neither or accepts none. */
+export function formatOf(request: IncomingMessage): EventFormat {
+  const type = (request as ExpressRequest).accepts(OFFERED);
+  return type !== false && type.startsWith(JSON_LINES.contentType)
     ? JSON_LINES
     : SERVER_SENT_EVENTS;
 }

@@ -2,8 +2,9 @@ import {
   Controller,
   ForbiddenException,
   Get,
+  HttpException,
+  HttpStatus,
   Inject,
-  NotFoundException,
   Res,
 } from '@nestjs/common';
 import { CONFIG, type Config } from '../config/config.js';
@@ -27,7 +28,11 @@ export class MetricsController {
   ): Promise<string> {
     const { metricsAddress, jwt } = this.config;
     if (metricsAddress)
-      throw new NotFoundException(`metrics are at FEED_METRICS_ADDRESS, ${metricsAddress.text}`);
+      // No NotFoundException, which Nest throws for an unknown path (src/http/problem.filter.ts).
+      throw new HttpException(
+        `metrics are at FEED_METRICS_ADDRESS, ${metricsAddress.text}`,
+        HttpStatus.NOT_FOUND,
+      );
     if (jwt)
       throw new ForbiddenException(
         'where callers show tokens, metrics need a port of their own: set FEED_METRICS_ADDRESS',

@@ -19,6 +19,7 @@ import { PortCounts } from '../telemetry/port-counts.js';
 import { logRefused, warnOfFewDescriptors } from '../telemetry/refused.js';
 import { Certificates } from '../tls/certificates.js';
 import { AppModule } from './app.module.js';
+import { listenError } from './listen-error.js';
 
 export interface Service {
   readonly app: INestApplication;
@@ -135,20 +136,16 @@ function withPort({ text }: Address, port: number): string {
   return `${text.replace(/:\d+$/, '')}:${port}`;
 }
 
-/** Calls `listen`. Its error becomes one that says which door can't listen, where, and which setting changes that. */
+/** Calls `listen`. Its error becomes one that says which door can't listen, where, and what to do. */
 async function listenAs<T>(
   door: string,
   setting: string,
-  { text }: Address,
+  address: Address,
   listen: () => Promise<T>,
 ): Promise<T> {
   try {
     return await listen();
   } catch (cause) {
-    const why = (cause as Error).message;
-    throw new Error(
-      `${door} can't listen on ${text}: ${why}. Stop what has the port, or set ${setting}`,
-      { cause },
-    );
+    throw listenError(door, setting, address, cause);
   }
 }

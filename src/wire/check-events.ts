@@ -164,14 +164,21 @@ export class EventChecker {
   /** The topic that `mayUse` has refused, once it has. */
   private forbiddenTopic: string | undefined;
 
+  /** An event of so many bytes is not over the limit, whatever the server adds to it. */
+  private readonly smallBytes: number;
+
   /**
    * @param maxEvents the most events that this upload may have
    * @param mayUse says whether the upload may use a topic; asked when an event has another topic than the one before it
+   * @param maxBytes the most that an event may take as it is stored, without its cursor
    */
   constructor(
     private readonly maxEvents = Infinity,
     private readonly mayUse: (topic: string) => boolean = () => true,
-  ) {}
+    private readonly maxBytes = Infinity,
+  ) {
+    this.smallBytes = maxBytes - MAX_TIME_FIELD_BYTES - ID_FIELD_BYTES;
+  }
 
   /**
    * Accepts events up to the first invalid one, which `problem` then describes, or until `maxEvents` events of the
@@ -197,7 +204,8 @@ export class EventChecker {
           this.isFull = true;
           break pieces;
         }
-        const problem = this.checkEvent(piece, start, end);
+        let problem = this.checkEvent(piece, start, end);
+        if (end - start > this.smallBytes) problem ??= this.sizeProblem(piece, start, end);
         if (problem !== undefined) {
           const { forbiddenTopic } = this;
           this.problem = { index: this.count + count, problem, forbiddenTopic };
@@ -253,9 +261,8 @@ export class EventChecker {
     let size = FRAME_HEADER_BYTES + (end - start) + CURSOR_FIELD_BYTES;
     let needs = 0;
     if (this.lacksTime) {
-      if (this.time === NOTHING) this.time = bytesField(AT, encodeTimestamp(Date.now()));
       needs |= NEEDS_TIME;
-      size += this.time.length;
+      size += this.timeField().length;
     }
     if (this.lacksId) {
       needs |= NEEDS_ID;
@@ -263,6 +270,20 @@ export class EventChecker {
     }
     notes[note + NEEDS] = needs;
     return size;
+  }
+
+  private timeField(): Buffer {
+    if (this.time === NOTHING) this.time = bytesField(AT, encodeTimestamp(Date.now()));
+    return this.time;
+  }
+
+  /** Returns what is wrong with the size of the event that checkEvent() has checked, or undefined. */
+  private sizeProblem(source: Buffer, start: number, end: number): string | undefined {
+    let size = this.rebuild ? this.rebuilt(source, start, end).length : end - start;
+    if (this.lacksTime) size += this.timeField().length;
+    if (this.lacksId) size += ID_FIELD_BYTES;
+    if (size <= this.maxBytes) return undefined;
+    return `it has ${size} bytes as it is stored, over the limit of ${this.maxBytes} (FEED_MAX_EVENT_BYTES)`;
   }
 
   /**

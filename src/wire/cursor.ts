@@ -43,6 +43,8 @@ const CURSOR = new RegExp(`^[${DIGITS}]{${CURSOR_BYTES}}$`);
 /** The size of Event.cursor, the last field of each stored event: a tag, a length, and the cursor's 16 characters. */
 export const CURSOR_FIELD_BYTES = 2 + CURSOR_BYTES;
 export const CURSOR_FIELD = 5;
+/** The most that a producer's cursor takes as a field: clients may rely on 40 characters (docs/protocol.md, "Names"). */
+export const MAX_CURSOR_FIELD_BYTES = 2 + 40;
 const CURSOR_TAG = (CURSOR_FIELD << 3) | BYTES;
 
 /** Makes an epoch of 30 random bits: 5 bits for each character. */

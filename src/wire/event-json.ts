@@ -107,11 +107,11 @@ function attributesOf({ attributes }: JsonObject): Buffer[] {
     // Without tags and lengths. The checker of all uploads counts those, too.
     bytes += Buffer.byteLength(key) + Buffer.byteLength(value);
     if (bytes > MAX_ATTRIBUTES_BYTES) throw new BadMessageError(TOO_LONG_ATTRIBUTES);
-    const entry = Buffer.concat([
-      bytesField(KEY, Buffer.from(wellFormed(key, 'the key of an attribute'))),
-      bytesField(VALUE, Buffer.from(wellFormed(value, 'the value of an attribute'))),
-    ]);
-    return bytesField(ATTRIBUTES_FIELD, entry);
+    const fields = [bytesField(KEY, Buffer.from(wellFormed(key, 'the key of an attribute')))];
+    // Without the field of an empty value, the event is not larger than the one that a watch has printed.
+    if (value !== '')
+      fields.push(bytesField(VALUE, Buffer.from(wellFormed(value, 'the value of an attribute'))));
+    return bytesField(ATTRIBUTES_FIELD, Buffer.concat(fields));
   });
 }
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { open as openLmdb } from 'lmdb';
 import type { EventLog } from '../../src/repository/event-log.js';
-import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
+import { LmdbEngine, openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { positionKey, readRunKey } from '../../src/repository/lmdb/run-key.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
 import { type Cursor, parseCursor } from '../../src/wire/cursor.js';
@@ -14,12 +14,13 @@ import { ids, readAll } from './reading.js';
 import { temporaryDirectory } from './temporary.js';
 import { testClock } from './test-clock.js';
 
-const disk = vi.hoisted(() => ({ full: false }));
+/** `free` is how many bytes of the disk are free; undefined for what really is. */
+const disk = vi.hoisted((): { free: number | undefined } => ({ free: undefined }));
 vi.mock('node:fs', async (importOriginal) => {
   const fs = await importOriginal<typeof import('node:fs')>();
   const statfsSync = (path: string) => {
     const found = fs.statfsSync(path);
-    return disk.full ? Object.assign(found, { bavail: 0 }) : found;
+    return disk.free === undefined ? found : Object.assign(found, { bavail: disk.free, bsize: 1 });
   };
   return { ...fs, statfsSync };
 });
@@ -31,8 +32,8 @@ for (const fsync of [true, false]) {
     {
       reopens: true,
       failWrites: () => {
-        disk.full = true;
-        return () => (disk.full = false);
+        disk.free = 0;
+        return () => (disk.free = undefined);
       },
     },
   );
@@ -60,6 +61,25 @@ describe('lmdb', () => {
   afterEach(async () => {
     for (const log of opened) await close(log);
     for (const end of endings.splice(0).toReversed()) await end();
+  });
+
+  it('stores while 16 MiB are free beside a commit, and removes down to 8 MiB', async () => {
+    const MIB = 2 ** 20;
+    const engine = await LmdbEngine.open({ directory: newDirectory(), fsync: false });
+    endings.push(
+      () => engine.close(),
+      () => (disk.free = undefined),
+    );
+    const refuses = (free: number, bytes: number): boolean => {
+      disk.free = free;
+      return engine.refusal(bytes) !== undefined;
+    };
+    // A new log has a few free pages.
+    const slack = 64 * 1024;
+    expect(refuses(17 * MIB, MIB)).toBe(false);
+    expect(refuses(17 * MIB - slack, MIB)).toBe(true);
+    expect(refuses(8 * MIB, 0)).toBe(false);
+    expect(refuses(8 * MIB - slack, 0)).toBe(true);
   });
 
   it('remembers across a restart how far the clock was ahead of the log', async () => {

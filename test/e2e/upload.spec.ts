@@ -162,6 +162,45 @@ describe.each(ENGINES)('UploadEvents (%s)', (engine) => {
     raw.close();
   });
 
+  test('takes what a watch has sent, with its cursor, and no chat message that is as large', async () => {
+    const LIMIT = 2_048;
+    const { client, grpcAddress } = await run({ FEED_MAX_EVENT_BYTES: '2KiB' });
+    /** Returns an event of so many bytes. */
+    const sized = (bytes: number, fields: Partial<Event>): Partial<Event> => {
+      const bare = codec.event.serialize({ topic: 'orders', ...fields, body: 'x'.repeat(200) });
+      const body = 'x'.repeat(200 + bytes - bare.length);
+      return { topic: 'orders', ...fields, body };
+    };
+    const at = { seconds: 1_700_000_000, nanos: 5 };
+    // The server gives these an id of 38 bytes and a time of up to 14.
+    const lacking = sized(LIMIT - 38 - 14, {});
+    const events = [sized(LIMIT, { id: 'a', at }), lacking, lacking];
+    expect((await upload(client, events)).result?.received).toBe(3);
+    const sent = await take(client, { topic: 'orders', position: 1 }, 3);
+    expect(codec.event.serialize(sent[0]).length).toBe(LIMIT + 18);
+    const other = await run({ FEED_MAX_EVENT_BYTES: '2KiB' });
+    expect((await upload(other.client, sent)).result?.received).toBe(3);
+    const without = ({ cursor: _cursor, ...rest }: Event) => rest;
+    const copied = await take(other.client, { topic: 'orders', position: 1 }, 3);
+    expect(copied.map(without)).toEqual(sent.map(without));
+
+    const over = await upload(client, [sized(LIMIT + 1, { id: 'b', at })]);
+    expect(over.error?.details).toContain(
+      'it has 2049 bytes as it is stored, over the limit of 2048',
+    );
+    const raw = await RawClient.connect(grpcAddress);
+    const announced = raw.open('UploadEvents').drop();
+    announced.stream.write(Buffer.from([0, 0, 0, 0x08, 43]));
+    const trailers = await announced.trailers;
+    expect(decodeURIComponent(String(trailers?.['grpc-message']))).toContain(
+      'a message of 2091 bytes is over the limit of 2048',
+    );
+    const chat = raw.open('Chat').drop();
+    chat.stream.write(Buffer.from([0, 0, 0, 0x08, 1]));
+    expect((await chat.trailers)?.['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
+    raw.close();
+  });
+
   test('refuses bytes that are no event, and an event that is cut short', async () => {
     const { grpcAddress, client } = await run();
     for (const bad of [Buffer.from([0xff, 0xff, 0xff]), Buffer.from([0x0a, 0x05])]) {

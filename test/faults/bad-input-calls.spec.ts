@@ -13,6 +13,7 @@ import {
   GOOD,
   type Method,
   rawClient,
+  REFUSED,
   SERVED,
   STREAMS_REFUSE,
 } from './answer.js';
@@ -25,8 +26,8 @@ const MIB = 1024 * 1024;
 const join = (...parts: readonly Uint8Array[]): Buffer => Buffer.concat(parts);
 const TOO_LONG: Each<string> = { Watch: 'RESOURCE_EXHAUSTED', ...STREAMS_REFUSE };
 
-/** The answers to a flag without grpc-encoding. grpc-js, which reads a watch's request, takes its message as plain. */
-const FLAGGED: Each<string> = { Watch: 'served', ...STREAMS_REFUSE };
+/** The answers to an unknown flag. */
+const FLAGGED: Each<string> = { Watch: 'INTERNAL', ...STREAMS_REFUSE };
 const FIVE_MIB = bytesField(3, Buffer.alloc(5 * MIB, 'a'));
 
 describe('frames', () => {
@@ -117,7 +118,7 @@ describe('compression', () => {
   test.each<[string, string, number, Each<string>]>([
     ['snappy', 'snappy', 1, all('UNIMPLEMENTED')],
     ['a property of every object', '__proto__', 1, all('UNIMPLEMENTED')],
-    ['identity', 'identity', 1, { ...all('INTERNAL'), Watch: 'served' }], // grpc-js takes it as plain
+    ['identity', 'identity', 1, all('INTERNAL')],
     ['snappy, on a plain message', 'snappy', 0, SERVED],
     ['gzip, on a plain message', 'gzip', 0, SERVED],
   ])(
@@ -130,6 +131,39 @@ describe('compression', () => {
       expect(answers).toEqual(expected);
     },
   );
+});
+
+/** Methods of each service, a valid message of each, and the answer to that message with an unknown flag. */
+const OF_EACH_SERVICE: readonly [string, Buffer, string?][] = [
+  ['/feed.v1.FeedService/Watch', GOOD.Watch],
+  ['/feed.v1.FeedAdmin/ListTopics', Buffer.alloc(0)],
+  ['/feed.v1.FeedAdmin/Backup', Buffer.alloc(0)],
+  ['/grpc.health.v1.Health/Check', Buffer.alloc(0)],
+  ['/grpc.health.v1.Health/Watch', Buffer.alloc(0)],
+  ['/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', bytesField(7, '*'), REFUSED.Watch],
+];
+
+describe('a message that is marked as compressed', () => {
+  test.each(OF_EACH_SERVICE)(
+    'is INTERNAL without grpc-encoding, and with identity: %s',
+    async (path, message, toUnknownFlag = 'INTERNAL') => {
+      const raw = await rawClient(shared.address);
+      const answerTo = (bytes: Buffer, headers: Record<string, string> = {}): Promise<string> =>
+        ask(raw, '', bytes, { ':path': path, ...headers });
+      const marked = flagged(message);
+      expect(await answerTo(marked)).toBe('INTERNAL');
+      expect(await answerTo(marked, { 'grpc-encoding': 'identity' })).toBe('INTERNAL');
+      expect(await answerTo(flagged(message, 2))).toBe(toUnknownFlag);
+    },
+  );
+
+  test('is served with its encoding by FeedAdmin and health', async () => {
+    const raw = await rawClient(shared.address);
+    for (const path of ['/feed.v1.FeedAdmin/ListTopics', '/grpc.health.v1.Health/Check']) {
+      const headers = { ':path': path, 'grpc-encoding': 'gzip' };
+      expect(await ask(raw, '', flagged(gzipSync(Buffer.alloc(0))), headers)).toBe('OK');
+    }
+  });
 });
 
 describe('headers', () => {

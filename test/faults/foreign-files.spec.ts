@@ -9,6 +9,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -154,7 +155,7 @@ describe('a start is refused with the path, the user and what to do, never ended
     },
     {
       what: 'log is a file',
-      says: /log is no directory/,
+      says: /log is of uid \d+, gid \d+ and mode \d+, and no directory: this process, of uid/,
       make: ({ log }) => (rmSync(log, { recursive: true }), writeFileSync(log, '')),
     },
     {
@@ -216,14 +217,58 @@ describe('a start is refused with the path, the user and what to do, never ended
     );
   });
 
-  test('a file system that makes no directories', async (context) => {
-    if (!existsSync('/proc/self')) context.skip('there is no /proc here');
-    const service = ServiceProcess.spawn({ FEED_DATA_DIR: '/proc/feed/data' });
+  /** Starts a service with a data directory that it can't use, and returns what it says. */
+  async function refusalOf(directory: string): Promise<string> {
+    const service = ServiceProcess.spawn({ FEED_DATA_DIR: directory });
     const ended = await service.exited;
     const output = service.output.join('');
     expect({ ...ended, output }).toMatchObject({ code: 1, signal: null });
-    expect(output).toMatch(
-      /can't use the data directory \/proc\/feed\/data \(FEED_DATA_DIR\): .*ENOENT/,
+    expect(output).toContain(`can't use the data directory ${directory} (FEED_DATA_DIR): `);
+    return output;
+  }
+  const owned = (path: string, mode: string): string =>
+    `${path} is of uid ${process.geteuid!()}, gid ${process.getegid!()} and mode ${mode}`;
+  const self = `this process, of uid ${process.geteuid!()} and groups `;
+
+  test('a file system that makes no directories: the closest one that exists is named', async (context) => {
+    if (!existsSync('/proc/self')) context.skip('there is no /proc here');
+    const output = await refusalOf('/proc/feed/data');
+    expect(output).toContain('/proc is of uid 0, gid 0 and mode 0555, and its file system lets');
+    expect(output).toContain(self);
+    expect(output).toContain('set FEED_DATA_DIR to a path on another one');
+  });
+
+  test.each(['', '/data', '/data/deeper'])(
+    'a file in the place of a directory, in the path FILE%s',
+    async (below) => {
+      const file = join(temporaryDirectory(), 'file');
+      writeFileSync(file, 'mine', { mode: 0o600 });
+      chmodSync(file, 0o600);
+      const output = await refusalOf(file + below);
+      expect(output).toContain(`${owned(file, '0600')}, and no directory: ${self}`);
+      expect(output).toContain('Move it away, or set FEED_DATA_DIR to another path');
+      expect(readFileSync(file, 'utf8')).toBe('mine');
+    },
+  );
+
+  test('a symbolic link that leads nowhere, in the place of the directory', async () => {
+    const link = join(temporaryDirectory(), 'link');
+    symlinkSync(join(link, '..', 'nowhere'), link);
+    expect(await refusalOf(link)).toContain(`${link} is a symbolic link that leads nowhere`);
+  });
+
+  test('a directory above that may not be read, so that its names can not be flushed', async (context) => {
+    needsOtherUsers(context);
+    const above = join(temporaryDirectory(), 'above');
+    chmodSync(join(above, '..'), 0o755);
+    mkdirSync(above);
+    chownSync(above, SOMEBODY.uid, SOMEBODY.gid);
+    chmodSync(above, 0o311);
+    const settings = { FEED_DATA_DIR: join(above, 'data') };
+    const service = ServiceProcess.spawn(settings, undefined, SOMEBODY);
+    expect(await service.exited).toEqual({ code: 1, signal: null });
+    expect(service.output.join('')).toContain(
+      `can't use ${above}: it is of uid ${SOMEBODY.uid}, gid ${SOMEBODY.gid} and mode 0311`,
     );
   });
 

@@ -239,7 +239,8 @@ describe('a session', () => {
     });
     expect((await post('{"token":1}')).json).toMatchObject({ reason: 'REQUEST_INVALID' });
     expect((await post('no')).json).toMatchObject({ reason: 'REQUEST_INVALID' });
-    expect((await post('{}', { 'content-type': 'text/plain' })).status).toBe(415);
+    for (const type of ['text/plain', 'application/json-patch+json'])
+      expect((await post('{}', { 'content-type': type })).status).toBe(415);
     expect((await post('x'.repeat(100_000))).status).toBe(413);
     expect((await post(JSON.stringify({ token }), { origin: 'https://evil.com' })).status).toBe(
       403,

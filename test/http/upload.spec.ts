@@ -8,8 +8,10 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { LiveCalls } from '../../src/feed/live-calls.js';
 import { OpenWork } from '../../src/feed/open-work.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
-import { take } from '../support/client.js';
+import { frame } from '../../src/wire/frames.js';
+import { codec, take } from '../support/client.js';
 import { ask, EventStream } from '../support/http.js';
+import { RawClient } from '../support/raw-client.js';
 import { type Running, runService, temporaryDirectory } from '../support/service.js';
 import { Issuer } from '../support/tokens.js';
 import { eventually, standstill, until, within } from '../support/wait.js';
@@ -113,6 +115,12 @@ describe('POST /v1/events', () => {
     const printed = stream.blocks.map(({ data }) => data).join('\n');
     expect((await post(httpAddress, printed)).json).toMatchObject({ received: 4 });
     expect((await post(httpAddress, '')).json).toMatchObject({ received: 0, lastCursor: '' });
+    const plain = await ask(httpAddress, '/v1/events', {
+      method: 'POST',
+      headers: { 'content-type': 'Application/X-NDJSON', 'content-encoding': 'Identity' },
+      body: '{"topic":"t"}',
+    });
+    expect(plain.json).toMatchObject({ received: 1 });
   });
 
   test.each([
@@ -308,10 +316,39 @@ describe('POST /v1/events', () => {
 
   test('the largest event is taken where there is just room for it, however its line is written', async () => {
     const service = await start(LEAST_RECEIVED);
-    // An event takes 16 bytes beside the body.
-    const event = { topic: 't', body: '\u0001'.repeat(1024 * 1024 - 16) };
+    // Beside the body, an event takes 8 bytes, its id 38 and its time up to 14.
+    const event = { topic: 't', body: '\u0001'.repeat(1024 * 1024 - 8 - 38 - 14) };
     const { status, json } = await post(service.httpAddress, `${JSON.stringify(event)}\n`);
     expect([status, json]).toMatchObject([200, { received: 1 }]);
+  });
+
+  test('what a watch has printed can be uploaded to a server with the same limit, however large it is', async () => {
+    const settings = { FEED_MAX_EVENT_BYTES: '1KiB' };
+    const { httpAddress, grpcAddress } = await start(settings);
+    // The id takes 38 bytes, the time up to 14, the topic 3, and the body 3 beside its characters.
+    const line = 'x'.repeat(1024 - 38 - 14 - 3 - 3);
+    expect((await post(httpAddress, line, 'text/plain', '?topic=t')).json).toMatchObject({
+      received: 1,
+    });
+    const over = await post(httpAddress, `${line}${'x'.repeat(10)}`, 'text/plain', '?topic=t');
+    expect(over.json).toMatchObject({ reason: 'EVENT_INVALID', index: '0' });
+    // An attribute whose value is empty, as some encoders write it: without that field.
+    const attributes = Buffer.from('32030a0161', 'hex');
+    const fields = { id: 'a', topic: 't', at: { seconds: 1, nanos: 0 } };
+    const bare = Buffer.concat([codec.event.serialize({ ...fields, body: line }), attributes]);
+    const body = 'x'.repeat(line.length + 1024 - bare.length);
+    const raw = await RawClient.connect(grpcAddress);
+    const call = raw.open('UploadEvents').drop();
+    call.stream.end(frame(Buffer.concat([codec.event.serialize({ ...fields, body }), attributes])));
+    expect((await call.trailers)?.['grpc-status']).toBe('0');
+    raw.close();
+    const watch = await EventStream.open(httpAddress, 'topic=t&from=earliest', {
+      accept: 'application/x-ndjson',
+    });
+    await watch.has(2);
+    const printed = watch.blocks.map(({ data }) => data).join('\n');
+    const other = await start(settings);
+    expect((await post(other.httpAddress, printed)).json).toMatchObject({ received: 2 });
   });
 
   test('lines that never end are bounded together: the largest ends', async () => {

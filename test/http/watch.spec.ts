@@ -73,6 +73,24 @@ describe('GET /v1/events', () => {
     expect(quiet.blocks).toHaveLength(2);
   });
 
+  test.each([
+    ['APPLICATION/X-NDJSON', 'application/x-ndjson'],
+    ['application/x-ndjson; charset=UTF-8', 'application/x-ndjson'],
+    ['text/event-stream;q=0.5, application/x-ndjson', 'application/x-ndjson'],
+    ['application/x-ndjson, */*;q=0.1', 'application/x-ndjson'],
+    ['application/x-ndjson;q=0', 'text/event-stream'],
+    ['application/x-ndjson;q=0.5, text/event-stream', 'text/event-stream'],
+    ['application/x-ndjson;q=0, */*', 'text/event-stream'],
+    ['application/x-ndjson-other', 'text/event-stream'],
+    ['*/*', 'text/event-stream'],
+    ['text/html', 'text/event-stream'],
+    ['', 'text/event-stream'],
+  ])('accept: %s gets %s', async (accept, type) => {
+    const service = await start();
+    const stream = await EventStream.open(service.httpAddress, 'topic=orders', { accept });
+    expect(stream.headers['content-type']).toBe(type);
+  });
+
   test('starts as asked', async () => {
     const service = await start();
     await upload(service.client, [event('a'), event('b'), event('c')]);

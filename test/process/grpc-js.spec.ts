@@ -76,6 +76,12 @@ describe('a start with another grpc-js', () => {
       'metadata.get(GRPC_TIMEOUT_HEADER)',
       "['never']",
     ],
+    [
+      'decompresses messages elsewhere',
+      'the status of a marked message (undefined)',
+      'decompressMessage',
+      'inflateMessage',
+    ],
   ])('that %s is refused', async (_what, difference, from, to) => {
     await expectRefusal(serviceWith(INTERCEPTORS, from, to), difference);
   });

@@ -177,7 +177,7 @@ test('is refused where it was changed, cut short, lengthened, or is something el
     const restoring = restoreBackup(of(bytes), 'b.feed', directory, SILENT);
     await expect(restoring).rejects.toThrow(/^the backup b\.feed can't be restored: /);
     await expect(restoring).rejects.toThrow(problem);
-    expect(readdirSync(directory)).toEqual(['lock']);
+    expect(readdirSync(directory)).toEqual([]);
   }
   // Whole by its digest, and yet no log: the checks of a copy find that.
   const { header, file } = await decodeBackup(of(whole));
@@ -185,6 +185,27 @@ test('is refused where it was changed, cut short, lengthened, or is something el
   log1.fill(0, log1.length >> 1);
   const bad = encodeBackup(header, of(log1));
   await expect(restoreBackup(bad, 'b', temporaryDirectory(), SILENT)).rejects.toThrow('damaged');
+});
+
+test('that can not be restored leaves no directory and no file that it made', async () => {
+  const restore = (directory: string) =>
+    restoreBackup(of(Buffer.from('x')), 'b', directory, SILENT);
+  const above = temporaryDirectory();
+  await expect(restore(join(above, 'new', 'data'))).rejects.toThrow('no backup of Feed');
+  expect(readdirSync(above)).toEqual([]);
+
+  // What was there before stays: a lock, and the sign that an earlier restore was broken off.
+  const used = temporaryDirectory();
+  writeFileSync(join(used, 'lock'), '');
+  await expect(restore(used)).rejects.toThrow('no backup of Feed');
+  expect(readdirSync(used)).toEqual(['lock']);
+  mkdirSync(join(used, 'restoring', 'log'), { recursive: true });
+  await expect(restore(used)).rejects.toThrow('no backup of Feed');
+  expect(readdirSync(used)).toEqual(['lock', 'restoring']);
+  await expect(open(used)).rejects.toThrow('was broken off');
+  writeFileSync(join(used, 'notes'), '');
+  await expect(restore(used)).rejects.toThrow('it has notes');
+  expect(readdirSync(used)).toEqual(['lock', 'notes', 'restoring']);
 });
 
 test('is refused as soon as more follows its end, however much that is', async () => {

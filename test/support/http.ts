@@ -13,6 +13,7 @@ export interface Answer {
   readonly json: never;
 }
 
+/** With `ca`, the request is made by TLS. */
 export interface Sent extends RequestOptions {
   readonly body?: string | Buffer;
 }
@@ -38,7 +39,7 @@ async function begin(
   { body, ...options }: Sent,
 ): Promise<IncomingMessage> {
   const [, host, port] = /^(.*):(\d+)$/.exec(address)!;
-  const request = (testTls ? httpsRequest : httpRequest)({
+  const request = (testTls || options.ca ? httpsRequest : httpRequest)({
     host,
     port,
     path,

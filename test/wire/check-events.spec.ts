@@ -453,3 +453,56 @@ describe('attributes', () => {
     expect(problemOf(Buffer.concat([good, varintField(6, 1)]))).toMatch('wrong wire type');
   });
 });
+
+describe('the limit of an event', () => {
+  const LIMIT = 1_000;
+  const CURSOR = 'abcdefghijklmnop';
+  const CURSOR_BYTES = 2 + CURSOR.length;
+  const ID_BYTES = 2 + 36;
+  /** What a time with milliseconds takes, with the tag and the length of the field. */
+  const TIME_BYTES = 2 + 12;
+
+  /** Returns an event of so many bytes. */
+  function sized(bytes: number, fields: Partial<WireEvent>): Buffer {
+    const bare = encodeEvent({ topic: 't', ...fields, body: 'x'.repeat(500) }).length;
+    return encodeEvent({ topic: 't', ...fields, body: 'x'.repeat(500 + bytes - bare) });
+  }
+  function checkAll(...messages: Buffer[]): { count: number; problem?: string; bytes: Buffer[] } {
+    const checker = new EventChecker(Infinity, () => true, LIMIT);
+    const { count, topics } = checker.check(received(...messages));
+    const bytes = topics.flatMap((topic) => unframed(topic.bytes));
+    return { count, problem: checker.problem?.problem, bytes };
+  }
+
+  it.each<[string, number, Partial<WireEvent>]>([
+    ['with an id and a time', LIMIT, { id: 'a', at: AT }],
+    ['with a cursor as well', LIMIT + CURSOR_BYTES, { id: 'a', at: AT, cursor: CURSOR }],
+    ['without a time', LIMIT - TIME_BYTES, { id: 'a' }],
+    ['without an id', LIMIT - ID_BYTES, { at: AT }],
+    ['with an empty id', LIMIT - ID_BYTES + 2, { id: '', at: AT }],
+    ['without either', LIMIT - ID_BYTES - TIME_BYTES, {}],
+    ['with a cursor alone', LIMIT - ID_BYTES - TIME_BYTES + CURSOR_BYTES, { cursor: CURSOR }],
+  ])('counts it as it is stored, without its cursor: %s', (_what, most, fields) => {
+    vi.spyOn(Date, 'now').mockReturnValue(1_700_000_000_999);
+    const { bytes, problem } = checkAll(sized(most, fields));
+    expect(problem).toBeUndefined();
+    expect(withoutCursor(bytes[0]).length).toBe(LIMIT);
+    expect(checkAll(sized(most + 1, fields))).toEqual({
+      count: 0,
+      bytes: [],
+      problem: 'it has 1001 bytes as it is stored, over the limit of 1000 (FEED_MAX_EVENT_BYTES)',
+    });
+    // Whatever is stored can be stored again.
+    const sent = framed(bytes[0]);
+    stampCursors(sent, 'abcdef', 1);
+    const again = checkAll(unframed(sent)[0]);
+    expect(again.problem).toBeUndefined();
+    expect(again.bytes.map(withoutCursor)).toEqual(bytes.map(withoutCursor));
+  });
+
+  it('takes the events before one that is over it', () => {
+    const good = sized(LIMIT, { id: 'a', at: AT });
+    const large = sized(LIMIT + 1, { id: 'a', at: AT });
+    expect(checkAll(good, good, large, good)).toMatchObject({ count: 2 });
+  });
+});

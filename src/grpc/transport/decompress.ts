@@ -9,13 +9,16 @@ const INFLATERS: Record<string, Inflater> = {
   deflate: promisify<Buffer, { maxOutputLength: number }, Buffer>(inflate),
 };
 
-/** The encoding of a message can't be used. The status is the one that gRPC's specification asks for. */
+/**
+ * The encoding of a message can't be used. The status is the one that gRPC's specification asks for. grpc-js sends `code` and
+ * `details` of what it catches.
+ */
 export class MessageRefused extends Error {
   constructor(
     readonly code: status,
-    message: string,
+    readonly details: string,
   ) {
-    super(message);
+    super(details);
   }
 }
 

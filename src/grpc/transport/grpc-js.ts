@@ -7,8 +7,16 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { createRequire } from 'node:module';
-import { logVerbosity, Server, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
+import {
+  logVerbosity,
+  Server,
+  type ServerInterceptor,
+  type ServerOptions,
+  setLogVerbosity,
+  status,
+} from '@grpc/grpc-js';
 import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
+import { MessageRefused } from './decompress.js';
 import type { ServerTls } from './server-tls.js';
 
 // All that this transport relies on inside grpc-js is in this file, and check-grpc-js.ts tries it at each start.
@@ -60,7 +68,7 @@ export function createServer(
 ): Server {
   // grpc-js would write to standard error, beside the log. What it writes there also reaches us as errors.
   setLogVerbosity(logVerbosity.NONE);
-  const server = new Server(options);
+  const server = new Server({ ...options, interceptors: [checkFlags] });
   const internals = server as unknown as {
     commonServerOptions?: { settings?: object };
     createHttp2Server?: (credentials: unknown) => Http2Server;
@@ -134,6 +142,37 @@ function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders):
   if (!CONTENT_TYPE.test(headers['content-type'] ?? '')) delete headers['content-type'];
   const encoding = headers['grpc-encoding'];
   if (typeof encoding === 'string' && encoding !== 'identity') encodings.set(stream, encoding);
+}
+
+/** The innermost layer of a call of grpc-js, which reads and writes the HTTP/2 stream. */
+interface BaseCall {
+  /** @param framed a message with its flag and its length, as it came */
+  decompressMessage(framed: Buffer, encoding: string): Buffer | Promise<Buffer>;
+}
+
+/**
+ * Makes grpc-js refuse a message whose flag its grpc-encoding does not allow. By itself, grpc-js takes such a message as plain. It
+ * reads the messages of calls with a single request; InboundFrames reads those of request streams.
+ */
+const checkFlags: ServerInterceptor = (_method, call) => {
+  (call as unknown as BaseCall).decompressMessage = decompressChecked;
+  return call as ReturnType<ServerInterceptor>;
+};
+
+/** All calls share this function. grpc-js calls it with its call as `this`, and sends the status that it rejects with. */
+async function decompressChecked(
+  this: BaseCall,
+  framed: Buffer,
+  encoding: string,
+): Promise<Buffer> {
+  const flag = framed[0];
+  // For an unknown flag, grpc-js passes "identity" as well.
+  if (flag !== 0 && encoding === 'identity') {
+    const details = `a message has the flag ${flag}, which its grpc-encoding does not allow`;
+    throw new MessageRefused(status.INTERNAL, details);
+  }
+  const base = Object.getPrototypeOf(this) as BaseCall;
+  return base.decompressMessage.call(this, framed, encoding);
 }
 
 /** The content types of gRPC with protobuf; parameters may follow. */

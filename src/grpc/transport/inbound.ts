@@ -75,6 +75,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     private readonly stream: ServerHttp2Stream,
     private readonly encoding: string,
     private readonly maxMessageBytes: number,
+    /** How many bytes more than that a message may have. */
+    private readonly messageRoom: number,
     signal: AbortSignal,
     private readonly budget: InboundBudget,
     /** Is told when bytes came. */
@@ -249,7 +251,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     this.unfinishedBytes = FRAME_HEADER_BYTES;
     while (this.blockBytes - this.wholeBytes >= FRAME_HEADER_BYTES) {
       const length = frameLength(this.block, this.wholeBytes);
-      if (length > this.maxMessageBytes) {
+      if (length > this.maxMessageBytes + this.messageRoom) {
         this.ended = true;
         this.error = tooLarge(length, this.maxMessageBytes);
         break;
@@ -281,7 +283,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   private async decompressed(framed: Buffer): Promise<Next> {
     let bytes: Buffer;
     try {
-      bytes = frame(await decompress(framed, this.encoding, this.maxMessageBytes));
+      const most = this.maxMessageBytes + this.messageRoom;
+      bytes = frame(await decompress(framed, this.encoding, most));
     } catch (error) {
       // A handler that learns of it here may not ask again.
       this.releaseHanded();

@@ -36,6 +36,8 @@ export interface StreamStrategyOptions {
   readonly tls?: ServerTls;
   /** The largest message of a request stream, in bytes. A larger one is refused when its header arrives. */
   readonly maxMessageBytes: number;
+  /** How many bytes more the messages of a method may have, by its path; the application checks what is in them. */
+  readonly messageRoom?: Readonly<Record<string, number>>;
   /** The server adds each call here when it begins and deletes it when it is closed. A Set<Call> will do. */
   readonly calls: { add(call: Call): unknown; delete(call: Call): unknown };
   /** Called once for every call of a handler, when it has ended. */
@@ -214,10 +216,12 @@ export class StreamStrategy extends ServerGrpc {
 
   private inbound(call: Call): InboundFrames {
     const { stream, signal, connection } = call;
+    const { maxMessageBytes, messageRoom = {} } = this.streamOptions;
     return new InboundFrames(
       stream,
       encodingOf(stream),
-      this.streamOptions.maxMessageBytes,
+      maxMessageBytes,
+      messageRoom[call.method] ?? 0,
       signal,
       connection.inbound,
       call,

@@ -11,9 +11,14 @@ import { dirname } from 'node:path';
 
 const { O_RDWR, O_NOFOLLOW, R_OK, W_OK, X_OK } = constants;
 
-/** Turns an error of the file system into one that says what to change. */
-export function accessError(path: string, cause: unknown): Error {
-  const { code, message } = cause as NodeJS.ErrnoException;
+/**
+ * Turns an error of the file system into one that says what to change.
+ *
+ * @param wanted what was to be used; the error names the directory above it that is there and can't be used, if there is one
+ */
+export function accessError(wanted: string, cause: unknown): Error {
+  const { code, message, path: failed = wanted } = cause as NodeJS.ErrnoException;
+  const path = nearestVisible(failed) === failed ? failed : wanted;
   return new Error(`can't use ${path}: ${reasonOf(path, code) ?? message}`, { cause });
 }
 
@@ -39,6 +44,10 @@ function reasonOf(path: string, code: string | undefined): string | undefined {
       return `${path} is a directory, and must be a file`;
     case 'ELOOP':
       return symbolicLink(path);
+    case 'ENOTDIR':
+      return notDirectory(nearestVisible(path));
+    case 'ENOENT':
+      return notMade(nearestVisible(path));
     default:
       return undefined;
   }
@@ -46,12 +55,33 @@ function reasonOf(path: string, code: string | undefined): string | undefined {
 
 function notAllowed(path: string): string {
   const at = nearestVisible(path);
-  const who = `this process, of uid ${process.geteuid?.()} and groups ${process.getgroups?.().join(', ')}`;
+  const who = thisProcess();
   const give =
     'it to that user (chown), or to one of its groups and make it writable for that (chgrp, chmod g+rwX)';
   return at === path
     ? `it is ${ownerOf(at)}, and ${who}, may not read and write it. Give ${give}`
     : `${at} is ${ownerOf(at)}, and ${who}, may not make or find it there. Make it, and give ${give}`;
+}
+
+function notDirectory(at: string): string {
+  return (
+    `${at} is ${ownerOf(at)}, and no directory: ${thisProcess()}, needs one there. Move it away, or set FEED_DATA_DIR to ` +
+    'another path'
+  );
+}
+
+/** @param at the closest directory to one that can't be made, though this process may write there */
+function notMade(at: string): string {
+  if (lstatSync(at).isSymbolicLink())
+    return `${at} is a symbolic link that leads nowhere: make what it leads to, or set FEED_DATA_DIR to where that is`;
+  return (
+    `${at} is ${ownerOf(at)}, and its file system lets ${thisProcess()}, make nothing there: set FEED_DATA_DIR to a path on ` +
+    'another one'
+  );
+}
+
+function thisProcess(): string {
+  return `this process, of uid ${process.geteuid?.()} and groups ${process.getgroups?.().join(', ')}`;
 }
 
 function ownerOf(path: string): string {
@@ -90,7 +120,7 @@ export function refuseUnusableDirectory(path: string): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (!found) return;
   if (found.isSymbolicLink()) throw new Error(symbolicLink(path));
-  if (!found.isDirectory()) throw new Error(`${path} is no directory: move it away`);
+  if (!found.isDirectory()) throw new Error(notDirectory(path));
   try {
     accessSync(path, R_OK | W_OK | X_OK);
   } catch (error) {

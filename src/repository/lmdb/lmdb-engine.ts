@@ -73,7 +73,7 @@ export class LmdbEngine implements Engine {
   static async open({ directory, fsync, notices = NO_NOTICES }: LmdbOptions): Promise<LmdbEngine> {
     const location = resolve(directory);
     const path = join(location, LOG_DIRECTORY);
-    const unlock = takeDirectory(location);
+    const lock = takeDirectory(location);
     let file: LogFile | undefined;
     let store: Store | undefined;
     try {
@@ -95,12 +95,12 @@ export class LmdbEngine implements Engine {
       const epochs = await store.beginEpoch(head.position);
       const start: EngineStart = { ...head, epochs, head: head.position };
       const held = { bytes: head.bytes, topics: head.topics ?? store.runs.countTopics() };
-      return new LmdbEngine(location, fsync, file, store, start, held, notices, unlock);
+      return new LmdbEngine(location, fsync, file, store, start, held, notices, lock.release);
     } catch (error) {
       // The first error is the cause of any that follow.
       await store?.close().catch(() => {});
       file?.close();
-      unlock();
+      lock.release();
       throw error;
     }
   }

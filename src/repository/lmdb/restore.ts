@@ -1,4 +1,12 @@
-import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Cursor, formatCursor } from '../../wire/cursor.js';
@@ -36,8 +44,9 @@ export async function restoreBackup(
   notices: Notices,
 ): Promise<Restored> {
   const location = resolve(directory);
-  const unlock = takeDirectory(location);
+  const lock = takeDirectory(location);
   const unfinished = join(location, UNFINISHED_RESTORE);
+  const wasBrokenOff = existsSync(unfinished);
   try {
     refuseOtherFiles(location);
     rmSync(unfinished, { recursive: true, force: true });
@@ -47,14 +56,18 @@ export async function restoreBackup(
     const header = await copy(backup, join(unfinished, LOG_DIRECTORY, 'data.mdb'), notices);
     const head = await check(unfinished, notices);
     renameSync(join(unfinished, LOG_DIRECTORY), join(location, LOG_DIRECTORY));
+    rmSync(unfinished, { recursive: true });
     syncDirectory(location);
     return { header, head: formatCursor(head) };
   } catch (error) {
+    rmSync(unfinished, { recursive: true, force: true });
+    // Without it, a start would make an empty log where an earlier restore was broken off.
+    if (wasBrokenOff) mkdirSync(unfinished);
+    else lock.removeMade();
     if (!(error instanceof BackupError)) throw error;
     throw new Error(`the backup ${name} can't be restored: ${error.message}`, { cause: error });
   } finally {
-    rmSync(unfinished, { recursive: true, force: true });
-    unlock();
+    lock.release();
   }
 }
 
