@@ -24,6 +24,20 @@ export function topicProblem(name: string): string | undefined {
   return undefined;
 }
 
+/** Returns what is wrong with a topic or a pattern of topics, or undefined if it is valid. The rules are those of the contract. */
+export function patternProblem(pattern: string): string | undefined {
+  const bytes = Buffer.byteLength(pattern);
+  if (bytes > MAX_TOPIC_BYTES) return `it has ${bytes} bytes, over the limit of ${MAX_TOPIC_BYTES}`;
+  if (/[\s\p{Cc}]/u.test(pattern)) return 'it has white space or a control character';
+  const tokens = pattern.split('.');
+  if (tokens.includes('')) return 'it is empty, or has an empty token between its dots';
+  const stands = (token: string, i: number): boolean =>
+    token === '*' || (token === '>' && i === tokens.length - 1);
+  if (tokens.some((token, i) => /[*>]/.test(token) && !stands(token, i)))
+    return '"*" stands for a whole token, and ">" for all tokens at the end: orders.*.paid, orders.>';
+  return undefined;
+}
+
 /** True if these may be several topics: there is a pattern, or more than one. Topics never contain `*` or `>`. */
 export function areSeveral(topics: readonly string[]): boolean {
   return topics.length > 1 || /[*>]/.test(topics[0]);
@@ -37,21 +51,4 @@ export function nameTopics(topics: readonly string[]): string {
   const named = topics.slice(0, MOST_NAMED).join(', ');
   const others = topics.length - MOST_NAMED;
   return others > 0 ? `${named} and ${others} more` : named;
-}
-
-/** The longest topic, in bytes of UTF-8. */
-const MAX_TOPIC_BYTES = 200;
-
-/** Returns what is wrong with a topic or a pattern of topics by the rules of the contract, or undefined. A server may have stricter rules. */
-export function patternProblem(pattern: string): string | undefined {
-  const bytes = Buffer.byteLength(pattern);
-  if (bytes > MAX_TOPIC_BYTES) return `it has ${bytes} bytes, over the limit of ${MAX_TOPIC_BYTES}`;
-  if (/[\s\p{Cc}]/u.test(pattern)) return 'it has white space or a control character';
-  const tokens = pattern.split('.');
-  if (tokens.includes('')) return 'it is empty, or has an empty token between its dots';
-  const stands = (token: string, i: number): boolean =>
-    token === '*' || (token === '>' && i === tokens.length - 1);
-  if (tokens.some((token, i) => /[*>]/.test(token) && !stands(token, i)))
-    return '"*" stands for a whole token, and ">" for all tokens at the end: orders.*.paid, orders.>';
-  return undefined;
 }
