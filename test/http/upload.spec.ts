@@ -334,7 +334,7 @@ describe('POST /v1/events', () => {
     expect(over.json).toMatchObject({ reason: 'EVENT_INVALID', index: '0' });
     // An attribute whose value is empty, as some encoders write it: without that field.
     const attributes = Buffer.from('32030a0161', 'hex');
-    const fields = { id: 'a', topic: 't', at: { seconds: 1, nanos: 0 } };
+    const fields = { id: 'a', topic: 't', at: { seconds: 1, nanos: 5 } };
     const bare = Buffer.concat([codec.event.serialize({ ...fields, body: line }), attributes]);
     const body = 'x'.repeat(line.length + 1024 - bare.length);
     const raw = await RawClient.connect(grpcAddress);

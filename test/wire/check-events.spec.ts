@@ -501,8 +501,8 @@ describe('the limit of an event', () => {
   });
 
   it('takes the events before one that is over it', () => {
-    const good = sized(LIMIT, { id: 'a', at: AT });
+    const fits = sized(LIMIT, { id: 'a', at: AT });
     const large = sized(LIMIT + 1, { id: 'a', at: AT });
-    expect(checkAll(good, good, large, good)).toMatchObject({ count: 2 });
+    expect(checkAll(fits, fits, large, fits)).toMatchObject({ count: 2 });
   });
 });
