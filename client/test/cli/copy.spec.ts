@@ -170,12 +170,16 @@ describe('feed copy', () => {
     const upload = client(copy.from).upload('a', produce());
     upload.catch(() => {}); // awaited below
     let running = copy.start('--follow');
-    for (let kill = 0; kill < 6; kill++) {
+    const goesOn = async (): Promise<void> => {
       const before = copy.state?.acknowledged ?? '';
       await until(
         () => (copy.state?.acknowledged ?? '') > before,
         () => `events that are copied; it has said ${running.stderr}`,
+        120_000,
       );
+    };
+    for (let kill = 0; kill < 6; kill++) {
+      await goesOn();
       await sleep(random(300));
       const which = (['copy', 'from', 'to'] as const)[kill % 3];
       if (which === 'copy') {
@@ -191,12 +195,13 @@ describe('feed copy', () => {
     await within(upload, 'the upload', 60_000);
     running.process.kill('SIGINT');
     const { code, stderr } = await running.ended;
-    expect(code, stderr).toBe(0);
+    // It does not wait for a server that it could not connect to yet.
+    expect([0, 130], stderr).toContain(code);
     const last = await copy.run();
     expect(last.code, last.stderr).toBe(0);
     await copy.check();
     expect((await allOf(copy.to)).length).toBe(source.count);
-  }, 180_000);
+  }, 600_000);
 
   test('says that a server is away, and goes on when it is back', async () => {
     const services = { from: await Subject.start(), to: await Subject.start() };
