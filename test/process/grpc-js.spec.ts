@@ -78,7 +78,7 @@ describe('a start with another grpc-js', () => {
     ],
     [
       'decompresses messages elsewhere',
-      'the status of a marked message (undefined)',
+      'how it reads a single request',
       'decompressMessage',
       'inflateMessage',
     ],

@@ -155,7 +155,9 @@ interface BaseCall {
  * reads the messages of calls with a single request; InboundFrames reads those of request streams.
  */
 const checkFlags: ServerInterceptor = (_method, call) => {
-  (call as unknown as BaseCall).decompressMessage = decompressChecked;
+  const base = call as unknown as Partial<BaseCall>;
+  // Without it, http2StreamOf() refuses the call.
+  if (base.decompressMessage !== undefined) base.decompressMessage = decompressChecked;
   return call as ReturnType<ServerInterceptor>;
 };
 
@@ -193,7 +195,7 @@ export function encodingOf(stream: ServerHttp2Stream): string {
 }
 
 /**
- * Returns the HTTP/2 stream under a call of grpc-js.
+ * Returns the HTTP/2 stream under a call of grpc-js, and looks whether checkFlags found what it needs.
  *
  * @throws UnknownGrpcJsError
  */
@@ -202,10 +204,11 @@ export function http2StreamOf(call: object): ServerHttp2Stream {
   while (layer?.nextCall) layer = layer.nextCall; // server interceptors
   const stream = layer?.stream;
   if (!stream) throw new UnknownGrpcJsError('the HTTP/2 stream of a call');
+  if (!layer?.decompressMessage) throw new UnknownGrpcJsError('how it reads a single request');
   return stream;
 }
 
-interface Layer {
+interface Layer extends Partial<BaseCall> {
   nextCall?: Layer;
   stream?: ServerHttp2Stream;
 }
