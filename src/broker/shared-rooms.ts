@@ -143,8 +143,10 @@ export class SharedRooms extends LocalRooms {
         if (this.delivered === undefined) {
           this.delivered = state.last_seq;
         } else if (created !== this.created) {
+          // It was deleted. What the new one holds came since.
           this.interrupt(0);
         } else if (state.last_seq < this.delivered) {
+          // Its leader may be behind.
           if (performance.now() < end) {
             await sleep(RETRY_INTERVAL);
             continue;

@@ -139,7 +139,7 @@ export const ROUTES: readonly Route[] = [
   },
 ];
 
-/** What is not below /v1, but for `/`. All of it is read by GET. */
+/** The paths outside /v1 that are served, except `/`. Each takes GET. */
 const OTHER_PATHS: readonly string[] = ['/healthz', '/readyz', '/metrics', '/console'];
 
 /**

@@ -164,7 +164,7 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     };
     setTimeout(() => (api.info = info), 500);
     await tail.follow();
-    // Who comes now gets nothing of before.
+    // A member that joins now gets none of the earlier messages.
     const late = new Member();
     two.join('r', late);
     await sender.send(Buffer.from('c'));

@@ -194,7 +194,7 @@ test('that can not be restored leaves no directory and no file that it made', as
   await expect(restore(join(above, 'new', 'data'))).rejects.toThrow('no backup of Feed');
   expect(readdirSync(above)).toEqual([]);
 
-  // What was there before stays: a lock, and the sign that an earlier restore was broken off.
+  // A restore that fails keeps a lock file that it found, and the sign that an earlier restore was broken off.
   const used = temporaryDirectory();
   writeFileSync(join(used, 'lock'), '');
   await expect(restore(used)).rejects.toThrow('no backup of Feed');

@@ -459,7 +459,7 @@ describe('the limit of an event', () => {
   const CURSOR = 'abcdefghijklmnop';
   const CURSOR_BYTES = 2 + CURSOR.length;
   const ID_BYTES = 2 + 36;
-  /** What a time with milliseconds takes, with the tag and the length of the field. */
+  /** The size of a field with a time that has milliseconds, in bytes. */
   const TIME_BYTES = 2 + 12;
 
   /** Returns an event of so many bytes. */
