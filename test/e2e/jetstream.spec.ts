@@ -24,13 +24,14 @@ const ids = (events: readonly Event[]): string[] => events.map(({ id }) => id);
 function watching(
   client: FeedClient,
   topic = 'orders',
-): { events: Event[]; ended: Promise<ServiceError> } {
+): { events: Event[]; began: Promise<unknown>; ended: Promise<ServiceError> } {
   const events: Event[] = [];
   const call = client.Watch({ topic, position: 1 });
   call.on('data', (event: Event) => events.push(event));
+  const began = new Promise((resolve) => call.on('metadata', resolve));
   const ended = new Promise<ServiceError>((resolve) => call.on('error', resolve));
   onTestFinished(() => call.cancel());
-  return { events, ended };
+  return { events, began, ended };
 }
 
 async function leaderOf(servers: readonly NatsServer[]): Promise<NatsServer> {
@@ -119,7 +120,11 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     const [one, other] = [await runService(settings), await runService(settings)];
     await upload(one.client, numbered(0, 3));
     const watches = [watching(one.client), watching(other.client), watching(other.client, 'quiet')];
-    await until(() => watches[1].events.length === 3, 'the events');
+    await until(
+      () => watches.filter(({ events }) => events.length === 3).length === 2,
+      'the events',
+    );
+    await within(watches[2].began, 'the headers of the quiet watch');
     const connection = await servers[0].connect();
     await connection.request(`$JS.API.STREAM.DELETE.${settings.FEED_NATS_STREAM}`, undefined, {
       timeout: 30_000,

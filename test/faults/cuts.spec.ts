@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { Link } from '../../bench/link.ts';
@@ -107,7 +108,7 @@ class Bystander {
     const call = this.client.Watch({ topic: 'bystander' });
     call.on('data', () => this.watched++);
     call.on('error', () => {});
-    this.uploads = this.keepUploading();
+    this.uploads = once(call, 'metadata').then(() => this.keepUploading());
     this.uploads.catch(() => {}); // stop() throws this error
     onTestFinished(() => this.stop());
   }

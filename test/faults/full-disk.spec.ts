@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -6,7 +7,7 @@ import { errorInfo, type FeedClient, upload } from '../support/client.js';
 import { smallDisk } from '../support/disk.js';
 import { ENGINES, engineForTests } from '../support/nats.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
-import { until } from '../support/wait.js';
+import { until, within } from '../support/wait.js';
 
 const MIB = 2 ** 20;
 const BODY = 'x'.repeat(64 * 1024);
@@ -52,12 +53,13 @@ async function readAll(client: FeedClient): Promise<Stored> {
 }
 
 /** Watches both topics from now on, and collects what it gets. */
-function follow(client: FeedClient): Stored {
+async function follow(client: FeedClient): Promise<Stored> {
   const seen: Stored = { orders: [], invoices: [] };
   for (const topic of TOPICS) {
     const watch = client.Watch({ topic });
     watch.on('data', ({ id }: Event) => seen[topic].push(id));
     watch.on('error', ({ details }: ServiceError) => seen[topic].push(details));
+    await within(once(watch, 'metadata'), 'the headers of the watch');
   }
   return seen;
 }
@@ -126,7 +128,7 @@ describe('a full disk', { timeout: 120_000 }, () => {
     const settings = { FEED_DATA_DIR: join(disk.directory, 'data') };
     const service = await ServiceProcess.start(settings);
     const client = service.connect();
-    const seen = follow(service.connect());
+    const seen = await follow(service.connect());
     const stored = await fillAll(client);
     expect(stored.orders.length + stored.invoices.length).toBeGreaterThan((48 * MIB) / BODY.length);
 

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Event, WatchRequest } from '../../src/gen/feed/v1/feed.js';
@@ -6,7 +7,7 @@ import { errorInfo, failure, type FeedClient, take, upload } from '../support/cl
 import { smallDisk } from '../support/disk.js';
 import { jetstreamSettings, NATS_SERVER, NatsServer } from '../support/nats.js';
 import { runService, ServiceProcess } from '../support/service.js';
-import { eventually, until } from '../support/wait.js';
+import { eventually, until, within } from '../support/wait.js';
 
 const numbered = (from: number, count: number, bodyBytes = 0): Partial<Event>[] => {
   const body = 'x'.repeat(bodyBytes);
@@ -133,6 +134,7 @@ describe.skipIf(!NATS_SERVER)('a full disk of NATS', () => {
       watch.on('data', (event: Event) => live.push(event));
       watch.on('error', () => {});
       onTestFinished(() => watch.cancel());
+      await within(once(watch, 'metadata'), 'the headers of the watch');
 
       const { stored, reason, code } = await fill(client, 10, 100_000);
       expect([reason, code]).toEqual(['STORE_UNAVAILABLE', status.UNAVAILABLE]);

@@ -1,5 +1,6 @@
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { connect } from '@nats-io/transport-node';
+import { once } from 'node:events';
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -30,8 +31,13 @@ const ids = (events: readonly Event[]): string[] => events.map(({ id }) => id);
 const orders = (...names: readonly string[]): Partial<Event>[] =>
   names.map((id) => ({ topic: 'orders', id }));
 
-/** Opens a watch and keeps what comes until it ends. */
-function watching(client: FeedClient, topic: string): { events: Event[]; ended: Promise<Ended> } {
+interface Watching {
+  readonly events: readonly Event[];
+  readonly ended: Promise<Ended>;
+}
+
+/** Opens a watch and keeps what comes until it ends. Resolves once it has begun: what ends a watch may also refuse its start. */
+async function watching(client: FeedClient, topic: string): Promise<Watching> {
   const events: Event[] = [];
   const call = client.Watch({ topic, position: 1 });
   call.on('data', (event: Event) => events.push(event));
@@ -39,6 +45,7 @@ function watching(client: FeedClient, topic: string): { events: Event[]; ended: 
     call.on('error', (error: ServiceError) => resolve(endOf(error))),
   );
   onTestFinished(() => call.cancel());
+  await within(once(call, 'metadata'), 'the headers of a watch');
   return { events, ended };
 }
 
@@ -103,13 +110,12 @@ describe.skipIf(!NATS_SERVER)('a stream under running replicas', () => {
       const kept = (await upload(clients[0], orders('kept'))).result!;
       const bringBack = await WAYS[way](servers(), settings.FEED_NATS_STREAM);
       const lost = await storedOn(clients[1], 'lost 1', 'lost 2', 'lost 3');
-      const watches = clients.flatMap((client) => [
-        watching(client, 'orders'),
-        watching(client, 'quiet'),
-      ]);
+      const watches = await Promise.all(
+        clients.flatMap((client) => [watching(client, 'orders'), watching(client, 'quiet')]),
+      );
       const open = clients.map(uploading);
       for (const { send } of open) send('lost 4');
-      const sawAll = ({ events }: (typeof watches)[number]): boolean => events.length === 5;
+      const sawAll = ({ events }: Watching): boolean => events.length === 5;
       await until(() => watches.filter(sawAll).length === 2, 'all events on both replicas');
 
       await bringBack();
@@ -157,7 +163,7 @@ describe.skipIf(!NATS_SERVER)('a stream under running replicas', () => {
     const bringBack = await WAYS['from a snapshot'](servers(), settings.FEED_NATS_STREAM);
     // One message is lost, and the other replica adds one at its start: the record of its epoch.
     const lost = await storedOn(old.client, 'lost');
-    const watch = watching(old.client, 'orders');
+    const watch = await watching(old.client, 'orders');
     await until(() => watch.events.length === 2, 'both events');
     await bringBack();
     await runService(settings);

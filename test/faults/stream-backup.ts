@@ -1,4 +1,5 @@
-import { createInbox, type NatsConnection } from '@nats-io/transport-node';
+import { createInbox, type Msg, type NatsConnection, RequestError } from '@nats-io/transport-node';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually } from '../support/wait.js';
 import { jetstream } from './replicas.js';
 
@@ -48,8 +49,29 @@ export async function restore(
     });
   });
   for (const piece of [...pieces, new Uint8Array(0)]) {
-    const answer = await connection.request(subject, piece, { timeout: 10_000 });
+    const answer = await untilReceived(connection, subject, piece);
     const { error } = answer.data.length > 0 ? answer.json<{ error?: object }>() : {};
     if (error) throw new Error(`${stream} can't be restored: ${JSON.stringify(error)}`);
+  }
+}
+
+/**
+ * Sends a piece until somebody receives it. The answer that names its subject and the news that a server listens there come by
+ * different connections between the servers, so this one may learn of the listener later.
+ */
+async function untilReceived(
+  connection: NatsConnection,
+  subject: string,
+  piece: Uint8Array,
+): Promise<Msg> {
+  const end = performance.now() + 10_000;
+  for (;;) {
+    try {
+      return await connection.request(subject, piece, { timeout: 10_000 });
+    } catch (error) {
+      const isUnheard = error instanceof RequestError && error.isNoResponders();
+      if (!isUnheard || performance.now() >= end) throw error;
+    }
+    await sleep(20);
   }
 }
