@@ -18,8 +18,8 @@ const USAGE = `npm run cluster -- [options]
 
 Settings of Feed (FEED_...) in the environment reach both replicas, but for addresses and TLS.`;
 
-/** A signal may come twice, from the terminal and from npm: within this time (milliseconds) it is the same one. */
-const REPEAT_INTERVAL = 250;
+/** A signal may come twice, from the terminal and from npm, which may be slow: within this time (milliseconds) it is the same one. */
+const REPEAT_INTERVAL = 1_000;
 
 const servers: Program[] = [];
 const replicas: Program[] = [];

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Backlog, type Source } from './backlog.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { checkDate, now } from './clock.js';
@@ -54,8 +55,11 @@ const CALL_BYTES = 4 * 2 ** 20;
 /** A call also ends this many milliseconds after its first event, so that the events of a slow source are acknowledged. */
 const CALL_TIME = 250;
 
-/** An upload waits this many milliseconds for response headers. A server of an earlier version sends none before its result. */
-const HEADERS_WITHIN = 2_000;
+/**
+ * An upload waits this many milliseconds for response headers. A server that sends none before its result is taken for one that
+ * recognizes no event that is sent again. So this is longer than a busy server stands still.
+ */
+const HEADERS_WITHIN = 10_000;
 
 /** Events are sent again within this part of the deduplication window. The rest is for their way to the server. */
 const WINDOW_SHARE = 0.75;
@@ -191,7 +195,9 @@ export class Upload {
   private async learnWindow(call: Call): Promise<void> {
     if (this.isWindowKnown && this.backlog.doubtfulSince === undefined) return;
     const answered = new AbortController();
-    const headers = await Promise.race([call.headers(), pause(HEADERS_WITHIN, answered.signal)]);
+    // The next turn reads what came while this process stood still.
+    const late = pause(HEADERS_WITHIN, answered.signal).then(() => nextTurn(undefined));
+    const headers = await Promise.race([call.headers(), late]);
     answered.abort();
     this.isWindowKnown = true;
     if (headers) this.dedupWindow = windowOf(headers);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Chat, ChatOptions, ChatState, Feed } from '@feed-events/client';
-import { until } from '../../test/support/wait.js';
+import { eventually, until } from '../../test/support/wait.js';
 import { client, Subject } from './service.js';
 
 /** Reads a chat in the background. */
@@ -98,15 +98,18 @@ test('a chat is joined once the server has taken its join, and a message is not 
 test('to leave a chat throws what the server has refused of it, unless send() or the iteration has thrown that', async () => {
   const { address } = await Subject.start({ FEED_MAX_EVENT_BYTES: '1KiB' });
   const tooLarge = 'x'.repeat(2_000);
-  const chat = client(address).chat('ops', { from: 'ada' });
-  await chat.send(tooLarge);
-  await expect(chat.leave()).rejects.toMatchObject({ reason: 'MESSAGE_INVALID' });
+  // It waits for the server for two seconds.
+  await eventually(async () => {
+    const chat = client(address).chat('ops', { from: 'ada' });
+    await chat.send(tooLarge);
+    await expect(chat.leave()).rejects.toMatchObject({ reason: 'MESSAGE_INVALID' });
+  });
 
   const sends = async (): Promise<void> => {
     await using another = client(address).chat('ops', { from: 'ada' });
     await another.send(tooLarge);
   };
-  await expect(sends()).rejects.toMatchObject({ reason: 'MESSAGE_INVALID' });
+  await eventually(() => expect(sends()).rejects.toMatchObject({ reason: 'MESSAGE_INVALID' }));
 
   const listens = async (): Promise<void> => {
     await using another = client(address).chat('no room', { from: 'ada' });

@@ -25,7 +25,7 @@ describe('a checkpoint', () => {
     saver.move('a', 1);
     await sleep(50);
     saver.move('b', 1); // due after 20 ms, while the save of `a` goes on
-    await until(() => saved.includes('b'), 'the save of b', 2_000);
+    await until(() => saved.includes('b'), 'the save of b');
   });
 
   test.each([
@@ -56,7 +56,7 @@ describe('a checkpoint', () => {
       save: (cursor: string) => void saved.push(cursor),
     } as unknown as Checkpoint;
     await take(client(server.address).watch('t', { checkpoint }), 3);
-    expect(saved).toEqual(['0000000003k3x9qz']);
+    expect(saved.at(-1)).toBe('0000000003k3x9qz');
   });
 
   test.each([[null], ['']])('whose load has %j begins where the watch says', async (nothing) => {
@@ -78,7 +78,7 @@ describe('a checkpoint', () => {
     };
     const watch = take(client(server.address).watch('t', { checkpoint, onState }), 2);
     await expect(watch).rejects.toThrow('mine');
-    expect(saved).toEqual(['0000000002k3x9qz']);
+    expect(saved.at(-1)).toBe('0000000002k3x9qz');
   });
 
   test.each([

@@ -48,13 +48,12 @@ test('a consumer that keeps its cursor in the transaction of its work counts eac
   }
   source.isOver = true;
   await upload;
+  const reader = new DatabaseSync(database, { readOnly: true, timeout: 5_000 });
+  onTestFinished(() => reader.close());
+  const select = reader.prepare('SELECT count FROM totals ORDER BY item');
+  const totals = (): number[] => select.all().map((row) => Number(row.count));
+  totals(); // It recovers the database, which a consumer that opens it at that moment would find locked.
   consumer = start();
-  const totals = (): number[] => {
-    const reader = new DatabaseSync(database, { readOnly: true, timeout: 5_000 });
-    const rows = reader.prepare('SELECT count FROM totals ORDER BY item').all();
-    reader.close();
-    return rows.map((row) => Number(row.count));
-  };
   const sum = (): number => totals().reduce((all, n) => all + n, 0);
   await until(
     () => sum() >= uploaded,

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { ForbiddenError, type UploadError, type WatchState } from '@feed-events/client';
@@ -126,7 +126,9 @@ describe('with a service whose tokens last some seconds', () => {
     let tokens = 0;
     const renew = async (): Promise<void> => {
       tokens++;
-      writeFileSync(file, `${await token({ expiresIn: 6 })}\n`);
+      // Not in place: the client may read it at that moment.
+      writeFileSync(`${file}.next`, `${await token({ expiresIn: 6 })}\n`);
+      renameSync(`${file}.next`, file);
     };
     await renew();
     const timer = setInterval(() => void renew(), 2_000);

@@ -36,6 +36,19 @@ test('an event that comes while a broken call is made again is not sent in place
   expect(summary.stored).toBe(3);
 });
 
+test('an upload whose server takes some seconds for its headers is sent again when it breaks', async () => {
+  const stored: string[] = [];
+  const breaksLate: Answer = (stream, headers) => {
+    setTimeout(() => {
+      beginUpload(stream);
+      stream.once('data', () => reset('NGHTTP2_CANCEL')(stream, headers));
+    }, 3_000);
+  };
+  const server = await ScriptedServer.start(breaksLate, storeUpload(stored));
+  await within(client(server.address).upload('t', ['a']), 'the upload');
+  expect(stored).toEqual(['a']);
+});
+
 test.each([
   ['more than were sent', storeUpload([], (count) => count + 1)],
   ['fewer than were sent, though it says OK', storeUpload([], () => 0)],

@@ -150,12 +150,12 @@ describe('a watch', () => {
     const states: string[] = [];
     const watch = feed.watch('t', {
       from: 'earliest',
-      heartbeat: 1_000,
+      heartbeat: 4_000, // It breaks after 10 s without any.
       onState: ({ name }) => states.push(name),
     });
     let count = 0;
     for await (const _ of watch) {
-      if (++count === 10) await new Promise((resolve) => setTimeout(resolve, 4_000));
+      if (++count === 10) await new Promise((resolve) => setTimeout(resolve, 11_000));
       if (count === 50_000) break;
     }
     expect(states).not.toContain('reconnecting');
@@ -305,7 +305,7 @@ describe('a watch', () => {
     );
     const from = { cursor: first.cursor };
     await eventually(async () => {
-      const failure: unknown = await take(feed.watch('t', { from }), 4_001).catch(
+      const failure: unknown = await take(feed.watch('t', { from }), 4_000).catch(
         (error: unknown) => error,
       );
       expect(failure).toBeInstanceOf(CursorExpiredError);
@@ -314,9 +314,9 @@ describe('a watch', () => {
     const gaps: WatchState[] = [];
     const onState = (state: WatchState): void => void (state.name === 'gap' && gaps.push(state));
     await take(feed.watch('t', { from, expired: 'earliest', onState }), 1);
-    expect(gaps).toEqual([
-      { name: 'gap', after: first.cursor, earliest: expect.any(String) as string },
-    ]);
+    // Retention may go on between the refusal and the next call: then there is another gap.
+    const earliest = expect.any(String) as string;
+    expect(gaps[0]).toEqual({ name: 'gap', after: first.cursor, earliest });
   });
 
   test('is typed: a log that was lost ends it', async () => {

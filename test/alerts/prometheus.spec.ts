@@ -64,7 +64,8 @@ test.skipIf(!PROMETHEUS || !NATS_SERVER)(
       return silent;
     };
     await eventually(async () => expect(await unanswered()).toEqual([]), 90_000, 1_000);
-    expect(await server.problems()).toEqual(['', '']);
+    // A scrape that a busy machine holds up for a second fails, and the next one does not.
+    await eventually(async () => expect(await server.problems()).toEqual(['', '']), 30_000, 1_000);
     for (const { expr } of ALERTS) await server.query(expr);
     const firing = await server.query('ALERTS{alertstate="firing"}');
     expect(firing.map(({ metric }) => metric.alertname)).toEqual([]);

@@ -74,14 +74,15 @@ describe('keys of a URL', () => {
       const three = [other, other, other].map(async (one) => tokens.verify(await one.token()));
       expect(await Promise.all(three.map(reasonOf))).toEqual(Array(3).fill('UNAUTHENTICATED'));
     }
-    const most = 1 + (performance.now() - begin) / 300;
+    // A timer may fire up to two milliseconds early.
+    const most = 1 + (performance.now() - begin) / 298;
     expect(server.requests.length).toBeLessThanOrEqual(most);
   });
 
   test('go on to be used while their server is away, but not for ever', async () => {
     const issuer = await Issuer.create();
     const server = await KeyServer.start(issuer.jwk);
-    const tokens = tokensOf({ url: new URL(server.url) }, { refresh: 20, keep: 5_000 });
+    const tokens = tokensOf({ url: new URL(server.url) }, { refresh: 20, keep: 9_000 });
     const token = await issuer.token();
     expect(await reasonOf(tokens.verify(token))).toBe('taken');
     server.status = 503;
@@ -90,7 +91,7 @@ describe('keys of a URL', () => {
     expect(await reasonOf(tokens.verify(token))).toBe('taken');
     const unknown = await Issuer.create('unknown');
     expect(await reasonOf(tokens.verify(await unknown.token()))).toBe('KEYS_UNAVAILABLE');
-    await sleep(5_100 - (performance.now() - since));
+    await sleep(9_100 - (performance.now() - since));
     expect(await reasonOf(tokens.verify(token))).toBe('KEYS_UNAVAILABLE');
     server.status = 200;
     expect(await reasonOf(tokens.verify(token))).toBe('taken');

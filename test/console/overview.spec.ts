@@ -45,7 +45,7 @@ describe.runIf(CHROMIUM)('the overview', () => {
     const { client, httpAddress } = await runService();
     await store(client, 'orders', bodies(100));
     const watch = client.Watch({ topic: 'orders' });
-    watch.on('error', () => {});
+    watch.on('error', () => {}).on('data', () => {});
     const page = await openConsole(httpAddress);
     const facts = (): Promise<Facts> => factsOf(page);
     await eventually(async () => {
@@ -58,10 +58,11 @@ describe.runIf(CHROMIUM)('the overview', () => {
     await expect(page.locator('.about').textContent()).resolves.toMatch(
       /^ready, Feed .*Engine lmdb: an acknowledgement means flushed to disk/,
     );
-    await expect(page.locator('.plot canvas').count()).resolves.toBe(6);
+    await eventually(async () => expect(await page.locator('.plot canvas').count()).toBe(6));
 
-    await store(client, 'orders', bodies(1000));
+    // Only the last step of 5 s is shown.
     await eventually(async () => {
+      await store(client, 'orders', bodies(10));
       const now = await facts();
       expect(now['Events in'][0]).toMatch(/^[1-9][\d.,]*\/s$/);
       expect(now['Deliveries'][0]).toMatch(/^[1-9][\d.,]*\/s$/);

@@ -104,8 +104,11 @@ describe.runIf(CHROMIUM)('the live tail of a topic', () => {
     );
     await expect(detail.locator('dl').textContent()).resolves.toContain('sourceshop');
     const copied = async (name: string): Promise<string> => {
-      await detail.getByRole('button', { name }).click();
-      await detail.getByRole('button', { name: 'Copied' }).waitFor();
+      // It says so for a second only.
+      await eventually(async () => {
+        await detail.getByRole('button', { name }).click();
+        await detail.getByRole('button', { name: 'Copied' }).waitFor({ timeout: 2_000 });
+      });
       const text = await page.evaluate<string>('navigator.clipboard.readText()');
       await detail.getByRole('button', { name }).waitFor();
       return text;

@@ -59,6 +59,7 @@ describe.runIf(CHROMIUM)('the list of topics', () => {
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'Topics / orders.paid' }).waitFor();
     await page.goBack();
+    await page.getByRole('heading', { name: 'Topics', exact: true }).waitFor();
     await page.keyboard.press('/');
     await page.keyboard.type('nothing');
     await page.getByText('No topic holds events that begin with “nothing”.').waitFor();

@@ -190,7 +190,7 @@ export function topicSetContract(
         }),
         { numRuns: 8 },
       );
-    }, 180_000);
+    }, 600_000);
 
     it('since a time, of all topics together', async () => {
       const log = await openNew();

@@ -91,11 +91,11 @@ describe('a backup', () => {
         next += 100;
       }
     })();
-    await until(() => next > 12_000, 'retention at work');
+    await until(() => next > 12_000, 'retention at work', 120_000);
     const file = join(temporaryDirectory(), 'feed.backup');
     const admin = connectAdmin(service.grpcAddress);
     const begunAt = next;
-    const { totalBytes } = await admin.backup(file, 20);
+    const { totalBytes } = await admin.backup(file, 50);
     const endedAt = next;
     expect(endedAt).toBeGreaterThan(begunAt);
     expect(statSync(file).size).toBe(totalBytes);

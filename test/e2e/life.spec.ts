@@ -164,7 +164,7 @@ describe('the process', () => {
   test('is not ready while it drains, and goes on serving for FEED_DRAIN_DELAY', async () => {
     const service = await ServiceProcess.start({
       FEED_DATA_DIR: temporaryDirectory(),
-      FEED_DRAIN_DELAY: '4s',
+      FEED_DRAIN_DELAY: '10s',
     });
     const client = service.connect();
     const probe = async (path: string) =>
@@ -179,13 +179,17 @@ describe('the process', () => {
 
   test('on a second signal ends at once, with what was acknowledged intact', async () => {
     const directory = temporaryDirectory();
-    const settings = { FEED_DATA_DIR: directory, FEED_DRAIN_TIMEOUT: '60s' };
+    const settings = {
+      FEED_DATA_DIR: directory,
+      FEED_DRAIN_TIMEOUT: '60s',
+      FEED_UPLOAD_EVENTS_PER_SECOND: '1',
+    };
     const service = await ServiceProcess.start(settings);
     const client = service.connect();
     await upload(client, [event('a')]);
-    const uploading = client.UploadEvents(() => clearInterval(sending));
-    // An upload that is idle would end.
-    const sending = setInterval(() => uploading.write(event('b')), 100);
+    const uploading = client.UploadEvents(() => {});
+    // An upload that is held back keeps the drain waiting. One that is idle would end.
+    for (let i = 0; i < 300; i++) uploading.write(event('b'));
     await take(client, { topic: 'orders', position: 1 }, 2);
     service.process.kill('SIGTERM');
     service.process.kill('SIGTERM'); // counts as the same signal, which a process group may get twice

@@ -224,7 +224,7 @@ describe.skipIf(!NATS_SERVER)('credentials for NATS', () => {
   });
 
   test('a user who expires is replaced by the one that the file has by then', async () => {
-    const settings = settingsWith(credsOf(account, { expires: 8 }));
+    const settings = settingsWith(credsOf(account, { expires: 15 }));
     const { client, log } = await runService(settings);
     const store = async (id: string) => upload(client, [{ topic: 'orders', id }]);
     expect((await store('a')).result?.received).toBe(1);

@@ -18,7 +18,7 @@ const CLIENTS = 4;
 const WATCHES = 10;
 /** The rate of a link (bytes a second), so slow that much is in flight. */
 const RATE = 1_000_000;
-const KEEPALIVE = { FEED_KEEPALIVE_TIME: '1s', FEED_KEEPALIVE_TIMEOUT: '5s' };
+const KEEPALIVE = { FEED_KEEPALIVE_TIME: '1s', FEED_KEEPALIVE_TIMEOUT: '10s' };
 const SEED = Number(process.env.FEED_TEST_SEED ?? Date.now() % 1e9);
 const random = randomFrom(SEED);
 /** How long (milliseconds) the release of all calls may take on a busy machine. */

@@ -38,10 +38,8 @@ const KEEPALIVE = { time: 30, timeout: Math.max(10, Math.round(0.06 * STREAMS)) 
 /** How long (seconds) after a network died its client is gone (docs/protocol.md, "Dead or slow"), and its streams have ended. */
 const CUT = KEEPALIVE.time + KEEPALIVE.timeout + 5;
 const DRAIN_TIMEOUT = 1_000;
-/** How long a drain may take after its timeout (docs/protocol.md, "Shutdown"). */
-const CLOSING = 10_000;
 /** The shortest deadline (milliseconds): it leaves time to open the streams, unless the machine is very busy. */
-const LEAST_DEADLINE = Math.max(12_000, 60 * STREAMS);
+const LEAST_DEADLINE = Math.max(20_000, 60 * STREAMS);
 /**
  * How long before their deadline uploads are blocked: less than LINGER, after which they would be reset. A busy machine needs
  * longer to block hundreds.
@@ -373,11 +371,11 @@ test.each(CONNECTIONS)(
     const start = Date.now();
     const exit = await served.service.kill('SIGTERM');
     const took = Date.now() - start;
+    // Nine seconds after the drain timeout, it would have ended by SIGKILL (src/process/run.ts).
     expect(exit).toEqual({ code: 0, signal: null });
     sets.report(`drain (exit after ${took} ms)`, start);
     await sets.ended(every('UNAVAILABLE DRAINING', { 'UploadEvents blocked': 'OK' }), 0);
     expect(served.log.open).toEqual(NOTHING);
-    expect(took).toBeLessThan(DRAIN_TIMEOUT + CLOSING);
     await sets.told(
       every('status 14', { ...ofBlocked('connection lost'), 'UploadEvents blocked': 'reset 11' }),
       AT_ONCE,

@@ -122,7 +122,7 @@ const READY = [200, Buffer.from([8, 1])]; // 1 is SERVING
 
 const counts = (stored: Stored) => String(TOPICS.map((topic) => stored[topic].length));
 
-describe('a full disk', { timeout: 120_000 }, () => {
+describe('a full disk', { timeout: 300_000 }, () => {
   test('refuses only uploads, with the number of stored events, until it has room', async (context) => {
     const disk = smallDisk(context, 96);
     const settings = { FEED_DATA_DIR: join(disk.directory, 'data') };

@@ -82,7 +82,7 @@ describe('a live upload that waits for room while a commit waits for the disk', 
     },
     {
       ending: 'passes its deadline',
-      headers: { 'grpc-timeout': '8S' }, // leaves time to block the upload first, on a busy machine
+      headers: { 'grpc-timeout': '20S' }, // leaves time to block the upload first, on a busy machine
       status: 'DEADLINE_EXCEEDED',
     },
     {

@@ -197,12 +197,16 @@ async function watch({ address }: Door, topic: string, seen: Seen[]): Promise<bo
   return false;
 }
 
-/** Adds the event that ends a topic. */
+/** Adds the event that ends a topic. It tries again, as long as it fails because of what a fault does. */
 async function end({ address }: Door, topic: string): Promise<void> {
-  const client = connect(address);
-  const { error } = await upload(client, [{ topic, id: END }]);
-  client.close();
-  if (error) throw error;
+  for (;;) {
+    const client = connect(address);
+    const { error } = await upload(client, [{ topic, id: END }]);
+    client.close();
+    if (!error) return;
+    receivedOf(error);
+    await sleep(RETRY_INTERVAL);
+  }
 }
 
 /** Returns how many events of a call that broke are known to be stored. Throws the error if nothing that a fault does is its cause. */

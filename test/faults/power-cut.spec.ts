@@ -71,7 +71,7 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
     { kept: 'some other writes, with retention', early: true, settings: retention },
   ];
   const cuts = Math.ceil(CUTS / disks.length);
-  const timeout = 60_000 + cuts * 20_000;
+  const timeout = 180_000 + cuts * 20_000;
 
   test.for(disks)(
     'takes nothing acknowledged or delivered; watches and uploads go on (the disk keeps $kept)',
@@ -96,7 +96,7 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
 
   test(
     'with retention takes no more than retention does',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async (context) => {
       const machine = new Machine(shim(context));
       const witness = new Witness();
@@ -136,7 +136,7 @@ describe(`a power cut (FEED_TEST_SEED=${SEED})`, () => {
 
   test.for(starts)(
     'at any step of the $which start leaves a log that can be opened, with all its events',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async ({ had, from, stride }, context) => {
       const random = randomFrom(SEED);
       for (let step = from + random(stride), isDone = false; !isDone; step += stride) {

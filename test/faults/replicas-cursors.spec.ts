@@ -8,6 +8,7 @@ import { KEEP_ALL } from '../../src/repository/retention.js';
 import { ids, readAll } from '../contract/reading.js';
 import { take, upload } from '../support/client.js';
 import { jetstreamSettings, NATS_SERVER } from '../support/nats.js';
+import { eventually } from '../support/wait.js';
 import { checked } from '../wire/events.js';
 import { clusterForTests, jetstream, startReplicas } from './replicas.js';
 
@@ -23,7 +24,7 @@ describe.skipIf(!NATS_SERVER)('replicas on a cluster of three', () => {
 
   test(
     `${CURSORS} cursors of one replica are good on another one at once, and nothing is missing after them`,
-    { timeout: 60_000 + CURSORS * 60 },
+    { timeout: 180_000 + CURSORS * 60 },
     async () => {
       const replicas = await startReplicas(3, jetstreamSettings(servers()));
       const clients = replicas.map((replica) => replica.connect());
@@ -80,9 +81,9 @@ describe.skipIf(!NATS_SERVER)('replicas on a cluster of three', () => {
     onTestFinished(() => connection.close());
     let pauses = 0;
     while (!isOver()) {
-      const { cluster } = await jetstream<{ cluster: { leader: string } }>(
-        connection,
-        `STREAM.INFO.${stream}`,
+      // While a leader is elected, as after a pause of this process, nobody answers.
+      const { cluster } = await eventually(() =>
+        jetstream<{ cluster: { leader: string } }>(connection, `STREAM.INFO.${stream}`),
       );
       const followers = servers().filter(({ name }) => name !== cluster.leader);
       const follower = followers[pauses++ % followers.length];
@@ -96,7 +97,7 @@ describe.skipIf(!NATS_SERVER)('replicas on a cluster of three', () => {
 
   test(
     'no read of what was just stored is incomplete, while followers of the stream are paused in turn',
-    { timeout: 60_000 + READS * 600 },
+    { timeout: 180_000 + READS * 600 },
     async () => {
       const stream = 'PAUSED';
       const [writer, reader] = [await openReplica(stream), await openReplica(stream)];

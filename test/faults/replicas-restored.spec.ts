@@ -102,7 +102,7 @@ describe.skipIf(!NATS_SERVER)('a stream under running replicas', () => {
     ]),
   )(
     'that is restored %s, %s, ends all watches with EPOCH_CHANGED, and nobody is given other events in silence',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async (way, rest) => {
       const settings: Record<string, string> = { ...jetstreamSettings(servers()), ...PATIENT };
       const replicas = [await runService(settings), await runService(settings)];

@@ -9,13 +9,16 @@ import { until } from '../support/wait.js';
 import { encodeChat, encodeEvent, eventsIn } from '../wire/events.js';
 
 /** How long (seconds) a watch is read over a slow link. `npm run faults` sets ten minutes. */
-const WATCH_SECONDS = Number(process.env.FEED_TEST_SLOW_SECONDS ?? 8);
+const WATCH_SECONDS = Number(process.env.FEED_TEST_SLOW_SECONDS ?? 10);
 /** How many uploads are made beside replays. */
 const UPLOADS = Number(process.env.FEED_TEST_SLOW_UPLOADS ?? 2);
 const MIB = 2 ** 20;
 
-/** Shorter than it takes a slow link to carry all that the service, the kernel and the link together may hold. */
-const KEEPALIVE = { FEED_KEEPALIVE_TIME: '2s', FEED_KEEPALIVE_TIMEOUT: '1s' };
+/**
+ * Shorter than it takes a slow link to carry all that the service, the kernel and the link together may hold. The tests' own
+ * process answers PINGs, and may stand still for five seconds.
+ */
+const KEEPALIVE = { FEED_KEEPALIVE_TIME: '2s', FEED_KEEPALIVE_TIMEOUT: '5s' };
 
 async function start(settings: Record<string, string> = {}): Promise<ServiceProcess> {
   return ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory(), ...settings });
@@ -78,7 +81,7 @@ test.each([
   { windows: '8 MiB a stream and 16 MiB a connection', window: 8 * MIB },
 ])(
   'a watch that replays over 100 KB/s goes on, with windows of $windows',
-  { timeout: WATCH_SECONDS * 1000 + 60_000 },
+  { timeout: WATCH_SECONDS * 1000 + 180_000 },
   async ({ window }) => {
     const service = await start(WATCH_SECONDS > 60 ? {} : KEEPALIVE);
     await fill(service, 'big', Math.ceil(WATCH_SECONDS / 10) + 8);
@@ -87,21 +90,25 @@ test.each([
     const read = watch(raw, 'big');
     const end = performance.now() + WATCH_SECONDS * 1000;
     while (read.isOpen && performance.now() < end) await sleep(100);
+    const least = (WATCH_SECONDS * 100_000) / 2;
+    await until(
+      () => !read.isOpen || read.bytes > least,
+      () => `${least} bytes: ${read.bytes} have come`,
+    );
     expect(read.isOpen).toBe(true);
-    expect(read.bytes).toBeGreaterThan((WATCH_SECONDS * 100_000) / 2);
   },
 );
 
 test(
   'a live watch over 100 KB/s that is sent more than that for a while loses nothing',
-  { timeout: 90_000 },
+  { timeout: 180_000 },
   async () => {
     const service = await start(KEEPALIVE);
     const client = service.connect();
     const link = await slowLink(service, { bytesPerSecond: 100_000 });
     const raw = await connectOver(link, 8 * MIB);
     const read = watch(raw, 'live', true);
-    const events = 30;
+    const events = 60;
     for (let i = 0; i < events; i++) {
       const { error } = await upload(client, [
         { topic: 'live', id: String(i), body: 'x'.repeat(32 * 1024) },
@@ -110,7 +117,7 @@ test(
       await sleep(100);
     }
     const framesOf = (): Buffer[] => completeFrames(Buffer.concat(read.chunks));
-    await until(() => framesOf().length >= events, 'all events', 40_000);
+    await until(() => framesOf().length >= events, 'all events', 60_000);
     expect(read.isOpen).toBe(true);
     const ids = eventsIn(Buffer.concat(framesOf())).map(({ id }) => id);
     expect(ids).toEqual(Array.from({ length: events }, (_, i) => String(i)));
@@ -123,7 +130,7 @@ test.each([
   { watches: 100, rate: 1_250_000, window: 65_535 },
 ])(
   'an upload beside $watches replays over $rate bytes a second, windows of $window, gets its result within 20 s',
-  { timeout: UPLOADS * 25_000 + 60_000 },
+  { timeout: UPLOADS * 25_000 + 180_000 },
   async ({ watches, rate, window }) => {
     const service = await start();
     await fill(service, 'big', 40);
@@ -148,7 +155,7 @@ test.each([
 
 test(
   'a chat that sends bytes that are no message gets the answers to its earlier messages, over a busy slow link',
-  { timeout: 60_000 },
+  { timeout: 180_000 },
   async () => {
     const service = await start();
     await fill(service, 'big', 20);
@@ -167,11 +174,11 @@ test(
   },
 );
 
-/** Silence (milliseconds) after which a client is dead. The tests' own process answers PINGs, and may stand still for a second. */
-const SILENCE = 700 + 2_000;
+/** Silence (milliseconds) after which a client is dead. The tests' own process answers PINGs, and may stand still for five seconds. */
+const SILENCE = 700 + 5_000;
 const SHORT_SILENCE = {
   FEED_KEEPALIVE_TIME: '700ms',
-  FEED_KEEPALIVE_TIMEOUT: '2s',
+  FEED_KEEPALIVE_TIMEOUT: '5s',
   FEED_LOG_FORMAT: 'json',
 };
 /** The log has tenths of a second. */
@@ -218,9 +225,9 @@ test('a client that answers PINGs is not taken for dead because the service stoo
   await new Promise((resolve) => call.on('metadata', resolve));
   for (let i = 0; i < 3; i++) {
     service.process.kill('SIGSTOP');
-    await sleep(4_000);
+    await sleep(SILENCE + 1_000);
     service.process.kill('SIGCONT');
-    await sleep(4_000); // as that was: longer than the keepalive's time and timeout together
+    await sleep(SILENCE + 1_000);
   }
   expect(service.output.join('')).not.toContain('call ended');
 });

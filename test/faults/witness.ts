@@ -58,7 +58,7 @@ export class Witness {
     await until(
       () => this.uploads >= wanted || this.breaches.length > 0,
       `${count} acknowledgements`,
-      60_000,
+      120_000,
     );
   }
 

@@ -6,7 +6,7 @@ import { eventually } from '../support/wait.js';
 describe.runIf(CHROMIUM)("a browser's own EventSource", () => {
   test(
     'gets each event once, in order, while the server is killed ten times',
-    { timeout: 180_000 },
+    { timeout: 400_000 },
     async () => {
       const { httpAddress, start } = await restartable();
       let service = await start();

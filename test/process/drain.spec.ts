@@ -105,7 +105,7 @@ test('lets uploads finish, then ends watches and chats with the reason', async (
   uploading.write({ id: 'a' });
   await until(() => [...calls].length === 2 && seen.received === 1, 'open calls');
   let drained = false;
-  const draining = drain(5_000).then(() => (drained = true));
+  const draining = drain(30_000).then(() => (drained = true));
   await sleep(200);
   expect(drained).toBe(false);
   uploading.end();
@@ -167,7 +167,7 @@ test('a second door drains with the first: uploads of both finish before watches
   const ends: string[] = [];
   void watching.then(() => ends.push('watch'));
   void httpWatch.text.then(() => ends.push('HTTP watch'));
-  const drained = drain(5_000, door);
+  const drained = drain(30_000, door);
   await sleep(200);
   expect(ends).toEqual([]);
   await expect(fetch(door.url)).rejects.toThrow(); // takes no new connections

@@ -177,7 +177,7 @@ async function collections(command: string, events: number): Promise<number> {
 test('the whole heap is not collected while the service loads, as V8 would by itself', async () => {
   expect(await collections('bin/feed-server', 1)).toBe(0);
   expect(await collections('node_modules/.bin/node dist/main.js', 1)).toBeGreaterThan(0);
-}, 60_000);
+});
 
 test('uploads at full speed have the whole heap collected less often than V8 would by itself', async () => {
   const events = 1_000_000;
@@ -187,4 +187,4 @@ test('uploads at full speed have the whole heap collected less often than V8 wou
     `collections of the whole heap in a million uploads: ${ours}, by V8 itself ${byItself}`,
   );
   expect(ours).toBeLessThan(byItself);
-}, 180_000);
+}, 600_000);

@@ -8,7 +8,7 @@ import { channelCredentials } from './calls.js';
 import { watchAll } from './served.js';
 
 /** How long (seconds) a certificate lasts that ends during a test: a busy machine needs seconds to begin the calls. */
-const SECONDS = 12;
+const SECONDS = 20;
 
 async function serve() {
   const authority = new Authority(temporaryDirectory());

@@ -44,7 +44,7 @@ beforeAll(async () => {
   return async () => {
     for (const end of ends.toReversed()) await end();
   };
-}, 120_000);
+});
 
 type Cells = Record<string, string | number>;
 

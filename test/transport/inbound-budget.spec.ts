@@ -62,7 +62,6 @@ describe('the messages of one connection that handlers have not taken', () => {
       expect((await again.trailers)?.['grpc-status']).toBe('0');
       raw.close();
     },
-    60_000,
   );
 
   test('do not keep the server from reading the rest of messages that have begun', async () => {
@@ -127,7 +126,7 @@ describe('a connection on which nothing can move', () => {
     for (const call of uploads) expect((await call.trailers)?.['grpc-status']).toBe('0');
     expect(state.received).toBe(200);
     waiting.close();
-  }, 30_000);
+  });
 });
 
 describe('the messages of all connections that handlers have not taken', () => {

@@ -69,9 +69,12 @@ test('every workload is measured, and its events are in the topics that it names
   await eventsOf(service, 'mine.acknowledgement', rows[2].count);
 });
 
+/** A busy machine may need more than the default time for a workload that ends by itself. */
+const UNHURRIED = ['--seconds', '60'];
+
 test('what is stored is said before it begins, and is at least what then is stored', async () => {
   const service = await runService();
-  const args = ['--only', 'upload', '--events', '1000', '--size', '1000', '--json'];
+  const args = ['--only', 'upload', '--events', '1000', '--size', '1000', '--json', ...UNHURRIED];
   const { stderr, stdout } = await runFeed(['bench', '--address', service.grpcAddress, ...args]);
   const [row] = rowsOf(stdout);
   const [, megabytes, prefix] = /: up to ([\d.]+) MB in the topics (.+)\.\*,/.exec(stderr)!;
@@ -88,7 +91,7 @@ test('what is stored is said before it begins, and is at least what then is stor
 
 test('results are a table on standard output, with nothing but plain text', async () => {
   const { grpcAddress } = await runService();
-  const args = ['--only', 'upload', 'chat', '--events', '100'];
+  const args = ['--only', 'upload', 'chat', '--events', '100', ...UNHURRIED];
   const { code, stdout } = await runFeed(['bench', '--address', grpcAddress, ...args]);
   expect(code).toBe(0);
   const lines = stdout.trimEnd().split('\n');
@@ -100,7 +103,7 @@ test('results are a table on standard output, with nothing but plain text', asyn
 
 test('a replay by itself first uploads what it reads', async () => {
   const { grpcAddress } = await runService();
-  const args = ['--only', 'replay', '--events', '500', '--json'];
+  const args = ['--only', 'replay', '--events', '500', '--json', ...UNHURRIED];
   const { stdout } = await runFeed(['bench', '--address', grpcAddress, ...args]);
   expect(rowsOf(stdout)).toMatchObject([{ workload: 'replay', count: 500 }]);
 });
@@ -117,7 +120,7 @@ test('a workload ends after --seconds, with what it has done', async () => {
 
 test('a server that refuses ends it with the reason, after what was measured', async () => {
   const { grpcAddress } = await runService({ FEED_QUOTA_BYTES: '1MiB' });
-  const args = ['--only', 'upload', 'fan-out', '--events', '4000', '--json'];
+  const args = ['--only', 'upload', 'fan-out', '--events', '4000', '--json', ...UNHURRIED];
   const { code, stdout, stderr } = await runFeed(['bench', '--address', grpcAddress, ...args]);
   expect(rowsOf(stdout)).toMatchObject([{ workload: 'upload', count: 4_000 }]);
   expect(code).toBe(1);
@@ -152,7 +155,13 @@ test('a reader that goes away ends it without a word', async () => {
   command.process.stdout!.destroy();
   const { code, stderr } = await command.ended;
   expect(code).toBe(0);
-  expect(stderr.trimEnd().split('\n')).toHaveLength(1);
+  const isProgress = (line: string): boolean => /^\d+%, /.test(line);
+  expect(
+    stderr
+      .trimEnd()
+      .split('\n')
+      .filter((line) => !isProgress(line)),
+  ).toHaveLength(1);
 });
 
 test.each([

@@ -78,9 +78,12 @@ describe('feed chat', () => {
 test('a line that the server refuses is an error, also where it is the last one', async () => {
   const { grpcAddress } = await startService({ FEED_MAX_EVENT_BYTES: '1KiB' });
   const env = { FEED_ADDRESS: grpcAddress };
-  const large = await startShell('printf "%02000d" 1 | feed chat kitchen --from ann', env).ended;
-  expect(large.stderr).toMatch(/^in kitchen\nfeed: .*\(MESSAGE_INVALID\)\n$/);
-  expect(large.code).toBe(1);
+  // It waits for the server for two seconds.
+  await eventually(async () => {
+    const large = await startShell('printf "%02000d" 1 | feed chat kitchen --from ann', env).ended;
+    expect(large.stderr).toMatch(/^in kitchen\nfeed: .*\(MESSAGE_INVALID\)\n$/);
+    expect(large.code).toBe(1);
+  });
 });
 
 test('a line that is not UTF-8 is refused, and those before it are said', async () => {

@@ -94,14 +94,14 @@ describe('feed copy', () => {
     const first = await copy.run();
     expect(first.code, first.stderr).toBe(0);
     expect(first.stdout).toBe('');
-    expect(first.stderr).toMatch(
-      /^\S+copy\.json keeps how far the copy has come\n1,002 events copied; [\d.]+ s; [\d,]+\/s\n$/,
-    );
+    expect(first.stderr).toMatch(/^\S+copy\.json keeps how far the copy has come\n/);
+    expect(first.stderr).toMatch(/\n1,002 events copied; [\d.]+ s; [\d,]+\/s\n$/);
     await copy.check();
 
     await feed.upload('bills', ['new']);
     const second = await copy.run();
-    expect(second.stderr).toMatch(/^going on where \S+copy\.json says\n1 event copied; /);
+    expect(second.stderr).toMatch(/^going on where \S+copy\.json says\n/);
+    expect(second.stderr).toMatch(/\n1 event copied; /);
     await copy.check();
     expect((await copy.run()).stderr).toMatch(/\n0 events copied; [\d.]+ s\n$/);
   });

@@ -1,5 +1,4 @@
 import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -165,7 +164,9 @@ describe('feed watch', () => {
     }
     const { stdout, stderr } = await watch.ended;
     expect(bodiesOf(stdout)).toEqual(['a', 'b', 'c']);
-    expect(stderr).not.toContain('again');
+    // But for a call that crosses the server's GOAWAY.
+    const crossed = /.* by a reset with HTTP\/2 error 7; trying again\nconnected again; t: live\n/g;
+    expect(stderr.replaceAll(crossed, '')).not.toContain('again');
   });
 
   test('that a signal ends before its n events has the exit code of the signal', async () => {
@@ -200,10 +201,9 @@ describe('feed watch', () => {
     });
     const busy = startFeed(['watch', 't', '--last', '1', '--exec', 'echo started; sleep 20'], env);
     await until(() => busy.stdout === 'started\n', 'a command that runs');
-    busy.process.kill('SIGINT');
-    await sleep(600);
-    busy.process.kill('SIGINT');
-    await once(busy.process, 'exit');
+    // Again and again: a process that stands still takes two for one, or the second one for an echo.
+    const isOver = (): boolean => busy.process.exitCode !== null || !busy.process.kill('SIGINT');
+    await until(isOver, 'the end by another signal', 30_000, 600);
     expect(busy.process.exitCode).toBe(130);
   });
 
@@ -216,6 +216,7 @@ describe('feed watch', () => {
       `$NODE $PROGRAM watch t < /dev/null > ${log} 2>&1 & echo $! > ${pidFile}; wait $!`,
     );
     await until(() => text(log).includes('t: live'), 'a watch that is live');
+    await until(() => text(pidFile).endsWith('\n'), 'its pid');
     const pid = Number(text(pidFile));
     onTestFinished(() => {
       if (running.process.exitCode === null) process.kill(pid, 'SIGKILL');
@@ -249,7 +250,7 @@ describe('feed watch', () => {
       startShell(command, { FEED_ADDRESS: address }),
     );
     process.kill(pid, 'SIGHUP');
-    await within(running.ended, 'the end', 5_000);
+    await within(running.ended, 'the end');
     expect(written()).toContain('0 events of t');
   });
 
@@ -272,7 +273,9 @@ describe('feed watch', () => {
     const away = `can't connect to ${address}: ECONNREFUSED; trying again\n`;
     await eventually(() => expect(watch.stderr).toBe(away));
     await startService({ FEED_GRPC_ADDRESS: address });
-    await eventually(() => expect(watch.stderr).toBe(`${away}connected again; t: live\n`));
+    // After 10 s, it says that it is still trying.
+    const said = (): string => watch.stderr.replaceAll(/.*; still trying, .*\n/g, '');
+    await eventually(() => expect(said()).toBe(`${away}connected again; t: live\n`));
     await store(address, 't', ['x']);
     expect((await watch.ended).code).toBe(0);
   });
@@ -380,9 +383,12 @@ describe('feed watch', () => {
       numbers(0, 400).map((n) => n.padEnd(10_000, '.')),
     );
     const from = ['--from', first[0].cursor, '--until', '1', '--json'];
-    const on = await runFeed(['watch', 't', ...from], { FEED_ADDRESS: address });
-    expect(on.code, on.stderr).toBe(0);
-    expect(on.stderr).toContain(`a gap: retention removed events after ${first[0].cursor}`);
+    // Retention removes them with the next commit, or within a second.
+    await eventually(async () => {
+      const on = await runFeed(['watch', 't', ...from], { FEED_ADDRESS: address });
+      expect(on.code, on.stderr).toBe(0);
+      expect(on.stderr).toContain(`a gap: retention removed events after ${first[0].cursor}`);
+    });
     const failed = await runFeed(['watch', 't', ...from, '--fail-on-gap'], {
       FEED_ADDRESS: address,
     });
