@@ -152,7 +152,7 @@ export abstract class EventRepository {
   /** Calls `listener` with the topics of each commit once their events can be read. */
   abstract onDurable(listener: (topics: Iterable<string>) => void): void;
 
-  /** Calls `listener` each time that `history` has grown. */
+  /** Calls `listener` each time that `history` has grown, or may have: then there may be events that onDurable() did not tell of. */
   onHistoryChange(_listener: () => void): void {}
 
   /**

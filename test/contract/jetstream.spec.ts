@@ -15,7 +15,7 @@ import {
 import type { Tail } from '../../src/repository/tail.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { NATS_SERVER } from '../support/nats.js';
-import { eventually, until } from '../support/wait.js';
+import { eventually, until, upToThrice } from '../support/wait.js';
 import type { Position } from '../../src/wire/cursor.js';
 import { TopicSet } from '../../src/wire/topic-set.js';
 import { checked, eventsIn } from '../wire/events.js';
@@ -294,6 +294,79 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       }
       expect(log.history).toBe(0);
     });
+
+    it.each(['', ', also where the replica that joins anew is lost meanwhile'])(
+      'does not make the stream another one, though the leader lacks it for so long that nothing goes on%s',
+      async (more) => {
+        const stream = newStream();
+        const one = await open(stream);
+        const log = await open(stream);
+        const { last } = await append(one, ['t', 'a'], ['u', 'a']);
+        await log.catchUp();
+        const { applied, tail } = stateOf(log);
+        const set = log.readerOf(new TopicSet(['t', 'u']));
+        set.open(0);
+        onTestFinished(() => set.close());
+        /** Reads the set after a position, as far as there is something. */
+        const readOn = async (after: Position): Promise<string[]> => {
+          const batch = await set.read(after, 1_000);
+          if (!batch) return [];
+          const seen = eventsIn(batch.bytes).map(({ topic, id }) => topic + id);
+          return [...seen, ...(await readOn(batch.last))];
+        };
+        const hasChanged = new Promise<void>((resolve) => log.onHistoryChange(resolve));
+
+        // As a single server whose disk is full: it says so until its restart, and stores nothing.
+        const api = apiOf(log);
+        const publish = api.publish.bind(api);
+        const catchesUp = isBehind(log);
+        const fails = () => Promise.reject(new UnansweredError('the disk is full'));
+        api.publish = fails;
+        // Two reads of what is not in memory, which this replica gets no answer to.
+        const { replica } = log as unknown as { replica: { stored: object } };
+        Object.assign(replica.stored, { read: fails, ofPattern: fails });
+        tail.forget(log.head);
+        const reading = Promise.all([log.read('t', 0, 1_000)!, set.read(0, 1_000)!]);
+        await expect(log.floor('none')).rejects.toThrow(StoreUnavailableError);
+        // What it says of a cursor might be wrong.
+        await expect(log.catchUp()).rejects.toThrow(StoreUnavailableError);
+        await append(one, ['t', 'b'], ['u', 'b']);
+        catchesUp();
+        api.publish = publish;
+        if (more) loseNewcomer(log, applied);
+
+        await hasChanged;
+        expect(log.history).toBe(0);
+        expect(log.locate(last)).toBe('in-log');
+        const [ofTopic, ofSet] = (await reading).map((batch) => ids(eventsIn(batch!.bytes)));
+        expect([ofTopic, ofSet]).toEqual([
+          ['a', 'b'],
+          ['a', 'a', 'b', 'b'],
+        ]);
+        await append(log, ['t', 'c'], ['u', 'c']);
+        expect(await readOn(last.position)).toEqual(['tb', 'ub', 'tc', 'uc']);
+        const { last: after } = await append(log, ['t', 'd']);
+        await append(log, ['u', 'd']);
+        expect(await readOn(after.position)).toEqual(['ud']);
+      },
+    );
+
+    /** Makes the replica that joins anew lose its history when it asks for what the one before it had last. */
+    function loseNewcomer(log: JetStreamLog, applied: number): void {
+      const api = apiOf(log);
+      const message = api.message.bind(api);
+      api.message = async (query) => {
+        const { newcomer } = log as unknown as {
+          newcomer?: { history: { lose(why: string): void } };
+        };
+        const isContinuing = newcomer && 'seq' in query && query.seq === applied;
+        if (isContinuing) {
+          api.message = message;
+          newcomer.history.lose('the test says so');
+        }
+        return message(query);
+      };
+    }
   });
 
   it('the first event of a topic, which comes to the leader first, is not waited for', async () => {
@@ -877,6 +950,53 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       await expect(append(log, ['t', 'refused'])).rejects.toMatchObject({ reason: 'unavailable' });
       await append(other, ['t', 'new']);
       expect(ids(await readAll(other, 't'))).toEqual(['kept', 'new']);
+      await until(() => log.history === 1, 'another history');
+    });
+
+    /** Opens a replica whose stream is brought back to where it had one event, and says that it was made when it was made at first. */
+    async function openRestored(...lost: readonly (readonly [string, string])[]) {
+      const stream = newStream();
+      const log = await open(stream);
+      await append(log, ['t', 'kept']);
+      const restore = await backUp(stream);
+      for (const event of lost) await append(log, event);
+      const { replica } = log as unknown as {
+        replica: { follower: { follow(): void; watchdog: NodeJS.Timeout } };
+      };
+      clearInterval(replica.follower.watchdog); // It would notice first.
+      const api = apiOf(log);
+      const info = api.info.bind(api);
+      const { created } = await info();
+      api.info = async (subjects) => ({ ...(await info(subjects)), created });
+      await restore();
+      return { log, stream, follow: () => replica.follower.follow() };
+    }
+
+    it('that was restored and is short ends the history, also where it has as many messages once the replica follows it anew', async () => {
+      // The new replica's record of the epochs is in the place of what was lost.
+      const { log, follow } = await openRestored(['t', 'lost']);
+      follow();
+      await until(() => log.history === 1, 'another history');
+      await append(log, ['t', 'after']);
+      expect(ids(await readAll(log, 't'))).toEqual(['kept', 'after']);
+    });
+
+    it('that was restored ends the history, also where its last message is one that the replica has stored since', async () => {
+      const storedSince = async () => {
+        const { log, stream, follow } = await openRestored(['u', 'lost']);
+        // Its record of an epoch is in the place of what was lost.
+        await open(stream);
+        Object.assign(stateOf(log), { epochsAt: undefined }); // The place of the record is not known after a gap.
+        const isStored = await append(log, ['u', 'stored since']).then(
+          () => true,
+          () => false,
+        );
+        return { log, follow, isStored };
+      };
+      // A replica that stood still, or whose server did, looks at the stream before it stores anything.
+      const { log, follow, isStored } = await upToThrice(storedSince, (found) => found.isStored);
+      expect(isStored).toBe(true);
+      follow();
       await until(() => log.history === 1, 'another history');
     });
 

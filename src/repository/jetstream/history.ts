@@ -25,12 +25,17 @@ export const RETRY_INTERVAL = 100;
 /**
  * The stream's history, as this replica followed it until now. When something unexpected happens (a reconnect, silence, a
  * refusal), it is suspicious: before the next commit, the message at `applied` is compared with the one that was
- * applied. If the stream has another one, this history is lost.
+ * applied. If the stream has another one, or none for long, this history is lost.
  */
 export class History {
   isSuspicious = false;
   /** True once nothing more is asked: the replica has ended, or the history is lost. */
   isOver = false;
+  /**
+   * True if the history is lost because the stream ended before what this replica has, and went on saying so. A single server whose
+   * disk is full says that too, of its last message, until it is restarted.
+   */
+  isCutShort = false;
   private lostBecause: string | undefined;
   /** A sequence that this replica has, and since when (performance.now()) each answer says that the stream ends before it. */
   private short: { readonly sequence: number; readonly since: number } | undefined;
@@ -59,7 +64,7 @@ export class History {
 
   /** Ends this history's work for good. Returns the error for those who wait for it. */
   lose(why: string): AppendError {
-    const message = `the stream is not the one that this replica followed: ${why}`;
+    const message = `the stream seems to be another one than this replica followed: ${why}`;
     if (this.lostBecause === undefined) {
       this.lostBecause = message;
       this.isOver = true;
@@ -127,6 +132,7 @@ export class History {
     // It may end before what came since, and yet go on.
     if (!this.short || end >= this.short.sequence) this.short = { sequence: applied, since: now };
     if (now - this.short.since >= LEADER_LAG) {
+      this.isCutShort ||= !this.isOver;
       this.lose(`the stream ends at ${end}, and this replica had ${applied} of it`);
       return;
     }

@@ -45,14 +45,15 @@ export interface JetStreamOptions extends StreamSettings {
   readonly notices: Notices;
 }
 
-/** The time (milliseconds) between two attempts to join a stream that was replaced. */
+/** The time (milliseconds) between two attempts to join the stream anew. */
 const REJOIN_INTERVAL = 5_000;
 /** While JetStream refuses, the log says so at most this often (milliseconds). */
 const NOTICE_INTERVAL = 10_000;
 
 /**
  * The log of several replicas on a JetStream stream. All that a replica knows of the stream is in a Replica. When the stream
- * turns out to be another one, this log drops it and makes a new one, as at a start.
+ * turns out to be another one, this log drops it and makes a new one, as at a start. If it was the same all the while, `history`
+ * stays what it was.
  */
 export class JetStreamLog extends EventRepository {
   override readonly durability: Durability;
@@ -144,15 +145,23 @@ export class JetStreamLog extends EventRepository {
     maxBytes: number,
   ): EventBatch | undefined | Promise<EventBatch | undefined> {
     const found = this.replica.read(topic, after, maxBytes);
-    return found instanceof Promise
-      ? found.catch((error: unknown) => this.failAfterRejoin(error))
-      : found;
+    if (!(found instanceof Promise)) return found;
+    return this.outlasting(found, () => this.read(topic, after, maxBytes));
   }
 
-  /** Rejects with the error of a read. If the stream was replaced, that is after `history` has changed, so the watch learns why. */
-  private async failAfterRejoin(error: unknown): Promise<never> {
-    await this.joining;
-    throw error;
+  /**
+   * Settles as a read does. If that fails because the stream seems to be another one, it is done again once this log has joined anew. If
+   * `history` has changed by then, it fails instead, and so the watch learns why.
+   */
+  private async outlasting<T>(reading: Promise<T>, again: () => T | Promise<T>): Promise<T> {
+    const { replica, history } = this;
+    try {
+      return await reading;
+    } catch (error) {
+      await this.joining;
+      if (this.replica === replica || this.history !== history) throw error;
+      return again();
+    }
   }
 
   override floor(topic: string): Promise<Position> {
@@ -180,7 +189,7 @@ export class JetStreamLog extends EventRepository {
       () => this.replica,
       topics,
       (time) => this.clock.since(time),
-      (error) => this.failAfterRejoin(error),
+      (reading, again) => this.outlasting(reading, again),
     );
   }
 
@@ -272,9 +281,13 @@ export class JetStreamLog extends EventRepository {
       onLost: (why) => this.rejoin(replica, why),
     });
     this.newcomer = replica;
+    let isSame: boolean;
     try {
-      await Promise.race([replica.join(), refusal]);
+      const joining = replica.join().then(() => !this.replica || replica.continues(this.replica));
+      isSame = await Promise.race([joining, refusal]);
       if (this.isClosed) throw new AppendError('refused', 'the log is closed');
+      // Nobody would join in place of a replica that was lost before it is the log's.
+      replica.refuseIfOver();
     } catch (error) {
       await replica.close();
       throw error;
@@ -282,8 +295,8 @@ export class JetStreamLog extends EventRepository {
       this.newcomer = undefined;
     }
     this.clock = clock;
-    // Positions of the replica before mean nothing to this one, so watches must learn of both at once.
-    if (this.replica) this.history++;
+    // Positions of another history mean nothing to this replica, so watches must learn of both at once.
+    if (!isSame) this.history++;
     this.replica = replica;
     this.janitor?.stop();
     this.janitor = new Janitor(this.api, replica, retention, start.prefix);
@@ -294,7 +307,7 @@ export class JetStreamLog extends EventRepository {
     return findStart(api, { ...this.options, location, dedup, isClosed: () => this.isClosed });
   }
 
-  /** The stream has another history now: watches end, and the uploads that are open fail. */
+  /** The stream seems to have another history now. If it has, watches end. The uploads that are open fail in any case. */
   private rejoin(lost: Replica, why: string): void {
     if (lost !== this.replica || this.isClosed) return;
     this.options.notices.error(why);
@@ -304,7 +317,10 @@ export class JetStreamLog extends EventRepository {
   private async joinUntilDone(): Promise<void> {
     while (!this.isClosed) {
       try {
+        const { history } = this;
         await this.join();
+        if (this.history === history)
+          this.options.notices.info('the stream has all that this replica had: its watches go on');
         this.onHistory();
         return;
       } catch (error) {

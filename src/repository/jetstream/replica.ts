@@ -12,6 +12,7 @@ import {
   type DedupWindow,
   EventsRemovedError,
   type HeldTopic,
+  StoreUnavailableError,
 } from '../event-repository.js';
 import type { LogClock } from '../log-clock.js';
 import type { LogReport } from '../log-report.js';
@@ -21,7 +22,7 @@ import { CommitMessages } from './commit-messages.js';
 import { Commits } from './commits.js';
 import { History, RETRY_INTERVAL } from './history.js';
 import { LogState, type ReplicaStart } from './log-state.js';
-import { isEnd, type RunMessage, sequenceOf } from './message.js';
+import { commitOf, isEnd, type RunMessage, sequenceOf } from './message.js';
 import { SharedTopicLimit } from './shared-topic-limit.js';
 import { StoredIds } from './stored-ids.js';
 import { StoredRuns } from './stored-runs.js';
@@ -39,7 +40,7 @@ export interface ReplicaOptions {
   readonly report: LogReport;
   /** Called with the topics of each run that can be read now. */
   readonly onDurable: (topics: Iterable<string>) => void;
-  /** Called once, when the stream turns out to have another history than the one that this replica followed. */
+  /** Called once, when the stream seems to have another history than the one that this replica followed. */
   readonly onLost: (why: string) => void;
 }
 
@@ -152,6 +153,11 @@ export class Replica {
     }
   }
 
+  /** Throws an AppendError if it has ended, or lost its history. */
+  refuseIfOver(): void {
+    this.history.refuseIfOver();
+  }
+
   /** Appends a record of all epochs, and of a new one if `begins`. Resolves when it is durable. */
   async writeEpochs(begins: boolean): Promise<void> {
     this.messages.requestEpochs(begins);
@@ -180,6 +186,19 @@ export class Replica {
     this.history.end();
     this.state.end();
     await this.follower?.stop();
+  }
+
+  /**
+   * Resolves with true if this replica follows the history that another one has lost: that was cut short, and the stream has the
+   * last message of it again.
+   *
+   * @throws StoreUnavailableError
+   */
+  async continues(lost: Replica): Promise<boolean> {
+    const { applied, lastCommit } = lost.state;
+    if (!lost.history.isCutShort || !lastCommit) return false;
+    const found = await this.history.ask(() => this.api.message({ seq: applied }));
+    return found !== undefined && commitOf(found.data).equals(lastCommit);
   }
 
   /** Call it when the connection was interrupted: the stream may be another one than before. */
@@ -380,6 +399,9 @@ export class Replica {
       this.catchingUp = nextCatchUp;
       const { state } = await this.history.ask(() => this.api.info());
       await this.state.until(state.last_seq, this.options.patience);
+      // What it would say of a cursor may be wrong by now.
+      if (this.history.isOver)
+        throw new StoreUnavailableError('the stream seems to be another one, and is looked at');
     })();
     return this.nextCatchUp;
   }

@@ -32,20 +32,22 @@ interface Removals {
  * stream's servers are asked by the narrowest subject that all topics of the set have, and what is of other topics is left out.
  */
 export class StreamSetReader implements TopicReader {
-  private followed: FollowedSet | undefined;
-  private tail: Tail | undefined;
+  private followed: { readonly set: FollowedSet; readonly tail: Tail } | undefined;
   private mayLackUpTo: Position = 0;
   /** As of the last look: the stream's removals, and the floor then. */
   private known: { readonly removals: Removals; readonly floor: Position } | undefined;
   private readonly filter: string;
 
   constructor(
-    /** Returns the current replica: once a stream was replaced, it is another one. */
+    /** Returns the current replica: once the stream seemed to be another one, it is a new one. */
     private readonly replica: () => Replica,
     private readonly topics: TopicSet,
     private readonly since: (time: number) => number,
-    /** Rejects with the error of a read. If the stream was replaced, EventRepository.history has changed before. */
-    private readonly fail: (error: unknown) => Promise<never>,
+    /** Settles as a read does, and reads again if the stream only seemed to be another one. */
+    private readonly outlasting: <T>(
+      reading: Promise<T>,
+      again: () => T | Promise<T>,
+    ) => Promise<T>,
   ) {
     this.filter = narrowest(topics.members);
   }
@@ -89,20 +91,28 @@ export class StreamSetReader implements TopicReader {
   }
 
   open(mayLackUpTo: Position): void {
-    const { tail, head } = this.replica().state;
     this.mayLackUpTo = mayLackUpTo;
-    this.tail = tail;
-    this.followed = tail.sets.follow(this.topics, head);
+    this.follow();
+  }
+
+  private follow(): void {
+    const { tail, head } = this.replica().state;
+    this.followed = { set: tail.sets.follow(this.topics, head), tail };
   }
 
   read(
     after: Position,
     maxBytes: number,
   ): EventBatch | undefined | Promise<EventBatch | undefined> {
-    const { followed, tail } = this;
-    if (!followed || !tail) throw new Error('the reader is not open');
-    if (after >= followed.since && after >= tail.horizon) return followed.read(after, maxBytes);
-    return this.readStored(after, maxBytes).catch(this.fail);
+    if (!this.followed) throw new Error('the reader is not open');
+    // The stream seemed to be another one, and was not: the tail is that of a new replica.
+    if (this.followed.tail !== this.replica().state.tail) {
+      this.close();
+      this.follow();
+    }
+    const { set, tail } = this.followed;
+    if (after >= set.since && after >= tail.horizon) return set.read(after, maxBytes);
+    return this.outlasting(this.readStored(after, maxBytes), () => this.read(after, maxBytes));
   }
 
   private async readStored(after: Position, maxBytes: number): Promise<EventBatch | undefined> {
@@ -178,7 +188,7 @@ export class StreamSetReader implements TopicReader {
   }
 
   close(): void {
-    if (this.followed) this.tail?.leave(this.followed);
+    this.followed?.tail.leave(this.followed.set);
     this.followed = undefined;
   }
 
