@@ -151,8 +151,7 @@ describe('GET /v1/events', () => {
     const query = `topic=orders&after=${cursor}`;
     expect((await ask(service.httpAddress, `/v1/events?${query}`)).status).toBe(410);
     const stream = await EventStream.open(service.httpAddress, `${query}&skipRemoved=true`);
-    await stream.has(1);
-    expect(stream.events.at(-1)?.body).toBe(large.at(-1)?.body);
+    await until(() => stream.events.at(-1)?.body === large.at(-1)?.body, 'the newest event');
   });
 
   test('moves the cursor in silence', async () => {
