@@ -19,7 +19,7 @@ const TAIL = 32 * MIB;
 /** How many bytes the very long upload sends at least. */
 const LONG_UPLOAD = 768 * MIB;
 
-test('1,000 calls that announce 1 MiB each, and send 64 KiB of it, take no more memory than they sent', async () => {
+test('1,000 calls that announce 1 MiB each, and send 64 KiB of it, take memory for what they sent only', async () => {
   const raw = await rawClient(shared.address);
   const sent = frame(Buffer.alloc(MIB)).subarray(0, 64 * KIB);
   const calls = Array.from({ length: 1_000 }, () => raw.open('UploadEvents'));
@@ -30,7 +30,8 @@ test('1,000 calls that announce 1 MiB each, and send 64 KiB of it, take no more 
     // This message comes after all of theirs, so that they have arrived when it is answered.
     expect(await ask(raw, 'Chat', frame(GOOD.Chat))).toBe('OK');
   });
-  expect(grown).toBeLessThan(calls.length * sent.length + GARBAGE);
+  // What they sent may also be in buffers that are not collected yet. What they announced would be 1,000 MiB.
+  expect(grown).toBeLessThan(2 * calls.length * sent.length + GARBAGE);
   for (const { stream } of calls) stream.end();
   const answers = await Promise.all(calls.map(answerOf));
   expect(new Set(answers)).toEqual(new Set([STREAMS_REFUSE.UploadEvents]));

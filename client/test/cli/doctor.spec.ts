@@ -393,15 +393,18 @@ test('a server that drains says so', async () => {
   });
 });
 
-/** Checks idle watches over a proxy whose limit is 4 s, until it finds what is wanted: where this process stands still for 2 s, heartbeats come too late. */
-const diagnosedIdle = (proxy: string, wanted: readonly string[]): ReturnType<typeof diagnose> =>
-  upToThrice(
+/**
+ * Checks idle watches over a proxy whose limit is 4 s, up to three times: where this process stands still for 2 s, heartbeats
+ * come too late.
+ */
+async function diagnosedIdle(proxy: string, wanted: readonly string[]) {
+  const found = await upToThrice(
     () => diagnose(proxy, '--idle', '6'),
     ({ failed }) => failed.join() === wanted.join(),
-  ).then((found) => {
-    expect(found.failed).toEqual(wanted);
-    return found;
-  });
+  );
+  expect(found.failed).toEqual(wanted);
+  return found;
+}
 
 test('an idle connection that a proxy closes lives with heartbeats', async () => {
   const { grpcAddress } = await runService();
