@@ -1492,6 +1492,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'is deleted ends'],
   },
   {
+    name: 'lmdb: a commit that lmdb has given up for no reason is not made again',
+    file: 'src/repository/lmdb/store.ts',
+    from: 'first?.code === BAD_TRANSACTION ? await this.failureOf(puts) : first',
+    to: 'first',
+    tests: ['test/repository/lmdb-traps', '-t', 'made again'],
+  },
+  {
     name: 'jetstream: a stream that was short for long is another one',
     file: `${jetstream}/replica.ts`,
     from: 'commitOf(found.data).equals(lastCommit)',

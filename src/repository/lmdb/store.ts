@@ -18,6 +18,9 @@ const MAP_BYTES = 64 * 2 ** 30;
 
 const FLOORS_AT_ONCE = 1_000;
 
+/** MDB_BAD_TXN of lmdb.h. */
+const BAD_TRANSACTION = -30782;
+
 /** The log after its last commit. A log of an earlier version has no `wall`, no `lag` and no `topics`. */
 interface Head extends LastStored {
   readonly position: Position;
@@ -44,6 +47,8 @@ interface DatabaseStats {
 
 /** lmdb's error of a failed commit. The promise in it rejects, too: if nobody handles that, the process ends. */
 interface CommitFailure extends Error {
+  /** LMDB's, or that of the system. */
+  readonly code?: number;
   readonly commitError?: Promise<never>;
 }
 
@@ -173,12 +178,26 @@ export class Store {
     return emptied;
   }
 
-  /** Runs `puts` in one transaction. Rejects with the reason if that fails. Every write goes through here. */
+  /**
+   * Runs `puts` in one transaction, or in a second one after lmdb has given up the first one for no reason. Rejects with the reason
+   * if that fails. Every write goes through here.
+   *
+   * lmdb (up to 3.5.6, mdb_freelist_save) takes a size that it has not set for 0 when a commit uses up the free pages that it knows
+   * of, in a thread that commits for the first time. It drops all that it knows of free pages then, and a commit that has to read
+   * them anew is not given up.
+   */
   async write(puts: () => void): Promise<void> {
+    const first = await this.failureOf(puts);
+    const failure = first?.code === BAD_TRANSACTION ? await this.failureOf(puts) : first;
+    if (failure) throw failure;
+  }
+
+  private async failureOf(puts: () => void): Promise<CommitFailure | undefined> {
     try {
       await this.root.batch(puts);
+      return undefined;
     } catch (error) {
-      throw await reasonOf(error as CommitFailure);
+      return reasonOf(error as CommitFailure);
     }
   }
 
@@ -232,11 +251,11 @@ function removedBytes({ runs }: Removal): number {
 }
 
 /** Handles the second promise of a failed commit, and returns the reason that it has. */
-async function reasonOf(error: CommitFailure): Promise<Error> {
+async function reasonOf(error: CommitFailure): Promise<CommitFailure> {
   try {
     await error.commitError;
   } catch (reason) {
-    return reason as Error;
+    return reason as CommitFailure;
   }
   return error;
 }
