@@ -1536,8 +1536,8 @@ export const mutants = [
   {
     name: 'jetstream: a replica that lost its history says what a cursor is',
     file: `${jetstream}/replica.ts`,
-    from: 'if (this.history.isOver)\n        throw new StoreUnavailableError',
-    to: 'if (false)\n        throw new StoreUnavailableError',
+    from: 'if (this.history.isOver)\n      throw new StoreUnavailableError',
+    to: 'if (false)\n      throw new StoreUnavailableError',
     tests: ['test/contract/jetstream', '-t', 'for so long that nothing goes on'],
   },
   {

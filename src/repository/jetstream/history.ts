@@ -15,7 +15,7 @@ export interface HistoryOptions {
   readonly created: string;
   /** How long (milliseconds) ask() waits for NATS. */
   readonly patience: number;
-  /** Called once, when the stream turns out to have another history. */
+  /** Called once, when the stream seems to have another history. */
   readonly onLost: (why: string) => void;
 }
 

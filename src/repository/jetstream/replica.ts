@@ -197,7 +197,8 @@ export class Replica {
   async continues(lost: Replica): Promise<boolean> {
     const { applied, lastCommit } = lost.state;
     if (!lost.history.isCutShort || !lastCommit) return false;
-    const found = await this.history.ask(() => this.api.message({ seq: applied }));
+    const last = () => this.api.message({ seq: applied });
+    const found = await this.history.ask(() => this.history.fromLeader(last));
     return found !== undefined && commitOf(found.data).equals(lastCommit);
   }
 
@@ -399,9 +400,7 @@ export class Replica {
       this.catchingUp = nextCatchUp;
       const { state } = await this.history.ask(() => this.api.info());
       await this.state.until(state.last_seq, this.options.patience);
-      // What it would say of a cursor may be wrong by now.
-      if (this.history.isOver)
-        throw new StoreUnavailableError('the stream seems to be another one, and is looked at');
+      this.refuseStarts();
     })();
     return this.nextCatchUp;
   }
@@ -421,6 +420,13 @@ export class Replica {
       performance.now() < end
     )
       await sleep(RETRY_INTERVAL);
+    this.refuseStarts();
+  }
+
+  /** Throws if this replica is over: what it would say of a cursor may be wrong. */
+  private refuseStarts(): void {
+    if (this.history.isOver)
+      throw new StoreUnavailableError('this replica does not follow the stream now');
   }
 
   locate(cursor: Cursor): CursorPlace {

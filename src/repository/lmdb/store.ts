@@ -182,9 +182,9 @@ export class Store {
    * Runs `puts` in one transaction, or in a second one after lmdb has given up the first one for no reason. Rejects with the reason
    * if that fails. Every write goes through here.
    *
-   * lmdb (up to 3.5.6, mdb_freelist_save) takes a size that it has not set for 0 when a commit uses up the free pages that it knows
-   * of, in a thread that commits for the first time. It drops all that it knows of free pages then, and a commit that has to read
-   * them anew is not given up.
+   * When a commit uses up the free pages that lmdb knows of, lmdb (up to 3.5.6, mdb_freelist_save) looks at a size that it has never
+   * set, and fails with MDB_BAD_TXN where that is 0, as it is on the stack of a thread that commits for the first time. Nothing is
+   * stored then. lmdb also forgets the free pages that it knows of, and a commit that has to read them anew does not fail so.
    */
   async write(puts: () => void): Promise<void> {
     const first = await this.failureOf(puts);
