@@ -328,7 +328,7 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
         tail.forget(log.head);
         const reading = Promise.all([log.read('t', 0, 1_000)!, set.read(0, 1_000)!]);
         await expect(log.floor('none')).rejects.toThrow(StoreUnavailableError);
-        // What it says of a cursor might be wrong.
+        // It has lost its history, so it can't tell whether a cursor is good.
         await expect(log.catchUp()).rejects.toThrow(StoreUnavailableError);
         await append(one, ['t', 'b'], ['u', 'b']);
         catchesUp();
