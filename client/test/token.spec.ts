@@ -1,7 +1,7 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { ForbiddenError, type UploadError, type WatchState } from '@feed-events/client';
+import { type ChatState, ForbiddenError, type UploadError, type WatchState } from '@feed-events/client';
 import { type Claims, Issuer } from '../../test/support/tokens.js';
 import { temporaryDirectory } from '../../test/support/service.js';
 import { until, within } from '../../test/support/wait.js';
@@ -124,24 +124,22 @@ describe('with a service whose tokens last some seconds', () => {
     const { address, token } = await subject();
     const file = join(temporaryDirectory(), 'token');
     let tokens = 0;
-    const renew = async (): Promise<void> => {
+    const renew = async (expiresIn: number): Promise<void> => {
       tokens++;
       // Not in place: the client may read it at that moment.
-      writeFileSync(`${file}.next`, `${await token({ expiresIn: 6 })}\n`);
+      writeFileSync(`${file}.next`, `${await token({ expiresIn })}\n`);
       renameSync(`${file}.next`, file);
     };
-    await renew();
-    const timer = setInterval(() => void renew(), 2_000);
+    await renew(8);
+    const timer = setInterval(() => void renew(8), 2_000);
     onTestFinished(() => clearInterval(timer));
     const feed = client(address, { token: { file } });
-    const expiries: string[] = [];
-    const watch = feed.watch('t', {
-      from: 'earliest',
-      onState: (state) => {
-        if (state.name === 'reconnecting') expiries.push(String(state.reason.reason));
-      },
-    });
-    const chat = feed.chat('lobby', { from: 'me' });
+    const reasons = { watch: [] as unknown[], chat: [] as unknown[] };
+    const noteIn = (list: unknown[]) => (state: WatchState | ChatState) => {
+      if (state.name === 'reconnecting') list.push(state.reason.reason);
+    };
+    const watch = feed.watch('t', { from: 'earliest', onState: noteIn(reasons.watch) });
+    const chat = feed.chat('lobby', { from: 'me', onState: noteIn(reasons.chat) });
     const listening = (async () => {
       for await (const _ of chat);
     })();
@@ -160,11 +158,19 @@ describe('with a service whose tokens last some seconds', () => {
     expect(stored).toBe(count);
     expect(bodies(taken)).toEqual(numbers(0, count));
     expect(tokens).toBeGreaterThan(4);
-    expect(expiries.length).toBeGreaterThan(1);
-    expect(new Set(expiries)).toEqual(new Set(['TOKEN_EXPIRED']));
+
+    // A chat whose token expires just while it leaves is rightly told so. This one leaves with a token that lasts.
+    clearInterval(timer);
+    const before = reasons.chat.length;
+    await renew(600);
+    await until(() => reasons.chat.length > before, 'the end of the token before it');
     await chat.send('still here');
     await chat.leave();
     await listening;
+    for (const list of Object.values(reasons)) {
+      expect(list.length).toBeGreaterThan(1);
+      expect(new Set(list)).toEqual(new Set(['TOKEN_EXPIRED']));
+    }
     feed.close();
   });
 
