@@ -9,6 +9,7 @@ import {
 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
+import type { AtEnd } from '../../test/support/service.js';
 import { ChatMessage, Durability, Event, UploadResult } from '../src/gen/feed/v1/feed.js';
 import { ErrorInfo } from '../src/gen/google/rpc/error_details.js';
 import { Status } from '../src/gen/google/rpc/status.js';
@@ -33,7 +34,21 @@ export class ScriptedServer {
     return ScriptedServer.startOn('127.0.0.1', 0, ...answers);
   }
 
-  static async startOn(host: string, port: number, ...answers: Answer[]): Promise<ScriptedServer> {
+  static startOn(host: string, port: number, ...answers: Answer[]): Promise<ScriptedServer> {
+    return ScriptedServer.listen(onTestFinished, host, port, answers);
+  }
+
+  /** For a test that runs beside others, which has an onTestFinished of its own. */
+  static startFor(atEnd: AtEnd, ...answers: Answer[]): Promise<ScriptedServer> {
+    return ScriptedServer.listen(atEnd, '127.0.0.1', 0, answers);
+  }
+
+  private static async listen(
+    atEnd: AtEnd,
+    host: string,
+    port: number,
+    answers: readonly Answer[],
+  ): Promise<ScriptedServer> {
     const server = createServer();
     const scripted = new ScriptedServer(server);
     server.on('session', (session) => {
@@ -49,7 +64,7 @@ export class ScriptedServer {
     });
     server.listen(port, host);
     await once(server, 'listening');
-    onTestFinished(() => {
+    atEnd(() => {
       for (const session of scripted.sessions) session.destroy();
       server.close();
     });

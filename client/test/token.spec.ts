@@ -1,7 +1,12 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { type ChatState, ForbiddenError, type UploadError, type WatchState } from '@feed-events/client';
+import {
+  type ChatState,
+  ForbiddenError,
+  type UploadError,
+  type WatchState,
+} from '@feed-events/client';
 import { type Claims, Issuer } from '../../test/support/tokens.js';
 import { temporaryDirectory } from '../../test/support/service.js';
 import { until, within } from '../../test/support/wait.js';

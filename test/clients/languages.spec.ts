@@ -1,5 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { status as grpcStatus } from '@grpc/grpc-js';
 import { beforeAll, describe, expect, type TestContext, test } from 'vitest';
+import {
+  events,
+  http,
+  ScriptedServer,
+  status,
+  storeUpload,
+} from '../../client/test/scripted-server.js';
 import { epochOf, formatCursor } from '../../src/wire/cursor.js';
 import { freeAddress } from '../support/ports.js';
 import { type AtEnd, runService, ServiceProcess, temporaryDirectory } from '../support/service.js';
@@ -102,6 +110,44 @@ describe.concurrent('the service moves connections', () => {
         await watchMoved();
       }
       await arriveOnce(input, upload, watch);
+    },
+  );
+});
+
+/** What networks and proxies do to calls. */
+const BREAKS = [
+  // grpc-java says UNKNOWN, "channel closed", of some connections that broke (github.com/grpc/grpc-java/issues/10120).
+  status(grpcStatus.UNKNOWN, 'channel closed'),
+  http(500), // UNKNOWN
+  ...['UNAVAILABLE', 'INTERNAL', 'CANCELLED', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED'].map(
+    (code) => status(grpcStatus[code as keyof typeof grpcStatus], 'cut'),
+  ),
+];
+
+describe.concurrent('an error without a reason, as a network or a proxy causes it', () => {
+  test.for(LANGUAGES)(
+    '$name: a watch and an upload go on after each kind',
+    { timeout: 3 * PATIENCE },
+    async (language, context) => {
+      const program = programOf(language, context);
+      const atEnd = context.onTestFinished;
+      const stored: string[] = [];
+      const watched = await ScriptedServer.startFor(atEnd, ...BREAKS, events('one'));
+      const uploaded = await ScriptedServer.startFor(atEnd, ...BREAKS, storeUpload(stored));
+      const watch = start(program, ['watch', 't'], { FEED_ADDRESS: watched.address }, atEnd);
+      const upload = start(program, ['upload', 't'], { FEED_ADDRESS: uploaded.address }, atEnd);
+      upload.input.end('1 one\n');
+      const ended = within(upload.exited, () => `the upload's end; ${upload.errors()}`, PATIENCE);
+      expect(await ended, upload.errors()).toBe(0);
+      expect(stored).toEqual(['one']);
+      await until(
+        () => watch.lines.length > 0,
+        () => `an event; ${watch.errors()}`,
+        PATIENCE,
+      );
+      expect(watch.lines.map(withoutCursor)).toEqual(['id-1 one']);
+      const callsOf = ({ calls }: ScriptedServer): number => calls.length;
+      expect([watched, uploaded].map(callsOf)).toEqual(Array(2).fill(BREAKS.length + 1));
     },
   );
 });

@@ -164,7 +164,8 @@ func isTransient(err error) bool {
 		return true
 	case "":
 		switch status.Code(err) {
-		case codes.Unavailable, codes.ResourceExhausted, codes.Internal, codes.Canceled, codes.DeadlineExceeded:
+		// gRPC says Unknown of some streams that broke, and of a proxy's HTTP status 500.
+		case codes.Unavailable, codes.Unknown, codes.ResourceExhausted, codes.Internal, codes.Canceled, codes.DeadlineExceeded:
 			return true
 		}
 	}

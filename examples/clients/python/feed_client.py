@@ -53,8 +53,10 @@ TRANSIENT_REASONS = {
     "KEYS_UNAVAILABLE",
     "LIMIT_EXCEEDED",
 }
+# Of errors without a reason. gRPC says UNKNOWN of some streams that broke, and of a proxy's HTTP status 500.
 TRANSIENT_CODES = {
     grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.CANCELLED,

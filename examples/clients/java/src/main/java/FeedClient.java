@@ -59,9 +59,11 @@ public final class FeedClient {
           "INSERT_FAILED",
           "KEYS_UNAVAILABLE",
           "LIMIT_EXCEEDED");
+  /** Of errors without a reason. UNKNOWN is what gRPC says of some connections that broke, and of a proxy's HTTP 500. */
   private static final Set<Status.Code> TRANSIENT_CODES =
       Set.of(
           Status.Code.UNAVAILABLE,
+          Status.Code.UNKNOWN,
           Status.Code.RESOURCE_EXHAUSTED,
           Status.Code.INTERNAL,
           Status.Code.CANCELLED,
