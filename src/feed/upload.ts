@@ -89,6 +89,7 @@ export class Uploads {
       call.onMilestone?.('stored');
       this.open--;
     }
+    streamError ??= operatorsEnd(call.signal);
     const { received, duplicates, last, failure } = appends;
     const count = { received: String(received) };
     if (failure instanceof TooManyTopicsError) this.hits.add('FEED_MAX_TOPICS');
@@ -211,6 +212,14 @@ class Appends {
   settled(): Promise<void> | undefined {
     return this.newest;
   }
+}
+
+/**
+ * The error of an operator who has ended the call, who is told that it ended; otherwise undefined. Whatever else ends a call that has sent
+ * all and only waits for it to be stored, the client gets its result.
+ */
+function operatorsEnd({ reason }: AbortSignal): FeedError | undefined {
+  return reason instanceof FeedError && reason.reason === 'ENDED_BY_OPERATOR' ? reason : undefined;
 }
 
 function invalidEvent(index: number, problem: string, received: { received: string }): FeedError {

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { constants } from 'node:http2';
 import { describe, expect, test, type TestContext } from 'vitest';
 import { frame } from '../../src/wire/frames.js';
-import { codec, upload, type Upload } from '../support/client.js';
+import { connectAdmin } from '../support/admin.js';
+import { codec, errorInfo, upload, type Upload } from '../support/client.js';
 import type { RawCall, RawClient } from '../support/raw-client.js';
 import type { ServiceProcess } from '../support/service.js';
 import { useShim } from '../support/shim.js';
@@ -137,6 +138,24 @@ describe('a live upload that waits for room while a commit waits for the disk', 
     expect(stored.length * BODY.length).toBeGreaterThan(1_000_000);
     expect(stored).toEqual(IDS.slice(0, Number(received)));
   });
+});
+
+test('an upload that an operator ends while it waits only for its result does not get that', async (context) => {
+  const { service, client, log, waits, release } = await start(context);
+  const answer = upload(client, [event('a')]);
+  await waits();
+  await eventually(() => expect(log.open.uploads).toBe(1));
+  await sleep(500); // The end of its request is read behind the event.
+  const admin = connectAdmin(service.grpcAddress);
+  const [{ id }] = await admin.listStreams();
+  await admin.endStream(id);
+  release();
+  const { error } = await answer;
+  expect(error && errorInfo(error.metadata)).toMatchObject({
+    reason: 'ENDED_BY_OPERATOR',
+    metadata: { received: '1' },
+  });
+  expect(await idsIn(service)).toEqual(['before', 'a']);
 });
 
 test('the twin of an event in flight is not answered before it, gets its cursor, and is not stored again', async (context) => {

@@ -582,6 +582,13 @@ export const mutants = [
     tests: ['test/e2e/open-work'],
   },
   {
+    name: 'upload: one that waits only for its result gets that, though an operator has ended it',
+    file: 'src/feed/upload.ts',
+    from: 'streamError ??= operatorsEnd(call.signal);',
+    to: '',
+    tests: ['test/faults/held-uploads', '-t', 'operator ends'],
+  },
+  {
     name: 'upload: what it stores is not counted',
     file: 'src/feed/upload.ts',
     from: 'call.events += events.count;',
@@ -1357,6 +1364,20 @@ export const mutants = [
     tests: ['client/test/chat.spec', '-t', 'joins again'],
   },
   {
+    name: 'client: a chat that leaves does not wait for a server that stands still',
+    file: 'client/src/chat.ts',
+    from: 'const LEAVE_WITHIN = 10_000;',
+    to: 'const LEAVE_WITHIN = 2_000;',
+    tests: ['client/test/chat-breaks', '-t', 'stands still'],
+  },
+  {
+    name: 'client: a chat that leaves says nothing of a server that does not answer',
+    file: 'client/src/chat.ts',
+    from: 'this.signal.aborted ? undefined : unheard()',
+    to: 'this.signal.aborted ? unheard() : undefined',
+    tests: ['client/test/odd-servers', '-t', 'says nothing'],
+  },
+  {
     name: 'client: a checkpoint is saved at the end only',
     file: 'client/src/checkpoint.ts',
     from: 'else this.timer ??= setTimeout(() => this.save(), Math.min(time, LONGEST_TIMER));',
@@ -1369,6 +1390,20 @@ export const mutants = [
     from: "if (index === 0) headers.set('Nats-Expected-Last-Sequence', String(expectedLast));",
     to: '',
     tests: ['test/contract/jetstream', '-t', 'store one log'],
+  },
+  {
+    name: 'jetstream: does not look at the socket once more before a question counts as unanswered',
+    file: 'src/nats/stream-api.ts',
+    from: 'setTimeout(() => setImmediate(late), timeout)',
+    to: 'setTimeout(late, timeout)',
+    tests: ['test/nats/stream-api'],
+  },
+  {
+    name: 'jetstream: a library forgets a question as soon as its answer is late',
+    file: 'src/nats/stream-api.ts',
+    from: 'const FORGET = 2;',
+    to: 'const FORGET = 1;',
+    tests: ['test/nats/stream-api'],
   },
   {
     name: 'jetstream: does not know its own commit again',
