@@ -12,6 +12,9 @@ import { SetupError } from './setup-error.js';
 /** How long (milliseconds) a question to the stream's leader may take. An election takes 4 to 8 s. */
 const ANSWER_TIMEOUT = 3_000;
 
+/** The library forgets a question after so many times the time that its answer may take. Until then it holds memory. */
+const FORGET = 2;
+
 /**
  * How long (milliseconds) a stream's leader may be behind what a consumer has delivered. The consumer may be another server's, which
  * learns from the leader that a message is agreed on and may write it sooner than a busy leader does.
@@ -186,15 +189,29 @@ export class StreamApi {
       );
   }
 
-  /** Sends, and rejects at once without a connection: what is sent then would only pile up, and be dropped. */
-  private answer<T>(send: () => Promise<T>): Promise<T> {
+  /**
+   * Sends, and rejects at once without a connection: what is sent then would only pile up, and be dropped. Rejects once there is no
+   * answer for `timeout` milliseconds, except one that has come to the socket while this process stood still.
+   *
+   * @param send rejects after the milliseconds given, which are more than that. The library's own timer does not look at the socket again
+   */
+  private answer<T>(
+    send: (forgetAfter: number) => Promise<T>,
+    timeout = ANSWER_TIMEOUT,
+  ): Promise<T> {
     if (!this.isConnected) return Promise.reject(new UnansweredError('there is no connection'));
     return new Promise((resolve, reject) => {
       const cut = (): void => reject(new UnansweredError('the connection was lost'));
       this.waiting.add(cut);
-      send()
+      const late = (): void => reject(new UnansweredError(`no answer within ${timeout} ms`));
+      // Immediates run after node's reads.
+      const timer = setTimeout(() => setImmediate(late), timeout);
+      send(FORGET * timeout)
         .then(resolve, (error: unknown) => reject(unanswered(error)))
-        .finally(() => this.waiting.delete(cut));
+        .finally(() => {
+          clearTimeout(timer);
+          this.waiting.delete(cut);
+        });
     });
   }
 
@@ -205,8 +222,10 @@ export class StreamApi {
     timeout = ANSWER_TIMEOUT,
   ): Promise<T> {
     const subject = `$JS.API.${operation}`;
-    const answer = await this.answer(() =>
-      this.connection.request(subject, body && JSON.stringify(body), { timeout }),
+    const data = body && JSON.stringify(body);
+    const answer = await this.answer(
+      (forgetAfter) => this.connection.request(subject, data, { timeout: forgetAfter }),
+      timeout,
     );
     const parsed = JSON.parse(answer.string()) as T & Answer;
     if (parsed.error) throw refusal(parsed.error);
@@ -264,13 +283,14 @@ export class StreamApi {
    * lag behind the leader, so messages may be missing at the end, or all of them.
    */
   messages(subject: string, from: number, maxBytes: number): Promise<StoredMessage[]> {
-    return this.answer(() => this.getBatch(subject, from, maxBytes));
+    return this.answer((forgetAfter) => this.getBatch(subject, from, maxBytes, forgetAfter));
   }
 
   private async getBatch(
     subject: string,
     from: number,
     maxBytes: number,
+    forgetAfter: number,
   ): Promise<StoredMessage[]> {
     const inbox = createInbox();
     const done = Promise.withResolvers<StoredMessage[]>();
@@ -292,7 +312,7 @@ export class StreamApi {
     });
     const timer = setTimeout(
       () => done.reject(new UnansweredError('direct get: no answer')),
-      ANSWER_TIMEOUT,
+      forgetAfter,
     );
     try {
       const query = { seq: from, next_by_subj: subject, batch: 256, max_bytes: maxBytes };
@@ -308,8 +328,8 @@ export class StreamApi {
 
   /** Stores one message, whatever the stream has. Returns its sequence. */
   async append(subject: string, data: Uint8Array): Promise<number> {
-    const answer = await this.answer(() =>
-      this.connection.request(subject, data, { timeout: ANSWER_TIMEOUT }),
+    const answer = await this.answer((forgetAfter) =>
+      this.connection.request(subject, data, { timeout: forgetAfter }),
     );
     const { error, seq } = JSON.parse(answer.string()) as Answer & { readonly seq: number };
     if (error) throw refusal(error);
@@ -342,11 +362,11 @@ export class StreamApi {
       return headers;
     };
     const last = messages.length - 1;
-    const answer = await this.answer(() => {
+    const answer = await this.answer((forgetAfter) => {
       for (let i = 0; i < last; i++)
         connection.publish(messages[i].subject, messages[i].data, { headers: headersOf(i) });
       const { subject, data } = messages[last];
-      const options = { headers: headersOf(last), timeout: ANSWER_TIMEOUT };
+      const options = { headers: headersOf(last), timeout: forgetAfter };
       return connection.request(subject, data, options);
     });
     const { error, seq } = JSON.parse(answer.string()) as Answer & { readonly seq: number };
