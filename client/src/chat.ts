@@ -1,5 +1,5 @@
 import { Backoff, pause, type RetryOptions } from './backoff.js';
-import { FeedError, isRetryable } from './errors.js';
+import { FeedError, feedError, isRetryable } from './errors.js';
 import { ChatMessage } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
@@ -34,8 +34,8 @@ export interface ChatOptions {
 /** How long (milliseconds) the server may take to answer a join. */
 const ANSWER_WITHIN = 10_000;
 
-/** How long (milliseconds) the server may take to end a chat that leaves. */
-const LEAVE_WITHIN = 2_000;
+/** How long (milliseconds) the server may take to end a chat that leaves. What it has not taken by then may be lost. */
+const LEAVE_WITHIN = 10_000;
 
 /** A call that has joined the room. */
 interface Membership {
@@ -104,19 +104,22 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   }
 
   /**
-   * Leaves the room once the server has taken what was sent, or after 2 s. The iteration goes on until then, and ends without an error.
+   * Leaves the room once the server has taken what was sent. The iteration goes on until then, and ends without an error.
    *
-   * @throws FeedError if the server refused what was sent, or the call broke before the server had all of it. An error that send(),
-   * the iteration or another leave() has thrown is not thrown again
+   * @throws FeedError if the server refused what was sent, the call broke before the server had all of it, or the server has not said
+   * within 10 s that it has. An error that send(), the iteration or another leave() has thrown is not thrown again
    */
   async leave(): Promise<void> {
     this.isLeaving = true;
     // A chat that is still connecting is not waited for: it has sent nothing.
     const joined = await Promise.race([this.joined?.catch(() => undefined), pause(0, undefined)]);
-    let error: FeedError | void = undefined;
+    let error: FeedError | undefined;
     if (joined) {
       joined.call.end();
-      error = await Promise.race([joined.call.ended, pause(LEAVE_WITHIN, this.signal)]);
+      const late = pause(LEAVE_WITHIN, this.signal).then(() =>
+        this.signal.aborted ? undefined : unheard(),
+      );
+      error = await Promise.race([joined.call.ended, late]);
     }
     const isCancelled = error?.status === 'CANCELLED' && this.signal.aborted;
     this.leaving.abort();
@@ -235,6 +238,14 @@ async function messagesBeforeEcho(call: Call): Promise<readonly ChatMessage[]> {
     early.push(...ofRooms);
     if (ofRooms.length < decoded.length) return early;
   }
+}
+
+function unheard(): FeedError {
+  return feedError(
+    'DEADLINE_EXCEEDED',
+    `the server has not said within ${LEAVE_WITHIN / 1000} s that it has all that was said: some of it may be lost`,
+    {},
+  );
 }
 
 function encode(message: ChatMessage): Uint8Array {

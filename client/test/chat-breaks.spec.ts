@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { FeedError } from '@feed-events/client';
 import { until, within } from '../../test/support/wait.js';
-import { type Answer, beginChat, reset, ScriptedServer } from './scripted-server.js';
+import { type Answer, beginChat, reset, ScriptedServer, status } from './scripted-server.js';
 import { client, Subject } from './service.js';
 
 test('a break that several notice at once makes one call, not one for each', async () => {
@@ -12,9 +12,9 @@ test('a break that several notice at once makes one call, not one for each', asy
     stream.pause();
     setTimeout(() => reset('NGHTTP2_INTERNAL_ERROR')(stream, headers), 200);
   };
-  const takesAll: Answer = (stream) => {
+  const takesAll: Answer = (stream, headers) => {
     beginChat(stream);
-    stream.resume();
+    stream.resume().on('end', () => status(0)(stream, headers));
   };
   const server = await ScriptedServer.start(breaks, takesAll);
   const states: string[] = [];
@@ -50,6 +50,27 @@ test('what is said after a chat was left is refused, and does not take back what
   expect(texts).toEqual(['before']);
   expect(late).toBeInstanceOf(FeedError);
   expect(late).toMatchObject({ status: 'CANCELLED' });
+});
+
+test('what was said before a chat was left is not lost while the server stands still', async () => {
+  const { service, address } = await Subject.start();
+  const texts: string[] = [];
+  const bob = client(address).chat('ops', { from: 'bob' });
+  void (async () => {
+    for await (const { text } of bob) texts.push(text);
+  })();
+  await bob.send('');
+  const ada = client(address).chat('ops', { from: 'ada' });
+  await ada.send('first');
+  await until(() => texts.length > 0, 'what is said first');
+  service.process.kill('SIGSTOP');
+  await ada.send('last');
+  const left = ada.leave();
+  await sleep(3_000);
+  service.process.kill('SIGCONT');
+  await left;
+  await until(() => texts.length > 1, 'what was said last');
+  expect(texts).toEqual(['first', 'last']);
 });
 
 test('a chat whose onState throws leaves no call behind', async () => {

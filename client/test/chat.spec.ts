@@ -98,7 +98,7 @@ test('a chat is joined once the server has taken its join, and a message is not 
 test('to leave a chat throws what the server has refused of it, unless send() or the iteration has thrown that', async () => {
   const { address } = await Subject.start({ FEED_MAX_EVENT_BYTES: '1KiB' });
   const tooLarge = 'x'.repeat(2_000);
-  // It waits for the server for two seconds.
+  // It waits for the server for ten seconds.
   await eventually(async () => {
     const chat = client(address).chat('ops', { from: 'ada' });
     await chat.send(tooLarge);

@@ -183,5 +183,5 @@ test('a chat does not wait for ever for a server that says nothing', async () =>
   });
   await within(chat.send('hello'), 'the second call', 60_000);
   expect(server.calls).toHaveLength(2);
-  await chat.leave();
+  await expect(chat.leave()).rejects.toThrow('has not said within 10 s that it has all');
 });

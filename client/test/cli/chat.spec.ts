@@ -78,7 +78,7 @@ describe('feed chat', () => {
 test('a line that the server refuses is an error, also where it is the last one', async () => {
   const { grpcAddress } = await startService({ FEED_MAX_EVENT_BYTES: '1KiB' });
   const env = { FEED_ADDRESS: grpcAddress };
-  // It waits for the server for two seconds.
+  // It waits for the server for ten seconds.
   await eventually(async () => {
     const large = await startShell('printf "%02000d" 1 | feed chat kitchen --from ann', env).ended;
     expect(large.stderr).toMatch(/^in kitchen\nfeed: .*\(MESSAGE_INVALID\)\n$/);
