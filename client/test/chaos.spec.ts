@@ -29,7 +29,12 @@ test(
   { timeout: 90_000 + KILLS * 30_000 },
   async () => {
     const random = randomFrom(SEED);
-    const settings = { ...(await freeAddresses()), FEED_DATA_DIR: temporaryDirectory() };
+    const settings = {
+      ...(await freeAddresses()),
+      FEED_DATA_DIR: temporaryDirectory(),
+      // An upload that completes no call over many kills would rightly end with DEDUP_WINDOW_PASSED.
+      FEED_DEDUP_WINDOW: '10m',
+    };
     let service = await ServiceProcess.start(settings);
     const proxy = await FaultProxy.start(() => settings.FEED_GRPC_ADDRESS);
     const client = (): Feed => {

@@ -226,6 +226,9 @@ describe('feed copy', () => {
       );
     }
     await eventually(async () => expect(bodies(await allOf(copy.to))).toEqual(['1', '2']));
+    // After the signal, the acknowledgement would have only 3 s.
+    const [, { cursor }] = await allOf(copy.from);
+    await until(() => copy.state?.acknowledged === cursor, 'the acknowledgement');
     running.process.kill('SIGTERM');
     expect(await running.ended).toMatchObject({ code: 0, stdout: '' });
     expect(running.stderr).toMatch(/\ninterrupted: 2 events copied; /);
@@ -412,7 +415,7 @@ describe('feed copy', () => {
       expect(ending.stderr).toContain(text);
       expect(ending.code, ending.stderr).toBe(code);
     }
-  });
+  }, 600_000);
 
   test('a topic that only the server finds wrong is none to go on with', async () => {
     const refusal = { reason: 'TOPIC_INVALID', metadata: { index: '0' } };

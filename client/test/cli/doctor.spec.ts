@@ -125,7 +125,11 @@ test('where nothing listens, it says what to look at, and the rest is skipped', 
 });
 
 test('a name that does not exist is named', async () => {
-  const { code, of, failed } = await diagnose('no-such-host.invalid:50051', '--quick');
+  // The answer comes from the DNS of this machine, which may lose a packet, and then something else is to be done.
+  const { code, of, failed } = await upToThrice(
+    () => diagnose('no-such-host.invalid:50051', '--quick'),
+    (found) => String(found.of('name').advice).includes('--address'),
+  );
   expect(code).toBe(1);
   expect(failed).toEqual(['name']);
   expect(of('name').advice!.join()).toContain('--address');
@@ -395,12 +399,18 @@ test('a server that drains says so', async () => {
 
 /**
  * Checks idle watches over a proxy whose limit is 4 s, up to three times: where this process stands still for 2 s, heartbeats
- * come too late.
+ * come too late, and where the command stands still, it measures a watch from a later start.
+ *
+ * @param isWanted is asked about the idle watch of a diagnosis in which the wanted checks failed
  */
-async function diagnosedIdle(proxy: string, wanted: readonly string[]) {
+async function diagnosedIdle(
+  proxy: string,
+  wanted: readonly string[],
+  isWanted: (idle: Check) => boolean = () => true,
+) {
   const found = await upToThrice(
     () => diagnose(proxy, '--idle', '6'),
-    ({ failed }) => failed.join() === wanted.join(),
+    ({ failed, of }) => failed.join() === wanted.join() && isWanted(of('idle')),
   );
   expect(found.failed).toEqual(wanted);
   return found;
@@ -409,9 +419,10 @@ async function diagnosedIdle(proxy: string, wanted: readonly string[]) {
 test('an idle connection that a proxy closes lives with heartbeats', async () => {
   const { grpcAddress } = await runService();
   const proxy = await idleProxy(grpcAddress, 4_000);
-  const { code, of } = await diagnosedIdle(proxy, ['idle']);
+  const secondsOf = ({ figures }: Check): number => Number(figures!.endedAfterSeconds);
+  const { code, of } = await diagnosedIdle(proxy, ['idle'], (idle) => secondsOf(idle) >= 3.9);
   expect(code).toBe(1);
-  expect(of('idle').figures!.endedAfterSeconds).toBeGreaterThanOrEqual(3.9);
+  expect(secondsOf(of('idle'))).toBeGreaterThanOrEqual(3.9);
   const advice = of('idle').advice!.join();
   for (const setting of [
     'heartbeat',
@@ -435,8 +446,11 @@ test('a proxy that ends idle streams, whatever PINGs its connection has, is told
 test('a proxy that ends connections by their age is told from one that ends idle ones', async () => {
   const { grpcAddress } = await runService();
   const proxy = await shortLivedProxy(grpcAddress, 4_000);
-  const { of } = await diagnosedIdle(proxy, ['idle', 'idle-heartbeat']);
-  expect(of('idle').advice!.join()).toContain('max_connection_duration');
+  const adviceOf = ({ advice }: Check): string => advice!.join();
+  const { of } = await diagnosedIdle(proxy, ['idle', 'idle-heartbeat'], (idle) =>
+    adviceOf(idle).includes('max_connection_duration'),
+  );
+  expect(adviceOf(of('idle'))).toContain('max_connection_duration');
 });
 
 test('a proxy that forgets idle connections is found by an event that does not come', async () => {

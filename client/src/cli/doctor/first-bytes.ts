@@ -35,7 +35,7 @@ export async function detectProtocol(
       socket.once('error', () => resolve(undefined));
       socket.once('close', () => resolve(undefined));
     });
-    const bytes = await within(first, signal, 2_000).catch((error: unknown) => {
+    const bytes = await within(first, signal).catch((error: unknown) => {
       if (signal.aborted) throw error;
       return undefined;
     });
@@ -71,7 +71,7 @@ async function speaksTls({ host, port }: Endpoint, signal: AbortSignal): Promise
       socket.once('error', (error) => resolve(/_ALERT_/.test(codeOf(error))));
       socket.once('close', () => resolve(false));
     });
-    return await within(done, signal, 2_000);
+    return await within(done, signal);
   } catch (error) {
     if (signal.aborted) throw error;
     return false;

@@ -21,16 +21,20 @@ export async function within<T>(
 ): Promise<T> {
   const over = new AbortController();
   let timer: NodeJS.Timeout | undefined;
+  let lastLook: NodeJS.Immediate | undefined;
   const given = new Promise<never>((_, reject) => {
     const stop = (): void => reject(signal.reason as Error);
     if (signal.aborted) stop();
     signal.addEventListener('abort', stop, { signal: over.signal });
-    timer = setTimeout(() => reject(new TooLate(milliseconds / 1_000)), milliseconds);
+    const giveUp = (): void => reject(new TooLate(milliseconds / 1_000));
+    // If this process stood still, an answer may be there that node has not read. An immediate runs after node has.
+    timer = setTimeout(() => (lastLook = setImmediate(giveUp)), milliseconds);
   });
   try {
     return await Promise.race([work, given]);
   } finally {
     clearTimeout(timer);
+    clearImmediate(lastLook);
     over.abort();
   }
 }
