@@ -18,8 +18,11 @@ const USAGE = `npm run cluster -- [options]
 
 Settings of Feed (FEED_...) in the environment reach both replicas, but for addresses and TLS.`;
 
-/** A signal may come twice, from the terminal and from npm, which may be slow: within this time (milliseconds) it is the same one. */
-const REPEAT_INTERVAL = 1_000;
+/**
+ * A signal comes three times: from the terminal, from scripts/run.mjs and from npm, each of which may stand still for seconds on a
+ * busy machine. Within this time (milliseconds) it is the same one.
+ */
+const REPEAT_INTERVAL = 3_000;
 
 const servers: Program[] = [];
 const replicas: Program[] = [];

@@ -4,9 +4,10 @@ import { outlivesTerminal } from './terminal.js';
 
 /**
  * A signal to a process group comes twice: from the kernel, and from a parent process that forwards it, such as npm. So
- * signals within this time (milliseconds) after the first one are ignored.
+ * signals within this time (milliseconds) after the first one are ignored. A parent may stand still on a busy machine, and
+ * its repeat would end the drain. Who presses Ctrl-C again so soon presses it once more.
  */
-const REPEAT_INTERVAL = 250;
+const REPEAT_INTERVAL = 1_000;
 
 /** How long (milliseconds) writing the last line may take: a terminal that Ctrl-S has stopped takes none. */
 const LAST_LINE_TIMEOUT = 100;

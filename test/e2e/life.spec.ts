@@ -194,7 +194,7 @@ describe('the process', () => {
     service.process.kill('SIGTERM');
     service.process.kill('SIGTERM'); // counts as the same signal, which a process group may get twice
     await until(() => service.output.join('').includes('draining'), 'a service that drains');
-    await sleep(400); // shows that it does not end by itself; signals within 250 ms count as one (signals.ts)
+    await sleep(1_200); // shows that it does not end by itself; signals within 1 s count as one (signals.ts)
     expect(service.process.exitCode).toBeNull();
     service.process.kill('SIGTERM');
     // The drain would take a minute.

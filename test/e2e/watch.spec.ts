@@ -283,20 +283,34 @@ describe.each(ENGINES)('Watch (%s)', (engine) => {
   });
 
   test('the bell wakes a watch, which does not wait for its next poll', async () => {
-    const { client } = await run();
-    const watch = await open(client, { topic: 'orders' });
-    for (let i = 0; i < 3; i++) {
-      await upload(client, numbered(1, 'orders', i));
-      await until(() => watch.events.length > i, 'the event', 4_000); // the poll comes every 5 s
-    }
-    watch.call.cancel();
+    const longest = async (): Promise<number> => {
+      const { client } = await run();
+      const watch = await open(client, { topic: 'orders' });
+      const times: number[] = [];
+      for (let i = 0; i < 3; i++) {
+        await upload(client, numbered(1, 'orders', i));
+        const start = performance.now();
+        await until(() => watch.events.length > i, 'the event');
+        times.push(performance.now() - start);
+      }
+      watch.call.cancel();
+      return Math.max(...times);
+    };
+    // The poll comes every 5 s. NATS and this process may stand still.
+    expect(await upToThrice(longest, (found) => found < 4_000)).toBeLessThan(4_000);
   });
 
   test('an idle watch whose deadline passes is released', async () => {
-    const { client, app } = await run();
-    const call = client.Watch({ topic: 'orders' }, { deadline: Date.now() + 300 });
-    expect((await failure(call)).code).toBe(status.DEADLINE_EXCEEDED);
-    await until(() => app.get(Watches).open.size === 0, 'its end', 4_000); // the poll comes every 5 s
+    const timeOfEnd = async (): Promise<number> => {
+      const { client, app } = await run();
+      const call = client.Watch({ topic: 'orders' }, { deadline: Date.now() + 300 });
+      expect((await failure(call)).code).toBe(status.DEADLINE_EXCEEDED);
+      const start = performance.now();
+      await until(() => app.get(Watches).open.size === 0, 'its end');
+      return performance.now() - start;
+    };
+    // The poll comes every 5 s. NATS and this process may stand still.
+    expect(await upToThrice(timeOfEnd, (found) => found < 4_000)).toBeLessThan(4_000);
   });
 
   test('a watch that its client cancels ends, and is logged as CANCELLED', async () => {

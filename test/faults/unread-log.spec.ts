@@ -58,7 +58,7 @@ test('a second signal ends the process though nobody reads its terminal', async 
   signal();
   const probe = async () => (await fetch(`http://${service.httpAddress}/readyz`)).status;
   await until(async () => (await probe()) === 503, 'draining');
-  await sleep(300); // signals within 250 ms count as one
+  await sleep(1_200); // signals within 1 s count as one
   signal();
   await until(
     () =>

@@ -123,6 +123,9 @@ test.skipIf(!NATS_SERVER)(
     expect(watch).toEqual(['a', 'b', 'c', 'd']);
     expect(breaks.length).toBeGreaterThan(0);
 
+    // Open watches would end one after another, for seconds.
+    consumer.close();
+    toOne.close();
     expect(await cluster.interrupt()).toBe(0);
     expect(cluster.pids.filter(isAlive)).toEqual([]);
 

@@ -10,6 +10,17 @@ import { processesWith, read } from './processes.js';
 
 const isRunning = (pid: number): boolean => read(`/proc/${pid}/stat`) !== '';
 
+/** Signals processes, some of which may have ended: the first signal may end another one of them as well. */
+function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  }
+}
+
 /**
  * Runs a shell's command line on a terminal of its own, beside a witness that ends when the terminal is closed.
  *
@@ -28,7 +39,7 @@ async function onTerminal(context: TestContext, command: string) {
     FEED_DATA_DIR: data,
   });
   const all = () => processesWith(`FEED_DATA_DIR=${data}`);
-  onTestFinished(() => all().forEach((pid) => process.kill(pid, 'SIGKILL')));
+  onTestFinished(() => signalAll(all(), 'SIGKILL'));
   await service.ready(() => service.output.join('') + read(log));
   const close = async (): Promise<void> => {
     const pid = Number(read(witness));
@@ -49,7 +60,7 @@ test.for(['nohup npm start >$LOG 2>&1 & wait', `nohup ${SERVER} >$LOG 2>&1 </dev
     const client = service.connect();
     expect((await upload(client, [{ topic: 'orders', body: 'a' }])).result?.received).toBe(1);
     expect((await fetch(`http://${service.httpAddress}/readyz`)).status).toBe(200);
-    for (const pid of all()) process.kill(pid, 'SIGTERM');
+    signalAll(all(), 'SIGTERM');
     await until(() => all().length === 0, 'the end after SIGTERM');
   },
 );
@@ -73,7 +84,7 @@ test.for(Object.entries(STARTS))(
     const settings = { ...env, START: start, LOG: log, SHELL: '/bin/sh' };
     const service = ServiceProcess.shell(command, settings);
     const all = () => processesWith(`npm_config_cache=${env.npm_config_cache}`);
-    onTestFinished(() => all().forEach((one) => process.kill(one, 'SIGKILL')));
+    onTestFinished(() => signalAll(all(), 'SIGKILL'));
     const installing = () =>
       processesWith('npm_package_name=slow').filter((one) => all().includes(one));
     await until(

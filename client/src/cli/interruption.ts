@@ -17,9 +17,10 @@ const STOPS_WITHIN = 3_000;
 
 /**
  * A second signal within this many milliseconds is the first one's echo: at Ctrl-C, the terminal signals this process and npx, and
- * npx passes its signal on to this process.
+ * npx passes its signal on to this process. It may stand still on a busy machine. Who presses Ctrl-C again so soon presses it once
+ * more.
  */
-const ECHO_WITHIN = 500;
+const ECHO_WITHIN = 1_000;
 
 /**
  * Makes Ctrl-C (SIGINT), SIGTERM and SIGHUP end the command's work in order. A second signal, if it is no echo of the first, ends

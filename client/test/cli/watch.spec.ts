@@ -205,7 +205,7 @@ describe('feed watch', () => {
     await until(() => busy.stdout === 'started\n', 'a command that runs');
     // Again and again: a process that stands still takes two for one, or the second one for an echo.
     const isOver = (): boolean => busy.process.exitCode !== null || !busy.process.kill('SIGINT');
-    await until(isOver, 'the end by another signal', 30_000, 600);
+    await until(isOver, 'the end by another signal', 30_000, 1_200);
     expect(busy.process.exitCode).toBe(130);
   });
 
