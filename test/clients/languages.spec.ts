@@ -79,7 +79,11 @@ describe.concurrent('the service is killed, drained and stopped', () => {
 
       // A second run goes on after the cursor that it is given.
       const rest = start(program, ['watch', TOPIC, cursors.at(-4)!], settings, atEnd);
-      await until(() => rest.lines.length >= 3, 'the events after the cursor');
+      await until(
+        () => rest.lines.length >= 3,
+        () => `the events after the cursor; ${rest.errors()}`,
+        PATIENCE,
+      );
       expect(rest.lines).toEqual(watch.lines.slice(-3));
     },
   );
@@ -165,13 +169,13 @@ describe('a mistake', () => {
       const watch = start(program, ['watch', TOPIC, cursor], settings, atEnd);
       const upload = start(program, ['upload', 'no topic'], settings, atEnd);
       upload.input.end('1 one\n');
-      expect(await within(watch.exited, () => `the end of the watch; ${watch.errors()}`)).toBe(1);
+      const endOf = (name: string, running: Running): Promise<number | null> =>
+        within(running.exited, () => `the end of the ${name}; ${running.errors()}`, PATIENCE);
+      expect(await endOf('watch', watch)).toBe(1);
       expect(watch.errors()).toMatch(
         /^watch ended: FAILED_?PRECONDITION EPOCH_CHANGED: .*; earliest cursor: \w{16}; head cursor: \w{16}$/im,
       );
-      expect(await within(upload.exited, () => `the end of the upload; ${upload.errors()}`)).toBe(
-        1,
-      );
+      expect(await endOf('upload', upload)).toBe(1);
       expect(upload.errors()).toMatch(/^upload ended: \w+ EVENT_INVALID: /m);
     },
   );

@@ -24,7 +24,7 @@ async function heap(page: Page): Promise<number> {
 describe.runIf(CHROMIUM)('a busy tail', () => {
   test(
     `of ${PER_SECOND} events a second for ${SECONDS} s counts every event, says what it leaves out, answers the reader, and does not grow`,
-    { timeout: (SECONDS + 120) * 1000 },
+    { timeout: (SECONDS + 400) * 1000 },
     async () => {
       const service = await ServiceProcess.start({ FEED_DATA_DIR: temporaryDirectory() });
       const client = service.connect();
@@ -59,12 +59,15 @@ describe.runIf(CHROMIUM)('a busy tail', () => {
         if (second % Math.ceil(SECONDS / 10) === 0) heaps.push(await heap(page));
       }
       const line = page.locator('.line');
-      await eventually(async () =>
-        expect(await line.textContent()).toMatch(
-          new RegExp(
-            `${shortened(stored)} events, the newest 2,000 are kept, .* older ones left out$`,
+      // The page needs longer for them where other work takes the machine.
+      await eventually(
+        async () =>
+          expect(await line.textContent()).toMatch(
+            new RegExp(
+              `${shortened(stored)} events, the newest 2,000 are kept, .* older ones left out$`,
+            ),
           ),
-        ),
+        120_000,
       );
       const longest = await page.evaluate<number>('longest');
       const nodes = await page.locator('*').count();

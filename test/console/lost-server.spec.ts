@@ -4,7 +4,7 @@ import { eventually } from '../support/wait.js';
 import { bodies, openConsole, restartable, shownBodies, store, TALL } from './console.js';
 
 // Services start several times in each.
-describe.runIf(CHROMIUM)('a server that is lost', { timeout: 180_000 }, () => {
+describe.runIf(CHROMIUM)('a server that is lost', { timeout: 400_000 }, () => {
   test.each(['SIGKILL', 'SIGTERM'] as const)(
     'is said to be (%s), and when it is back, the tail has each event once, in order',
     async (signal) => {

@@ -21,7 +21,7 @@ const SIZE = { viewport: { width: 1280, height: 720 } };
 const TOPICS = ['orders.created', 'orders.paid', 'orders.shipped', 'builds.log', 'kitchen'];
 
 describe.runIf(CHROMIUM)('pictures for the documentation', () => {
-  test('can be made of each page', { timeout: (SECONDS + 180) * 1000 }, async () => {
+  test('can be made of each page', { timeout: (SECONDS + 400) * 1000 }, async () => {
     const directory = DIRECTORY ?? temporaryDirectory();
     mkdirSync(directory, { recursive: true });
     const { client, httpAddress } = await runService();
@@ -54,7 +54,8 @@ describe.runIf(CHROMIUM)('pictures for the documentation', () => {
         .locator('.line')
         .getByText(/\d\/s$/)
         .waitFor();
-      await page.locator('.row').nth(5).click();
+      // Without force, it would wait until no upload moves the row.
+      await page.locator('.row').nth(5).click({ force: true });
       await page.getByRole('complementary', { name: 'Event' }).waitFor();
     });
     await picture('streams', '#/streams', async (page) => {

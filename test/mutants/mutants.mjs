@@ -2691,6 +2691,13 @@ export const mutants = [
     tests: ['test/console/sign-in', '-t', 'next token'],
   },
   {
+    name: 'console: a late refusal of a request from before signs the reader out',
+    file: 'console/src/api/http.ts',
+    from: ' && signIns === before',
+    to: '',
+    tests: ['test/console/sign-in', '-t', 'not asked again'],
+  },
+  {
     name: 'console: draws every event of a busy tail',
     file: 'console/src/topic/events/row-list.tsx',
     from: 'const last = Math.min(count, Math.ceil((top.value + height.value) / HEIGHT) + SPARE);',

@@ -23,9 +23,9 @@ function fullOutput(context: TestContext) {
   const disk = smallDisk(context, 64);
   const path = join(disk.directory, 'log');
   const fd = openSync(path, 'a');
-  /** Resolves when the writes before it have failed: three appends fail after them. */
+  /** Resolves when the writes before it have failed: ten appends fail after them, though on other threads. */
   const failing = async (): Promise<void> => {
-    for (let i = 0; i < 3; i++)
+    for (let i = 0; i < 10; i++)
       await expect(appendFile(path, 'x')).rejects.toMatchObject({ code: 'ENOSPC' });
   };
   onTestFinished(() => closeSync(fd));
@@ -129,6 +129,8 @@ const withOutput = (main: string): string[] => {
 test('no line is written twice when end() gives up on a slow reader', async () => {
   const args = withOutput(`
     for (let i = 0; i < ${LATE_LINES}; i++) output.write(String(i).padEnd(${LINE_LENGTH - 1}) + '\\n');
+    // Its timeout begins when the first write has begun: a process that stands still would write nothing.
+    await new Promise((begun) => setImmediate(begun));
     await output.end(200);
     process.exit();
   `);

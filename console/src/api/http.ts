@@ -9,6 +9,9 @@ export class Unreachable extends Error {
 /** The statuses with which a proxy says that the server behind it does not answer. */
 const FROM_PROXIES = new Set([502, 503, 504]);
 
+/** How often the reader has signed in. */
+let signIns = 0;
+
 /**
  * Returns the address of a path of docs/http.md, such as `topics/orders`. It is relative to the page's own, so that a proxy
  * may add a prefix to both.
@@ -29,6 +32,7 @@ export function address(
  */
 export async function request(url: URL, init: RequestInit = {}): Promise<Response> {
   let response: Response;
+  const before = signIns;
   try {
     response = await fetch(url, init);
   } catch (error) {
@@ -42,8 +46,15 @@ export async function request(url: URL, init: RequestInit = {}): Promise<Respons
   const problem = await problemOf(response);
   if (problem.reason === '' && FROM_PROXIES.has(problem.status)) throw lost();
   lostSince.value = undefined;
-  if (problem.status === 401) isSignedOut.value = true;
+  // A request from before the reader signed in may be refused after that, and says nothing of the new token.
+  if (problem.status === 401 && signIns === before) isSignedOut.value = true;
   throw problem;
+}
+
+/** Notes that no token is missing any more. */
+export function noteSignIn(): void {
+  signIns++;
+  isSignedOut.value = false;
 }
 
 /** Notes that the server is away, and returns the error that says so. */

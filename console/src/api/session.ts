@@ -1,4 +1,4 @@
-import { address, json, request } from './http.ts';
+import { address, json, noteSignIn, request } from './http.ts';
 import { isSignedOut, type Session, session } from './state.ts';
 
 /** Asks the server who this page is for. Throws what `json` does. */
@@ -13,7 +13,7 @@ export async function signIn(token: string): Promise<void> {
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ token }),
   });
-  isSignedOut.value = false;
+  noteSignIn();
 }
 
 export async function signOut(): Promise<void> {
