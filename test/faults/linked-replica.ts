@@ -1,6 +1,7 @@
 import { onTestFinished } from 'vitest';
 import { BreakableLink, withoutAnswers } from '../support/breakable-link.js';
 import type { NatsServer } from '../support/nats.js';
+import { freeAddresses } from '../support/ports.js';
 import { ServiceProcess } from '../support/service.js';
 import type { Door } from './numbered-topics.js';
 
@@ -33,7 +34,9 @@ export class LinkedReplica implements Door {
     );
     onTestFinished(() => links.forEach((link) => link.close()));
     const urls = links.map(({ address }) => `nats://${address}`);
-    const replica = new LinkedReplica({ ...settings, FEED_NATS_SERVERS: urls.join() }, links);
+    // While it is killed, its clients try its ports, which no other server may have then.
+    const own = { ...(await freeAddresses()), FEED_NATS_SERVERS: urls.join() };
+    const replica = new LinkedReplica({ ...settings, ...own }, links);
     replica.service = await ServiceProcess.start(replica.settings);
     return replica;
   }

@@ -7,7 +7,7 @@ import { standstill, until, within } from '../support/wait.js';
 
 /** A replica, as its clients know it. */
 export interface Door {
-  /** host:port of gRPC, which is another one after a restart. */
+  /** host:port of gRPC. */
   readonly address: string;
 }
 

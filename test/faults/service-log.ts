@@ -27,7 +27,7 @@ export class ServiceLog {
   private read = 0;
   private rest = '';
 
-  constructor(private readonly service: ServiceProcess) {}
+  constructor(private readonly service: Pick<ServiceProcess, 'output'>) {}
 
   /** The counts of what is open, as logged last. */
   get open(): Partial<OpenCounts> {

@@ -43,7 +43,7 @@ export interface WatchRecord {
   readonly headers?: { readonly head: string; readonly earliest: string };
   /** The events and heartbeats, in the order in which they came. */
   readonly seen: readonly Seen[];
-  /** The reason with which the server ended the watch. A cancel by the watcher and a lost connection leave it out. */
+  /** The reason with which the server ended the watch. A cancel by the watcher, a lost connection and a reset leave it out. */
   readonly refusal?: { readonly reason: string; readonly earliest?: string };
 }
 

@@ -98,6 +98,13 @@ export const mutants = [
     tests: ['test/transport/keepalive'],
   },
   {
+    name: 'transport: takes a client for dead whose PING has not left yet',
+    file: `${transport}/connection.ts`,
+    from: 'this.pingedAt = Infinity;',
+    to: 'this.pingedAt = now;',
+    tests: ['test/transport/keepalive'],
+  },
+  {
     name: "transport: serves grpc-web's content type",
     file: `${transport}/grpc-js.ts`,
     from: "if (!CONTENT_TYPE.test(headers['content-type'] ?? ''))",

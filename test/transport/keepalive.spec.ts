@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { Pings } from '../../src/grpc/transport/pings.js';
 import { h2, PING, PREFACE, RawSocket, SETTINGS } from '../faults/raw-socket.js';
 import { until } from '../support/wait.js';
 import { serve } from './harness.js';
@@ -35,6 +36,19 @@ test('a client whose answer came while the server stood still is not taken for d
     // The answer has come, and when the server gets to read it, its time is over.
     standStill(2 * KEEPALIVE.timeout);
   });
+  await until(() => pings() >= 3 || client.isClosed, 'three PINGs');
+  expect(await client.state()).toBe('open');
+});
+
+test('a client whose PING could not leave while the server stood still is not taken for dead', async () => {
+  const { ask } = Pings.prototype as { ask: (this: Pings, callback: () => void) => void };
+  const spy = vi.spyOn(Pings.prototype, 'ask').mockImplementation(function (this: Pings, callback) {
+    ask.call(this, callback);
+    // Node writes the PING later. The server looks at the client again before that, because the time for it has come.
+    standStill(2 * KEEPALIVE.timeout);
+  });
+  onTestFinished(() => spy.mockRestore());
+  const { client, pings } = await silentClient(({ socket }, answer) => socket.write(answer));
   await until(() => pings() >= 3 || client.isClosed, 'three PINGs');
   expect(await client.state()).toBe('open');
 });

@@ -43,7 +43,7 @@ export class Connection {
   /** The socket's bytesRead when checkLife() last saw it change, and when that was. */
   private bytesRead = 0;
   private receivedAt = performance.now();
-  /** When the silent client was sent a PING; undefined while it is not silent. */
+  /** When a PING had left for the silent client, Infinity until it has; undefined while the client is not silent. */
   private pingedAt: number | undefined;
 
   private writesDone = 0;
@@ -160,12 +160,21 @@ export class Connection {
     const silence = now - this.receivedAt;
     if (pingedAt === undefined) {
       if (silence < keepalive.time) return;
-      this.pingedAt = now;
+      this.pingedAt = Infinity;
       this.pings.ask(() => {});
+      setImmediate(() => this.pingHasLeft());
     } else if (now - pingedAt >= keepalive.timeout) {
       // An immediate runs after node has read what has come.
       setImmediate(() => this.endIfSilent(silence));
     }
+  }
+
+  /**
+   * Begins the time in which an answer has to come. Node writes the PING in an immediate, before this one: if this process is
+   * paused until then, the client has not been asked yet.
+   */
+  private pingHasLeft(): void {
+    if (this.pingedAt === Infinity) this.pingedAt = performance.now();
   }
 
   /** Closes the connection unless bytes came since checkLife() looked. */
