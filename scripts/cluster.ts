@@ -136,7 +136,9 @@ async function end(code: number): Promise<void> {
 
 function onSignal(): void {
   if (endingSince === undefined) {
-    step('ending: the replicas drain, then the nats-servers end. Ctrl-C again ends all at once');
+    step(
+      'ending: the replicas drain, then the nats-servers end. Ctrl-C after more than 3 s ends all at once',
+    );
     void end(0);
   } else if (performance.now() - endingSince > REPEAT_INTERVAL) {
     process.exit(1);

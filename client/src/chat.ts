@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { FeedError, feedError, isRetryable } from './errors.js';
 import { ChatMessage } from './gen/feed/v1/feed.js';
@@ -116,9 +117,9 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     let error: FeedError | undefined;
     if (joined) {
       joined.call.end();
-      const late = pause(LEAVE_WITHIN, this.signal).then(() =>
-        this.signal.aborted ? undefined : unheard(),
-      );
+      const late = pause(LEAVE_WITHIN, this.signal)
+        .then(() => nextTurn()) // If this process stood still, node may not have read the answer yet.
+        .then(() => (this.signal.aborted ? undefined : unheard()));
       error = await Promise.race([joined.call.ended, late]);
     }
     const isCancelled = error?.status === 'CANCELLED' && this.signal.aborted;

@@ -136,7 +136,8 @@ describe('with a service whose tokens last some seconds', () => {
       renameSync(`${file}.next`, file);
     };
     await renew(8);
-    const timer = setInterval(() => void renew(8), 2_000);
+    let renewal = Promise.resolve();
+    const timer = setInterval(() => (renewal = renewal.then(() => renew(8))), 2_000);
     onTestFinished(() => clearInterval(timer));
     const feed = client(address, { token: { file } });
     const reasons = { watch: [] as unknown[], chat: [] as unknown[] };
@@ -166,6 +167,7 @@ describe('with a service whose tokens last some seconds', () => {
 
     // A chat whose token expires just while it leaves is rightly told so. This one leaves with a token that lasts.
     clearInterval(timer);
+    await renewal;
     const before = reasons.chat.length;
     await renew(600);
     await until(() => reasons.chat.length > before, 'the end of the token before it');

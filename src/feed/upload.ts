@@ -89,10 +89,11 @@ export class Uploads {
       call.onMilestone?.('stored');
       this.open--;
     }
-    streamError ??= operatorsEnd(call.signal);
     const { received, duplicates, last, failure } = appends;
     const count = { received: String(received) };
     if (failure instanceof TooManyTopicsError) this.hits.add('FEED_MAX_TOPICS');
+    const operatorsEnd = operatorsEndOf(call);
+    if (operatorsEnd) throw operatorsEnd.with(count);
     if (failure) throw writeFailed(failure, count);
     if (checker.problem) {
       const { index, problem, forbiddenTopic } = checker.problem;
@@ -215,10 +216,11 @@ class Appends {
 }
 
 /**
- * The error of an operator who has ended the call, who is told that it ended; otherwise undefined. Whatever else ends a call that has sent
- * all and only waits for it to be stored, the client gets its result.
+ * Returns the error of an upload that an operator has ended, if one has. It counts more than anything else, because EndStream has told
+ * the operator that the client gets it. An upload that is ended for any other reason, and has sent all, still gets its result.
  */
-function operatorsEnd({ reason }: AbortSignal): FeedError | undefined {
+function operatorsEndOf({ signal }: UploadCall): FeedError | undefined {
+  const reason: unknown = signal.reason;
   return reason instanceof FeedError && reason.reason === 'ENDED_BY_OPERATOR' ? reason : undefined;
 }
 

@@ -12,8 +12,11 @@ import { SetupError } from './setup-error.js';
 /** How long (milliseconds) a question to the stream's leader may take. An election takes 4 to 8 s. */
 const ANSWER_TIMEOUT = 3_000;
 
-/** The library forgets a question after so many times the time that its answer may take. Until then it holds memory. */
-const FORGET = 2;
+/**
+ * The library forgets a question after so many times the time that its answer may take. Its own timer does not look at the socket again:
+ * a standstill that is longer loses an answer that has come.
+ */
+const FORGET_FACTOR = 2;
 
 /**
  * How long (milliseconds) a stream's leader may be behind what a consumer has delivered. The consumer may be another server's, which
@@ -190,10 +193,10 @@ export class StreamApi {
   }
 
   /**
-   * Sends, and rejects at once without a connection: what is sent then would only pile up, and be dropped. Rejects once there is no
-   * answer for `timeout` milliseconds, except one that has come to the socket while this process stood still.
+   * Sends, and rejects at once without a connection: what is sent then would only pile up, and be dropped. Rejects once there was no
+   * answer for `timeout` milliseconds. If this process stood still meanwhile, an answer that has come to its socket counts.
    *
-   * @param send rejects after the milliseconds given, which are more than that. The library's own timer does not look at the socket again
+   * @param send rejects after the milliseconds that it is given
    */
   private answer<T>(
     send: (forgetAfter: number) => Promise<T>,
@@ -206,7 +209,7 @@ export class StreamApi {
       const late = (): void => reject(new UnansweredError(`no answer within ${timeout} ms`));
       // Immediates run after node's reads.
       const timer = setTimeout(() => setImmediate(late), timeout);
-      send(FORGET * timeout)
+      send(FORGET_FACTOR * timeout)
         .then(resolve, (error: unknown) => reject(unanswered(error)))
         .finally(() => {
           clearTimeout(timer);

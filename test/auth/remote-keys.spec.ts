@@ -94,8 +94,9 @@ describe('keys of a URL', () => {
     expect(await reasonOf(tokens.verify(await unknown.token()))).toBe('KEYS_UNAVAILABLE');
     await sleep(9_100 - (performance.now() - since));
     // A request that was under way when the server went may have brought the keys later than that.
-    await eventually(async () =>
-      expect(await reasonOf(tokens.verify(token))).toBe('KEYS_UNAVAILABLE'),
+    await eventually(
+      async () => expect(await reasonOf(tokens.verify(token))).toBe('KEYS_UNAVAILABLE'),
+      5_000,
     );
     server.status = 200;
     expect(await reasonOf(tokens.verify(token))).toBe('taken');

@@ -138,7 +138,9 @@ describe.concurrent('an error without a reason, as a network or a proxy causes i
       const stored: string[] = [];
       const watched = await ScriptedServer.startFor(atEnd, ...BREAKS, events('one'));
       const uploaded = await ScriptedServer.startFor(atEnd, ...BREAKS, storeUpload(stored));
-      const watch = start(program, ['watch', 't'], { FEED_ADDRESS: watched.address }, atEnd);
+      const settings = { HEARTBEAT_SECONDS: '60' }; // The server sends none, and is not to count as silent.
+      const toWatched = { ...settings, FEED_ADDRESS: watched.address };
+      const watch = start(program, ['watch', 't'], toWatched, atEnd);
       const upload = start(program, ['upload', 't'], { FEED_ADDRESS: uploaded.address }, atEnd);
       upload.input.end('1 one\n');
       const ended = within(upload.exited, () => `the upload's end; ${upload.errors()}`, PATIENCE);

@@ -76,7 +76,7 @@ describe.runIf(CHROMIUM)('where the server asks who calls', () => {
 
   test('a reader who has signed in is not asked again because of a request from before, and the tail goes on', async () => {
     const { httpAddress, ann, storeAs } = await withTokens();
-    const page = await openConsole(httpAddress, '#/topics/orders', TALL);
+    const page = await openConsole(httpAddress, '#/', TALL);
     // The first request of the tail is refused only after the reader has signed in.
     const refused = Promise.withResolvers<number>();
     const signedIn = Promise.withResolvers<void>();
@@ -90,7 +90,7 @@ describe.runIf(CHROMIUM)('where the server asks who calls', () => {
       },
       { times: 1 },
     );
-    await page.reload();
+    await page.goto(`http://${httpAddress}/console/#/topics/orders`);
     expect(await refused.promise).toBe(401);
     const dialog = page.getByRole('dialog', { name: 'Sign in' });
     await dialog.getByLabel('Token').fill(ann);

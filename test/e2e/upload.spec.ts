@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, type FeedClient, take, upload } from '../support/client.js';
 import { ANYONE } from '../../src/feed/caller.js';
-import { draining } from '../../src/feed/errors.js';
+import { draining, endedByOperator } from '../../src/feed/errors.js';
 import { UploadRates } from '../../src/feed/upload-rates.js';
 import { type UploadCall, Uploads } from '../../src/feed/upload.js';
 import type { EngineCommit } from '../../src/repository/engine.js';
@@ -338,6 +338,21 @@ describe('an upload that its rate holds back', () => {
     expect(rates.waited).toBeGreaterThan(90);
     expect(rates.waited).toBeLessThan(10_000);
     await repository.close();
+  });
+});
+
+test('an upload that an operator has ended says so, though its store fails as well', async () => {
+  const repository = new EventLog(new MemoryEngine());
+  await repository.close();
+  const end = new AbortController();
+  async function* frames() {
+    yield { pieces: [eventFrames(event('a')).bytes] };
+    end.abort(endedByOperator());
+  }
+  const call = { ...record(), signal: end.signal };
+  await expect(new Uploads(repository).upload(frames(), ANYONE, call)).rejects.toMatchObject({
+    reason: 'ENDED_BY_OPERATOR',
+    metadata: { received: '0' },
   });
 });
 

@@ -121,8 +121,9 @@ async function watch(
 function refusalOf({ code, message, metadata }: ServiceError): AnyWatchRecord['refusal'] {
   if (NOT_REFUSED.has(code)) return undefined;
   const info = metadata && errorInfo(metadata);
-  // The server resets a stream whose end is not read within 2 s, such as that of a slow watcher in a drain that takes longer.
-  if (!info && code === status.RESOURCE_EXHAUSTED) return undefined;
+  // The server resets a stream whose end is not read within 2 s, such as that of a slow watcher in a drain that takes longer. grpc-js says it in these words.
+  if (!info && code === status.RESOURCE_EXHAUSTED && message.includes('Bandwidth exhausted'))
+    return undefined;
   if (!info) return { reason: message };
   return {
     reason: info.reason,

@@ -591,9 +591,16 @@ export const mutants = [
   {
     name: 'upload: one that waits only for its result gets that, though an operator has ended it',
     file: 'src/feed/upload.ts',
-    from: 'streamError ??= operatorsEnd(call.signal);',
-    to: '',
+    from: 'if (operatorsEnd) throw operatorsEnd.with(count);',
+    to: 'void operatorsEnd;',
     tests: ['test/faults/held-uploads', '-t', 'operator ends'],
+  },
+  {
+    name: 'upload: one that an operator has ended is told that the store failed, and tries again',
+    file: 'src/feed/upload.ts',
+    from: 'if (operatorsEnd) throw operatorsEnd.with(count);',
+    to: 'if (operatorsEnd && !failure) throw operatorsEnd.with(count);',
+    tests: ['test/e2e/upload', '-t', 'operator has ended'],
   },
   {
     name: 'upload: what it stores is not counted',
@@ -1380,8 +1387,8 @@ export const mutants = [
   {
     name: 'client: a chat that leaves says nothing of a server that does not answer',
     file: 'client/src/chat.ts',
-    from: 'this.signal.aborted ? undefined : unheard()',
-    to: 'this.signal.aborted ? unheard() : undefined',
+    from: '(this.signal.aborted ? undefined : unheard())',
+    to: '(this.signal.aborted ? unheard() : undefined)',
     tests: ['client/test/odd-servers', '-t', 'says nothing'],
   },
   {
@@ -1408,8 +1415,8 @@ export const mutants = [
   {
     name: 'jetstream: a library forgets a question as soon as its answer is late',
     file: 'src/nats/stream-api.ts',
-    from: 'const FORGET = 2;',
-    to: 'const FORGET = 1;',
+    from: 'const FORGET_FACTOR = 2;',
+    to: 'const FORGET_FACTOR = 1;',
     tests: ['test/nats/stream-api'],
   },
   {

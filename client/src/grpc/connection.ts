@@ -51,7 +51,7 @@ export class Connection implements CallConnection {
   /** Keepalive has sent a PING, because no byte came. */
   private isPinged = false;
   private timer: NodeJS.Timeout | undefined;
-  private lastLook: NodeJS.Immediate | undefined;
+  private nextLook: NodeJS.Immediate | undefined;
 
   private constructor(
     readonly address: string,
@@ -192,7 +192,7 @@ export class Connection implements CallConnection {
       if (!isAlive && this.isPinged) {
         // If this process stood still, an answer may be there that node has not read. An immediate runs after node has.
         if (!isLate) {
-          this.lastLook = setImmediate(look, true);
+          this.nextLook = setImmediate(look, true);
           return;
         }
         const seconds = (keepaliveTime + keepaliveTimeout) / 1_000;
@@ -201,8 +201,14 @@ export class Connection implements CallConnection {
         return;
       }
       this.isPinged = !isAlive;
-      if (this.isPinged) this.session.ping(() => {});
-      this.timer = setTimeout(look, this.isPinged ? keepaliveTimeout : keepaliveTime);
+      if (!this.isPinged) {
+        this.timer = setTimeout(look, keepaliveTime);
+        return;
+      }
+      this.session.ping(() => {});
+      // Node writes the PING in an immediate. One that is set after it begins the time for the answer: if this process stands still until
+      // then, the server has not been asked yet.
+      this.nextLook = setImmediate(() => (this.timer = setTimeout(look, keepaliveTimeout)));
     };
     this.isPinged = false;
     this.bytesSeen = this.session.socket.bytesRead;
@@ -211,7 +217,7 @@ export class Connection implements CallConnection {
 
   private stopKeepalive(): void {
     clearTimeout(this.timer);
-    clearImmediate(this.lastLook);
+    clearImmediate(this.nextLook);
   }
 
   /** Notes why the connection ended, unless that is known already. */
