@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import type { Event } from '../../src/gen/feed/v1/feed.js';
 import { failure, take, upload } from '../support/client.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
-import { eventually, until } from '../support/wait.js';
+import { eventually, until, upToThrice } from '../support/wait.js';
 
 const event = (id: string): Partial<Event> => ({ id, topic: 'orders', body: 'secret body' });
 
@@ -175,6 +175,25 @@ describe('the process', () => {
     expect(await probe('healthz')).toBe(200);
     expect((await upload(client, [event('late')])).result?.received).toBe(1);
     expect(await service.ended()).toEqual({ code: 0, signal: null });
+  });
+
+  test('takes a signal that a parent forwards late for the same one', async () => {
+    const outlivesRepeat = async (): Promise<boolean> => {
+      const service = await ServiceProcess.start({
+        FEED_ENGINE: 'memory',
+        FEED_DRAIN_DELAY: '60s',
+      });
+      service.process.kill('SIGINT');
+      await until(() => service.output.join('').includes('draining'), 'a service that drains');
+      await sleep(600);
+      service.process.kill('SIGTERM'); // of another kind, because two of one kind may come as one
+      await sleep(500);
+      const outlives = !service.output.join('').includes('ending at once');
+      await service.kill('SIGKILL');
+      return outlives;
+    };
+    // This process or the service may stand still until the second one is no repeat.
+    expect(await upToThrice(outlivesRepeat, (outlives) => outlives)).toBe(true);
   });
 
   test('on a second signal ends at once, with what was acknowledged intact', async () => {

@@ -512,6 +512,20 @@ export const mutants = [
     tests: ['test/e2e/upload'],
   },
   {
+    name: 'process: a signal that is forwarded late counts as a second one',
+    file: 'src/process/signals.ts',
+    from: 'const REPEAT_INTERVAL = 1_000;',
+    to: 'const REPEAT_INTERVAL = 250;',
+    tests: ['test/e2e/life', '-t', 'forwards late'],
+  },
+  {
+    name: 'client: a signal that npx repeats late counts as a second one',
+    file: 'client/src/cli/interruption.ts',
+    from: 'const ECHO_WITHIN = 1_000;',
+    to: 'const ECHO_WITHIN = 500;',
+    tests: ['client/test/cli/watch.spec', '-t', 'npx repeats'],
+  },
+  {
     name: 'process: V8 has no bound on its young generation',
     file: 'bin/feed-server',
     from: '--max-semi-space-size=16',

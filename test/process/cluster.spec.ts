@@ -123,9 +123,7 @@ test.skipIf(!NATS_SERVER)(
     expect(watch).toEqual(['a', 'b', 'c', 'd']);
     expect(breaks.length).toBeGreaterThan(0);
 
-    // Open watches would end one after another, for seconds.
-    consumer.close();
-    toOne.close();
+    toOne.close(); // One watch stays open, which the drain has to end.
     expect(await cluster.interrupt()).toBe(0);
     expect(cluster.pids.filter(isAlive)).toEqual([]);
 

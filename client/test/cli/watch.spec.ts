@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
-import { eventually, until, within } from '../../../test/support/wait.js';
+import { eventually, until, upToThrice, within } from '../../../test/support/wait.js';
 import { ScriptedServer, status } from '../scripted-server.js';
 import { numbers } from '../service.js';
 import {
@@ -201,6 +201,20 @@ describe('feed watch', () => {
       code: 0,
       stderr: expect.stringContaining('1 event of t'),
     });
+    const later = async (): Promise<number | null> => {
+      const waits = `echo started; until test -e ${file}; do sleep 0.05; done`;
+      rmSync(file);
+      const watch = startFeed(['watch', 't', '--last', '1', '--exec', waits], env);
+      await until(() => watch.stdout === 'started\n', 'a command that runs');
+      watch.process.kill('SIGINT');
+      await sleep(700);
+      watch.process.kill('SIGTERM');
+      await sleep(100);
+      writeFileSync(file, '');
+      return (await watch.ended).code;
+    };
+    // npx may stand still before it repeats a signal. This process may, too, until the second one is no repeat.
+    expect(await upToThrice(later, (code) => code === 0)).toBe(0);
     const busy = startFeed(['watch', 't', '--last', '1', '--exec', 'echo started; sleep 20'], env);
     await until(() => busy.stdout === 'started\n', 'a command that runs');
     // Again and again: a process that stands still takes two for one, or the second one for an echo.
