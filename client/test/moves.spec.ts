@@ -6,8 +6,9 @@ import { ServiceProcess, temporaryDirectory } from '../../test/support/service.j
 import { until, within } from '../../test/support/wait.js';
 import { WatchRequest } from '../src/gen/feed/v1/feed.js';
 import { MessageSplitter } from '../src/grpc/frames.js';
-import { events, ScriptedServer, status } from './scripted-server.js';
-import { bodies, client, take } from './service.js';
+import { FaultProxy } from './fault-proxy.js';
+import { answerThen, cursorAt, events, ScriptedServer, status } from './scripted-server.js';
+import { bodies, client, numbers, Subject, take } from './service.js';
 import { Numbers } from './numbers.js';
 
 vi.mock('node:dns/promises', { spy: true });
@@ -117,6 +118,52 @@ test('a watch to which nothing has come goes on after the cursor that the server
   await until(() => requests.length === 2, 'both requests');
   expect(requests[0]).toMatchObject({ last: 5 });
   expect(requests[1]).toMatchObject({ afterCursor: cursor });
+});
+
+/** More than a call holds for a consumer that is slow, and less than the server may send ahead. */
+const UNREAD = numbers(0, 500).map((n) => n.padEnd(1_000, '.'));
+
+test('a watch whose consumer is behind when it moves loses nothing, though its connection breaks meanwhile', async () => {
+  const moved = status(14, 'go on', { reason: 'MOVED', metadata: { cursor: cursorAt(500) } });
+  const allRead = Promise.withResolvers<void>();
+  const server = await ScriptedServer.start(
+    answerThen(events(...UNREAD), (stream, headers) => {
+      const session = stream.session!;
+      // The client answers a PING once it has read what was sent before it.
+      stream.on('close', () => session.ping(() => allRead.resolve()));
+      moved(stream, headers);
+    }),
+    events('last'),
+  );
+  const proxy = await FaultProxy.start(() => server.address);
+  const got: string[] = [];
+  for await (const { body } of client(proxy.address).watch('t', { from: 'earliest' })) {
+    if (got.push(body) === 1) {
+      await within(allRead.promise, 'the end of the call');
+      proxy.disturb((below) => (below === 4 ? 2 : 0)); // half-closes the connection
+      await until(() => proxy.connections === 0, 'the end of the connection');
+    }
+    if (body === 'last') break;
+  }
+  expect(got).toEqual([...UNREAD, 'last']);
+  expect(server.calls).toHaveLength(2);
+});
+
+test('a watch whose consumer is behind when the server drains loses nothing, and holds no connection to it', async () => {
+  const subject = await Subject.start();
+  await client(subject.address).upload('t', UNREAD);
+  const got: string[] = [];
+  for await (const { body } of subject.client().watch('t', { from: 'earliest' })) {
+    if (got.push(body) === 1) {
+      await until(() => subject.proxy.toClientBytes > 500_000, 'what the server sends ahead');
+      await subject.service.kill('SIGTERM');
+      await until(() => subject.proxy.connections === 0, 'the end of the connection');
+      await subject.restart();
+      await client(subject.address).upload('t', ['last']);
+    }
+    if (body === 'last') break;
+  }
+  expect(got).toEqual([...UNREAD, 'last']);
 });
 
 test('after a move, names are looked up again: a server that came meanwhile gets its share', async () => {

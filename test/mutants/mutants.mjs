@@ -1338,9 +1338,23 @@ export const mutants = [
   {
     name: 'client: reads ahead without bound',
     file: 'client/src/grpc/call.ts',
-    from: 'if (this.unreadBytes >= READ_AHEAD_BYTES) this.stream.pause();',
+    from: 'if (this.unreadBytes >= READ_AHEAD_BYTES && !this.trailers) this.stream.pause();',
     to: '',
     tests: ['client/test/watch.spec', '-t', 'takes little ahead'],
+  },
+  {
+    name: 'client: leaves what came before the status to a connection that may close',
+    file: 'client/src/grpc/call.ts',
+    from: 'this.unreadBytes >= READ_AHEAD_BYTES && !this.trailers',
+    to: 'this.unreadBytes >= READ_AHEAD_BYTES',
+    tests: ['client/test/moves.spec', '-t', 'when it moves loses nothing'],
+  },
+  {
+    name: 'client: a connection to a server that is gone stays with a slow consumer',
+    file: 'client/src/grpc/call.ts',
+    from: 'stream.resume();\n      this.finishIfAnswered();',
+    to: 'this.finishIfAnswered();',
+    tests: ['client/test/moves.spec', '-t', 'holds no connection to it'],
   },
   {
     name: 'client: connects again without a pause',

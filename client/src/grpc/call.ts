@@ -7,7 +7,10 @@ import { errorOfHttpStatus, errorOfReset, errorOfTrailers } from './status.js';
 /** More than any message of a server: FEED_MAX_EVENT_BYTES is at most 3 MiB. */
 const MAX_MESSAGE_BYTES = 4 * 2 ** 20;
 
-/** A call that holds this many bytes that nobody has read pauses its stream. HTTP/2's window then keeps the rest at the server. */
+/**
+ * A call that holds this many bytes that nobody has read pauses its stream until its status comes. HTTP/2's window then keeps the
+ * rest at the server.
+ */
 const READ_AHEAD_BYTES = 64 * 2 ** 10;
 
 /** The parts of its connection that a call uses. */
@@ -67,6 +70,8 @@ export class Call {
     stream.on('data', (chunk: Buffer) => this.take(chunk));
     stream.on('trailers', (trailers) => {
       this.trailers = trailers;
+      // Node drops what is unread when the connection closes. All of it is in this process by now: at most the stream's window.
+      stream.resume();
       this.finishIfAnswered();
     });
     stream.on('end', () => {
@@ -181,7 +186,7 @@ export class Call {
     }
     this.unreadBytes += chunk.length;
     // read() resumes the stream when it takes what has come.
-    if (this.unreadBytes >= READ_AHEAD_BYTES) this.stream.pause();
+    if (this.unreadBytes >= READ_AHEAD_BYTES && !this.trailers) this.stream.pause();
     if (this.messages.length > 0) this.wake();
     // The stream holds part of a message that is larger than the read-ahead: nobody can read it before the rest has come.
     else if (this.stream.isPaused()) this.stream.resume();
@@ -193,7 +198,8 @@ export class Call {
   }
 
   private errorAtClose(): FeedError | undefined {
-    if (this.trailers) return errorOfTrailers(this.trailers);
+    // A status is of a call whose messages have all come: a watch, for example, goes on after the last of them.
+    if (this.trailers && this.stream.readableLength === 0) return errorOfTrailers(this.trailers);
     return this.connection.failure ?? errorOfReset(this.stream.rstCode, this.connection.address);
   }
 
