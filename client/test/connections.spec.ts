@@ -6,11 +6,19 @@ import {
 } from 'node:http2';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { lookup } from 'node:dns/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { connect, type WatchState } from '@feed-events/client';
 import { until, within } from '../../test/support/wait.js';
 import { now } from '../src/clock.js';
-import { ScriptedServer, events, heartbeat, storeUpload } from './scripted-server.js';
+import {
+  answerThen,
+  events,
+  heartbeat,
+  noStatus,
+  ScriptedServer,
+  storeUpload,
+} from './scripted-server.js';
 import { bodies, client, Subject, take } from './service.js';
 
 vi.mock('node:dns/promises', async (original) => {
@@ -99,6 +107,28 @@ test('a watch whose heartbeat came while the client stood still goes on', async 
   controller.abort();
   await ended;
   expect(states).toEqual(['connecting', 'live', 'ended']);
+});
+
+test('a call that its server has ended without a status, and that is left with messages unread, makes room for another one', async () => {
+  const ended = Promise.withResolvers<void>();
+  const sessions = new Set<unknown>();
+  const bulk = Array.from({ length: 500 }, () => 'x'.repeat(1_000));
+  const server = await ScriptedServer.start((stream, headers) => {
+    const session = stream.session!;
+    sessions.add(session);
+    session.settings({ maxConcurrentStreams: 1 });
+    // The client answers a PING once it has read what was sent before it.
+    stream.on('close', () => session.destroyed || session.ping(() => ended.resolve()));
+    answerThen(events(...bulk), noStatus)(stream, headers);
+  });
+  const feed = client(server.address);
+  for await (const _ of feed.watch('t')) {
+    await within(ended.promise, 'the end of the call');
+    break;
+  }
+  await nextTurn(); // Streams close in a turn of their own.
+  await take(feed.watch('t'), 1);
+  expect(sessions.size).toBe(1);
 });
 
 describe('a server is not taken for dead whose answer', () => {

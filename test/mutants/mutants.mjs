@@ -1357,6 +1357,13 @@ export const mutants = [
     tests: ['client/test/moves.spec', '-t', 'holds no connection to it'],
   },
   {
+    name: 'client: a call that the server has ended keeps its place until all of it is read',
+    file: 'client/src/grpc/call.ts',
+    from: 'else this.stream.destroy();',
+    to: '',
+    tests: ['client/test/connections.spec', '-t', 'makes room for another one'],
+  },
+  {
     name: 'client: connects again without a pause',
     file: 'client/src/backoff.ts',
     from: 'return longest * (0.5 + Math.random() / 2);',

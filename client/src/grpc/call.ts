@@ -208,6 +208,8 @@ export class Call {
     this.outcome = { error: error && (this.observer?.failed(error) ?? error) };
     clearTimeout(this.silenceTimer);
     if (!this.stream.closed) this.stream.close(constants.NGHTTP2_CANCEL);
+    // Node keeps a stream that the server has ended until all of it is read, and the connection with it.
+    else this.stream.destroy();
     this.onEnd(error);
     this.markEnded(this.outcome.error);
     this.wake();
