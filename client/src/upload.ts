@@ -197,10 +197,13 @@ export class Upload {
     const answered = new AbortController();
     // The next turn reads what came while this process stood still.
     const late = pause(HEADERS_WITHIN, answered.signal).then(() => nextTurn(undefined));
-    const headers = await Promise.race([call.headers(), late]);
-    answered.abort();
-    this.isWindowKnown = true;
-    if (headers) this.dedupWindow = windowOf(headers);
+    try {
+      const headers = await Promise.race([call.headers(), late]);
+      this.isWindowKnown = true;
+      if (headers) this.dedupWindow = windowOf(headers);
+    } finally {
+      answered.abort(); // Else the pause keeps the process alive.
+    }
   }
 
   /** Sends batches until the call is large or old enough, or the source has ended. Resolves with the call's result. */

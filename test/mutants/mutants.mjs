@@ -1364,6 +1364,13 @@ export const mutants = [
     tests: ['client/test/connections.spec', '-t', 'makes room for another one'],
   },
   {
+    name: 'client: a refused upload keeps its process alive',
+    file: 'client/src/upload.ts',
+    from: 'finally { answered.abort();',
+    to: 'finally { if (this.isWindowKnown) answered.abort();',
+    tests: ['client/test/cli/upload.spec', '-t', 'ends at once when the server'],
+  },
+  {
     name: 'client: connects again without a pause',
     file: 'client/src/backoff.ts',
     from: 'return longest * (0.5 + Math.random() / 2);',

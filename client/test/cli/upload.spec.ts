@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until, upToThrice } from '../../../test/support/wait.js';
+import { ScriptedServer, status } from '../scripted-server.js';
 import { bodies, numbers } from '../service.js';
 import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
 import { held, startService, store } from './topic.js';
@@ -313,6 +314,23 @@ describe('feed upload', () => {
     const { code, stderr } = await upToThrice(interrupted, (ending) => summary.test(ending.stderr));
     expect(code).toBe(130);
     expect(stderr).toMatch(summary);
+  });
+
+  test('ends at once when the server refuses it', async () => {
+    const server = await ScriptedServer.start(status(16, 'who are you?'));
+    const env = { FEED_ADDRESS: server.address };
+    const path = fileWith(['one']);
+    const refused = async () => {
+      const start = performance.now();
+      const { code, stderr } = await runFeed(['upload', 't', path], env);
+      return { code, stderr, took: performance.now() - start };
+    };
+    // The client waits up to 10 s for the headers of an answer. The command takes a part of that to start, more on a busy machine.
+    const isSoon = ({ took }: { readonly took: number }): boolean => took < 10_000;
+    const found = await upToThrice(refused, isSoon);
+    expect(found.code).not.toBe(0);
+    expect(found.stderr).toContain('who are you?');
+    expect(isSoon(found)).toBe(true);
   });
 
   test('waits for a server that is away, and says so; Ctrl-C does not wait for it', async () => {
