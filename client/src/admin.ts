@@ -134,7 +134,15 @@ export class Admin {
    * @throws FeedError after which what has come is no backup
    */
   async *backup(options: AdminOptions = {}): AsyncGenerator<BackupPart, void, void> {
-    yield* this.answers('Backup', [BackupRequest, {}], BackupPart, options);
+    let [bytes, total] = [0, 0];
+    for await (const part of this.answers('Backup', [BackupRequest, {}], BackupPart, options)) {
+      bytes += part.data.length;
+      total = part.totalBytes;
+      yield part;
+    }
+    // A proxy, for example, may end the call with OK when it has lost the server. The file's own sum would be looked at too late.
+    if (bytes === 0 || bytes !== total)
+      throw new FeedError('DATA_LOSS', `the backup ended after ${bytes} of ${total} bytes`);
   }
 
   /** Makes a call of one request and one answer. Resolves with the answer once the call has ended with OK. */

@@ -1371,6 +1371,13 @@ export const mutants = [
     tests: ['client/test/cli/upload.spec', '-t', 'ends at once when the server'],
   },
   {
+    name: 'client: takes a part of a backup for all of it',
+    file: 'client/src/admin.ts',
+    from: 'bytes === 0 || bytes !== total',
+    to: 'bytes > total',
+    tests: ['client/test/cli/backup.spec', '-t', 'fewer bytes come'],
+  },
+  {
     name: 'client: connects again without a pause',
     file: 'client/src/backoff.ts',
     from: 'return longest * (0.5 + Math.random() / 2);',

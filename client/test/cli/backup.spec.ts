@@ -2,6 +2,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { temporaryDirectory } from '../../../test/support/service.js';
+import { BackupPart } from '../../src/gen/feed/v1/admin.js';
+import { frame } from '../../src/grpc/frames.js';
+import { answerThen, ScriptedServer, status, watchAnswer } from '../scripted-server.js';
 import { runFeed } from './run-command.js';
 import { startService, store } from './topic.js';
 
@@ -36,4 +39,16 @@ test('feed backup leaves no file where it fails', async () => {
   expect(unwritable.stderr).toContain(`${nowhere}.part can't be written: ENOENT`);
   mkdirSync(file);
   expect(existsSync(`${file}.part`)).toBe(false);
+});
+
+test('feed backup leaves no file where fewer bytes come than the server says, though the call ends with OK', async () => {
+  const part = BackupPart.encode({ data: Buffer.from('a part'), totalBytes: 10 }).finish();
+  const answer = watchAnswer({ head: 1, earliest: 1 }, frame(part));
+  const server = await ScriptedServer.start(answerThen(answer, status(0)));
+  const directory = temporaryDirectory();
+  const file = join(directory, 'feed.backup');
+  const cut = await runFeed(['backup', file], { FEED_ADDRESS: server.address });
+  expect(cut.code).not.toBe(0);
+  expect(cut.stderr).toContain('6 of 10 bytes');
+  expect(readdirSync(directory)).toEqual([]);
 });
