@@ -21,7 +21,7 @@ export interface Checkpoint {
   save(cursor: string, earliest?: string): Promise<void>;
 }
 
-/** How often a checkpoint is saved while events come. It is also saved when the watch ends. */
+/** How often a checkpoint is saved while events come. It is also saved when the watch begins at a cursor, and when it ends. */
 export interface CheckpointInterval {
   /** After this many events; 100 by default. */
   readonly events?: number;
@@ -69,6 +69,12 @@ export class CheckpointSaver {
     private readonly checkpoint: Checkpoint,
     private readonly interval: CheckpointInterval = {},
   ) {}
+
+  /** Saves the cursor at which the watch begins, at once: without it, a process that dies soon would begin elsewhere. */
+  begin(cursor: string, earliest?: string): void {
+    this.unsaved = { cursor, earliest };
+    this.save();
+  }
 
   /**
    * Notes the cursor of an event that was handled, or of a heartbeat after it.

@@ -52,7 +52,10 @@ export type WatchState =
   | { readonly name: 'ended' };
 
 export interface WatchOptions {
-  /** Where to begin if the checkpoint has no cursor; `live` by default. */
+  /**
+   * Where to begin if the checkpoint has no cursor; `live` by default. The cursor of a live watch is saved as soon as it has begun. With
+   * `since` or `last`, there is none before the first event is handled: a process that ends before that begins by `from` again.
+   */
   readonly from?: From;
   /** Ends the watch: its iteration is then done, without an error. */
   readonly signal?: AbortSignal;
@@ -279,8 +282,11 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     if (isLive) this.received = head;
     if (this.isOfSeveral) this.noteEarliest(headers['feed-earliest'], head, request);
     const start = this.received ?? (isCursor(this.from) ? this.from.cursor : '');
-    // Whoever stops before the first event goes on after this as well.
-    if (start !== '') this.handled ??= start;
+    // Whoever stops or dies before the first event is handled goes on after this as well.
+    if (start !== '' && this.handled === undefined) {
+      this.handled = start;
+      this.saver?.begin(start, this.earliest);
+    }
     this.enter({ name: isLive || isAtOrAfter(start, head) ? 'live' : 'behind' });
     if (this.options.until === 'head') this.endAt(head);
     this.noteEnd(start);

@@ -6,7 +6,7 @@ import { type Checkpoint, fileCheckpoint } from '@feed-events/client';
 import { temporaryDirectory } from '../../test/support/service.js';
 import { until, within } from '../../test/support/wait.js';
 import { CheckpointSaver } from '../src/checkpoint.js';
-import { events, ScriptedServer } from './scripted-server.js';
+import { cursorAt, eventFrame, events, ScriptedServer, watchAnswer } from './scripted-server.js';
 import { bodies, client, take } from './service.js';
 
 describe('a checkpoint', () => {
@@ -80,6 +80,26 @@ describe('a checkpoint', () => {
     await expect(watch).rejects.toThrow('mine');
     expect(saved.at(-1)).toBe('0000000002k3x9qz');
   });
+
+  test.each([['t'], [['t', 'u']]])(
+    'of a live watch of %j has its start before an event is handled, so that the event comes again after a crash',
+    async (topics) => {
+      const answer = watchAnswer({ head: 7, earliest: 3 }, eventFrame('a', 8));
+      const server = await ScriptedServer.start(answer);
+      const saved: string[] = [];
+      const checkpoint = {
+        load: async () => saved.at(-1),
+        save: async (cursor: string) => void saved.push(cursor),
+      };
+      const watch = client(server.address).watch(topics, { checkpoint });
+      for await (const { body } of watch) {
+        expect(body).toBe('a');
+        await until(() => saved.length > 0, 'a save while the event is in hand');
+        break;
+      }
+      expect(saved).toEqual([cursorAt(7)]);
+    },
+  );
 
   test.each([
     ['rubbish', 'not a cursor\n'],

@@ -2057,6 +2057,13 @@ export const mutants = [
     tests: ['client/test/odd-servers.spec', '-t', 'beyond what a server takes'],
   },
   {
+    name: 'client: the first event of a live watch is lost if it is not handled',
+    file: 'client/src/watch.ts',
+    from: 'this.saver?.begin(start, this.earliest);',
+    to: '',
+    tests: ['client/test/checkpoint.spec', '-t', 'of a live watch'],
+  },
+  {
     name: 'client: a save that is due while another goes on is forgotten',
     file: 'client/src/checkpoint.ts',
     from: 'if (this.isDue) this.save();',
