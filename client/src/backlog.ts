@@ -78,11 +78,11 @@ export class Backlog {
   }
 
   /**
-   * Resolves when there is a batch for next(), when the source has ended, or after `timeout` milliseconds, if they are given. It
-   * takes nothing, so its caller may stop waiting for it.
+   * Resolves when there is a batch for next(), when the source has ended, after stop(), or after `timeout` milliseconds, if they are
+   * given. It takes nothing, so its caller may stop waiting for it.
    */
   async wait(timeout?: number): Promise<void> {
-    if (this.hasNext || this.end) return;
+    if (this.hasNext || this.end || this.isStopped) return;
     await new Promise<void>((resolve) => {
       const wake = (): void => {
         clearTimeout(timer);
@@ -157,10 +157,11 @@ export class Backlog {
     this.sent = 0;
   }
 
-  /** Takes nothing more from the source. */
+  /** Takes nothing more from the source, and lets nobody wait for it. */
   stop(): void {
     this.isStopped = true;
     this.wakeFiller?.();
+    this.wake();
   }
 
   private async fill(source: Source): Promise<void> {

@@ -119,14 +119,13 @@ export class Upload {
 
   /** @throws UploadError */
   async run(): Promise<UploadSummary> {
-    const ended = new AbortController();
-    const aborted = new Promise<void>((resolve) => {
-      if (this.signal.aborted) resolve();
-      else this.signal.addEventListener('abort', () => resolve(), { signal: ended.signal });
-    });
+    // One promise for the whole upload would keep something of each wait that is raced against it.
+    const stop = (): void => this.backlog.stop();
+    this.signal.addEventListener('abort', stop);
+    if (this.signal.aborted) stop();
     try {
       for (;;) {
-        await Promise.race([this.backlog.wait(), aborted]);
+        await this.backlog.wait();
         if (this.signal.aborted) throw new FeedError('CANCELLED', 'the upload was cancelled');
         if (!this.backlog.hasNext) break;
         await this.makeCall();
@@ -134,8 +133,8 @@ export class Upload {
     } catch (error) {
       throw this.failed(error);
     } finally {
-      this.backlog.stop();
-      ended.abort();
+      stop();
+      this.signal.removeEventListener('abort', stop);
     }
     if (this.backlog.failure) {
       const cause = this.backlog.failure.error;

@@ -151,14 +151,14 @@ export function heartbeat(n: number): Buffer {
   );
 }
 
-/** Sends the response headers of an upload: ids are known for two minutes. */
-export function beginUpload(stream: ServerHttp2Stream): void {
+/** Sends the response headers of an upload: so many ids are known for two minutes. */
+export function beginUpload(stream: ServerHttp2Stream, ids = 1_000_000): void {
   stream.respond(
     {
       ':status': 200,
       'content-type': 'application/grpc',
       'feed-dedup-window': '120000',
-      'feed-dedup-ids': '1000000',
+      'feed-dedup-ids': String(ids),
     },
     { waitForTrailers: true },
   );
@@ -172,9 +172,13 @@ export function beginChat(stream: ServerHttp2Stream): void {
 }
 
 /** The answer of an upload: adds the bodies of its events to `stored`, and says `received` of them. */
-export function storeUpload(stored: string[], received = (count: number): number => count): Answer {
+export function storeUpload(
+  stored: string[],
+  received = (count: number): number => count,
+  ids?: number,
+): Answer {
   return (stream, headers) => {
-    beginUpload(stream);
+    beginUpload(stream, ids);
     const splitter = new MessageSplitter(2 ** 24);
     let count = 0;
     stream.on('data', (chunk: Buffer) => {

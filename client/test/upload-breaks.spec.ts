@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { queryObjects } from 'node:v8';
 import { expect, test } from 'vitest';
 import { within } from '../../test/support/wait.js';
 import {
@@ -75,3 +76,21 @@ function refusing(received: string): Answer {
     );
   };
 }
+
+test('an upload without an end keeps nothing of the calls that it has made', async () => {
+  const server = await ScriptedServer.start(storeUpload([], undefined, 4));
+  const promises: number[] = [];
+  let asked: PromiseWithResolvers<void>;
+  async function* source(): AsyncGenerator<string> {
+    for (let call = 1; call <= 300; call++) {
+      asked = Promise.withResolvers();
+      yield 'a';
+      await asked.promise;
+      // It collects what nothing refers to, before it counts.
+      if (call % 100 === 0) promises.push(queryObjects(Promise, { format: 'count' }));
+    }
+  }
+  const onProgress = (): void => asked.resolve();
+  await client(server.address).upload('t', source(), { onProgress });
+  expect(promises[2] - promises[0]).toBeLessThan(100);
+}, 120_000);

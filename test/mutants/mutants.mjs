@@ -2029,6 +2029,14 @@ export const mutants = [
     tests: ['client/test/upload-breaks.spec', '-t', 'in place of an earlier one'],
   },
   {
+    name: 'client: an upload keeps something of each of its calls',
+    file: 'client/src/upload.ts',
+    within: 'run',
+    from: 'await this.backlog.wait();',
+    to: 'await Promise.race([this.backlog.wait(), (this.backlog.never ??= new Promise(() => {}))]);',
+    tests: ['client/test/upload-breaks', '-t', 'without an end'],
+  },
+  {
     name: 'client: each who waits in a chat that breaks opens a call',
     file: 'client/src/chat.ts',
     from: 'if (this.joined === broken) this.joined',
