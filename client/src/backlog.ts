@@ -99,9 +99,18 @@ export class Backlog {
     return this.sent < this.batches.length;
   }
 
-  /** Hands out the next batch, if there is one. */
-  next(): Batch | undefined {
-    return this.hasNext ? this.batches[this.sent++] : undefined;
+  /** Hands out the next batch, if there is one. What it has beyond `most` events stays here as a batch of its own. */
+  next(most = Infinity): Batch | undefined {
+    if (!this.hasNext) return undefined;
+    const batch = this.batches[this.sent++];
+    if (batch.count > most) {
+      const at = offsetAfter(batch.frames, most);
+      const rest = { ...batch, frames: batch.frames.subarray(at), count: batch.count - most };
+      this.batches.splice(this.sent, 0, rest);
+      batch.frames = batch.frames.subarray(0, at);
+      batch.count = most;
+    }
+    return batch;
   }
 
   /** The error that the source failed with, if it did. Events that it gave before can still be handed out. */

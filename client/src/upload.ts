@@ -66,7 +66,7 @@ const WINDOW_SHARE = 0.75;
 /** With these reasons, events after the `received` ones may be stored, too. */
 const UNSURE: ReadonlySet<string> = new Set(['INSERT_FAILED', 'STORE_UNAVAILABLE']);
 
-/** A call sends at most this part of the ids that the server remembers: other producers add to them as well. */
+/** A call sends at most this part of the ids that the server remembers, but at least one event: other producers add to them as well. */
 const IDS_SHARE = 0.25;
 
 /** For how long, and for how many ids, the server recognizes events that are sent again. Both are 0 if it does not. */
@@ -209,7 +209,8 @@ export class Upload {
   private async send(call: Call, onSend: (time: number) => void): Promise<UploadResult> {
     const answer = resultOf(call);
     answer.catch(() => {}); // It is awaited below, unless a write fails first.
-    const maxEvents = Math.max(1, Math.floor(this.dedupWindow.ids * IDS_SHARE) || Infinity);
+    const { ids } = this.dedupWindow;
+    const maxEvents = ids > 0 ? Math.max(1, Math.floor(ids * IDS_SHARE)) : Infinity;
     const start = now();
     let events = 0;
     let bytes = 0;
@@ -220,7 +221,7 @@ export class Upload {
         this.backlog.wait(patience).then(() => false),
         answer.then(() => true),
       ]);
-      const batch = isAnswered ? undefined : this.backlog.next();
+      const batch = isAnswered ? undefined : this.backlog.next(maxEvents - events);
       if (!batch) break;
       if (batch.doubtfulSince !== undefined) this.throwIfWindowPassed();
       onSend(now());

@@ -94,3 +94,24 @@ test('an upload without an end keeps nothing of the calls that it has made', asy
   await client(server.address).upload('t', source(), { onProgress });
   expect(promises[2] - promises[0]).toBeLessThan(100);
 }, 120_000);
+
+test.each([
+  [1, 1],
+  [8, 2],
+])(
+  'where the server remembers %i ids, no call sends more than %i events, though the source gives many at once',
+  async (ids, most) => {
+    const stored: string[] = [];
+    const counts: number[] = [];
+    const count = (events: number): number => {
+      counts.push(events);
+      return events;
+    };
+    const server = await ScriptedServer.start(storeUpload(stored, count, ids));
+    const bodies = Array.from({ length: 25 }, (_one, index) => `body-${index}`);
+    const summary = await client(server.address).upload('t', bodies);
+    expect(Math.max(...counts)).toBe(most);
+    expect(stored).toEqual(bodies);
+    expect(summary.stored).toBe(25);
+  },
+);

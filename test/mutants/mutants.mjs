@@ -2037,6 +2037,13 @@ export const mutants = [
     tests: ['client/test/upload-breaks', '-t', 'without an end'],
   },
   {
+    name: 'client: a call sends more events than the server remembers',
+    file: 'client/src/backlog.ts',
+    from: 'batch.count > most',
+    to: 'most < 0',
+    tests: ['client/test/upload-breaks', '-t', 'remembers'],
+  },
+  {
     name: 'client: each who waits in a chat that breaks opens a call',
     file: 'client/src/chat.ts',
     from: 'if (this.joined === broken) this.joined',
