@@ -1,6 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { CHROMIUM } from '../support/browser.js';
-import { eventually } from '../support/wait.js';
+import { runService } from '../support/service.js';
+import { eventually, until } from '../support/wait.js';
 import { bodies, openConsole, restartable, shownBodies, store, TALL } from './console.js';
 
 // Services start several times in each.
@@ -44,6 +45,45 @@ describe.runIf(CHROMIUM)('a server that is lost', { timeout: 400_000 }, () => {
     const next = await start();
     await store(next.connect(), 'orders', bodies(5));
     await eventually(async () => expect(await row.textContent()).toContain('orders10'));
+  });
+
+  test.each([
+    ['of something between', 'text/html', '<h1>Sign in to the network</h1>'],
+    ['that breaks in the middle', 'application/json', '{"topics":[{"topic":"ord'],
+  ])(
+    'is asked again after an answer %s, though its status is good',
+    async (_, contentType, body) => {
+      const { httpAddress, client } = await runService();
+      await store(client, 'orders', bodies(5));
+      const page = await openConsole(httpAddress, '#/topics');
+      const row = page.locator('tbody tr');
+      await eventually(async () => expect(await row.textContent()).toContain('orders5'));
+      let answers = 0;
+      await page.route('**/v1/topics**', async (route) => {
+        answers++;
+        await route.fulfill({ status: 200, contentType, body });
+      });
+      await until(() => answers >= 2, 'another request after the broken answer');
+      await page.getByText(/The server has not answered since/).waitFor();
+      await page.unrouteAll();
+      await store(client, 'orders', bodies(5));
+      await eventually(async () => expect(await row.textContent()).toContain('orders10'));
+    },
+  );
+
+  test('is asked again for a tail that something between has answered, though the status is good', async () => {
+    const { httpAddress, client } = await runService();
+    const page = await openConsole(httpAddress);
+    await page.route(
+      '**/v1/events?**',
+      (route) =>
+        route.fulfill({ status: 200, contentType: 'text/html', body: '<h1>\nSign in</h1>\n' }),
+      { times: 2 },
+    );
+    await page.goto(`http://${httpAddress}/console/#/topics/orders`);
+    await page.locator('.state-live').waitFor();
+    await store(client, 'orders', bodies(5));
+    await eventually(async () => expect(await shownBodies(page)).toHaveLength(5));
   });
 
   test('that says nothing any more, although its connection is open, is left after a while', async () => {

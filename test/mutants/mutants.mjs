@@ -2783,6 +2783,21 @@ export const mutants = [
     tests: ['test/console/sign-in', '-t', 'not asked again'],
   },
   {
+    name: 'console: asks no more after an answer that breaks in the middle',
+    file: 'console/src/api/http.ts',
+    within: 'bodyOf',
+    from: 'throw lost();',
+    to: 'throw error;',
+    tests: ['test/console/lost-server', '-t', 'asked again'],
+  },
+  {
+    name: 'console: takes the page of something between for an answer of the server',
+    file: 'console/src/api/http.ts',
+    from: 'if (response.status !== 204 && !isJson(response)) throw lost();',
+    to: '',
+    tests: ['test/console/lost-server', '-t', 'asked again'],
+  },
+  {
     name: 'console: draws every event of a busy tail',
     file: 'console/src/topic/events/row-list.tsx',
     from: 'const last = Math.min(count, Math.ceil((top.value + height.value) / HEIGHT) + SPARE);',

@@ -40,6 +40,8 @@ export async function request(url: URL, init: RequestInit = {}): Promise<Respons
     throw lost();
   }
   if (response.ok) {
+    // What answers with a page of its own, such as a network that wants a login, is not the server.
+    if (response.status !== 204 && !isJson(response)) throw lost();
     lostSince.value = undefined;
     return response;
   }
@@ -76,12 +78,24 @@ export async function json<T>(url: URL, signal?: AbortSignal, init: RequestInit 
     ...init,
     signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
   });
-  return (await response.json()) as T;
+  return bodyOf<T>(response, signal);
 }
 
+/** Reads the JSON object of an answer. The connection may break, or the time run out, after the headers. Throws what `request` does. */
+export async function bodyOf<T>(response: Response, signal?: AbortSignal): Promise<T> {
+  try {
+    return (await response.json()) as T;
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw lost();
+  }
+}
+
+const isJson = (response: Response): boolean =>
+  response.headers.get('content-type')?.includes('json') ?? false;
+
 async function problemOf(response: Response): Promise<Problem> {
-  const type = response.headers.get('content-type') ?? '';
-  const body: unknown = type.includes('json') ? await response.json().catch(() => ({})) : {};
+  const body: unknown = isJson(response) ? await response.json().catch(() => ({})) : {};
   return toProblem(body, response.status);
 }
 

@@ -1,4 +1,4 @@
-import { address, request } from './http.ts';
+import { address, bodyOf, request } from './http.ts';
 
 export interface UploadResult {
   readonly received: number;
@@ -26,5 +26,5 @@ export async function upload(
     headers: { 'content-type': TYPES[format] },
     body: text,
   });
-  return (await response.json()) as UploadResult;
+  return bodyOf<UploadResult>(response);
 }
