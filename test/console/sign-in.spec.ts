@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Page } from 'playwright-core';
 import { describe, expect, test } from 'vitest';
 import { CHROMIUM } from '../support/browser.js';
 import { runService, temporaryDirectory } from '../support/service.js';
@@ -29,6 +30,13 @@ async function withTokens() {
   return { ...service, issuer, ann, storeAs };
 }
 
+/** Signs the reader out, which loads the page anew. */
+async function signOut(page: Page): Promise<void> {
+  const loaded = page.waitForEvent('load', { timeout: 30_000 });
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await loaded;
+}
+
 describe.runIf(CHROMIUM)('where the server asks who calls', () => {
   test('the console asks for a token, which it forgets when the reader signs out', async () => {
     const { httpAddress, issuer, ann } = await withTokens();
@@ -48,7 +56,7 @@ describe.runIf(CHROMIUM)('where the server asks who calls', () => {
     await page.reload();
     await page.locator('.fact').first().waitFor();
     expect(await page.evaluate('document.cookie')).toBe('');
-    await page.getByRole('button', { name: 'Sign out' }).click();
+    await signOut(page);
     await dialog.waitFor();
     await page.reload();
     await dialog.waitFor();
@@ -100,6 +108,31 @@ describe.runIf(CHROMIUM)('where the server asks who calls', () => {
     await storeAs(['body-1']);
     await eventually(async () => expect(await shownBodies(page)).toEqual(['body-1']));
     expect(await dialog.count()).toBe(0);
+  });
+
+  test.each([
+    ['who has signed out', signOut],
+    ['whose token is gone', (page: Page) => page.context().clearCookies()],
+  ])('the next reader sees nothing of one %s', async (_, leave) => {
+    const { httpAddress, issuer, ann, storeAs } = await withTokens();
+    await storeAs(['body-1']);
+    const page = await openConsole(httpAddress, '#/topics/orders', TALL);
+    const dialog = page.getByRole('dialog', { name: 'Sign in' });
+    await dialog.getByLabel('Token').fill(ann);
+    await page.keyboard.press('Enter');
+    await eventually(async () => expect(await shownBodies(page)).toEqual(['body-1']));
+    await leave(page);
+    // Eve may do nothing.
+    await dialog.getByLabel('Token').fill(await issuer.token({ sub: 'eve' }));
+    await page.keyboard.press('Enter');
+    await page.locator('.caller').getByText('eve').waitFor();
+    await storeAs(['body-2']);
+    await eventually(async () =>
+      expect(await page.getByRole('alert').allTextContents()).toEqual([
+        expect.stringContaining('TOPIC_FORBIDDEN'),
+      ]),
+    );
+    expect(await shownBodies(page)).toEqual([]);
   });
 
   test('a caller who may not administer sees why, and can still watch what they may', async () => {

@@ -2798,6 +2798,21 @@ export const mutants = [
     tests: ['test/console/lost-server', '-t', 'asked again'],
   },
   {
+    name: 'console: a tail goes on for one who has signed out',
+    file: 'console/src/api/session.ts',
+    within: 'signOut',
+    from: 'leave();',
+    to: 'void leave;',
+    tests: ['test/console/sign-in', '-t', 'sees nothing'],
+  },
+  {
+    name: 'console: a tail goes on for the reader before',
+    file: 'console/src/api/session.ts',
+    from: 'if (before && before.principal !== next.principal) return leave();',
+    to: '',
+    tests: ['test/console/sign-in', '-t', 'sees nothing'],
+  },
+  {
     name: 'console: draws every event of a busy tail',
     file: 'console/src/topic/events/row-list.tsx',
     from: 'const last = Math.min(count, Math.ceil((top.value + height.value) / HEIGHT) + SPARE);',
