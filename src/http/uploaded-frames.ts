@@ -8,11 +8,19 @@ import { Lines } from './lines.js';
 
 type Next = IteratorResult<ReceivedFrames>;
 
-/** The events of a body, as frames: those of a chunk of the body are a batch. */
+/**
+ * A batch ends once its frames have this many bytes. A chunk of short lines becomes 200 times its size, because each event gets the topic's
+ * name: as one batch, it would be held before the upload's limits are asked.
+ */
+const BATCH_BYTES = 64 * 1024;
+
+/** The events of a body, as frames. No batch has events of two chunks of the body, because events do not wait for others. */
 export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   /** Made at the first next(): a request that BodyChunks listens to does not flow, and a refused upload is never read. */
   private chunks: BodyChunks | undefined;
   private readonly lines: Lines;
+  /** Those lines of the last chunk that were not looked at. */
+  private rest: Generator<Buffer> | undefined;
   private isOver = false;
   /** What is wrong with the event after those that were handed out. */
   private problem: unknown;
@@ -40,12 +48,16 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     for (;;) {
       if (this.problem !== undefined) throw this.problem;
       if (this.isOver) return { done: true, value: undefined };
-      this.chunks ??= new BodyChunks(request, signal);
-      const chunk = await this.chunks.next();
-      if (this.isOver) continue;
-      if (chunk) this.call.receivedAt = performance.now();
-      else this.isOver = true;
-      const frames = this.framesOf(chunk);
+      if (this.rest) signal.throwIfAborted();
+      else {
+        this.chunks ??= new BodyChunks(request, signal);
+        const chunk = await this.chunks.next();
+        if (this.isOver) continue;
+        if (chunk) this.call.receivedAt = performance.now();
+        else this.isOver = true;
+        this.rest = this.linesOf(chunk);
+      }
+      const frames = this.framesOf(this.rest);
       if (frames.length > 0) return { done: false, value: { pieces: [Buffer.concat(frames)] } };
     }
   }
@@ -55,30 +67,38 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
     this.isOver = true;
     this.problem = undefined;
     this.chunks?.stop();
+    this.rest = undefined;
     this.release();
     return Promise.resolve({ done: true, value: undefined });
   }
 
-  /** Returns the frames of the lines that end in a chunk, up to the first that is bad. */
-  private framesOf(chunk: Buffer | undefined): Buffer[] {
+  /** Yields the lines that end in a chunk, or with the body. */
+  private *linesOf(chunk: Buffer | undefined): Generator<Buffer> {
+    if (chunk) return yield* this.lines.push(chunk);
+    const last = this.lines.end();
+    if (last) yield last;
+  }
+
+  /** Returns the frames of the next lines, until they are a batch, or up to the first that is bad. */
+  private framesOf(lines: Generator<Buffer>): Buffer[] {
     const frames: Buffer[] = [];
     try {
-      if (chunk) {
-        for (const line of this.lines.push(chunk)) this.add(frames, line);
-        this.budget.note(this, this.lines.heldBytes);
-      } else {
-        const last = this.lines.end();
-        if (last) this.add(frames, last);
+      for (let bytes = 0; bytes < BATCH_BYTES;) {
+        const { done, value: line } = lines.next();
+        if (done) {
+          this.rest = undefined;
+          break;
+        }
+        const frame = this.format.frameOf(line);
+        if (!frame) continue;
+        frames.push(frame);
+        bytes += frame.length;
       }
+      this.budget.note(this, this.lines.heldBytes);
     } catch (error) {
       this.problem = error;
     }
     return frames;
-  }
-
-  private add(frames: Buffer[], line: Buffer): void {
-    const frame = this.format.frameOf(line);
-    if (frame) frames.push(frame);
   }
 
   private release(): void {

@@ -2890,6 +2890,20 @@ export const mutants = [
     tests: ['test/http/upload', '-t', 'with a bad event'],
   },
   {
+    name: 'http: all events of a chunk are held at once',
+    file: 'src/http/uploaded-frames.ts',
+    from: 'for (let bytes = 0; bytes < BATCH_BYTES;) {',
+    to: 'for (let bytes = 0; bytes >= 0;) {',
+    tests: ['test/http/uploaded-frames', '-t', 'few of the events'],
+  },
+  {
+    name: 'http: an upload that was ended goes on with its chunk',
+    file: 'src/http/uploaded-frames.ts',
+    from: 'if (this.rest) signal.throwIfAborted();',
+    to: 'if (this.rest) void signal;',
+    tests: ['test/http/uploaded-frames', '-t', 'nothing more of a chunk'],
+  },
+  {
     name: 'http: lines that never end are not bounded together',
     file: 'src/http/line-budget.ts',
     from: 'if (this.total > this.most) this.endLargest();',
