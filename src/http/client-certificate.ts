@@ -1,7 +1,8 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { ForbiddenException } from '@nestjs/common';
-import { verifiedCertificate } from '../tls/identity.js';
+import { certificateExpired } from '../feed/errors.js';
+import { expiryOf, verifiedCertificate } from '../tls/identity.js';
 
 /** Probes can't present a certificate. Any other path demands one, also one that is written otherwise, such as /Healthz. */
 const OPEN_PATHS: ReadonlySet<string | undefined> = new Set(['/healthz', '/readyz']);
@@ -12,10 +13,17 @@ const OPEN_PATHS: ReadonlySet<string | undefined> = new Set(['/healthz', '/ready
  */
 export function demandCertificate(
   request: IncomingMessage,
-  _response: unknown,
+  response: ServerResponse,
   next: (error?: unknown) => void,
 ): void {
-  if (OPEN_PATHS.has(request.url) || verifiedCertificate(request.socket as TLSSocket)) next();
-  else
+  const socket = request.socket as TLSSocket;
+  if (OPEN_PATHS.has(request.url) || verifiedCertificate(socket)) {
+    next();
+  } else if (expiryOf(socket) === undefined) {
     next(new ForbiddenException('a client certificate of an authority that Feed knows is needed'));
+  } else {
+    // It had one when the connection began. A client that reads no reason connects anew with what it has now.
+    response.setHeader('connection', 'close');
+    next(certificateExpired());
+  }
 }

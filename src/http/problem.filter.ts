@@ -8,6 +8,7 @@ import {
   ServiceUnavailableException,
 } from '@nestjs/common';
 import type { Logger } from 'pino';
+import { FeedError } from '../feed/errors.js';
 import { answer } from './answer.js';
 import { HttpRefusal, sendProblem } from './problem.js';
 import { methodsOf } from './routes.js';
@@ -37,7 +38,7 @@ export class ProblemFilter implements ExceptionFilter {
     // Nest throws this where no controller has the path and the method.
     if (error instanceof NotFoundException) return this.unknownPath(request);
     if (error instanceof HttpException) return new HttpRefusal(error.getStatus(), error.message);
-    if (!(error instanceof HttpRefusal))
+    if (!(error instanceof HttpRefusal || error instanceof FeedError))
       this.log.error({ context: 'HTTP', err: error }, 'a request failed');
     return error;
   }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { Agent, type IncomingMessage } from 'node:http';
-import { request } from 'node:https';
+import { Agent as HttpsAgent, request } from 'node:https';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -100,6 +100,9 @@ test('short requests on a connection that is old end it, and the next one takes 
 });
 
 describe('with client certificates', () => {
+  /** How long a certificate lasts that ends during a test: a busy machine needs seconds to issue it and to begin a call. */
+  const SECONDS = 20;
+
   async function serve() {
     const authority = new Authority(temporaryDirectory());
     const { cert, key } = authority.server();
@@ -128,7 +131,7 @@ describe('with client certificates', () => {
       response.on('error', () => {}).on('close', () => (seen.hasEnded = true));
       return seen;
     };
-    return { authority, open };
+    return { service, authority, open };
   }
 
   test('the certificate says who it is, and any path but the probes needs one', async () => {
@@ -143,11 +146,35 @@ describe('with client certificates', () => {
 
   test('a watch ends with its certificate', async () => {
     const { authority, open } = await serve();
-    // A busy machine needs seconds to issue it and to begin the watch.
-    const stream = await open('/v1/events?topic=orders', authority.client({ seconds: 20 }));
+    const own = authority.client({ seconds: SECONDS });
+    const stream = await open('/v1/events?topic=orders', own);
     expect(stream.status).toBe(200);
     await until(() => stream.hasEnded, 'the end of the stream', 60_000);
     expect(stream.text).toContain('event: feed-error');
     expect(stream.text).toContain('"reason":"CERTIFICATE_EXPIRED"');
+  });
+
+  test('on a connection that outlives its certificate, the next request is told so, and the connection closes', async () => {
+    const { service, authority } = await serve();
+    const { httpAddress, log } = service;
+    const agent = new HttpsAgent({ keepAlive: true, maxSockets: 1 });
+    onTestFinished(() => agent.destroy());
+    const sockets = new Set<unknown>();
+    agent.on('free', (socket) => sockets.add(socket));
+    const { cert, key } = authority.client({ seconds: SECONDS });
+    const end = Date.now() + SECONDS * 1_000;
+    const files = { ca: authority.cert, cert, key };
+    const tls = Object.fromEntries(Object.entries(files).map(([k, v]) => [k, readFileSync(v)]));
+    const get = (path: string) =>
+      ask(httpAddress, path, { agent, servername: 'localhost', ...tls });
+    expect((await get('/v1/session')).json).toEqual({ principal: 'orders' });
+    // Those of a probe need no certificate, and keep the connection from being idle.
+    await until(async () => (await get('/healthz')) && Date.now() > end, 'its end', 60_000, 200);
+    const late = await get('/v1/session');
+    expect(late.status).toBe(401);
+    expect(late.json).toMatchObject({ reason: 'CERTIFICATE_EXPIRED' });
+    expect(late.headers.connection).toBe('close');
+    expect(sockets.size).toBe(1);
+    expect(log.filter(({ msg }) => msg === 'a request failed')).toEqual([]);
   });
 });

@@ -2283,6 +2283,27 @@ export const mutants = [
     tests: ['test/tls/matrix', '-t', 'mTLS'],
   },
   {
+    name: 'tls: HTTP does not say that a certificate has ended',
+    file: 'src/http/client-certificate.ts',
+    from: 'expiryOf(socket) === undefined',
+    to: 'expiryOf(socket) !== 0',
+    tests: ['test/http/connections', '-t', 'outlives its certificate'],
+  },
+  {
+    name: 'tls: HTTP keeps the connection of a certificate that has ended',
+    file: 'src/http/client-certificate.ts',
+    from: "response.setHeader('connection', 'close');",
+    to: '',
+    tests: ['test/http/connections', '-t', 'outlives its certificate'],
+  },
+  {
+    name: 'http: a refusal of a middleware is logged as a fault',
+    file: 'src/http/problem.filter.ts',
+    from: '!(error instanceof HttpRefusal || error instanceof FeedError)',
+    to: '!(error instanceof HttpRefusal)',
+    tests: ['test/http/connections', '-t', 'outlives its certificate'],
+  },
+  {
     name: 'tls: a certificate with several SPIFFE IDs is the first of them',
     file: 'src/tls/identity.ts',
     from: "ids.length === 1 && !ids[0].startsWith('\"') ? ids[0] : undefined;",
