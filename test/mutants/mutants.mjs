@@ -2741,6 +2741,13 @@ export const mutants = [
     tests: ['test/repository/backup', '-t', 'ends where'],
   },
   {
+    name: 'console: asks for a token where a certificate has ended',
+    file: 'console/src/api/http.ts',
+    from: "status === 401 && reason !== 'CERTIFICATE_EXPIRED'",
+    to: 'status === 401',
+    tests: ['console/test/http'],
+  },
+  {
     name: 'console: keeps every event of a tail',
     file: 'console/src/topic/events/rows.ts',
     from: 'this.rows.splice(0, over);',

@@ -49,9 +49,13 @@ export async function request(url: URL, init: RequestInit = {}): Promise<Respons
   if (problem.reason === '' && FROM_PROXIES.has(problem.status)) throw lost();
   lostSince.value = undefined;
   // A request from before the reader signed in may be refused after that, and says nothing of the new token.
-  if (problem.status === 401 && signIns === before) isSignedOut.value = true;
+  if (lacksToken(problem) && signIns === before) isSignedOut.value = true;
   throw problem;
 }
+
+/** False where the browser's certificate has ended: a new connection shows the one that it has now. */
+const lacksToken = ({ status, reason }: Problem): boolean =>
+  status === 401 && reason !== 'CERTIFICATE_EXPIRED';
 
 /** Notes that no token is missing any more. */
 export function noteSignIn(): void {

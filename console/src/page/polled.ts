@@ -60,7 +60,7 @@ async function poll<T>(
       signal.throwIfAborted();
       if (error instanceof Unreachable) wait = RETRY;
       else if (!(error instanceof Problem)) throw error;
-      // A token was missing; `signedIn` waits for it, if it still is.
+      // A token was missing: `signedIn` waits for it, if it still is. Or the certificate has ended: another connection is tried.
       else if (error.status === 401) wait = 0;
       else {
         problem.value = error;
