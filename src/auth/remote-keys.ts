@@ -58,16 +58,16 @@ export class RemoteKeys {
    * @throws KeysUnavailableError; errors.JWKSNoMatchingKey of jose if no key fits
    */
   readonly key: JWTVerifyGetKey = async (header, token) => {
-    const isKnown = performance.now() - this.readAt < this.times.keep;
-    if (this.find && isKnown) {
-      try {
-        return await this.find(header, token);
-      } catch (error) {
-        if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-      }
+    const cameAt = performance.now();
+    if (cameAt - this.readAt < this.times.keep) {
+      const key = await this.known(header, token);
+      if (key) return key;
     }
     // A key that is not known may be new.
     await this.refresh();
+    // A request that was under way by then may have been answered before the key was there.
+    const isOlder = this.failure === undefined && this.startedAt < cameAt;
+    if (isOlder && !(await this.known(header, token))) await this.refresh();
     if (!this.find || this.failure !== undefined)
       throw new KeysUnavailableError(`the keys can't be read: ${this.failure}`);
     return this.find(header, token);
@@ -81,6 +81,16 @@ export class RemoteKeys {
 
   close(): void {
     clearInterval(this.timer);
+  }
+
+  /** Finds a key among those that were read last; undefined if it is not there. */
+  private async known(...[header, token]: Parameters<JWTVerifyGetKey>) {
+    try {
+      return await this.find?.(header, token);
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
+      return undefined;
+    }
   }
 
   private async read(): Promise<void> {

@@ -9,7 +9,7 @@ import { Tokens } from '../../src/auth/tokens.js';
 import { FeedError } from '../../src/feed/errors.js';
 import { temporaryDirectory } from '../support/service.js';
 import { AUDIENCE, ISSUER, Issuer, KeyServer } from '../support/tokens.js';
-import { eventually } from '../support/wait.js';
+import { eventually, until } from '../support/wait.js';
 
 const TIMES = { refresh: 60_000, pause: 50, keep: 60_000 };
 
@@ -52,6 +52,23 @@ describe('keys of a URL', () => {
     const unknown = await Issuer.create('3');
     expect(await reasonOf(tokens.verify(await unknown.token()))).toBe('UNAUTHENTICATED');
     expect(await reasonOf(tokens.verify(await old.token()))).toBe('UNAUTHENTICATED');
+  });
+
+  test('are read once more for a token whose key is newer than a request that is under way', async () => {
+    const [old, next] = [await Issuer.create('1'), await Issuer.create('2')];
+    const server = await KeyServer.start(old.jwk);
+    const tokens = tokensOf({ url: new URL(server.url) });
+    const [oldToken, nextToken] = [await old.token(), await next.token()];
+    const { promise: held, resolve: release } = Promise.withResolvers<void>();
+    server.held = held;
+    const first = reasonOf(tokens.verify(oldToken));
+    await until(() => server.requests.length === 1, 'the first request');
+    server.keys = [old.jwk, next.jwk];
+    server.held = undefined;
+    const others = [nextToken, oldToken, nextToken].map((token) => reasonOf(tokens.verify(token)));
+    release();
+    expect(await Promise.all([first, ...others])).toEqual(Array(4).fill('taken'));
+    expect(server.requests).toHaveLength(2);
   });
 
   test('that can not be read are refused without what a stranger should not see, such as paths', async () => {

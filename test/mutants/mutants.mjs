@@ -2425,6 +2425,13 @@ export const mutants = [
     tests: ['test/auth/remote-keys', '-t', 'pause'],
   },
   {
+    name: 'auth: takes an answer for newer than it is',
+    file: 'src/auth/remote-keys.ts',
+    from: 'this.startedAt < cameAt',
+    to: 'this.startedAt < 0',
+    tests: ['test/auth/remote-keys', '-t', 'newer than a request'],
+  },
+  {
     name: 'auth: forgets the keys in an outage',
     file: 'src/auth/remote-keys.ts',
     from: 'this.failure = problem;',

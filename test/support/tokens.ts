@@ -4,8 +4,10 @@ import { writeFileSync } from 'node:fs';
 import {
   createServer,
   type IncomingHttpHeaders,
+  type IncomingMessage,
   type RequestListener,
   type Server,
+  type ServerResponse,
 } from 'node:http';
 import { createServer as createHttpsServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -77,16 +79,21 @@ export class KeyServer {
   keys: readonly JWK[] = [];
   /** The HTTP status of its answers. */
   status = 200;
+  /** Answers wait for this, and have the status and the keys of when they were asked for. */
+  held: Promise<void> | undefined;
   readonly requests: IncomingHttpHeaders[] = [];
   private readonly server: Server;
 
   private constructor(private readonly tls: ServerOptions | undefined) {
-    const answer: RequestListener = (request, response) => {
+    const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
       this.requests.push(request.headers);
-      response.writeHead(this.status, { 'content-type': 'application/json' });
-      response.end(this.status === 200 ? JSON.stringify({ keys: this.keys }) : 'no');
+      const { status } = this;
+      const body = status === 200 ? JSON.stringify({ keys: this.keys }) : 'no';
+      await this.held;
+      response.writeHead(status, { 'content-type': 'application/json' }).end(body);
     };
-    this.server = tls ? createHttpsServer(tls, answer) : createServer(answer);
+    const listener: RequestListener = (request, response) => void answer(request, response);
+    this.server = tls ? createHttpsServer(tls, listener) : createServer(listener);
   }
 
   static start(...keys: JWK[]): Promise<KeyServer> {
