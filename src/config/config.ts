@@ -23,10 +23,14 @@ const FOREIGN = [
   /^FEED_(ADDRESS|(TO_)?(TOKEN(_FILE)?|CLIENT_TLS_(CA|CERT|KEY)))=/,
 ];
 
-/** Returns a message without a password in the URLs of a value, or without a value that is a key and not the name of its file. */
+/**
+ * Returns a message without the passwords and the queries in the URLs of a value, or without a value that is a key and not the name of its
+ * file. A value that is refused may be no URL, and a password may have any sign in it: nothing is left before the last `@`.
+ */
 function withoutSecret(message: string, value = ''): string {
   if (value.includes('-----BEGIN')) return message.replaceAll(value, () => '...');
-  const safe = value.replace(/\/\/[^/,\s]*@/g, '//...@');
+  if (!value.includes(':')) return message;
+  const safe = value.replace(/^(\w+:\/\/)?.*@/s, '$1...@').replace(/\?.*/s, '?...');
   return safe === value ? message : message.replaceAll(value, () => safe);
 }
 

@@ -25,7 +25,13 @@ const PRIVATE = '-----BEGIN PRIVATE KEY-----';
 
 it.each([
   ['FEED_NATS_SERVERS', 'nats://feed:secret@a:4222,nats://feed:p@secret@b:4222'],
+  ['FEED_NATS_SERVERS', 'nats://feed:p/secret@a:4222'],
+  ['FEED_NATS_SERVERS', 'nats://a:4222,nats://feed:p,secret@b:4222'],
+  ['FEED_NATS_SERVERS', 'nats://feed:p?secret @a:4222'],
+  ['FEED_NATS_SERVERS', 'feed:secret@a:4222'],
   ['FEED_NATS_MONITOR_URLS', 'http://feed:secret@a:8222'],
+  ['FEED_JWT_JWKS_URL', 'http://issuer.example.com/jwks?key=secret'],
+  ['FEED_OTLP_ENDPOINT', 'http://collector:4318/?key=secret'],
   ['FEED_JWT_JWKS_URL', 'https://feed:secret@issuer.example.com/jwks'],
   ['FEED_OTLP_ENDPOINT', 'http://feed:secret@collector:4318'],
   ['FEED_TLS_KEY', `${PRIVATE}\nsecret\n-----END PRIVATE KEY-----`],
@@ -35,6 +41,16 @@ it.each([
   expect(problem).toContain(`${name}=`);
   expect(problem).toContain('must ');
   expect(problem).not.toContain('secret');
+});
+
+it('what is wrong is said with the rest of a URL, and with a path as it is', () => {
+  expect(problemOf({ FEED_NATS_SERVERS: 'nats://feed:p/secret@a:4222' })).toContain(
+    'FEED_NATS_SERVERS=nats://...@a:4222: ',
+  );
+  expect(problemOf({ FEED_OTLP_ENDPOINT: 'http://a:4318/?key=secret' })).toContain(
+    'FEED_OTLP_ENDPOINT=http://a:4318/?...: ',
+  );
+  expect(problemOf({ FEED_TLS_KEY: '/no/such@file?' })).toContain('FEED_TLS_KEY=/no/such@file?: ');
 });
 
 describe('without any setting', () => {
@@ -516,8 +532,8 @@ describe('a value that cannot be used', () => {
 
   it.each(Object.entries(bad))('of %s stops the start, and is named', (name, values) => {
     for (const value of values) {
-      // What may be a password is not repeated.
-      const shown = value.replace('a:b@', '...@');
+      // What may be a password or a key is not repeated.
+      const shown = value.replace('a:b@', '...@').replace('?a=b', '?...');
       expect(problemOf({ [name]: value })).toContain(`${name}=${shown}: `);
     }
   });

@@ -2439,6 +2439,20 @@ export const mutants = [
     tests: ['test/auth/remote-keys', '-t', 'server is away'],
   },
   {
+    name: 'config: prints a password with a slash in it',
+    file: 'src/config/config.ts',
+    from: '.replace(/^(\\w+:\\/\\/)?.*@/s,',
+    to: '.replace(/^(\\w+:\\/\\/)?[^/]*@/s,',
+    tests: ['test/config/config.spec', '-t', 'is said'],
+  },
+  {
+    name: 'config: prints what follows the ? of a URL',
+    file: 'src/config/config.ts',
+    from: ".replace(/\\?.*/s, '?...')",
+    to: '',
+    tests: ['test/config/config.spec', '-t', 'is said'],
+  },
+  {
     name: 'config: uses a file that is half written',
     file: 'src/config/followed.ts',
     from: 'if (!areEqual(await read(), contents)) return;',
