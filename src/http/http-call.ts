@@ -112,13 +112,17 @@ export class HttpCall implements LiveCall {
     else this.response.once('finish', () => socket.destroySoon());
   }
 
-  /** Closes the connection if the client stops reading before the end of the answer. */
+  /**
+   * Closes the connection if the client stops reading before the end of the answer. Behind another answer on the same connection, this one
+   * has no socket yet, and nothing of it is on its way.
+   */
   private destroyOnceUnread(): void {
-    const { socket } = this.request;
-    let unsent = socket.writableLength;
+    const left = (): number | undefined => this.response.socket?.writableLength;
+    let unsent = left();
     const timer = setInterval(() => {
-      if (socket.writableLength === unsent) socket.destroy();
-      else unsent = socket.writableLength;
+      const now = left();
+      if (now !== undefined && now === unsent) this.destroy();
+      unsent = now;
     }, UNREAD_AFTER);
     this.response.once('close', () => clearInterval(timer));
   }

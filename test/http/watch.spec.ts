@@ -1,4 +1,5 @@
-import { describe, expect, test } from 'vitest';
+import { connect as connectTcp } from 'node:net';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { endedByOperator } from '../../src/feed/errors.js';
 import { LiveCalls } from '../../src/feed/live-calls.js';
 import { OpenWork } from '../../src/feed/open-work.js';
@@ -282,6 +283,28 @@ describe('GET /v1/events', () => {
     const isOver = (): boolean => [...service.app.get(LiveCalls)].length === 0;
     await until(isOver, 'the end of the call', 100_000); // a minute, and half of another one
   }, 150_000);
+
+  test('an answer that waits behind a watch on its connection does not end the watch', async () => {
+    const { httpAddress, client, log } = await start();
+    // A request looks once a minute whether its answer is read.
+    vi.useFakeTimers({ toFake: ['setInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const [host, port] = httpAddress.split(':');
+    const socket = connectTcp(Number(port), host);
+    onTestFinished(() => void socket.destroy());
+    let received = '';
+    socket.on('error', () => {}).on('data', (data) => (received += data.toString()));
+    const paths = ['/v1/events?topic=orders', '/v1/topics'];
+    socket.write(
+      paths.map((path) => `GET ${path} HTTP/1.1\r\nHost: ${httpAddress}\r\n\r\n`).join(''),
+    );
+    await until(() => log.some(({ msg }) => msg === 'call ended'), 'the end of the second request');
+    await until(() => received.includes('200 OK'), 'the beginning of the watch');
+    vi.advanceTimersByTime(200_000);
+    await upload(client, [event('after three minutes')]);
+    await until(() => socket.closed || received.includes('after three minutes'), 'the event');
+    expect(socket.closed).toBe(false);
+  });
 
   test('at a drain, ends open streams with DRAINING and when to come back, refuses others, and answers probes', async () => {
     const service = await start({ FEED_DRAIN_TIMEOUT: '1m', FEED_UPLOAD_EVENTS_PER_SECOND: '1' });

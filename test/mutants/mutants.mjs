@@ -2925,6 +2925,13 @@ export const mutants = [
     tests: ['test/http/watch', '-t', 'reads nothing of the reason'],
   },
   {
+    name: 'http: an answer that waits behind a watch counts as unread',
+    file: 'src/http/http-call.ts',
+    from: 'this.response.socket?.writableLength',
+    to: 'this.request.socket.writableLength',
+    tests: ['test/http/watch', '-t', 'waits behind a watch'],
+  },
+  {
     name: 'http: a browser that connects again during a drain stops for good',
     file: 'src/http/watch.controller.ts',
     from: "lastEventId(request) === '' || !isTemporary(error)",
