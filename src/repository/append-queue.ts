@@ -9,7 +9,7 @@ import { AppendError, type Appended, type EventWriter } from './event-repository
 import { LogReport } from './log-report.js';
 import { NO_DEDUP, RecentIds } from './recent-ids.js';
 import type { StoredRun } from './stored-run.js';
-import type { TopicLimit } from './topic-limit.js';
+import type { Refusals, TopicLimit } from './topic-limit.js';
 
 /** Where the queue continues: after the head, and not before the time of the last commit. */
 export interface QueueStart {
@@ -81,6 +81,11 @@ interface Pending {
   readonly reject: (error: AppendError) => void;
   last: Position;
   duplicates: number;
+}
+
+interface Refused {
+  readonly pending: Pending;
+  readonly error: AppendError;
 }
 
 interface CommitRequest {
@@ -211,15 +216,17 @@ export class AppendQueue {
     requests: readonly CommitRequest[],
   ): Promise<void> {
     let group = taken;
+    let refused: readonly Refused[] = [];
     let runs: readonly StoredRun[];
     try {
       const refusals = this.limits.topics.refusals(group.map(({ events }) => events));
-      if (refusals) group = this.withoutRefused(group, await refusals);
+      if (refusals) ({ kept: group, refused } = withoutRefused(group, await refusals));
       runs = await this.store(group, requests.length > 0);
     } catch (cause) {
       const error = cause instanceof AppendError ? cause : refusal(cause);
       this.report.failed(error.reason, error.message);
       for (const pending of group) this.fail(pending, error);
+      for (const each of refused) this.fail(each.pending, each.error);
       for (const { reject } of requests) reject(error);
       this.committed();
       return;
@@ -235,6 +242,8 @@ export class AppendQueue {
       const last = this.start.epochs.cursorAt(pending.last);
       pending.resolve({ last, duplicates: pending.duplicates });
     }
+    // The appends of a writer settle in order, so that none that is stored settles after one that is refused.
+    for (const { pending, error } of refused) this.fail(pending, error);
     for (const { resolve } of requests) resolve();
     this.committed();
   }
@@ -313,18 +322,6 @@ export class AppendQueue {
     return group;
   }
 
-  /** Fails the appends that are refused, and all that their writers appended after them. Returns the others. */
-  private withoutRefused(
-    group: readonly Pending[],
-    refusals: ReadonlyMap<CheckedEvents, AppendError>,
-  ): Pending[] {
-    return group.filter((pending) => {
-      const error = pending.writer.failed ?? refusals.get(pending.events);
-      if (error) this.fail(pending, error);
-      return error === undefined;
-    });
-  }
-
   private fail(pending: Pending, error: AppendError): void {
     pending.writer.failed ??= error;
     this.release(pending);
@@ -401,6 +398,26 @@ class QueueWriter implements EventWriter {
   room(): Promise<void> | undefined {
     return this.queue.room(this);
   }
+}
+
+/** Takes from a commit the appends that are refused, and all that their writers appended after them. */
+function withoutRefused(
+  group: readonly Pending[],
+  refusals: Refusals,
+): { readonly kept: readonly Pending[]; readonly refused: readonly Refused[] } {
+  const kept: Pending[] = [];
+  const refused: Refused[] = [];
+  const failed = new Map<EventWriter, AppendError>();
+  for (const pending of group) {
+    const error = failed.get(pending.writer) ?? refusals.get(pending.events);
+    if (!error) {
+      kept.push(pending);
+      continue;
+    }
+    failed.set(pending.writer, error);
+    refused.push({ pending, error });
+  }
+  return { kept, refused };
 }
 
 function refusal(cause: unknown): AppendError {

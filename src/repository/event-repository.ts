@@ -24,7 +24,7 @@ export interface DedupWindow {
  *    only over events that are as durable as `durability` says.
  * 3. Complete: once an append has resolved, `head` has passed its events and every read finds them.
  * 4. A position is never used again, whatever is removed and whenever the process restarts.
- * 5. A prefix: after one append of a writer has failed, none of its later ones is stored.
+ * 5. A prefix: after one append of a writer has failed, none of its later ones is stored. Its appends settle in their order.
  *
  * Nothing here says that this process is the only writer, that positions of one topic are consecutive,
  * or how long an append takes. Where other processes write to the log, `head` is what this process knows of it.

@@ -64,6 +64,20 @@ describe.each(engines)('a log with as many topics as it may hold (%s)', (_engine
     expect(ids(await readAll(log, 'b'))).toEqual(['2', '5']);
   });
 
+  it('refuses it once all is stored that its writer appended before it', async () => {
+    const { log, append } = await opened(open, 1);
+    await append('a', '1');
+    const writer = log.openWriter();
+    const settled: string[] = [];
+    const note = (topic: string, id: string) => {
+      const settle = () => void settled.push(id);
+      return append(topic, id, writer).then(settle, settle);
+    };
+    await Promise.all([note('a', '2'), note('b', '3'), note('a', '4')]);
+    expect(settled).toEqual(['2', '3', '4']);
+    expect(ids(await readAll(log, 'a'))).toEqual(['1', '2']);
+  });
+
   it('refuses an append with several new topics whole', async () => {
     const { log, append } = await opened(open, 2);
     await append('a', '1');

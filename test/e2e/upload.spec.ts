@@ -383,6 +383,26 @@ test('an upload ends at the largest number of events that its result can count, 
   await repository.close();
 });
 
+test('an upload with one topic too many counts what of it is stored by the same commit', async () => {
+  class SlowEngine extends MemoryEngine {
+    override async commit(commit: EngineCommit): Promise<void> {
+      await new Promise(setImmediate);
+      return super.commit(commit);
+    }
+  }
+  const repository = new EventLog(new SlowEngine(), { maxTopics: 1 });
+  async function* frames() {
+    yield { pieces: [eventFrames(event('a')).bytes] };
+    yield { pieces: [eventFrames(event('b', { topic: 'another' })).bytes] };
+  }
+  await expect(new Uploads(repository).upload(frames(), ANYONE, record())).rejects.toMatchObject({
+    reason: 'LIMIT_EXCEEDED',
+    metadata: { received: '1' },
+  });
+  await repository.close();
+  expect(repository.head).toBe(1);
+});
+
 test.each<['refused' | 'storage-full', string]>([
   ['refused', 'INSERT_FAILED'],
   ['storage-full', 'STORAGE_FULL'],

@@ -1826,9 +1826,17 @@ export const mutants = [
   {
     name: 'limits: what is refused with others fails them, too',
     file: 'src/repository/append-queue.ts',
-    from: 'const error = pending.writer.failed ?? refusals.get(pending.events);',
-    to: 'const error = pending.writer.failed ?? [...refusals.values()].at(0);',
+    from: 'const error = failed.get(pending.writer) ?? refusals.get(pending.events);',
+    to: 'const error = failed.get(pending.writer) ?? [...refusals.values()].at(0);',
     tests: ['test/contract/topics'],
+  },
+  {
+    name: 'limits: what is refused is told before what is stored with it',
+    file: 'src/repository/append-queue.ts',
+    within: 'withoutRefused',
+    from: 'refused.push({ pending, error });',
+    to: 'pending.reject(error);\n    refused.push({ pending, error });',
+    tests: ['test/contract/topics', '-t', 'once all is stored'],
   },
   {
     name: 'limits: headers of any size, by a client that acknowledges no settings',
