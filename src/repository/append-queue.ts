@@ -148,7 +148,10 @@ export class AppendQueue {
     });
   }
 
-  /** Makes a commit even if no append waits, because it may remove something. Resolves when it is durable. */
+  /**
+   * Makes a commit even if no append waits, because it may remove something. Resolves when it is durable. If the appends of
+   * that commit have no room, another one is made without them.
+   */
   requestCommit(): Promise<void> {
     if (this.closed) return Promise.reject(this.closed);
     return new Promise((resolve, reject) => {
@@ -227,6 +230,11 @@ export class AppendQueue {
       this.report.failed(error.reason, error.message);
       for (const pending of group) this.fail(pending, error);
       for (const each of refused) this.fail(each.pending, each.error);
+      if (error.reason === 'storage-full' && group.length > 0 && requests.length > 0) {
+        // The events had no room. What was requested may do without, and removes some.
+        this.shared?.settled();
+        return this.commitGroup([], requests);
+      }
       for (const { reject } of requests) reject(error);
       this.committed();
       return;

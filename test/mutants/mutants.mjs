@@ -694,6 +694,13 @@ export const mutants = [
     tests: ['test/feed/chat'],
   },
   {
+    name: 'quota: a removal fails with the events that come meanwhile',
+    file: 'src/repository/append-queue.ts',
+    from: 'return this.commitGroup([], requests);',
+    to: 'for (const { reject } of requests) reject(error);\n        return this.committed();',
+    tests: ['test/repository/retention', '-t', 'over the quota'],
+  },
+  {
     name: 'quota: forgets what is held',
     file: 'src/repository/retention.ts',
     from: 'heldBytes + storedBytes <= quotaBytes',

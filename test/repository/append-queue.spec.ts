@@ -11,6 +11,7 @@ import {
 import { Deduplication } from '../../src/repository/deduplication.js';
 import { Epochs } from '../../src/repository/epochs.js';
 import { AppendError, type EventWriter } from '../../src/repository/event-repository.js';
+import type { FailureReason } from '../../src/repository/log-report.js';
 import { RecentIds } from '../../src/repository/recent-ids.js';
 import { bytesOf, type StoredRun } from '../../src/repository/stored-run.js';
 import { formatCursor, MAX_POSITION } from '../../src/wire/cursor.js';
@@ -529,6 +530,7 @@ describe('on a log that others write to as well', () => {
     const stored = new Map<number, Buffer>();
     let refusals = 0;
     let failures = 0;
+    let reason: FailureReason = 'refused';
     const queue = new AppendQueue(
       { epochs: new Epochs([{ epoch: EPOCH, after: 0 }]), head: 0, storedAt: 0, now: () => 0 },
       ({ runs }) => {
@@ -536,7 +538,7 @@ describe('on a log that others write to as well', () => {
           shared.head += 100; // another's run
           return Promise.reject(new OvertakenError());
         }
-        if (failures-- > 0) return Promise.reject(new AppendError('refused', 'no'));
+        if (failures-- > 0) return Promise.reject(new AppendError(reason, 'no'));
         commits.push(runs);
         return Promise.resolve();
       },
@@ -552,7 +554,10 @@ describe('on a log that others write to as well', () => {
     const append = (...events: { id: string; topic: string }[]) =>
       queue.openWriter().append(checked(...events));
     const refuse = (times: number) => (refusals = times);
-    const fail = (times: number) => (failures = times);
+    const fail = (times: number, why: FailureReason = 'refused') => {
+      failures = times;
+      reason = why;
+    };
     return { shared, commits, queue, append, refuse, fail };
   }
 
@@ -577,6 +582,15 @@ describe('on a log that others write to as well', () => {
     expect(eventsIn(commits[1][0].bytes).map(({ cursor }) => cursor)).toEqual([formatCursor(last)]);
     // settled() comes once for each begin(), before the next one.
     expect(shared.calls.join(' ')).toBe('begin settled begin settled begin settled begin settled');
+  });
+
+  it('what was requested is stored though the events with it have no room', async () => {
+    const { shared, queue, append, fail } = open();
+    fail(1, 'storage-full');
+    const both = [append({ id: 'a', topic: 't' }), queue.requestCommit()];
+    const outcomes = await Promise.allSettled(both);
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
+    expect(shared.calls.join(' ')).toBe('begin settled begin settled');
   });
 
   it('a commit has no more runs than the log takes', async () => {

@@ -99,4 +99,25 @@ describe.each(over)('what is over %s', (_, limits) => {
   });
 });
 
+it('a topic is removed though events that come meanwhile are over the quota', async () => {
+  const engine = new MemoryEngine();
+  const bytes = Buffer.alloc(20);
+  // More runs than three commits remove.
+  const runs = Array.from({ length: 2_000 }, (_, i) => {
+    return { topic: 'old', first: i + 1, last: i + 1, count: 1, bytes, storedAt: 1 };
+  });
+  await engine.commit({ ...NOTHING, runs, removal: { runs: new Map(), commits: [] } });
+  Object.assign(engine, { start: { ...engine.start, head: runs.length, storedAt: 1 } });
+  const retention = { ...KEEP_ALL, quotaBytes: engine.heldBytes };
+  const log = new EventLog(engine, { retention, clock: testClock(() => 40) });
+  onTestFinished(() => log.close());
+  const append = () =>
+    log.openWriter().append(checked({ topic: 'new', body: 'x'.repeat(bytes.length * 1_800) }));
+  const [removal, early] = await Promise.allSettled([log.removeTopic('old'), append()]);
+  expect(early).toMatchObject({ status: 'rejected', reason: { reason: 'storage-full' } });
+  expect(removal).toEqual({ status: 'fulfilled', value: undefined });
+  expect(engine.heldBytes).toBe(0);
+  await append();
+});
+
 const NOTHING = { runs: [], ids: [], horizon: { position: Infinity, storedAt: 0 }, lag: 0 };
