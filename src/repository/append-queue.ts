@@ -115,7 +115,8 @@ export class AppendQueue {
   private commitRequests: CommitRequest[] = [];
   private lastCommit = 0;
   private closed: AppendError | undefined;
-  /** Set by close(): called once no append waits or is being committed. */
+  private closing: Promise<void> | undefined;
+  /** Set by end(): called once no append waits or is being committed. */
   private onDrained: (() => void) | undefined;
   private roomWaiters: (() => void)[] = [];
 
@@ -138,8 +139,12 @@ export class AppendQueue {
     return new QueueWriter(this);
   }
 
-  /** Commits what waits, then closes the queue. */
-  async close(): Promise<void> {
+  /** Commits what waits, then closes the queue. Another call settles as the first one does. */
+  close(): Promise<void> {
+    return (this.closing ??= this.end());
+  }
+
+  private async end(): Promise<void> {
     const close = (): void => void (this.closed = new AppendError('refused', 'the log is closed'));
     if (!this.committing && this.waiting.length === 0) return close();
     await new Promise<void>((resolve) => {

@@ -715,6 +715,13 @@ export const mutants = [
     tests: ['test/repository/append-queue', '-t', 'close'],
   },
   {
+    name: 'log: a second close takes the place of the first one',
+    file: 'src/repository/append-queue.ts',
+    from: 'return (this.closing ??= this.end());',
+    to: 'return (this.closing = this.end());',
+    tests: ['test/repository/append-queue', '-t', 'close'],
+  },
+  {
     name: 'rooms: a half-closed chat stays',
     file: 'src/feed/chat.ts',
     within: 'stopReading',

@@ -493,6 +493,17 @@ describe('close', () => {
     expect(store.published).toHaveLength(1 + stored);
   });
 
+  it('is done for each who asked for it', async () => {
+    const store = new Store();
+    const stored = store.append(store.queue.openWriter(), '1');
+    await store.begins();
+    const closed = [store.queue.close(), store.queue.close()];
+    await store.finish();
+    await stored;
+    await within(Promise.all(closed), 'both', 5_000);
+    await store.queue.close();
+  });
+
   it('is done when the last commit fails, too', async () => {
     const store = new Store();
     const outcome = Promise.allSettled([store.append(store.queue.openWriter(), '1')]);
