@@ -136,7 +136,8 @@ export class SharedRooms extends LocalRooms {
 
   /** Returns where the next consumer begins: after what was delivered, if the stream still has that. */
   private async next(): Promise<number | undefined> {
-    const end = performance.now() + LEADER_LAG;
+    /** Since when each answer was short of what was delivered. */
+    let shortSince: number | undefined;
     for (let attempt = 0; !this.isClosed; attempt++) {
       try {
         const { state, created } = await roomsStream(this.api, this.settings.replicas);
@@ -147,7 +148,8 @@ export class SharedRooms extends LocalRooms {
           this.interrupt(0);
         } else if (state.last_seq < this.delivered) {
           // Its leader may be behind.
-          if (performance.now() < end) {
+          shortSince ??= performance.now();
+          if (performance.now() - shortSince < LEADER_LAG) {
             await sleep(RETRY_INTERVAL);
             continue;
           }
@@ -157,6 +159,7 @@ export class SharedRooms extends LocalRooms {
         this.created = created;
         return this.delivered + 1;
       } catch (error) {
+        shortSince = undefined;
         if (this.delivered !== undefined && attempt === 0) this.interrupt(this.delivered);
         if (error instanceof SetupError) this.onRefusal(error);
         else if (error instanceof UnansweredError || error instanceof RefusedError)

@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type RoomMember, RoomInterruptedError, type RoomSeat } from '../../src/broker/rooms.js';
-import type { StreamApi } from '../../src/nats/stream-api.js';
+import { LEADER_LAG, type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { SharedRooms } from '../../src/broker/shared-rooms.js';
 import { NATS_SERVER, NatsServer } from '../support/nats.js';
 import { until, upToThrice, within } from '../support/wait.js';
@@ -210,6 +211,34 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     await sender.send(Buffer.from('c'));
     await until(() => late.got.length > 0, 'the next message');
     expect([member.got, late.got, member.interruptions]).toEqual([['a', 'b', 'c'], ['c'], 0]);
+  });
+
+  it('members get nothing twice where the leader is a message behind after a long silence', async () => {
+    const [one, two] = await open(2);
+    const sender = one.join('r', new Member());
+    const member = new Member();
+    two.join('r', member);
+    for (const text of ['a', 'b']) await sender.send(Buffer.from(text));
+    await until(() => member.got.length === 2, 'the messages');
+    const { api, tail } = two as unknown as { api: StreamApi; tail: { follow(): void } };
+    const info = api.info.bind(api);
+    api.info = async () => {
+      api.info = async (subjects) => {
+        api.info = info; // Only the answer after the silence lags.
+        const found = await info(subjects);
+        return { ...found, state: { ...found.state, last_seq: 1 } };
+      };
+      await sleep(LEADER_LAG);
+      throw new UnansweredError('no answer');
+    };
+    tail.follow();
+    // The members are told of the silence. One that joins again gets none of the earlier messages.
+    await until(() => member.interruptions > 0, 'a word to the member');
+    const again = new Member();
+    two.join('r', again);
+    await sender.send(Buffer.from('c'));
+    await until(() => again.got.length > 0, 'the next message');
+    expect([again.got, again.interruptions]).toEqual([['c'], 0]);
   });
 
   it('cut off from NATS, members are told, and a sender is refused', async () => {

@@ -967,9 +967,16 @@ export const mutants = [
   {
     name: 'rooms: a leader that lags is taken for one that has lost the messages',
     file: 'src/broker/shared-rooms.ts',
-    from: 'if (performance.now() < end) {',
-    to: 'if (performance.now() < 0 * end) {',
+    from: 'if (performance.now() - shortSince < LEADER_LAG) {',
+    to: 'if (performance.now() < 0 * shortSince) {',
     tests: ['test/broker/shared-rooms', '-t', 'a message behind'],
+  },
+  {
+    name: 'rooms: a leader has no time to catch up after a silence',
+    file: 'src/broker/shared-rooms.ts',
+    from: 'shortSince ??= performance.now();',
+    to: 'shortSince ??= performance.now() - Math.min(attempt, 1) * LEADER_LAG;',
+    tests: ['test/broker/shared-rooms', '-t', 'after a long silence'],
   },
   {
     name: 'client: waits for a connection that nobody answers',
