@@ -9,11 +9,25 @@ const LOOK_INTERVAL = 2;
  */
 const PATIENCE_LOOKS = 125;
 
+/**
+ * The most looks that a message from elsewhere waits. A member that reads nothing uses up the first half; the second one is for those
+ * that read.
+ */
+const LATE_LOOKS = 2 * PATIENCE_LOOKS;
+
 /** A member and its congestion. Its seats in all rooms share one state, because the member has one queue. */
 export interface MemberState {
   readonly member: RoomMember;
   /** The number of the look before the last message that came while the member was not congested. */
   uncongestedAt: number;
+}
+
+/** A message from elsewhere that waits for members. */
+interface LateMessage {
+  readonly framed: Buffer;
+  readonly sender: MemberState | undefined;
+  /** The number of the look before it came. */
+  readonly cameAt: number;
 }
 
 /** Rooms whose members are all in this process. */
@@ -23,6 +37,8 @@ export class LocalRooms extends Rooms {
   /** Counts the looks while some sender waited. Patience is measured in these. */
   private looks = 0;
   private look: Promise<void> | undefined;
+  /** The messages from elsewhere that wait, in order, by their rooms. */
+  private readonly late = new Map<string, LateMessage[]>();
   seats = 0;
 
   override join(room: string, member: RoomMember): RoomSeat {
@@ -71,6 +87,34 @@ export class LocalRooms extends Rooms {
     for (const member of members) if (member !== sender) this.deliverTo(member, framed);
   }
 
+  /**
+   * Delivers a message that came from elsewhere, where its sender does not know of congested members here. So it waits for them
+   * itself, and what comes for its room meanwhile waits behind it. Many come in one turn where this process stood still.
+   */
+  protected deliverPatiently(room: string, framed: Buffer, sender: MemberState | undefined): void {
+    const message = { framed, sender, cameAt: this.looks };
+    const late = this.late.get(room);
+    if (late) late.push(message);
+    else if (this.isHeldBack(room, message)) void this.deliverLater(room, message);
+    else this.deliver(room, framed, sender);
+  }
+
+  private async deliverLater(room: string, first: LateMessage): Promise<void> {
+    const behind: LateMessage[] = [];
+    this.late.set(room, behind);
+    for (let next: LateMessage | undefined = first; next; next = behind.shift()) {
+      while (this.isHeldBack(room, next)) await this.nextLook();
+      this.deliver(room, next.framed, next.sender);
+    }
+    this.late.delete(room);
+  }
+
+  private isHeldBack(room: string, { sender, cameAt }: LateMessage): boolean {
+    const members = this.rooms.get(room);
+    if (!members || this.looks - cameAt >= LATE_LOOKS) return false;
+    return this.isAnyCongested(members, sender);
+  }
+
   private deliverTo(to: MemberState, framed: Buffer): void {
     if (!to.member.isCongested) to.uncongestedAt = this.looks;
     to.member.receive(framed);
@@ -90,7 +134,7 @@ export class LocalRooms extends Rooms {
   }
 
   /** True while another member is congested and has not held senders back for PATIENCE_LOOKS. */
-  private isAnyCongested(members: ReadonlySet<MemberState>, own: MemberState): boolean {
+  private isAnyCongested(members: ReadonlySet<MemberState>, own: MemberState | undefined): boolean {
     for (const other of members) {
       if (other === own || !other.member.isCongested) continue;
       if (this.looks - other.uncongestedAt < PATIENCE_LOOKS) return true;

@@ -5,7 +5,8 @@
  * Every implementation promises:
  * 1. All members of a room receive its messages in one order. A member does not receive its own.
  * 2. A room holds a sender back while a member's queue is more than half full, so that a member that reads can catch up.
- *    It does so for a bounded time: nobody waits for a slow member.
+ *    It does so for a bounded time: nobody waits for a slow member. A message of another process, whose senders do not know of
+ *    that member, waits instead.
  */
 export abstract class Rooms {
   /**

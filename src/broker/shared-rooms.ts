@@ -122,7 +122,8 @@ export class SharedRooms extends LocalRooms {
       sender = this.senders.get(number);
       this.senders.delete(number);
     }
-    this.deliver(subject.slice(this.subjectOf('').length), data.subarray(HEAD_BYTES), sender);
+    const room = subject.slice(this.subjectOf('').length);
+    this.deliverPatiently(room, data.subarray(HEAD_BYTES), sender);
   }
 
   /** Messages up to a sequence were removed before they came here. */

@@ -154,6 +154,49 @@ describe('a local room', () => {
   });
 });
 
+describe('messages that come from elsewhere, many in one turn', () => {
+  class Receiving extends LocalRooms {
+    come(...texts: string[]): void {
+      for (const text of texts) this.deliverPatiently('r', Buffer.from(text), undefined);
+    }
+  }
+  const texts = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+
+  it('wait for a congested member, in their order, and what comes later waits behind them', async () => {
+    const receiving = new Receiving();
+    receiving.join('r', slow);
+    receiving.come(...texts);
+    expect(slow.queue).toEqual(['a', 'b', 'c']);
+    const heard = slow.queue.splice(0);
+    receiving.come('i');
+    expect(slow.queue).toEqual([]);
+    await until(() => {
+      heard.push(...slow.queue.splice(0));
+      return heard.length === 9;
+    }, 'all of them');
+    expect(heard).toEqual([...texts, 'i']);
+  });
+
+  it('do not wait for long for a member that reads nothing, and leave the others their time', async () => {
+    const receiving = new Receiving();
+    receiving.join('r', slow);
+    receiving.join('r', fast);
+    receiving.come(...texts);
+    let most = 0;
+    const heard: string[] = [];
+    await until(
+      () => {
+        most = Math.max(most, fast.queue.length);
+        heard.push(...fast.queue.splice(0));
+        return heard.length === texts.length;
+      },
+      'all of them',
+      LONG,
+    );
+    expect([heard, most, slow.queue]).toEqual([texts, 3, texts]);
+  });
+});
+
 async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise(setImmediate);
 }

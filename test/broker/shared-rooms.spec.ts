@@ -3,8 +3,12 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { type RoomMember, RoomInterruptedError, type RoomSeat } from '../../src/broker/rooms.js';
 import { LEADER_LAG, type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { SharedRooms } from '../../src/broker/shared-rooms.js';
+import { ANYONE } from '../../src/feed/caller.js';
+import { Chats } from '../../src/feed/chat.js';
+import type { Frames } from '../../src/wire/frames.js';
 import { NATS_SERVER, NatsServer } from '../support/nats.js';
 import { until, upToThrice, within } from '../support/wait.js';
+import { decodeChat, encodeChat, framed as frame, received, unframed } from '../wire/events.js';
 
 const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
 
@@ -162,6 +166,38 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     await until(() => late.got.length === 1, 'the second message');
     expect([leaver.got, late.got]).toEqual([['a'], ['b']]);
     expect([one.seats, two.seats]).toEqual([1, 1]);
+  });
+
+  it('a chat that reads gets all that comes at once, such as after its replica stood still', async () => {
+    const [rooms] = await open(1);
+    const ends: Error[] = [];
+    const end = (reason: Error) => void ends.push(reason);
+    const call = { notes: {}, events: 0, bytes: 0, abort: end, abortOnceUnread: end };
+    async function* joining() {
+      yield received(encodeChat({ room: 'r' }));
+      await new Promise(() => {});
+    }
+    const chat = new Chats(rooms).chat(joining(), ANYONE, call);
+    const heard: string[] = [];
+    chat.open(() => {
+      for (let taken; (taken = chat.take() as Frames | undefined);)
+        heard.push(...unframed(taken.bytes).map((message) => decodeChat(message).text));
+    });
+    await until(() => rooms.seats === 1, 'its seat');
+    const stream = rooms as unknown as {
+      api: StreamApi;
+      onMessage(sequence: number, subject: string, data: Buffer): void;
+    };
+    const texts = Array.from({ length: 2_000 }, (_, i) => String(i));
+    for (const [i, text] of texts.entries()) {
+      const message = frame(encodeChat({ room: 'r', text }));
+      const data = Buffer.concat([Buffer.alloc(12), message]);
+      stream.onMessage(i + 1, `${stream.api.stream}.r`, data);
+    }
+    await until(() => heard.length >= texts.length || ends.length > 0, 'all messages');
+    expect(ends[0]).toBeUndefined();
+    expect(heard).toEqual(texts);
+    await chat.close();
   });
 
   it('members are told when the stream is lost, and rooms go on with a new one', async () => {

@@ -680,6 +680,27 @@ export const mutants = [
     tests: ['test/broker/local-rooms'],
   },
   {
+    name: 'rooms: what comes at once from elsewhere ends members that read',
+    file: 'src/broker/shared-rooms.ts',
+    from: 'this.deliverPatiently(room, data.subarray(HEAD_BYTES), sender);',
+    to: 'this.deliver(room, data.subarray(HEAD_BYTES), sender);',
+    tests: ['test/broker/shared-rooms', '-t', 'comes at once'],
+  },
+  {
+    name: 'rooms: a message from elsewhere overtakes those that wait',
+    file: 'src/broker/local-rooms.ts',
+    from: 'if (late) late.push(message);',
+    to: 'if (late && this.isHeldBack(room, message)) late.push(message);',
+    tests: ['test/broker/local-rooms', '-t', 'many in one turn'],
+  },
+  {
+    name: 'rooms: a member that reads nothing leaves the others no time',
+    file: 'src/broker/local-rooms.ts',
+    from: 'const LATE_LOOKS = 2 * PATIENCE_LOOKS;',
+    to: 'const LATE_LOOKS = PATIENCE_LOOKS;',
+    tests: ['test/broker/local-rooms', '-t', 'leave the others'],
+  },
+  {
     name: 'rooms: a member that does not read stays',
     file: 'src/feed/chat.ts',
     from: 'if (count >= QUEUE_MESSAGES || (count > 0 && bytes + framed.length > QUEUE_BYTES)) {',
