@@ -4,7 +4,7 @@ import type {
   JetStreamLog,
   JetStreamOptions,
 } from '../../src/repository/jetstream/jetstream-log.js';
-import { type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
+import { CODE, RefusedError, type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { SetupError } from '../../src/nats/setup-error.js';
 import {
   AppendError,
@@ -466,6 +466,62 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       });
       await append(log, ['t', 'own']);
       expect(ids(await readAll(log, 't'))).toEqual(['others', 'own']);
+    });
+
+    const wrongLast = () => new RefusedError(CODE.wrongLastSequence, 'by the test');
+
+    it.each([
+      ['when it is sent once more', ''],
+      ['when it is sent once more', 'a'],
+      ['between two questions about it', ''],
+      ['between two questions about it', 'a'],
+    ])(
+      'knows its own commit again that the leader stores late, %s, of an event with the id "%s"',
+      async (when, id) => {
+        const log = await open(newStream(), { dedup: { ids: 100, milliseconds: 60_000 } });
+        await append(log, ['t', 'before']);
+        const api = apiOf(log);
+        const message = api.message.bind(api);
+        let storeFirst: () => Promise<unknown> = () => Promise.resolve();
+        let calls = 0;
+        onPublish(log, async (publish) => {
+          calls++;
+          if (calls === 1) {
+            // It is on its way in the cluster. Nobody answers.
+            storeFirst = publish;
+            throw new UnansweredError('dropped by the test');
+          }
+          if (calls === 2) {
+            if (when.startsWith('between'))
+              api.message = async (query) => {
+                const answer = await message(query);
+                api.message = message;
+                await storeFirst();
+                return answer;
+              };
+            // A leader also compares with what is on its way.
+            throw wrongLast();
+          }
+          if (calls === 3 && when.startsWith('when')) await storeFirst();
+          return publish();
+        });
+        expect((await append(log, ['t', id])).duplicates).toBe(0);
+        expect(await readAll(log, 't')).toHaveLength(2);
+        expect(log.history).toBe(0);
+      },
+    );
+
+    it("waits for another's commit that the leader has not stored yet, and then builds its own", async () => {
+      const log = await open(newStream());
+      const refusedAt: number[] = [];
+      onPublish(log, async (publish) => {
+        if (refusedAt.length === 10) return publish();
+        refusedAt.push(performance.now());
+        throw wrongLast();
+      });
+      await append(log, ['t', 'own']);
+      expect(ids(await readAll(log, 't'))).toEqual(['own']);
+      expect(refusedAt[9] - refusedAt[0]).toBeGreaterThan(800);
     });
   });
 

@@ -1518,6 +1518,20 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'knows its own commit'],
   },
   {
+    name: 'jetstream: builds a commit again while the leader may yet store it',
+    file: `${jetstream}/commits.ts`,
+    from: 'if (overtaking && (attempt === 0 || !isUnclear(overtaking))) {',
+    to: 'if (overtaking) {',
+    tests: ['test/contract/jetstream', '-t', 'stores late'],
+  },
+  {
+    name: "jetstream: builds a commit again and again while another's is on its way",
+    file: `${jetstream}/commits.ts`,
+    from: 'if (state.applied < this.contended) await reach(this.contended);',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', "waits for another's commit"],
+  },
+  {
     name: "jetstream: takes another's commit for its own",
     file: `${jetstream}/commits.ts`,
     from: 'found !== undefined && commitOf(found.data).equals(own)',

@@ -41,6 +41,8 @@ export class Commits implements SharedLog {
 
   /** begin() waits until this sequence is applied. */
   private awaited = 0;
+  /** begin() gives this sequence some time: a commit was refused for the sake of another one that was not stored yet. */
+  private contended = 0;
   /** The last commit: when it ended and how long it took. */
   private committedAt = -Infinity;
   private commitTook = 0;
@@ -70,11 +72,13 @@ export class Commits implements SharedLog {
     await this.giveTurn();
     const { history, state } = this;
     const end = performance.now() + this.options.patience;
+    const reach = (sequence: number) =>
+      Promise.race([state.until(sequence), sleep(RETRY_INTERVAL)]);
+    if (state.applied < this.contended) await reach(this.contended);
     for (;;) {
       history.refuseIfOver();
       if (history.isSuspicious) await history.compare();
-      else if (state.applied < this.awaited)
-        await Promise.race([state.until(this.awaited), sleep(RETRY_INTERVAL)]);
+      else if (state.applied < this.awaited) await reach(this.awaited);
       else break;
       if (this.isTimeUp(end)) throw unavailable('the stream does not answer');
     }
@@ -152,11 +156,15 @@ export class Commits implements SharedLog {
       } catch (error) {
         if (!(error instanceof RefusedError || error instanceof UnansweredError)) throw error;
         const isRefused = error instanceof RefusedError;
+        const isOvertaken = isRefused && OVERTAKEN.has(error.code);
+        // Asked first: an earlier attempt that is stored between the two questions is found by the second one.
+        const overtaking = isOvertaken ? await this.findOvertaking(base, end) : undefined;
         // Whatever refuses this attempt, an earlier one may have been stored.
         if (isRefused && attempt > 0 && (await this.isStored(messages, base, end))) return;
-        if (isRefused && OVERTAKEN.has(error.code)) {
+        // An earlier attempt may also be what the leader has not stored yet: built again, it would be another commit.
+        if (overtaking && (attempt === 0 || !isUnclear(overtaking))) {
           report.overtakenCommits++;
-          throw await this.findOvertaking(base, end);
+          throw overtaking;
         }
         if (isRefused && FULL.has(error.code))
           throw new AppendError(
@@ -242,6 +250,7 @@ export class Commits implements SharedLog {
       );
     // Retention may have removed the record.
     if (!found) this.state.epochsAt = 0;
+    else this.contended = base + 1;
     return new OvertakenError();
   }
 }
@@ -251,6 +260,10 @@ const OVERTAKEN: ReadonlySet<number> = new Set([
   CODE.wrongLastSequenceOfBatch,
 ]);
 const FULL: ReadonlySet<number> = new Set([CODE.maxBytes, CODE.storageExceeded]);
+
+/** Returns true for what says that nothing is stored behind the commit's base yet. */
+const isUnclear = (overtaking: Error): boolean =>
+  overtaking instanceof OvertakenError && overtaking.sequence === 0;
 
 /** Returns the error of appends of which nobody knows whether they are stored. */
 export function unavailable(why: string): AppendError {
