@@ -12,10 +12,11 @@ import {
   EventsRemovedError,
   StoreUnavailableError,
 } from '../../src/repository/event-repository.js';
+import { decode, sequenceOf } from '../../src/repository/jetstream/message.js';
 import type { Tail } from '../../src/repository/tail.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { NATS_SERVER } from '../support/nats.js';
-import { eventually, until, upToThrice } from '../support/wait.js';
+import { eventually, until, upToThrice, within } from '../support/wait.js';
 import type { Position } from '../../src/wire/cursor.js';
 import { TopicSet } from '../../src/wire/topic-set.js';
 import { checked, eventsIn } from '../wire/events.js';
@@ -97,7 +98,11 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     };
     api.message = async (query) => {
       const found = await message(query);
-      return found && found.sequence >= applied ? undefined : found;
+      if (!found || found.sequence < applied) return found;
+      const newest = decode(found.sequence, '', found.data);
+      if (!('last_by_subj' in query && newest.kind === 'run' && newest.previous > 0))
+        return undefined;
+      return message({ seq: sequenceOf(newest.previous) });
     };
     api.messages = async (...query) =>
       (await messages(...query)).filter(({ sequence }) => sequence < applied);
@@ -278,8 +283,8 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(await log.heldOf('t')).toMatchObject({ events: 2 });
     });
 
-    it('is removed with its topic', async () => {
-      const { log, one } = await openAhead(['x', 'a'], ['t', 'b']);
+    it.each(['x', 't'])('is removed with its topic, after an event of %s', async (before) => {
+      const { log, one } = await openAhead([before, 'a'], ['t', 'b']);
       await log.removeTopic('t');
       expect(await one.heldOf('t')).toBeUndefined();
     });
@@ -760,6 +765,83 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       await expect(readAll(latest, 't', last.position)).rejects.toThrow(EventsRemovedError);
       expect(await readAll(latest, 't', last3)).toEqual([]);
       expect(await latest.positionBeforeLast('t', 5, latest.head)).toBe(last3);
+    });
+
+    describe('keeps what comes to a topic while it is removed', () => {
+      /** Removes `t`, which has an event, and calls `meanwhile` once the stream was asked for its newest one. */
+      async function removeWhile(log: JetStreamLog, meanwhile: () => unknown): Promise<Position> {
+        const { last } = await append(log, ['t', 'old']);
+        const api = apiOf(log);
+        const message = api.message.bind(api);
+        api.message = async (query) => {
+          const answer = await message(query);
+          if ('last_by_subj' in query && query.last_by_subj.endsWith('.t')) {
+            api.message = message;
+            await meanwhile();
+          }
+          return answer;
+        };
+        await log.removeTopic('t');
+        return last.position;
+      }
+
+      it.each(['in the commit of its marker', 'from another replica'])('%s', async (how) => {
+        const stream = newStream();
+        let now = 1_000;
+        const clock = testClock(() => now);
+        const [log, other] = [await open(stream, { clock }), await open(stream, { clock })];
+        let later: Promise<unknown> | undefined;
+        const floor = await removeWhile(log, async () => {
+          now = 2_000;
+          if (how.startsWith('in the commit')) {
+            later = append(log, ['t', 'later']);
+            return;
+          }
+          await append(other, ['t', 'later']);
+          now = 3_000;
+          await append(other, ['u', 'between it and the marker']);
+        });
+        await later;
+        await other.catchUp();
+        for (const one of [log, other, await open(stream, { clock })]) {
+          expect(await one.floor('t')).toBe(floor);
+          const seen = await readAll(one, 't', floor);
+          expect(ids(seen)).toEqual(['later']);
+          await expect(readAll(one, 't', floor - 1)).rejects.toThrow(EventsRemovedError);
+          const [{ position }] = seen;
+          const event = { position, time: 2_000 };
+          expect(await one.heldOf('t')).toMatchObject({ events: 1, oldest: event, newest: event });
+          expect(await one.countAfter('t', floor)).toBe(1);
+          expect(await one.ageOfNext('t', position)).toBeUndefined();
+        }
+        // Wherever the search begins.
+        for (let i = 0; i < 8; i++) {
+          const before = await log.positionBefore('t', 1_500);
+          expect(ids(await readAll(log, 't', before))[0]).toBe('later');
+          await append(log, ['t', String(i)]);
+        }
+        expect(log.history).toBe(0);
+      });
+
+      it('also where it is larger than the limit of a topic', async () => {
+        const stream = newStream();
+        const [log, other] = [await open(stream), await open(stream)];
+        const body = 'x'.repeat(5_000);
+        const floor = await removeWhile(log, () =>
+          other.openWriter().append(checked({ topic: 't', id: 'later', body })),
+        );
+        // Its janitor looks at all topics first.
+        const third = await limited(stream, { topicMaxBytes: 2_000 });
+        const api = apiOf(third);
+        const purge = api.purge.bind(api);
+        const trimmed = Promise.withResolvers<void>();
+        api.purge = async (...query) => {
+          await purge(...query);
+          trimmed.resolve();
+        };
+        await within(trimmed.promise, 'a look of the janitor');
+        expect(ids(await readAll(log, 't', floor))).toEqual(['later']);
+      });
     });
 
     it("removes nothing of a topic whose marker can't be stored", async () => {

@@ -77,8 +77,8 @@ export class CommitMessages {
   }
 
   /**
-   * The next commit marks that all events of a topic until then were removed, which is true once all messages of the topic
-   * before the marker are purged.
+   * The next commit marks that events of a topic were removed, which is true once the topic's messages before the removal are purged.
+   * What came after it began stands before the marker, or in its commit, and stays.
    */
   requestMarker(topic: string): Readonly<Marker> {
     const marker = { topic, sequence: 0 };
@@ -143,9 +143,11 @@ export class CommitMessages {
         );
       add(run, idsOf(run));
     }
+    // Searches by time rely on it that no message is older than the one before.
+    const markedAt = runs.at(-1)?.storedAt ?? this.state.storedAt;
     for (const marker of markers) {
       const { last } = topics.get(marker.topic)!;
-      add(markerOf(marker.topic, last, this.state.storedAt), NO_IDS, marker);
+      add(markerOf(marker.topic, last, markedAt), NO_IDS, marker);
     }
     const bytes = bytesOf(runs) + MESSAGE_OVERHEAD * messages.length;
     if ((this.writesEpochs || isEpochsRecordOld(bytes)) && messages.length < MAX_BATCH) {

@@ -9,8 +9,8 @@ const MOST_TOPICS = 1_000;
 
 /**
  * Does what JetStream has no limit for: it removes the oldest runs of topics that are over FEED_RETENTION_TOPIC_MAX_BYTES,
- * and writes the record of the epochs again before retention removes it. The newest run of a topic is never removed,
- * so its `previous` tells the topic's floor. Several replicas may do the same at once, which harms nothing.
+ * and writes the record of the epochs again before retention removes it. The newest run of a topic that has events is never
+ * removed, so its `previous` tells the topic's floor. Several replicas may do the same at once, which harms nothing.
  */
 export class Janitor {
   private readonly timer: NodeJS.Timeout;
@@ -68,7 +68,8 @@ export class Janitor {
   private async trim(topic: string): Promise<void> {
     const { topicMaxBytes } = this.limits;
     const { stored } = this.replica;
-    const newest = await stored.newest(topic);
+    const last = await stored.newest(topic);
+    const newest = last && (await stored.withEvents(last));
     const oldest = newest && (await stored.firstFrom(topic, 1));
     if (!newest || !oldest) return;
     const start = oldest.totalBytes - oldest.run.bytes.length;

@@ -8,7 +8,7 @@ import type { StoredRun } from '../stored-run.js';
  *     offset  size
  *          0     1  format: 1
  *          1     1  kind: 0 a run, 1 the epochs
- *          2     2  events of the run; 0: all events of the topic until here were removed
+ *          2     2  events of the run; 0: the marker of a removal of the topic, which was done or begun
  *          4     8  commit: random, the same in all messages of one commit
  *         12     8  stored at, milliseconds of the log's time
  *         20     8  position of the topic's event before this run; 0: there is none
@@ -47,8 +47,9 @@ export const endOf = (sequence: number): Position => (sequence + 1) * POSITIONS 
 export const isEnd = (position: Position): boolean => position % POSITIONS === POSITIONS - 1;
 
 /**
- * Returns a run of no events, which marks that all events of its topic up to `last` were removed. It stands right behind
- * them, so that the topic's next run follows it as it would follow them.
+ * Returns a run of no events, which marks a removal of its topic. It stands right behind the topic's newest event, `last`, so that
+ * the next run follows it as it would follow that. Where the removal has left nothing else, it says where the topic's floor is. Events
+ * that came while the topic was removed are kept before it.
  */
 export const markerOf = (topic: string, last: Position, storedAt: number): StoredRun => ({
   topic,

@@ -273,7 +273,8 @@ export class Replica {
     const { stored, history } = this;
     const from = Math.max(1, sequenceOf(after));
     let next = await history.ask(() => stored.firstFrom(topic, from));
-    if (next && next.run.last <= after) {
+    // Markers of removals may follow.
+    while (next && next.run.last <= after) {
       const { sequence } = next;
       next = await history.ask(() => stored.firstFrom(topic, sequence + 1));
     }
@@ -319,11 +320,12 @@ export class Replica {
       while (oldest?.run.count === 0)
         oldest = await this.stored.firstFrom(topic, oldest.sequence + 1);
       if (!oldest || newest.total <= before!) return undefined;
+      const last = (await this.stored.withEvents(newest)) ?? newest;
       return {
         events: newest.total - before!,
         bytes: newest.totalBytes - bytesBefore!,
         oldest: { position: oldest.run.first, time: oldest.storedAt },
-        newest: { position: newest.run.last, time: newest.storedAt },
+        newest: { position: newest.run.last, time: last.storedAt },
       };
     });
   }
@@ -362,33 +364,33 @@ export class Replica {
 
   async removeTopic(topic: string): Promise<void> {
     const { history, stored } = this;
+    const held = this.state.applied;
     const newest = () => history.fromLeader(() => stored.newest(topic));
     const found = await history.ask(newest);
     if (!found) return;
     // The marker comes first: if the purge fails, nothing is removed, and the call can be repeated.
-    const purge = (upTo: number) =>
-      history.ask(() => this.api.purge(this.start.prefix + topic, upTo));
-    let marker: number;
+    const purge = (before: number) =>
+      history.ask(() => this.api.purge(this.start.prefix + topic, before));
     try {
-      marker = await this.mark(topic);
+      await this.mark(topic);
     } catch (error) {
       if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;
       // Where the quota leaves no room for a marker, the newest run says where the topic's floor is.
       await purge(found.sequence);
-      marker = await this.mark(topic);
+      await this.mark(topic);
     }
-    await purge(marker);
+    // What came to the topic meanwhile stands before the marker, and stays.
+    await purge(Math.max(held, found.sequence) + 1);
   }
 
-  /** Stores the marker of a topic's removal. Returns its sequence. */
-  private async mark(topic: string): Promise<number> {
+  /** Stores the marker of a topic's removal. */
+  private async mark(topic: string): Promise<void> {
     const marker = this.messages.requestMarker(topic);
     try {
       while (marker.sequence === 0) await this.queue.requestCommit();
     } finally {
       this.messages.cancelMarker(marker);
     }
-    return marker.sequence;
   }
 
   /** Resolves once all is applied that the stream had when this was called. Calls that come together share a question. */

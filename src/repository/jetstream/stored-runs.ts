@@ -94,6 +94,12 @@ export class StoredRuns {
     return this.run(await this.api.message({ last_by_subj: this.prefix + topic }));
   }
 
+  /** Returns the newest run with events up to a run of their topic: for a marker, the one before it. Undefined if it was removed. */
+  async withEvents(newest: RunMessage): Promise<RunMessage | undefined> {
+    if (newest.run.count > 0) return newest;
+    return newest.previous > 0 ? this.at(sequenceOf(newest.previous)) : undefined;
+  }
+
   /** Returns a position up to which nothing is held of any topic, as the leader knows it. */
   async floorOfStream(): Promise<Position> {
     const { state } = await this.api.info();
