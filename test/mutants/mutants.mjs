@@ -925,8 +925,15 @@ export const mutants = [
   {
     name: 'jetstream: counts the lags of a leader together',
     file: `${jetstream}/history.ts`,
-    from: 'if (!this.short || end >= this.short.sequence)',
-    to: 'if (!this.short)',
+    from: 'if (this.short && end >= this.short.sequence) this.short = undefined;',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'again and again'],
+  },
+  {
+    name: 'jetstream: forgets only by the next lag that a leader has caught up',
+    file: `${jetstream}/history.ts`,
+    from: 'this.noteEnd(end);',
+    to: 'if (end < sequence) this.noteEnd(end);',
     tests: ['test/contract/jetstream', '-t', 'again and again'],
   },
   {

@@ -122,15 +122,20 @@ export class History {
    */
   async leaderHas(sequence: number): Promise<void> {
     const { last_seq: end } = (await this.api.info()).state;
+    this.noteEnd(end);
     if (end >= sequence) return;
     await this.onShort(end, sequence);
     throw new UnansweredError(`its leader ends at ${end}, and this replica has ${sequence}`);
   }
 
+  /** Call it with a sequence that the leader has: it may lag again later, about the same message. */
+  private noteEnd(end: number): void {
+    if (this.short && end >= this.short.sequence) this.short = undefined;
+  }
+
   private async onShort(end: number, applied: number): Promise<void> {
     const now = performance.now();
-    // It may end before what came since, and yet go on.
-    if (!this.short || end >= this.short.sequence) this.short = { sequence: applied, since: now };
+    this.short ??= { sequence: applied, since: now };
     if (now - this.short.since >= LEADER_LAG) {
       this.isCutShort ||= !this.isOver;
       this.lose(`the stream ends at ${end}, and this replica had ${applied} of it`);
@@ -148,9 +153,11 @@ export class History {
       if (found && lastCommit) {
         if (!commitOf(found.data).equals(lastCommit))
           this.lose(`message ${applied} is another one`);
+        this.noteEnd(applied);
         return;
       }
       const { created, state } = await this.api.info();
+      this.noteEnd(state.last_seq);
       if (created !== this.options.created) this.lose('the stream was made anew');
       else if (state.last_seq < applied) await this.onShort(state.last_seq, applied);
     } catch (error) {
