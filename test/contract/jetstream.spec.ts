@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type {
@@ -12,12 +13,12 @@ import {
   EventsRemovedError,
   StoreUnavailableError,
 } from '../../src/repository/event-repository.js';
-import { decode, sequenceOf } from '../../src/repository/jetstream/message.js';
+import { decode, firstOf, sequenceOf } from '../../src/repository/jetstream/message.js';
 import type { Tail } from '../../src/repository/tail.js';
 import { KEEP_ALL, type RetentionLimits } from '../../src/repository/retention.js';
 import { NATS_SERVER } from '../support/nats.js';
 import { eventually, until, upToThrice, within } from '../support/wait.js';
-import type { Position } from '../../src/wire/cursor.js';
+import type { Cursor, Position } from '../../src/wire/cursor.js';
 import { TopicSet } from '../../src/wire/topic-set.js';
 import { checked, eventsIn } from '../wire/events.js';
 import { eventRepositoryContract } from './event-repository.js';
@@ -27,6 +28,16 @@ import { testClock } from './test-clock.js';
 
 /** How long a request of the tests to JetStream may take (milliseconds). */
 const PATIENT = { timeout: 30_000 };
+
+/** A program that stores a message, and ends 6 s later. */
+const SEND_AND_STAND = `
+  import { connect } from '@nats-io/transport-node';
+  const [servers, subject, data] = process.argv.slice(1);
+  const connection = await connect({ servers });
+  await connection.request(subject, Buffer.from(data, 'base64'), { timeout: 30_000 });
+  await connection.close();
+  setTimeout(() => {}, 6_000);
+`;
 
 describe.skipIf(!NATS_SERVER)('jetstream', () => {
   const { server, openStream } = natsForTests();
@@ -199,6 +210,32 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       const { last } = await append(await open(stream), ['t', 'c']);
       await other.catchUp(last);
       expect(other.locate(last)).toBe('in-log');
+    });
+
+    it('a cursor of one is good on the other, which stands still while its message comes', async () => {
+      const stream = newStream();
+      const one = await open(stream);
+      const log = await open(stream);
+      await one.catchUp();
+      const { replica } = log as unknown as { replica: { locate(cursor: Cursor): string } };
+      const locate = replica.locate.bind(replica);
+      let looks = 0;
+      replica.locate = (cursor) => {
+        looks++;
+        return locate(cursor);
+      };
+      const sequence = stateOf(log).applied + 1;
+      const caughtUp = log.catchUp({ ...log.cursorAt(log.head), position: firstOf(sequence) });
+      await until(() => looks > 0, 'a wait for the message of the cursor');
+      apiOf(one).publish = ([{ subject, data }]) => {
+        // Another process sends it, while this one does nothing for longer than that wait.
+        const args = [server().url, subject, Buffer.from(data).toString('base64')];
+        execFileSync(process.execPath, ['--input-type=module', '-e', SEND_AND_STAND, ...args]);
+        return Promise.resolve(sequence);
+      };
+      const { last } = await append(one, ['t', 'a']);
+      await caughtUp;
+      expect(log.locate(last)).toBe('in-log');
     });
 
     it('a leader that is behind a replica is not taken for that of another stream', async () => {

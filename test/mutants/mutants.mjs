@@ -916,6 +916,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'behind both'],
   },
   {
+    name: 'jetstream: refuses a cursor whose message came while the process stood still',
+    file: `${jetstream}/replica.ts`,
+    from: 'let looks = LEADER_LAG / RETRY_INTERVAL; looks > 0 && mayCome(); looks--',
+    to: 'const end = performance.now() + LEADER_LAG; performance.now() < end && mayCome();',
+    tests: ['test/contract/jetstream', '-t', 'stands still while'],
+  },
+  {
     name: 'jetstream: takes a stream whose leader lags for another one',
     file: `${jetstream}/history.ts`,
     from: 'if (now - this.short.since >= LEADER_LAG) {',

@@ -413,14 +413,11 @@ export class Replica {
    */
   async catchUpTo(cursor: Cursor): Promise<void> {
     await this.catchUp();
-    const end = performance.now() + LEADER_LAG;
     const sequence = sequenceOf(cursor.position);
-    while (
-      this.locate(cursor) !== 'in-log' &&
-      this.state.applied < sequence &&
-      !this.history.isOver &&
-      performance.now() < end
-    )
+    const mayCome = () =>
+      this.locate(cursor) !== 'in-log' && this.state.applied < sequence && !this.history.isOver;
+    // Looks are counted, and not the time: where this process stands still, the message may come meanwhile, and wait in its socket.
+    for (let looks = LEADER_LAG / RETRY_INTERVAL; looks > 0 && mayCome(); looks--)
       await sleep(RETRY_INTERVAL);
     this.refuseStarts();
   }
