@@ -2206,6 +2206,13 @@ export const mutants = [
     tests: ['client/test/checkpoint.spec', '-t', 'slow save'],
   },
   {
+    name: 'transport: a drain takes for dead whom it can not ask',
+    file: `${transport}/connections.ts`,
+    from: 'if (!this.areEnding) connection.checkLife(now);',
+    to: 'connection.checkLife(now);',
+    tests: ['test/process/drain', '-t', 'no longer ask'],
+  },
+  {
     name: 'moves: a connection takes calls after its GOAWAY',
     file: `${transport}/stream-strategy.ts`,
     from: 'const refusal = this.refusal ?? call.connection.refusal;',

@@ -12,6 +12,7 @@ import type { Frames, ReceivedFrames } from '../../src/wire/frames.js';
 import { codec, failure } from '../support/client.js';
 import { eventFrames } from '../support/frames.js';
 import { RawClient } from '../support/raw-client.js';
+import { outcome } from '../support/raw-outcome.js';
 import { until, within } from '../support/wait.js';
 import { serve } from '../transport/harness.js';
 
@@ -112,6 +113,30 @@ test('lets uploads finish, then ends watches and chats with the reason', async (
   expect(await answered.promise).toMatchObject({ received: 1 });
   expect(await watching).toMatchObject({ code: status.UNAVAILABLE, details: SHUTTING_DOWN });
   await draining;
+});
+
+test('takes no client for dead that it can no longer ask', async () => {
+  const seen = { received: 0 };
+  const { address, client, drain } = await serve(
+    { watch: idle, upload: uploadTo(seen) },
+    { keepalive: { time: 300, timeout: 2_000 } },
+  );
+  const raw = await RawClient.connect(address);
+  const watching = raw
+    .open('Watch')
+    .drop()
+    .send(codec.watchRequest.serialize({ topic: 't' }));
+  watching.stream.end();
+  client.UploadEvents(() => {}).write({ id: 'a' });
+  await watching.headers;
+  await until(() => seen.received === 1, 'an open upload');
+  // The upload holds the drain for longer than a client may be silent. Node's client says nothing meanwhile.
+  await within(drain(5_000), 'the drain');
+  expect(outcome((await within(watching.trailers, 'the end of the watch')) ?? {})).toMatchObject({
+    code: status.UNAVAILABLE,
+    reason: 'DRAINING',
+  });
+  raw.close();
 });
 
 test('ends uploads that do not finish in time, then all others, and resets who does not read', async () => {

@@ -31,6 +31,8 @@ export class Connections {
   private readonly total: TotalBudget;
   /** How many connections this server has ended since its start, by the name of the limit that they were over. */
   readonly ended = new Map<string, number>();
+  /** Set once all got GOAWAY. Node sends no PINGs then, so a client that is silent is not taken for dead. */
+  areEnding = false;
 
   constructor(
     private readonly keepalive: Keepalive,
@@ -99,7 +101,7 @@ export class Connections {
     const now = performance.now();
     const { time, timeout } = this.keepalive;
     for (const connection of this.all.values()) {
-      connection.checkLife(now);
+      if (!this.areEnding) connection.checkLife(now);
       if (connection.stuckFor(now) < time + timeout) continue;
       // If every answer is read, the client is not to blame: the store is slow to take what it sent.
       if (!connection.hasUnreadAnswer) continue;

@@ -154,6 +154,7 @@ export class StreamStrategy extends ServerGrpc {
    */
   stopAccepting(refusal: unknown): void {
     this.refusal = refusal;
+    this.connections.areEnding = true;
     (this.grpcClient as Server | undefined)?.tryShutdown(() => {});
   }
 
