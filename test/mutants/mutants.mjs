@@ -881,6 +881,13 @@ export const mutants = [
     tests: ['test/faults/endings', '-t', 'drain .* over 1 '],
   },
   {
+    name: 'endings: a call that waits for its disk is reset after a minute',
+    file: `${transport}/unread.ts`,
+    from: 'if (call.writesDone !== writesDone || waitsForHandler) {',
+    to: 'if (call.writesDone !== writesDone) {',
+    tests: ['test/transport/unread'],
+  },
+  {
     name: 'endings: streams that nobody reads are not reset',
     file: `${transport}/unread.ts`,
     from: 'if (unread === CHECKS) giveUp();',

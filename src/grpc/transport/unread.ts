@@ -12,6 +12,8 @@ const MAX_LINGER = 60_000;
 interface LingeringCall {
   readonly connection: Connection;
   readonly stream: ServerHttp2Stream;
+  /** True if its response is a stream. */
+  readonly endless: boolean;
   /** How many of its stream's writes the kernel has taken. */
   readonly writesDone: number;
 }
@@ -40,7 +42,9 @@ export function whenUnread(call: LingeringCall, onUnread: () => void): () => voi
     if (isStopped) return;
     // False if there is nothing to read, because the handler has not answered yet, such as an upload on a slow disk.
     const hasAnswer = stream.writableLength > 0 || stream.writableEnded;
-    if (call.writesDone !== writesDone) {
+    // A stream of answers may have one that waits for room on its connection. A single answer waits for its handler.
+    const waitsForHandler = !hasAnswer && !call.endless;
+    if (call.writesDone !== writesDone || waitsForHandler) {
       unread = 0;
       latest.refresh();
     } else if (hasAnswer && (connection.outbound.window > 0 || stream.writableFinished)) {
