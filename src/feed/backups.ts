@@ -9,7 +9,9 @@ import { LOG } from '../telemetry/log.js';
 import { EVERY_TOPIC } from '../wire/topic-pattern.js';
 import { type Administrator, requireAdministrator } from './administrator.js';
 import { FeedError } from './errors.js';
+import { afterReads } from './live-calls.js';
 import { writeFailed } from './store-errors.js';
+import { unlessAborted } from './unless-aborted.js';
 
 /** Bytes of a backup, and the size of all of it. */
 export interface BackupPart {
@@ -30,6 +32,7 @@ const MAX_BACKUPS = 4;
 /** The call of a backup: the backup counts what it sends. */
 export interface BackupCall {
   bytes: number;
+  readonly signal: AbortSignal;
   abort(reason: Error): void;
 }
 
@@ -47,7 +50,7 @@ export class Backups {
   /**
    * Yields a backup of the whole log as of now. While it is read, the log's file grows by all that is stored, also where
    * retention makes room. So the call ends if its client takes nothing for a minute, and the backup ends if the disk has no room
-   * for what is stored.
+   * for what is stored. A disk that does not answer keeps no call from its end.
    *
    * @throws FeedError
    */
@@ -63,7 +66,13 @@ export class Backups {
   }
 
   private async *parts(administrator: Administrator, call: BackupCall): AsyncGenerator<BackupPart> {
-    const backup = await this.repository.backup().catch((error: unknown) => {
+    const opening = this.repository.backup();
+    const backup = await unlessAborted(opening, call.signal).catch((error: unknown) => {
+      // If the call ended first, the backup may still begin.
+      opening.then(
+        (late) => late.release(),
+        () => {},
+      );
       if (!(error instanceof BackupUnsupportedError)) throw error;
       throw new FeedError('BACKUP_UNSUPPORTED', error.message);
     });
@@ -79,12 +88,19 @@ export class Backups {
           "the log's file grows until the backup is done",
         );
     }, NOTICE_INTERVAL);
-    const stalled = setTimeout(() => call.abort(tooSlow()), STALLED);
+    // Not read by `for await`, which at the end of the call would wait for the disk. release() is enough.
+    const chunks = backup.chunks()[Symbol.asyncIterator]();
     try {
-      for await (const data of backup.chunks()) {
+      for (;;) {
+        const { done, value: data } = await unlessAborted(chunks.next(), call.signal);
+        if (done) break;
         call.bytes += data.length;
-        yield { data, totalBytes };
-        stalled.refresh();
+        const stop = abortOnceStalled(call);
+        try {
+          yield { data, totalBytes };
+        } finally {
+          stop();
+        }
       }
       const ms = Math.round(performance.now() - startedAt);
       this.log.info({ ...who, grownBytes: backup.grownBytes, ms }, 'the backup is done');
@@ -92,10 +108,27 @@ export class Backups {
       throw error instanceof AppendError ? writeFailed(error) : error;
     } finally {
       clearInterval(notices);
-      clearTimeout(stalled);
       backup.release();
     }
   }
+}
+
+/**
+ * Aborts the call if its client takes nothing for a minute. If this process stood still, what the client has sent may be there and
+ * not yet read.
+ *
+ * @returns a function to call once the client has taken what it was sent
+ */
+function abortOnceStalled(call: BackupCall): () => void {
+  let isTaken = false;
+  const look = (): void => {
+    if (!isTaken) call.abort(tooSlow());
+  };
+  const timer = setTimeout(() => afterReads(look), STALLED);
+  return () => {
+    isTaken = true;
+    clearTimeout(timer);
+  };
 }
 
 function tooMany(): FeedError {

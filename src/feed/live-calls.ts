@@ -70,7 +70,7 @@ function isIdle({ pending, receivedAt }: LiveCall): boolean {
  * Calls back once node has read what has come to the sockets, and the doors have noted that in `receivedAt`. The first immediate runs
  * after node's reads. gRPC's door notes them in an immediate of its own (InboundFrames), which the second one follows.
  */
-function afterReads(callback: () => void): void {
+export function afterReads(callback: () => void): void {
   setImmediate(() => setImmediate(callback));
 }
 

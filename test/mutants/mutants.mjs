@@ -2823,6 +2823,27 @@ export const mutants = [
     tests: ['client/test/admin', '-t', 'give up'],
   },
   {
+    name: 'backup: waits for the disk after its end',
+    file: 'src/feed/backups.ts',
+    from: 'await unlessAborted(chunks.next(), call.signal);',
+    to: 'await chunks.next();',
+    tests: ['test/feed/backups', '-t', 'ends at once'],
+  },
+  {
+    name: 'backup: one that begins after its end stays',
+    file: 'src/feed/backups.ts',
+    from: '(late) => late.release(),',
+    to: '() => {},',
+    tests: ['test/feed/backups', '-t', 'before it has begun'],
+  },
+  {
+    name: 'backup: is given up because the service stood still',
+    file: 'src/feed/backups.ts',
+    from: 'setTimeout(() => afterReads(look), STALLED);',
+    to: 'setTimeout(look, STALLED);',
+    tests: ['test/feed/backups', '-t', 'stood still'],
+  },
+  {
     name: 'backup: any number of them at a time',
     file: 'src/feed/backups.ts',
     from: 'if (this.open === MAX_BACKUPS) throw tooMany();',
