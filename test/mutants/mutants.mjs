@@ -444,16 +444,23 @@ export const mutants = [
   {
     name: 'budget: leaves a connection open on which nothing can move',
     file: `${transport}/connections.ts`,
-    from: 'if (connection.stuckFor(now) < time + timeout) continue;',
+    from: 'if (connection.checkStuck() * this.checkInterval < time + timeout) continue;',
     to: 'continue;',
     tests: ['test/transport/inbound-budget'],
   },
   {
     name: 'budget: ends a connection that waits for a handler',
-    file: `${transport}/connections.ts`,
-    from: 'if (!connection.hasUnreadAnswer) continue;',
-    to: '',
+    file: `${transport}/connection.ts`,
+    from: 'this.endedBecause === undefined && this.hasUnreadAnswer;',
+    to: 'this.endedBecause === undefined;',
     tests: ['test/transport/inbound-budget'],
+  },
+  {
+    name: 'budget: the time in which the service stood still is held against a client',
+    file: `${transport}/connection.ts`,
+    from: 'this.stuck = isStuck ? this.stuck + 1 : 0;',
+    to: 'const now = performance.now() / 1_250;\n    this.stuck = isStuck ? this.stuck + now - (this.at ?? now) : 0;\n    Object.assign(this, { at: now });',
+    tests: ['test/transport/stuck', '-t', 'stood still'],
   },
   {
     name: 'budget: bounds no total',

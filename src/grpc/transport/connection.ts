@@ -47,9 +47,9 @@ export class Connection {
   private pingedAt: number | undefined;
 
   private writesDone = 0;
-  /** The writes done and the batches released so far when stuckFor() last saw them change, and when that was. */
+  /** The writes done and the batches released when checkStuck() last looked, and how often in a row it found nothing moved. */
   private progress = 0;
-  private progressAt = performance.now();
+  private stuck = 0;
 
   constructor(
     private readonly session: ServerHttp2Session,
@@ -74,7 +74,7 @@ export class Connection {
   }
 
   /** True if one of its calls has an answer that its client does not read. */
-  get hasUnreadAnswer(): boolean {
+  private get hasUnreadAnswer(): boolean {
     for (const { stream } of this.calls) if (stream.writableLength > 0) return true;
     return false;
   }
@@ -86,16 +86,18 @@ export class Connection {
   }
 
   /**
-   * For how long (milliseconds) nothing has moved: the client may send no more, no handler takes anything, and no write is
-   * done.
+   * Returns how often in a row, with this time, nothing has moved because of the client: it may send no more, no handler takes anything,
+   * and no write is done of an answer that is there. If every answer is read, the store is slow to take what it sent.
+   *
+   * Times are counted, and not read from a clock: if this process stands still, the client is not to blame.
    */
-  stuckFor(now: number): number {
+  checkStuck(): number {
     const progress = this.writesDone + this.inbound.releases;
-    if (progress !== this.progress || !this.inbound.isShut || this.endedBecause !== undefined) {
-      this.progress = progress;
-      this.progressAt = now;
-    }
-    return now - this.progressAt;
+    const hasMoved = progress !== this.progress || !this.inbound.isShut;
+    this.progress = progress;
+    const isStuck = !hasMoved && this.endedBecause === undefined && this.hasUnreadAnswer;
+    this.stuck = isStuck ? this.stuck + 1 : 0;
+    return this.stuck;
   }
 
   /** Sends the client a GOAWAY with the reason, and closes the connection a little later. */

@@ -58,8 +58,7 @@ export class Connections {
     if (maxAge > 0) this.watchAge(session, connection);
     const expiry = certificates?.expiryOf(socket);
     if (expiry !== undefined) this.watchExpiry(session, connection, expiry);
-    const { time, timeout } = this.keepalive;
-    this.timer ??= setInterval(() => this.checkLives(), Math.min(time, timeout) / 8).unref();
+    this.timer ??= setInterval(() => this.checkLives(), this.checkInterval).unref();
   }
 
   /** The connection of a stream; undefined once it is closed. */
@@ -70,6 +69,10 @@ export class Connections {
   /** Closes the connections on which calls are open. */
   closeBusy(): void {
     for (const connection of this.all.values()) if (connection.calls.size > 0) connection.destroy();
+  }
+
+  private get checkInterval(): number {
+    return Math.min(this.keepalive.time, this.keepalive.timeout) / 8;
   }
 
   private watchAge(session: ServerHttp2Session, connection: Connection): void {
@@ -102,9 +105,7 @@ export class Connections {
     const { time, timeout } = this.keepalive;
     for (const connection of this.all.values()) {
       if (!this.areEnding) connection.checkLife(now);
-      if (connection.stuckFor(now) < time + timeout) continue;
-      // If every answer is read, the client is not to blame: the store is slow to take what it sent.
-      if (!connection.hasUnreadAnswer) continue;
+      if (connection.checkStuck() * this.checkInterval < time + timeout) continue;
       this.end(
         connection,
         this.limits.names.connection,
