@@ -137,7 +137,9 @@ describe('with a service whose tokens last some seconds', () => {
     };
     await renew(8);
     let renewal = Promise.resolve();
-    const timer = setInterval(() => (renewal = renewal.then(() => renew(8))), 2_000);
+    const timer = setInterval(() => {
+      renewal = renewal.then(() => renew(8));
+    }, 2_000);
     onTestFinished(() => clearInterval(timer));
     const feed = client(address, { token: { file } });
     const reasons = { watch: [] as unknown[], chat: [] as unknown[] };

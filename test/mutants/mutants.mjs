@@ -1548,8 +1548,8 @@ export const mutants = [
   {
     name: 'client: a chat that leaves says nothing of a server that does not answer',
     file: 'client/src/chat.ts',
-    from: '(this.signal.aborted ? undefined : unheard())',
-    to: '(this.signal.aborted ? unheard() : undefined)',
+    from: 'this.signal.aborted ? undefined : unheard()',
+    to: 'this.signal.aborted ? unheard() : undefined',
     tests: ['client/test/odd-servers', '-t', 'says nothing'],
   },
   {
