@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { ForbiddenException } from '@nestjs/common';
 import { certificateExpired } from '../feed/errors.js';
@@ -13,17 +13,13 @@ const OPEN_PATHS: ReadonlySet<string | undefined> = new Set(['/healthz', '/ready
  */
 export function demandCertificate(
   request: IncomingMessage,
-  response: ServerResponse,
+  _response: unknown,
   next: (error?: unknown) => void,
 ): void {
   const socket = request.socket as TLSSocket;
-  if (OPEN_PATHS.has(request.url) || verifiedCertificate(socket)) {
-    next();
-  } else if (expiryOf(socket) === undefined) {
+  if (OPEN_PATHS.has(request.url) || verifiedCertificate(socket)) next();
+  else if (expiryOf(socket) === undefined)
     next(new ForbiddenException('a client certificate of an authority that Feed knows is needed'));
-  } else {
-    // It had one when the connection began. A client that reads no reason connects anew with what it has now.
-    response.setHeader('connection', 'close');
-    next(certificateExpired());
-  }
+  // It had one when the connection began. As each answer that comes before the request's end, this one closes the connection.
+  else next(certificateExpired());
 }

@@ -2431,13 +2431,6 @@ export const mutants = [
     tests: ['test/http/connections', '-t', 'outlives its certificate'],
   },
   {
-    name: 'tls: HTTP keeps the connection of a certificate that has ended',
-    file: 'src/http/client-certificate.ts',
-    from: "response.setHeader('connection', 'close');",
-    to: '',
-    tests: ['test/http/connections', '-t', 'outlives its certificate'],
-  },
-  {
     name: 'http: a refusal of a middleware is logged as a fault',
     file: 'src/http/problem.filter.ts',
     from: '!(error instanceof HttpRefusal || error instanceof FeedError)',
