@@ -78,7 +78,10 @@ function somePages(random: Random, file: Buffer, most: number): { from: number; 
   return { from: first * PAGE, to: Math.min(file.length, (first + 1 + random(most)) * PAGE) };
 }
 
-/** Copies within a file system don't tear pages. Bodies have no checksum, so this test only rules out an end by a signal. */
+/**
+ * Copies within a file system don't tear pages. Stored events have no checksum, so this test only rules out an end by a signal: the
+ * reader may find events that can't be decoded.
+ */
 const WITHIN_A_PAGE = 'a page torn in its middle';
 
 const tears: Record<string, (random: Random, now: Buffer, other: Buffer) => Buffer> = {
@@ -144,7 +147,8 @@ test(
       clearTimeout(hung);
       const wrongBefore = wrong.length;
       if ('failed' in came) {
-        wrong.push(`${what}: ${came.failed}`);
+        if (kind === WITHIN_A_PAGE && child.alive) outcomes.opened++;
+        else wrong.push(`${what}: ${came.failed}`);
         if (!child.alive) child = start();
       } else if ('refused' in came) {
         outcomes.refused++;
