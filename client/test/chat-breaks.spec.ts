@@ -5,6 +5,17 @@ import { until, within } from '../../test/support/wait.js';
 import { type Answer, beginChat, reset, ScriptedServer, status } from './scripted-server.js';
 import { client, Subject } from './service.js';
 
+/** Joins two members to a room. `texts` is what bob gets. */
+async function adaAndBob(address: string) {
+  const texts: string[] = [];
+  const [ada, bob] = ['ada', 'bob'].map((from) => client(address).chat('ops', { from }));
+  void (async () => {
+    for await (const { text } of bob) texts.push(text);
+  })();
+  await bob.send('');
+  return { ada, texts };
+}
+
 test('a break that several notice at once makes one call, not one for each', async () => {
   const breaks: Answer = (stream, headers) => {
     beginChat(stream);
@@ -34,13 +45,7 @@ test('a break that several notice at once makes one call, not one for each', asy
 
 test('what is said after a chat was left is refused, and does not take back what was said before', async () => {
   const { address } = await Subject.start();
-  const texts: string[] = [];
-  const bob = client(address).chat('ops', { from: 'bob' });
-  void (async () => {
-    for await (const { text } of bob) texts.push(text);
-  })();
-  await bob.send('');
-  const ada = client(address).chat('ops', { from: 'ada' });
+  const { ada, texts } = await adaAndBob(address);
   await ada.send('before');
   const left = ada.leave();
   const late: unknown = await ada.send('after').catch((error: unknown) => error);
@@ -54,13 +59,7 @@ test('what is said after a chat was left is refused, and does not take back what
 
 test('what was said before a chat was left is not lost while the server stands still', async () => {
   const { service, address } = await Subject.start();
-  const texts: string[] = [];
-  const bob = client(address).chat('ops', { from: 'bob' });
-  void (async () => {
-    for await (const { text } of bob) texts.push(text);
-  })();
-  await bob.send('');
-  const ada = client(address).chat('ops', { from: 'ada' });
+  const { ada, texts } = await adaAndBob(address);
   await ada.send('first');
   await until(() => texts.length > 0, 'what is said first');
   service.process.kill('SIGSTOP');

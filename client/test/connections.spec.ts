@@ -9,7 +9,7 @@ import { lookup } from 'node:dns/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { connect, type WatchState } from '@feed-events/client';
-import { until, within } from '../../test/support/wait.js';
+import { standStill, until, within } from '../../test/support/wait.js';
 import { now } from '../src/clock.js';
 import {
   answerThen,
@@ -74,12 +74,6 @@ test('times may be endless: no timer fires at once because of that', async () =>
   expect(states.filter(({ name }) => name === 'reconnecting')).toEqual([]);
   expect(saved).toHaveLength(1); // at the end
 });
-
-/** Lets this process stand still: the client, and the test's server. */
-function standStill(milliseconds: number): void {
-  const end = performance.now() + milliseconds;
-  while (performance.now() < end);
-}
 
 test('a watch whose heartbeat came while the client stood still goes on', async () => {
   let beats = 0;

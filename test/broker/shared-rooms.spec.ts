@@ -223,7 +223,8 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     await until(() => members[1].member.got.includes('again'), 'the message');
   });
 
-  it('members are told nothing, and get nothing twice, where the leader is a message behind a new consumer', async () => {
+  /** Two replicas and a member of the second one, which has got two messages. `lagOnce` has the leader's next answer lack the second. */
+  async function afterTwoMessages() {
     const [one, two] = await open(2);
     const sender = one.join('r', new Member());
     const member = new Member();
@@ -235,11 +236,19 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
       tail: { follow(): Promise<void> };
     };
     const info = api.info.bind(api);
-    api.info = async (subjects) => {
-      api.info = info; // Only the first answer lags.
-      const found = await info(subjects);
-      return { ...found, state: { ...found.state, last_seq: 1 } };
+    const lagOnce = (): void => {
+      api.info = async (subjects) => {
+        api.info = info;
+        const found = await info(subjects);
+        return { ...found, state: { ...found.state, last_seq: 1 } };
+      };
     };
+    return { two, sender, member, api, tail, lagOnce };
+  }
+
+  it('members are told nothing, and get nothing twice, where the leader is a message behind a new consumer', async () => {
+    const { two, sender, member, tail, lagOnce } = await afterTwoMessages();
+    lagOnce();
     await tail.follow();
     // A member that joins now gets none of the earlier messages.
     const late = new Member();
@@ -250,24 +259,13 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
   });
 
   it('members get nothing twice where the leader is a message behind after a long silence', async () => {
-    const [one, two] = await open(2);
-    const sender = one.join('r', new Member());
-    const member = new Member();
-    two.join('r', member);
-    for (const text of ['a', 'b']) await sender.send(Buffer.from(text));
-    await until(() => member.got.length === 2, 'the messages');
-    const { api, tail } = two as unknown as { api: StreamApi; tail: { follow(): void } };
-    const info = api.info.bind(api);
+    const { two, sender, member, api, tail, lagOnce } = await afterTwoMessages();
     api.info = async () => {
-      api.info = async (subjects) => {
-        api.info = info; // Only the answer after the silence lags.
-        const found = await info(subjects);
-        return { ...found, state: { ...found.state, last_seq: 1 } };
-      };
+      lagOnce();
       await sleep(LEADER_LAG);
       throw new UnansweredError('no answer');
     };
-    tail.follow();
+    void tail.follow();
     // The members are told of the silence. One that joins again gets none of the earlier messages.
     await until(() => member.interruptions > 0, 'a word to the member');
     const again = new Member();

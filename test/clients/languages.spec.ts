@@ -118,7 +118,7 @@ describe.concurrent('the service moves connections', () => {
   );
 });
 
-/** What networks and proxies do to calls. */
+/** The ends of calls that networks and proxies cause: answers of a scripted server. */
 const BREAKS = [
   // grpc-java says UNKNOWN, "channel closed", of some connections that broke (github.com/grpc/grpc-java/issues/10120).
   status(grpcStatus.UNKNOWN, 'channel closed'),

@@ -532,7 +532,7 @@ describe('a value that cannot be used', () => {
 
   it.each(Object.entries(bad))('of %s stops the start, and is named', (name, values) => {
     for (const value of values) {
-      // What may be a password or a key is not repeated.
+      // The message leaves out each part that may be a password or a key.
       const shown = value.replace('a:b@', '...@').replace('?a=b', '?...');
       expect(problemOf({ [name]: value })).toContain(`${name}=${shown}: `);
     }

@@ -91,7 +91,7 @@ test('a backup that waits for the disk is not given up as one that nobody reads'
 test('a backup whose client reads on after the service stood still for a minute is not given up', async () => {
   const { parts, aborts } = begin();
   await parts.next();
-  // What the client has sent meanwhile is read after the timers.
+  // Timers run first. Then node reads the bytes that the client has sent meanwhile.
   setTimeout(() => setImmediate(() => void parts.next()), 60_000);
   await vi.advanceTimersByTimeAsync(61_000);
   expect(aborts).toEqual([]);

@@ -2,11 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { StreamApi } from '../../src/nats/stream-api.js';
 import { NATS_SERVER, NatsServer } from '../support/nats.js';
-
-/** Keeps this process from doing anything for so many milliseconds. */
-function standStill(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
-}
+import { standStill } from '../support/wait.js';
 
 describe.skipIf(!NATS_SERVER)('a question to a stream', () => {
   test('is answered by what came while this process stood still for longer than an answer may take', async () => {

@@ -55,6 +55,11 @@ export async function eventually<T>(
   return result!.value;
 }
 
+/** Lets this process, and what of a test runs in it, stand still for so many milliseconds. It leaves the processor to others. */
+export function standStill(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
+
 /**
  * Waits until a number was the same three times in a row, 200 ms apart, and returns it. A test then compares it with the
  * bound that it must keep. One pause would prove little: on a busy machine, a number without a bound grows slowly, too.

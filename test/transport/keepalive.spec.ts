@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { Pings } from '../../src/grpc/transport/pings.js';
 import { h2, PING, PREFACE, RawSocket, SETTINGS } from '../faults/raw-socket.js';
-import { until } from '../support/wait.js';
+import { standStill, until } from '../support/wait.js';
 import { serve } from './harness.js';
 
 /** A client that is silent for `time` milliseconds gets a PING, and one that is silent for `timeout` more is dead. */
@@ -28,12 +28,6 @@ async function silentClient(
   });
   await client.send(PREFACE, h2(SETTINGS, 0, 0));
   return { client, pings: () => pings };
-}
-
-/** Lets this process, and with it the server, stand still. */
-function standStill(milliseconds: number): void {
-  const end = performance.now() + milliseconds;
-  while (performance.now() < end);
 }
 
 test('a client whose answer came while the server stood still is not taken for dead', async () => {

@@ -191,7 +191,7 @@ describe('feed watch', () => {
     const exec = `echo started; until test -e ${file}; do sleep 0.05; done`;
     const repeated = startFeed(['watch', 't', '--last', '1', '--exec', exec], env);
     await until(() => repeated.stdout === 'started\n', 'a command that runs');
-    // Of two kinds, because two of one kind may come as one. It is stopped meanwhile, so that it gets both at once, even if this
+    // The two signals differ, because two of one kind may come as one. The command is stopped meanwhile, so that it gets both at once, even if this
     // process stands still between them.
     for (const signal of ['SIGSTOP', 'SIGINT', 'SIGTERM', 'SIGCONT'] as const)
       repeated.process.kill(signal);

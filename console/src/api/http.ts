@@ -40,7 +40,7 @@ export async function request(url: URL, init: RequestInit = {}): Promise<Respons
     throw lost();
   }
   if (response.ok) {
-    // What answers with a page of its own, such as a network that wants a login, is not the server.
+    // The server answers with JSON. A page of HTML is of something between, such as a network that wants a login.
     if (response.status !== 204 && !isJson(response)) throw lost();
     lostSince.value = undefined;
     return response;

@@ -78,7 +78,7 @@ export class CommitMessages {
 
   /**
    * The next commit marks that events of a topic were removed, which is true once the topic's messages before the removal are purged.
-   * What came after it began stands before the marker, or in its commit, and stays.
+   * Events that came after the removal began stay: they stand before the marker, or in its commit.
    */
   requestMarker(topic: string): Readonly<Marker> {
     const marker = { topic, sequence: 0 };

@@ -379,7 +379,7 @@ export class Replica {
       await purge(found.sequence);
       await this.mark(topic);
     }
-    // What came to the topic meanwhile stands before the marker, and stays.
+    // Events that came to the topic meanwhile stay, though they stand before the marker.
     await purge(Math.max(held, found.sequence) + 1);
   }
 
