@@ -81,17 +81,15 @@ export class Link {
     const { delay = 0 } = this.options;
     const { bufferBytes = this.bytesPerSecond === Infinity ? UNLIMITED_BUFFER : 32 * 1024 } =
       this.options;
-    const parts: Buffer[] = [];
+    // In order: the event loop's time differs from performance.now(), so the timer of an end may fire before that of the last part.
+    const arrivals: (() => void)[] = [];
+    const arriveIn = (milliseconds: number, act: () => void): void => {
+      arrivals.push(act);
+      setTimeout(() => !this.isCut && arrivals.shift()!(), milliseconds);
+    };
     let heldBytes = 0;
     /** The time at which the link has passed on all parts so far, without the delay. */
     let freeAt = 0;
-    const arrive = (): void => {
-      if (this.isCut) return;
-      const part = parts.shift()!;
-      to.write(part);
-      heldBytes -= part.length;
-      if (heldBytes <= bufferBytes) from.resume();
-    };
     this.sockets.add(from);
     from.on('data', (bytes: Buffer) => {
       const now = performance.now();
@@ -99,18 +97,18 @@ export class Link {
       const partBytes = Math.ceil((bytesPerSecond * PART_TIME) / 1000);
       for (let at = 0; at < bytes.length; at += partBytes) {
         const part = bytes.subarray(at, Math.min(bytes.length, at + partBytes));
-        parts.push(part);
         freeAt = Math.max(now, freeAt) + (1000 * part.length) / bytesPerSecond;
-        setTimeout(arrive, freeAt + delay - now);
+        arriveIn(freeAt + delay - now, () => {
+          to.write(part);
+          heldBytes -= part.length;
+          if (heldBytes <= bufferBytes) from.resume();
+        });
       }
       heldBytes += bytes.length;
       if (heldBytes > bufferBytes) from.pause();
     });
-    /** Acts once all parts that came before have arrived. */
-    const afterParts = (act: () => void): void => {
-      const now = performance.now();
-      setTimeout(() => !this.isCut && act(), Math.max(0, freeAt - now) + delay);
-    };
+    const afterParts = (act: () => void): void =>
+      arriveIn(Math.max(0, freeAt - performance.now()) + delay, act);
     from.on('end', () => afterParts(() => to.end()));
     from.on('error', () => {});
     from.on('close', () => {

@@ -9,9 +9,11 @@ type Pair = readonly [client: Socket, server: Socket];
 export class FaultProxy {
   /** How often it did something to a connection. */
   faults = 0;
-  /** Bytes that clients were sent. */
-  toClientBytes = 0;
   private readonly pairs = new Set<Pair>();
+  /** The proxy's sockets to the server, also those of former pairs. */
+  private readonly serverSockets: Socket[] = [];
+  /** The end of each pair's last stall. */
+  private readonly stalls = new WeakMap<Pair, NodeJS.Timeout>();
 
   private constructor(
     private readonly server: Server,
@@ -32,6 +34,11 @@ export class FaultProxy {
 
   get address(): string {
     return `127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  /** Bytes that came for clients. Not counted by a listener: that would have a stalled socket go on, and lose what it reads. */
+  get toClientBytes(): number {
+    return this.serverSockets.reduce((sum, { bytesRead }) => sum + bytesRead, 0);
   }
 
   get connections(): number {
@@ -77,7 +84,7 @@ export class FaultProxy {
     this.pairs.add(pair);
     client.pipe(server);
     server.pipe(client);
-    server.on('data', (chunk) => (this.toClientBytes += chunk.length));
+    this.serverSockets.push(server);
     for (const socket of pair) {
       socket.on('error', () => this.cut(pair));
       socket.on('close', () => this.cut(pair));
@@ -89,12 +96,16 @@ export class FaultProxy {
     for (const socket of pair) socket.destroy();
   }
 
-  private stall([client, server]: Pair, milliseconds: number): void {
+  private stall(pair: Pair, milliseconds: number): void {
+    const [client, server] = pair;
     client.unpipe(server);
     server.unpipe(client);
-    setTimeout(() => {
+    // Two pipes from one socket to another would pass on each byte twice.
+    clearTimeout(this.stalls.get(pair));
+    const timer = setTimeout(() => {
       client.pipe(server);
       server.pipe(client);
     }, milliseconds);
+    this.stalls.set(pair, timer);
   }
 }
