@@ -13,6 +13,7 @@ test('a connection that stalls while it stalls passes on each byte once', async 
   await once(server, 'listening');
   onTestFinished(() => void server.close());
   const proxy = await FaultProxy.start(() => `127.0.0.1:${(server.address() as AddressInfo).port}`);
+  // Chooses the first connection, the second of the four things, and its time.
   const stall = (milliseconds: number): void =>
     proxy.disturb((below) => ({ 1: 0, 4: 1 })[below] ?? milliseconds - 100);
 

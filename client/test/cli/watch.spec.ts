@@ -191,8 +191,8 @@ describe('feed watch', () => {
     const exec = `echo started; until test -e ${file}; do sleep 0.05; done`;
     const repeated = startFeed(['watch', 't', '--last', '1', '--exec', exec], env);
     await until(() => repeated.stdout === 'started\n', 'a command that runs');
-    // The two signals differ, because two of one kind may come as one. The command is stopped meanwhile, so that it gets both at once, even if this
-    // process stands still between them.
+    // The two signals differ, because two of one kind may come as one. The command is stopped meanwhile, so that it gets both
+    // at once, even if this process stands still between them.
     for (const signal of ['SIGSTOP', 'SIGINT', 'SIGTERM', 'SIGCONT'] as const)
       repeated.process.kill(signal);
     await sleep(100);
