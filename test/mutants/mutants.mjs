@@ -1280,6 +1280,13 @@ export const mutants = [
     tests: ['test/repository/known-file'],
   },
   {
+    name: 'lmdb: opens a copy whose meta pages are of two moments',
+    file: 'src/repository/lmdb/lmdb-file.ts',
+    from: 'if (Math.abs(first.transaction - second.transaction) > 1)',
+    to: 'if (Math.abs(first.transaction - second.transaction) > Infinity)',
+    tests: ['test/repository/log-check'],
+  },
+  {
     name: 'lmdb: takes a log that was written over for the one that was open last',
     file: 'src/repository/lmdb/known-file.ts',
     from: 'lastTransaction === meta.transaction || lastTransaction === meta.transaction - 1',

@@ -1,9 +1,12 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { checkFile } from '../../src/repository/lmdb/log-check.js';
 import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { LogFile } from '../../src/repository/lmdb/log-file.js';
 import { temporaryDirectory } from '../contract/temporary.js';
+import { ids, readAll } from '../contract/reading.js';
+import { checked } from '../wire/events.js';
 
 it('an error of the file system is not told as damage, and names the file', async () => {
   const { path: directory, remove } = temporaryDirectory();
@@ -20,4 +23,40 @@ it('an error of the file system is not told as damage, and names the file', asyn
   expect(error?.message).toContain(`can't check the log ${path}: EBADF`);
   expect(error?.message).not.toContain('damaged');
   expect(error?.cause).toMatchObject({ code: 'EBADF' });
+});
+
+/** Makes a log, and a copy of it that has the meta page of the last commit as it was some commits before. Returns the copy's directory. */
+async function copyWithEarlierMeta(commits: number): Promise<string> {
+  const { path: directory, remove } = temporaryDirectory();
+  onTestFinished(remove);
+  const log = await openLmdbLog({ directory, fsync: false });
+  const writer = log.openWriter();
+  const contents = (): Buffer => readFileSync(join(directory, 'log', 'data.mdb'));
+  await writer.append(checked({ topic: 't', id: 'a' }));
+  const earlier = contents();
+  for (let i = 1; i <= commits; i++) await writer.append(checked({ topic: 't', id: `b${i}` }));
+  const copy = contents();
+  await log.close();
+
+  const transactionAt = (page: number): bigint => copy.readBigUInt64LE(page + 152);
+  const newest = transactionAt(0) > transactionAt(4096) ? 0 : 4096;
+  earlier.copy(copy, newest, newest, newest + 4096);
+  const { path, remove: removeCopy } = temporaryDirectory();
+  onTestFinished(removeCopy);
+  mkdirSync(join(path, 'log'));
+  writeFileSync(join(path, 'log', 'data.mdb'), copy);
+  return path;
+}
+
+it('a copy with a meta page of an earlier moment is refused: it would lack the last commit without a word', async () => {
+  const directory = await copyWithEarlierMeta(4);
+  await expect(openLmdbLog({ directory, fsync: false })).rejects.toThrow(
+    'data.mdb is damaged (its meta pages are of two moments)',
+  );
+});
+
+it('a copy with a meta page of one commit before is opened: all of it is of that moment', async () => {
+  const log = await openLmdbLog({ directory: await copyWithEarlierMeta(1), fsync: false });
+  onTestFinished(() => log.close());
+  expect(ids(await readAll(log, 't', 0))).toEqual(['a']);
 });

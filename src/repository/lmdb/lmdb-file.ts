@@ -92,11 +92,27 @@ export function readTree(bytes: Buffer, at: number): Tree {
  * @throws DamageError if the file lacks one of its two
  */
 export function newestMeta(file: number): Meta {
+  const [first, second] = metaPages(file);
+  return first.transaction >= second.transaction ? first : second;
+}
+
+/**
+ * Throws a DamageError unless the file's two meta pages are of one moment. As transactions write them in turn, each names the
+ * transaction before or after that of the other. Where a copy has an older page in the place of the newer one, all that the other page
+ * leads to may be whole, and the last commit would be missing without a word.
+ */
+export function checkMetaPages(file: number): void {
+  const [first, second] = metaPages(file);
+  if (Math.abs(first.transaction - second.transaction) > 1)
+    throw new DamageError('its meta pages are of two moments');
+}
+
+function metaPages(file: number): [Meta, Meta] {
   const first = metaAt(file, 0);
   const second = metaAt(file, first.pageBytes);
   if (second.pageBytes !== first.pageBytes)
     throw new DamageError('its meta pages contradict each other');
-  return first.transaction >= second.transaction ? first : second;
+  return [first, second];
 }
 
 function metaAt(file: number, position: number): Meta {

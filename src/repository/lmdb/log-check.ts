@@ -3,7 +3,7 @@ import type { Epochs } from '../epochs.js';
 import { type Notices, runCheck } from './check-progress.js';
 import { checkError, DamageError } from './damage.js';
 import { isKnown } from './known-file.js';
-import { type Meta, newestMeta } from './lmdb-file.js';
+import { checkMetaPages, type Meta, newestMeta } from './lmdb-file.js';
 import type { LogFile } from './log-file.js';
 import { checkRuns } from './run-check.js';
 import type { Store } from './store.js';
@@ -25,6 +25,7 @@ export async function checkFile(
   try {
     const meta = checkedMeta(file);
     if (isKnown(directory, file, meta)) return false;
+    checkMetaPages(file.descriptor);
     const check = new TreeCheck(file.descriptor, Number(file.stats.size), meta).run();
     await runCheck(`checking ${file.path}, which may be a copy`, check, notices);
     return true;
