@@ -98,7 +98,7 @@ async function startOf(
   signal: AbortSignal | undefined,
 ): Promise<Position> {
   if (afterCursor) {
-    const after = afterCursorOf(repository, afterCursor, bounds);
+    const after = afterCursorOf(repository, afterCursor, floor, bounds);
     if (after >= floor) return after;
     if (!skipRemoved) throw expired(bounds);
     return Math.max(after, reader.beginning(floor));
@@ -119,7 +119,12 @@ async function startOf(
   }
 }
 
-function afterCursorOf(repository: EventRepository, text: string, bounds: Bounds): Position {
+function afterCursorOf(
+  repository: EventRepository,
+  text: string,
+  floor: Position,
+  bounds: Bounds,
+): Position {
   const cursor = parseCursor(text);
   if (!cursor) {
     throw new FeedError(
@@ -134,6 +139,10 @@ function afterCursorOf(repository: EventRepository, text: string, bounds: Bounds
       throw new FeedError('CURSOR_AHEAD', 'the cursor to resume after is ahead of the log', {
         head: bounds.head,
       });
+    case 'forgotten-epoch':
+      // If it is of this log, its client may lack removed events. If it is of another one, it does, and so learns of them, too.
+      if (cursor.position > floor) throw epochChanged(bounds);
+      return Math.min(cursor.position, floor - 1);
     case 'in-log':
       return cursor.position;
   }

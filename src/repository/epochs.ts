@@ -2,7 +2,10 @@ import { randomInt } from 'node:crypto';
 import { type Cursor, type Epoch, epochOf, type Position } from '../wire/cursor.js';
 import type { CursorPlace } from './event-repository.js';
 
-/** An epoch, and the position after which it began: all events of the epoch have later positions. */
+/**
+ * An epoch, and the position after which it began: all events of the epoch have later positions. The first epoch of a log began after 0;
+ * if the first one that is known began later, earlier ones were forgotten.
+ */
 export interface EpochStart {
   readonly epoch: Epoch;
   readonly after: Position;
@@ -36,7 +39,8 @@ export class Epochs {
   /** Says where a cursor stands in a log that ends at `head`. */
   locate({ epoch, position }: Cursor, head: Position): CursorPlace {
     const i = this.starts.findIndex((start) => start.epoch === epoch);
-    if (i < 0) return 'other-epoch';
+    if (i < 0)
+      return position <= this.starts[0].after && position > 0 ? 'forgotten-epoch' : 'other-epoch';
     if (i > 0 && position <= this.starts[i].after) return 'other-epoch';
     const next = this.starts[i + 1];
     if (next) return position <= next.after ? 'in-log' : 'other-epoch';

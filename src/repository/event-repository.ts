@@ -212,8 +212,11 @@ export interface StoredAt {
   readonly time: number;
 }
 
-/** Where a cursor stands: in the log, ahead of it, or in a history that this log does not share. */
-export type CursorPlace = 'in-log' | 'ahead' | 'other-epoch';
+/**
+ * Where a cursor stands: in the log, ahead of it, or in a history that this log does not share. Where the log has lost the record of its
+ * oldest epochs, nobody knows of a cursor of that time whether it is of one of those or of another log: 'forgotten-epoch'.
+ */
+export type CursorPlace = 'in-log' | 'ahead' | 'other-epoch' | 'forgotten-epoch';
 
 export interface EventWriter {
   /**

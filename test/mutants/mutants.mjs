@@ -1280,6 +1280,27 @@ export const mutants = [
     tests: ['test/repository/known-file'],
   },
   {
+    name: 'jetstream: takes a cursor of a forgotten epoch for that of another log',
+    file: 'src/repository/epochs.ts',
+    from: "position <= this.starts[0].after && position > 0 ? 'forgotten-epoch'",
+    to: "position < 0 ? 'forgotten-epoch'",
+    tests: ['test/contract/jetstream-epochs'],
+  },
+  {
+    name: 'jetstream: goes on after a cursor of a forgotten epoch, though it may be of another log',
+    file: 'src/feed/watch-start.ts',
+    from: 'if (cursor.position > floor) throw epochChanged(bounds);',
+    to: 'if (cursor.position > floor) return cursor.position;',
+    tests: ['test/contract/jetstream-epochs'],
+  },
+  {
+    name: 'jetstream: forgets the epochs whose record a lower limit removes',
+    file: 'src/repository/jetstream/stream-start.ts',
+    from: '(record ?? removed)?.starts',
+    to: 'record?.starts',
+    tests: ['test/contract/jetstream-epochs'],
+  },
+  {
     name: 'lmdb: opens a copy whose meta pages are of two moments',
     file: 'src/repository/lmdb/lmdb-file.ts',
     from: 'if (Math.abs(first.transaction - second.transaction) > 1)',

@@ -154,7 +154,8 @@ export class CommitMessages {
       const sequence = nextSequence();
       const { epochs, storedAt } = this.state;
       // It begins after all positions of the messages before, because floors are such positions, too (endOf()).
-      const { starts } = this.isEpochNew ? epochs.begun(endOf(sequence - 1)) : epochs;
+      const after = sequence === 1 ? 0 : endOf(sequence - 1);
+      const { starts } = this.isEpochNew ? epochs.begun(after) : epochs;
       const record = { commit, storedAt, before, allIds };
       messages.push({
         message: { kind: 'epochs', sequence, starts, ...record },

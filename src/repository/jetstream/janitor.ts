@@ -2,8 +2,10 @@ import type { RetentionLimits } from '../retention.js';
 import type { Replica } from './replica.js';
 import type { StreamApi } from '../../nats/stream-api.js';
 
-/** How often (milliseconds) the janitor looks at the topics that were written. */
+/** How often (milliseconds) the janitor works, but several times within FEED_RETENTION_MAX_AGE: else the record could be removed meanwhile. */
 const INTERVAL = 1_000;
+const TIMES_WITHIN_AGE = 8;
+const LEAST_INTERVAL = 50;
 /** It looks at this many of them each time. */
 const MOST_TOPICS = 1_000;
 
@@ -24,8 +26,13 @@ export class Janitor {
     private readonly limits: RetentionLimits,
     private readonly prefix: string,
   ) {
-    this.timer = setInterval(() => void this.work(), INTERVAL).unref();
-    if (limits.topicMaxBytes > 0) replica.onWritten = (topic) => void this.written.add(topic);
+    const { maxAge, topicMaxBytes } = limits;
+    const interval =
+      maxAge > 0
+        ? Math.max(LEAST_INTERVAL, Math.min(INTERVAL, maxAge / TIMES_WITHIN_AGE))
+        : INTERVAL;
+    this.timer = setInterval(() => void this.work(), interval).unref();
+    if (topicMaxBytes > 0) replica.onWritten = (topic) => void this.written.add(topic);
   }
 
   stop(): void {

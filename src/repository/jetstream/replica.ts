@@ -149,7 +149,9 @@ export class Replica {
       await this.writeEpochs(true);
     } catch (error) {
       // Where the quota is reached, this replica only reads. Once there is room, the record is stored before anything else.
-      if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;
+      const isFull = error instanceof AppendError && error.reason === 'storage-full';
+      // Without any epoch, it has no cursors to give out.
+      if (!isFull || this.epochs.starts.length === 0) throw error;
     }
   }
 

@@ -6,6 +6,7 @@ import {
   type MessageQuery,
   RefusedError,
   type StreamApi,
+  type StreamConfig,
   type StreamInfo,
   UnansweredError,
 } from '../../nats/stream-api.js';
@@ -14,7 +15,7 @@ import { Epochs } from '../epochs.js';
 import { AppendError } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
 import type { ReplicaStart } from './log-state.js';
-import { decode, endOf, headAfter, type Message } from './message.js';
+import { decode, endOf, type EpochsMessage, headAfter, type Message } from './message.js';
 import {
   changedConfig,
   epochsSubjectOf,
@@ -44,23 +45,18 @@ const NOTICE_INTERVAL = 10_000;
  * @throws SetupError if the stream can't be used
  */
 export async function findStart(api: StreamApi, options: StartOptions): Promise<ReplicaStart> {
-  const { created, config, state } = await openStream(api, options);
-  const prefix = prefixOf(config);
-  const epochsSubject = epochsSubjectOf(config);
-  const find = async (query: MessageQuery): Promise<Message | undefined> => {
-    const found = await answer(() => api.message(query), options);
-    return found && decode(found.sequence, found.subject.slice(prefix.length), found.data);
-  };
+  const { info, removed } = await openStream(api, options);
+  const { created, config, state } = info;
+  const find = (query: MessageQuery) => findMessage(api, config, query, options);
   const last = state.last_seq;
   const newest = last > 0 ? await find({ seq: last }) : undefined;
   const from = Math.max(1, newest ? await firstNeeded(newest, find, options) : last + 1);
   const before = from > 1 ? await find({ seq: from - 1 }) : undefined;
-  const record = await find({ last_by_subj: epochsSubject });
-  const starts = record?.kind === 'epochs' ? record.starts : [];
+  const record = await epochsRecord(api, config, options);
   return {
     created,
-    prefix,
-    epochsSubject,
+    prefix: prefixOf(config),
+    epochsSubject: epochsSubjectOf(config),
     from,
     last,
     before: {
@@ -70,11 +66,33 @@ export async function findStart(api: StreamApi, options: StartOptions): Promise<
       allIds: before?.allIds ?? 0,
       commit: before?.commit,
     },
-    // Without a record, every cursor of before is of another epoch.
-    epochs: new Epochs(starts),
+    // Without a record, all epochs of before are forgotten.
+    epochs: new Epochs((record ?? removed)?.starts ?? []),
     epochsAt: record?.sequence ?? 0,
     subjects: state.num_subjects ?? 0,
   };
+}
+
+/** Returns a message of the stream, if it is held. */
+async function findMessage(
+  api: StreamApi,
+  config: StreamConfig,
+  query: MessageQuery,
+  options: StartOptions,
+): Promise<Message | undefined> {
+  const found = await answer(() => api.message(query), options);
+  const subject = found?.subject.slice(prefixOf(config).length);
+  return found && decode(found.sequence, subject!, found.data);
+}
+
+/** Returns the newest record of the epochs. */
+async function epochsRecord(
+  api: StreamApi,
+  config: StreamConfig,
+  options: StartOptions,
+): Promise<EpochsMessage | undefined> {
+  const found = await findMessage(api, config, { last_by_subj: epochsSubjectOf(config) }, options);
+  return found?.kind === 'epochs' ? found : undefined;
 }
 
 /** Returns the sequence of the first message whose ids deduplication needs: a binary search. */
@@ -98,16 +116,23 @@ async function firstNeeded(
   return Math.min(low, newest.sequence);
 }
 
-/** Makes the stream, or changes its limits to those of the settings. */
-async function openStream(api: StreamApi, options: StartOptions): Promise<StreamInfo> {
+/**
+ * Makes the stream, or changes its limits to those of the settings: then `removed` is the record of the epochs as it was before, because a
+ * lower limit may remove it at once.
+ */
+async function openStream(
+  api: StreamApi,
+  options: StartOptions,
+): Promise<{ readonly info: StreamInfo; readonly removed?: EpochsMessage }> {
   const { location, notices } = options;
   for (;;) {
     try {
       const info = await answer(() => api.info(), options);
       const changed = changedConfig(info.config, options, info.state.consumer_count > 0);
-      if (!changed) return info;
+      if (!changed) return { info };
+      const removed = await epochsRecord(api, info.config, options);
       notices.info(`the configuration of ${location} changes`);
-      return await answer(() => api.update(changed), options);
+      return { info: await answer(() => api.update(changed), options), removed };
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
       if (error.code !== CODE.streamNotFound) throw refused(`${location} can't be used`, error);
