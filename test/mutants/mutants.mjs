@@ -472,8 +472,8 @@ export const mutants = [
   {
     name: 'cursor: resumes from any epoch',
     file: 'src/repository/epochs.ts',
-    from: "if (i < 0) return 'other-epoch';",
-    to: "if (i < 0) return position <= head ? 'in-log' : 'ahead';",
+    from: "'forgotten-epoch' : 'other-epoch'",
+    to: "'forgotten-epoch' : position <= head ? 'in-log' : 'ahead'",
     tests: ['test/contract', 'test/e2e/watch'],
   },
   {
@@ -1711,7 +1711,7 @@ export const mutants = [
   {
     name: 'jetstream: an epoch begins before positions that floors have',
     file: `${jetstream}/commit-messages.ts`,
-    from: 'epochs.begun(endOf(sequence - 1))',
+    from: 'epochs.begun(after)',
     to: 'epochs.begun(before)',
     tests: ['test/contract/jetstream', '-t', 'stay good when another replica starts'],
   },
@@ -1867,7 +1867,7 @@ export const mutants = [
     name: 'jetstream: a start needs room in the quota',
     file: `${jetstream}/replica.ts`,
     within: 'join',
-    from: "if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;",
+    from: 'if (!isFull || this.epochs.starts.length === 0) throw error;',
     to: 'if (error instanceof AppendError) throw error;',
     tests: ['test/faults/jetstream-full', '-t', 'last byte'],
   },
