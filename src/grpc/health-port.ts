@@ -28,7 +28,7 @@ export class HealthPort implements OnApplicationShutdown {
 
   /** Listens at `host:port`. Resolves with the port. */
   async listen(address: string): Promise<number> {
-    const server = createServer(OPTIONS, HTTP2, keepNewest());
+    const server = createServer(OPTIONS, HTTP2, { onSession: keepNewest() });
     this.health.addToServer(server);
     this.server = server;
     return promisify(server.bindAsync.bind(server))(address, ServerCredentials.createInsecure());

@@ -79,8 +79,8 @@ export const mutants = [
   {
     name: 'transport: a client that vanishes after its GOAWAY stays',
     file: `${transport}/connection.ts`,
-    from: 'if (session.closed && (this.refusal !== undefined || !this.hasEndlessCall)) return;',
-    to: 'if (session.closed && (this.hasEndlessCall || true)) return;',
+    from: 'if (session.closed && (this.refusal !== undefined || maySayNothing)) return;',
+    to: 'if (session.closed && (maySayNothing || true)) return;',
     tests: ['test/faults/slow-links', '-t', 'goodbye'],
   },
   {
@@ -468,6 +468,41 @@ export const mutants = [
     from: 'if (this.held <= this.limit || this.isExceeded) return;',
     to: 'if (this.isExceeded || !this.isExceeded) return;',
     tests: ['test/transport/inbound-budget'],
+  },
+  {
+    name: 'budget: single requests that are not whole count for nothing',
+    file: `${transport}/waiting-request.ts`,
+    from: 'this.budget.arrived(bytes);',
+    to: 'this.budget.arrived(0);',
+    tests: ['test/transport/waiting-request'],
+  },
+  {
+    name: 'budget: single requests count after their end',
+    file: `${transport}/waiting-request.ts`,
+    from: 'if (chunk === null) this[REQUEST].end();',
+    to: 'if (chunk === null) this[REQUEST].count(0);',
+    tests: ['test/transport/waiting-request', 'test/transport/inbound-budget', 'test/faults/abuse'],
+  },
+  {
+    name: 'transport: a refused request keeps its stream open',
+    file: `${transport}/waiting-request.ts`,
+    from: 'if (!this[REQUEST].isWaiting) return;',
+    to: 'if (this[REQUEST].isWaiting) return;',
+    tests: ['test/transport/waiting-request'],
+  },
+  {
+    name: 'keepalive: a client that says goodbye and breaks its connection is never gone',
+    file: `${transport}/connection.ts`,
+    from: 'const maySayNothing = this.awaitsAnswer && !this.hasEndlessCall;',
+    to: 'const maySayNothing = !this.hasEndlessCall;',
+    tests: ['test/transport/keepalive'],
+  },
+  {
+    name: 'keepalive: a client that says goodbye may not wait for its result',
+    file: `${transport}/connection.ts`,
+    from: 'const maySayNothing = this.awaitsAnswer && !this.hasEndlessCall;',
+    to: 'const maySayNothing = false;',
+    tests: ['test/transport/keepalive'],
   },
   {
     name: 'cursor: resumes from any epoch',
@@ -1995,8 +2030,8 @@ export const mutants = [
   {
     name: 'limits: headers of any size, by a client that acknowledges no settings',
     file: `${transport}/grpc-js.ts`,
-    from: 'if (sizeOf(rawHeaders) > headerBytes) resetSoon(stream);',
-    to: 'if (sizeOf(rawHeaders) < 0) resetSoon(stream);',
+    from: 'if (size > headerBytes) resetSoon(stream);',
+    to: 'if (size < 0) resetSoon(stream);',
     tests: ['test/faults/abuse', '-t', 'headers'],
   },
   {
@@ -2279,8 +2314,8 @@ export const mutants = [
   {
     name: 'moves: a client that node asks for nothing is taken for dead',
     file: `${transport}/connection.ts`,
-    from: 'if (session.closed && (this.refusal !== undefined || !this.hasEndlessCall)) return;',
-    to: 'if (session.closed && !this.hasEndlessCall) return;',
+    from: 'if (session.closed && (this.refusal !== undefined || maySayNothing)) return;',
+    to: 'if (session.closed && maySayNothing) return;',
     tests: ['test/e2e/moves', '-t', 'taken for dead'],
   },
   {

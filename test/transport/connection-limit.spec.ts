@@ -13,7 +13,7 @@ const HTTP2 = { streamWindow: 64 * 1024, resetBurst: 1_000, headerBytes: 64 * 10
 async function serveTwo() {
   let refused = 0;
   const limit = { max: MAX, onRefused: () => void refused++ };
-  const server = createServer({}, HTTP2, () => {}, limit);
+  const server = createServer({}, HTTP2, { onSession: () => {} }, limit);
   onTestFinished(() => server.forceShutdown());
   const bind = (address: string): Promise<number> =>
     promisify(server.bindAsync.bind(server))(address, ServerCredentials.createInsecure());

@@ -76,6 +76,7 @@ export interface Served {
   readonly client: FeedClient;
   /** Calls that have ended, in order. */
   readonly ended: EndedCall[];
+  readonly connections: { readonly size: number };
 }
 
 export interface ServeOptions extends ModuleMetadata {
@@ -147,7 +148,7 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
     const doors = [new GrpcDoor(strategy), ...others];
     return new Drain(config, new Readiness(), calls, doors).beforeApplicationShutdown();
   };
-  return { app, calls, drain, address, client, ended };
+  return { app, calls, drain, address, client, ended, connections: strategy.connections };
 }
 
 /** With FEED_TEST_TLS=1, the server has TLS. */

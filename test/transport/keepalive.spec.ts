@@ -1,6 +1,20 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { Pings } from '../../src/grpc/transport/pings.js';
-import { h2, PING, PREFACE, RawSocket, SETTINGS } from '../faults/raw-socket.js';
+import {
+  callHeaders,
+  DATA,
+  GOAWAY,
+  END_STREAM,
+  h2,
+  headerFrames,
+  HEADERS,
+  PING,
+  PREFACE,
+  RawSocket,
+  SETTINGS,
+} from '../faults/raw-socket.js';
+import { frame, type ReceivedFrames } from '../../src/wire/frames.js';
 import { standStill, until } from '../support/wait.js';
 import { serve } from './harness.js';
 
@@ -58,4 +72,62 @@ test('a client that answers no PING is disconnected after the first', async () =
   const { client, pings } = await silentClient(() => {});
   await until(() => client.isClosed, 'the end of the connection');
   expect(pings()).toBe(1);
+});
+
+const BYE = h2(GOAWAY, 0, 0, Buffer.alloc(8));
+/** A connection error of HTTP/2: after the client's GOAWAY, node neither closes the connection nor reads it any more. */
+const BROKEN = h2(PING, 0, 0, 'too short'.slice(0, 3));
+
+test.each([
+  ['an upload', 'UploadEvents', 0],
+  ['an upload that waits for its result', 'UploadEvents', END_STREAM],
+  ['a request that is not whole', 'Watch', 0],
+])(
+  'a client that says goodbye and breaks its connection is gone, with %s',
+  async (_, method, end) => {
+    const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
+      for await (const _batch of frames);
+      return {};
+    };
+    const { address, connections, ended } = await serve({ upload }, { keepalive: KEEPALIVE });
+    const client = await RawSocket.connect(address);
+    const call = headerFrames(1, callHeaders(`/feed.v1.FeedService/${method}`));
+    await client.send(
+      PREFACE,
+      h2(SETTINGS, 0, 0),
+      call,
+      h2(DATA, end, 1, frame(Buffer.alloc(1000)).subarray(0, end ? 1005 : 500)),
+    );
+    await until(() => connections.size === 1, 'the connection');
+    await client.send(BYE);
+    await client.send(BROKEN);
+    client.socket.destroy();
+    await until(() => connections.size === 0, 'the end of the connection');
+    if (method === 'UploadEvents') await until(() => ended.length === 1, 'the end of the upload');
+  },
+);
+
+test('a client that says goodbye may be silent while its upload is stored, however long that takes', async () => {
+  const stored = Promise.withResolvers<void>();
+  const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
+    for await (const _batch of frames);
+    await stored.promise;
+    return { received: 1 };
+  };
+  const { address } = await serve({ upload }, { keepalive: KEEPALIVE });
+  const client = await RawSocket.connect(address);
+  const call = headerFrames(1, callHeaders('/feed.v1.FeedService/UploadEvents'));
+  await client.send(
+    PREFACE,
+    h2(SETTINGS, 0, 0),
+    call,
+    h2(DATA, END_STREAM, 1, frame(Buffer.alloc(0))),
+    BYE,
+  );
+  await sleep(3 * (KEEPALIVE.time + KEEPALIVE.timeout));
+  expect(client.isClosed).toBe(false);
+  stored.resolve();
+  const isAnswered = (): boolean =>
+    client.frames.some(({ type, flags }) => type === HEADERS && (flags & END_STREAM) !== 0);
+  await until(isAnswered, 'the result');
 });

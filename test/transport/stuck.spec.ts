@@ -43,7 +43,7 @@ function shut(unread: number) {
   const stream = state as unknown as ServerHttp2Stream;
   const connection = connections.of(stream)!;
   connection.inbound.isShut = true;
-  connection.calls.add({ stream, endless: true, abortUnread: () => {} });
+  connection.calls.add({ stream, endless: true, pending: 0, abortUnread: () => {} });
   return { state, ended: () => connections.ended.get('own') ?? 0 };
 }
 

@@ -56,7 +56,7 @@ async function echoOneMessage(): Promise<void> {
   const server = createServer(
     { 'grpc.enable_channelz': 0 },
     { streamWindow: STREAM_WINDOW, resetBurst: 1_000, headerBytes: HEADER_BYTES },
-    () => {},
+    { onSession: () => {} },
   );
   server.register(PATH, echo, asIs, asIs, 'bidi');
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());

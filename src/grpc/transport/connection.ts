@@ -16,6 +16,8 @@ interface ConnectionCall {
   readonly stream: ServerHttp2Stream;
   /** True for a call that does not end by itself. */
   readonly endless: boolean;
+  /** How much of what came its handler has not dealt with. */
+  readonly pending: number;
   abortUnread(reason: Error): void;
 }
 
@@ -70,6 +72,13 @@ export class Connection {
 
   private get hasEndlessCall(): boolean {
     for (const { endless } of this.calls) if (endless) return true;
+    return false;
+  }
+
+  /** True if its client may have sent all, and wait for an answer. */
+  private get awaitsAnswer(): boolean {
+    for (const { endless, pending, stream } of this.calls)
+      if (!endless && (pending > 0 || stream.readableEnded)) return true;
     return false;
   }
 
@@ -150,8 +159,10 @@ export class Connection {
     const { session, keepalive, pingedAt } = this;
     if (session.destroyed) return;
     // After a client's GOAWAY node sends no PING. A client that waits for a result may be silent then; one that watches or chats
-    // is not for long. Node's own client answers GOAWAY with GOAWAY: on a retired connection its silence shows nothing.
-    if (session.closed && (this.refusal !== undefined || !this.hasEndlessCall)) return;
+    // is not for long, nor one that is still to send the rest of its requests: it may have broken the connection, which node does
+    // not close then. Node's own client answers GOAWAY with GOAWAY: on a retired connection its silence shows nothing.
+    const maySayNothing = this.awaitsAnswer && !this.hasEndlessCall;
+    if (session.closed && (this.refusal !== undefined || maySayNothing)) return;
     const { bytesRead } = session.socket;
     if (bytesRead !== this.bytesRead) {
       this.bytesRead = bytesRead;

@@ -51,6 +51,12 @@ export interface Http2Limits {
   readonly headerBytes: number;
 }
 
+export interface Http2Listeners {
+  readonly onSession: (session: ServerHttp2Session) => void;
+  /** Called with each stream, and the size of its headers, before grpc-js sees it. */
+  readonly onStream?: (stream: ServerHttp2Stream, headerBytes: number) => void;
+}
+
 /**
  * Creates a grpc-js server whose HTTP/2 sessions have these limits. grpc-js leaves the window at 64 KiB, so that a stream
  * gets no more than that in a round trip, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR 3058).
@@ -62,7 +68,7 @@ export interface Http2Limits {
 export function createServer(
   options: ServerOptions,
   { streamWindow, resetBurst, headerBytes }: Http2Limits,
-  onSession: (session: ServerHttp2Session) => void,
+  { onSession, onStream }: Http2Listeners,
   limit?: ConnectionLimit,
   tls?: ServerTls,
 ): Server {
@@ -93,7 +99,9 @@ export function createServer(
     limitConnections?.(http2Server);
     http2Server.prependListener('stream', prepareStream);
     http2Server.prependListener('stream', (stream, _headers, _flags, rawHeaders) => {
-      if (sizeOf(rawHeaders) > headerBytes) resetSoon(stream);
+      const size = sizeOf(rawHeaders);
+      if (size > headerBytes) resetSoon(stream);
+      onStream?.(stream, size);
     });
     return http2Server;
   };

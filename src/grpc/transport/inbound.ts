@@ -10,6 +10,7 @@ import { decompress, tooLarge } from './decompress.js';
 import { takeReading } from './grpc-js.js';
 import type { InboundBudget } from './inbound-budget.js';
 import { type ChunkTaker, takeChunks } from './take-chunks.js';
+import { requestTaken } from './waiting-request.js';
 
 /** When whole frames of this many bytes wait for the handler, reading stops. Pieces have about this length. */
 const READ_AHEAD_BYTES = 64 * 1024;
@@ -82,6 +83,7 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
     /** Is told when bytes came. */
     private readonly call: { receivedAt: number },
   ) {
+    requestTaken(stream);
     takeReading(stream);
     this.askForMore = takeChunks(stream, this);
     stream.on('end', () => this.onEnd());

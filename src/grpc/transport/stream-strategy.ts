@@ -16,6 +16,7 @@ import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
 import type { Retirement } from './retirement.js';
 import { serverCredentials, type ServerTls } from './server-tls.js';
+import { countRequest } from './waiting-request.js';
 
 /** When connections are retired, so that clients with long streams connect anew, perhaps to another server. */
 export interface ConnectionAge extends Retirement {
@@ -44,7 +45,7 @@ export interface StreamStrategyOptions {
   readonly onEnd?: (ended: EndedCall) => void;
 }
 
-/** The largest request that is a single message, in bytes: 1,000 topics of the greatest length. grpc-js collects those, and nothing limits how many at a time. */
+/** The largest request that is a single message, in bytes: 1,000 topics of the greatest length. grpc-js collects those (waiting-request.ts). */
 const MAX_REQUEST_BYTES = 256 * 1024;
 
 interface Method {
@@ -105,7 +106,13 @@ export class StreamStrategy extends ServerGrpc {
         ...options,
       },
       http2,
-      (session) => this.connections.add(session),
+      {
+        onSession: (session) => this.connections.add(session),
+        onStream: (stream, headerBytes) => {
+          const connection = this.connections.of(stream);
+          if (connection) countRequest(stream, connection.inbound, headerBytes);
+        },
+      },
       connectionLimit,
       tls,
     );

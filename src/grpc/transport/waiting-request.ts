@@ -1,0 +1,79 @@
+import { constants, type ServerHttp2Stream } from 'node:http2';
+import { Readable } from 'node:stream';
+import type { InboundBudget } from './inbound-budget.js';
+
+/** About what node and grpc-js take for a stream, in bytes, beside its headers and what it sends. */
+const STREAM_BYTES = 8 * 1024;
+/** About what they take for each DATA frame beside its bytes, of which there may be one. */
+const FRAME_BYTES = 256;
+
+const REQUEST = Symbol('waiting request');
+
+interface CountedStream extends ServerHttp2Stream {
+  [REQUEST]: WaitingRequest;
+}
+
+/**
+ * A request that no handler has yet: grpc-js collects the request of a method that takes a single message, and calls the handler once
+ * it is whole. Guards and limits come only then. So what such requests hold counts for the total of what clients send ahead, with the
+ * streams themselves: a client may open thousands and never end one.
+ *
+ * InboundFrames counts for itself what comes to a request stream.
+ */
+class WaitingRequest {
+  isWaiting = true;
+  private held = 0;
+
+  constructor(private readonly budget: InboundBudget) {}
+
+  count(bytes: number): void {
+    if (!this.isWaiting) return;
+    this.held += bytes;
+    this.budget.arrived(bytes);
+  }
+
+  end(): void {
+    if (!this.isWaiting) return;
+    this.isWaiting = false;
+    this.budget.release(this.held, 0);
+  }
+}
+
+/** Counts what a new stream takes until its request is whole, or requestTaken() is called. */
+export function countRequest(
+  stream: ServerHttp2Stream,
+  budget: InboundBudget,
+  headerBytes: number,
+): void {
+  const counted = stream as CountedStream;
+  counted[REQUEST] = new WaitingRequest(budget);
+  counted[REQUEST].count(STREAM_BYTES + headerBytes);
+  counted.push = pushCounted;
+  counted.on('close', onClose).on('finish', onAnswered);
+}
+
+/** A handler reads the stream itself, from its beginning. */
+export function requestTaken(stream: ServerHttp2Stream): void {
+  (stream as Partial<CountedStream>)[REQUEST]?.end();
+}
+
+// All streams share these functions, because V8 would compile closures again for each new stream.
+
+function onClose(this: CountedStream): void {
+  this[REQUEST].end();
+}
+
+/** Where grpc-js has refused a request that is not whole, its stream would stay open for as long as its client likes (RFC 9113, 8.1). */
+function onAnswered(this: CountedStream): void {
+  if (!this[REQUEST].isWaiting) return;
+  this.close(constants.NGHTTP2_NO_ERROR);
+  // Node closes a stream only once all that came is read.
+  this.resume();
+}
+
+/** Node documents push(). */
+function pushCounted(this: CountedStream, chunk: Buffer | null): boolean {
+  if (chunk === null) this[REQUEST].end();
+  else this[REQUEST].count(chunk.length + FRAME_BYTES);
+  return Readable.prototype.push.call(this, chunk);
+}

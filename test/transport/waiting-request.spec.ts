@@ -1,0 +1,111 @@
+import { constants } from 'node:http2';
+import { status } from '@grpc/grpc-js';
+import { expect, onTestFinished, test } from 'vitest';
+import { frame } from '../../src/wire/frames.js';
+import { codec } from '../support/client.js';
+import {
+  callHeaders,
+  DATA,
+  h2,
+  headerFrames,
+  PREFACE,
+  RawSocket,
+  SETTINGS,
+} from '../faults/raw-socket.js';
+import { RawClient } from '../support/raw-client.js';
+import { until, within } from '../support/wait.js';
+import { serve } from './harness.js';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const INBOUND = { connection: 16 * MIB, total: 8 * MIB };
+const { NGHTTP2_NO_ERROR } = constants;
+
+/** The request of a watch of `kib` KiB. */
+const request = (kib: number): Buffer =>
+  frame(codec.watchRequest.serialize({ topic: 'x'.repeat(kib * KIB) }));
+
+async function connected(inbound = INBOUND) {
+  let served = 0;
+  const watch = async function* () {
+    served++;
+  };
+  const { address } = await serve({ watch }, { inbound });
+  const raw = await RawClient.connect(address);
+  onTestFinished(() => raw.close());
+  const goodbye = new Promise<string>((resolve) =>
+    raw.session.on('goaway', (code, _last, data?: Buffer) => {
+      if (data) resolve(`${code} ${data.toString()}`);
+    }),
+  );
+  return { raw, goodbye, served: () => served };
+}
+
+const HOLDS_MOST = /^11 this connection holds most \(\d+ bytes\).*FEED_RECEIVE_BYTES/;
+
+test.each([
+  ['what was sent of them', 100, 200 * KIB],
+  ['the streams themselves', 2_000, 0],
+])('requests that are never whole are bounded by %s', async (_, streams, bytes) => {
+  const { raw, goodbye, served } = await connected();
+  const part = request(250).subarray(0, bytes);
+  for (let i = 0; i < streams && !raw.session.destroyed; i++) {
+    raw.open('Watch').stream.write(part);
+    if (i % 20 === 0) await raw.pinged().catch(() => {});
+  }
+  expect(await within(goodbye, 'the end of the connection', 20_000)).toMatch(HOLDS_MOST);
+  expect(served()).toBe(0);
+});
+
+test('requests that are never whole are bounded by their frames, which may have one byte', async () => {
+  const { address } = await serve({}, { inbound: INBOUND });
+  const client = await RawSocket.connect(address);
+  await client.send(PREFACE, h2(SETTINGS, 0, 0));
+  const headers = callHeaders('/feed.v1.FeedService/Watch');
+  const [first, last] = [1, 79];
+  for (let stream = first; stream <= last; stream += 2)
+    await client.send(headerFrames(stream, headers));
+  const part = request(250);
+  for (let at = 0; at < 1_000 && !client.isClosed; at++)
+    for (let stream = first; stream <= last; stream += 2)
+      await client.send(h2(DATA, 0, stream, part.subarray(at, at + 1)));
+  await until(() => client.isClosed, 'the end of the connection');
+});
+
+test('a request counts until it is whole, or its stream is closed', async () => {
+  const { raw, served } = await connected();
+  const whole = request(200);
+  for (let i = 0; i < 60; i++) {
+    const broken = raw.open('Watch');
+    broken.stream.write(whole.subarray(0, 100 * KIB));
+    const call = raw.open('Watch').drop();
+    call.stream.end(whole);
+    expect((await call.trailers)?.['grpc-status']).toBe('0');
+    broken.stream.close(constants.NGHTTP2_CANCEL);
+    await broken.closed;
+  }
+  expect(served()).toBe(60);
+});
+
+test.each([
+  ['a second request', 'Watch', {}, [request(1), request(1)], status.UNIMPLEMENTED],
+  ['an unknown method', 'Nothing', {}, [request(1)], status.UNIMPLEMENTED],
+  [
+    'a request that is not whole in time',
+    'Watch',
+    { 'grpc-timeout': '100m' },
+    [],
+    status.DEADLINE_EXCEEDED,
+  ],
+  ['a request that is too large', 'Watch', {}, [request(257)], status.RESOURCE_EXHAUSTED],
+] as const)(
+  'the stream of %s is closed with its answer, and not left open',
+  async (_, method, headers, parts, code) => {
+    const { raw } = await connected();
+    const call = raw.open(method, headers).drop();
+    for (const part of parts) call.stream.write(part);
+    expect((await call.trailers)?.['grpc-status']).toBe(String(code));
+    await within(call.closed, 'the end of the stream', 5_000);
+    expect(call.stream.rstCode).toBe(NGHTTP2_NO_ERROR);
+  },
+);
