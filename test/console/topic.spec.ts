@@ -124,6 +124,75 @@ describe.runIf(CHROMIUM)('the live tail of a topic', () => {
   });
 });
 
+describe.runIf(CHROMIUM)('an event of any size', () => {
+  test('is shown up to a bound, and JSON of many levels as it is', async () => {
+    const { client, httpAddress } = await runService();
+    const id = 'i'.repeat(200_000);
+    const nested = '['.repeat(5_000) + ']'.repeat(5_000);
+    const long = JSON.stringify(Array.from({ length: 10_000 }, (_one, price) => ({ price })));
+    await upload(client, [
+      { topic: 'orders', id, body: nested },
+      { topic: 'orders', id: 'o-2', body: long },
+    ]);
+    const page = await openConsole(httpAddress, '#/topics/orders');
+    const row = page.getByRole('listbox').locator('.row', { hasText: 'iii' });
+    expect((await row.locator('.row-id').textContent())!.length).toBe(300);
+    await row.click();
+    const detail = page.getByRole('complementary', { name: 'Event' });
+    await expect(detail.locator('pre').textContent()).resolves.toBe(nested);
+    await expect(detail.locator('dd').first().textContent()).resolves.toMatch(
+      /^i{1000} … \(200,000 characters\)$/,
+    );
+    await page.getByRole('listbox').getByText('o-2').click();
+    await detail.getByText('Only the first 100,000 characters are shown.').waitFor();
+    await expect(detail.locator('pre').textContent()).resolves.toBe(
+      JSON.stringify(JSON.parse(long), null, 2).slice(0, 100_000),
+    );
+    const copy = detail.getByRole('button', { name: 'Copy body' });
+    expect(await copy.getAttribute('title')).toBe(long.slice(0, 300));
+    await copy.click();
+    await detail.getByRole('button', { name: 'Copied' }).waitFor();
+    expect(await page.evaluate<string>('navigator.clipboard.readText()')).toBe(long);
+  });
+
+  test('is read once, however many events come after it', async () => {
+    const { client, httpAddress } = await runService();
+    await store(client, 'orders', ['{"name":"the large one"}']);
+    const page = await openConsole(httpAddress, '#/topics/orders');
+    await page.getByRole('listbox').getByText('the large one').click();
+    await page.getByRole('complementary', { name: 'Event' }).waitFor();
+    await page.evaluate(`
+      globalThis.timesRead = 0;
+      const parse = JSON.parse;
+      JSON.parse = (text) => {
+        if (text.includes('the large one')) timesRead++;
+        return parse(text);
+      };
+    `);
+    for (let number = 1; number <= 5; number++) {
+      await store(client, 'orders', bodies(1, number));
+      await page.getByRole('listbox').getByText(`body-${number}`).waitFor();
+    }
+    expect(await page.evaluate<number>('timesRead')).toBe(0);
+  });
+
+  test('is on a page of the history that has fewer events, of which none is left out', async () => {
+    const { client, httpAddress } = await runService();
+    const large = bodies(12).map((body) => body.padEnd(1_000_000));
+    for (const body of large) await store(client, 'orders', [body]);
+    const page = await openConsole(httpAddress, '#/topics/orders', TALL);
+    await page.getByRole('button', { name: 'History' }).click();
+    await page.getByText('8 events', { exact: true }).waitFor();
+    const shown = async () => (await shownBodies(page)).map((body) => body.trimEnd());
+    expect(await shown()).toEqual(bodies(8));
+    await page.getByRole('button', { name: 'Next 100' }).click();
+    await page
+      .getByText('12 events, the first 4 are no longer shown, the end of what is stored')
+      .waitFor();
+    expect(await shown()).toEqual(bodies(8, 5));
+  });
+});
+
 describe.runIf(CHROMIUM)('the history of a topic', () => {
   test('is read from the oldest event, a page at a time, each event once', async () => {
     const { client, httpAddress } = await runService();

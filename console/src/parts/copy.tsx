@@ -1,5 +1,8 @@
 import { useSignal } from '@preact/signals';
 
+/** So much of the text is shown while the pointer rests on the button. */
+const PREVIEW = 300;
+
 interface Props {
   /** What is copied. */
   readonly text: string;
@@ -15,7 +18,7 @@ export function Copy({ text, children }: Props) {
     setTimeout(() => (isCopied.value = false), 1000);
   };
   return (
-    <button type="button" title={text} onClick={() => void copy()}>
+    <button type="button" title={text.slice(0, PREVIEW)} onClick={() => void copy()}>
       {isCopied.value ? 'Copied' : children}
     </button>
   );

@@ -16,13 +16,16 @@ export interface Column<T> {
 export function sorted<T>(rows: readonly T[], columns: readonly Column<T>[], order: Order): T[] {
   const { value } = columns.find(({ name }) => name === order.column) ?? columns[0];
   const sign = order.isDown ? -1 : 1;
-  return rows.toSorted((a, b) => {
-    const [x, y] = [value(a), value(b)];
-    if (x === y) return 0;
-    if (x === undefined) return 1;
-    if (y === undefined) return -1;
-    return x < y ? -sign : sign;
-  });
+  // A value may take long to work out, such as the text of a watch's 1,000 topics: once for each row, and not for each comparison.
+  return rows
+    .map((row) => ({ row, key: value(row) }))
+    .toSorted(({ key: x }, { key: y }) => {
+      if (x === y) return 0;
+      if (x === undefined) return 1;
+      if (y === undefined) return -1;
+      return x < y ? -sign : sign;
+    })
+    .map(({ row }) => row);
 }
 
 interface Props<T> {

@@ -2,7 +2,7 @@ import { useSignal } from '@preact/signals';
 import type { Problem } from '../api/problem.ts';
 import { endStream, type OpenStream } from '../api/streams.ts';
 import { Dialog } from '../parts/dialog.tsx';
-import { kindOf } from './kind.ts';
+import { kindOf, topicsOf } from './kind.ts';
 
 interface Props {
   readonly stream: OpenStream;
@@ -27,7 +27,7 @@ export function EndStream({ stream, close }: Props) {
   return (
     <Dialog title="End this stream?" close={close}>
       <p>
-        <b>{kindOf(stream)}</b> {stream.topics.length > 0 && <b>of {stream.topics.join(' ')}</b>} by{' '}
+        <b>{kindOf(stream)}</b> {stream.topics.length > 0 && <b>of {topicsOf(stream)}</b>} by{' '}
         {stream.principal || 'a caller without a name'} from <code>{stream.peer}</code>
       </p>
       <p>

@@ -6,7 +6,7 @@ import { usePolled } from '../page/polled.ts';
 import { Refusal } from '../parts/refusal.tsx';
 import { type Column, type Order, sorted, SortHead } from '../parts/sortable.tsx';
 import { EndStream } from './end-stream.tsx';
-import { kindOf } from './kind.ts';
+import { kindOf, topicsOf } from './kind.ts';
 
 /** How often (milliseconds) the list is read. */
 const EVERY = 2500;
@@ -30,8 +30,9 @@ export function Streams() {
   const ending = useSignal<OpenStream | undefined>(undefined);
   const { answer, problem, again } = usePolled(listStreams, EVERY);
   const list = answer.value;
+  const searched = search.value.toLowerCase();
   const found = sorted(
-    list?.streams.filter((stream) => matches(stream, search.value)) ?? [],
+    list?.streams.filter((stream) => matches(stream, searched)) ?? [],
     COLUMNS,
     order.value,
   );
@@ -88,15 +89,11 @@ interface RowProps {
 }
 
 function StreamRow({ stream, end }: RowProps) {
-  const { id, topics, principal, peer, startedAt, events, behind } = stream;
+  const { id, principal, peer, startedAt, events, behind } = stream;
   return (
     <tr title={id}>
       <td>{kindOf(stream)}</td>
-      <td>
-        {topics.length > 3
-          ? `${topics.slice(0, 3).join(' ')} and ${topics.length - 3} more`
-          : topics.join(' ')}
-      </td>
+      <td>{topicsOf(stream)}</td>
       <td>{principal}</td>
       <td class="code">{peer}</td>
       <td class="number" title={startedAt}>
@@ -114,9 +111,10 @@ function StreamRow({ stream, end }: RowProps) {
   );
 }
 
+/** @param search in small letters */
 const matches = (stream: OpenStream, search: string): boolean =>
   [stream.id, kindOf(stream), stream.principal, stream.peer, ...stream.topics].some((text) =>
-    text.toLowerCase().includes(search.toLowerCase()),
+    text.toLowerCase().includes(search),
   );
 
 function summary(found: number, all: number): string {

@@ -1,7 +1,8 @@
 import type { ComponentChildren } from 'preact';
+import { useMemo } from 'preact/hooks';
 import { address } from '../../api/http.ts';
 import { session } from '../../api/state.ts';
-import { parseEvent } from '../../api/watch.ts';
+import { type FeedEvent, parseEvent } from '../../api/watch.ts';
 import { Copy } from '../../parts/copy.tsx';
 import { count } from '../../format.ts';
 import { curlWatch, feedWatch } from '../commands.ts';
@@ -10,6 +11,8 @@ import type { Row } from './rows.ts';
 
 /** So many characters of a body are shown; all of it is copied. */
 const SHOWN = 100_000;
+/** So many characters of an id are shown. Only the size of an event bounds it. */
+const SHOWN_OF_ID = 1_000;
 
 interface Props {
   readonly row: Row;
@@ -20,10 +23,10 @@ interface Props {
   readonly showHistory: (cursor: string) => void;
 }
 
-/** All of one event. */
+/** What is shown of one event, and ways to go on from it. */
 export function EventDetail({ row, topic, close, showHistory }: Props) {
-  const event = parseEvent(row.line);
-  const text = indented(event.body) ?? event.body;
+  // A tail renders this again with each batch of events that comes, and the event may take megabytes.
+  const { event, text } = useMemo(() => read(row.line), [row]);
   const attributes = Object.entries(event.attributes ?? {});
   const needsToken = session.value?.expiresAt !== undefined;
   return (
@@ -49,7 +52,7 @@ export function EventDetail({ row, topic, close, showHistory }: Props) {
         </button>
       </div>
       <dl>
-        <Field name="Id">{event.id}</Field>
+        <Field name="Id">{shownId(event.id)}</Field>
         <Field name="Topic">{event.topic}</Field>
         <Field name="At">{event.at}</Field>
         <Field name="Cursor">{event.cursor}</Field>
@@ -73,12 +76,21 @@ export function EventDetail({ row, topic, close, showHistory }: Props) {
       </pre>
       {text.length > SHOWN && (
         <p class="muted">
-          The first {count(SHOWN)} of {count(text.length)} characters.
+          Only the first {count(SHOWN)} characters are shown. “Copy body” copies all of them.
         </p>
       )}
     </aside>
   );
 }
+
+/** Reads an event, and makes the text that is shown of its body, which is longer than SHOWN if it has to be cut. */
+function read(line: string): { readonly event: FeedEvent; readonly text: string } {
+  const event = parseEvent(line);
+  return { event, text: indented(event.body, SHOWN) ?? event.body };
+}
+
+const shownId = (id: string): string =>
+  id.length > SHOWN_OF_ID ? `${id.slice(0, SHOWN_OF_ID)} … (${count(id.length)} characters)` : id;
 
 interface FieldProps {
   readonly name: string;

@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals';
-import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';
+import { useEffect, useId, useLayoutEffect, useMemo, useRef } from 'preact/hooks';
 import { parseEvent } from '../../api/watch.ts';
 import { moment } from '../../format.ts';
 import type { Row } from './rows.ts';
@@ -8,7 +8,7 @@ import type { Row } from './rows.ts';
 const HEIGHT = 24;
 /** So many rows above and below those in view are there as well, so that none is missing while the list scrolls. */
 const SPARE = 10;
-/** So much of a body is in its row. */
+/** So much of a body and of an id is in its row. */
 const PREVIEW = 300;
 
 interface Props {
@@ -121,7 +121,8 @@ interface RowProps {
 }
 
 function EventRow({ id, row, isSelected, select, showsTopic }: RowProps) {
-  const event = parseEvent(row.line);
+  // A tail renders each row in view again with each batch of events that comes, and an event may take megabytes.
+  const event = useMemo(() => parseEvent(row.line), [row]);
   return (
     <div
       id={id}
@@ -133,7 +134,7 @@ function EventRow({ id, row, isSelected, select, showsTopic }: RowProps) {
     >
       <time title={event.at}>{moment(event.at)}</time>
       {showsTopic && <span class="row-topic">{event.topic}</span>}
-      <span class="row-id">{event.id}</span>
+      <span class="row-id">{event.id.slice(0, PREVIEW)}</span>
       <span class="row-body">{event.body.slice(0, PREVIEW)}</span>
     </div>
   );

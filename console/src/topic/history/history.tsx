@@ -8,14 +8,14 @@ import { EventDetail } from '../events/event-detail.tsx';
 import { RowList } from '../events/row-list.tsx';
 import { type Row, Rows } from '../events/rows.ts';
 import { isPattern } from '../pattern.ts';
-import { readPage } from './read-page.ts';
+import { type PageSize, readPage } from './read-page.ts';
 import { type From, StartForm } from './start-form.tsx';
 
-/** So many events are read at a time. */
-const PAGE = 100;
 /** So many events, of so many characters, are kept. */
 const MOST_ROWS = 2000;
 const MOST_CHARACTERS = 8 * 2 ** 20;
+/** So much is read at a time: no more than is kept, so that nothing of a page is left out. */
+const PAGE: PageSize = { events: 100, characters: MOST_CHARACTERS };
 
 interface Props {
   readonly topic: string;
@@ -79,7 +79,7 @@ export function History({ topic, from }: Props) {
         <span class="line">
           <span role="status">{summary(rows, isEnd, reading.value !== undefined)}</span>
           <button type="button" disabled={!!reading.value} onClick={() => void read()}>
-            {isEnd ? 'Look again' : `Next ${PAGE}`}
+            {isEnd ? 'Look again' : `Next ${PAGE.events}`}
           </button>
         </span>
       </div>

@@ -8,8 +8,14 @@ export interface Page {
   readonly isEnd: boolean;
 }
 
+/** A page ends with this many events, or before the one with which their lines would take more characters; it has at least one. */
+export interface PageSize {
+  readonly events: number;
+  readonly characters: number;
+}
+
 /**
- * Reads up to `most` stored events of a topic, the oldest first. Throws what `watch` does.
+ * Reads a page of the stored events of a topic, the oldest first. Throws what `watch` does.
  *
  * The server has no end of a history: it would wait for what is stored next. So the page ends at the first sign of life that has
  * come to the end of the log.
@@ -17,10 +23,11 @@ export interface Page {
 export async function readPage(
   topic: string,
   start: Start,
-  most: number,
+  most: PageSize,
   signal: AbortSignal,
 ): Promise<Page> {
   const lines: string[] = [];
+  let characters = 0;
   // One topic of a pattern may still hold events that are older than those that another one has lost. A page of these goes past the lost ones.
   const skipRemoved = start.from === 'earliest' || start.skipRemoved;
   let next = start;
@@ -37,9 +44,14 @@ export async function readPage(
     },
     events: (more: readonly string[]) => {
       if (enough.signal.aborted) return;
-      lines.push(...more.slice(0, most - lines.length));
+      for (const line of more) {
+        characters += line.length;
+        if (lines.length > 0 && characters > most.characters) enough.abort();
+        else lines.push(line);
+        if (lines.length === most.events) enough.abort();
+        if (enough.signal.aborted) break;
+      }
       moveTo(parseEvent(lines.at(-1)!).cursor);
-      if (lines.length === most) enough.abort();
     },
     // Cursors of one log compare as text.
     silent: (cursor: string) => {
