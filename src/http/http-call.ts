@@ -47,6 +47,7 @@ export class HttpCall implements LiveCall {
   /** Aborts when the client is gone, or when the service ends the call, such as at a drain. */
   readonly signal = this.abortController.signal;
   private readonly stopExpiry: (() => void) | undefined;
+  /** True once the handler is done, or all of the answer is handed to the connection. */
   private isFinished = false;
   private isClosed = false;
 
@@ -68,6 +69,8 @@ export class HttpCall implements LiveCall {
     // Without a listener, an error of either would end the process. "close" follows it.
     request.on('error', ignore);
     response.on('error', ignore);
+    // Once all of the answer is handed over, "close" follows before a handler that waits for the end goes on. The client is not gone then.
+    response.on('finish', () => (this.isFinished = true));
     response.on('close', () => {
       this.isClosed = true;
       this.stopExpiry?.();
@@ -99,7 +102,10 @@ export class HttpCall implements LiveCall {
     answer(this.request, this.response, status, JSON.stringify(value), headers);
   }
 
-  /** The handler is done, and all of the answer is handed to the connection. After that, abort() does nothing. */
+  /**
+   * Called once the handler is done: all of the answer is handed to the connection, or the connection closes without the rest. After that, abort()
+   * does nothing, and a client that reads nothing more is closed.
+   */
   finish(): void {
     this.isFinished = true;
     if (!this.isClosed) this.destroyOnceUnread();

@@ -3178,6 +3178,20 @@ export const mutants = [
     tests: ['test/http/watch', '-t', 'reads nothing of the reason'],
   },
   {
+    name: 'http: the client of a whole answer counts as gone',
+    file: 'src/http/http-call.ts',
+    from: "response.on('finish', () => (this.isFinished = true));",
+    to: '',
+    tests: ['test/http/call-ends'],
+  },
+  {
+    name: 'http: an answer that is cut short leaves its connection open',
+    file: 'src/http/admin.controller.ts',
+    from: '{ signal: call.signal }',
+    to: '{ signal: call.signal, end: false }',
+    tests: ['test/http/call-ends', '-t', 'its connection closes'],
+  },
+  {
     name: 'http: an answer that waits behind a watch counts as unread',
     file: 'src/http/http-call.ts',
     from: 'this.response.socket?.writableLength',

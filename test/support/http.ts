@@ -20,7 +20,7 @@ export interface Sent extends RequestOptions {
 
 /** Makes one request on a connection of its own, and returns the whole answer. */
 export async function ask(address: string, path: string, sent: Sent = {}): Promise<Answer> {
-  const response = await begin(address, path, sent);
+  const response = await openAnswer(address, path, sent);
   let text = '';
   for await (const chunk of response.setEncoding('utf8')) text += chunk as string;
   let json: unknown;
@@ -32,11 +32,11 @@ export async function ask(address: string, path: string, sent: Sent = {}): Promi
   return { status: response.statusCode!, headers: response.headers, text, json: json as never };
 }
 
-/** Resolves with the response once its headers have come. */
-async function begin(
+/** Makes one request on a connection of its own, and resolves with the response, unread, once its headers have come. */
+export async function openAnswer(
   address: string,
   path: string,
-  { body, ...options }: Sent,
+  { body, ...options }: Sent = {},
 ): Promise<IncomingMessage> {
   const [, host, port] = /^(.*):(\d+)$/.exec(address)!;
   const request = (testTls || options.ca ? httpsRequest : httpRequest)({
@@ -93,7 +93,7 @@ export class EventStream {
     query: string,
     headers: Record<string, string> = {},
   ): Promise<EventStream> {
-    const stream = new EventStream(await begin(address, `/v1/events?${query}`, { headers }));
+    const stream = new EventStream(await openAnswer(address, `/v1/events?${query}`, { headers }));
     onTestFinished(() => stream.close());
     return stream;
   }
