@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { FeedError, feedError } from './errors.js';
 import type { CallObserver } from './grpc/call.js';
+import { readSettingFile } from './setting-file.js';
 
 /** A token, the file that has it, or a function that returns it. Files and functions are asked for each call. */
 export type Token = string | { readonly file: string } | (() => string | Promise<string>);
@@ -54,7 +54,8 @@ export class TokenSource {
   private async ask(): Promise<string> {
     const { source } = this;
     if (typeof source === 'string') return source;
-    return typeof source === 'function' ? source() : readFile(source.file, 'utf8');
+    if (typeof source === 'function') return source();
+    return String(await readSettingFile('the file of the token', source.file));
   }
 
   private expired(error: FeedError): FeedError {

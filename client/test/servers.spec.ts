@@ -36,6 +36,14 @@ describe('addresses', () => {
   );
 });
 
+test.each(['https://ann:secret@feed', 'ann:secret@feed:1', 'ann:sec,ret@feed'])(
+  'a user and a password in an address are not shown: %s',
+  (text) => {
+    expect(() => parseAddresses(text)).toThrow(/^an address has an "@"[^@]*$/);
+    expect(() => parseAddresses(text)).not.toThrow(/sec|ret/);
+  },
+);
+
 describe('several servers', () => {
   test('share the calls of a client, over one connection each', async () => {
     const subject = await Subject.start();

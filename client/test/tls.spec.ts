@@ -1,6 +1,7 @@
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import { expect, test } from 'vitest';
 import { Authority, type Pair } from '../../test/support/certificates.js';
 import { temporaryDirectory } from '../../test/support/service.js';
@@ -114,6 +115,16 @@ interface Files {
 function cut(path: string): void {
   writeFileSync(path, readFileSync(path).subarray(0, 300));
 }
+
+test('a key in place of the path of its file is in no error', async () => {
+  const { subject, files } = await start();
+  const key = readFileSync(files.keyFile, 'utf8');
+  const feed = client(subject.address, { tls: { ...files, keyFile: key } });
+  const failure: unknown = await feed.upload('t', ['a']).catch((error: unknown) => error);
+  expect(String(failure)).toContain("a file of the option tls can't be read");
+  const [, line] = key.split('\n');
+  expect(inspect(failure, { showHidden: true })).not.toContain(line);
+});
 
 test('fails with the name of a file that never could be used', async () => {
   const { subject, files } = await start();

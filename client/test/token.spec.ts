@@ -1,5 +1,6 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   type ChatState,
@@ -112,6 +113,24 @@ describe('a token that the server never took', () => {
     expect(failed).toEqual([]);
     feed.close();
   });
+});
+
+test('a token in place of the path of its file is in no error', async () => {
+  const server = await ScriptedServer.start();
+  const file = 'eyJhbGci.eyJzdWIi.c2VjcmV0';
+  const feed = client(server.address, { token: { file } });
+  const reason = Promise.withResolvers<unknown>();
+  const watch = feed.watch('t', {
+    onState: (state) => {
+      if (state.name === 'reconnecting') reason.resolve(state.reason);
+    },
+  });
+  take(watch, 1).catch(() => {});
+  const text = inspect(await within(reason.promise, 'the reason'), { showHidden: true });
+  expect(text).toContain('the file of the token');
+  expect(text).toContain('ENOENT (no such file or directory)');
+  expect(text).not.toContain(file);
+  feed.close();
 });
 
 describe('with a service whose tokens last some seconds', () => {

@@ -24,14 +24,13 @@ const FOREIGN = [
 ];
 
 /**
- * Returns a message without the passwords and the queries in the URLs of a value, or without a value that is a key and not the name of its
- * file. A value that is refused may be no URL, and a password may have any sign in it: nothing is left before the last `@`.
+ * Returns a refused value without the passwords and the queries of its URLs, and nothing of one with a key or a token in it (a JWT begins with
+ * `eyJ`). The value may be no URL, and a password may have any sign in it: nothing is left before the last `@`.
  */
-function withoutSecret(message: string, value = ''): string {
-  if (value.includes('-----BEGIN')) return message.replaceAll(value, () => '...');
-  if (!value.includes(':')) return message;
-  const safe = value.replace(/^(\w+:\/\/)?.*@/s, '$1...@').replace(/\?.*/s, '?...');
-  return safe === value ? message : message.replaceAll(value, () => safe);
+function withoutSecret(value: string): string {
+  if (/-----BEGIN|\beyJ/.test(value)) return '...';
+  if (!value.includes(':')) return value;
+  return value.replace(/^(\w+:\/\/)?.*@/s, '$1...@').replace(/\?.*/s, '?...');
 }
 
 /**
@@ -50,9 +49,11 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
   const problems = unknown.map((name) => `${name} is not a setting`);
 
   const { data, error } = SETTINGS.safeParse(env);
-  for (const { path, message } of error?.issues ?? []) {
-    const name = String(path[0]);
-    problems.push(withoutSecret(`${name}=${env[name]}: ${message}`, env[name]));
+  for (const issue of error?.issues ?? []) {
+    const name = String(issue.path[0]);
+    const isHidden = issue.code === 'custom' && issue.params?.isHidden === true;
+    const shown = isHidden ? '...' : withoutSecret(env[name] ?? '');
+    problems.push(`${name}=${shown}: ${issue.message}`);
   }
   if (data) problems.push(...contradictions(data));
   // Once, and last: the list is long.

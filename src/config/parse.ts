@@ -1,4 +1,5 @@
 import { accessSync, constants } from 'node:fs';
+import { getSystemErrorMessage } from 'node:util';
 import { z } from 'zod';
 import { isLoopback, withoutBrackets } from './loopback.js';
 
@@ -66,10 +67,16 @@ export const urls = (...protocols: readonly string[]) =>
     const all = text === '' ? [] : text.split(',').map((part) => part.trim());
     for (const url of all) {
       const parsed = URL.parse(url);
-      if (parsed && protocols.includes(parsed.protocol) && !parsed.username && !parsed.password)
+      if (
+        parsed &&
+        protocols.includes(parsed.protocol) &&
+        !parsed.username &&
+        !parsed.password &&
+        !parsed.search
+      )
         continue;
       context.addIssue(
-        `must be URLs without a user, separated by commas, such as ${protocols[0]}//nats-0:4222`,
+        `must be URLs without a user or a query, separated by commas, such as ${protocols[0]}//nats-0:4222`,
       );
       return z.NEVER;
     }
@@ -115,14 +122,29 @@ export const topics = z.string().transform((text, context) => {
   return [...new Set(names)];
 });
 
-/** The path of a file that this process can read; undefined if it is empty. */
+/**
+ * True for a text that may be shown where the path of a file is expected. An operator may have put a token, a key or credentials in place of the
+ * path of their file, and none of these begins so: not a JWT, PEM or the seed of an NKey, nor base 64 of them. What has several lines is no
+ * path either. A path without a directory, such as `key.pem`, can't be told from a token.
+ */
+const isShownPath = (text: string): boolean => /^(~|\.{0,2})\/.*$/.test(text);
+
+/** The path of a file that this process can read; undefined if it is empty. Its issue has `isHidden` for a text that must not be shown. */
 export const file = z.string().transform((text, context) => {
   if (text === '') return undefined;
   try {
     accessSync(text, constants.R_OK);
     return text;
   } catch (error) {
-    context.addIssue(`must name a file that Feed can read: ${(error as Error).message}`);
+    // The error's own message has the text in it.
+    const { code, errno } = error as NodeJS.ErrnoException;
+    const isHidden = !isShownPath(text);
+    const message =
+      `must name a file that Feed can read: ${code} (${getSystemErrorMessage(errno!)})` +
+      (isHidden
+        ? '. What does not begin with / or ./ is not shown, because it may be a token or a key'
+        : '');
+    context.addIssue({ code: 'custom', message, params: { isHidden } });
     return z.NEVER;
   }
 });

@@ -36,6 +36,8 @@ it.each([
   ['FEED_OTLP_ENDPOINT', 'http://feed:secret@collector:4318'],
   ['FEED_TLS_KEY', `${PRIVATE}\nsecret\n-----END PRIVATE KEY-----`],
   ['FEED_NATS_CREDENTIALS', '-----BEGIN USER NKEY SEED----- secret'],
+  ['FEED_JWT_JWKS_URL', `${PRIVATE}\nsecret\n-----END PRIVATE KEY-----`],
+  ['FEED_JWT_JWKS_URL', 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.secret'],
 ])('what is wrong with %s is said without a password or a key in it', (name, value) => {
   const problem = problemOf({ [name]: value });
   expect(problem).toContain(`${name}=`);
@@ -52,6 +54,40 @@ it('what is wrong is said with the rest of a URL, and with a path as it is', () 
   );
   expect(problemOf({ FEED_TLS_KEY: '/no/such@file?' })).toContain('FEED_TLS_KEY=/no/such@file?: ');
 });
+
+/** What an operator may put in place of the path of its file. */
+const SECRETS = {
+  'a token': 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0',
+  'a token with a slash in it': 'b2Y/c2VjcmV0+Zm9y/ZmVlZA==',
+  'a key': `${PRIVATE}\nc2VjcmV0/c2VjcmV0\n-----END PRIVATE KEY-----`,
+  'a key without its first line': '/c2VjcmV0\nc2VjcmV0',
+  'a seed': 'SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4',
+  'credentials in base 64': 'LS0tLS1CRUdJTiBOQVRTIFVTRVIgSldULS0tLS0=',
+  'credentials of several lines':
+    '-----BEGIN NATS USER JWT-----\neyJ0eXAi\n------END NATS USER JWT------',
+};
+
+it.each(Object.entries(SECRETS))('%s in place of the path of a file is not shown', (_, secret) => {
+  const files = NAMES.filter((name) =>
+    problemOf({ [name]: '/no/such/file' }).includes('must name a file'),
+  );
+  expect(files).toContain('FEED_JWT_JWKS_TOKEN');
+  for (const name of files) {
+    const problem = problemOf({ [name]: secret });
+    expect(problem).toBe(
+      `${name}=...: must name a file that Feed can read: ENOENT (no such file or directory). ` +
+        'What does not begin with / or ./ is not shown, because it may be a token or a key',
+    );
+  }
+});
+
+it.each(['/no/such/file', './no/file', '../no file', '~/no/file'])(
+  'the path of a file that can not be read is shown once: %s',
+  (path) =>
+    expect(problemOf({ FEED_TLS_KEY: path })).toBe(
+      `FEED_TLS_KEY=${path}: must name a file that Feed can read: ENOENT (no such file or directory)`,
+    ),
+);
 
 describe('without any setting', () => {
   it('the defaults hold', () => {
@@ -467,14 +503,14 @@ describe('a value that cannot be used', () => {
     FEED_RETENTION_MAX_BYTES: ['', '1TB', '0', '-1GiB'],
     FEED_RETENTION_TOPIC_MAX_BYTES: ['', 'all'],
     FEED_QUOTA_BYTES: ['', '1TB', '0'],
-    FEED_NATS_SERVERS: ['nats-0:4222', 'http://nats', 'nats://a,,nats://b', 'nats'],
+    FEED_NATS_SERVERS: ['nats-0:4222', 'http://nats', 'nats://a,,nats://b', 'nats', 'nats://b?a=b'],
     FEED_NATS_STREAM: ['', 'a.b', 'a b', 'x'.repeat(33), '*'],
     FEED_NATS_REPLICAS: ['', '2', '0', 'three'],
     FEED_NATS_CREDENTIALS: ['/no/such/file'],
     FEED_NATS_TLS_CA: ['/no/such/file'],
     FEED_NATS_TLS_CERT: ['/no/such/file'],
     FEED_NATS_TLS_KEY: ['/no/such/file'],
-    FEED_NATS_MONITOR_URLS: ['nats://nats-0:8222', 'nats-0:8222'],
+    FEED_NATS_MONITOR_URLS: ['nats://nats-0:8222', 'nats-0:8222', 'http://b?a=b'],
     FEED_NATS_SYSTEM_CREDENTIALS: ['/no/such/file'],
     FEED_NATS_FLUSH: ['', 'yes', 'true'],
     FEED_NATS_PATIENCE: ['', '0s', '20', '11m'],

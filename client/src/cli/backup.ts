@@ -6,7 +6,7 @@ import { connectFeed } from './connection-options.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { catchSignals } from './interruption.js';
 import { formatCount, formatDuration, Progress } from './progress.js';
-import { systemError } from './system-error.js';
+import { systemError } from '../system-error.js';
 
 const EXAMPLES = `
 Examples:

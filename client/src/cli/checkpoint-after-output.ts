@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { type Checkpoint, fileCheckpoint } from '../checkpoint.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import type { Output } from './output.js';
-import { systemError } from './system-error.js';
+import { systemError } from '../system-error.js';
 
 /**
  * Returns a checkpoint in a file, which is never ahead of the data on standard output: a cursor is saved only after the pipe or

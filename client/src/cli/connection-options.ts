@@ -5,9 +5,9 @@ import { type Command, Option } from 'commander';
 import { connect, type ConnectOptions, type Feed } from '../feed.js';
 import { parseAddresses } from '../grpc/addresses.js';
 import type { TlsOptions } from '../grpc/tls.js';
+import { unreadable } from '../setting-file.js';
 import type { Token } from '../token.js';
 import { CommandError, EXIT } from './exit-codes.js';
-import { systemError } from './system-error.js';
 
 const DEFAULT_ADDRESS = '127.0.0.1:50051';
 
@@ -257,10 +257,6 @@ function read(what: string, path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (cause) {
-    throw new CommandError(
-      `the ${what} can't be read: ${path}: ${systemError(cause)}`,
-      EXIT.settings,
-      { cause },
-    );
+    throw new CommandError(unreadable(`the ${what}`, path, cause), EXIT.settings, { cause });
   }
 }

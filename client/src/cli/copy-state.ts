@@ -3,7 +3,7 @@ import { isAtOrAfter } from '../cursor.js';
 import { replaceFile } from '../replace-file.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { SendState, type SendPoints } from './send-state.js';
-import { systemError } from './system-error.js';
+import { systemError } from '../system-error.js';
 
 /** Tells one copy from another: the two servers and the topics. A saved state is good for the same copy only. */
 export interface CopyIdentity {

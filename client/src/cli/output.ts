@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { CommandError, EXIT } from './exit-codes.js';
-import { systemError } from './system-error.js';
+import { systemError } from '../system-error.js';
 
 /** Text is collected up to this many characters, or to the end of a turn of the event loop, and then written at once. */
 const CHUNK_CHARS = 64 * 2 ** 10;

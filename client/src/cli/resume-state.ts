@@ -4,7 +4,7 @@ import { replaceFile } from '../replace-file.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { type Place, START } from './line-blocks.js';
 import { type SendPoints, SendState } from './send-state.js';
-import { systemError } from './system-error.js';
+import { systemError } from '../system-error.js';
 
 /** The JSON in `<file>.feed-resume`. */
 interface Saved {

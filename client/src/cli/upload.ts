@@ -23,7 +23,7 @@ import { formatCount } from './progress.js';
 import { Reconnects } from './reconnects.js';
 import { ResumeState } from './resume-state.js';
 import { Sent } from './sent.js';
-import { systemError } from './system-error.js';
+import { systemError } from '../system-error.js';
 import { UploadReport } from './upload-report.js';
 
 interface UploadCommandOptions {

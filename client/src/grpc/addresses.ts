@@ -17,12 +17,17 @@ export interface Address {
  * Reads addresses: `host`, `host:port`, `[ipv6]:port` or `dns:///host:port`, in a list or separated by commas. The default
  * port is 50051.
  *
- * @throws TypeError for anything else
+ * @throws TypeError for anything else, without the password that may stand before an `@`
  */
 export function parseAddresses(addresses: string | readonly string[]): Address[] {
   const all = [addresses].flat().flatMap((one) => one.split(','));
   const named = all.map((one) => one.trim()).filter((one) => one !== '');
   if (named.length === 0) throw new TypeError('no address of a Feed server was given');
+  // Of all of them, because a password may have a comma in it.
+  if (named.some((one) => one.includes('@')))
+    throw new TypeError(
+      'an address has an "@": leave out the user and the password, and give a token by the option token',
+    );
   return named.map(parse);
 }
 

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
+import { readSettingFile } from '../setting-file.js';
 
 /** Certificates for TLS: PEM, or the paths of PEM files. */
 export interface TlsOptions {
@@ -57,7 +57,7 @@ async function read(options: TlsOptions): Promise<LoadedTls> {
 
 /** Node takes what it finds of authorities in a file that is cut short, so the end of each part is looked for here. */
 async function readPem(path: string): Promise<Buffer> {
-  const pem = await readFile(path);
+  const pem = await readSettingFile('a file of the option tls', path);
   const count = (mark: string): number => pem.toString('latin1').split(mark).length - 1;
   if (count('-----BEGIN ') === 0) throw new Error(`${path} has nothing in PEM`);
   if (count('-----BEGIN ') !== count('-----END ')) throw new Error(`${path} is cut short`);

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { Authority } from '../../../test/support/certificates.js';
 import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until, upToThrice, within } from '../../../test/support/wait.js';
@@ -442,11 +443,36 @@ describe('feed watch', () => {
       "/no/such/cursor can't be used: ENOENT (no such file or directory)",
     ],
     [['wathc', 't'], {}, 64, 'Did you mean watch?'],
+    [
+      ['watch', 't', '--address', 'https://ann:p,@ss@x'],
+      {},
+      64,
+      '--address: an address has an "@"',
+    ],
   ] as const)('%j with %j ends with %i', async (args, env, expected, text) => {
     const { code, stdout, stderr } = await runFeed(args, env);
     expect(stderr).toContain(text);
     expect({ code, stdout }).toEqual({ code: expected, stdout: '' });
   });
+
+  const PEM = '-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----';
+
+  test.each([
+    [['--token-file', 'eyJhbGci.eyJzdWIi.c2VjcmV0'], {}, 'file of the token'],
+    [[], { FEED_TOKEN_FILE: 'eyJhbGci.eyJzdWIi.c2VjcmV0' }, 'file of the token'],
+    [['--ca', PEM], {}, 'authorities of the TLS settings'],
+    [['--cert'], { FEED_CLIENT_TLS_KEY: PEM }, "the key can't be read"],
+  ] as const)(
+    'a secret in place of the path of its file is not shown: %j with %j',
+    async (args, env, what) => {
+      const { cert } = new Authority(temporaryDirectory());
+      const all = ['watch', 't', ...args, ...(args[0] === '--cert' ? [cert] : [])];
+      const { code, stderr } = await runFeed(all, env);
+      expect(code).toBe(78);
+      expect(stderr).toContain(what);
+      expect(stderr).not.toMatch(/eyJ|c2VjcmV0/);
+    },
+  );
 
   test('a topic that the server refuses ends it with 1 and the reason', async () => {
     const { grpcAddress: address } = await startService();
