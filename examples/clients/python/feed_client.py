@@ -109,7 +109,7 @@ async def upload(feed, events):
     for failures in itertools.count():
         try:
             return await feed.UploadEvents(iter(events), timeout=end - time.monotonic())
-        except grpc.aio.AioRpcError as error:
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             pause = pause_after(failures)
             if not is_transient(error) or time.monotonic() + pause > end:
                 raise
@@ -119,6 +119,10 @@ async def upload(feed, events):
 
 def is_transient(error):
     """True when the same request may succeed later. docs/guide.md has the table."""
+    if isinstance(error, asyncio.CancelledError):
+        # grpcio raises it, too, for an upload that the service or the network ends while it is being sent. Then nobody
+        # has cancelled this task.
+        return not asyncio.current_task().cancelling()
     reason = info_of(error).reason
     return reason in TRANSIENT_REASONS if reason else error.code() in TRANSIENT_CODES
 
@@ -142,6 +146,8 @@ def pause_after(failures):
 
 def explain(error):
     """Says what went wrong, and which cursors are left to go on from."""
+    if isinstance(error, asyncio.CancelledError):
+        return "it ended while it was being sent"
     info = info_of(error)
     text = f"{error.code().name} {info.reason}: {error.details()}"
     for name in ("earliest", "head"):
