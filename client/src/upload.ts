@@ -63,7 +63,7 @@ const HEADERS_WITHIN = 10_000;
 
 /** Events are sent again within this part of the deduplication window. The rest is for their way to the server. */
 const WINDOW_SHARE = 0.75;
-/** With these reasons, events after the `received` ones may be stored, too. */
+/** With these reasons, events after the `received` ones may be stored, too. They are those of the server's mayBeStored(). */
 const UNSURE: ReadonlySet<string> = new Set(['INSERT_FAILED', 'STORE_UNAVAILABLE']);
 
 /** A call sends at most this part of the ids that the server remembers, but at least one event: other producers add to them as well. */
@@ -255,7 +255,8 @@ export class Upload {
       received = undefined;
     }
     this.acknowledge(Number(received ?? 0));
-    // A status with `received` says that nothing after those events is stored, unless the store failed while it wrote.
+    // A status with `received` says that nothing after those events is stored, unless the store failed while it wrote. A status
+    // without it, whatever its reason, leaves open which events are stored.
     const isExact = received !== undefined && !UNSURE.has((error as FeedError).reason ?? '');
     this.backlog.rewind(isExact ? undefined : sentAt);
     if (this.signal.aborted) throw error;

@@ -77,6 +77,28 @@ function refusing(received: string): Answer {
   };
 }
 
+test.each([
+  ['ENDED_BY_OPERATOR with `received`', 'ENDED_BY_OPERATOR', { received: '1' }, 1, 0],
+  ['ENDED_BY_OPERATOR without it', 'ENDED_BY_OPERATOR', {}, 0, 2],
+  ['TOPIC_FORBIDDEN without it', 'TOPIC_FORBIDDEN', {}, 0, 2],
+])(
+  'an upload that ends with %s keeps in doubt what may be stored',
+  async (_, reason, metadata: Record<string, string>, stored, unknown) => {
+    const code = reason === 'TOPIC_FORBIDDEN' ? 7 : 10;
+    const server = await ScriptedServer.start((stream, headers) => {
+      beginUpload(stream);
+      stream.once('data', () => status(code, 'no', { reason, metadata })(stream, headers));
+    });
+    const failure: unknown = await within(
+      client(server.address)
+        .upload('t', ['a', 'b'])
+        .catch((error: unknown) => error),
+      'the failure',
+    );
+    expect(failure).toMatchObject({ reason, stored, unknown });
+  },
+);
+
 test('an upload without an end keeps nothing of the calls that it has made', async () => {
   const server = await ScriptedServer.start(storeUpload([], undefined, 4));
   const promises: number[] = [];

@@ -26,6 +26,14 @@ export function writeFailed(
   }
 }
 
+/**
+ * Returns true if the store may hold events of an append that failed: their upload then ends with INSERT_FAILED or STORE_UNAVAILABLE
+ * (docs/protocol.md, promise 10). What was refused for want of room, or for its topic, was refused before it was written.
+ */
+export function mayBeStored(error: AppendError): boolean {
+  return error.reason !== 'storage-full' && !(error instanceof TooManyTopicsError);
+}
+
 /** Throws STORE_UNAVAILABLE for the error of a store that does not answer, and any other error as it is. */
 export function rethrowAsUnavailable(error: unknown): never {
   if (!(error instanceof StoreUnavailableError)) throw error;

@@ -14,7 +14,7 @@ import { type Caller, forbidden } from './caller.js';
 import { FeedError } from './errors.js';
 import { LimitHits } from './limit-hits.js';
 import type { CallRecord } from './live-calls.js';
-import { writeFailed } from './store-errors.js';
+import { mayBeStored, writeFailed } from './store-errors.js';
 import { Traffic } from './traffic.js';
 import { UploadRates } from './upload-rates.js';
 
@@ -61,7 +61,8 @@ export class Uploads {
    * Stores a stream of events, and resolves when all of them are durable. However the stream ends, each event that was
    * taken from it is durable or refused when this settles.
    *
-   * @throws FeedError with `received`, how many of the stream's first events are stored
+   * @throws FeedError with `received`, how many of the stream's first events are stored; without it if an operator has ended the
+   * upload and more of them may be stored (docs/protocol.md, promise 10)
    */
   async upload(
     stream: AsyncIterable<ReceivedFrames>,
@@ -93,7 +94,9 @@ export class Uploads {
     const count = { received: String(received) };
     if (failure instanceof TooManyTopicsError) this.hits.add('FEED_MAX_TOPICS');
     const operatorsEnd = operatorsEndOf(call);
-    if (operatorsEnd) throw operatorsEnd.with(count);
+    // With `received`, the client would take the events after it for not stored.
+    if (operatorsEnd)
+      throw failure && mayBeStored(failure) ? operatorsEnd : operatorsEnd.with(count);
     if (failure) throw writeFailed(failure, count);
     if (checker.problem) {
       const { index, problem, forbiddenTopic } = checker.problem;

@@ -249,7 +249,8 @@ export class StoreUnavailableError extends Error {}
 
 /**
  * An append failed. Neither its events are stored, nor any that the same writer appended after them. With the reason
- * 'unavailable', nobody knows yet whether its events are stored, and some that were appended after them may be, too.
+ * 'unavailable', nobody knows yet whether its events are stored, and some that were appended after them may be, too. With 'refused',
+ * its events may be stored if the engine failed while it wrote them, or after that.
  */
 export class AppendError extends Error {
   constructor(

@@ -1,16 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ServiceError, status } from '@grpc/grpc-js';
+import { connect as connectFeed } from '@feed-events/client';
 import { connect } from '@nats-io/transport-node';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Rooms } from '../../src/broker/rooms.js';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
+import { LiveCalls } from '../../src/feed/live-calls.js';
 import { Watches } from '../../src/feed/watch.js';
 import { RefusedError, type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
 import type { LogState } from '../../src/repository/jetstream/log-state.js';
 import { findDurability } from '../../src/repository/jetstream/durability.js';
 import { SetupError } from '../../src/nats/setup-error.js';
+import { connectAdmin } from '../support/admin.js';
 import { errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
+import { ask } from '../support/http.js';
 import { jetstreamSettings, NATS_SERVER, NatsServer, SYSTEM } from '../support/nats.js';
 import { runService, ServiceProcess } from '../support/service.js';
 import { expectNothingMissed, whileNextWatchStarts } from '../support/start-race.js';
@@ -360,6 +364,46 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     await until(() => watch.events.length === 8, 'the events on the watch that was open');
     expect(ids(watch.events)).toEqual(Array.from({ length: 8 }, (_, i) => String(i)));
     expect(JSON.stringify(log)).toContain('the connection to NATS is lost');
+  });
+
+  test('an upload that an operator ends while NATS does not answer for its events has no `received`, and they are stored later', async () => {
+    const [held] = await NatsServer.start(1, { jetstream: '' });
+    onTestFinished(() => held.remove());
+    const { app, client, grpcAddress, httpAddress } = await runService({
+      ...jetstreamSettings([held]),
+      FEED_NATS_PATIENCE: '2s',
+    });
+    const watch = watching(client);
+    await upload(client, numbered(0, 1)); // The first commit after a start would be the epoch's record alone.
+    await until(() => watch.events.length === 1, 'the event before');
+    const feed = connectFeed(grpcAddress);
+    onTestFinished(() => feed.close());
+    const admin = connectAdmin(grpcAddress);
+    held.signal('SIGSTOP');
+    onTestFinished(() => held.signal('SIGCONT'));
+    const pending = (count: number) => () =>
+      [...app.get(LiveCalls)].filter((call) => call.pending > 0).length === count;
+    const uploading = feed.upload('orders', ['a', 'b', 'c']).catch((error: unknown) => error);
+    await until(pending(1), 'the upload, whose events are the next commit');
+    const posting = ask(httpAddress, '/v1/events?topic=orders', {
+      method: 'POST',
+      headers: { 'content-type': 'text/plain' },
+      body: 'd\ne',
+    });
+    await until(pending(2), 'the upload over HTTP');
+    for (const { id, method } of await admin.listStreams())
+      if (method.endsWith('/UploadEvents')) await admin.endStream(id);
+    const error = await within(uploading, 'the end of the upload');
+    expect(error).toMatchObject({ reason: 'ENDED_BY_OPERATOR', stored: 0, unknown: 3 });
+    const { status: code, json } = await within(posting, 'the answer over HTTP');
+    expect(code).toBe(409);
+    expect(json).toMatchObject({ reason: 'ENDED_BY_OPERATOR' });
+    expect(json).not.toHaveProperty('received');
+    held.signal('SIGCONT');
+    await until(
+      () => watch.events.length >= 4,
+      'events that are stored after their upload has ended',
+    );
   });
 });
 

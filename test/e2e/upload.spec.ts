@@ -5,13 +5,14 @@ import { describe, expect, test } from 'vitest';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, type FeedClient, take, upload } from '../support/client.js';
 import { ANYONE } from '../../src/feed/caller.js';
-import { draining, endedByOperator } from '../../src/feed/errors.js';
+import { draining, endedByOperator, type FeedError } from '../../src/feed/errors.js';
 import { UploadRates } from '../../src/feed/upload-rates.js';
 import { type UploadCall, Uploads } from '../../src/feed/upload.js';
 import type { EngineCommit } from '../../src/repository/engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
 import { AppendError } from '../../src/repository/event-repository.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
+import { TooManyTopicsError } from '../../src/repository/topic-limit.js';
 import { eventFrames } from '../support/frames.js';
 import { RawClient } from '../support/raw-client.js';
 import { ENGINES, engineForTests } from '../support/nats.js';
@@ -341,20 +342,38 @@ describe('an upload that its rate holds back', () => {
   });
 });
 
-test('an upload that an operator has ended says so, though its store fails as well', async () => {
-  const repository = new EventLog(new MemoryEngine());
-  await repository.close();
-  const end = new AbortController();
-  async function* frames() {
-    yield { pieces: [eventFrames(event('a')).bytes] };
-    end.abort(endedByOperator());
-  }
-  const call = { ...record(), signal: end.signal };
-  await expect(new Uploads(repository).upload(frames(), ANYONE, call)).rejects.toMatchObject({
-    reason: 'ENDED_BY_OPERATOR',
-    metadata: { received: '0' },
-  });
-});
+test.each([
+  ['has no room', new AppendError('storage-full', 'full'), { received: '1' }],
+  ['holds too many topics', new TooManyTopicsError(1, 'orders'), { received: '1' }],
+  ['refuses the commit, of which it may have stored some', new AppendError('refused', 'EIO'), {}],
+  ['does not answer, and may store the events later', new AppendError('unavailable', 'late'), {}],
+])(
+  'an upload that an operator has ended says so, though its store %s; it has `received` only where nothing more can be stored',
+  async (_, failure, metadata) => {
+    class FailingEngine extends MemoryEngine {
+      private made = 0;
+      override async commit(commit: EngineCommit): Promise<void> {
+        if (++this.made > 1) throw failure;
+        return super.commit(commit);
+      }
+    }
+    const repository = new EventLog(new FailingEngine());
+    const end = new AbortController();
+    async function* frames() {
+      yield { pieces: [eventFrames(event('a')).bytes] };
+      await until(() => repository.head === 1, 'the first event');
+      yield { pieces: [eventFrames(event('b')).bytes] };
+      end.abort(endedByOperator());
+    }
+    const call = { ...record(), signal: end.signal };
+    const error: unknown = await new Uploads(repository)
+      .upload(frames(), ANYONE, call)
+      .catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ reason: 'ENDED_BY_OPERATOR' });
+    expect((error as FeedError).metadata).toEqual(metadata);
+    await repository.close();
+  },
+);
 
 test('uploads that are ahead by more than a timer can wait for are held back, too', async () => {
   const rates = new UploadRates({ events: 1, bytes: 0 });

@@ -647,15 +647,22 @@ export const mutants = [
   {
     name: 'upload: one that waits only for its result gets that, though an operator has ended it',
     file: 'src/feed/upload.ts',
-    from: 'if (operatorsEnd) throw operatorsEnd.with(count);',
+    from: 'if (operatorsEnd) throw failure && mayBeStored(failure) ? operatorsEnd : operatorsEnd.with(count);',
     to: 'void operatorsEnd;',
     tests: ['test/faults/held-uploads', '-t', 'operator ends'],
   },
   {
     name: 'upload: one that an operator has ended is told that the store failed, and tries again',
     file: 'src/feed/upload.ts',
-    from: 'if (operatorsEnd) throw operatorsEnd.with(count);',
-    to: 'if (operatorsEnd && !failure) throw operatorsEnd.with(count);',
+    from: 'if (operatorsEnd) throw failure',
+    to: 'if (operatorsEnd && !failure) throw failure',
+    tests: ['test/e2e/upload', '-t', 'operator has ended'],
+  },
+  {
+    name: 'upload: one that an operator has ended hides that the store may hold more of it',
+    file: 'src/feed/upload.ts',
+    from: 'mayBeStored(failure) ? operatorsEnd',
+    to: '!mayBeStored(failure) ? operatorsEnd',
     tests: ['test/e2e/upload', '-t', 'operator has ended'],
   },
   {
@@ -1586,6 +1593,13 @@ export const mutants = [
     from: 'this.acknowledge(Number(received ?? 0));',
     to: '',
     tests: ['client/test/upload.spec', '-t', 'a drain ends'],
+  },
+  {
+    name: 'client: takes a status without a count for one that says that nothing is stored',
+    file: 'client/src/upload.ts',
+    from: 'const isExact = received !== undefined &&',
+    to: 'const isExact = error instanceof FeedError &&',
+    tests: ['client/test/upload-breaks.spec', '-t', 'keeps in doubt'],
   },
   {
     name: 'client: asks a server that drains for the next call as well',
