@@ -283,4 +283,37 @@ describe.runIf(CHROMIUM)('an upload', () => {
     );
     await eventually(async () => expect(await shownBodies(page)).toEqual(['body-1']));
   });
+
+  test.each([
+    ['STORE_UNAVAILABLE', 503, { received: '1' }, true],
+    ['INSERT_FAILED', 500, { received: '0' }, true],
+    ['ENDED_BY_OPERATOR', 409, {}, true],
+    ['ENDED_BY_OPERATOR', 409, { received: '1' }, false],
+    ['STORAGE_FULL', 507, { received: '1' }, false],
+    [undefined, 504, {}, true], // A proxy answers.
+    [undefined, 415, {}, false],
+  ])(
+    'that ends with %s (%i, %j) says whether more may be stored: %s',
+    async (reason, status, metadata, mayBeStored) => {
+      const { httpAddress } = await runService();
+      const page = await openConsole(httpAddress, '#/topics/orders', TALL);
+      await page.route(/\/v1\/events\?/, (route) =>
+        route.request().method() === 'POST'
+          ? route.fulfill({
+              status,
+              contentType: 'application/problem+json',
+              body: JSON.stringify({ status, detail: 'no', reason, ...metadata }),
+            })
+          : route.continue(),
+      );
+      await page.getByRole('button', { name: 'Upload …' }).click();
+      await page.keyboard.type('body-1\nbody-2\n');
+      await page.keyboard.press('Control+Enter');
+      const text = await page.getByRole('dialog').getByRole('alert').textContent();
+      expect(text?.includes('may be stored or not')).toBe(mayBeStored);
+      expect(text?.includes('The first event is stored.')).toBe(
+        'received' in metadata && metadata.received === '1',
+      );
+    },
+  );
 });

@@ -3164,6 +3164,13 @@ export const mutants = [
     tests: ['test/console/sign-in', '-t', 'sees nothing'],
   },
   {
+    name: 'console: hides that more of an upload may be stored than the server knows',
+    file: 'console/src/topic/upload/upload-dialog.tsx',
+    from: "reason === 'STORE_UNAVAILABLE' ||",
+    to: "reason === '' ||",
+    tests: ['test/console/topic', '-t', 'whether more may be stored'],
+  },
+  {
     name: 'console: draws every event of a busy tail',
     file: 'console/src/topic/events/row-list.tsx',
     from: 'const last = Math.min(count, Math.ceil((top.value + height.value) / HEIGHT) + SPARE);',

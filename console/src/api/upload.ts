@@ -15,7 +15,10 @@ const TYPES: Record<UploadFormat, string> = {
   json: 'application/x-ndjson',
 };
 
-/** Uploads events to a topic. Throws `Problem`, whose metadata says in `received` how many of the first events are stored. */
+/**
+ * Uploads events to a topic. Throws `Problem`, whose metadata says in `received` how many of the first events are stored: with some
+ * reasons, more may be (docs/protocol.md, promise 10).
+ */
 export async function upload(
   topic: string,
   text: string,

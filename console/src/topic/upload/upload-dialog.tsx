@@ -94,12 +94,23 @@ function Stored({ result }: { readonly result: UploadResult }) {
   );
 }
 
-/** Says why an upload failed, and what of it is stored all the same. */
+/** Says why an upload failed, what of it is stored all the same, and whether more may be. */
 function describe(error: Error): string {
-  if (!(error instanceof Problem))
-    return `${error.message}. The events may be stored or not: look at the topic before you send them again.`;
+  const lookFirst = 'may be stored or not: look at the topic before you send them again.';
+  if (!(error instanceof Problem)) return `${error.message}. The events ${lookFirst}`;
   const received = Number(error.metadata.received ?? 0);
-  if (received === 0) return error.message;
   const first = received === 1 ? 'The first event is' : `The first ${count(received)} events are`;
-  return `${error.message} ${first} stored.`;
+  return [
+    error.message,
+    received > 0 && `${first} stored.`,
+    mayBeStored(error) && `The ${received > 0 ? 'other ' : ''}events ${lookFirst}`,
+  ]
+    .filter(Boolean)
+    .join(' ');
 }
+
+/** True if more of the events may be stored than the problem says (docs/protocol.md, promise 10). */
+const mayBeStored = ({ reason, metadata }: Problem): boolean =>
+  reason === 'INSERT_FAILED' ||
+  reason === 'STORE_UNAVAILABLE' ||
+  (reason === 'ENDED_BY_OPERATOR' && metadata.received === undefined);
