@@ -68,7 +68,7 @@ export class Backlog {
     source: Source,
     private readonly topic: string,
     private readonly maxBytes: number,
-    /** The source's first `events` events may be stored: an earlier upload sent them at `since` (performance.now()). */
+    /** The source's first `events` events may be stored: an earlier upload sent them at `since` (now() of clock.ts). */
     private readonly earlier?: { readonly events: number; readonly since: number },
   ) {
     void this.fill(source).then(
@@ -156,8 +156,8 @@ export class Backlog {
   /**
    * Makes next() begin with the first event that is not acknowledged.
    *
-   * @param sentAt when the broken call sent its first event (performance.now()): what it sent is now in doubt. Undefined if none
-   * of it can be stored
+   * @param sentAt when the broken call sent its first event (now() of clock.ts): what it sent is now in doubt. Undefined if none of
+   * it can be stored
    */
   rewind(sentAt: number | undefined): void {
     for (const batch of this.batches.slice(0, this.sent)) {

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
+import { Callbacks } from './callbacks.js';
 import { FeedError, feedError, isRetryable } from './errors.js';
 import { ChatMessage } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
@@ -28,7 +29,7 @@ export interface ChatOptions {
   readonly from: string;
   /** Leaves the room: the iteration is then done, without an error. */
   readonly signal?: AbortSignal;
-  /** Called at each change of the state. */
+  /** Called at each change of the state. What it throws ends the chat. */
   readonly onState?: (state: ChatState) => void;
 }
 
@@ -52,11 +53,14 @@ interface Membership {
  */
 export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private readonly backoff: Backoff;
+  private readonly callbacks = new Callbacks();
   private readonly leaving = new AbortController();
   private readonly signal: AbortSignal;
   private joined: Promise<Membership> | undefined;
   private iteration: AsyncGenerator<ChatMessage, void, void> | undefined;
   private hasConnected = false;
+  /** True while the consumer has a message in hand. An error that comes then was thrown into the iteration, and no call broke. */
+  private isMessageInHand = false;
   private isLeaving = false;
   /** The error that ended the chat, once it was thrown to the chat's user. */
   private thrown: unknown;
@@ -142,14 +146,14 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     try {
       for (;;) {
         const joined = this.join();
-        const { call, early } = await joined;
+        const membership = await joined;
         try {
-          yield* early;
-          yield* this.messagesOf(call);
+          yield* this.messagesOf(membership);
           if (this.isLeaving) return;
           throw new FeedError('UNAVAILABLE', 'the server ended the chat');
         } catch (error) {
           if (this.isLeaving) return; // leave() throws it.
+          if (this.isMessageInHand) throw error;
           await this.recover(joined, error);
         }
       }
@@ -158,16 +162,22 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     } finally {
       this.leaving.abort();
       (await this.joined?.catch(() => undefined))?.call.cancel();
-      this.options.onState?.({ name: 'ended' });
+      this.enter({ name: 'ended' });
     }
   }
 
-  private async *messagesOf(call: Call): AsyncGenerator<ChatMessage, void, void> {
+  private async *messagesOf({ call, early }: Membership): AsyncGenerator<ChatMessage, void, void> {
+    let messages: Iterable<ChatMessage> = early;
     for (;;) {
-      const messages = await call.read();
-      if (!messages) return;
+      for (const message of messages) {
+        this.isMessageInHand = true;
+        yield message;
+        this.isMessageInHand = false;
+      }
+      const read = await call.read();
+      if (!read) return;
       this.backoff.reset();
-      for (const message of messages) yield decode(ChatMessage, message);
+      messages = decodeEach(read);
     }
   }
 
@@ -178,7 +188,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   }
 
   private async openRoom(): Promise<Membership> {
-    if (!this.hasConnected) this.options.onState?.({ name: 'connecting' });
+    if (!this.hasConnected) this.enter({ name: 'connecting' });
     this.hasConnected = true;
     for (;;) {
       let call: Call | undefined;
@@ -191,7 +201,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
         await call.write(frame(encode({ from, text: '', room: '' })));
         const early = await messagesBeforeEcho(call);
         call.endAfterSilence(0); // A room may be silent for as long as it likes.
-        this.options.onState?.({ name: 'joined' });
+        this.enter({ name: 'joined' });
         return { call, early };
       } catch (error) {
         call?.cancel();
@@ -216,9 +226,9 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
 
   /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
   private async wait(error: unknown): Promise<void> {
-    if (this.signal.aborted || !isRetryable(error)) throw error;
+    if (this.signal.aborted || this.callbacks.hasThrown || !isRetryable(error)) throw error;
     const wait = this.backoff.nextAfter(error);
-    this.options.onState?.({
+    this.enter({
       name: 'reconnecting',
       reason: error,
       attempt: this.backoff.attempt,
@@ -226,6 +236,15 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     });
     await pause(wait, this.signal);
   }
+
+  private enter(state: ChatState): void {
+    this.callbacks.run(() => this.options.onState?.(state));
+  }
+}
+
+/** Decodes each message when it is asked for, so that one that can't be decoded keeps back none before it. */
+function* decodeEach(messages: readonly Uint8Array[]): Generator<ChatMessage, void, void> {
+  for (const message of messages) yield decode(ChatMessage, message);
 }
 
 /** Reads the messages of a call up to the first echo, and returns those of rooms. Echoes are of no room. */

@@ -84,7 +84,7 @@ export class CheckpointSaver {
    * @throws what an earlier save failed with
    */
   move(cursor: string, events: number, earliest?: string): void {
-    if (this.failure) throw this.failure.error;
+    this.throwIfFailed();
     const { events: maxEvents = 100, time = 1_000 } = this.interval;
     this.unsaved = { cursor, earliest };
     this.unsavedEvents += events;
@@ -96,6 +96,11 @@ export class CheckpointSaver {
   async finish(): Promise<void> {
     this.save();
     while (this.saving) await this.saving;
+    this.throwIfFailed();
+  }
+
+  /** @throws what a save failed with */
+  throwIfFailed(): void {
     if (this.failure) throw this.failure.error;
   }
 

@@ -28,7 +28,10 @@ export interface ConnectOptions extends CallMetadata {
   readonly streamWindow?: number;
   /** The waits between attempts to connect again. */
   readonly retry?: RetryOptions;
-  /** Called at each change of a watch's or a chat's state, and when an upload's call broke and is made again. */
+  /**
+   * Called at each change of a watch's or a chat's state, and when an upload's call broke and is made again. What it throws ends that
+   * watch, chat or upload.
+   */
   readonly log?: (entry: LogEntry) => void;
 }
 

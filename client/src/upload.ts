@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Backlog, type Source } from './backlog.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
+import { Callbacks } from './callbacks.js';
 import { checkDate, now } from './clock.js';
 import { FeedError, isRetryable, UploadError } from './errors.js';
 import { type Durability, UploadResult } from './gen/feed/v1/feed.js';
@@ -30,9 +31,9 @@ export interface UploadOptions {
    * it, the upload fails with the reason `DEDUP_WINDOW_PASSED`.
    */
   readonly doubtful?: { readonly events: number; readonly since: Date };
-  /** Called when events are acknowledged, and when a call breaks. */
+  /** Called when events are acknowledged, and when a call breaks. What it throws ends the upload, which rejects with it. */
   readonly onProgress?: (progress: UploadProgress) => void;
-  /** Called when a call broke and is to be made again after `wait` milliseconds. */
+  /** Called when a call broke and is to be made again after `wait` milliseconds. What it throws ends the upload in the same way. */
   readonly onRetry?: (reason: FeedError, wait: number) => void;
 }
 
@@ -82,6 +83,7 @@ interface DedupWindow {
 export class Upload {
   private readonly backlog: Backlog;
   private readonly backoff: Backoff;
+  private readonly callbacks = new Callbacks();
   private readonly signal: AbortSignal;
   private dedupWindow: DedupWindow = { milliseconds: 0, ids: 0 };
   private isWindowKnown = false;
@@ -172,6 +174,7 @@ export class Upload {
         call.cancel();
       }
     } catch (error) {
+      if (this.callbacks.hasThrown) throw error;
       await this.recover(error, sentAt);
     }
   }
@@ -243,7 +246,7 @@ export class Upload {
   /**
    * Notes what a call that broke has stored, and waits before the next attempt.
    *
-   * @param sentAt when the call sent its first event (performance.now()), if it sent one
+   * @param sentAt when the call sent its first event (now() of clock.ts), if it sent one
    * @throws the failure, or a FeedError DEDUP_WINDOW_PASSED, if no other call may be made
    */
   private async recover(failure: unknown, sentAt: number | undefined): Promise<void> {
@@ -264,8 +267,9 @@ export class Upload {
     this.retries++;
     this.report();
     this.throwIfWindowPassed();
-    const wait = this.backoff.nextAfter(error);
-    this.options.onRetry?.(error, wait);
+    const reason = error;
+    const wait = this.backoff.nextAfter(reason);
+    this.callbacks.run(() => this.options.onRetry?.(reason, wait));
     await pause(wait, this.signal);
     this.throwIfWindowPassed();
   }
@@ -291,9 +295,9 @@ export class Upload {
     throw new FeedError('ABORTED', message, { reason: 'DEDUP_WINDOW_PASSED' });
   }
 
-  /** Returns an UploadError for a FeedError, and other errors as they are. */
+  /** Returns an UploadError for a FeedError, and other errors and those of callbacks as they are. */
   private failed(error: unknown): unknown {
-    if (!(error instanceof FeedError)) return error;
+    if (!(error instanceof FeedError) || this.callbacks.hasThrown) return error;
     const index = error.metadata.index;
     return new UploadError(error, {
       stored: this.stored,
@@ -306,7 +310,8 @@ export class Upload {
 
   private report(): void {
     const { stored, retries } = this;
-    this.options.onProgress?.({ taken: this.backlog.taken, stored, retries });
+    const { taken } = this.backlog;
+    this.callbacks.run(() => this.options.onProgress?.({ taken, stored, retries }));
   }
 }
 

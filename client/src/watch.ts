@@ -1,4 +1,5 @@
 import { Backoff, pause, type RetryOptions } from './backoff.js';
+import { Callbacks } from './callbacks.js';
 import {
   type Checkpoint,
   type CheckpointInterval,
@@ -59,7 +60,7 @@ export interface WatchOptions {
   readonly from?: From;
   /** Ends the watch: its iteration is then done, without an error. */
   readonly signal?: AbortSignal;
-  /** Keeps the cursor across runs of the process. What its load() or save() fails with ends the watch. */
+  /** Keeps the cursor across runs of the process. What its load() or save() fails with ends the watch, whatever kind of error it is. */
   readonly checkpoint?: Checkpoint;
   /** How often the checkpoint is saved: by default after 100 events, or 1,000 milliseconds. */
   readonly checkpointEvery?: CheckpointInterval;
@@ -75,7 +76,7 @@ export interface WatchOptions {
    * `until`. A watch that is silent for two and a half times as long is given up and resumed.
    */
   readonly heartbeat?: number;
-  /** Called at each change of the state. */
+  /** Called at each change of the state. What it throws ends the watch. */
   readonly onState?: (state: WatchState) => void;
   /** @internal True for events that are only to be uploaded elsewhere: EncodedEvent decodes them. */
   readonly areEncoded?: boolean;
@@ -97,6 +98,7 @@ export const MISSED_HEARTBEATS = 2.5;
 export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private readonly backoff: Backoff;
   private readonly saver: CheckpointSaver | undefined;
+  private readonly callbacks = new Callbacks();
   private readonly stopping = new AbortController();
   private readonly signal: AbortSignal;
   private readonly heartbeat: number;
@@ -194,6 +196,9 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
           yield* this.eventsUntilBreak();
         } catch (error) {
           if (this.signal.aborted) return;
+          // A callback has thrown the error, or the consumer has thrown it into the iteration while it had an event in hand. No call broke.
+          if (this.callbacks.hasThrown || this.handedOut !== undefined) throw error;
+          this.saver?.throwIfFailed();
           await this.recover(error);
         }
       }
@@ -382,7 +387,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
 
   private enter(state: WatchState): void {
     this.state = state;
-    this.options.onState?.(state);
+    this.callbacks.run(() => this.options.onState?.(state));
   }
 }
 

@@ -1,12 +1,21 @@
 import { writeFile } from 'node:fs/promises';
+import { constants } from 'node:http2';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { type Checkpoint, fileCheckpoint } from '@feed-events/client';
+import { type Checkpoint, FeedError, fileCheckpoint } from '@feed-events/client';
 import { temporaryDirectory } from '../../test/support/service.js';
 import { until, within } from '../../test/support/wait.js';
 import { CheckpointSaver } from '../src/checkpoint.js';
-import { cursorAt, eventFrame, events, ScriptedServer, watchAnswer } from './scripted-server.js';
+import {
+  type Answer,
+  cursorAt,
+  eventFrame,
+  events,
+  ScriptedServer,
+  status,
+  watchAnswer,
+} from './scripted-server.js';
 import { bodies, client, take } from './service.js';
 
 describe('a checkpoint', () => {
@@ -36,6 +45,10 @@ describe('a checkpoint', () => {
       },
     ],
     ['rejects', () => Promise.reject(new Error('no room'))],
+    [
+      'rejects as a broken call does',
+      () => Promise.reject(new FeedError('UNAVAILABLE', 'no room')),
+    ],
   ])('whose save %s ends the watch with that error, not the process', async (_, save) => {
     const server = await ScriptedServer.start(events('a', 'b', 'c'));
     const watch = client(server.address).watch('t', {
@@ -46,6 +59,34 @@ describe('a checkpoint', () => {
       for await (const event of watch) await sleep(event.body.length * 30);
     })();
     await expect(within(reading, 'the end')).rejects.toThrow('no room');
+    expect(server.calls).toHaveLength(1);
+  });
+
+  test('whose save failed ends a watch that finds no server any more', async () => {
+    const begins: Answer = (stream, headers) => {
+      events()(stream, headers);
+      setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), 50);
+    };
+    const server = await ScriptedServer.start(begins, status(14, 'away'));
+    const save = async (): Promise<void> => {
+      await sleep(300); // By then, the watch connects again and again.
+      throw new Error('no room');
+    };
+    const reading = take(
+      client(server.address).watch('t', { checkpoint: { load: async () => undefined, save } }),
+      1,
+    );
+    await expect(within(reading, 'the end')).rejects.toThrow('no room');
+  });
+
+  test('whose load rejects as a broken call does ends the watch, which makes no call', async () => {
+    const server = await ScriptedServer.start(events('a'));
+    const load = () => Promise.reject(new FeedError('UNAVAILABLE', 'the database is away'));
+    const watch = client(server.address).watch('t', {
+      checkpoint: { load, save: async () => {} },
+    });
+    await expect(within(take(watch, 1), 'the end')).rejects.toThrow('the database is away');
+    expect(server.calls).toHaveLength(0);
   });
 
   test('may be saved by a function that returns nothing', async () => {

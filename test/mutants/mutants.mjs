@@ -1420,6 +1420,27 @@ export const mutants = [
     tests: ['client/test/watch.spec', '-t', 'moves its cursor'],
   },
   {
+    name: 'client: a watch whose checkpoint can not be saved goes on, and never saves again',
+    file: 'client/src/watch.ts',
+    from: 'this.saver?.throwIfFailed();',
+    to: '',
+    tests: ['client/test/checkpoint.spec', '-t', 'as a broken call does ends'],
+  },
+  {
+    name: 'client: a watch goes on after an error that was thrown into its iteration',
+    file: 'client/src/watch.ts',
+    from: 'this.callbacks.hasThrown || this.handedOut !== undefined',
+    to: 'this.callbacks.hasThrown',
+    tests: ['client/test/callbacks.spec', '-t', 'ends a watch'],
+  },
+  {
+    name: 'client: takes the error of a callback for that of a call',
+    file: 'client/src/callbacks.ts',
+    from: 'this.hasThrown = true;',
+    to: '',
+    tests: ['client/test/callbacks.spec'],
+  },
+  {
     name: 'client: a watch that breaks begins anew',
     file: 'client/src/watch.ts',
     from: 'if (this.received !== undefined) request.afterCursor = this.received;',
