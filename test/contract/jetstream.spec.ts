@@ -88,6 +88,7 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
           state: {
             applied: number;
             readonly tail: Tail;
+            readonly topics: { clear: () => void };
             apply: (message: unknown) => void;
             onMessage: () => void;
             onIdle: () => void;
@@ -279,10 +280,15 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
 
   describe('where the leader is a message behind a replica, an event that the replica has', () => {
     /** Opens a replica that has the events, each of a commit of its own, while its leader lacks the last one for half a second. */
-    async function openAhead(...events: (readonly [string, string])[]) {
+    const openAhead = (...events: (readonly [string, string])[]) => openAheadWith({}, events);
+
+    async function openAheadWith(
+      options: Partial<JetStreamOptions>,
+      events: readonly (readonly [string, string])[],
+    ) {
       const stream = newStream();
-      const one = await open(stream);
-      const log = await open(stream);
+      const one = await open(stream, options);
+      const log = await open(stream, options);
       const positions: Position[] = [];
       for (const event of events) positions.push((await append(one, event)).last.position);
       await log.catchUp();
@@ -318,6 +324,58 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     it('is counted', async () => {
       const { log } = await openAhead(['t', 'a'], ['t', 'b']);
       expect(await log.heldOf('t')).toMatchObject({ events: 2 });
+    });
+
+    it('is counted where the replica does not know its topic any more', async () => {
+      const topics = [
+        ['t', 'a'],
+        ['t', 'b'],
+      ] as const;
+      const counts = [
+        (log: JetStreamLog) => log.heldOf('t').then((held) => held!.events),
+        (log: JetStreamLog) => log.countAfter('t', 0),
+        async (log: JetStreamLog) => {
+          const before = await log.positionBeforeLast('t', 2, log.head);
+          return (await readAll(log, 't', before)).length;
+        },
+      ];
+      for (const count of counts) {
+        const { log } = await openAhead(...topics);
+        stateOf(log).topics.clear();
+        expect(await count(log)).toBe(2);
+      }
+    });
+
+    it.each(['x', 't'])(
+      'is what the next one follows, though the replica does not know its topic any more, after an event of %s',
+      async (before) => {
+        const { log, one } = await openAhead([before, 'a'], ['t', 'b']);
+        stateOf(log).topics.clear();
+        await append(log, ['t', 'c']);
+        await one.catchUp();
+        expect([log.history, one.history]).toEqual([0, 0]);
+        expect(await one.heldOf('t')).toMatchObject({ events: before === 't' ? 3 : 2 });
+      },
+    );
+
+    it('is not stored again', async () => {
+      const dedup = { ids: 1_000, milliseconds: 60_000 };
+      const { log } = await openAheadWith({ dedup }, [
+        ['x', 'a'],
+        ['t', 'b'],
+      ]);
+      stateOf(log).tail.runAt = () => undefined; // It is in memory no more.
+      expect((await append(log, ['t', 'b'])).duplicates).toBe(1);
+    });
+
+    it('is of no new topic, of which the log may hold no more', async () => {
+      const { log } = await openAheadWith({ maxTopics: 2 }, [
+        ['x', 'a'],
+        ['t', 'b'],
+      ]);
+      stateOf(log).topics.clear();
+      await append(log, ['t', 'c']);
+      await expect(append(log, ['u', 'd'])).rejects.toThrow('FEED_MAX_TOPICS');
     });
 
     it.each(['x', 't'])('is removed with its topic, after an event of %s', async (before) => {
@@ -569,6 +627,73 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(ids(await readAll(log, 't'))).toEqual(['own']);
       expect(refusedAt[9] - refusedAt[0]).toBeGreaterThan(800);
     });
+
+    it.each(['an older', 'no'])(
+      'is not taken for another history where a new leader that lags has %s record of the epochs',
+      async (which) => {
+        const stream = newStream();
+        const [log, other] = [await open(stream), await open(stream)];
+        await append(other, ['t', 'before']);
+        await log.catchUp();
+        const api = apiOf(log);
+        const [info, message] = [api.info.bind(api), api.message.bind(api)];
+        let isRefused = false;
+        let leader: 'old' | 'lagging' | 'new' = 'old';
+        onPublish(log, (publish) => {
+          if (isRefused) return publish();
+          isRefused = true;
+          api.message = (query) => {
+            if (!('last_by_subj' in query)) return message(query);
+            if (leader === 'old') {
+              leader = 'lagging';
+              setTimeout(() => (leader = 'new'), 500);
+            }
+            if (leader === 'new') return message(query);
+            return which === 'no' ? Promise.resolve(undefined) : message({ seq: 1 });
+          };
+          api.info = async (subjects) => {
+            const found = await info(subjects);
+            if (leader !== 'lagging') return found;
+            return { ...found, state: { ...found.state, last_seq: found.state.last_seq - 1 } };
+          };
+          throw wrongLast();
+        });
+        await append(log, ['t', 'own']);
+        expect(log.history).toBe(0);
+        expect(ids(await readAll(log, 't'))).toEqual(['before', 'own']);
+      },
+    );
+
+    it('knows its own commit again of which a new leader that lags has nothing yet', async () => {
+      const log = await open(newStream());
+      await append(log, ['t', 'before']);
+      const api = apiOf(log);
+      const [info, message] = [api.info.bind(api), api.message.bind(api)];
+      // The tail does not bring it meanwhile.
+      stateOf(log).onMessage = stateOf(log).onIdle = () => {};
+      let isFirst = true;
+      onPublish(log, async (publish) => {
+        if (!isFirst) return publish();
+        isFirst = false;
+        const sequence = await publish();
+        let isLagging = false;
+        api.message = (query) => {
+          if (!('seq' in query && query.seq === sequence)) return message(query);
+          api.message = message;
+          isLagging = true;
+          setTimeout(() => (isLagging = false), 500);
+          return Promise.resolve(undefined);
+        };
+        api.info = async (subjects) => {
+          const found = await info(subjects);
+          if (!isLagging) return found;
+          return { ...found, state: { ...found.state, last_seq: sequence - 1 } };
+        };
+        throw new UnansweredError('dropped by the test');
+      });
+      await within(append(log, ['t', 'own']), 'the acknowledgement');
+      expect(log.head).toBe(firstOf(stateOf(log).applied));
+    });
   });
 
   it('two replicas take turns, so that few commits are refused', async () => {
@@ -669,6 +794,24 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     expect(await log.floor('t')).toBeLessThanOrEqual(last.position);
   });
 
+  it('knows what was removed of a topic that it never met, also where a new leader lags', async () => {
+    const stream = newStream();
+    const { last } = await append(await open(stream), ['t', 'a']);
+    await jetstream(`STREAM.PURGE.${stream}`);
+    const log = await open(stream);
+    const api = apiOf(log);
+    const info = api.info.bind(api);
+    let asked = 0;
+    api.info = async (subjects) => {
+      const found = await info(subjects);
+      // The leader that has all says that it holds nothing. The next one is asked where the stream begins.
+      if (++asked !== 2) return found;
+      return { ...found, state: { ...found.state, first_seq: 1, last_seq: 1 } };
+    };
+    expect(await log.floor('t')).toBeGreaterThanOrEqual(last.position);
+    expect(asked).toBeGreaterThan(1);
+  });
+
   it('goes on when the newest messages were removed before it got them', async () => {
     const stream = newStream();
     const [log, late] = [await open(stream), await open(stream)];
@@ -731,6 +874,15 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       await until(() => failures > 0, 'a question of the janitor');
       api.message = message;
       await eventually(async () => expect((await log.heldOf('t'))!.bytes).toBeLessThan(2_500));
+    });
+
+    it('trims a quiet topic whose newest event the leader lacked at first', async () => {
+      const log = await limited(newStream(), { topicMaxBytes: 2_000 });
+      for (let i = 0; i < 2; i++) await append(log, ['t', 'x'.repeat(1_500)]);
+      const catchesUp = isBehind(log);
+      await sleep(1_500); // The janitor looks once a second.
+      catchesUp();
+      await eventually(async () => expect(await log.heldOf('t')).toMatchObject({ events: 1 }));
     });
 
     it('makes room where the quota is reached, by the removal of a topic', async () => {

@@ -169,20 +169,29 @@ export class CommitMessages {
   /** Returns the states of topics, as of `applied`. Asks the stream for those that this replica has not met. */
   private async statesOf(topics: ReadonlySet<string>): Promise<Map<string, TopicState>> {
     const states = new Map<string, TopicState>();
-    await inParts([...topics], async (topic) => {
-      states.set(topic, this.state.topics.get(topic) ?? (await this.learn(topic)));
-    });
+    const unknown: string[] = [];
+    for (const topic of topics) {
+      const state = this.state.topics.get(topic);
+      if (state) states.set(topic, state);
+      else unknown.push(topic);
+    }
+    if (unknown.length === 0) return states;
+    const { applied } = this.state;
+    // A leader that lags names an older run as the newest one. A message that follows that one contradicts what other replicas have.
+    await this.history.ask(() => this.history.leaderHas(applied));
+    await inParts(unknown, async (topic) => void states.set(topic, await this.learn(topic)));
     return states;
   }
 
   private async learn(topic: string): Promise<TopicState> {
+    const { applied } = this.state;
     const newest = await this.history.ask(() => this.stored.newest(topic));
     if (!newest) {
       // Nobody knows where the newest removed event was: anywhere before what the stream holds.
-      const last = await this.history.ask(() => this.stored.floorOfStream());
+      const last = await this.history.ask(() => this.stored.floorOfStream(applied));
       return { last, total: 0, totalBytes: 0 };
     }
-    if (newest.sequence > this.state.applied) throw new OvertakenError(newest.sequence);
+    if (newest.sequence > applied) throw new OvertakenError(newest.sequence);
     const { run, total, totalBytes } = newest;
     return { last: run.last, total, totalBytes };
   }

@@ -160,7 +160,8 @@ export class Commits implements SharedLog {
         // Asked first: an earlier attempt that is stored between the two questions is found by the second one.
         const overtaking = isOvertaken ? await this.findOvertaking(base, end) : undefined;
         // Whatever refuses this attempt, an earlier one may have been stored.
-        if (isRefused && attempt > 0 && (await this.isStored(messages, base, end))) return;
+        if (isRefused && attempt > 0 && (await this.isStored(messages, base, overtaking, end)))
+          return;
         // An earlier attempt may also be what the leader has not stored yet: built again, it would be another commit.
         if (overtaking && (attempt === 0 || !isUnclear(overtaking))) {
           report.overtakenCommits++;
@@ -213,16 +214,28 @@ export class Commits implements SharedLog {
   private async isStored(
     messages: readonly Outgoing[],
     base: number,
+    overtaking: Error | undefined,
     end: number,
   ): Promise<boolean> {
     const own = messages[0].message.commit;
     const heldBack = this.state.heldBackAt(base + 1);
     if (heldBack && commitOf(heldBack).equals(own)) return true;
-    const found = await this.history.ask(
-      () => this.api.message({ seq: base + 1 }),
-      end - performance.now(),
-    );
+    const behindBase = () => this.api.message({ seq: base + 1 });
+    let found = await this.history.ask(behindBase, end - performance.now());
+    // Another server may lead since, and lag: the leader before it had a message there.
+    if (!found && overtaking instanceof OvertakenError && overtaking.sequence > base)
+      found = await this.askAgain(behindBase, overtaking.sequence, end);
     return found !== undefined && commitOf(found.data).equals(own);
+  }
+
+  /** Asks the stream's leader once more, now that its answer is surprising, and believes it only if it has a sequence. */
+  private askAgain<T>(question: () => Promise<T>, sequence: number, end: number): Promise<T> {
+    const { history } = this;
+    const ask = async (): Promise<T> => {
+      await history.leaderHas(sequence);
+      return question();
+    };
+    return history.ask(ask, end - performance.now());
   }
 
   private async findOvertaking(base: number, end: number): Promise<Error> {
@@ -236,11 +249,12 @@ export class Commits implements SharedLog {
 
   /** The commit behind `base` was refused, and yet the stream ended there just now. */
   private async compareEpochs(base: number, end: number): Promise<Error> {
-    const found = await this.history.ask(
-      () => this.api.message({ last_by_subj: this.options.epochsSubject }),
-      end - performance.now(),
-    );
     const { epochsAt } = this.state;
+    const newest = () => this.api.message({ last_by_subj: this.options.epochsSubject });
+    let found = await this.history.ask(newest, end - performance.now());
+    // Another server may lead since, and lag.
+    if (!found || (epochsAt !== undefined && found.sequence < epochsAt))
+      found = await this.askAgain(newest, base, end);
     // The server refuses for the sake of a commit that it has not stored yet: then that one brings a record.
     if (found && found.sequence > base) return new OvertakenError(found.sequence);
     // Where this replica does not know the record, its commit had no such condition.

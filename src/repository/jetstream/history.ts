@@ -4,6 +4,7 @@ import {
   LEADER_LAG,
   RefusedError,
   type StreamApi,
+  type StreamInfo,
   UnansweredError,
 } from '../../nats/stream-api.js';
 import { AppendError, StoreUnavailableError } from '../event-repository.js';
@@ -116,14 +117,15 @@ export class History {
   }
 
   /**
-   * Resolves if the stream's leader has a sequence that this replica has.
+   * Returns the stream's state as of a leader that has a sequence that this replica has, or that another leader has had.
    *
    * @throws UnansweredError if it does not have it yet, so ask() repeats the question; RefusedError
    */
-  async leaderHas(sequence: number): Promise<void> {
-    const { last_seq: end } = (await this.api.info()).state;
+  async leaderHas(sequence: number): Promise<StreamInfo> {
+    const info = await this.api.info();
+    const { last_seq: end } = info.state;
     this.noteEnd(end);
-    if (end >= sequence) return;
+    if (end >= sequence) return info;
     await this.onShort(end, sequence);
     throw new UnansweredError(`its leader ends at ${end}, and this replica has ${sequence}`);
   }

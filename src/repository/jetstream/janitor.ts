@@ -75,7 +75,7 @@ export class Janitor {
   private async trim(topic: string): Promise<void> {
     const { topicMaxBytes } = this.limits;
     const { stored } = this.replica;
-    const last = await stored.newest(topic);
+    const last = await this.replica.newest(topic);
     const newest = last && (await stored.withEvents(last));
     const oldest = newest && (await stored.firstFrom(topic, 1));
     if (!newest || !oldest) return;

@@ -91,7 +91,7 @@ export class Replica {
     });
     const stored = new StoredRuns(api, history, prefix);
     const storedIds = new StoredIds(state.tail, (sequence) =>
-      history.ask(() => stored.at(sequence)),
+      history.ask(() => history.fromLeader(() => stored.at(sequence))),
     );
     const messages = new CommitMessages(state, history, stored, {
       prefix,
@@ -118,7 +118,7 @@ export class Replica {
       (runs) => this.publish(runs),
       new Deduplication(state.recent, (topic, position) => storedIds.at(topic, position)),
       commits,
-      { bytes: queueBytes, topics: new SharedTopicLimit(maxTopics, api, state, history, stored) },
+      { bytes: queueBytes, topics: new SharedTopicLimit(maxTopics, state, history, stored) },
       report,
     );
     this.state = state;
@@ -249,7 +249,8 @@ export class Replica {
   }
 
   private floorOfStream(patience?: number): Promise<Position> {
-    return this.history.ask(() => this.stored.floorOfStream(), patience);
+    const { applied } = this.state;
+    return this.history.ask(() => this.stored.floorOfStream(applied), patience);
   }
 
   async positionBefore(topic: string, storedSince: number): Promise<Position | undefined> {
@@ -349,15 +350,25 @@ export class Replica {
     });
   }
 
+  /**
+   * Returns a topic's newest run, as the leader knows it once it has all that this replica has of the topic.
+   *
+   * @throws RefusedError, UnansweredError
+   */
+  async newest(topic: string): Promise<RunMessage | undefined> {
+    const { applied, topics } = this.state;
+    const known = topics.get(topic)?.last;
+    if (known !== undefined) {
+      const newest = await this.stored.newest(topic);
+      if (newest && newest.run.last >= known) return newest;
+    }
+    await this.history.leaderHas(applied);
+    return this.stored.newest(topic);
+  }
+
   /** Returns a topic's newest run up to a head that this replica has. */
   private async newestUpTo(topic: string, head: Position): Promise<RunMessage | undefined> {
-    const { applied, topics } = this.state;
-    const known = topics.get(topic)?.last ?? 0;
-    let newest = await this.stored.newest(topic);
-    if ((newest?.run.last ?? 0) < known) {
-      await this.history.leaderHas(applied);
-      newest = await this.stored.newest(topic);
-    }
+    let newest = await this.newest(topic);
     // Runs after the head came just now, so they are few.
     while (newest && newest.run.last > head)
       newest = newest.previous > 0 ? await this.stored.at(sequenceOf(newest.previous)) : undefined;

@@ -1,4 +1,3 @@
-import type { StreamApi } from '../../nats/stream-api.js';
 import type { CheckedEvents } from '../../wire/check-events.js';
 import { StoreUnavailableError } from '../event-repository.js';
 import { mostNewTopics, type Refusals, refuseNewTopics, type TopicLimit } from '../topic-limit.js';
@@ -16,7 +15,6 @@ import type { StoredRuns } from './stored-runs.js';
 export class SharedTopicLimit implements TopicLimit {
   constructor(
     private readonly most: number,
-    private readonly api: StreamApi,
     private readonly state: LogState,
     private readonly history: History,
     private readonly stored: StoredRuns,
@@ -36,7 +34,9 @@ export class SharedTopicLimit implements TopicLimit {
 
   private async ask(appends: readonly CheckedEvents[], unknown: Set<string>): Promise<Refusals> {
     const { history, state } = this;
-    const info = await history.ask(() => this.api.info());
+    const { applied } = state;
+    // A leader that lags may not know yet a topic that has events.
+    const info = await history.ask(() => history.leaderHas(applied));
     // One subject has the records of the epochs, and stays.
     const held = Math.max(0, (info.state.num_subjects ?? 0) - 1);
     state.mostTopics = held + 1;

@@ -100,9 +100,9 @@ export class StoredRuns {
     return newest.previous > 0 ? this.at(sequenceOf(newest.previous)) : undefined;
   }
 
-  /** Returns a position up to which nothing is held of any topic, as the leader knows it. */
-  async floorOfStream(): Promise<Position> {
-    const { state } = await this.api.info();
+  /** Returns a position up to which nothing is held of any topic, as the leader knows it once it has a sequence. */
+  async floorOfStream(upTo: number): Promise<Position> {
+    const { state } = await this.history.leaderHas(upTo);
     return state.first_seq > 1 ? endOf(state.first_seq - 1) : 0;
   }
 
