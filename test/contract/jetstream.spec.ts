@@ -98,6 +98,12 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     ).replica.state;
   const apiOf = (log: JetStreamLog): StreamApi => (log as unknown as { api: StreamApi }).api;
 
+  /** Removes a topic's messages before a sequence, as a janitor does. */
+  const removeBefore = (log: JetStreamLog, topic: string, sequence: number): Promise<void> => {
+    const { replica } = log as unknown as { replica: { start: { prefix: string } } };
+    return apiOf(log).purge(replica.start.prefix + topic, sequence);
+  };
+
   /** Makes the leader of the stream seem a message behind what the replica has, until the returned function is called. */
   function isBehind(log: JetStreamLog): () => void {
     const api = apiOf(log);
@@ -777,6 +783,21 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
         expect(await readSet(log, ['t', 'u'])).toEqual(both);
         expect(await readSet(log, ['u', '*.x'])).toEqual(all(6).map((id) => 'u' + id));
       }
+    });
+
+    it('of several topics, it passes by nothing that is removed while the leader is asked for what a server left out', async () => {
+      const log = await openBehind(4);
+      const [{ position }] = await readAll(log, 'u');
+      const first = sequenceOf(position);
+      const api = apiOf(log);
+      const [messages, message] = [api.messages.bind(api), api.message.bind(api)];
+      api.messages = async (...query) => (await messages(...query)).filter((_, i) => i !== 1);
+      api.message = async (query) => {
+        const isOfNext = 'next_by_subj' in query && query.seq === first;
+        if (isOfNext) await removeBefore(log, 'u', first + 1);
+        return message(query);
+      };
+      await expect(readSet(log, ['t', 'u'], position - 1)).rejects.toThrow(EventsRemovedError);
     });
   });
 

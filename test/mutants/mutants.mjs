@@ -1901,6 +1901,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'one that the replica has stored since'],
   },
   {
+    name: 'jetstream: what is removed while the leader is asked for the next run is passed by',
+    file: `${jetstream}/set-reader.ts`,
+    from: 'found = next ? [next] : [];',
+    to: 'return this.batchOf(next ? [next] : [], after, head, maxBytes);',
+    tests: ['test/contract/jetstream', '-t', 'passes by nothing that is removed'],
+  },
+  {
     name: 'jetstream: a watch of several topics goes on with the tail of a replica that is over',
     file: `${jetstream}/set-reader.ts`,
     from: 'if (this.followed.tail !== this.replica().state.tail)',

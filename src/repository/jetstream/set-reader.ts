@@ -120,21 +120,16 @@ export class StreamSetReader implements TopicReader {
     const { head } = replica;
     const mayLackUpTo = Math.max(after, this.mayLackUpTo);
     // The run of `after` itself may have further events.
-    const from = sequenceOf(after) + (isEnd(after) ? 1 : 0);
-    const found = await replica.runsOfPattern(
-      this.filter,
-      Math.max(1, from),
-      maxBytes + READ_AHEAD,
-      Infinity,
-    );
-    // Only after the answer: what was removed before it is missing in it.
+    const from = Math.max(1, sequenceOf(after) + (isEnd(after) ? 1 : 0));
+    let found = await replica.runsOfPattern(this.filter, from, maxBytes + READ_AHEAD, Infinity);
+    if (this.hasGap(found, after, mayLackUpTo)) {
+      // That server has left out a run, or it was removed. Only the leader is asked for the next one: what it passes by it has removed.
+      const next = await replica.oldest(this.filter, Infinity, from);
+      found = next ? [next] : [];
+    }
+    // Only after the answers: what was removed before them is missing in them.
     const { floor } = await this.look(Infinity);
     if (floor > mayLackUpTo) throw new EventsRemovedError();
-    if (this.hasGap(found, after, mayLackUpTo)) {
-      // That server has left out a run. Only the leader is asked for the next one.
-      const next = await replica.oldest(this.filter, Infinity, Math.max(1, from));
-      return this.batchOf(next ? [next] : [], after, head, maxBytes);
-    }
     return this.batchOf(found, after, head, maxBytes);
   }
 

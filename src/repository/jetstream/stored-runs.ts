@@ -64,7 +64,8 @@ export class StoredRuns {
 
   /**
    * Returns runs of the topics of a pattern from a sequence on, up to about `maxBytes` of them; none only if the leader has none.
-   * Between the first and the last one, only runs are missing that the leader has removed as well.
+   * Between the first and the last one, runs are missing that were removed: at least by the server that answered, which may do so a
+   * moment before the leader.
    *
    * @throws RefusedError, UnansweredError
    */
