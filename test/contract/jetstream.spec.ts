@@ -799,6 +799,85 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       };
       await expect(readSet(log, ['t', 'u'], position - 1)).rejects.toThrow(EventsRemovedError);
     });
+
+    describe('of many topics, while messages are removed all the while', () => {
+      const names = Array.from({ length: 300 }, (_, i) => `t.${i}`);
+
+      /** Opens a reader of many topics, each of which has five events, that are not in memory. It has read the first ones. */
+      async function openReader() {
+        const stream = newStream();
+        const before = await open(stream);
+        const rounds: Position[] = [];
+        for (const id of all(5))
+          rounds.push(
+            (await append(before, ...names.map((name) => [name, id] as const))).last.position,
+          );
+        await before.close();
+        const log = await open(stream);
+        const reader = log.readerOf(new TopicSet(['t.>']));
+        onTestFinished(() => reader.close());
+        let removed = 0;
+        const removeOne = () => removeBefore(log, names[removed++], sequenceOf(rounds[0]) + 1);
+        await removeOne();
+        await reader.floor();
+        reader.open(rounds[0]);
+        let [after] = rounds;
+        /** Reads the next events, after one more of the first ones was removed. */
+        const next = async (): Promise<string[]> => {
+          await removeOne();
+          const batch = await reader.read(after, 1_000);
+          after = batch!.last;
+          return eventsIn(batch!.bytes).map(({ topic, id }) => `${topic} ${id}`);
+        };
+        /** Reads up to the end. */
+        const rest = async (): Promise<string[]> => {
+          const seen: string[] = [];
+          while (after < log.head) seen.push(...(await next()));
+          return seen;
+        };
+        return { log, next, rest, rounds };
+      }
+      const expected = ['1', '2', '3', '4'].flatMap((id) => names.map((name) => `${name} ${id}`));
+
+      it('it asks seldom where each of them begins', async () => {
+        const { log, rest } = await openReader();
+        const api = apiOf(log);
+        const message = api.message.bind(api);
+        let questions = 0;
+        api.message = (query) => {
+          questions++;
+          return message(query);
+        };
+        expect(await rest()).toEqual(expected);
+        expect(questions).toBeLessThan(5 * names.length);
+      });
+
+      it('it passes by none that is removed before it is read', async () => {
+        const { log, next, rest, rounds } = await openReader();
+        expect(await next()).toContain(expected[0]);
+        // The topic's next event is too far behind this one to show that it is missing.
+        await removeBefore(log, names[150], sequenceOf(rounds[1]) + 1);
+        await expect(rest()).rejects.toThrow(EventsRemovedError);
+      });
+
+      it('it passes by none that is removed behind what is listed', async () => {
+        const { log, next, rest, rounds } = await openReader();
+        while (!(await next()).includes(`${names[150]} 2`));
+        await removeBefore(log, names[150], sequenceOf(rounds[3]) + 1);
+        await expect(rest()).rejects.toThrow(EventsRemovedError);
+      });
+
+      it('it asks the leader for one that another server lacks', async () => {
+        const { log, next, rest, rounds } = await openReader();
+        const seen = await next();
+        const api = apiOf(log);
+        const messages = api.messages.bind(api);
+        const lacking = sequenceOf(rounds[1]) - 149;
+        api.messages = async (...query) =>
+          (await messages(...query)).filter(({ sequence }) => sequence !== lacking);
+        expect([...seen, ...(await rest())]).toEqual(expected);
+      });
+    });
   });
 
   it('takes no event for removed that came while the stream was asked for the topic', async () => {

@@ -8,6 +8,7 @@ import { promptly } from '../promptly.js';
 import type { Tail } from '../tail.js';
 import type { TopicReader } from '../topic-reader.js';
 import type { StreamInfo } from '../../nats/stream-api.js';
+import { ListedRuns } from './listed-runs.js';
 import { endOf, isEnd, type RunMessage, sequenceOf } from './message.js';
 import type { Replica } from './replica.js';
 import { READ_AHEAD } from './stored-runs.js';
@@ -19,6 +20,9 @@ const FIRST_STEP = 256;
 const LARGEST_STEP = 16_384;
 /** It asks for about this much at a time, in bytes. */
 const STEP_BYTES = 256 * 1024;
+/** About this many runs are listed at a time (some 20 KiB of memory for a watch), and no more once they have this many bytes. */
+const MOST_LISTED = 2_048;
+const LISTED_BYTES = 8 * 1024 * 1024;
 
 /** Two numbers of the stream, one of which changes whenever messages are removed. */
 interface Removals {
@@ -36,6 +40,10 @@ export class StreamSetReader implements TopicReader {
   private mayLackUpTo: Position = 0;
   /** As of the last look: the stream's removals, and the floor then. */
   private known: { readonly removals: Removals; readonly floor: Position } | undefined;
+  /** How many topics the last look asked for. */
+  private topicsAsked = 0;
+  /** The runs that were listed before the last look. */
+  private listed: ListedRuns | undefined;
   private readonly filter: string;
 
   constructor(
@@ -53,7 +61,7 @@ export class StreamSetReader implements TopicReader {
   }
 
   async floor(): Promise<Position> {
-    return (await this.look()).floor;
+    return this.floorAsOf(await this.replica().streamInfo());
   }
 
   beginning(): Position {
@@ -111,7 +119,10 @@ export class StreamSetReader implements TopicReader {
       this.follow();
     }
     const { set, tail } = this.followed;
-    if (after >= set.since && after >= tail.horizon) return set.read(after, maxBytes);
+    if (after >= set.since && after >= tail.horizon) {
+      this.listed = undefined;
+      return set.read(after, maxBytes);
+    }
     return this.outlasting(this.readStored(after, maxBytes), () => this.read(after, maxBytes));
   }
 
@@ -119,18 +130,61 @@ export class StreamSetReader implements TopicReader {
     const replica = this.replica();
     const { head } = replica;
     const mayLackUpTo = Math.max(after, this.mayLackUpTo);
-    // The run of `after` itself may have further events.
-    const from = Math.max(1, sequenceOf(after) + (isEnd(after) ? 1 : 0));
+    const from = Math.max(1, firstWithEventsAfter(after));
     let found = await replica.runsOfPattern(this.filter, from, maxBytes + READ_AHEAD, Infinity);
-    if (this.hasGap(found, after, mayLackUpTo)) {
+    if (
+      this.hasGap(found, after, mayLackUpTo) ||
+      this.listed?.hasMoreThan(found, firstWithEventsAfter(mayLackUpTo))
+    ) {
       // That server has left out a run, or it was removed. Only the leader is asked for the next one: what it passes by it has removed.
       const next = await replica.oldest(this.filter, Infinity, from);
       found = next ? [next] : [];
     }
-    // Only after the answers: what was removed before them is missing in them.
-    const { floor } = await this.look(Infinity);
-    if (floor > mayLackUpTo) throw new EventsRemovedError();
+    await this.verify(found, from, mayLackUpTo);
     return this.batchOf(found, after, head, maxBytes);
+  }
+
+  /**
+   * Throws if an event after `mayLackUpTo` is not in these runs, which were read from a sequence on, because it was removed. The stream says
+   * that something was removed, and not where: then it is asked for the beginning of each topic. So that this is not done for each read, further
+   * runs are listed before. A read that has all that is listed lacks none.
+   */
+  private async verify(
+    found: readonly RunMessage[],
+    from: number,
+    mayLackUpTo: Position,
+  ): Promise<void> {
+    const needed = firstWithEventsAfter(mayLackUpTo);
+    if (this.listed?.reachesOver(found, from) && !this.listed.hasMoreThan(found, needed)) return;
+    const replica = this.replica();
+    // Only after the answers, those to list() too: what was removed before them is missing in them.
+    let info = await replica.streamInfo(Infinity);
+    const listed = this.isOutdated(info) ? await this.list(replica, found, from) : undefined;
+    if (listed) info = await replica.streamInfo(Infinity);
+    const floor = await this.floorAsOf(info, Infinity);
+    if (floor > mayLackUpTo) throw new EventsRemovedError();
+    this.listed = listed;
+  }
+
+  /** Lists these runs and about as many behind them as a look asks for topics, so that neither takes much longer than the other. */
+  private async list(
+    replica: Replica,
+    found: readonly RunMessage[],
+    from: number,
+  ): Promise<ListedRuns | undefined> {
+    // So few topics are asked for in one go.
+    if (found.length === 0 || this.topicsAsked <= AT_ONCE) return undefined;
+    const listed = new ListedRuns(from);
+    listed.add(found, this.topics);
+    let missing = Math.min(this.topicsAsked, MOST_LISTED);
+    for (let bytes = 0; missing > 0 && bytes < LISTED_BYTES;) {
+      const more = await replica.runsOfPattern(this.filter, listed.upTo + 1, STEP_BYTES, Infinity);
+      if (more.length === 0) break;
+      listed.add(more, this.topics);
+      missing -= more.length;
+      for (const { run } of more) bytes += run.bytes.length;
+    }
+    return listed;
   }
 
   /** Returns true if one of these runs follows an event of its topic that should be in them and is not. */
@@ -187,29 +241,33 @@ export class StreamSetReader implements TopicReader {
     this.followed = undefined;
   }
 
-  /** Finds the floor. If the stream has removed nothing since the last look, it asks one question. */
-  private async look(patience?: number): Promise<{ readonly floor: Position }> {
-    const replica = this.replica();
-    const removals = removalsOf(await replica.streamInfo(patience));
-    const { known } = this;
-    if (
-      known?.removals.firstSequence === removals.firstSequence &&
-      known.removals.between === removals.between
-    )
-      return known;
+  /** Returns true if the stream has removed something since the last look. */
+  private isOutdated(info: StreamInfo): boolean {
+    const { firstSequence, between } = removalsOf(info);
+    const { removals } = this.known ?? {};
+    return removals?.firstSequence !== firstSequence || removals.between !== between;
+  }
+
+  /** Returns the floor, as of the stream's state or later. It looks for it only if the stream has removed something since the last look. */
+  private async floorAsOf(info: StreamInfo, patience?: number): Promise<Position> {
+    if (this.known && !this.isOutdated(info)) return this.known.floor;
+    const removals = removalsOf(info);
     const { firstSequence, between } = removals;
     // Limits of the stream remove its oldest messages, of whatever topic.
     let floor = firstSequence > 1 ? endOf(firstSequence - 1) : 0;
     // Feed removes messages of single topics, and leaves at least one that says what came before.
-    if (between > 0) floor = Math.max(floor, await this.floorOfTopics(replica, patience));
+    if (between > 0) floor = Math.max(floor, await this.floorOfTopics(patience));
     this.known = { removals, floor };
-    return this.known;
+    return floor;
   }
 
-  private async floorOfTopics(replica: Replica, patience?: number): Promise<Position> {
+  private async floorOfTopics(patience?: number): Promise<Position> {
+    const replica = this.replica();
     const { names, patterns } = this.topics;
     let floor = 0;
+    this.topicsAsked = 0;
     const lookAt = async (topics: readonly string[]): Promise<void> => {
+      this.topicsAsked += topics.length;
       for (let i = 0; i < topics.length; i += AT_ONCE) {
         const part = topics.slice(i, i + AT_ONCE);
         const oldest = await Promise.all(part.map((topic) => replica.oldest(topic, patience)));
@@ -224,6 +282,10 @@ export class StreamSetReader implements TopicReader {
     return floor;
   }
 }
+
+/** Returns the sequence of the first message that may have events after a position. The run of that position itself may. */
+const firstWithEventsAfter = (position: Position): number =>
+  sequenceOf(position) + (isEnd(position) ? 1 : 0);
 
 function removalsOf({ state }: StreamInfo): Removals {
   return { firstSequence: state.first_seq, between: state.num_deleted ?? 0 };
