@@ -1,6 +1,5 @@
 import { type CanActivate, type DynamicModule, Module, type Type } from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
-import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { AuthModule } from '../auth/auth.module.js';
 import { CONFIG, type Config } from '../config/config.js';
@@ -10,7 +9,6 @@ import { certificateExpired, moved } from '../feed/errors.js';
 import { FeedModule } from '../feed/feed.module.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { moveCalls } from '../feed/move.js';
-import { Readiness } from '../feed/readiness.js';
 import { LOG } from '../telemetry/log.js';
 import { PortCounts } from '../telemetry/port-counts.js';
 import { logFailedHandshakes, logRefused } from '../telemetry/refused.js';
@@ -22,10 +20,11 @@ import { MAX_CURSOR_FIELD_BYTES } from '../wire/cursor.js';
 import { CallerGuard } from './caller.guard.js';
 import { countEnd, logEnd } from './call-log.js';
 import { CallTraces } from './call-trace.js';
-import { contract, keepAsBytes, PACKAGE, SERVICE, UPLOAD_EVENTS } from './contract.js';
+import { contract, keepAsBytes, PACKAGE, UPLOAD_EVENTS } from './contract.js';
 import { feedStatus } from './feed-status.js';
 import { FeedController } from './feed.controller.js';
 import { GrpcDoor } from './grpc-door.js';
+import { Health, LARGEST_HEALTH_REQUESTS } from './health.js';
 import { HealthPort } from './health-port.js';
 import { AdminController } from './admin.controller.js';
 import { REFLECTION_PACKAGES, reflectionContract } from './reflection.js';
@@ -36,7 +35,7 @@ function createStrategy(
   config: Config,
   limits: ConnectionLimits,
   log: Logger,
-  health: HealthImplementation,
+  health: Health,
   calls: LiveCalls,
   certificates: Certificates | undefined,
   callCounts: CallCounts,
@@ -84,6 +83,7 @@ function createStrategy(
     maxMessageBytes: config.maxEventBytes,
     // An event may come with a cursor, which is dropped and does not count.
     messageRoom: { [UPLOAD_EVENTS]: MAX_CURSOR_FIELD_BYTES },
+    largestRequests: LARGEST_HEALTH_REQUESTS,
     calls: traces,
     onEnd: (ended) => {
       traces.end(ended);
@@ -131,7 +131,7 @@ function forGrpcAlone(guard: CanActivate): CanActivate {
   imports: [FeedModule, AuthModule],
   controllers: [FeedController, AdminController, ReflectionController],
   providers: [
-    { provide: HealthImplementation, useFactory: () => new HealthImplementation() },
+    Health,
     {
       provide: StreamStrategy,
       useFactory: createStrategy,
@@ -139,7 +139,7 @@ function forGrpcAlone(guard: CanActivate): CanActivate {
         CONFIG,
         CONNECTION_LIMITS,
         LOG,
-        HealthImplementation,
+        Health,
         LiveCalls,
         CERTIFICATES,
         CallCounts,
@@ -159,14 +159,5 @@ export class GrpcModule {
       module: GrpcModule,
       providers: [guard, { provide: APP_GUARD, useFactory: forGrpcAlone, inject: [guard] }],
     };
-  }
-
-  constructor(readiness: Readiness, health: HealthImplementation) {
-    const report = (ready: boolean): void => {
-      for (const service of ['', SERVICE])
-        health.setStatus(service, ready ? 'SERVING' : 'NOT_SERVING');
-    };
-    report(readiness.ready);
-    readiness.onChange(report);
   }
 }

@@ -1,15 +1,15 @@
 import { promisify } from 'node:util';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
-import { HealthImplementation } from 'grpc-health-check';
 import { keepNewest } from '../config/operator-ports.js';
+import { Health, MAX_HEALTH_REQUEST_BYTES } from './health.js';
 import { createServer } from './transport/grpc-js.js';
 
 const HTTP2 = { streamWindow: 64 * 1024, resetBurst: 1_000, headerBytes: 16 * 1024 };
 
 const OPTIONS = {
   'grpc.enable_channelz': 0,
-  'grpc.max_receive_message_length': 4 * 1024,
+  'grpc.max_receive_message_length': MAX_HEALTH_REQUEST_BYTES,
   'grpc.max_concurrent_streams': 16,
   // Milliseconds after which a client that is gone is noticed.
   'grpc.keepalive_time_ms': 30_000,
@@ -24,7 +24,7 @@ const OPTIONS = {
 export class HealthPort implements OnApplicationShutdown {
   private server: Server | undefined;
 
-  constructor(private readonly health: HealthImplementation) {}
+  constructor(private readonly health: Health) {}
 
   /** Listens at `host:port`. Resolves with the port. */
   async listen(address: string): Promise<number> {

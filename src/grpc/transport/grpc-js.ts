@@ -15,6 +15,7 @@ import {
   setLogVerbosity,
   status,
 } from '@grpc/grpc-js';
+import { FRAME_HEADER_BYTES } from '../../wire/frames.js';
 import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
 import { MessageRefused } from './decompress.js';
 import type { ServerTls } from './server-tls.js';
@@ -58,6 +59,12 @@ export interface Http2Listeners {
 }
 
 /**
+ * How many bytes the single request of a method may have, by its path, where that is less than `grpc.max_receive_message_length`.
+ * Grpc-js keeps the bytes of a request until its call ends, and so do open watches of any method.
+ */
+export type LargestRequests = Readonly<Record<string, number>>;
+
+/**
  * Creates a grpc-js server whose HTTP/2 sessions have these limits. grpc-js leaves the window at 64 KiB, so that a stream
  * gets no more than that in a round trip, and takes `grpc-node.flow_control_window` on clients only (grpc-node PR 3058).
  *
@@ -71,10 +78,11 @@ export function createServer(
   { onSession, onStream }: Http2Listeners,
   limit?: ConnectionLimit,
   tls?: ServerTls,
+  largestRequests: LargestRequests = {},
 ): Server {
   // grpc-js would write to standard error, beside the log. What it writes there also reaches us as errors.
   setLogVerbosity(logVerbosity.NONE);
-  const server = new Server({ ...options, interceptors: [checkFlags] });
+  const server = new Server({ ...options, interceptors: [checkRequests(largestRequests)] });
   const internals = server as unknown as {
     commonServerOptions?: { settings?: object };
     createHttp2Server?: (credentials: unknown) => Http2Server;
@@ -159,15 +167,30 @@ interface BaseCall {
 }
 
 /**
- * Makes grpc-js refuse a message whose flag its grpc-encoding does not allow. By itself, grpc-js takes such a message as plain. It
- * reads the messages of calls with a single request; InboundFrames reads those of request streams.
+ * Makes grpc-js refuse a message whose flag its grpc-encoding does not allow, which it would take as plain, and one that is too large for
+ * its method. Grpc-js reads the messages of calls with a single request; InboundFrames reads those of request streams.
  */
-const checkFlags: ServerInterceptor = (_method, call) => {
-  const base = call as unknown as Partial<BaseCall>;
-  // Without it, http2StreamOf() refuses the call.
-  if (base.decompressMessage !== undefined) base.decompressMessage = decompressChecked;
-  return call as ReturnType<ServerInterceptor>;
-};
+function checkRequests(largest: LargestRequests): ServerInterceptor {
+  const checks = new Map(
+    Object.entries(largest).map(([path, bytes]) => [path, decompressUpTo(bytes)]),
+  );
+  return ({ path }, call) => {
+    const base = call as unknown as Partial<BaseCall>;
+    // Without it, http2StreamOf() refuses the call.
+    if (base.decompressMessage !== undefined)
+      base.decompressMessage = checks.get(path) ?? decompressChecked;
+    return call as ReturnType<ServerInterceptor>;
+  };
+}
+
+function decompressUpTo(bytes: number): BaseCall['decompressMessage'] {
+  return function (this: BaseCall, framed, encoding) {
+    const length = framed.length - FRAME_HEADER_BYTES;
+    if (length <= bytes) return decompressChecked.call(this, framed, encoding);
+    const details = `a request of ${length} bytes is over the limit of ${bytes}`;
+    return Promise.reject(new MessageRefused(status.RESOURCE_EXHAUSTED, details));
+  };
+}
 
 /** All calls share this function. grpc-js calls it with its call as `this`, and sends the status that it rejects with. */
 async function decompressChecked(
@@ -203,7 +226,7 @@ export function encodingOf(stream: ServerHttp2Stream): string {
 }
 
 /**
- * Returns the HTTP/2 stream under a call of grpc-js, and looks whether checkFlags found what it needs.
+ * Returns the HTTP/2 stream under a call of grpc-js, and looks whether checkRequests() found what it needs.
  *
  * @throws UnknownGrpcJsError
  */

@@ -11,7 +11,13 @@ import { checkGrpcJs } from './check-grpc-js.js';
 import type { Connection, Keepalive } from './connection.js';
 import type { ConnectionLimit } from './connection-limit.js';
 import { Connections } from './connections.js';
-import { createServer, encodingOf, type Http2Limits, http2StreamOf } from './grpc-js.js';
+import {
+  createServer,
+  encodingOf,
+  type Http2Limits,
+  http2StreamOf,
+  type LargestRequests,
+} from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
 import { InboundFrames } from './inbound.js';
 import type { Retirement } from './retirement.js';
@@ -39,6 +45,7 @@ export interface StreamStrategyOptions {
   readonly maxMessageBytes: number;
   /** How many bytes more the messages of a method may have, by its path; the application checks what is in them. */
   readonly messageRoom?: Readonly<Record<string, number>>;
+  readonly largestRequests?: LargestRequests;
   /** The server adds each call here when it begins and deletes it when it is closed. A Set<Call> will do. */
   readonly calls: { add(call: Call): unknown; delete(call: Call): unknown };
   /** Called once for every call of a handler, when it has ended. */
@@ -96,6 +103,7 @@ export class StreamStrategy extends ServerGrpc {
       connectionLimit,
       grpc,
       maxMessageBytes,
+      largestRequests,
       tls,
     } = this.streamOptions;
     const server = createServer(
@@ -115,6 +123,7 @@ export class StreamStrategy extends ServerGrpc {
       },
       connectionLimit,
       tls,
+      largestRequests,
     );
     this.port = await new Promise<number>((resolve, reject) => {
       server.bindAsync(grpc.url, serverCredentials(tls), (error, port) =>
