@@ -1,9 +1,10 @@
 import { EventEmitter } from 'node:events';
 import { readFileSync } from 'node:fs';
-import type {
-  MethodDefinition,
-  ServiceDefinition,
-  UntypedServiceImplementation,
+import {
+  type MethodDefinition,
+  type ServiceDefinition,
+  status,
+  type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
@@ -23,6 +24,21 @@ interface Version {
   readonly name: string;
   readonly definition: ServiceDefinition;
   readonly handler: (call: Exchange) => void;
+}
+
+/** A request as proto-loader reads it. `messageRequest` names the field that counts, of the others that are there. */
+interface ReflectionRequest {
+  readonly host: string;
+  readonly messageRequest?:
+    | 'fileByFilename'
+    | 'fileContainingSymbol'
+    | 'fileContainingExtension'
+    | 'allExtensionNumbersOfType'
+    | 'listServices';
+  readonly fileByFilename?: string;
+  readonly fileContainingSymbol?: string;
+  readonly fileContainingExtension?: { readonly containingType: string };
+  readonly allExtensionNumbersOfType?: string;
 }
 
 /**
@@ -64,14 +80,15 @@ export async function* answerReflection(
   requests: AsyncIterable<ReceivedFrames>,
 ): AsyncGenerator<Frames> {
   const [{ definition, handler }] = versions;
-  const method = definition.ServerReflectionInfo as MethodDefinition<unknown, unknown>;
+  const method = definition.ServerReflectionInfo as MethodDefinition<ReflectionRequest, unknown>;
   const exchange = new Exchange();
   handler(exchange);
   try {
     for await (const { pieces } of requests)
       for (const piece of pieces)
         for (const message of messagesIn(piece)) {
-          const response = exchange.ask(deserialized(method, message));
+          const request = deserialized(method, message);
+          const response = isInherited(nameIn(request)) ? notFound(request) : exchange.ask(request);
           if (response === undefined) throw new Error('server reflection did not answer');
           yield { bytes: frame(method.responseSerialize(response)), count: 1 };
         }
@@ -81,10 +98,36 @@ export async function* answerReflection(
   }
 }
 
+/** Returns the name of the file, symbol or type that a request asks for; undefined if it asks for none. */
+function nameIn(request: ReflectionRequest): string | undefined {
+  const { messageRequest } = request;
+  if (messageRequest === undefined || messageRequest === 'listServices') return undefined;
+  if (messageRequest === 'fileContainingExtension')
+    return request.fileContainingExtension?.containingType;
+  return request[messageRequest];
+}
+
+/**
+ * True for a name that every plain object has, such as `constructor`. @grpc/reflection looks names up in plain objects, and would find an
+ * empty file. No file, symbol or type of the contract is called so.
+ */
+const isInherited = (name: string | undefined): boolean =>
+  name !== undefined && name in Object.prototype;
+
+/** Returns the answer that @grpc/reflection gives for a name that it does not know. */
+function notFound(request: ReflectionRequest): object {
+  const errorMessage = `not found: ${nameIn(request)}`;
+  return {
+    validHost: request.host,
+    originalRequest: request,
+    errorResponse: { errorCode: status.NOT_FOUND, errorMessage },
+  };
+}
+
 function deserialized(
-  { requestDeserialize }: MethodDefinition<unknown, unknown>,
+  { requestDeserialize }: MethodDefinition<ReflectionRequest, unknown>,
   message: Buffer,
-): unknown {
+): ReflectionRequest {
   try {
     return requestDeserialize(message);
   } catch (cause) {

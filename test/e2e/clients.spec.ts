@@ -4,9 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import {
   type Client,
+  type ClientDuplexStream,
   credentials,
   loadPackageDefinition,
   type ServiceClientConstructor,
+  status,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { protoPath as healthProto } from 'grpc-health-check';
@@ -83,6 +85,22 @@ describe('health', () => {
   });
 });
 
+const reflectionProto = fileURLToPath(
+  new URL(
+    '../../node_modules/@grpc/reflection/build/proto/grpc/reflection/v1/reflection.proto',
+    import.meta.url,
+  ),
+);
+
+interface Answer {
+  readonly originalRequest: object;
+  readonly errorResponse: { readonly errorCode: number } | null;
+}
+
+interface ReflectionClient {
+  ServerReflectionInfo(): ClientDuplexStream<object, Answer>;
+}
+
 describe('reflection', () => {
   /** Runs `buf curl`, which learns the service's methods by reflection alone, as grpcurl does. */
   async function bufCurl(address: string, ...args: string[]): Promise<string> {
@@ -126,5 +144,43 @@ describe('reflection', () => {
       code: 'invalid_argument',
       details: [{ type: 'google.rpc.ErrorInfo' }],
     });
+  });
+
+  const INHERITED = ['constructor', 'toString', 'hasOwnProperty', '__proto__'];
+  test.each<[string, (name: string) => object]>([
+    ['a symbol', (fileContainingSymbol) => ({ fileContainingSymbol })],
+    ['a file', (fileByFilename) => ({ fileByFilename })],
+    ['the extensions of a type', (type) => ({ allExtensionNumbersOfType: type })],
+    [
+      'an extension',
+      (containingType) => ({ fileContainingExtension: { containingType, extensionNumber: 1 } }),
+    ],
+  ])('does not find %s by a name that each object of JavaScript has', async (_what, ask) => {
+    const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
+    const service = 'grpc.reflection.v1.ServerReflection';
+    const client = clientOf<ReflectionClient>(reflectionProto, service, grpcAddress);
+    const call = client.ServerReflectionInfo();
+    const answers: Answer[] = [];
+    call.on('data', (answer: Answer) => answers.push(answer));
+    for (const name of [...INHERITED, 'nothing']) call.write(ask(name));
+    call.end();
+    await new Promise((resolve) => call.on('end', resolve));
+    expect(answers.map(({ errorResponse }) => errorResponse?.errorCode)).toEqual(
+      Array<number>(INHERITED.length + 1).fill(status.NOT_FOUND),
+    );
+    expect(answers.map(({ originalRequest }) => originalRequest)).toMatchObject(
+      [...INHERITED, 'nothing'].map(ask),
+    );
+  });
+
+  test('lists the services whatever the text of the request is', async () => {
+    const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
+    const service = 'grpc.reflection.v1.ServerReflection';
+    const client = clientOf<ReflectionClient>(reflectionProto, service, grpcAddress);
+    const call = client.ServerReflectionInfo();
+    call.write({ listServices: '__proto__' });
+    call.end();
+    const answer = await new Promise((resolve) => call.on('data', resolve));
+    expect(answer).toHaveProperty('listServicesResponse.service');
   });
 });

@@ -2644,6 +2644,13 @@ export const mutants = [
     tests: ['test/tls/identity'],
   },
   {
+    name: 'reflection: a name that every object has is found',
+    file: 'src/grpc/reflection.ts',
+    from: 'name !== undefined && name in Object.prototype;',
+    to: "name === '__proto__';",
+    tests: ['test/e2e/clients', '-t', 'each object of JavaScript has'],
+  },
+  {
     name: 'health: names that nobody knows are remembered',
     file: 'src/grpc/health.ts',
     from: 'if (NAMES.has(call.request.service)) {',
