@@ -125,6 +125,7 @@ const RETRY_BY_REASON: Readonly<Record<string, boolean>> = {
   // The next connection shows the certificate that is in the files then.
   CERTIFICATE_EXPIRED: true,
   TOO_MANY_ROOMS: false,
+  COMPRESSION_INVALID: false,
   ENDED_BY_OPERATOR: false,
 };
 

@@ -37,6 +37,23 @@ test('an event that comes while a broken call is made again is not sent in place
   expect(summary.stored).toBe(3);
 });
 
+test('an upload whose message had a compression that was not announced fails, and knows what is stored', async () => {
+  const refuses: Answer = (stream, headers) => {
+    beginUpload(stream);
+    const info = { reason: 'COMPRESSION_INVALID', metadata: { received: '1' } };
+    stream.once('data', () => status(13, 'a compressed message', info)(stream, headers));
+  };
+  const server = await ScriptedServer.start(refuses, storeUpload([]));
+  const failure = await within(
+    client(server.address)
+      .upload('t', ['a', 'b'])
+      .catch((error: unknown) => error),
+    'the end',
+  );
+  expect(failure).toMatchObject({ reason: 'COMPRESSION_INVALID', stored: 1, unknown: 0 });
+  expect(server.calls).toHaveLength(1);
+});
+
 test('an upload whose server takes some seconds for its headers is sent again when it breaks', async () => {
   const stored: string[] = [];
   const breaksLate: Answer = (stream, headers) => {

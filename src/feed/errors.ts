@@ -1,3 +1,5 @@
+import type { BadCompressionError } from '../wire/frames.js';
+
 /** Why a call failed: google.rpc.ErrorInfo.reason, by which clients decide what to do. */
 export type Reason =
   | 'CURSOR_INVALID'
@@ -14,6 +16,8 @@ export type Reason =
   | 'STORAGE_FULL'
   | 'STORE_UNAVAILABLE'
   | 'MESSAGE_INVALID'
+  | 'COMPRESSION_INVALID'
+  | 'COMPRESSION_UNSUPPORTED'
   | 'TOO_SLOW'
   | 'TOO_MANY_ROOMS'
   | 'LIMIT_EXCEEDED'
@@ -46,6 +50,13 @@ export class FeedError extends Error {
     const all = { ...this.metadata, ...metadata };
     return new FeedError(this.reason, this.message, all, { cause: this });
   }
+}
+
+/** Returns the error that ends a call one of whose messages has a bad compression. */
+export function compressionRefused(cause: BadCompressionError): FeedError {
+  const reason =
+    cause.problem === 'not announced' ? 'COMPRESSION_INVALID' : 'COMPRESSION_UNSUPPORTED';
+  return new FeedError(reason, cause.message, {}, { cause });
 }
 
 /** Returns the error that ends an open call when the server shuts down. */

@@ -9,9 +9,9 @@ import {
 import { TooManyTopicsError } from '../repository/topic-limit.js';
 import { type CheckedEvents, EventChecker } from '../wire/check-events.js';
 import { type Cursor, formatCursor } from '../wire/cursor.js';
-import { BadMessageError, type ReceivedFrames } from '../wire/frames.js';
+import { BadCompressionError, BadMessageError, type ReceivedFrames } from '../wire/frames.js';
 import { type Caller, forbidden } from './caller.js';
-import { FeedError } from './errors.js';
+import { compressionRefused, FeedError } from './errors.js';
 import { LimitHits } from './limit-hits.js';
 import type { CallRecord } from './live-calls.js';
 import { mayBeStored, writeFailed } from './store-errors.js';
@@ -240,6 +240,7 @@ function tooLong(maxEvents: number, received: { received: string }): FeedError {
 /** Returns the error that ended the stream, with what the client needs to continue. */
 function withReceived(error: unknown, index: number, received: { received: string }): unknown {
   if (error instanceof BadMessageError) return invalidEvent(index, error.message, received);
+  if (error instanceof BadCompressionError) return compressionRefused(error).with(received);
   if (!(error instanceof FeedError)) return error;
   return error.with(received);
 }

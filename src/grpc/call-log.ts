@@ -1,6 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import type { CallCounts } from '../feed/call-counts.js';
+import type { Reason } from '../feed/errors.js';
 import { loggedNotes, methodName } from '../feed/live-calls.js';
 import type { FeedStatus } from './feed-status.js';
 import type { EndedCall } from './transport/index.js';
@@ -19,8 +20,13 @@ export function logEnd(log: Logger, { call, code, details, error }: EndedCall): 
     bytes: call.bytes,
     ms: Math.round(performance.now() - call.startedAt),
   };
-  const level = code === status.INTERNAL || code === status.UNKNOWN ? 'error' : 'info';
-  log[level](fields, 'call ended');
+  log[isFault(code, fields.reason) ? 'error' : 'info'](fields, 'call ended');
+}
+
+/** True for a status that says that this side failed. A client causes COMPRESSION_INVALID, although gRPC's status for it is INTERNAL. */
+function isFault(code: status, reason: Reason | undefined): boolean {
+  if (reason === 'COMPRESSION_INVALID') return false;
+  return code === status.INTERNAL || code === status.UNKNOWN;
 }
 
 /** Counts a call that has ended, for metrics. */
@@ -29,5 +35,5 @@ export function countEnd(counts: CallCounts, { call, code, error }: EndedCall): 
 }
 
 /** Returns the reason of the error that ended a call, if it is one of Feed's. */
-export const reasonOf = (error: unknown): string | undefined =>
+export const reasonOf = (error: unknown): Reason | undefined =>
   (error as Partial<FeedStatus> | undefined)?.reason;

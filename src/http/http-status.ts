@@ -12,6 +12,7 @@ const HTTP: Readonly<Record<StatusName, number>> = {
   OUT_OF_RANGE: 410,
   RESOURCE_EXHAUSTED: 429,
   INTERNAL: 500,
+  UNIMPLEMENTED: 501,
   UNAVAILABLE: 503,
 };
 

@@ -58,6 +58,19 @@ export interface FrameSource {
  */
 export class BadMessageError extends Error {}
 
+/**
+ * A client sent a compressed message on a stream that announced no compression, or one that is not supported. The stream of the
+ * message throws it. A message that its compression can't have made is a BadMessageError.
+ */
+export class BadCompressionError extends Error {
+  constructor(
+    readonly problem: 'not announced' | 'not supported',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
 /** Writes the header of a frame whose message has `length` bytes. */
 export function writeFrameHeader(target: Buffer, offset: number, length: number): void {
   target[offset] = 0;

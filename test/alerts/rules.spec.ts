@@ -145,6 +145,8 @@ const CASES: Readonly<Record<string, Case>> = {
       'feed_calls_total{instance="a",method="Watch",status="OK",reason=""}': ALWAYS_MORE,
       'feed_calls_total{instance="a",method="UploadEvents",status="INTERNAL",reason="INSERT_FAILED"}':
         ALWAYS_MORE,
+      'feed_calls_total{instance="a",method="Chat",status="INTERNAL",reason="COMPRESSION_INVALID"}':
+        ALWAYS_MORE,
     },
     labels: { method: 'Watch' },
     summary: 'Watch of a has failed by a fault of Feed',

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Event, UploadResult } from '../../src/gen/feed/v1/feed.js';
 import { codec, errorInfo, type FeedClient, take, upload } from '../support/client.js';
 import { ANYONE } from '../../src/feed/caller.js';
@@ -288,6 +288,31 @@ test('a message that does not decompress ends an upload as a bad event does: tho
   expect(details).toMatch(/EVENT_INVALID[^]*index[^]*2[^]*received[^]*2/);
   raw.close();
 });
+
+test.each([
+  ['was not announced', 'identity', status.INTERNAL, 'COMPRESSION_INVALID'],
+  ['is not supported', 'snappy', status.UNIMPLEMENTED, 'COMPRESSION_UNSUPPORTED'],
+])(
+  'a message whose compression %s ends an upload, which says what is stored, and is no fault of the service',
+  async (_what, encoding, code, reason) => {
+    const { grpcAddress, client, log } = await runService({ FEED_ENGINE: 'memory' });
+    const raw = await RawClient.connect(grpcAddress);
+    onTestFinished(() => raw.close());
+    const call = raw.open('UploadEvents', { 'grpc-encoding': encoding }).drop();
+    for (const id of ['a', 'b']) call.send(codec.event.serialize(event(id)));
+    call.compressed(codec.event.serialize(event('c')));
+    const trailers = Metadata.fromHttp2Headers((await within(call.trailers, 'the end'))!);
+    expect(trailers.get('grpc-status')).toEqual([String(code)]);
+    expect(errorInfo(trailers)).toMatchObject({ reason, metadata: { received: '2' } });
+    expect(await take(client, { topic: 'orders', position: 1 }, 2)).toHaveLength(2);
+    const INFO = 30;
+    await until(
+      () => log.some((line) => line.reason === reason && line.level === INFO),
+      'the log line',
+    );
+    expect(log.filter(({ level }) => Number(level) > INFO)).toEqual([]);
+  },
+);
 
 const record = (): UploadCall => ({
   notes: {},

@@ -28,6 +28,17 @@ const TOO_LONG: Each<string> = { Watch: 'RESOURCE_EXHAUSTED', ...STREAMS_REFUSE 
 
 /** The answers to an unknown flag. */
 const FLAGGED: Each<string> = { Watch: 'INTERNAL', ...STREAMS_REFUSE };
+/** The answers to a compressed message on a stream that announces no compression, or one that is not supported. */
+const NOT_ANNOUNCED: Each<string> = {
+  Watch: 'INTERNAL',
+  UploadEvents: 'INTERNAL COMPRESSION_INVALID received=0',
+  Chat: 'INTERNAL COMPRESSION_INVALID',
+};
+const UNSUPPORTED: Each<string> = {
+  Watch: 'UNIMPLEMENTED',
+  UploadEvents: 'UNIMPLEMENTED COMPRESSION_UNSUPPORTED received=0',
+  Chat: 'UNIMPLEMENTED COMPRESSION_UNSUPPORTED',
+};
 const FIVE_MIB = bytesField(3, Buffer.alloc(5 * MIB, 'a'));
 
 describe('frames', () => {
@@ -116,9 +127,10 @@ describe('compression', () => {
   });
 
   test.each<[string, string, number, Each<string>]>([
-    ['snappy', 'snappy', 1, all('UNIMPLEMENTED')],
-    ['a property of every object', '__proto__', 1, all('UNIMPLEMENTED')],
-    ['identity', 'identity', 1, all('INTERNAL')],
+    ['snappy', 'snappy', 1, UNSUPPORTED],
+    ['a property of every object', '__proto__', 1, UNSUPPORTED],
+    ['30,000 characters', 'x'.repeat(30_000), 1, UNSUPPORTED],
+    ['identity', 'identity', 1, NOT_ANNOUNCED],
     ['snappy, on a plain message', 'snappy', 0, SERVED],
     ['gzip, on a plain message', 'gzip', 0, SERVED],
   ])(
@@ -133,26 +145,34 @@ describe('compression', () => {
   );
 });
 
-/** Methods of each service, a valid message of each, and the answer to that message with an unknown flag. */
-const OF_EACH_SERVICE: readonly [string, Buffer, string?][] = [
+/**
+ * Methods of each service, a valid message of each, and the answers to that message if it is marked as compressed, and with an unknown
+ * flag.
+ */
+const OF_EACH_SERVICE: readonly [string, Buffer, string?, string?][] = [
   ['/feed.v1.FeedService/Watch', GOOD.Watch],
   ['/feed.v1.FeedAdmin/ListTopics', Buffer.alloc(0)],
   ['/feed.v1.FeedAdmin/Backup', Buffer.alloc(0)],
   ['/grpc.health.v1.Health/Check', Buffer.alloc(0)],
   ['/grpc.health.v1.Health/Watch', Buffer.alloc(0)],
-  ['/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', bytesField(7, '*'), REFUSED.Watch],
+  [
+    '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+    bytesField(7, '*'),
+    NOT_ANNOUNCED.Chat,
+    REFUSED.Watch,
+  ],
 ];
 
 describe('a message that is marked as compressed', () => {
   test.each(OF_EACH_SERVICE)(
     'is INTERNAL without grpc-encoding, and with identity: %s',
-    async (path, message, toUnknownFlag = 'INTERNAL') => {
+    async (path, message, toMarked = 'INTERNAL', toUnknownFlag = 'INTERNAL') => {
       const raw = await rawClient(shared.address);
       const answerTo = (bytes: Buffer, headers: Record<string, string> = {}): Promise<string> =>
         ask(raw, '', bytes, { ':path': path, ...headers });
       const marked = flagged(message);
-      expect(await answerTo(marked)).toBe('INTERNAL');
-      expect(await answerTo(marked, { 'grpc-encoding': 'identity' })).toBe('INTERNAL');
+      expect(await answerTo(marked)).toBe(toMarked);
+      expect(await answerTo(marked, { 'grpc-encoding': 'identity' })).toBe(toMarked);
       expect(await answerTo(flagged(message, 2))).toBe(toUnknownFlag);
     },
   );

@@ -135,6 +135,14 @@ export class Bystander {
     expect(slowest, 'the slowest of its events, ms').toBeLessThan(MAX_DELAY);
     if (this.before !== undefined) expect(this.peak - this.before).toBeLessThan(MAX_GROWTH);
     expect((await fetch(`http://${this.service.httpAddress}/readyz`)).status).toBe(200);
+    expect(await this.ownFaults()).toEqual([]);
+  }
+
+  /** Returns the samples of calls that ended by a fault of the service, which is what the alert FeedInternalErrors selects. */
+  private async ownFaults(): Promise<string[]> {
+    const page = await (await fetch(`http://${this.service.httpAddress}/metrics`)).text();
+    const samples = page.split('\n').filter((line) => line.startsWith('feed_calls_total'));
+    return samples.filter((line) => /status="(INTERNAL|UNKNOWN)",reason=""\} [^0]/.test(line));
   }
 
   /** Ends the upload, checks that it is acknowledged, and ends the service. */

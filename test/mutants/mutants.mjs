@@ -2644,6 +2644,20 @@ export const mutants = [
     tests: ['test/tls/identity'],
   },
   {
+    name: 'upload: a bad compression does not say what is stored',
+    file: 'src/feed/upload.ts',
+    from: 'return compressionRefused(error).with(received);',
+    to: 'return error;',
+    tests: ['test/e2e/upload', '-t', 'a message whose compression'],
+  },
+  {
+    name: "log: a client's bad compression is a fault of the service",
+    file: 'src/grpc/call-log.ts',
+    from: "if (reason === 'COMPRESSION_INVALID') return false;",
+    to: '',
+    tests: ['test/e2e/upload', '-t', 'a message whose compression'],
+  },
+  {
     name: 'reflection: a name that every object has is found',
     file: 'src/grpc/reflection.ts',
     from: 'name !== undefined && name in Object.prototype;',

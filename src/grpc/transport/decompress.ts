@@ -1,26 +1,12 @@
 import { promisify } from 'node:util';
 import { gunzip, inflate } from 'node:zlib';
-import { status } from '@grpc/grpc-js';
-import { BadMessageError, FRAME_HEADER_BYTES } from '../../wire/frames.js';
+import { BadCompressionError, BadMessageError, FRAME_HEADER_BYTES } from '../../wire/frames.js';
 
 type Inflater = (bytes: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>;
 const INFLATERS: Record<string, Inflater> = {
   gzip: promisify<Buffer, { maxOutputLength: number }, Buffer>(gunzip),
   deflate: promisify<Buffer, { maxOutputLength: number }, Buffer>(inflate),
 };
-
-/**
- * The encoding of a message can't be used. The status is the one that gRPC's specification asks for. grpc-js sends `code` and
- * `details` of what it catches.
- */
-export class MessageRefused extends Error {
-  constructor(
-    readonly code: status,
-    readonly details: string,
-  ) {
-    super(details);
-  }
-}
 
 export function tooLarge(length: number, limit: number): BadMessageError {
   return new BadMessageError(`a message of ${length} bytes is over the limit of ${limit}`);
@@ -29,7 +15,7 @@ export function tooLarge(length: number, limit: number): BadMessageError {
 /**
  * Returns the message of a frame whose flag is not 0.
  *
- * @throws MessageRefused or BadMessageError
+ * @throws BadMessageError or BadCompressionError
  */
 export async function decompress(
   framed: Buffer,
@@ -39,13 +25,16 @@ export async function decompress(
   const flag = framed[0];
   if (flag !== 1) throw new BadMessageError(`a message has the flag ${flag}`);
   if (encoding === 'identity') {
-    throw new MessageRefused(status.INTERNAL, 'a compressed message, but no grpc-encoding header');
+    throw new BadCompressionError(
+      'not announced',
+      'a compressed message, but no grpc-encoding header',
+    );
   }
   const inflater = Object.hasOwn(INFLATERS, encoding) ? INFLATERS[encoding] : undefined;
   if (!inflater) {
-    throw new MessageRefused(
-      status.UNIMPLEMENTED,
-      `messages compressed with ${encoding} are not supported`,
+    throw new BadCompressionError(
+      'not supported',
+      `messages compressed with ${encoding.slice(0, 40)} are not supported`,
     );
   }
   try {

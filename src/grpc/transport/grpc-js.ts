@@ -17,7 +17,6 @@ import {
 } from '@grpc/grpc-js';
 import { FRAME_HEADER_BYTES } from '../../wire/frames.js';
 import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
-import { MessageRefused } from './decompress.js';
 import type { ServerTls } from './server-tls.js';
 
 // All that this transport relies on inside grpc-js is in this file, and check-grpc-js.ts tries it at each start.
@@ -190,6 +189,16 @@ function decompressUpTo(bytes: number): BaseCall['decompressMessage'] {
     const details = `a request of ${length} bytes is over the limit of ${bytes}`;
     return Promise.reject(new MessageRefused(status.RESOURCE_EXHAUSTED, details));
   };
+}
+
+/** A message of a call with a single request is refused. Grpc-js sends `code` and `details` of what it catches. */
+class MessageRefused extends Error {
+  constructor(
+    readonly code: status,
+    readonly details: string,
+  ) {
+    super(details);
+  }
 }
 
 /** All calls share this function. grpc-js calls it with its call as `this`, and sends the status that it rejects with. */

@@ -1,7 +1,6 @@
 export { Call, CallAborted } from './call.js';
 export { type ConnectionLimit } from './connection-limit.js';
 export { type Keepalive } from './connection.js';
-export { MessageRefused } from './decompress.js';
 export { type EndedCall } from './answer.js';
 export type { Retirement } from './retirement.js';
 export type { ServerTls } from './server-tls.js';
