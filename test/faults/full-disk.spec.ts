@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -178,6 +179,59 @@ describe('a full disk', { timeout: 300_000 }, () => {
     }
     disk.free();
     await checkItGoesOn(client, stored);
+  });
+});
+
+describe('a start on a full disk', { timeout: 120_000 }, () => {
+  /** Starts the service, which must end with the reason and with what to do. */
+  async function startIsRefused(directory: string, path: string): Promise<void> {
+    const service = ServiceProcess.spawn({ FEED_DATA_DIR: directory });
+    expect(await service.exited).toEqual({ code: 1, signal: null });
+    const output = service.output.join('');
+    expect(output).toContain("Feed can't start: ");
+    expect(output).toContain(`can't use ${path}: its disk has no room, with `);
+    expect(output).toContain('bytes');
+    expect(output).toContain('make room');
+  }
+
+  /** Starts the service and uploads an event, and ends it. Returns how many events are held then. */
+  async function storeOne(directory: string): Promise<number> {
+    const service = await ServiceProcess.start({ FEED_DATA_DIR: directory });
+    const client = service.connect();
+    const { error } = await upload(client, [{ topic: 'orders' }]);
+    expect(error).toBeUndefined();
+    const { orders } = await readAll(client);
+    expect(await service.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+    return orders.length;
+  }
+
+  // By how much was free, LMDB ended the process by SIGBUS or SIGSEGV, or said the number of a page.
+  test('makes no new log, says why, and makes one once there is room', async (context) => {
+    const disk = smallDisk(context, 32);
+    const directory = join(disk.directory, 'data');
+    for (const kib of [0, 4, 8, 12, 20, 40]) {
+      disk.fill(kib);
+      await startIsRefused(directory, directory);
+      disk.free();
+    }
+    expect(await storeOne(directory)).toBe(1);
+  });
+
+  test("opens no log whose lock.mdb can't be made, nor one without free pages, and takes no harm", async (context) => {
+    const disk = smallDisk(context, 32);
+    const directory = join(disk.directory, 'data');
+    expect(await storeOne(directory)).toBe(1);
+    const readers = join(directory, 'log', 'lock.mdb');
+    // As in a copy of data.mdb alone.
+    rmSync(readers);
+    disk.fill();
+    await startIsRefused(directory, readers);
+    disk.free();
+    // Room for lock.mdb and the note, but not for the pages of a commit.
+    disk.fill(16);
+    await startIsRefused(directory, directory);
+    disk.free();
+    expect(await storeOne(directory)).toBe(2);
   });
 });
 

@@ -1444,6 +1444,27 @@ export const mutants = [
     tests: ['test/faults/foreign-files', '-t', 'leads nowhere'],
   },
   {
+    name: 'lmdb: makes a new log on a full disk',
+    file: 'src/repository/lmdb/new-log.ts',
+    from: 'refuseFullDisk(directory);',
+    to: 'void refuseFullDisk;',
+    tests: ['test/faults/full-disk', '-t', 'makes no new log'],
+  },
+  {
+    name: 'lmdb: maps a lock.mdb that has no place on the disk',
+    file: 'src/repository/lmdb/lmdb-engine.ts',
+    from: 'reserveLockFile(at);',
+    to: 'void reserveLockFile;',
+    tests: ['test/faults/full-disk', '-t', 'opens no log'],
+  },
+  {
+    name: 'lmdb: begins an epoch where neither disk nor file has room',
+    file: 'src/repository/lmdb/lmdb-engine.ts',
+    from: 'if (store.freeBytes() < START_PAGES * store.pageBytes) refuseFullDisk(location);',
+    to: 'void refuseFullDisk;',
+    tests: ['test/faults/full-disk', '-t', 'opens no log'],
+  },
+  {
     name: 'lmdb: tells an error of the disk as damage',
     file: 'src/repository/lmdb/damage.ts',
     from: 'if (!(error instanceof DamageError))',
@@ -3183,6 +3204,13 @@ export const mutants = [
     from: 'if (others.length > 0)',
     to: 'if (others.length > 9)',
     tests: ['test/repository/backup', '-t', 'into an empty directory only'],
+  },
+  {
+    name: 'restore: a full disk is told without a path',
+    file: 'src/repository/lmdb/restore.ts',
+    from: 'isSystemError(error) ? accessError(path, error) : error',
+    to: 'isSystemError(error) ? error : error',
+    tests: ['test/repository/backup', '-t', 'has no room for'],
   },
   {
     name: 'restore: a signal ends it as if all were well',

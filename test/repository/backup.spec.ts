@@ -11,6 +11,7 @@ import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
 import { formatCursor } from '../../src/wire/cursor.js';
 import { ids, readAll } from '../contract/reading.js';
+import { smallDisk } from '../support/disk.js';
 import { temporaryDirectory } from '../support/service.js';
 import { checked } from '../wire/events.js';
 
@@ -230,6 +231,28 @@ test('can be read in chunks of any size', async () => {
     const { header, file } = await decodeBackup(cut(whole, size));
     expect((await all(file)).length).toBe(header.bytes);
   }
+});
+
+test('that the disk has no room for is not restored: it says where, and what to do', async (context) => {
+  const log = await open(temporaryDirectory());
+  const backup = await log.backup();
+  const whole = await all(backup.chunks());
+  backup.release();
+  const volume = smallDisk(context, 2);
+  const directory = join(volume.directory, 'data');
+  const restore = () => restoreBackup(of(whole), 'b', directory, SILENT);
+  for (const [kib, path] of [
+    [8, 'data/restoring/log/data.mdb'],
+    [48, 'data/restoring'],
+  ] as const) {
+    volume.fill(kib);
+    const where = join(volume.directory, path);
+    await expect(restore()).rejects.toThrow(`can't use ${where}: its disk has no room, with `);
+    await expect(restore()).rejects.toThrow('make room');
+    expect(readdirSync(volume.directory)).toEqual(['filler']);
+    volume.free();
+  }
+  expect((await restore()).head).toMatch(/^\w{16}$/);
 });
 
 test('is restored into an empty directory only', async () => {

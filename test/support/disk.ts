@@ -15,10 +15,10 @@ export function smallDisk(context: TestContext, mib: number) {
   const filler = join(directory, 'filler');
   return {
     directory,
-    /** Fills the disk to the last byte, as another program on the same disk may do. */
-    fill: () => {
+    /** Fills the disk to the last byte, or but for some KiB, as another program on the same disk may do. */
+    fill: (leftKib = 0) => {
       const { bavail, bsize } = statfsSync(directory);
-      writeFileSync(filler, Buffer.alloc(bavail * bsize));
+      writeFileSync(filler, Buffer.alloc(bavail * bsize - leftKib * 1024));
     },
     free: () => rmSync(filler),
     grow: (to: number) => execFileSync('mount', ['-o', `remount,size=${to}m`, directory]),

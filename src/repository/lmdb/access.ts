@@ -5,6 +5,7 @@ import {
   constants,
   lstatSync,
   openSync,
+  statfsSync,
   statSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
@@ -20,6 +21,11 @@ export function accessError(wanted: string, cause: unknown): Error {
   const { code, message, path: failed = wanted } = cause as NodeJS.ErrnoException;
   const path = nearestVisible(failed) === failed ? failed : wanted;
   return new Error(`can't use ${path}: ${reasonOf(path, code) ?? message}`, { cause });
+}
+
+/** Returns true for an error of a system call, such as of a full disk. */
+export function isSystemError(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).syscall !== undefined;
 }
 
 /** Returns the path, or the closest directory above it that this process can see. */
@@ -48,6 +54,13 @@ function reasonOf(path: string, code: string | undefined): string | undefined {
       return notDirectory(nearestVisible(path));
     case 'ENOENT':
       return notMade(nearestVisible(path));
+    case 'ENOSPC':
+      return noRoom(nearestVisible(path));
+    case 'EDQUOT':
+      return (
+        `the disk quota of ${thisProcess()}, is used up: make room, have the quota raised, or set FEED_DATA_DIR to a ` +
+        'path on another disk'
+      );
     default:
       return undefined;
   }
@@ -77,6 +90,16 @@ function notMade(at: string): string {
   return (
     `${at} is ${ownerOf(at)}, and its file system lets ${thisProcess()}, make nothing there: set FEED_DATA_DIR to a path on ` +
     'another one'
+  );
+}
+
+/** A disk may also be full for want of inodes. Some file systems count none: they have 0 in all. */
+function noRoom(at: string): string {
+  const { bavail, bsize, files, ffree } = statfsSync(at);
+  const inodes = files > 0 ? ` and ${ffree} inodes` : '';
+  return (
+    `its disk has no room, with ${bavail * bsize} bytes${inodes} free: make room, or set FEED_DATA_DIR to a path on ` +
+    'another disk'
   );
 }
 

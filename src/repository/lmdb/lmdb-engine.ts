@@ -7,13 +7,20 @@ import type { CommitIndex, Engine, EngineCommit, EngineStart, RunIndex } from '.
 import { EventLog, type LogOptions } from '../event-log.js';
 import { AppendError, type Backup, type Durability, type LogStatus } from '../event-repository.js';
 import type { CommitIds } from '../recent-ids.js';
-import { refuseUnusableDirectory, refuseUnusableFile, shareWithGroup } from './access.js';
+import {
+  accessError,
+  isSystemError,
+  refuseUnusableDirectory,
+  refuseUnusableFile,
+  shareWithGroup,
+} from './access.js';
 import type { Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
 import { MARK, NOTE, removeNote, writeNote } from './known-file.js';
 import { checkEvents, checkFile } from './log-check.js';
 import { LogFile } from './log-file.js';
 import { makeNewLog } from './new-log.js';
+import { refuseFullDisk, reserveLockFile } from './room.js';
 import { Snapshot } from './snapshot.js';
 import { type Held, Store } from './store.js';
 
@@ -35,6 +42,8 @@ const OTHER_FILES = ['lock.mdb', NOTE, `${NOTE}.new`, MARK];
 const RESERVE_BYTES = 16 * 2 ** 20;
 /** A commit that only removes events needs this much free disk. It writes mostly the ids of the removed events. */
 const REMOVAL_BYTES = 8 * 2 ** 20;
+/** A start on a full disk needs this many free pages in the file, in which LMDB stores the new epoch and its own records. */
+const START_PAGES = 16;
 
 /** Opens the log of a data directory. */
 export async function openLmdbLog(options: LmdbOptions & LogOptions): Promise<EventLog> {
@@ -74,20 +83,25 @@ export class LmdbEngine implements Engine {
     const location = resolve(directory);
     const path = join(location, LOG_DIRECTORY);
     const lock = takeDirectory(location);
+    const openStore = (at: string): Store => {
+      reserveLockFile(at);
+      return new Store(at, fsync);
+    };
     let file: LogFile | undefined;
     let store: Store | undefined;
     try {
       refuseUnusableDirectory(path);
-      await makeNewLog(location, LOG_DIRECTORY, OTHER_FILES, (at) => new Store(at, fsync));
+      await makeNewLog(location, LOG_DIRECTORY, OTHER_FILES, openStore);
       refuseUnusableFile(join(path, 'lock.mdb'));
       file = LogFile.open(join(path, 'data.mdb'), location);
       const isChecked = await checkFile(path, file, notices);
       // Opening a log of an earlier format writes to it.
       removeNote(path);
-      store = new Store(path, fsync);
+      store = openStore(path);
       const epochsBefore = store.epochs();
       const head = store.head();
       if (isChecked) await checkEvents(file, store, epochsBefore, notices);
+      if (store.freeBytes() < START_PAGES * store.pageBytes) refuseFullDisk(location);
       // From the first commit on, the note must say whether commits are flushed.
       writeNote(path, file, fsync ? 'flushing' : 'unflushed');
       const names = ['data.mdb', 'lock.mdb', NOTE].map((name) => join(path, name));
@@ -101,7 +115,7 @@ export class LmdbEngine implements Engine {
       await store?.close().catch(() => {});
       file?.close();
       lock.release();
-      throw error;
+      throw isSystemError(error) ? accessError(path, error) : error;
     }
   }
 

@@ -1,6 +1,7 @@
-import { lstatSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { refuseFullDisk } from './room.js';
 import type { Store } from './store.js';
 import { syncDirectory } from './sync-directory.js';
 
@@ -24,6 +25,8 @@ export async function makeNewLog(
   refuseUnfinishedRestore(directory);
   const unfinished = join(directory, `new-${name}`);
   rmSync(unfinished, { recursive: true, force: true });
+  refuseFullDisk(directory);
+  mkdirSync(unfinished);
   await open(unfinished).close();
   await flush(join(unfinished, 'data.mdb'));
   syncDirectory(unfinished);

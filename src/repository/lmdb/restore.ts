@@ -11,6 +11,7 @@ import { open } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Cursor, formatCursor } from '../../wire/cursor.js';
 import { BackupError, type BackupHeader, decodeBackup } from '../backup-file.js';
+import { accessError, isSystemError } from './access.js';
 import { type Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
 import { LmdbEngine, LOG_DIRECTORY } from './lmdb-engine.js';
@@ -47,24 +48,27 @@ export async function restoreBackup(
   const lock = takeDirectory(location);
   const unfinished = join(location, UNFINISHED_RESTORE);
   const wasBrokenOff = existsSync(unfinished);
+  const path = join(unfinished, LOG_DIRECTORY, 'data.mdb');
   try {
     refuseOtherFiles(location);
     rmSync(unfinished, { recursive: true, force: true });
     mkdirSync(join(unfinished, LOG_DIRECTORY), { recursive: true });
     // So that its files are shared with the group as those of the data directory are.
     chmodSync(unfinished, statSync(location).mode & 0o7777);
-    const header = await copy(backup, join(unfinished, LOG_DIRECTORY, 'data.mdb'), notices);
+    const header = await copy(backup, path, notices);
     const head = await check(unfinished, notices);
     renameSync(join(unfinished, LOG_DIRECTORY), join(location, LOG_DIRECTORY));
     rmSync(unfinished, { recursive: true });
     syncDirectory(location);
     return { header, head: formatCursor(head) };
   } catch (error) {
+    // Before what was written is removed: the error says how much room there was.
+    const told = isSystemError(error) ? accessError(path, error) : error;
     rmSync(unfinished, { recursive: true, force: true });
     // Without it, a start would make an empty log where an earlier restore was broken off.
     if (wasBrokenOff) mkdirSync(unfinished);
     else lock.removeMade();
-    if (!(error instanceof BackupError)) throw error;
+    if (!(error instanceof BackupError)) throw told;
     throw new Error(`the backup ${name} can't be restored: ${error.message}`, { cause: error });
   } finally {
     lock.release();

@@ -216,6 +216,10 @@ export class Store {
     return () => transaction.done();
   }
 
+  get pageBytes(): number {
+    return (this.meta.getStats() as DatabaseStats).pageSize;
+  }
+
   /** Returns how many bytes of the file are free. */
   freeBytes(): number {
     const stats = this.databases.map((database) => database.getStats() as DatabaseStats);
