@@ -41,8 +41,8 @@ export class HttpCalls implements Door {
   private refusal: FeedError | undefined;
   private readonly open = new Set<HttpCall>();
   private readonly ages: ConnectionAges;
-  /** How many open calls have a stream, each of which keeps a connection, and how many may. */
-  private streams = 0;
+  /** The open calls that have a stream and were not refused, and how many of them there may be. Each keeps a connection. */
+  private readonly streams = new Set<HttpCall>();
   private readonly mostStreams: number;
 
   constructor(
@@ -87,8 +87,12 @@ export class HttpCalls implements Door {
         const { principal } = call.caller;
         if (principal !== undefined) call.notes.principal = principal;
       }
+      // Both limits before either counts the call: a refused one would keep its place until its answer is read, which may be
+      // as late as the end of a watch before it on the same connection.
+      if (method.isStream && this.streams.size >= this.mostStreams) throw this.tooManyStreams();
       if (method.kind) this.limits.claim(method.kind, call);
-      if (method.isStream && this.streams > this.mostStreams) throw this.tooManyStreams();
+      // Its client may have gone while admit() found out who it is.
+      if (method.isStream && this.open.has(call)) this.streams.add(call);
       call.signal.throwIfAborted();
       await handle(call);
     } catch (error) {
@@ -110,7 +114,6 @@ export class HttpCalls implements Door {
   private begin(call: HttpCall): CallSpan | undefined {
     const span = beginTrace(call, this.tracing);
     this.open.add(call);
-    if (call.isStream) this.streams++;
     this.calls.add(call);
     this.ages.follow(call);
     return span;
@@ -118,7 +121,7 @@ export class HttpCalls implements Door {
 
   private closed(call: HttpCall): void {
     this.open.delete(call);
-    if (call.isStream) this.streams--;
+    this.streams.delete(call);
     this.calls.delete(call);
   }
 

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { Agent, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request } from 'node:https';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -39,6 +40,34 @@ test('streams leave connections for probes, however many are asked for', async (
     const next = await EventStream.open(httpAddress, 'topic=orders');
     expect(next.status).toBe(200);
   });
+});
+
+test('of streams that come at once, those within the limit are served, and each beyond it is refused', async () => {
+  const service = ServiceProcess.shell(
+    `ulimit -n 200 && exec ${join(root, 'bin', 'feed-server')}`,
+    // The refused ones count for no other limit.
+    { FEED_DATA_DIR: temporaryDirectory(), FEED_MAX_WATCHES: '14' },
+  );
+  await service.ready();
+  const [host, port] = service.httpAddress.split(':');
+  const socket = connect({ host, port: Number(port) });
+  onTestFinished(() => void socket.destroy());
+  let received = '';
+  socket.setEncoding('latin1').on('data', (text: string) => (received += text));
+  // Node reads all of them before it is found out who calls.
+  socket.write('GET /v1/events?topic=orders HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(15));
+  const refusals = () =>
+    service.output
+      .join('')
+      .split('\n')
+      .filter((line) => line.includes('LIMIT_EXCEEDED'));
+  await until(() => refusals().length >= 2, 'the refusals of two watches');
+  for (const line of refusals()) expect(line).toContain('"13 streams are open over HTTP');
+  await until(() => received.includes('\r\n'), 'the first answer');
+  expect(received).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+  const { json } = await ask(service.httpAddress, '/v1/streams');
+  expect(refusals()).toHaveLength(2);
+  expect((json as { streams: unknown[] }).streams.length).toBeGreaterThanOrEqual(13);
 });
 
 test('a watch on a connection that is old moves: it ends with MOVED, and its connection closes', async () => {

@@ -3519,9 +3519,23 @@ export const mutants = [
   {
     name: 'http: streams take the connections of probes',
     file: 'src/http/http-calls.ts',
-    from: 'method.isStream && this.streams > this.mostStreams',
-    to: 'method.isStream && this.streams > 10 * this.mostStreams',
+    from: 'method.isStream && this.streams.size >= this.mostStreams',
+    to: 'method.isStream && this.streams.size >= 10 * this.mostStreams',
     tests: ['test/http/connections', '-t', 'for probes'],
+  },
+  {
+    name: 'http: a stream is counted before it is known whether it is refused',
+    file: 'src/http/http-calls.ts',
+    from: 'this.open.add(call);',
+    to: 'this.open.add(call); if (call.isStream) this.streams.add(call);',
+    tests: ['test/http/connections', '-t', 'that come at once'],
+  },
+  {
+    name: 'http: a refused stream counts for the limit of watches',
+    file: 'src/http/http-calls.ts',
+    from: 'if (method.isStream && this.streams.size >= this.mostStreams) throw this.tooManyStreams(); if (method.kind) this.limits.claim(method.kind, call);',
+    to: 'if (method.kind) this.limits.claim(method.kind, call); if (method.isStream && this.streams.size >= this.mostStreams) throw this.tooManyStreams();',
+    tests: ['test/http/connections', '-t', 'that come at once'],
   },
   {
     name: "http: a watch outlives its client's certificate",
