@@ -36,6 +36,13 @@ export function bodyFormatOf({ headers }: IncomingMessage, topic: string): BodyF
     throw new HttpRefusal(415, `the body is compressed (${encoding}): send it as it is`, {
       'accept-encoding': 'identity',
     });
+  // Node takes `gzip, chunked`, and hands out what is compressed.
+  const coding = headers['transfer-encoding'] ?? 'chunked';
+  if (coding.trim().toLowerCase() !== 'chunked')
+    throw new HttpRefusal(
+      415,
+      `the body has a transfer coding beside chunked (${coding}): send it as it is`,
+    );
   const [type] = (headers['content-type'] ?? JSON_LINES).split(';', 1);
   const charset = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(headers['content-type'] ?? '')?.[1];
   if (charset !== undefined && !/^(utf-?8|us-ascii)$/i.test(charset))

@@ -103,6 +103,16 @@ export class HttpCalls implements Door {
     this.noteEnd(call, failure, span);
   }
 
+  /** Ends the call of a request. Returns false if there is none. */
+  abort(request: IncomingMessage, reason: Error): boolean {
+    for (const call of this.open) {
+      if (call.request !== request) continue;
+      call.abort(reason);
+      return true;
+    }
+    return false;
+  }
+
   stopAccepting(reason: FeedError): void {
     this.refusal = reason;
   }

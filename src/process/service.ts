@@ -9,7 +9,9 @@ import { unsafeSettings } from '../config/exposure.js';
 import { Readiness } from '../feed/readiness.js';
 import { HealthPort } from '../grpc/health-port.js';
 import { StreamStrategy } from '../grpc/transport/index.js';
+import { answerBrokenRequests } from '../http/broken-requests.js';
 import { serveConsole } from '../http/console.js';
+import { HttpCalls } from '../http/http-calls.js';
 import { httpsOptions, secureHttp } from '../http/https.js';
 import { allowLongRequests } from '../http/server-settings.js';
 import { MetricsPort } from '../metrics/metrics-port.js';
@@ -68,6 +70,7 @@ export async function startService(
   const httpServer = app.getHttpServer();
   httpServer.maxConnections = limits.http;
   allowLongRequests(httpServer, config);
+  answerBrokenRequests(httpServer, app.get(HttpCalls));
   httpServer.on('drop', logRefused(log, app.get(PortCounts), 'HTTP', limits.http, limits));
   const { host, port } = config.httpAddress;
   const http = await listenAs('HTTP', 'FEED_HTTP_ADDRESS', config.httpAddress, () =>

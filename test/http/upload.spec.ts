@@ -179,6 +179,80 @@ describe('POST /v1/events', () => {
     await eventually(() => expect([...service.app.get(LiveCalls)]).toEqual([]));
   });
 
+  /** Sends bytes on a connection of its own. Resolves with all that comes back until it closes. */
+  async function sendRaw(
+    address: string,
+    ...parts: (string | Promise<unknown>)[]
+  ): Promise<string> {
+    const [host, port] = address.split(':');
+    const socket = connectTcp({ host, port: Number(port) });
+    onTestFinished(() => void socket.on('error', () => {}).destroy());
+    let received = '';
+    socket.setEncoding('latin1').on('data', (text: string) => (received += text));
+    for (const part of parts) {
+      if (typeof part === 'string') socket.write(part);
+      else await part;
+    }
+    await within(once(socket, 'close'), 'the end of the connection');
+    return received;
+  }
+
+  const HEAD = [
+    'POST /v1/events?topic=t HTTP/1.1',
+    'Host: localhost',
+    'Content-Type: text/plain',
+    'Transfer-Encoding: ',
+  ].join('\r\n');
+  const stored = (service: Running, count: number) =>
+    until(() => service.app.get(EventRepository).head === count, 'the stored events');
+
+  test('a body whose chunks are broken is refused with what is stored of it', async () => {
+    const service = await start();
+    const answer = await sendRaw(
+      service.httpAddress,
+      `${HEAD}chunked\r\n\r\n4\r\na\nb\n\r\n`,
+      stored(service, 2),
+      'no length\r\n',
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(answer).toContain('"reason":"REQUEST_INVALID","received":"2"');
+    await eventually(() => expect([...service.app.get(LiveCalls)]).toEqual([]));
+  });
+
+  test('what is no HTTP behind an upload does not take the place of its result', async () => {
+    const service = await start({ FEED_UPLOAD_EVENTS_PER_SECOND: '2' });
+    const answer = await sendRaw(
+      service.httpAddress,
+      `${HEAD}chunked\r\n\r\nc\r\na\nb\nc\nd\ne\nf\n\r\n0\r\n\r\nno request\r\n\r\n`,
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+    expect(answer).toContain('"received":6');
+  });
+
+  test('one that is cut short gets 400 of node, and what is no HTTP does, too', async () => {
+    const service = await start();
+    const [host, port] = service.httpAddress.split(':');
+    const socket = connectTcp({ host, port: Number(port) });
+    let received = '';
+    socket.setEncoding('latin1').on('data', (text: string) => (received += text));
+    socket.end(`${HEAD}chunked\r\n\r\n4\r\na\n`);
+    await within(once(socket, 'close'), 'the end of the connection');
+    expect(received).toBe('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
+    expect(await sendRaw(service.httpAddress, 'no HTTP\r\n\r\n')).toBe(received);
+    const long = `GET / HTTP/1.1\r\nA: ${'a'.repeat(20_000)}\r\n\r\n`;
+    expect(await sendRaw(service.httpAddress, long)).toMatch(/^HTTP\/1\.1 431 /);
+  });
+
+  test('a transfer coding other than chunked is refused', async () => {
+    const service = await start();
+    const answer = await sendRaw(
+      service.httpAddress,
+      `${HEAD}gzip, chunked\r\n\r\n2\r\na\n\r\n0\r\n\r\n`,
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 415 /);
+    expect(service.app.get(EventRepository).head).toBe(0);
+  });
+
   test('a client that still sends a large body gets the answer that comes early', async () => {
     const service = await start();
     const body = `{"nothing":1}\n${'{"topic":"t","body":"x"}\n'.repeat(200_000)}`;

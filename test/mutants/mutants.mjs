@@ -3524,6 +3524,27 @@ export const mutants = [
     tests: ['test/http/connections', '-t', 'for probes'],
   },
   {
+    name: 'http: a broken body is refused without what is stored of it',
+    file: 'src/http/broken-requests.ts',
+    from: 'if (broken) {',
+    to: 'if (broken && code === CUT_SHORT) {',
+    tests: ['test/http/upload', '-t', 'chunks are broken'],
+  },
+  {
+    name: 'http: takes compressed bodies by their transfer coding',
+    file: 'src/http/body-format.ts',
+    from: "if (coding.trim().toLowerCase() !== 'chunked')",
+    to: "if (coding === '')",
+    tests: ['test/http/upload', '-t', 'a transfer coding'],
+  },
+  {
+    name: 'http: what is no HTTP takes the place of the result before it',
+    file: 'src/http/broken-requests.ts',
+    from: 'open.length > 0 && !open[0].headersSent',
+    to: 'open.length > 9 && !open[0].headersSent',
+    tests: ['test/http/upload', '-t', 'take the place of its result'],
+  },
+  {
     name: 'http: a stream is counted before it is known whether it is refused',
     file: 'src/http/http-calls.ts',
     from: 'this.open.add(call);',
