@@ -1,21 +1,20 @@
 import { Controller, UseFilters } from '@nestjs/common';
 import { GrpcStreamMethod } from '@nestjs/microservices';
-import type { ServiceDefinition } from '@grpc/proto-loader';
+import type { MethodDefinition, ServiceDefinition } from '@grpc/proto-loader';
 import type { Administrator } from '../feed/administrator.js';
 import { type BackupPart, Backups } from '../feed/backups.js';
+import { FeedError } from '../feed/errors.js';
 import { noteTopic } from '../feed/live-calls.js';
 import { ReplicaName } from '../feed/replica-name.js';
 import { Streams, type StreamView } from '../feed/streams.js';
 import { type StoredView, Topics, type TopicView } from '../feed/topics.js';
 import type {
-  BackupRequest,
   DeleteTopicRequest,
   DeleteTopicResponse,
   EndStreamRequest,
   EndStreamResponse,
   GetTopicRequest,
   GetTopicResponse,
-  ListStreamsRequest,
   ListTopicsRequest,
   ListTopicsResponse,
   OpenStream,
@@ -24,14 +23,25 @@ import type {
 } from '../gen/feed/v1/admin.js';
 import type { Timestamp } from '../gen/google/protobuf/timestamp.js';
 import { frame, type Frames } from '../wire/frames.js';
+import { BYTES, FieldReader } from '../wire/protobuf.js';
+import { isValidUtf8 } from '../wire/utf8.js';
 import { callerOf } from './caller.guard.js';
 import { ADMIN_SERVICE, contract } from './contract.js';
 import { StatusFilter } from './status.filter.js';
 import { type Call, streamed, type Streamed } from './transport/index.js';
 
+const { ListTopics, GetTopic, DeleteTopic, EndStream, ListStreams, Backup } = contract[
+  ADMIN_SERVICE
+] as ServiceDefinition;
 /** Response streams are sent as frames (outbound.ts), so their messages are serialized here. */
-const { ListStreams, Backup } = contract[ADMIN_SERVICE] as ServiceDefinition;
 const serializers = { stream: ListStreams.responseSerialize, backup: Backup.responseSerialize };
+/** Requests come as bytes (contract.ts). */
+const readers = {
+  listTopics: readerOf<ListTopicsRequest>(ListTopics),
+  getTopic: readerOf<GetTopicRequest>(GetTopic),
+  deleteTopic: readerOf<DeleteTopicRequest>(DeleteTopic),
+  endStream: readerOf<EndStreamRequest>(EndStream),
+};
 
 /** FeedAdmin: what operators see and do (src/feed/topics.ts, streams.ts), as messages of the contract. */
 @Controller()
@@ -45,10 +55,8 @@ export class AdminController {
   ) {}
 
   @GrpcStreamMethod('FeedAdmin')
-  async listTopics(
-    { prefix, pageSize, pageToken }: ListTopicsRequest,
-    call: Call,
-  ): Promise<ListTopicsResponse> {
+  async listTopics(request: Buffer, call: Call): Promise<ListTopicsResponse> {
+    const { prefix, pageSize, pageToken } = readers.listTopics(request);
     const administrator = administratorOf(call);
     const page = await this.topics.list(prefix, pageSize, pageToken, administrator, call.signal);
     return {
@@ -59,32 +67,35 @@ export class AdminController {
   }
 
   @GrpcStreamMethod('FeedAdmin')
-  async getTopic({ topic }: GetTopicRequest, call: Call): Promise<GetTopicResponse> {
+  async getTopic(request: Buffer, call: Call): Promise<GetTopicResponse> {
+    const { topic } = readers.getTopic(request);
     noteTopic(call, topic);
     const view = await this.topics.get(topic, administratorOf(call));
     return { topic: topicMessage(view), replica: this.replica.text };
   }
 
   @GrpcStreamMethod('FeedAdmin')
-  async deleteTopic({ topic }: DeleteTopicRequest, call: Call): Promise<DeleteTopicResponse> {
+  async deleteTopic(request: Buffer, call: Call): Promise<DeleteTopicResponse> {
+    const { topic } = readers.deleteTopic(request);
     noteTopic(call, topic);
     const view = await this.topics.delete(topic, administratorOf(call));
     return { removed: topicMessage(view), replica: this.replica.text };
   }
 
   @GrpcStreamMethod('FeedAdmin')
-  listStreams(_request: ListStreamsRequest, call: Call): Streamed {
+  listStreams(_request: Buffer, call: Call): Streamed {
     return streamed(this.streamFrames(this.streams.list(administratorOf(call), call)));
   }
 
   @GrpcStreamMethod('FeedAdmin')
-  async endStream({ id }: EndStreamRequest, call: Call): Promise<EndStreamResponse> {
+  async endStream(request: Buffer, call: Call): Promise<EndStreamResponse> {
+    const { id } = readers.endStream(request);
     const view = await this.streams.end(id, administratorOf(call));
     return { ended: this.streamMessage(view) };
   }
 
   @GrpcStreamMethod('FeedAdmin')
-  backup(_request: BackupRequest, call: Call): Streamed {
+  backup(_request: Buffer, call: Call): Streamed {
     return streamed(backupFrames(this.backups.backUp(administratorOf(call), call)));
   }
 
@@ -104,6 +115,34 @@ export class AdminController {
       replica: this.replica.text,
     };
   }
+}
+
+/** The highest number of a field of FeedAdmin's requests. Those of type BYTES are all texts. */
+const LAST_FIELD = 3;
+
+/** Returns a function that reads an encoded request, and throws REQUEST_INVALID if it is malformed. */
+function readerOf<Request>({ requestDeserialize }: MethodDefinition<object, object>) {
+  return (message: Buffer): Request => {
+    const problem = problemOf(message);
+    if (problem !== undefined) throw new FeedError('REQUEST_INVALID', `the request: ${problem}`);
+    try {
+      return requestDeserialize(message) as Request;
+    } catch (cause) {
+      const why = `the request: it is not well-formed protobuf: ${(cause as Error).message}`;
+      throw new FeedError('REQUEST_INVALID', why, {}, { cause });
+    }
+  };
+}
+
+function problemOf(message: Buffer): string | undefined {
+  const fields = new FieldReader();
+  fields.read(message, 0, message.length);
+  while (fields.next()) {
+    const { field, type, start, end } = fields;
+    if (field <= LAST_FIELD && type === BYTES && !isValidUtf8(message, start, end))
+      return `field ${field} is not valid UTF-8`;
+  }
+  return fields.problem;
 }
 
 async function* backupFrames(parts: AsyncIterable<BackupPart>): AsyncGenerator<Frames> {

@@ -39,11 +39,14 @@ const asIs = (bytes: Buffer): Buffer => bytes;
 
 /**
  * Makes grpc-js pass FeedService's requests, and the messages of its response streams, as bytes. src/wire reads and makes those.
- * Other responses, such as UploadResult, are still serialized.
+ * Other responses, such as UploadResult, are still serialized. FeedAdmin's requests are passed as bytes, too: AdminController
+ * checks them, because protobuf.js puts U+FFFD in the place of what is no UTF-8.
  */
 export function keepAsBytes(loaded: PackageDefinition): void {
   for (const method of Object.values(loaded[SERVICE]) as MethodDefinition<object, object>[]) {
     method.requestDeserialize = asIs;
     if (method.responseStream) method.responseSerialize = asIs as never;
   }
+  for (const method of Object.values(loaded[ADMIN_SERVICE]) as MethodDefinition<object, object>[])
+    method.requestDeserialize = asIs;
 }

@@ -12,6 +12,7 @@ import type { Event, StartPosition } from '../../src/gen/feed/v1/feed.js';
 import { connectAdmin } from '../support/admin.js';
 import { connect, errorInfo, failure, type FeedClient, take, upload } from '../support/client.js';
 import { jetstreamSettings, NATS_SERVER, NatsServer } from '../support/nats.js';
+import { RawClient } from '../support/raw-client.js';
 import { type Running, runService, temporaryDirectory } from '../support/service.js';
 import { bearer, Issuer } from '../support/tokens.js';
 import { eventually, until, within } from '../support/wait.js';
@@ -125,6 +126,26 @@ describe('FeedAdmin', () => {
     expect(await refusal(admin.listTopics({ pageToken: 'a b' }))).toEqual(
       invalid('REQUEST_INVALID'),
     );
+  });
+
+  test.each([
+    ['ListTopics', '0a01ff'],
+    ['ListTopics', '1a01ff'],
+    ['GetTopic', '0a02c328'],
+    ['DeleteTopic', '0a01ff'],
+    ['EndStream', '0a01ff'],
+    ['GetTopic', '0a05ff'],
+    ['GetTopic', '0b0c'],
+  ])('%s refuses a malformed request (%s)', async (method, message) => {
+    const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
+    const raw = await RawClient.connect(grpcAddress);
+    const call = raw.open(method, { ':path': `/feed.v1.FeedAdmin/${method}` }).drop();
+    call.send(Buffer.from(message, 'hex')).stream.end();
+    const trailers = (await call.trailers)!;
+    expect(trailers['grpc-status']).toBe(String(status.INVALID_ARGUMENT));
+    const details = Buffer.from(String(trailers['grpc-status-details-bin']), 'base64');
+    expect(details.toString('latin1')).toContain('REQUEST_INVALID');
+    raw.close();
   });
 
   test('deletes a topic: a watch that is overtaken is told, others go on, and what comes later is kept', async () => {

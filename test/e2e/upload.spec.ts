@@ -196,6 +196,11 @@ describe.each(ENGINES)('UploadEvents (%s)', (engine) => {
     expect(decodeURIComponent(String(trailers?.['grpc-message']))).toContain(
       'a message of 2091 bytes is over the limit of 2048',
     );
+    const deflated = raw.open('UploadEvents', { 'grpc-encoding': 'gzip' }).drop();
+    deflated.compressed(gzipSync(Buffer.alloc(3_000)));
+    expect(decodeURIComponent(String((await deflated.trailers)?.['grpc-message']))).toContain(
+      'a message has more than 2090 bytes once it is decompressed, over the limit of 2048',
+    );
     const chat = raw.open('Chat').drop();
     chat.stream.write(Buffer.from([0, 0, 0, 0x08, 1]));
     expect((await chat.trailers)?.['grpc-status']).toBe(String(status.INVALID_ARGUMENT));

@@ -3545,6 +3545,13 @@ export const mutants = [
     tests: ['test/http/upload', '-t', 'take the place of its result'],
   },
   {
+    name: 'admin: takes a text that is not UTF-8',
+    file: 'src/grpc/admin.controller.ts',
+    from: 'field <= LAST_FIELD && type === BYTES && !isValidUtf8(message, start, end)',
+    to: 'field > LAST_FIELD && type === BYTES && !isValidUtf8(message, start, end)',
+    tests: ['test/e2e/admin', '-t', 'malformed request'],
+  },
+  {
     name: 'http: a stream is counted before it is known whether it is refused',
     file: 'src/http/http-calls.ts',
     from: 'this.open.add(call);',

@@ -15,12 +15,14 @@ export function tooLarge(length: number, limit: number): BadMessageError {
 /**
  * Returns the message of a frame whose flag is not 0.
  *
+ * @param room how many bytes a message may have over the limit, which the error names
  * @throws BadMessageError or BadCompressionError
  */
 export async function decompress(
   framed: Buffer,
   encoding: string,
-  maxBytes: number,
+  limit: number,
+  room: number,
 ): Promise<Buffer> {
   const flag = framed[0];
   if (flag !== 1) throw new BadMessageError(`a message has the flag ${flag}`);
@@ -37,12 +39,13 @@ export async function decompress(
       `messages compressed with ${encoding.slice(0, 40)} are not supported`,
     );
   }
+  const maxBytes = limit + room;
   try {
     return await inflater(framed.subarray(FRAME_HEADER_BYTES), { maxOutputLength: maxBytes });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
       throw new BadMessageError(
-        `a message has more than ${maxBytes} bytes once it is decompressed, over the limit of ${maxBytes}`,
+        `a message has more than ${maxBytes} bytes once it is decompressed, over the limit of ${limit}`,
       );
     }
     throw new BadMessageError(`a message is not what ${encoding} makes`);

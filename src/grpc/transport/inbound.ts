@@ -285,8 +285,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
   private async decompressed(framed: Buffer): Promise<Next> {
     let bytes: Buffer;
     try {
-      const most = this.maxMessageBytes + this.messageRoom;
-      bytes = frame(await decompress(framed, this.encoding, most));
+      const { encoding, maxMessageBytes, messageRoom } = this;
+      bytes = frame(await decompress(framed, encoding, maxMessageBytes, messageRoom));
     } catch (error) {
       // A handler that learns of it here may not ask again.
       this.releaseHanded();
