@@ -28,7 +28,7 @@ import { isValidUtf8 } from '../wire/utf8.js';
 import { callerOf } from './caller.guard.js';
 import { ADMIN_SERVICE, contract } from './contract.js';
 import { StatusFilter } from './status.filter.js';
-import { type Call, streamed, type Streamed } from './transport/index.js';
+import { type Call, type HeldRequest, streamed, type Streamed } from './transport/index.js';
 
 const { ListTopics, GetTopic, DeleteTopic, EndStream, ListStreams, Backup } = contract[
   ADMIN_SERVICE
@@ -83,7 +83,7 @@ export class AdminController {
   }
 
   @GrpcStreamMethod('FeedAdmin')
-  listStreams(_request: Buffer, call: Call): Streamed {
+  listStreams(_request: HeldRequest, call: Call): Streamed {
     return streamed(this.streamFrames(this.streams.list(administratorOf(call), call)));
   }
 
@@ -95,7 +95,7 @@ export class AdminController {
   }
 
   @GrpcStreamMethod('FeedAdmin')
-  backup(_request: Buffer, call: Call): Streamed {
+  backup(_request: HeldRequest, call: Call): Streamed {
     return streamed(backupFrames(this.backups.backUp(administratorOf(call), call)));
   }
 

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { loadSync, type MethodDefinition, type PackageDefinition } from '@grpc/proto-loader';
+import { HeldRequest } from './transport/index.js';
 
 /** The path of a file in proto/. */
 export function protoFile(name: string): string {
@@ -36,6 +37,7 @@ export function loadContract(): PackageDefinition {
 export const contract = loadContract();
 
 const asIs = (bytes: Buffer): Buffer => bytes;
+const held = (bytes: Buffer): HeldRequest => new HeldRequest(bytes);
 
 /**
  * Makes grpc-js pass FeedService's requests, and the messages of its response streams, as bytes. src/wire reads and makes those.
@@ -44,9 +46,9 @@ const asIs = (bytes: Buffer): Buffer => bytes;
  */
 export function keepAsBytes(loaded: PackageDefinition): void {
   for (const method of Object.values(loaded[SERVICE]) as MethodDefinition<object, object>[]) {
-    method.requestDeserialize = asIs;
+    method.requestDeserialize = method.requestStream ? asIs : held;
     if (method.responseStream) method.responseSerialize = asIs as never;
   }
   for (const method of Object.values(loaded[ADMIN_SERVICE]) as MethodDefinition<object, object>[])
-    method.requestDeserialize = asIs;
+    method.requestDeserialize = held;
 }

@@ -10,7 +10,7 @@ import { readWatchRequest, type WatchRequest } from '../wire/watch-request.js';
 import { callerOf } from './caller.guard.js';
 import { LimitGuard } from './limit.guard.js';
 import { StatusFilter } from './status.filter.js';
-import { Call, streamed, type Streamed } from './transport/index.js';
+import { Call, HeldRequest, streamed, type Streamed } from './transport/index.js';
 
 @Controller()
 @UseFilters(StatusFilter)
@@ -23,9 +23,9 @@ export class FeedController {
   ) {}
 
   @GrpcStreamMethod('FeedService')
-  async watch(message: Buffer, call: Call): Promise<Streamed> {
+  async watch(request: HeldRequest, call: Call): Promise<Streamed> {
     const { start, batches } = await this.watches.watch(
-      parseRequest(message),
+      parseRequest(request.take()),
       callerOf(call),
       call,
     );

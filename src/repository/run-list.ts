@@ -3,8 +3,9 @@ import { cutAfter, type EventBatch, joined, type Run } from '../wire/event-batch
 
 /** A queue of runs, of one topic or of all, in the order of their positions. */
 export class RunList<R extends Run> {
+  /** Removed runs leave empty places at the beginning, until there are many of them. */
   private runs: R[] = [];
-  /** The index of the oldest run. Runs before it are removed. */
+  /** The index of the oldest run. */
   private start = 0;
 
   get oldest(): R | undefined {
@@ -20,7 +21,8 @@ export class RunList<R extends Run> {
   }
 
   removeOldest(): void {
-    this.start++;
+    // Not until the places are removed: each topic has a list, and could hold 64 removed runs for as long as it has another one.
+    this.runs[this.start++] = undefined as never;
     if (this.start === this.runs.length) {
       this.runs = [];
       this.start = 0;

@@ -1,3 +1,4 @@
+import { queryObjects } from 'node:v8';
 import { describe, expect, it } from 'vitest';
 import { PLACE_BYTES } from '../../src/repository/followed-sets.js';
 import type { StoredRun } from '../../src/repository/stored-run.js';
@@ -63,5 +64,15 @@ describe('the tail', () => {
     tail.leave(one);
     tail.add(run('b.c', 2));
     expect(one.read(1, 1_000)).toBeUndefined();
+  });
+
+  it('keeps nothing of the runs that it has dropped, of however many topics they were', () => {
+    class Bytes extends Uint8Array {}
+    const tail = new Tail(0, 1_000_000);
+    for (let position = 1; position <= 20_000; position++)
+      tail.add({ ...run(`t${position % 200}`, position), bytes: new Bytes(100) as Buffer });
+    // It collects what nobody refers to first.
+    const count = queryObjects(Bytes, { format: 'count' });
+    expect(count).toBeLessThanOrEqual(1_000_000 / 500 + 1);
   });
 });

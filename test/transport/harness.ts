@@ -19,6 +19,7 @@ import { StatusFilter } from '../../src/grpc/status.filter.js';
 import {
   type Call,
   type EndedCall,
+  HeldRequest,
   type Keepalive,
   type ServerTls,
   streamed,
@@ -45,8 +46,8 @@ class TestController {
   constructor(@Inject('handlers') private readonly handlers: Handlers) {}
 
   @GrpcStreamMethod('FeedService')
-  watch(request: Buffer, call: Call): unknown {
-    return answer(this.handlers.watch!(request, call));
+  watch(request: HeldRequest, call: Call): unknown {
+    return answer(this.handlers.watch!(request.take(), call));
   }
 
   @GrpcStreamMethod('FeedService')

@@ -74,6 +74,11 @@ test('a client that answers no PING is disconnected after the first', async () =
   expect(pings()).toBe(1);
 });
 
+async function allOf(frames: AsyncIterable<ReceivedFrames>): Promise<void> {
+  const batches = frames[Symbol.asyncIterator]();
+  while (!(await batches.next()).done);
+}
+
 const BYE = h2(GOAWAY, 0, 0, Buffer.alloc(8));
 /** A connection error of HTTP/2: after the client's GOAWAY, node neither closes the connection nor reads it any more. */
 const BROKEN = h2(PING, 0, 0, 'too short'.slice(0, 3));
@@ -86,7 +91,7 @@ test.each([
   'a client that says goodbye and breaks its connection is gone, with %s',
   async (_, method, end) => {
     const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
-      for await (const _batch of frames);
+      await allOf(frames);
       return {};
     };
     const { address, connections, ended } = await serve({ upload }, { keepalive: KEEPALIVE });
@@ -107,10 +112,26 @@ test.each([
   },
 );
 
+test('a client that says goodbye and breaks its connection in one go is gone, though its upload is over', async () => {
+  const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
+    await allOf(frames);
+    throw new Error('refused');
+  };
+  const { address, connections, ended, calls } = await serve({ upload }, { keepalive: KEEPALIVE });
+  const client = await RawSocket.connect(address);
+  const call = headerFrames(1, callHeaders('/feed.v1.FeedService/UploadEvents'));
+  const all = h2(DATA, END_STREAM, 1, frame(Buffer.alloc(0)));
+  // DATA on a stream that is idle is an error of the connection.
+  await client.send(PREFACE, h2(SETTINGS, 0, 0), call, BYE, all, h2(DATA, 0, 9, 'x'));
+  await until(() => ended.length === 1, 'the end of the upload');
+  client.socket.destroy();
+  await until(() => connections.size === 0 && [...calls].length === 0, 'that nothing is left');
+});
+
 test('a client that says goodbye may be silent while its upload is stored, however long that takes', async () => {
   const stored = Promise.withResolvers<void>();
   const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
-    for await (const _batch of frames);
+    await allOf(frames);
     await stored.promise;
     return { received: 1 };
   };

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Connections } from '../../src/grpc/transport/connections.js';
 
@@ -38,12 +39,18 @@ function shut(unread: number) {
     { connection: 1, total: 1, names: { connection: 'own', total: 'all' } },
     { maxAge: 0, onOld: () => {}, certificates: undefined, onExpired: () => {} },
   );
-  connections.add(session);
+  connections.add(session, new PassThrough());
   const state = { session, writableLength: unread };
   const stream = state as unknown as ServerHttp2Stream;
   const connection = connections.of(stream)!;
   connection.inbound.isShut = true;
-  connection.calls.add({ stream, endless: true, pending: 0, abortUnread: () => {} });
+  connection.calls.add({
+    stream,
+    endless: true,
+    finished: false,
+    pending: 0,
+    abortUnread: () => {},
+  });
   return { state, ended: () => connections.ended.get('own') ?? 0 };
 }
 

@@ -69,7 +69,8 @@ export class Call {
   private deadlineTimer: NodeJS.Timeout | undefined;
   private stopChecking: (() => void) | undefined;
   private headersSent = false;
-  private finished = false;
+  /** True once its handler is done and its status is written. */
+  finished = false;
   /** True once the call was aborted or finished. */
   private isOver = false;
 

@@ -1,4 +1,5 @@
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import type { Duplex } from 'node:stream';
 import { InboundBudget, type TotalBudget } from './inbound-budget.js';
 import { Pings } from './pings.js';
 import { SendLimit } from './send-limit.js';
@@ -18,6 +19,8 @@ interface ConnectionCall {
   readonly endless: boolean;
   /** How much of what came its handler has not dealt with. */
   readonly pending: number;
+  /** True once its handler is done and its status is written. */
+  readonly finished: boolean;
   abortUnread(reason: Error): void;
 }
 
@@ -52,9 +55,11 @@ export class Connection {
   /** The writes done and the batches released when checkStuck() last looked, and how often in a row it found nothing moved. */
   private progress = 0;
   private stuck = 0;
+  private gone = 0;
 
   constructor(
     private readonly session: ServerHttp2Session,
+    private readonly socket: Duplex,
     private readonly keepalive: Keepalive,
     limit: number,
     total: TotalBudget,
@@ -77,8 +82,8 @@ export class Connection {
 
   /** True if its client may have sent all, and wait for an answer. */
   private get awaitsAnswer(): boolean {
-    for (const { endless, pending, stream } of this.calls)
-      if (!endless && (pending > 0 || stream.readableEnded)) return true;
+    for (const { endless, finished, pending, stream } of this.calls)
+      if (!endless && !finished && (pending > 0 || stream.readableEnded)) return true;
     return false;
   }
 
@@ -107,6 +112,18 @@ export class Connection {
     const isStuck = !hasMoved && this.endedBecause === undefined && this.hasUnreadAnswer;
     this.stuck = isStuck ? this.stuck + 1 : 0;
     return this.stuck;
+  }
+
+  /**
+   * Returns how often in a row, with this time, the session was destroyed and its socket was not closed. Node waits for the writes that
+   * are under way, and for the client to close its side. Over TLS, a write that fails at once is never done.
+   */
+  checkGone(): number {
+    return this.isGone ? ++this.gone : 0;
+  }
+
+  destroySocket(): void {
+    this.socket.destroy();
   }
 
   /** Sends the client a GOAWAY with the reason, and closes the connection a little later. */

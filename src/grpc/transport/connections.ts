@@ -1,4 +1,5 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { status } from '@grpc/grpc-js';
 import { CallAborted } from './call.js';
@@ -24,7 +25,7 @@ export interface Lifetimes {
   readonly onExpired: (connection: Connection) => void;
 }
 
-/** The open connections of one server. One timer closes those that are dead or stuck. */
+/** The connections of one server that are not closed yet. One timer closes those that are dead or stuck. */
 export class Connections {
   private readonly all = new Map<object, Connection>();
   private timer: NodeJS.Timeout | undefined;
@@ -47,12 +48,19 @@ export class Connections {
     return this.all.size;
   }
 
-  add(session: ServerHttp2Session): void {
+  add(session: ServerHttp2Session, stream: Duplex): void {
     const { keepalive, limits, total } = this;
     const { maxAge, certificates } = this.lifetimes;
     const socket = session.socket as TLSSocket;
     const identity = certificates?.identityOf(socket);
-    const connection = new Connection(session, keepalive, limits.connection, total, identity);
+    const connection = new Connection(
+      session,
+      stream,
+      keepalive,
+      limits.connection,
+      total,
+      identity,
+    );
     this.all.set(session, connection);
     session.once('close', () => this.remove(session));
     if (maxAge > 0) this.watchAge(session, connection);
@@ -104,6 +112,7 @@ export class Connections {
     const now = performance.now();
     const { time, timeout } = this.keepalive;
     for (const connection of this.all.values()) {
+      if (connection.checkGone() * this.checkInterval >= time + timeout) connection.destroySocket();
       if (!this.areEnding) connection.checkLife(now);
       if (connection.checkStuck() * this.checkInterval < time + timeout) continue;
       this.end(

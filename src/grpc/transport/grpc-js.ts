@@ -7,6 +7,7 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { createRequire } from 'node:module';
+import type { Duplex } from 'node:stream';
 import {
   logVerbosity,
   Server,
@@ -52,7 +53,7 @@ export interface Http2Limits {
 }
 
 export interface Http2Listeners {
-  readonly onSession: (session: ServerHttp2Session) => void;
+  readonly onSession: (session: ServerHttp2Session, socket: Duplex) => void;
   /** Called with each stream, and the size of its headers, before grpc-js sees it. */
   readonly onStream?: (stream: ServerHttp2Stream, headerBytes: number) => void;
 }
@@ -102,10 +103,18 @@ export function createServer(
   internals.createHttp2Server = (credentials) => {
     const http2Server = createHttp2Server.call(server, credentials);
     if (tls) useCertificates(http2Server, tls);
-    http2Server.on('session', onSession);
+    let newest!: Duplex;
+    // Node makes the session while it emits this.
+    const event = tls ? 'secureConnection' : 'connection';
+    http2Server.prependListener(event, (socket: Duplex) => (newest = socket));
+    http2Server.on('session', (session) => onSession(session, newest));
     limitConnections?.(http2Server);
     http2Server.prependListener('stream', prepareStream);
     http2Server.prependListener('stream', (stream, _headers, _flags, rawHeaders) => {
+      if (stream.closed || stream.destroyed) {
+        answerNothing(stream);
+        return;
+      }
       const size = sizeOf(rawHeaders);
       if (size > headerBytes) resetSoon(stream);
       onStream?.(stream, size);
@@ -136,6 +145,14 @@ function sizeOf(rawHeaders: readonly string[]): number {
   let size = 16 * rawHeaders.length;
   for (const text of rawHeaders) size += text.length;
   return size;
+}
+
+/**
+ * Keeps grpc-js from answering a stream that its client has reset before node emits it, which may happen over TLS: it answers an unknown method
+ * at once, and the error that node throws then would end the process.
+ */
+function answerNothing(stream: ServerHttp2Stream): void {
+  stream.respond = () => {};
 }
 
 /**
@@ -240,17 +257,32 @@ export function encodingOf(stream: ServerHttp2Stream): string {
  * @throws UnknownGrpcJsError
  */
 export function http2StreamOf(call: object): ServerHttp2Stream {
-  let layer = (call as { call?: Layer }).call;
-  while (layer?.nextCall) layer = layer.nextCall; // server interceptors
+  const layer = innermost(call);
   const stream = layer?.stream;
   if (!stream) throw new UnknownGrpcJsError('the HTTP/2 stream of a call');
-  if (!layer?.decompressMessage) throw new UnknownGrpcJsError('how it reads a single request');
+  if (!layer?.decompressMessage || !layer.decoder)
+    throw new UnknownGrpcJsError('how it reads a single request');
   return stream;
 }
 
 interface Layer extends Partial<BaseCall> {
   nextCall?: Layer;
   stream?: ServerHttp2Stream;
+  decoder?: { write(data: Buffer): Buffer[] };
+}
+
+/** It has no parts of messages. */
+const IDLE_DECODER = { write: (): Buffer[] => [] };
+
+/** Makes a call of grpc-js forget the parts in which its single request came. It would keep them for as long as it is open. */
+export function forgetParts(call: object): void {
+  innermost(call)!.decoder = IDLE_DECODER;
+}
+
+function innermost(call: object): Layer | undefined {
+  let layer = (call as { call?: Layer }).call;
+  while (layer?.nextCall) layer = layer.nextCall; // server interceptors
+  return layer;
 }
 
 /**

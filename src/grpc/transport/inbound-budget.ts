@@ -41,7 +41,7 @@ export class InboundBudget {
   }
 
   private get window(): number {
-    return this.limit / 2;
+    return Math.floor(this.limit / 2);
   }
 
   /** Counts bytes that have arrived. */

@@ -2,6 +2,7 @@ export { Call, CallAborted } from './call.js';
 export { type ConnectionLimit } from './connection-limit.js';
 export { type Keepalive } from './connection.js';
 export { type EndedCall } from './answer.js';
+export { HeldRequest } from './held-request.js';
 export type { Retirement } from './retirement.js';
 export type { ServerTls } from './server-tls.js';
 export {

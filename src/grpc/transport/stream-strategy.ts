@@ -14,11 +14,13 @@ import { Connections } from './connections.js';
 import {
   createServer,
   encodingOf,
+  forgetParts,
   type Http2Limits,
   http2StreamOf,
   type LargestRequests,
 } from './grpc-js.js';
 import type { InboundLimits } from './inbound-budget.js';
+import { HeldRequest } from './held-request.js';
 import { InboundFrames } from './inbound.js';
 import type { Retirement } from './retirement.js';
 import { serverCredentials, type ServerTls } from './server-tls.js';
@@ -62,7 +64,7 @@ interface Method {
 }
 
 /**
- * A gRPC transport for Nest whose streams have backpressure. A handler marked `@GrpcStreamMethod` gets (request or
+ * A gRPC transport for Nest whose streams have backpressure. A handler marked `@GrpcStreamMethod` gets (request, HeldRequest or
  * AsyncIterable<ReceivedFrames>, Call), and returns a message, or streamed(AsyncIterable<Frames> or FrameSource). Guards,
  * interceptors and exception filters run once for each call.
  *
@@ -115,7 +117,7 @@ export class StreamStrategy extends ServerGrpc {
       },
       http2,
       {
-        onSession: (session) => this.connections.add(session),
+        onSession: (session, socket) => this.connections.add(session, socket),
         onStream: (stream, headerBytes) => {
           const connection = this.connections.of(stream);
           if (connection) countRequest(stream, connection.inbound, headerBytes);
@@ -220,10 +222,12 @@ export class StreamStrategy extends ServerGrpc {
   ): Promise<unknown> {
     const refusal = this.refusal ?? call.connection.refusal;
     if (refusal !== undefined) throw refusal;
-    const request = method.requestStream
-      ? this.inbound(call)
-      : (grpcCall as { request: unknown }).request;
-    return handler(request, call);
+    if (method.requestStream) return handler(this.inbound(call), call);
+    forgetParts(grpcCall);
+    const { request } = grpcCall as { request: unknown };
+    // Nest keeps what it passes to a handler until the end of a response that is a stream, so that handler takes the bytes itself.
+    const isHeld = request instanceof HeldRequest && !method.responseStream;
+    return handler(isHeld ? request.take() : request, call);
   }
 
   private readonly onClosed = (call: Call): void => {
