@@ -29,9 +29,14 @@ export function answerBrokenRequests(server: Server, calls: HttpCalls): void {
   server.on('clientError', (error: NodeJS.ErrnoException, connection) => {
     const socket = connection as Socket;
     const { code = '' } = error;
+    // Node also emits errors of the socket here.
+    if (error.syscall !== undefined) {
+      socket.destroy();
+      return;
+    }
     const open = [...(answers.get(socket) ?? [])];
     const broken = code === CUT_SHORT ? undefined : open.find(({ req }) => !req.complete);
-    if (broken) {
+    if (broken && (broken === open[0] || open[0].headersSent)) {
       // An answer that comes before the end of a body closes the connection by itself (answer.ts).
       if (broken.headersSent || calls.abort(broken.req, notHttp(error))) return;
     } else if (code !== CUT_SHORT && open.length > 0 && !open[0].headersSent) {

@@ -88,6 +88,19 @@ export interface H2Frame {
   readonly payload: Buffer;
 }
 
+/** Returns the HTTP/2 frames that these bytes have; the last one may be cut. */
+export function framesOf(bytes: Buffer): H2Frame[] {
+  const frames = [];
+  for (let at = 0; at + 9 <= bytes.length;) {
+    const end = at + 9 + bytes.readUIntBE(at, 3);
+    const [type, flags] = bytes.subarray(at + 3);
+    const stream = bytes.readUInt32BE(at + 5);
+    frames.push({ type, flags, stream, payload: bytes.subarray(at + 9, end) });
+    at = end;
+  }
+  return frames;
+}
+
 /** A TCP connection for bytes that no HTTP/2 library would send. */
 export class RawSocket {
   isClosed = false;
@@ -131,16 +144,7 @@ export class RawSocket {
   }
 
   get frames(): H2Frame[] {
-    const bytes = this.received;
-    const frames = [];
-    for (let at = 0; at + 9 <= bytes.length;) {
-      const end = at + 9 + bytes.readUIntBE(at, 3);
-      const [type, flags] = bytes.subarray(at + 3);
-      const stream = bytes.readUInt32BE(at + 5);
-      frames.push({ type, flags, stream, payload: bytes.subarray(at + 9, end) });
-      at = end;
-    }
-    return frames;
+    return framesOf(this.received);
   }
 
   /** Sends a PING. Resolves with "open" when it is answered, and with "closed" when the connection is closed. */

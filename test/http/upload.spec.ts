@@ -219,11 +219,17 @@ describe('POST /v1/events', () => {
     await eventually(() => expect([...service.app.get(LiveCalls)]).toEqual([]));
   });
 
-  test('what is no HTTP behind an upload does not take the place of its result', async () => {
+  test.each([
+    ['what is no HTTP', 'no request\r\n\r\n'],
+    [
+      'a request with a broken body',
+      'GET /v1/topics HTTP/1.1\r\nHost: feed\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
+    ],
+  ])('%s behind an upload does not take the place of its result', async (_, next) => {
     const service = await start({ FEED_UPLOAD_EVENTS_PER_SECOND: '2' });
     const answer = await sendRaw(
       service.httpAddress,
-      `${HEAD}chunked\r\n\r\nc\r\na\nb\nc\nd\ne\nf\n\r\n0\r\n\r\nno request\r\n\r\n`,
+      `${HEAD}chunked\r\n\r\nc\r\na\nb\nc\nd\ne\nf\n\r\n0\r\n\r\n${next}`,
     );
     expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
     expect(answer).toContain('"received":6');

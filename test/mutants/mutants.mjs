@@ -79,8 +79,8 @@ export const mutants = [
   {
     name: 'transport: a client that vanishes after its GOAWAY stays',
     file: `${transport}/connection.ts`,
-    from: 'if (session.closed && (this.refusal !== undefined || maySayNothing)) return;',
-    to: 'if (session.closed && (maySayNothing || true)) return;',
+    from: 'if (session.closed && (isMoving || maySayNothing)) return;',
+    to: 'if (session.closed && (isMoving || maySayNothing || true)) return;',
     tests: ['test/faults/slow-links', '-t', 'goodbye'],
   },
   {
@@ -552,6 +552,34 @@ export const mutants = [
     from: 'this.runs[this.start++] = undefined as never;',
     to: 'this.start++;',
     tests: ['test/repository/tail'],
+  },
+  {
+    name: 'keepalive: a client that vanishes from a connection that was to move is never gone',
+    file: `${transport}/connection.ts`,
+    from: 'this.refusal !== undefined && this.hasUnfinishedCall;',
+    to: 'this.refusal !== undefined;',
+    tests: ['test/faults/retired-connections'],
+  },
+  {
+    name: 'transport: what comes before a stream over TLS is lost',
+    file: `${transport}/take-chunks.ts`,
+    from: 'if (stream.readableLength > 0)',
+    to: 'if (stream.readableLength < 0)',
+    tests: ['test/tls/broken-connections', '-t', 'lose nothing'],
+  },
+  {
+    name: 'transport: a request that was whole before its stream is closed without its trailers',
+    file: `${transport}/waiting-request.ts`,
+    from: ".on('end', onEnd)",
+    to: '',
+    tests: ['test/tls/broken-connections', '-t', 'lose nothing'],
+  },
+  {
+    name: 'budget: single requests count for nothing once they are decompressed',
+    file: `${transport}/grpc-js.ts`,
+    from: 'countDecompressed(this.stream, message.length);',
+    to: '',
+    tests: ['test/transport/waiting-request'],
   },
   {
     name: 'cursor: resumes from any epoch',
@@ -2513,8 +2541,8 @@ export const mutants = [
   {
     name: 'moves: a client that node asks for nothing is taken for dead',
     file: `${transport}/connection.ts`,
-    from: 'if (session.closed && (this.refusal !== undefined || maySayNothing)) return;',
-    to: 'if (session.closed && maySayNothing) return;',
+    from: 'if (session.closed && (isMoving || maySayNothing)) return;',
+    to: 'if (session.closed && (maySayNothing || (isMoving && false))) return;',
     tests: ['test/e2e/moves', '-t', 'taken for dead'],
   },
   {
@@ -3575,7 +3603,7 @@ export const mutants = [
   {
     name: 'http: a broken body is refused without what is stored of it',
     file: 'src/http/broken-requests.ts',
-    from: 'if (broken) {',
+    from: 'if (broken && (broken === open[0] || open[0].headersSent)) {',
     to: 'if (broken && code === CUT_SHORT) {',
     tests: ['test/http/upload', '-t', 'chunks are broken'],
   },

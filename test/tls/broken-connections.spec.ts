@@ -9,9 +9,13 @@ import { frame } from '../../src/wire/frames.js';
 import {
   callHeaders,
   DATA,
+  END_STREAM,
+  framesOf,
   h2,
+  type H2Frame,
   header,
   headerFrames,
+  HEADERS,
   PING,
   PREFACE,
   RST_STREAM,
@@ -84,6 +88,31 @@ const noType = Buffer.concat([
   header(':path', '/feed.v1.FeedService/UploadEvents'),
 ]);
 
+/** Sends two records of TLS in one segment, so that the server reads the second while it writes the answer to the first, a PING. */
+async function sendWhileAnswering(
+  service: ServiceProcess,
+  before: Buffer,
+  second: Buffer,
+): Promise<{ client: TLSSocket; received: () => Buffer }> {
+  const raw = connectTcp({ port: portOf(service), host: '127.0.0.1' });
+  const held = new HeldSocket(raw);
+  const client = connectTls({ socket: held, ...TLS });
+  for (const socket of [raw, held, client]) socket.on('error', () => {});
+  onTestFinished(() => void client.destroy());
+  const chunks: Buffer[] = [];
+  client.on('data', (chunk: Buffer) => chunks.push(chunk));
+  await once(client, 'secureConnect');
+  client.write(Buffer.concat([PREFACE, h2(SETTINGS, 0, 0), h2(SETTINGS, 1, 0), before]));
+  await sleep(30);
+  held.hold();
+  for (const record of [h2(PING, 0, 0, Buffer.alloc(8)), second])
+    await new Promise((resolve) => client.write(record, resolve));
+  held.release();
+  return { client, received: () => Buffer.concat(chunks) };
+}
+
+const HEALTH = headerFrames(1, callHeaders('/grpc.health.v1.Health/Check'));
+
 test.each([
   ['of an unknown method', callHeaders('/nothing/Here')],
   ['without a content type', noType],
@@ -92,30 +121,44 @@ test.each([
 ])('a call %s that is reset before the server looks at it harms nobody', async (_, headers) => {
   const service = await serve();
   for (let i = 0; i < 10; i++) {
-    const raw = connectTcp({ port: portOf(service), host: '127.0.0.1' });
-    const held = new HeldSocket(raw);
-    const client = connectTls({ socket: held, ...TLS });
-    for (const socket of [raw, held, client]) socket.on('error', () => {});
-    client.resume();
-    await once(client, 'secureConnect');
-    const open = headerFrames(1, callHeaders('/grpc.health.v1.Health/Check'));
-    client.write(Buffer.concat([PREFACE, h2(SETTINGS, 0, 0), h2(SETTINGS, 1, 0), open]));
-    await sleep(30);
-    // Two records of TLS in one segment: the answer to the first one is being written when the server reads the second.
-    held.hold();
     const second = [
       h2(DATA, 0, 1, '\0'),
       headerFrames(3, headers),
       h2(RST_STREAM, 0, 3, '\0\0\0\x08'),
     ];
-    for (const record of [h2(PING, 0, 0, Buffer.alloc(8)), Buffer.concat(second)])
-      await new Promise((resolve) => client.write(record, resolve));
-    held.release();
+    const { client } = await sendWhileAnswering(service, HEALTH, Buffer.concat(second));
     await sleep(30);
     client.destroy();
   }
   expect(await connectionsOf(service)).toBeLessThanOrEqual(10);
 });
+
+test.each([
+  ['uploads', '/feed.v1.FeedService/UploadEvents', codec.event.serialize({ topic: 't', id: 'x' })],
+  ['requests', '/feed.v1.FeedAdmin/GetTopic', Buffer.from([10, 1, 116])],
+])(
+  '%s that have come whole before the server looks at them lose nothing',
+  async (kind, path, message) => {
+    const service = await serve({ FEED_DEDUP_IDS: '0' });
+    const calls = 20;
+    for (let i = 0; i < calls; i++) {
+      const headers = headerFrames(3, callHeaders(path));
+      const body = h2(DATA, END_STREAM, 3, frame(Buffer.from(message)));
+      const second = Buffer.concat([h2(DATA, 0, 1, '\0'), headers, body]);
+      const { client, received } = await sendWhileAnswering(service, HEALTH, second);
+      const answer = (): H2Frame[] => framesOf(received()).filter(({ stream }) => stream === 3);
+      const isEnd = ({ type, flags }: H2Frame): boolean =>
+        type === RST_STREAM || (type === HEADERS && (flags & END_STREAM) !== 0);
+      await until(() => answer().some(isEnd), 'the end of the call');
+      // Trailers, and no reset.
+      expect(answer().map(({ type }) => type)).toEqual([HEADERS, DATA, HEADERS]);
+      client.destroy();
+    }
+    if (kind !== 'uploads') return;
+    const page = await scrape(service.metricsAddress);
+    expect(page.value('feed_events_received_total')).toBe(calls);
+  },
+);
 
 test('the sockets of clients that die while they are sent events are closed', async () => {
   const service = await serve({ FEED_KEEPALIVE_TIME: '1s', FEED_KEEPALIVE_TIMEOUT: '1s' });

@@ -1,6 +1,7 @@
 import { constants } from 'node:http2';
 import { PassThrough, Readable } from 'node:stream';
 import { queryObjects } from 'node:v8';
+import { gzipSync } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Call } from '../../src/grpc/transport/index.js';
@@ -59,6 +60,16 @@ test.each([
   }
   expect(await within(goodbye, 'the end of the connection', 20_000)).toMatch(HOLDS_MOST);
   expect(served()).toBe(0);
+});
+
+test('requests that are never whole are bounded by what they take once they are decompressed', async () => {
+  const { raw, goodbye } = await connected();
+  const zipped = gzipSync(request(250).subarray(5));
+  const bytes = Buffer.concat([Buffer.from([1, 0, 0, 0, 0]), zipped]);
+  bytes.writeUInt32BE(zipped.length, 1);
+  for (let i = 0; i < 40 && !raw.session.destroyed; i++)
+    raw.open('Watch', { 'grpc-encoding': 'gzip' }).stream.write(bytes);
+  expect(await within(goodbye, 'the end of the connection', 20_000)).toMatch(HOLDS_MOST);
 });
 
 test('requests that are never whole are bounded by their frames, which may have one byte', async () => {

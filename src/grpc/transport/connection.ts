@@ -80,6 +80,11 @@ export class Connection {
     return false;
   }
 
+  private get hasUnfinishedCall(): boolean {
+    for (const { finished } of this.calls) if (!finished) return true;
+    return false;
+  }
+
   /** True if its client may have sent all, and wait for an answer. */
   private get awaitsAnswer(): boolean {
     for (const { endless, finished, pending, stream } of this.calls)
@@ -177,9 +182,10 @@ export class Connection {
     if (session.destroyed) return;
     // After a client's GOAWAY node sends no PING. A client that waits for a result may be silent then; one that watches or chats
     // is not for long, nor one that is still to send the rest of its requests: it may have broken the connection, which node does
-    // not close then. Node's own client answers GOAWAY with GOAWAY: on a retired connection its silence shows nothing.
+    // not close then. Node's own client answers GOAWAY with GOAWAY: on a retired connection its silence shows nothing while calls move.
     const maySayNothing = this.awaitsAnswer && !this.hasEndlessCall;
-    if (session.closed && (this.refusal !== undefined || maySayNothing)) return;
+    const isMoving = this.refusal !== undefined && this.hasUnfinishedCall;
+    if (session.closed && (isMoving || maySayNothing)) return;
     const { bytesRead } = session.socket;
     if (bytesRead !== this.bytesRead) {
       this.bytesRead = bytesRead;

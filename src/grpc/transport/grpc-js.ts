@@ -19,6 +19,7 @@ import {
 import { FRAME_HEADER_BYTES } from '../../wire/frames.js';
 import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
 import type { ServerTls } from './server-tls.js';
+import { countDecompressed } from './waiting-request.js';
 
 // All that this transport relies on inside grpc-js is in this file, and check-grpc-js.ts tries it at each start.
 
@@ -148,7 +149,8 @@ function sizeOf(rawHeaders: readonly string[]): number {
 }
 
 /**
- * Keeps grpc-js from answering a stream that its client has reset before node emits it, which may happen over TLS: it answers an unknown method
+ * Keeps grpc-js from answering a stream that its client has reset before node emits it. Over TLS, node may emit a stream late
+ * (take-chunks.ts). grpc-js answers an unknown method
  * at once, and the error that node throws then would end the process.
  */
 function answerNothing(stream: ServerHttp2Stream): void {
@@ -178,6 +180,7 @@ function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders):
 
 /** The innermost layer of a call of grpc-js, which reads and writes the HTTP/2 stream. */
 interface BaseCall {
+  readonly stream: ServerHttp2Stream;
   /** @param framed a message with its flag and its length, as it came */
   decompressMessage(framed: Buffer, encoding: string): Buffer | Promise<Buffer>;
 }
@@ -200,11 +203,16 @@ function checkRequests(largest: LargestRequests): ServerInterceptor {
 }
 
 function decompressUpTo(bytes: number): BaseCall['decompressMessage'] {
-  return function (this: BaseCall, framed, encoding) {
-    const length = framed.length - FRAME_HEADER_BYTES;
-    if (length <= bytes) return decompressChecked.call(this, framed, encoding);
+  const check = (length: number): void => {
+    if (length <= bytes) return;
     const details = `a request of ${length} bytes is over the limit of ${bytes}`;
-    return Promise.reject(new MessageRefused(status.RESOURCE_EXHAUSTED, details));
+    throw new MessageRefused(status.RESOURCE_EXHAUSTED, details);
+  };
+  return async function (this: BaseCall, framed, encoding) {
+    check(framed.length - FRAME_HEADER_BYTES);
+    const message = await decompressChecked.call(this, framed, encoding);
+    check(message.length);
+    return message;
   };
 }
 
@@ -231,7 +239,9 @@ async function decompressChecked(
     throw new MessageRefused(status.INTERNAL, details);
   }
   const base = Object.getPrototypeOf(this) as BaseCall;
-  return base.decompressMessage.call(this, framed, encoding);
+  const message = await base.decompressMessage.call(this, framed, encoding);
+  countDecompressed(this.stream, message.length);
+  return message;
 }
 
 /** The content types of gRPC with protobuf; parameters may follow. */

@@ -15,7 +15,7 @@ interface TakenStream extends ServerHttp2Stream {
 /**
  * Passes the bytes of each DATA frame to `taker`. It replaces the stream's push(), by which node puts them into the stream's
  * buffer: reading that buffer costs an event and a tick for each frame (docs/performance.md, "DATA frames are taken in
- * push()"). Node documents push() and _read().
+ * push()"). Node documents push() and _read(). What has come before is passed on at once.
  *
  * @returns a function that asks for more, to be called after takeChunk() returned false
  */
@@ -23,6 +23,10 @@ export function takeChunks(stream: ServerHttp2Stream, taker: ChunkTaker): () => 
   const taken = stream as TakenStream;
   taken[TAKER] = taker;
   taken.push = pushToTaker;
+  // Over TLS, node may emit a stream only after its first bytes have come: while it writes, it reads on and emits later.
+  if (stream.readableLength > 0)
+    for (let chunk: Buffer | null; (chunk = stream.read() as Buffer | null) !== null;)
+      taker.takeChunk(chunk);
   return () => stream._read(0);
 }
 

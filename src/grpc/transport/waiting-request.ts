@@ -47,9 +47,15 @@ export function countRequest(
 ): void {
   const counted = stream as CountedStream;
   counted[REQUEST] = new WaitingRequest(budget);
-  counted[REQUEST].count(STREAM_BYTES + headerBytes);
+  // Over TLS, the request may have come before node emits its stream, also its end.
+  counted[REQUEST].count(STREAM_BYTES + headerBytes + stream.readableLength);
   counted.push = pushCounted;
-  counted.on('close', onClose).on('finish', onAnswered);
+  counted.on('end', onEnd).on('close', onEnd).on('finish', onAnswered);
+}
+
+/** Counts what grpc-js has made of a request beside what came of it: it decompresses a message before the request ends. */
+export function countDecompressed(stream: ServerHttp2Stream, bytes: number): void {
+  (stream as Partial<CountedStream>)[REQUEST]?.count(bytes);
 }
 
 /** A handler reads the stream itself, from its beginning. */
@@ -59,7 +65,7 @@ export function requestTaken(stream: ServerHttp2Stream): void {
 
 // All streams share these functions, because V8 would compile closures again for each new stream.
 
-function onClose(this: CountedStream): void {
+function onEnd(this: CountedStream): void {
   this[REQUEST].end();
 }
 

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -12,7 +12,7 @@ import {
 import { join } from 'node:path';
 import { accessError } from './access.js';
 
-const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
+const { O_RDWR, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 
 /** A new log takes 9 pages of data.mdb, lock.mdb and the note: 640 KiB where a page is 64 KiB, and 52 KiB where it is 4 KiB. */
 const NEW_LOG_BYTES = 2 ** 20;
@@ -26,9 +26,9 @@ const LOCK_FILE_BYTES = 8272;
  * a user.
  */
 export function refuseFullDisk(directory: string): void {
-  const path = join(directory, 'room');
+  const path = join(directory, `.room-${randomUUID()}`);
   try {
-    const file = openSync(path, 'w');
+    const file = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
       // Nobody has to remove it after a crash.
       rmSync(path);
