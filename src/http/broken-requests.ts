@@ -16,7 +16,7 @@ const CUT_SHORT = 'HPE_INVALID_EOF_STATE';
 /**
  * Ends calls whose bodies turn out to be no HTTP, such as by a chunk without its length, as other bad requests end: with a problem, which
  * of an upload says how many events are stored. By itself, node answers with a status alone, also where the events before are stored.
- * What comes behind a request that waits for its answer leaves that answer alone, because the client would take a 400 for it.
+ * If another request on the connection still waits for its answer, that answer is sent and no 400: the client would take the 400 for it.
  */
 export function answerBrokenRequests(server: Server, calls: HttpCalls): void {
   /** The answers that each connection waits for, or that are on their way. */

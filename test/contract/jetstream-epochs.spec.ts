@@ -1,33 +1,18 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ANYONE } from '../../src/feed/caller.js';
 import { FeedError } from '../../src/feed/errors.js';
 import { watchStart } from '../../src/feed/watch-start.js';
-import type {
-  JetStreamLog,
-  JetStreamOptions,
-} from '../../src/repository/jetstream/jetstream-log.js';
+import type { JetStreamLog } from '../../src/repository/jetstream/jetstream-log.js';
 import { epochsSubjectOf } from '../../src/repository/jetstream/stream-config.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
 import { type Cursor, formatCursor } from '../../src/wire/cursor.js';
 import { StreamApi } from '../../src/nats/stream-api.js';
 import { NATS_SERVER } from '../support/nats.js';
 import { checked } from '../wire/events.js';
-import { natsForTests, openReplica, reconnecting } from './stream.js';
+import { natsForTests, reconnecting } from './stream.js';
 
 describe.skipIf(!NATS_SERVER)('the epochs of a stream', () => {
-  const { server } = natsForTests();
-
-  let streams = 0;
-  const newStream = (): string => `E${streams++}`;
-
-  async function open(
-    stream: string,
-    options: Partial<JetStreamOptions> = {},
-  ): Promise<JetStreamLog> {
-    const log = await openReplica(server(), stream, options);
-    onTestFinished(() => log.close());
-    return log;
-  }
+  const { server, newStream, open } = natsForTests();
 
   /** Appends one event after another. Returns the cursor of the last one. */
   async function append(log: JetStreamLog, ...events: { topic: string; body?: string }[]) {

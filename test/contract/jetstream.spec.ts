@@ -40,25 +40,13 @@ const SEND_AND_STAND = `
 `;
 
 describe.skipIf(!NATS_SERVER)('jetstream', () => {
-  const { server, openStream } = natsForTests();
+  const { server, newStream, open, openStream } = natsForTests();
 
   eventRepositoryContract(
     'jetstream',
     (place) => openStream(place, { clock: testClock(() => Date.now()) }),
     { reopens: true },
   );
-
-  let streams = 0;
-  const newStream = (): string => `T${streams++}`;
-
-  async function open(
-    stream: string,
-    options: Partial<JetStreamOptions> = {},
-  ): Promise<JetStreamLog> {
-    const log = await openReplica(server(), stream, options);
-    onTestFinished(() => log.close());
-    return log;
-  }
 
   const append = (log: EventRepository, ...events: readonly (readonly [string, string])[]) =>
     log.openWriter().append(checked(...events.map(([topic, id]) => ({ topic, id }))));

@@ -1,5 +1,5 @@
 import { connect, type NatsConnection } from '@nats-io/transport-node';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, onTestFinished } from 'vitest';
 import {
   JetStreamLog,
   type JetStreamOptions,
@@ -37,9 +37,15 @@ export async function openReplica(
   });
 }
 
-/** Starts one nats-server for the tests of a file. openStream() opens a replica of the stream that a directory stands for. */
+/**
+ * Starts one nats-server for the tests of a file. open() opens a replica until the end of the test, and openStream() one of the stream
+ * that a directory stands for.
+ */
 export function natsForTests(): {
   server: () => NatsServer;
+  /** Returns a name that no stream has yet. */
+  newStream: () => string;
+  open: (stream: string, options?: Partial<JetStreamOptions>) => Promise<JetStreamLog>;
   openStream: (directory: string, options?: Partial<JetStreamOptions>) => Promise<JetStreamLog>;
 } {
   let started: NatsServer | undefined;
@@ -50,7 +56,14 @@ export function natsForTests(): {
   const server = (): NatsServer => started!;
   const openStream = (directory: string, options?: Partial<JetStreamOptions>) =>
     openReplica(server(), streamOf(directory), options);
-  return { server, openStream };
+  let streams = 0;
+  const newStream = (): string => `T${streams++}`;
+  const open = async (stream: string, options?: Partial<JetStreamOptions>) => {
+    const log = await openReplica(server(), stream, options);
+    onTestFinished(() => log.close());
+    return log;
+  };
+  return { server, newStream, open, openStream };
 }
 
 /** Returns the name of a directory's stream: its last characters, which are random. */

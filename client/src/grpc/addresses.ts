@@ -23,7 +23,7 @@ export function parseAddresses(addresses: string | readonly string[]): Address[]
   const all = [addresses].flat().flatMap((one) => one.split(','));
   const named = all.map((one) => one.trim()).filter((one) => one !== '');
   if (named.length === 0) throw new TypeError('no address of a Feed server was given');
-  // Of all of them, because a password may have a comma in it.
+  // All parts are checked before any is named in an error: a password that has a comma stands in two of them.
   if (named.some((one) => one.includes('@')))
     throw new TypeError(
       'an address has an "@": leave out the user and the password, and give a token by the option token',

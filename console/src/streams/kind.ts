@@ -2,7 +2,7 @@ import type { OpenStream } from '../api/streams.ts';
 
 const KINDS: Record<string, string> = { Watch: 'Watch', UploadEvents: 'Upload', Chat: 'Chat' };
 
-/** So many topics of a watch are named: it may have 1,000. */
+/** How many topics of a watch are named, at most. A watch may have 1,000. */
 const NAMED = 3;
 
 /** Names the topics of a call, or its rooms: `orders shipping`, or the first of many and how many more there are. */

@@ -61,7 +61,7 @@ export interface Http2Listeners {
 
 /**
  * How many bytes the single request of a method may have, by its path, where that is less than `grpc.max_receive_message_length`.
- * Grpc-js keeps the bytes of a request until its call ends, and so do open watches of any method.
+ * It holds before and after the request is decompressed. grpc-js keeps the bytes of a request until its call ends.
  */
 export type LargestRequests = Readonly<Record<string, number>>;
 
@@ -150,8 +150,7 @@ function sizeOf(rawHeaders: readonly string[]): number {
 
 /**
  * Keeps grpc-js from answering a stream that its client has reset before node emits it. Over TLS, node may emit a stream late
- * (take-chunks.ts). grpc-js answers an unknown method
- * at once, and the error that node throws then would end the process.
+ * (take-chunks.ts). grpc-js answers an unknown method at once, and the error that node throws then would end the process.
  */
 function answerNothing(stream: ServerHttp2Stream): void {
   stream.respond = () => {};

@@ -3,7 +3,7 @@ import type { ServerHttp2Session } from 'node:http2';
 export interface InboundLimits {
   /** The most bytes of whole messages that one connection may hold. */
   readonly connection: number;
-  /** The most bytes, of whole and unfinished messages, that all connections together may hold. */
+  /** The most bytes that all connections together may hold: of whole and unfinished messages, and of single requests (waiting-request.ts). */
   readonly total: number;
   /** The names of the settings for these limits, for the errors that clients get. */
   readonly names: { readonly connection: string; readonly total: string };
