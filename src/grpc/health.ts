@@ -79,13 +79,8 @@ function checkKnown(check: Check): Check {
 /** The health of an unknown name never becomes known, because the names are fixed, but gRPC wants its watch to stay open. */
 function watchKnown(watch: Watch): Watch {
   return (call) => {
-    if (NAMES.has(call.request.service)) {
-      watch(call);
-      return;
-    }
-    // The call keeps its request for as long as it is open, and a compressed one may have a name of 256 KiB.
-    call.request.service = '';
-    call.write({ status: 'SERVICE_UNKNOWN' });
+    if (NAMES.has(call.request.service)) watch(call);
+    else call.write({ status: 'SERVICE_UNKNOWN' });
   };
 }
 

@@ -1,4 +1,5 @@
 import { constants } from 'node:http2';
+import { gzipSync } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
 import { frame } from '../../src/wire/frames.js';
@@ -6,6 +7,7 @@ import { type RawCall, RawClient } from '../support/raw-client.js';
 import { runService, ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { until, within } from '../support/wait.js';
 import { bytesField } from '../wire/events.js';
+import { flagged } from '../faults/answer.js';
 
 /** The statuses of an answer: field 1 of its message. Each message has a frame's header and two bytes. */
 const SERVING = 1;
@@ -48,7 +50,7 @@ test('a watch of an unknown name is told so and stays open, and a check of it is
 });
 
 test.each(['Check', 'Watch'] as const)(
-  'a request of 4 KiB is refused on both ports: %s',
+  'a request of 4 KiB is refused on both ports, also compressed: %s',
   async (method) => {
     const service = await ServiceProcess.start({
       FEED_DATA_DIR: temporaryDirectory(),
@@ -58,6 +60,10 @@ test.each(['Check', 'Watch'] as const)(
       const raw = await connect(address);
       const answer = codeOf(open(raw, method, 'x'.repeat(4_096)));
       expect(await answer).toBe(status.RESOURCE_EXHAUSTED);
+      const headers = { ':path': `/grpc.health.v1.Health/${method}`, 'grpc-encoding': 'gzip' };
+      const compressed = raw.open('', headers);
+      compressed.stream.end(flagged(gzipSync(bytesField(1, 'x'.repeat(4_096)))));
+      expect(await codeOf(compressed)).toBe(status.RESOURCE_EXHAUSTED);
     }
   },
 );
