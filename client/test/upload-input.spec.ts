@@ -2,7 +2,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { type Source, UploadError } from '@feed-events/client';
 import { within } from '../../test/support/wait.js';
 import { type Answer, beginUpload, reset, ScriptedServer, storeUpload } from './scripted-server.js';
-import { bodies, client, Subject, take } from './service.js';
+import { bodies, client, numbers, Subject, take } from './service.js';
 
 test.each([
   ['null', null],
@@ -127,4 +127,17 @@ test('what may be stored is not sent again after a sleep of the machine, of whic
   const upload = client(server.address).upload('t', ['a']);
   await expect(upload).rejects.toMatchObject({ reason: 'DEDUP_WINDOW_PASSED', unknown: 1 });
   expect(stored).toEqual([]);
+});
+
+test('what may be stored is not sent again once ids of others have pushed its own out', async () => {
+  const { address } = await Subject.start({ FEED_DEDUP_IDS: '200' });
+  const feed = client(address);
+  const since = new Date();
+  const events = numbers(0, 10).map((id) => ({ id }));
+  const again = () => feed.upload('t', events, { doubtful: { events: 10, since } });
+  await feed.upload('t', events);
+  expect(await again()).toMatchObject({ stored: 10, duplicates: 10 });
+  await feed.upload('other', numbers(0, 300));
+  await expect(again()).rejects.toMatchObject({ reason: 'DEDUP_WINDOW_PASSED', unknown: 10 });
+  expect(await take(feed.watch('t', { from: 'earliest', until: 'head' }), 10)).toHaveLength(10);
 });

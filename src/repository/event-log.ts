@@ -52,7 +52,6 @@ const TAIL_BYTES = 32 * 2 ** 20;
  */
 export class EventLog extends EventRepository implements ReadLog {
   override readonly durability: Durability;
-  override readonly dedupWindow: DedupWindow;
   override readonly location: string;
   override readonly report: LogReport;
 
@@ -86,21 +85,20 @@ export class EventLog extends EventRepository implements ReadLog {
     super();
     const { epochs, head, storedAt } = engine.start;
     this.durability = engine.durability;
-    this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
+    const window = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
     this.location = engine.location;
     this.clock = clock;
     this.report = new LogReport(notices);
     this.headAtSweep = this.durableHead = head;
     this.headStoredAt = storedAt;
-    this.recent = new RecentIds(this.dedupWindow);
+    this.recent = new RecentIds(window);
     this.recent.recall(engine.newestIds(), clock.now());
     this.retention = new Retention(retention, engine);
     this.tail = new Tail(head, TAIL_BYTES);
     const storedIds = new StoredIds(this);
     this.queue = new AppendQueue(
       { epochs, head, storedAt, now: clock.now },
-      (commit) =>
-        this.commit(this.dedupWindow === NO_DEDUP ? { runs: commit.runs, ids: [] } : commit),
+      (commit) => this.commit(window === NO_DEDUP ? { runs: commit.runs, ids: [] } : commit),
       (runs) => this.publish(runs),
       new Deduplication(this.recent, (topic, position) =>
         position > engine.floor(topic)
@@ -112,6 +110,10 @@ export class EventLog extends EventRepository implements ReadLog {
       this.report,
     );
     this.sweep = setInterval(() => void this.removeDue(), RETENTION_INTERVAL).unref();
+  }
+
+  override get dedupWindow(): DedupWindow {
+    return this.recent.current(this.clock.now());
   }
 
   override get head(): Position {

@@ -32,7 +32,10 @@ export interface DedupWindow {
 export abstract class EventRepository {
   abstract readonly durability: Durability;
 
-  /** An event with the topic and id of one stored within this window is not stored. Both numbers are 0 if that is off. */
+  /**
+   * An event with the topic and id of one stored within this window is not stored. Both numbers are 0 if that is off. The time is shorter
+   * than the configured one while more than `ids` ids came within that; where other processes write to the log, as far as this one knows.
+   */
   abstract readonly dedupWindow: DedupWindow;
 
   /** Tells operators where the events are kept. */

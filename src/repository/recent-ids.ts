@@ -103,6 +103,15 @@ export class RecentIds {
     }
   }
 
+  /** Returns the window from which no id is missing now: a shorter one than asked for, while more ids came within it than are remembered. */
+  current(now: number): DedupWindow {
+    const { ids, milliseconds } = this.window;
+    if (this.added < ids || ids === 0) return this.window;
+    const oldest = now - this.timeIn(this.next);
+    // 0 would say that deduplication is off.
+    return { ids, milliseconds: Math.max(1, Math.min(oldest, milliseconds)) };
+  }
+
   /** Returns the horizon of the window that ends now. */
   horizon(now: number): DedupHorizon {
     return { position: this.oldest(now), storedAt: now - this.window.milliseconds };

@@ -179,7 +179,35 @@ describe.each(engines)('deduplication (%s)', (engine, openAt) => {
     expect((await append('first')).duplicates).toBe(0);
   });
 
+  it('says a shorter window while more ids came within it than it remembers', async () => {
+    const { append, log } = await open();
+    await append('first');
+    now += 1_000;
+    await append('second', ...Array.from({ length: WINDOW.ids - 3 }, (_, i) => `id-${i}`));
+    expect(log.dedupWindow).toEqual(WINDOW);
+    now += 500;
+    await append('third', 'fourth');
+    now += 500;
+    expect(log.dedupWindow).toEqual({ ids: WINDOW.ids, milliseconds: 1_000 });
+    await append(...Array.from({ length: WINDOW.ids }, (_, i) => `new-${i}`));
+    // Never 0, which would say that no id is remembered.
+    expect(log.dedupWindow).toEqual({ ids: WINDOW.ids, milliseconds: 1 });
+    now += 2 * WINDOW.milliseconds;
+    expect(log.dedupWindow).toEqual(WINDOW);
+  });
+
   if (engine === 'memory') return;
+
+  it('says a shorter window also after a restart', async () => {
+    const before = await open();
+    await before.append('first');
+    now += 1_000;
+    await before.append(...Array.from({ length: WINDOW.ids }, (_, i) => `id-${i}`));
+    await before.close();
+    now += 2_000;
+    const after = await open(before.directory);
+    expect(after.log.dedupWindow).toEqual({ ids: WINDOW.ids, milliseconds: 2_000 });
+  });
 
   it('remembers as many ids after a restart as before it, however many events had none', async () => {
     const before = await open();

@@ -335,6 +335,20 @@ export const mutants = [
     tests: ['test/contract/dedup'],
   },
   {
+    name: 'dedup: the window says nothing of the ids that others have pushed out',
+    file: 'src/repository/recent-ids.ts',
+    from: 'this.added < ids || ids === 0',
+    to: 'ids >= 0',
+    tests: ['client/test/upload-input', '-t', 'pushed its own out'],
+  },
+  {
+    name: 'dedup: a very short window says that no id is remembered',
+    file: 'src/repository/recent-ids.ts',
+    from: 'Math.max(1, Math.min(oldest',
+    to: 'Math.max(0, Math.min(oldest',
+    tests: ['test/contract/dedup', '-t', 'while more ids came'],
+  },
+  {
     name: 'dedup: what is rolled back was overwritten for good',
     file: 'src/repository/recent-ids.ts',
     from: 'entries.set(this.overwritten.subarray(kept, kept + WORDS), at);',

@@ -57,11 +57,11 @@ const NOTICE_INTERVAL = 10_000;
  */
 export class JetStreamLog extends EventRepository {
   override readonly durability: Durability;
-  override readonly dedupWindow: DedupWindow;
   override readonly location: string;
   override history = 0;
   override readonly report: LogReport;
 
+  private readonly dedup: DedupWindow;
   private readonly api: StreamApi;
   private readonly info = askOnceAtATime(() => this.api.info());
   /** Undefined only until open() is done. */
@@ -102,7 +102,7 @@ export class JetStreamLog extends EventRepository {
     super();
     const { connection, dedup, stream, durability } = options;
     this.durability = durability;
-    this.dedupWindow = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
+    this.dedup = dedup.ids === 0 || dedup.milliseconds === 0 ? NO_DEDUP : dedup;
     this.location = `the JetStream stream ${stream}`;
     this.report = new LogReport(options.notices);
     this.logRefused = throttled((message) => options.notices.error(message), NOTICE_INTERVAL);
@@ -117,6 +117,10 @@ export class JetStreamLog extends EventRepository {
 
   private get isClosed(): boolean {
     return this.ending.signal.aborted;
+  }
+
+  override get dedupWindow(): DedupWindow {
+    return this.replica.dedupWindow;
   }
 
   override get head(): Position {
@@ -270,7 +274,7 @@ export class JetStreamLog extends EventRepository {
     const { storedAt } = start.before;
     const clock = this.options.clock ?? logClock({ storedAt });
     const replica = new Replica(this.api, start, {
-      dedup: this.dedupWindow,
+      dedup: this.dedup,
       clock,
       retention,
       maxTopics,
@@ -303,7 +307,7 @@ export class JetStreamLog extends EventRepository {
   }
 
   private findStart(): Promise<ReplicaStart> {
-    const { api, location, dedupWindow: dedup } = this;
+    const { api, location, dedup } = this;
     return findStart(api, { ...this.options, location, dedup, isClosed: () => this.isClosed });
   }
 

@@ -137,6 +137,10 @@ export class Replica {
     return this.state.epochs;
   }
 
+  get dedupWindow(): DedupWindow {
+    return this.state.recent.current(this.options.clock.now());
+  }
+
   /** Follows the stream. Resolves when what it held at the start is applied, and a new epoch is begun if the quota allows. */
   async join(): Promise<void> {
     this.follower = new StreamTail(this.api, {
