@@ -1,12 +1,15 @@
-import { createPublicKey } from 'node:crypto';
-import { createLocalJWKSet, type JWTVerifyGetKey } from 'jose';
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { createLocalJWKSet, type JWK, type JWTVerifyGetKey } from 'jose';
 import { z } from 'zod';
 
 /** The keys can't be used; the message says why. It has nothing of the keys. */
 export class KeysError extends Error {}
 
-/** The kinds of keys that can have signed a token. Others are left out, as RFC 7517 wants it: an issuer may have them for later. */
-const KINDS = ['RSA', 'EC', 'OKP'];
+/** The curves of the keys of EC and OKP that can have signed a token. */
+const CURVES: readonly unknown[] = ['P-256', 'P-384', 'P-521', 'Ed25519'];
+
+/** The least length of a key of RSA, in bits: jose uses none that is shorter. */
+const LEAST_RSA_BITS = 2048;
 
 /** A set of JSON Web Keys. Private and symmetric keys are refused: whoever has one can make tokens. */
 const KEY_SET = z.looseObject({
@@ -38,10 +41,44 @@ export function parseKeySet(json: string): JWTVerifyGetKey {
     const problems = error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
     throw new KeysError(`it is no set of public keys: ${problems.join('; ')}`);
   }
-  const keys = data.keys.filter(({ kty }) => KINDS.includes(kty));
-  if (keys.length === 0) throw new KeysError('it has no key of RSA, EC or OKP');
+  const keys = data.keys.flatMap((key, i) => (canSign(key) ? [readKey(key, i)] : []));
+  if (keys.length === 0)
+    throw new KeysError('it has no key for signatures of RSA, P-256, P-384, P-521 or Ed25519');
   return createLocalJWKSet({ keys });
 }
+
+/**
+ * Returns true if a key is of a kind that signs tokens. Other keys are left out, as RFC 7517 wants it: an issuer may have them for
+ * another use, or for later.
+ */
+function canSign({ kty, crv, use = 'sig', key_ops = ['verify'] }: JWK): boolean {
+  const isKnown = kty === 'RSA' || ((kty === 'EC' || kty === 'OKP') && CURVES.includes(crv));
+  return isKnown && use === 'sig' && Array.isArray(key_ops) && key_ops.includes('verify');
+}
+
+/**
+ * Reads a key of a set. jose reads a key only when a token picks it, and would fail that call if the key is broken. jose also
+ * refuses a good key whose `key_ops` names another operation besides `verify`, so the result has only what jose needs.
+ *
+ * @throws KeysError that names the key
+ */
+function readKey({ kid, alg, use, ...jwk }: JWK, index: number): JWK {
+  try {
+    const key = createPublicKey({ key: jwk, format: 'jwk' });
+    if (isShort(key))
+      throw new Error(`it has ${bitsOf(key)} bits, and RSA needs ${LEAST_RSA_BITS}`);
+    return { ...(key.export({ format: 'jwk' }) as JWK), kid, alg, use };
+  } catch (cause) {
+    const name = kid === undefined ? `number ${index + 1}` : JSON.stringify(kid);
+    const why = (cause as Error).message;
+    throw new KeysError(`its key ${name} can't be used: ${why}; take it out, or replace it`);
+  }
+}
+
+/** Returns the bits of a key of RSA; undefined for keys of other kinds. */
+const bitsOf = (key: KeyObject) => key.asymmetricKeyDetails?.modulusLength;
+
+const isShort = (key: KeyObject): boolean => (bitsOf(key) ?? LEAST_RSA_BITS) < LEAST_RSA_BITS;
 
 const PEM_BLOCK = /-----BEGIN ([A-Z ]+)-----[^-]+-----END \1-----/g;
 
@@ -59,12 +96,16 @@ export function parseKeyFile(text: string): JWTVerifyGetKey {
     if (kind.includes('PRIVATE'))
       throw new KeysError('it has a private key: only the issuer of the tokens may have that');
     try {
-      return createPublicKey(pem).export({ format: 'jwk' });
+      const key = createPublicKey(pem);
+      return { jwk: key.export({ format: 'jwk' }), isShort: isShort(key) };
     } catch (cause) {
       throw new KeysError(`its ${kind} can't be read: ${(cause as Error).message}`);
     }
   });
-  const find = parseKeySet(JSON.stringify({ keys }));
+  // A key that is too short may stand beside others.
+  const long = keys.filter((key) => !key.isShort);
+  const used = long.length > 0 ? long : keys;
+  const find = parseKeySet(JSON.stringify({ keys: used.map(({ jwk }) => jwk) }));
   // A key in PEM has no id, so a token's id of its key says nothing here.
   return (header, token) => find({ ...header, kid: undefined }, token);
 }

@@ -61,12 +61,7 @@ export class Tokens {
         try {
           return (await jwtVerify(token, key, options)).payload;
         } catch (failure) {
-          // jose throws a TypeError for a key that it does not use, such as one of RSA with 1,024 bits.
-          if (
-            failure instanceof errors.JWSSignatureVerificationFailed ||
-            failure instanceof TypeError
-          )
-            continue;
+          if (failure instanceof errors.JWSSignatureVerificationFailed) continue;
           throw this.asFeedError(failure);
         }
       }

@@ -134,6 +134,7 @@ describe('keys of a URL', () => {
   test.each([
     ['private', { d: 'x' }],
     ['symmetric', { kty: 'oct', k: 'x' }],
+    ['broken', { x: 'x' }],
   ])('are refused if one is %s', async (_, more) => {
     const issuer = await Issuer.create();
     const server = await KeyServer.start({ ...issuer.jwk, ...more });

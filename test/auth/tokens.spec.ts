@@ -1,4 +1,4 @@
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { decodeJwt, SignJWT } from 'jose';
 import { describe, expect, it } from 'vitest';
 import { KeysError, parseKeyFile } from '../../src/auth/keys.js';
@@ -54,7 +54,76 @@ describe('a file of keys', () => {
     expect((await tokens.verify(await issuer.token())).principal).toBe('ann');
   });
 
+  it('may have keys that are not for signatures, or on other curves, beside the one that has signed', async () => {
+    const issuer = await Issuer.create();
+    const others = [
+      { ...issuer.jwk, use: 'enc' },
+      { ...issuer.jwk, key_ops: ['encrypt'] },
+      { kty: 'OKP', crv: 'X25519', x: 'AAAA', kid: issuer.kid },
+      { kty: 'EC', crv: 'secp256k1', x: 'AAAA', y: 'AAAA', kid: issuer.kid },
+    ];
+    const set = JSON.stringify({ keys: [...others, issuer.jwk] });
+    const tokens = new Tokens(parseKeyFile(set), RULES);
+    expect((await tokens.verify(await issuer.token())).principal).toBe('ann');
+  });
+
+  it.each([
+    ['that says more than "verify" of itself', { key_ops: ['sign', 'verify'] }],
+    ['that is not to be exported', { ext: false }],
+  ])('may have a key %s', async (_, more) => {
+    const issuer = await Issuer.create();
+    const set = JSON.stringify({ keys: [{ ...issuer.jwk, ...more }] });
+    const tokens = new Tokens(parseKeyFile(set), RULES);
+    expect((await tokens.verify(await issuer.token())).principal).toBe('ann');
+  });
+
+  it('may have several keys of one id, of which any may have signed', async () => {
+    const issuers = await Promise.all(['same', 'same'].map((kid) => Issuer.create(kid)));
+    const set = JSON.stringify({ keys: issuers.map(({ jwk }) => jwk) });
+    const tokens = new Tokens(parseKeyFile(set), RULES);
+    for (const one of issuers)
+      expect((await tokens.verify(await one.token())).principal).toBe('ann');
+    const other = await Issuer.create('same');
+    await expect(tokens.verify(await other.token())).rejects.toThrow('none of the keys has signed');
+  });
+
+  it('may have a key of another algorithm than its tokens, which are refused', async () => {
+    const issuer = await Issuer.create();
+    const set = JSON.stringify({ keys: [{ ...issuer.jwk, alg: 'RS256' }] });
+    await expect(
+      new Tokens(parseKeyFile(set), RULES).verify(await issuer.token()),
+    ).rejects.toMatchObject({ reason: 'UNAUTHENTICATED' });
+  });
+
+  const [rsa, shortRsa] = [2048, 1024].map((modulusLength) =>
+    generateKeyPairSync('rsa', { modulusLength }).publicKey.export({ format: 'jwk' }),
+  );
+  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' });
+  const ed = generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' });
+  it.each([
+    ['RSA without a modulus', { ...rsa, n: undefined }],
+    ['RSA whose modulus is no base 64', { ...rsa, n: '***' }],
+    ['RSA whose modulus is a number', { ...rsa, n: 5 }],
+    ['RSA that is too short for use', shortRsa],
+    ['EC without half of its point', { ...ec, y: undefined }],
+    ['EC whose point is cut', { ...ec, x: 'AAAA' }],
+    ['EC whose point is not on the curve', { ...ec, y: ec.x }],
+    ['EC whose point is on another curve', { ...ec, crv: 'P-384' }],
+    ['Ed25519 that is cut', { ...ed, x: 'AAAA' }],
+    ['EC that says it is RSA', { ...ec, kty: 'RSA' }],
+  ])('is refused with the id of a key that can not be used: %s', async (_, key) => {
+    const good = await Issuer.create('good');
+    const set = JSON.stringify({ keys: [good.jwk, { ...key, kid: 'broken' }] });
+    expect(() => parseKeyFile(set)).toThrow(KeysError);
+    expect(() => parseKeyFile(set)).toThrow(
+      /^its key "broken" can't be used: .+; take it out, or replace it$/,
+    );
+    const nameless = JSON.stringify({ keys: [good.jwk, key] });
+    expect(() => parseKeyFile(nameless)).toThrow("its key number 2 can't be used: ");
+  });
+
   const { privateKey } = generateKeyPairSync('ed25519');
+  const pemOf = (key: KeyObject): string => String(key.export({ type: 'spki', format: 'pem' }));
   it.each([
     ['empty', '', 'neither PEM nor'],
     ['text', 'hello', 'neither PEM nor'],
@@ -71,7 +140,22 @@ describe('a file of keys', () => {
       JSON.stringify({ keys: [privateKey.export({ format: 'jwk' })] }),
       'private key',
     ],
-    ['keys of unknown kinds', '{"keys": [{"kty": "AKP"}]}', 'no key of RSA, EC or OKP'],
+    ['keys of unknown kinds', '{"keys": [{"kty": "AKP"}]}', 'no key for signatures of RSA'],
+    [
+      'keys for other ends',
+      JSON.stringify({ keys: [{ ...rsa, use: 'enc' }] }),
+      'no key for signatures of RSA',
+    ],
+    [
+      'PEM of another curve',
+      pemOf(generateKeyPairSync('ed448').publicKey),
+      'no key for signatures of RSA',
+    ],
+    [
+      'PEM that is too short for use',
+      pemOf(generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey),
+      "its key number 1 can't be used: it has 1024 bits",
+    ],
     ['a secret', '{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', 'must be RSA, EC or OKP'],
   ])('is refused without what it has: %s', (_, text, problem) => {
     expect(() => parseKeyFile(text)).toThrow(KeysError);

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { UnsecuredJWT } from 'jose';
+import { type JWK, UnsecuredJWT } from 'jose';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { codec } from '../support/client.js';
 import { RawClient } from '../support/raw-client.js';
@@ -14,6 +14,7 @@ import {
   temporaryDirectory,
 } from '../support/service.js';
 import { AUDIENCE, ISSUER, Issuer, KeyServer } from '../support/tokens.js';
+import { eventually, until } from '../support/wait.js';
 
 type Headers = Record<string, string>;
 
@@ -200,6 +201,34 @@ describe('who may call', () => {
   });
 });
 
+/** Writes a set of public keys to a file. */
+const writeKeySet = (file: string, ...keys: JWK[]): void =>
+  writeFileSync(file, JSON.stringify({ keys }));
+
+test('a set of keys in a file is used again after one of its keys was broken, and no call fails for it', async () => {
+  const issuer = await Issuer.create('one');
+  const broken = await Issuer.create('two');
+  const file = join(temporaryDirectory(), 'keys.json');
+  writeKeySet(file, issuer.jwk);
+  const service = await runService({
+    FEED_ENGINE: 'memory',
+    ...issuer.settings(),
+    FEED_JWT_PUBLIC_KEY: file,
+  });
+  const raw = await rawClient(service.grpcAddress);
+  const { path, message } = CALLS.UploadEvents;
+  const upload = async (one: Issuer) =>
+    (await outcomeOf(raw, path, bearerOf(await one.token()), message)).code;
+  writeKeySet(file, issuer.jwk, { ...broken.jwk, x: 'AAAA' });
+  const said = ({ msg, problem }: Record<string, unknown>) =>
+    String(msg).includes("can't be used") && String(problem).includes('its key "two"');
+  await until(() => service.log.some(said), 'the line of the broken key');
+  expect(await upload(issuer)).toBe(status.OK);
+  expect(await upload(broken)).toBe(status.UNAUTHENTICATED);
+  writeKeySet(file, issuer.jwk, broken.jwk);
+  await eventually(async () => expect(await upload(broken)).toBe(status.OK));
+});
+
 describe('a start', () => {
   const refused = async (settings: Record<string, string>): Promise<string> => {
     const service = ServiceProcess.spawn({ FEED_ENGINE: 'memory', ...settings });
@@ -217,6 +246,14 @@ describe('a start', () => {
   ])('is refused with 78: %s', async (_, settings, names) => {
     const issuer = await Issuer.create();
     expect(await refused({ ...issuer.settings(), ...settings })).toContain(names);
+  });
+
+  test('is refused with 78: a key of a set that can not be used, which is named', async () => {
+    const issuer = await Issuer.create('two');
+    const file = join(temporaryDirectory(), 'keys.json');
+    writeKeySet(file, { ...issuer.jwk, x: 'AAAA' });
+    const output = await refused({ ...issuer.settings(), FEED_JWT_PUBLIC_KEY: file });
+    expect(output).toContain(`FEED_JWT_PUBLIC_KEY=${file}: its key "two" can't be used`);
   });
 
   test('is refused with 78: a policy without authentication', async () => {
