@@ -111,9 +111,10 @@ export class Link {
       arriveIn(Math.max(0, freeAt - performance.now()) + delay, act);
     from.on('end', () => afterParts(() => to.end()));
     from.on('error', () => {});
-    from.on('close', () => {
+    from.on('close', (hasFailed) => {
       this.sockets.delete(from);
-      afterParts(() => to.destroy());
+      // Where the connection did not break, destroySoon() waits until what came is written.
+      afterParts(() => (hasFailed ? to.destroy() : to.destroySoon()));
     });
   }
 }

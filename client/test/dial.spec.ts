@@ -28,7 +28,7 @@ test.skipIf(platform() !== 'linux')(
     const balanced = createServer((socket) => {
       const served = keep(connect(Number(target), host));
       keep(socket).pipe(served).pipe(socket);
-      socket.on('close', () => served.destroy());
+      socket.on('close', () => served.destroySoon());
     }).listen({ port: 0, host: '127.0.0.1', reusePort: true });
     await once(balanced, 'listening');
     onTestFinished(() => void balanced.close());

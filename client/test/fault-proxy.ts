@@ -85,9 +85,13 @@ export class FaultProxy {
     client.pipe(server);
     server.pipe(client);
     this.serverSockets.push(server);
-    for (const socket of pair) {
-      socket.on('error', () => this.cut(pair));
-      socket.on('close', () => this.cut(pair));
+    for (const [from, to] of [pair, [server, client]]) {
+      from.on('error', () => this.cut(pair));
+      from.on('close', () => {
+        this.pairs.delete(pair);
+        // What came is still passed on: destroySoon() waits until it is written.
+        to.destroySoon();
+      });
     }
   }
 

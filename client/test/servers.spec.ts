@@ -223,7 +223,7 @@ async function tlsInFrontOf(address: string, options: TlsOptions = {}): Promise<
       socket.pipe(plain).pipe(socket);
       for (const one of [socket, plain]) {
         one.on('error', () => {});
-        one.on('close', () => (socket.destroy(), plain.destroy()));
+        one.on('close', () => (socket.destroySoon(), plain.destroySoon()));
       }
     },
   );

@@ -92,12 +92,16 @@ export class BreakableLink {
         const passed = filter ? filter(bytes) : bytes;
         if (!to.write(passed)) await Promise.race([once(to, 'drain'), gone]);
       }
+      this.sockets.delete(from);
+      await this.hanging?.promise;
+      // It ends once what was written to it has left.
+      to.end();
     } catch {
       // The connection broke. So does the other half of it.
+      this.sockets.delete(from);
+      await this.hanging?.promise;
+      to.destroy();
     }
-    this.sockets.delete(from);
-    await this.hanging?.promise;
-    to.destroy();
   }
 }
 

@@ -53,7 +53,8 @@ function join(one: Socket, other: Socket): void {
   ]) {
     from.pipe(to);
     from.on('error', () => to.destroy());
-    from.on('close', () => to.destroy());
+    // What came is still passed on: destroySoon() waits until it is written.
+    from.on('close', () => to.destroySoon());
   }
 }
 
