@@ -512,7 +512,7 @@ describe.skipIf(!NATS_SERVER)('FeedAdmin of two replicas', () => {
     watch.call.pause();
     const behind = async (): Promise<unknown> => (await admin.listStreams())[0].behind;
     await until(async () => Number(await behind()) > 0, 'a watch that is behind');
-    servers[0].signal('SIGSTOP');
+    await servers[0].halt();
     onTestFinished(() => servers[0].signal('SIGCONT'));
     const [{ id, ...stream }] = await within(admin.listStreams(), 'the list');
     expect(stream).toMatchObject({ topics: ['orders'] });

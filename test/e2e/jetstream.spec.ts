@@ -379,7 +379,7 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     const feed = connectFeed(grpcAddress);
     onTestFinished(() => feed.close());
     const admin = connectAdmin(grpcAddress);
-    held.signal('SIGSTOP');
+    await held.halt();
     onTestFinished(() => held.signal('SIGCONT'));
     const pending = (count: number) => () =>
       [...app.get(LiveCalls)].filter((call) => call.pending > 0).length === count;

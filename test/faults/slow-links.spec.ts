@@ -213,7 +213,7 @@ test('a client that says goodbye (GOAWAY), goes on watching, and vanishes is fou
   call.stream.end();
   await new Promise((resolve) => call.stream.once('response', resolve));
   raw.session.goaway();
-  await sleep(100);
+  await raw.pinged(); // the service has read the goodbye
   link.cut();
   await until(() => output().includes('call ended'), 'the end of the call');
   expect(Number(SILENT.exec(output())?.[1])).toBeGreaterThanOrEqual(LEAST_SECONDS);

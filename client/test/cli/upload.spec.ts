@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until, upToThrice } from '../../../test/support/wait.js';
+import { connect } from '../../src/index.js';
 import { ScriptedServer, status } from '../scripted-server.js';
 import { bodies, numbers } from '../service.js';
 import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
@@ -173,7 +174,15 @@ describe('feed upload', () => {
     );
     appendFileSync(path, 'again\n');
     await holds(['1', '2', '3 and its rest', 'late', 'new', 'again']);
-    await sleep(1_000); // The acknowledgement comes after 250 ms. After the signal, it would have only 3 s.
+    // The call of the last line ends with its acknowledgement. After the signal, that would have only 3 s.
+    const feed = connect(address);
+    const isAcknowledged = async (): Promise<boolean> => {
+      for await (const { method } of feed.admin.listStreams())
+        if (method.endsWith('/UploadEvents')) return false;
+      return true;
+    };
+    await until(isAcknowledged, 'the acknowledgement of the last line');
+    feed.close();
     upload.process.kill('SIGINT');
     const { code, stderr } = await upload.ended;
     expect(code).toBe(0);
