@@ -23,7 +23,7 @@ import type {
 } from '../gen/feed/v1/admin.js';
 import type { Timestamp } from '../gen/google/protobuf/timestamp.js';
 import { frame, type Frames } from '../wire/frames.js';
-import { BYTES, FieldReader } from '../wire/protobuf.js';
+import { BYTES, FieldReader, VARINT } from '../wire/protobuf.js';
 import { isValidUtf8 } from '../wire/utf8.js';
 import { callerOf } from './caller.guard.js';
 import { ADMIN_SERVICE, contract } from './contract.js';
@@ -35,6 +35,8 @@ const { ListTopics, GetTopic, DeleteTopic, EndStream, ListStreams, Backup } = co
 ] as ServiceDefinition;
 /** Response streams are sent as frames (outbound.ts), so their messages are serialized here. */
 const serializers = { stream: ListStreams.responseSerialize, backup: Backup.responseSerialize };
+/** The wire types of the types that the fields of FeedAdmin's requests have. */
+const WIRE_TYPES = { TYPE_STRING: BYTES, TYPE_UINT32: VARINT };
 /** Requests come as bytes (contract.ts). */
 const readers = {
   listTopics: readerOf<ListTopicsRequest>(ListTopics),
@@ -117,13 +119,20 @@ export class AdminController {
   }
 }
 
-/** The highest number of a field of FeedAdmin's requests. Those of type BYTES are all texts. */
-const LAST_FIELD = 3;
+/** The part of a message's descriptor that is used here. */
+interface MessageType {
+  readonly field: readonly { readonly number: number; readonly type: keyof typeof WIRE_TYPES }[];
+}
 
-/** Returns a function that reads an encoded request, and throws REQUEST_INVALID if it is malformed. */
-function readerOf<Request>({ requestDeserialize }: MethodDefinition<object, object>) {
+/**
+ * Returns a function that reads an encoded request, and throws REQUEST_INVALID if it is malformed. protobuf.js checks neither
+ * wire types nor UTF-8, so from a malformed request it would make a different one.
+ */
+function readerOf<Request>({ requestType, requestDeserialize }: MethodDefinition<object, object>) {
+  const { field } = requestType.type as MessageType;
+  const types = new Map(field.map(({ number, type }) => [number, WIRE_TYPES[type]]));
   return (message: Buffer): Request => {
-    const problem = problemOf(message);
+    const problem = problemOf(message, types);
     if (problem !== undefined) throw new FeedError('REQUEST_INVALID', `the request: ${problem}`);
     try {
       return requestDeserialize(message) as Request;
@@ -134,12 +143,15 @@ function readerOf<Request>({ requestDeserialize }: MethodDefinition<object, obje
   };
 }
 
-function problemOf(message: Buffer): string | undefined {
+/** @param types the wire type of each field that the request has. Those of type BYTES are texts */
+function problemOf(message: Buffer, types: ReadonlyMap<number, number>): string | undefined {
   const fields = new FieldReader();
   fields.read(message, 0, message.length);
   while (fields.next()) {
     const { field, type, start, end } = fields;
-    if (field <= LAST_FIELD && type === BYTES && !isValidUtf8(message, start, end))
+    if (!types.has(field)) continue;
+    if (type !== types.get(field)) return `field ${field} has the wrong wire type`;
+    if (type === BYTES && !isValidUtf8(message, start, end))
       return `field ${field} is not valid UTF-8`;
   }
   return fields.problem;

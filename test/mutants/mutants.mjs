@@ -3660,9 +3660,23 @@ export const mutants = [
   {
     name: 'admin: takes a text that is not UTF-8',
     file: 'src/grpc/admin.controller.ts',
-    from: 'field <= LAST_FIELD && type === BYTES && !isValidUtf8(message, start, end)',
-    to: 'field > LAST_FIELD && type === BYTES && !isValidUtf8(message, start, end)',
+    from: 'type === BYTES && !isValidUtf8(message, start, end)',
+    to: 'type !== BYTES && !isValidUtf8(message, start, end)',
     tests: ['test/e2e/admin', '-t', 'malformed request'],
+  },
+  {
+    name: 'admin: makes another request of one whose field has the wrong wire type',
+    file: 'src/grpc/admin.controller.ts',
+    from: 'if (type !== types.get(field))',
+    to: 'if (type === -1)',
+    tests: ['test/e2e/admin', '-t', 'malformed request'],
+  },
+  {
+    name: 'admin: looks at fields that a request does not have',
+    file: 'src/grpc/admin.controller.ts',
+    from: 'if (!types.has(field)) continue;',
+    to: '',
+    tests: ['test/e2e/admin', '-t', 'leaves out fields'],
   },
   {
     name: 'http: a stream is counted before it is known whether it is refused',
