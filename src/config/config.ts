@@ -33,6 +33,24 @@ function withoutSecret(value: string): string {
   return value.replace(/^(\w+:\/\/)?.*@/s, '$1...@').replace(/\?.*/s, '?...');
 }
 
+/** Returns the pairs of letters that stand side by side in the name of a setting, and its last letter. */
+function pairsOf(name: string): Set<string> {
+  const letters = name.toUpperCase().slice('FEED_'.length);
+  return new Set(Array.from(letters, (_, i) => letters.slice(i, i + 2)));
+}
+
+/** Returns the settings whose names share the most pairs of letters with this one, and half of them at least. */
+function nearest(name: string): string[] {
+  const wanted = pairsOf(name);
+  const likeness = Object.keys(SETTINGS.shape).map((known) => {
+    const pairs = pairsOf(known);
+    const shared = [...wanted].filter((pair) => pairs.has(pair)).length;
+    return [known, (2 * shared) / (wanted.size + pairs.size)] as const;
+  });
+  const most = Math.max(0.5, ...likeness.map(([, like]) => like));
+  return likeness.filter(([, like]) => like === most).map(([known]) => known);
+}
+
 /**
  * Reads and checks the settings.
  *
@@ -46,7 +64,10 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
       !(name in SETTINGS.shape) &&
       !FOREIGN.some((pattern) => pattern.test(`${name}=${env[name]}`)),
   );
-  const problems = unknown.map((name) => `${name} is not a setting`);
+  const guesses = unknown.map((name) => nearest(name).join(' or '));
+  const problems = unknown.map(
+    (name, i) => `${name} is not a setting${guesses[i] && `: did you mean ${guesses[i]}?`}`,
+  );
 
   const { data, error } = SETTINGS.safeParse(env);
   for (const issue of error?.issues ?? []) {
@@ -56,8 +77,8 @@ export function readConfig(env: NodeJS.ProcessEnv, toTerminal: boolean): Config 
     problems.push(`${name}=${shown}: ${issue.message}`);
   }
   if (data) problems.push(...contradictions(data));
-  // Once, and last: the list is long.
-  if (unknown.length > 0)
+  // Only where a name is like none of them, once, and last: the list is long.
+  if (guesses.includes(''))
     problems.push(`The settings are ${Object.keys(SETTINGS.shape).join(', ')}`);
   if (problems.length > 0 || !data) throw new ConfigError(problems.join('\n'));
 

@@ -616,14 +616,30 @@ describe('a value that cannot be used', () => {
 });
 
 describe('a name that is not a setting', () => {
-  it.each(['FEED_GRPC_ADRESS', 'FEED_LOGLEVEL', 'FEED_', 'FEED_data_dir', 'FEED_toString'])(
-    'stops the start, and is named: %s',
+  it.each(['FEED_', 'FEED_toString', 'FEED_A', 'FEED_BRAND_NEW_KNOB'])(
+    'stops the start, and is named, with all settings: %s',
     (name) => {
       const problem = problemOf({ [name]: 'x' });
-      expect(problem).toContain(`${name} is not a setting`);
+      expect(problem).toContain(`${name} is not a setting\n`);
       for (const setting of NAMES) expect(problem).toContain(setting);
     },
   );
+
+  it.each([
+    ['FEED_GRPC_ADRESS', 'FEED_GRPC_ADDRESS'],
+    ['FEED_LOGLEVEL', 'FEED_LOG_LEVEL'],
+    ['FEED_data_dir', 'FEED_DATA_DIR'],
+    ['FEED_DRAIN_TIMEOUTS', 'FEED_DRAIN_TIMEOUT'],
+    ['FEED_LISTN_ADDRESS', 'FEED_GRPC_ADDRESS or FEED_HTTP_ADDRESS'],
+  ])('that is like a setting stops the start, and that is named alone: %s', (name, meant) => {
+    expect(problemOf({ [name]: 'x' })).toBe(`${name} is not a setting: did you mean ${meant}?`);
+  });
+
+  it('is like each setting whose name lacks a letter', () => {
+    const lacking = NAMES.map((name) => [name, name.slice(0, -2) + name.slice(-1)] as const);
+    for (const [name, typed] of lacking)
+      if (!NAMES.includes(typed)) expect(problemOf({ [typed]: 'x' })).toContain(name);
+  });
 
   it('is one of several: what the settings are is said once, after all that is wrong', () => {
     const env = { FEED_A: 'x', FEED_B: 'x', FEED_ENGINE: 'postgres' };

@@ -2955,6 +2955,20 @@ export const mutants = [
     tests: ['test/auth/remote-keys', '-t', 'server is away'],
   },
   {
+    name: 'config: takes any name for one that is like a setting',
+    file: 'src/config/config.ts',
+    from: 'Math.max(0.5,',
+    to: 'Math.max(0,',
+    tests: ['test/config/config.spec', '-t', 'with all settings'],
+  },
+  {
+    name: 'config: lists all settings where it knows which one is meant',
+    file: 'src/config/config.ts',
+    from: "if (guesses.includes(''))",
+    to: 'if (guesses.length > 0)',
+    tests: ['test/config/config.spec', '-t', 'named alone'],
+  },
+  {
     name: 'config: prints a password with a slash in it',
     file: 'src/config/config.ts',
     from: '.replace(/^(\\w+:\\/\\/)?.*@/s,',
