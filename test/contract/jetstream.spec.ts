@@ -1360,6 +1360,47 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       },
     );
 
+    it.each(['before it stores', 'once it follows it anew'])(
+      'that was made anew with messages of somebody else is another one for a replica, %s',
+      async (when) => {
+        const stream = newStream();
+        const errors: string[] = [];
+        const notices = {
+          info: () => {},
+          warn: () => {},
+          error: (message: string) => void errors.push(message),
+        };
+        const log = await open(stream, { notices });
+        await append(log, ['t', 'lost']);
+        const { replica } = log as unknown as {
+          replica: {
+            suspect(): void;
+            follower: { follow(): void; watchdog: NodeJS.Timeout };
+            nextSequence: () => Promise<number>;
+          };
+        };
+        clearInterval(replica.follower.watchdog); // It would notice first.
+        const { config } = await jetstream<{ config: { subjects: string[] } }>(
+          `STREAM.INFO.${stream}`,
+        );
+        await jetstream(`STREAM.DELETE.${stream}`);
+        await jetstream(`STREAM.CREATE.${stream}`, config);
+        const connection = await server().connect();
+        for (let i = 0; i < 2; i++) await connection.request(config.subjects[0], '', PATIENT);
+        await connection.close();
+        if (when.startsWith('before')) {
+          replica.suspect(); // as a reconnect does
+          const refused = append(log, ['t', 'refused']);
+          await expect(refused).rejects.toMatchObject({ reason: 'unavailable' });
+        } else {
+          replica.nextSequence = () => Promise.resolve(2); // Until now, the stream was the same.
+          replica.follower.follow();
+        }
+        await until(() => errors.length > 0, 'a line in the log');
+        expect(errors[0]).toContain('another one than this replica followed: message 2');
+      },
+    );
+
     it('that was restored takes nothing from a replica that was interrupted, though it is as long as before', async () => {
       const stream = newStream();
       const log = await open(stream);

@@ -1971,6 +1971,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'as long as before'],
   },
   {
+    name: 'jetstream: a message that is too short for a commit is an error of its own',
+    file: `${jetstream}/message.ts`,
+    from: 'data.subarray(COMMIT, COMMIT + COMMIT_BYTES)',
+    to: 'Buffer.from(data.buffer, data.byteOffset + COMMIT, COMMIT_BYTES)',
+    tests: ['test/contract/jetstream', '-t', 'with messages of somebody else'],
+  },
+  {
     name: 'jetstream: does not compare what the tail brings again',
     file: `${jetstream}/log-state.ts`,
     from: 'if (isKnown && first.commit && !first.commit.equals(commit))',

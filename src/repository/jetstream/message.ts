@@ -126,9 +126,8 @@ function writeHead(data: Buffer, kind: number, head: Head): void {
   data.writeDoubleLE(head.allIds, 52);
 }
 
-/** Returns the `commit` of a message's data. */
-export const commitOf = (data: Uint8Array): Buffer =>
-  Buffer.from(data.buffer, data.byteOffset + COMMIT, COMMIT_BYTES);
+/** Returns the `commit` of a message's data, or less of it where somebody else's message is too short to have one. */
+export const commitOf = (data: Buffer): Buffer => data.subarray(COMMIT, COMMIT + COMMIT_BYTES);
 
 /**
  * Reads a message.
