@@ -609,6 +609,27 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       },
     );
 
+    it('knows its own commit again that the leader stores late, though it refuses it for want of room when it is sent once more', async () => {
+      const log = await open(newStream());
+      let storeFirst: () => Promise<unknown> = () => Promise.resolve();
+      let calls = 0;
+      onPublish(log, async (publish) => {
+        calls++;
+        if (calls === 1) {
+          // It is on its way in the cluster. Nobody answers.
+          storeFirst = publish;
+          throw new UnansweredError('dropped by the test');
+        }
+        // A leader also counts what is on its way.
+        if (calls === 2) throw new RefusedError(CODE.maxBytes, 'by the test');
+        await storeFirst();
+        return publish();
+      });
+      await append(log, ['t', 'a']);
+      expect(ids(await readAll(log, 't'))).toEqual(['a']);
+      expect(calls).toBe(3);
+    });
+
     it("waits for another's commit that the leader has not stored yet, and then builds its own", async () => {
       const log = await open(newStream());
       const refusedAt: number[] = [];

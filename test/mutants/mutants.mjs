@@ -1864,6 +1864,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'stores late'],
   },
   {
+    name: 'jetstream: a commit that may yet be stored is refused for want of room',
+    file: `${jetstream}/commits.ts`,
+    from: 'if (attempt === 0 && isRefused && FULL.has(error.code))',
+    to: 'if (isRefused && FULL.has(error.code))',
+    tests: ['test/contract/jetstream', '-t', 'for want of room when'],
+  },
+  {
     name: "jetstream: builds a commit again and again while another's is on its way",
     file: `${jetstream}/commits.ts`,
     from: 'if (state.applied < this.contended) await reach(this.contended);',
@@ -2142,8 +2149,8 @@ export const mutants = [
   {
     name: 'jetstream: a quota is an error like any other',
     file: `${jetstream}/commits.ts`,
-    from: 'if (isRefused && FULL.has(error.code))',
-    to: 'if (isRefused && error.code < 0)',
+    from: 'isRefused && FULL.has(error.code)',
+    to: 'isRefused && error.code < 0',
     tests: ['test/contract/jetstream', '-t', 'over the quota'],
   },
   {

@@ -167,7 +167,8 @@ export class Commits implements SharedLog {
           report.overtakenCommits++;
           throw overtaking;
         }
-        if (isRefused && FULL.has(error.code))
+        // An earlier attempt may come late, and find room then.
+        if (attempt === 0 && isRefused && FULL.has(error.code))
           throw new AppendError(
             'storage-full',
             `${error.message}: raise FEED_QUOTA_BYTES, or make room`,
