@@ -630,6 +630,19 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(calls).toBe(3);
     });
 
+    it("does not wait for ever for another's commit that the leader never stores", async () => {
+      const log = await open(newStream(), { patience: 1_000 });
+      const api = apiOf(log);
+      const publish = api.publish.bind(api);
+      api.publish = () => Promise.reject(wrongLast());
+      const refused = within(append(log, ['t', 'refused']), 'the end of the upload').finally(
+        () => (api.publish = publish),
+      );
+      await expect(refused).rejects.toMatchObject({ reason: 'unavailable' });
+      await append(log, ['t', 'own']);
+      expect(ids(await readAll(log, 't'))).toEqual(['own']);
+    });
+
     it("waits for another's commit that the leader has not stored yet, and then builds its own", async () => {
       const log = await open(newStream());
       const refusedAt: number[] = [];

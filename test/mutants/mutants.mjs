@@ -1871,6 +1871,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'for want of room when'],
   },
   {
+    name: 'jetstream: a commit that is overtaken each time is built again for ever',
+    file: `${jetstream}/commits.ts`,
+    from: 'const isAgain = this.isOvertaken;',
+    to: 'const isAgain = false;',
+    tests: ['test/contract/jetstream', '-t', 'never stores'],
+  },
+  {
     name: "jetstream: builds a commit again and again while another's is on its way",
     file: `${jetstream}/commits.ts`,
     from: 'if (state.applied < this.contended) await reach(this.contended);',

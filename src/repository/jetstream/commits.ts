@@ -43,6 +43,9 @@ export class Commits implements SharedLog {
   private awaited = 0;
   /** begin() gives this sequence some time: a commit was refused for the sake of another one that was not stored yet. */
   private contended = 0;
+  /** begin() gives up after this time (performance.now()). A commit that is built again because it was overtaken gets no more of it. */
+  private end = 0;
+  private isOvertaken = false;
   /** The last commit: when it ended and how long it took. */
   private committedAt = -Infinity;
   private commitTook = 0;
@@ -71,7 +74,10 @@ export class Commits implements SharedLog {
   async begin(): Promise<{ head: Position; storedAt: number }> {
     await this.giveTurn();
     const { history, state } = this;
-    const end = performance.now() + this.options.patience;
+    const isAgain = this.isOvertaken;
+    this.isOvertaken = false;
+    if (!isAgain) this.end = performance.now() + this.options.patience;
+    else if (this.isTimeUp(this.end)) throw unavailable('others were first each time');
     const reach = (sequence: number) =>
       Promise.race([state.until(sequence), sleep(RETRY_INTERVAL)]);
     if (state.applied < this.contended) await reach(this.contended);
@@ -80,7 +86,7 @@ export class Commits implements SharedLog {
       if (history.isSuspicious) await history.compare();
       else if (state.applied < this.awaited) await reach(this.awaited);
       else break;
-      if (this.isTimeUp(end)) throw unavailable('the stream does not answer');
+      if (this.isTimeUp(this.end)) throw unavailable('the stream does not answer');
     }
     state.hold();
     this.storedIds.begin();
@@ -165,6 +171,7 @@ export class Commits implements SharedLog {
         // An earlier attempt may also be what the leader has not stored yet: built again, it would be another commit.
         if (overtaking && (attempt === 0 || !isUnclear(overtaking))) {
           report.overtakenCommits++;
+          this.isOvertaken = true;
           throw overtaking;
         }
         // An earlier attempt may come late, and find room then.
