@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ANYONE } from '../../src/feed/caller.js';
 import { FeedError } from '../../src/feed/errors.js';
 import { watchStart } from '../../src/feed/watch-start.js';
@@ -6,7 +6,7 @@ import type { JetStreamLog } from '../../src/repository/jetstream/jetstream-log.
 import { epochsSubjectOf } from '../../src/repository/jetstream/stream-config.js';
 import { KEEP_ALL } from '../../src/repository/retention.js';
 import { type Cursor, formatCursor } from '../../src/wire/cursor.js';
-import { StreamApi } from '../../src/nats/stream-api.js';
+import { CODE, RefusedError, StreamApi } from '../../src/nats/stream-api.js';
 import { NATS_SERVER } from '../support/nats.js';
 import { checked } from '../wire/events.js';
 import { natsForTests, reconnecting } from './stream.js';
@@ -86,16 +86,72 @@ describe.skipIf(!NATS_SERVER)('the epochs of a stream', () => {
     expect(await watchAfter(log, cursor)).toMatchObject({ reason: 'EPOCH_CHANGED' });
   });
 
-  it('outlast a start with a lower limit, which removes their record', async () => {
-    const stream = newStream();
-    const before = await open(stream);
-    const body = 'x'.repeat(1_000);
-    const events = Array.from({ length: 30 }, () => ({ topic: 't', body }));
-    const cursor = await append(before, ...events);
-    await before.close();
-    const log = await open(stream, { retention: { ...KEEP_ALL, maxBytes: 8_000 } });
-    expect(await log.floor('t')).toBeGreaterThan(0);
-    expect(log.locate(cursor)).toBe('in-log');
+  describe('outlast a start with a lower limit', () => {
+    const lower = { retention: { ...KEEP_ALL, maxBytes: 8_000 } };
+
+    /** Makes a stream with more events than the lower limit allows. Returns it, and the cursor of its last event. */
+    async function makeLarge() {
+      const stream = newStream();
+      const before = await open(stream);
+      const body = 'x'.repeat(1_000);
+      const cursor = await append(
+        before,
+        ...Array.from({ length: 30 }, () => ({ topic: 't', body })),
+      );
+      await before.close();
+      return { stream, cursor };
+    }
+
+    /** Calls `then` when the next start has lowered the limit. */
+    function onceLowered(then: () => Promise<unknown>): void {
+      const update = vi.spyOn(StreamApi.prototype, 'update');
+      onTestFinished(() => update.mockRestore());
+      update.mockImplementationOnce(async function (this: StreamApi, config) {
+        const info = await this.update(config);
+        await then();
+        return info;
+      });
+    }
+
+    it('though older events are removed', async () => {
+      const { stream, cursor } = await makeLarge();
+      const log = await open(stream, lower);
+      expect(await log.floor('t')).toBeGreaterThan(0);
+      expect(log.locate(cursor)).toBe('in-log');
+    });
+
+    /** Makes JetStream refuse what the next start stores, so many times. */
+    function refuse(code: number, times: number): void {
+      const publish = vi.spyOn(StreamApi.prototype, 'publish');
+      onTestFinished(() => publish.mockRestore());
+      for (let i = 0; i < times; i++)
+        publish.mockRejectedValueOnce(new RefusedError(code, 'by the test'));
+    }
+
+    it.each(['', ', and another one stores something'])(
+      'also where another replica starts%s',
+      async (more) => {
+        const { stream, cursor } = await makeLarge();
+        if (more) refuse(CODE.wrongLastSequence, 1);
+        let other: JetStreamLog | undefined;
+        onceLowered(async () => (other = await open(stream, lower)));
+        const log = await open(stream, lower);
+        for (const one of [other!, log]) expect(one.locate(cursor)).toBe('in-log');
+      },
+    );
+
+    it('also where that start is killed', async () => {
+      const { stream, cursor } = await makeLarge();
+      onceLowered(() => Promise.reject(new Error('killed by the test')));
+      await expect(open(stream, lower)).rejects.toThrow('killed');
+      expect((await open(stream, lower)).locate(cursor)).toBe('in-log');
+    });
+
+    it('also where their record has no room to be stored once more', async () => {
+      const { stream, cursor } = await makeLarge();
+      refuse(CODE.maxBytes, 20);
+      expect((await open(stream, lower)).locate(cursor)).toBe('in-log');
+    });
   });
 
   it('without a record, and without room for one, are not known: the start says so', async () => {

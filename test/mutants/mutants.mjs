@@ -1490,7 +1490,21 @@ export const mutants = [
     file: 'src/repository/jetstream/stream-start.ts',
     from: '(record ?? removed)?.starts',
     to: 'record?.starts',
-    tests: ['test/contract/jetstream-epochs'],
+    tests: ['test/contract/jetstream-epochs', '-t', 'no room to be stored'],
+  },
+  {
+    name: 'jetstream: a lower limit removes the record of the epochs before another replica has read it',
+    file: 'src/repository/jetstream/stream-start.ts',
+    from: 'if (!record || !newest) break;',
+    to: 'break;',
+    tests: ['test/contract/jetstream-epochs', '-t', 'another replica starts|is killed'],
+  },
+  {
+    name: 'jetstream: a lower limit removes the record of the epochs because another replica was first',
+    file: 'src/repository/jetstream/stream-start.ts',
+    from: 'const MOST_RENEWALS = 20;',
+    to: 'const MOST_RENEWALS = 1;',
+    tests: ['test/contract/jetstream-epochs', '-t', 'another one stores'],
   },
   {
     name: 'lmdb: opens a copy whose meta pages are of two moments',

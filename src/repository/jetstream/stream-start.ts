@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { refused, withAdvice } from '../../nats/refusal.js';
 import { throttled } from '../../nats/throttled.js';
@@ -15,7 +16,14 @@ import { Epochs } from '../epochs.js';
 import { AppendError } from '../event-repository.js';
 import { type LogClock, logClock } from '../log-clock.js';
 import type { ReplicaStart } from './log-state.js';
-import { decode, endOf, type EpochsMessage, headAfter, type Message } from './message.js';
+import {
+  decode,
+  encodeEpochs,
+  endOf,
+  type EpochsMessage,
+  headAfter,
+  type Message,
+} from './message.js';
 import {
   changedConfig,
   epochsSubjectOf,
@@ -36,6 +44,8 @@ export interface StartOptions extends StreamSettings {
 
 /** The time (milliseconds) before JetStream is asked again that did not answer, or where another replica was making the stream. */
 const RETRY_INTERVAL = 500;
+/** A start tries this often to store the record of the epochs once more. */
+const MOST_RENEWALS = 20;
 /** While the stream does not answer, the log says so at most this often (milliseconds). */
 const NOTICE_INTERVAL = 10_000;
 
@@ -118,7 +128,7 @@ async function firstNeeded(
 
 /**
  * Makes the stream, or changes its limits to those of the settings: then `removed` is the record of the epochs as it was before, because a
- * lower limit may remove it at once.
+ * lower limit may remove it at once, where it could not be renewed.
  */
 async function openStream(
   api: StreamApi,
@@ -130,7 +140,7 @@ async function openStream(
       const info = await answer(() => api.info(), options);
       const changed = changedConfig(info.config, options, info.state.consumer_count > 0);
       if (!changed) return { info };
-      const removed = await epochsRecord(api, info.config, options);
+      const removed = await renewRecord(api, info.config, options);
       notices.info(`the configuration of ${location} changes`);
       return { info: await answer(() => api.update(changed), options), removed };
     } catch (error) {
@@ -148,6 +158,36 @@ async function openStream(
       await sleep(RETRY_INTERVAL);
     }
   }
+}
+
+/**
+ * Stores the record of the epochs once more, as the stream's newest message, so that a lower limit does not remove it. Returns the record.
+ * It is not renewed where there is no room for it, or where other replicas are first each time.
+ */
+async function renewRecord(
+  api: StreamApi,
+  config: StreamConfig,
+  options: StartOptions,
+): Promise<EpochsMessage | undefined> {
+  const subject = epochsSubjectOf(config);
+  let record: EpochsMessage | undefined;
+  for (let tries = 0; tries < MOST_RENEWALS; tries++) {
+    record = await epochsRecord(api, config, options);
+    const { last_seq: last } = (await answer(() => api.info(), options)).state;
+    const newest = record && (await findMessage(api, config, { seq: last }, options));
+    if (!record || !newest) break;
+    const { storedAt, allIds } = newest;
+    const head = { commit: randomBytes(8), storedAt, before: headAfter(newest), allIds };
+    const message = { subject, data: encodeEpochs(record.starts, head) };
+    const expected = { last, lastOf: { subject, sequence: record.sequence } };
+    try {
+      await answer(() => api.publish([message], expected, ''), options);
+      break;
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+    }
+  }
+  return record;
 }
 
 /** Asks until there is an answer. */
