@@ -26,10 +26,16 @@ const KEY_SET = z.looseObject({
 /**
  * Reads a JSON Web Key Set.
  *
+ * @param onBroken is told of each key that can't be used, and leaves it out if it returns; by default it throws what it is told
  * @returns finds the key of a token
  * @throws KeysError
  */
-export function parseKeySet(json: string): JWTVerifyGetKey {
+export function parseKeySet(
+  json: string,
+  onBroken: (error: KeysError) => void = (error) => {
+    throw error;
+  },
+): JWTVerifyGetKey {
   let content: unknown;
   try {
     content = JSON.parse(json);
@@ -41,9 +47,17 @@ export function parseKeySet(json: string): JWTVerifyGetKey {
     const problems = error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
     throw new KeysError(`it is no set of public keys: ${problems.join('; ')}`);
   }
-  const keys = data.keys.flatMap((key, i) => (canSign(key) ? [readKey(key, i)] : []));
+  let broken: KeysError | undefined;
+  const keys = data.keys.flatMap((key, i) => {
+    const read = canSign(key) ? readKey(key, i) : [];
+    if (!(read instanceof KeysError)) return read;
+    onBroken((broken = read));
+    return [];
+  });
   if (keys.length === 0)
-    throw new KeysError('it has no key for signatures of RSA, P-256, P-384, P-521 or Ed25519');
+    throw (
+      broken ?? new KeysError('it has no key for signatures of RSA, P-256, P-384, P-521 or Ed25519')
+    );
   return createLocalJWKSet({ keys });
 }
 
@@ -60,9 +74,9 @@ function canSign({ kty, crv, use = 'sig', key_ops = ['verify'] }: JWK): boolean 
  * Reads a key of a set. jose reads a key only when a token picks it, and would fail that call if the key is broken. jose also
  * refuses a good key whose `key_ops` names another operation besides `verify`, so the result has only what jose needs.
  *
- * @throws KeysError that names the key
+ * @returns an error that names the key if it can't be used
  */
-function readKey({ kid, alg, use, ...jwk }: JWK, index: number): JWK {
+function readKey({ kid, alg, use, ...jwk }: JWK, index: number): JWK | KeysError {
   try {
     const key = createPublicKey({ key: jwk, format: 'jwk' });
     if (isShort(key))
@@ -71,7 +85,7 @@ function readKey({ kid, alg, use, ...jwk }: JWK, index: number): JWK {
   } catch (cause) {
     const name = kid === undefined ? `number ${index + 1}` : JSON.stringify(kid);
     const why = (cause as Error).message;
-    throw new KeysError(`its key ${name} can't be used: ${why}; take it out, or replace it`);
+    return new KeysError(`its key ${name} can't be used: ${why}; take it out, or replace it`);
   }
 }
 

@@ -42,6 +42,8 @@ export class RemoteKeys {
   /** The request that is under way or is to be made after the pause. */
   private reading: Promise<void> | undefined;
   private failure: string | undefined;
+  /** What is wrong with keys that are left out. */
+  private broken = '';
   private readonly timer: NodeJS.Timeout;
 
   constructor(
@@ -99,8 +101,14 @@ export class RemoteKeys {
     this.startedAt = performance.now();
     const source = this.options.url.origin + this.options.url.pathname;
     try {
-      this.find = parseKeySet(await this.request());
+      // Whoever runs this service may not be able to mend the set, and the other keys of its issuer are good.
+      const problems: string[] = [];
+      this.find = parseKeySet(await this.request(), ({ message }) => problems.push(message));
       this.readAt = performance.now();
+      const broken = problems.join('; ');
+      if (broken !== '' && broken !== this.broken)
+        this.log.warn({ url: source, problem: broken }, 'keys of tokens are broken, and left out');
+      this.broken = broken;
       if (this.failure !== undefined)
         this.log.info({ url: source }, 'the keys of tokens can be read again');
       this.failure = undefined;

@@ -13,8 +13,8 @@ import { eventually, until } from '../support/wait.js';
 
 const TIMES = { refresh: 60_000, pause: 50, keep: 60_000 };
 
-function tokensOf(options: RemoteKeysOptions, times = {}): Tokens {
-  const keys = new RemoteKeys(options, pino({ enabled: false }), { ...TIMES, ...times });
+function tokensOf(options: RemoteKeysOptions, times = {}, log = pino({ enabled: false })): Tokens {
+  const keys = new RemoteKeys(options, log, { ...TIMES, ...times });
   onTestFinished(() => keys.close());
   return new Tokens(keys.key, {
     issuer: ISSUER,
@@ -136,12 +136,25 @@ describe('keys of a URL', () => {
   test.each([
     ['private', { d: 'x' }],
     ['symmetric', { kty: 'oct', k: 'x' }],
-    ['broken', { x: 'x' }],
+    ['the only one, and broken', { x: 'x' }],
   ])('are refused if one is %s', async (_, more) => {
     const issuer = await Issuer.create();
     const server = await KeyServer.start({ ...issuer.jwk, ...more });
     const tokens = tokensOf({ url: new URL(server.url) });
     expect(await reasonOf(tokens.verify(await issuer.token()))).toBe('KEYS_UNAVAILABLE');
+  });
+
+  test('are used without one that is broken, which the log says once', async () => {
+    const [issuer, other] = [await Issuer.create('good'), await Issuer.create('broken')];
+    const server = await KeyServer.start(issuer.jwk, { ...other.jwk, x: 'x' });
+    const lines: string[] = [];
+    const log = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) });
+    const tokens = tokensOf({ url: new URL(server.url) }, {}, log);
+    expect(await reasonOf(tokens.verify(await issuer.token()))).toBe('taken');
+    for (let i = 0; i < 2; i++)
+      expect(await reasonOf(tokens.verify(await other.token()))).toBe('UNAUTHENTICATED');
+    expect(server.requests.length).toBeGreaterThan(1);
+    expect(lines).toEqual([expect.stringContaining(`its key \\"broken\\" can't be used`)]);
   });
 
   test('are read by https from a server that the authority of a file vouches for, and from no other', async () => {

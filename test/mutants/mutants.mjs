@@ -2942,9 +2942,16 @@ export const mutants = [
   {
     name: 'auth: a broken key of a set is found by the call whose token picks it',
     file: 'src/auth/keys.ts',
-    from: 'canSign(key) ? [readKey(key, i)] : []',
-    to: 'canSign(key) ? [key] : []',
+    from: 'canSign(key) ? readKey(key, i) : []',
+    to: 'canSign(key) ? key : []',
     tests: ['test/auth/tokens', '-t', 'EC whose point is cut'],
+  },
+  {
+    name: 'auth: a broken key refuses all keys of a URL',
+    file: 'src/auth/remote-keys.ts',
+    from: ', ({ message }) => problems.push(message)',
+    to: '',
+    tests: ['test/auth/remote-keys', '-t', 'one that is broken'],
   },
   {
     name: 'auth: a key that may also sign fails the call whose token picks it',
