@@ -15,7 +15,7 @@ import {
   Topic,
 } from './gen/feed/v1/admin.js';
 import { decode, frame } from './grpc/frames.js';
-import type { Method, OpenCall } from './open-call.js';
+import { type Method, type OpenCall, orAborted } from './open-call.js';
 import { checkText } from './texts.js';
 
 export interface AdminOptions {
@@ -102,7 +102,7 @@ export class Admin {
    * @throws FeedError
    */
   async *listStreams(options: AdminOptions = {}): AsyncGenerator<OpenStream, void, void> {
-    for (const server of await this.servers())
+    for (const server of await this.serversNow(options))
       yield* this.answers('ListStreams', [ListStreamsRequest, {}], OpenStream, options, server);
   }
 
@@ -114,7 +114,7 @@ export class Admin {
    */
   async endStream(id: string, options: AdminOptions = {}): Promise<OpenStream> {
     let unknown: unknown;
-    for (const server of await this.servers()) {
+    for (const server of await this.serversNow(options)) {
       try {
         const request = [EndStreamRequest, { id }] as const;
         const answer = await this.ask('EndStream', request, EndStreamResponse, options, server);
@@ -145,6 +145,15 @@ export class Admin {
       throw new FeedError('DATA_LOSS', `the backup ended after ${bytes} of ${total} bytes`);
   }
 
+  /** Returns what `servers` does, unless the signal fires or the client is closed before: DNS may give no answer. */
+  private async serversNow(options: AdminOptions): Promise<readonly string[]> {
+    return orAborted(this.servers(), this.signalOf(options));
+  }
+
+  private signalOf({ signal }: AdminOptions): AbortSignal {
+    return signal ? AbortSignal.any([signal, this.closing]) : this.closing;
+  }
+
   /** Makes a call of one request and one answer. Resolves with the answer once the call has ended with OK. */
   private async ask<Q, A>(
     method: Method,
@@ -169,11 +178,10 @@ export class Admin {
     method: Method,
     [codec, request]: readonly [Codec<Q>, Q],
     answer: Codec<A>,
-    { signal }: AdminOptions,
+    options: AdminOptions,
     server?: string,
   ): AsyncGenerator<A, void, void> {
-    const either = signal ? AbortSignal.any([signal, this.closing]) : this.closing;
-    const call = await this.openCall(method, either, { server });
+    const call = await this.openCall(method, this.signalOf(options), { server });
     try {
       await call.write(frame(codec.encode(request).finish()));
       call.end();

@@ -112,7 +112,7 @@ export async function headersOf({
 }
 
 /** Resolves as `work` does, or rejects with CANCELLED as soon as the signal fires. */
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   let onAbort: () => void;
   const aborted = new Promise<never>((_, reject) => {
     onAbort = () => reject(new FeedError('CANCELLED', 'the call was cancelled'));

@@ -1264,9 +1264,30 @@ export const mutants = [
   {
     name: 'client: waits for a connection that nobody answers',
     file: 'client/src/grpc/dial.ts',
-    from: 'const timer = setInterval(start, NEXT_AFTER);',
-    to: 'const timer = setInterval(start, 1_000 * NEXT_AFTER);',
-    tests: ['client/test/dial'],
+    from: 'setInterval(start, NEXT_AFTER)',
+    to: 'setInterval(start, 1_000 * NEXT_AFTER)',
+    tests: ['client/test/dial', '-t', 'load balancer'],
+  },
+  {
+    name: 'client: looks a name up again while DNS does not answer',
+    file: 'client/src/grpc/dial.ts',
+    from: 'pendingLookups.set(key, callbacks);',
+    to: '',
+    tests: ['client/test/dial', '-t', 'does not answer'],
+  },
+  {
+    name: 'client: connects again and again to a name that DNS has not found yet',
+    file: 'client/src/grpc/dial.ts',
+    from: 'if (isIP(host)) repeat();',
+    to: 'repeat();',
+    tests: ['client/test/dial', '-t', 'answers late'],
+  },
+  {
+    name: 'client: a call of an operator waits for DNS whatever its signal says',
+    file: 'client/src/admin.ts',
+    from: 'return orAborted(this.servers(), this.signalOf(options));',
+    to: 'return this.servers();',
+    tests: ['client/test/dial', '-t', 'waits for DNS'],
   },
   {
     name: 'process: a drain waits for idle uploads',
