@@ -58,6 +58,8 @@ export class Backlog {
   private openCount = 0;
   private isCloseScheduled = false;
   private isStopped = false;
+  /** Calls the return() of an async source; undefined for another one, and before the source is asked for its first event. */
+  private leaveSource: (() => Promise<void>) | undefined;
   /** Set once the source has ended. */
   private end: { readonly error?: unknown } | undefined;
   /** Those that wait in wait(). */
@@ -65,13 +67,17 @@ export class Backlog {
   private wakeFiller: (() => void) | undefined;
 
   constructor(
-    source: Source,
+    private readonly source: Source,
     private readonly topic: string,
     private readonly maxBytes: number,
     /** The source's first `events` events may be stored: an earlier upload sent them at `since` (now() of clock.ts). */
     private readonly earlier?: { readonly events: number; readonly since: number },
-  ) {
-    void this.fill(source).then(
+  ) {}
+
+  /** Begins to take events from the source. After stop(), it takes none. */
+  start(): void {
+    if (this.isStopped) return;
+    void this.fill(this.source).then(
       () => this.finish({}),
       (error: unknown) => this.finish({ error }),
     );
@@ -166,25 +172,52 @@ export class Backlog {
     this.sent = 0;
   }
 
-  /** Takes nothing more from the source, and lets nobody wait for it. */
+  /**
+   * Takes nothing more from the source, and lets nobody wait for it. The source's return() is called, also while its next() is pending:
+   * a watch, for example, would stay open otherwise. Nobody waits for return(), and its error is nobody's.
+   */
   stop(): void {
     this.isStopped = true;
+    if (!this.end) this.leaveSource?.().catch(() => {});
     this.wakeFiller?.();
     this.wake();
   }
 
   private async fill(source: Source): Promise<void> {
     if (Symbol.asyncIterator in source) {
-      for await (const event of source) {
+      for await (const event of this.leavable(source)) {
         if (this.isStopped) return;
         if (this.add(event)) await this.waitForRoom();
+        if (this.isStopped) return; // Another event would be taken and lost.
       }
     } else {
       for (const event of source) {
         if (this.isStopped) return;
         if (this.add(event)) await this.waitForRoom();
+        if (this.isStopped) return;
       }
     }
+  }
+
+  /** Returns the source for one loop, and sets `leaveSource`. Both call the source's return(), which is called once. */
+  private leavable<T>(source: AsyncIterable<T>): AsyncIterable<T> {
+    const iterator = source[Symbol.asyncIterator]();
+    let isLeft = false;
+    const leave = async (): Promise<void> => {
+      if (isLeft) return;
+      isLeft = true;
+      await iterator.return?.();
+    };
+    this.leaveSource = leave;
+    return {
+      [Symbol.asyncIterator]: () => ({
+        next: () => iterator.next(),
+        return: async () => {
+          await leave();
+          return { done: true, value: undefined };
+        },
+      }),
+    };
   }
 
   /** Adds an event to the open batch. Returns true if that closed a batch. */

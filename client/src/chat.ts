@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { abortedByReturn } from './aborted-by-return.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { Callbacks } from './callbacks.js';
 import { FeedError, feedError, isRetryable } from './errors.js';
@@ -104,7 +105,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
 
   [Symbol.asyncIterator](): AsyncIterator<ChatMessage, void, void> {
     if (this.iteration) throw new Error('a chat can be iterated over once: make another one');
-    this.iteration = this.messages();
+    this.iteration = abortedByReturn(this.messages(), this.leaving);
     return this.iteration;
   }
 

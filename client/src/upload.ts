@@ -125,6 +125,7 @@ export class Upload {
     const stop = (): void => this.backlog.stop();
     this.signal.addEventListener('abort', stop);
     if (this.signal.aborted) stop();
+    this.backlog.start();
     try {
       for (;;) {
         await this.backlog.wait();

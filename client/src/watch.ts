@@ -1,3 +1,4 @@
+import { abortedByReturn } from './aborted-by-return.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { Callbacks } from './callbacks.js';
 import {
@@ -176,7 +177,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
 
   [Symbol.asyncIterator](): AsyncIterator<Event, void, void> {
     if (this.iteration) throw new Error('a watch can be iterated over once: make another one');
-    this.iteration = this.events();
+    this.iteration = abortedByReturn(this.events(), this.stopping);
     return this.iteration;
   }
 

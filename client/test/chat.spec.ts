@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Chat, ChatOptions, ChatState, Feed } from '@feed-events/client';
-import { eventually, until } from '../../test/support/wait.js';
+import { eventually, until, within } from '../../test/support/wait.js';
 import { client, Subject } from './service.js';
 
 /** Reads a chat in the background. */
@@ -69,6 +69,21 @@ test('a chat ends when it is left, and sends before that what it was told to', a
   expect(toBob.texts).toEqual(['ada: bye']);
   await bob[Symbol.asyncDispose]();
   await toBob.ended;
+});
+
+test('a chat ends when its iterator returns, also while the next message is waited for', async () => {
+  const { address } = await Subject.start();
+  const states: string[] = [];
+  const chat = client(address).chat('ops', {
+    from: 'ada',
+    onState: ({ name }) => void states.push(name),
+  });
+  const iterator = chat[Symbol.asyncIterator]();
+  const next = iterator.next();
+  await until(() => states.includes('joined'), 'the room');
+  expect(await within(iterator.return!(), 'return()')).toMatchObject({ done: true });
+  expect(await next).toMatchObject({ done: true });
+  expect(states.at(-1)).toBe('ended');
 });
 
 test('a room with an invalid name refuses to be joined', async () => {

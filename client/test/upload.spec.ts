@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { type FeedError, type UploadProgress, UploadError } from '@feed-events/client';
 import { standstill, until } from '../../test/support/wait.js';
-import { ScriptedServer, silence, status } from './scripted-server.js';
+import { events as answerWith, ScriptedServer, silence, status } from './scripted-server.js';
 import { bodies, client, numbers, Subject, take } from './service.js';
 
 /** Resolves with the error that a promise rejects with. */
@@ -277,6 +277,111 @@ describe('an upload', () => {
     const failure = await failureOf(client(server.address).upload('t', source()));
     expect(failure).toMatchObject({ status: 'PERMISSION_DENIED', stored: 0 });
     await until(() => hasEnded, "the source's end");
+  });
+
+  test.each([
+    ['returns', () => Promise.resolve({ done: true as const, value: undefined })],
+    ['never returns', () => new Promise<never>(() => {})],
+    ['rejects', () => Promise.reject(new Error('mine'))],
+    [
+      'throws',
+      () => {
+        throw new Error('mine');
+      },
+    ],
+  ])('lets a source that it waits for end when it fails, once, though it %s', async (_, end) => {
+    const server = await ScriptedServer.start(status(7, 'not you'));
+    let returns = 0;
+    const late = Promise.withResolvers<IteratorResult<string>>();
+    const all = [Promise.resolve({ value: 'x' }), late.promise];
+    const source: AsyncIterable<string> = {
+      [Symbol.asyncIterator]: () => ({
+        next: () => all.shift()!,
+        return: () => {
+          returns++;
+          late.resolve({ value: 'late' });
+          return end();
+        },
+      }),
+    };
+    const failure = await failureOf(client(server.address).upload('t', source));
+    expect(failure).toMatchObject({ status: 'PERMISSION_DENIED', stored: 0 });
+    await sleep(100);
+    expect(returns).toBe(1);
+  });
+
+  test('does not let a source end that has ended by itself', async () => {
+    const { address } = await Subject.start();
+    const left = ['a', 'b'];
+    let returns = 0;
+    const source: AsyncIterable<string> = {
+      [Symbol.asyncIterator]: () => ({
+        next: async () =>
+          left.length > 0 ? { value: left.shift()! } : { done: true, value: undefined },
+        return: async () => {
+          returns++;
+          return { done: true, value: undefined };
+        },
+      }),
+    };
+    expect(await client(address).upload('t', source)).toMatchObject({ stored: 2 });
+    expect(returns).toBe(0);
+  });
+
+  test('ends a watch that is its source when it fails', async () => {
+    const server = await ScriptedServer.start(answerWith('a'));
+    const refusing = await ScriptedServer.start(status(7, 'not you'));
+    const states: string[] = [];
+    const watch = client(server.address).watch('t', {
+      from: 'earliest',
+      onState: ({ name }) => void states.push(name),
+    });
+    const failure = await failureOf(client(refusing.address).upload('', watch));
+    expect(failure).toMatchObject({ status: 'PERMISSION_DENIED' });
+    await until(() => states.at(-1) === 'ended', 'the end of the watch');
+  });
+
+  test.each([
+    [
+      'an iterable',
+      (next: () => string) => ({
+        *[Symbol.iterator]() {
+          for (;;) yield next();
+        },
+      }),
+    ],
+    [
+      'an async one',
+      (next: () => string) => ({
+        async *[Symbol.asyncIterator]() {
+          for (;;) yield next();
+        },
+      }),
+    ],
+  ])('that has ended takes nothing more from its source, %s', async (_, sourceOf) => {
+    let taken = 0;
+    const source = sourceOf(() => `${taken++}`.padEnd(100_000));
+    const cancel = new AbortController();
+    const upload = client('127.0.0.1:1').upload('t', source, {
+      signal: cancel.signal,
+      maxUnacknowledgedBytes: 300_000,
+    });
+    const failed = failureOf(upload);
+    const before = await standstill(() => taken);
+    cancel.abort();
+    await failed;
+    expect(await standstill(() => taken)).toBe(before);
+  });
+
+  test('that is cancelled before it begins takes nothing from its source', async () => {
+    const queue = ['a', 'b'];
+    const source = {
+      *[Symbol.iterator]() {
+        while (queue.length > 0) yield queue.shift()!;
+      },
+    };
+    await failureOf(client('127.0.0.1:1').upload('t', source, { signal: AbortSignal.abort() }));
+    expect(queue).toEqual(['a', 'b']);
   });
 
   test('retries while the store refuses, and says why', async () => {

@@ -263,6 +263,20 @@ describe('a watch', () => {
     expect(server.calls).toHaveLength(2);
   });
 
+  test('ends when its iterator returns, also while the next event is waited for', async () => {
+    const server = await ScriptedServer.start(events());
+    const states: string[] = [];
+    const watch = client(server.address).watch('t', {
+      onState: ({ name }) => void states.push(name),
+    });
+    const iterator = watch[Symbol.asyncIterator]();
+    const next = iterator.next();
+    await until(() => states.includes('live'), 'the watch');
+    expect(await within(iterator.return!(), 'return()')).toMatchObject({ done: true });
+    expect(await next).toMatchObject({ done: true });
+    expect(states.at(-1)).toBe('ended');
+  });
+
   test('asks for its token and metadata with each call', async () => {
     const server = await ScriptedServer.start(status(14), events('a'));
     let n = 0;
