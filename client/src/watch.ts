@@ -118,8 +118,13 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
    * handed out before the watch connects again.
    */
   private received: string | undefined;
-  /** The cursor of the event that the consumer has in hand; undefined once that event counts as handled. */
+  /** The cursor of the event that was handed out last; undefined once that event counts as handled. */
   private handedOut: string | undefined;
+  /**
+   * True from the moment an event is handed out until the consumer asks for the next one, also after accept(). An error that comes then
+   * was thrown into the iteration, and no call broke.
+   */
+  private isEventInHand = false;
   /** The cursor of the last event that counts as handled, or of a heartbeat after it. */
   private handled: string | undefined;
   private state: WatchState = { name: 'connecting' };
@@ -198,7 +203,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
         } catch (error) {
           if (this.signal.aborted) return;
           // A callback has thrown the error, or the consumer has thrown it into the iteration while it had an event in hand. No call broke.
-          if (this.callbacks.hasThrown || this.handedOut !== undefined) throw error;
+          if (this.callbacks.hasThrown || this.isEventInHand) throw error;
           this.saver?.throwIfFailed();
           await this.recover(error);
         }
@@ -246,7 +251,9 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     } finally {
       call.cancel();
     }
+            this.isEventInHand = true;
   }
+            this.isEventInHand = false;
 
   private request(): Partial<WatchRequest> {
     const { from, topics } = this;

@@ -106,4 +106,14 @@ describe.each(OTHERS)('what a callback throws, though it is the error of %s,', (
     await expect(within(iteration.throw!(error), 'the end')).rejects.toBe(error);
     await expectOneCall(server);
   });
+
+  test('ends a watch whose iteration it is thrown into after accept()', async () => {
+    const server = await ScriptedServer.start(events('a'));
+    const watch = client(server.address).watch('t', { from: 'earliest', expired: 'earliest' });
+    const iteration = watch[Symbol.asyncIterator]();
+    await within(iteration.next(), 'an event');
+    watch.accept();
+    await expect(within(iteration.throw!(error), 'the end')).rejects.toBe(error);
+    await expectOneCall(server);
+  });
 });

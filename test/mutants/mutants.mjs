@@ -1621,8 +1621,8 @@ export const mutants = [
   {
     name: 'client: the cursor moves when an event is handed out',
     file: 'client/src/watch.ts',
-    from: 'this.handedOut = event.cursor;\n          yield event;',
-    to: 'this.handedOut = event.cursor;\n          this.accept();\n          yield event;',
+    from: 'this.isEventInHand = true;\n            yield event;',
+    to: 'this.isEventInHand = true;\n            this.accept();\n            yield event;',
     tests: ['client/test/watch.spec', '-t', 'moves its cursor'],
   },
   {
@@ -1635,9 +1635,16 @@ export const mutants = [
   {
     name: 'client: a watch goes on after an error that was thrown into its iteration',
     file: 'client/src/watch.ts',
-    from: 'this.callbacks.hasThrown || this.handedOut !== undefined',
+    from: 'this.callbacks.hasThrown || this.isEventInHand',
     to: 'this.callbacks.hasThrown',
     tests: ['client/test/callbacks.spec', '-t', 'ends a watch'],
+  },
+  {
+    name: 'client: a watch goes on after an error that was thrown into its iteration after accept()',
+    file: 'client/src/watch.ts',
+    from: 'this.callbacks.hasThrown || this.isEventInHand',
+    to: 'this.callbacks.hasThrown || this.handedOut !== undefined',
+    tests: ['client/test/callbacks.spec', '-t', 'after accept'],
   },
   {
     name: 'client: a watch or a chat whose iterator returns waits for what comes next',
