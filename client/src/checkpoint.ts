@@ -10,10 +10,11 @@ export interface Saved {
 
 /** Keeps the cursor of a watch across runs of the process. */
 export interface Checkpoint {
-  /** Returns what was saved last, or undefined if nothing was. A text is a cursor. */
+  /** Returns what was saved last, or undefined if nothing was. A text is a cursor. A watch that ends meanwhile does not wait for it. */
   load(): Promise<string | Saved | undefined>;
   /**
-   * Resolves when the cursor is safe. The watch makes one save at a time.
+   * Resolves when the cursor is safe. The watch makes one save at a time, and its end waits for the last one, for however long that
+   * takes.
    *
    * @param earliest there is one only while a watch of several topics reads what is older than Watch.earliest. Without it, a watch
    * that goes on there may end with a CursorExpiredError though nothing was removed since

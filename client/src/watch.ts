@@ -14,7 +14,7 @@ import { CursorExpiredError, FeedError, feedError, isRetryable } from './errors.
 import { Event, StartPosition, type WatchRequest } from './gen/feed/v1/feed.js';
 import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
-import type { OpenCall } from './open-call.js';
+import { type OpenCall, orAborted } from './open-call.js';
 import { checkText } from './texts.js';
 import { areSeveral } from './topics.js';
 import { watchRequest } from './watch-request.js';
@@ -195,7 +195,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private async *events(): AsyncGenerator<Event, void, void> {
     try {
       this.enter({ name: 'connecting' });
-      const saved = await this.options.checkpoint?.load();
+      const saved = await this.load();
       if (saved) this.beginAt(typeof saved === 'string' ? { cursor: saved } : saved);
       while (!this.signal.aborted && !this.isAtEnd) {
         try {
@@ -214,6 +214,18 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       } finally {
         this.enter({ name: 'ended' });
       }
+    }
+  }
+
+  /** Returns what the checkpoint has; undefined if the watch ends before that is known. */
+  private async load(): Promise<string | Saved | undefined> {
+    const { checkpoint } = this.options;
+    if (!checkpoint) return undefined;
+    try {
+      return await orAborted(checkpoint.load(), this.signal);
+    } catch (error) {
+      if (this.signal.aborted) return undefined;
+      throw error;
     }
   }
 
@@ -239,7 +251,9 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
           } else if (this.end === undefined || isAtOrAfter(this.end, event.cursor)) {
             this.received = event.cursor;
             this.handedOut = event.cursor;
+            this.isEventInHand = true;
             yield event;
+            this.isEventInHand = false;
             this.accept();
             if (this.state.name !== 'live' && isAtOrAfter(event.cursor, head))
               this.enter({ name: 'live' });
@@ -251,9 +265,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     } finally {
       call.cancel();
     }
-            this.isEventInHand = true;
   }
-            this.isEventInHand = false;
 
   private request(): Partial<WatchRequest> {
     const { from, topics } = this;

@@ -89,6 +89,24 @@ describe('a checkpoint', () => {
     expect(server.calls).toHaveLength(0);
   });
 
+  test('whose load never ends lets the watch end, by its signal and by its iterator', async () => {
+    const server = await ScriptedServer.start(events('a'));
+    const feed = client(server.address);
+    let loads = 0;
+    const load = () => new Promise<undefined>(() => loads++);
+    const checkpoint = { load, save: async () => {} };
+    const stopping = new AbortController();
+    const taken = take(feed.watch('t', { checkpoint, signal: stopping.signal }), 1);
+    const iterator = feed.watch('t', { checkpoint })[Symbol.asyncIterator]();
+    const next = iterator.next();
+    await until(() => loads === 2, 'the loads');
+    stopping.abort();
+    expect(await within(taken, 'the end by the signal')).toEqual([]);
+    await within(iterator.return!(), 'return()');
+    expect(await next).toMatchObject({ done: true });
+    expect(server.calls).toHaveLength(0);
+  });
+
   test('may be saved by a function that returns nothing', async () => {
     const server = await ScriptedServer.start(events('a', 'b', 'c'));
     const saved: string[] = [];

@@ -1654,6 +1654,13 @@ export const mutants = [
     tests: ['client/test/watch.spec', 'client/test/chat.spec', '-t', 'iterator returns'],
   },
   {
+    name: 'client: a watch waits for its checkpoint whatever its signal says',
+    file: 'client/src/watch.ts',
+    from: 'return await orAborted(checkpoint.load(), this.signal);',
+    to: 'return await checkpoint.load();',
+    tests: ['client/test/checkpoint.spec', '-t', 'load never ends'],
+  },
+  {
     name: 'client: an upload that fails while it waits for its source leaves it open',
     file: 'client/src/backlog.ts',
     from: 'if (!this.end) this.leaveSource?.().catch(() => {});',
