@@ -42,7 +42,7 @@ export function catchSignals(): Interruption {
         if (name === 'SIGINT' && process.stderr.isTTY) process.stderr.write('\n');
         controller.abort();
         setTimeout(() => ending.abort(), STOPS_WITHIN).unref();
-      } else if (performance.now() - firstAt > ECHO_WITHIN) process.exit(EXIT_BY_SIGNAL[name]);
+      } else if (performance.now() - firstAt > ECHO_WITHIN) endBy(name);
     });
   }
   return {
@@ -52,6 +52,17 @@ export function catchSignals(): Interruption {
       return exitCode;
     },
   };
+}
+
+/**
+ * Ends the process by the signal's default action. process.exit() alone waits for libuv's threads, and one of them may be blocked
+ * for as long as it takes another process to write to a pipe, or a name server to answer.
+ */
+function endBy(name: NodeJS.Signals & keyof typeof EXIT_BY_SIGNAL): void {
+  if (process.stdin.isTTY && process.stdin.isRaw) process.stdin.setRawMode(false);
+  process.removeAllListeners(name);
+  process.kill(process.pid, name);
+  process.exit(EXIT_BY_SIGNAL[name]); // The first process of a container survives the default action of its own signals.
 }
 
 /**

@@ -131,6 +131,7 @@ export async function* readStream(
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, void> {
   const stop = (): void => void stream.destroy();
+  if (signal.aborted) return stop();
   signal.addEventListener('abort', stop);
   try {
     for await (const bytes of stream) yield bytes as Buffer;

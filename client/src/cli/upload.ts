@@ -1,5 +1,10 @@
-import { type FileHandle, open } from 'node:fs/promises';
+import { constants, createReadStream, fstatSync, open as openDescriptor } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { createInterface } from 'node:readline/promises';
+import type { Readable } from 'node:stream';
+import { isatty, ReadStream } from 'node:tty';
+import { promisify } from 'node:util';
 import { type Command, Option } from 'commander';
 import type { NewEvent } from '../backlog.js';
 import { FeedError, ForbiddenError, UploadError } from '../errors.js';
@@ -154,23 +159,19 @@ async function uploadFile(job: Job, path: string): Promise<void> {
   const { options, report, stopping } = job;
   let end: FollowedEnd | undefined;
   do {
-    await using file = await openFile(path);
-    if (!(await file.stat()).isFile()) {
+    if (!(await isFile(path))) {
       // A pipe has no offsets, and can't be read again.
       if (options.resume || options.follow)
         throw new CommandError(
           `--resume and --follow need a file, which ${path} is not`,
           EXIT.usage,
         );
-      await uploadLines(
-        job,
-        path,
-        (signal) => readStream(file.createReadStream(), signal),
-        START,
-        undefined,
-      );
+      const fd = await openUnseekable(path);
+      const read: ReadBytes<void> = (signal) => readStream(streamOf(fd), signal);
+      await uploadLines(job, path, read, START, undefined);
       return;
     }
+    await using file = await openFile(path);
     let state: ResumeState | undefined;
     if (options.resume) {
       // A file that has replaced the followed one is uploaded from its start.
@@ -412,14 +413,48 @@ async function answerDoubt(
   }
 }
 
-/** @throws CommandError if the file can't be read, or is a directory */
-async function openFile(path: string): Promise<FileHandle> {
-  try {
-    const file = await open(path);
-    if (!(await file.stat()).isDirectory()) return file;
-    await file.close();
-  } catch (cause) {
-    throw new CommandError(`${path} can't be read: ${systemError(cause)}`, EXIT.file, { cause });
-  }
-  throw new CommandError(`${path} is a directory`, EXIT.file);
+/** Returns false for a pipe or a device. @throws CommandError if the file can't be looked at, or is a directory */
+async function isFile(path: string): Promise<boolean> {
+  const found = await stat(path).catch((cause: unknown) => {
+    throw cantRead(path, cause);
+  });
+  if (found.isDirectory()) throw new CommandError(`${path} is a directory`, EXIT.file);
+  return found.isFile();
+}
+
+/** @throws CommandError if the file can't be read */
+function openFile(path: string): Promise<FileHandle> {
+  return open(path).catch((cause: unknown) => {
+    throw cantRead(path, cause);
+  });
+}
+
+/**
+ * Opens a pipe or a device, and returns its descriptor. On Linux, a pipe that has no writer yet is opened all the same, and a read
+ * waits for the writer. Elsewhere, such a read could end at once, so the opening waits, and only a second signal ends it.
+ *
+ * @throws CommandError if it can't be read
+ */
+async function openUnseekable(path: string): Promise<number> {
+  const { O_RDONLY, O_NONBLOCK } = constants;
+  const mayWait = process.platform === 'linux' && (await stat(path)).isFIFO();
+  return promisify(openDescriptor)(path, mayWait ? O_RDONLY | O_NONBLOCK : O_RDONLY).catch(
+    (cause: unknown) => {
+      throw cantRead(path, cause);
+    },
+  );
+}
+
+/**
+ * Returns the stream of a pipe or a device, which closes the descriptor. fs.ReadStream would wait for a pipe or a terminal in one of
+ * libuv's threads, which nothing can interrupt.
+ */
+function streamOf(fd: number): Readable {
+  if (isatty(fd)) return new ReadStream(fd);
+  if (fstatSync(fd).isFIFO()) return new Socket({ fd, readable: true, writable: false });
+  return createReadStream('', { fd });
+}
+
+function cantRead(path: string, cause: unknown): CommandError {
+  return new CommandError(`${path} can't be read: ${systemError(cause)}`, EXIT.file, { cause });
 }

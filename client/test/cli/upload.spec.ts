@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { freeAddress } from '../../../test/support/ports.js';
 import { temporaryDirectory } from '../../../test/support/service.js';
-import { eventually, until, upToThrice } from '../../../test/support/wait.js';
+import { eventually, until, upToThrice, within } from '../../../test/support/wait.js';
 import { connect } from '../../src/index.js';
 import { ScriptedServer, status } from '../scripted-server.js';
 import { bodies, numbers } from '../service.js';
@@ -325,6 +326,38 @@ describe('feed upload', () => {
     expect(stderr).toMatch(summary);
   });
 
+  test('a signal ends it while it reads a named pipe whose writer writes nothing', async () => {
+    const { grpcAddress: address } = await startService();
+    const path = join(temporaryDirectory(), 'pipe');
+    spawnSync('mkfifo', [path]);
+    const upload = startFeed(['upload', 't', path], { FEED_ADDRESS: address });
+    const writer = await open(path, 'r+'); // With 'w', it would wait for the command.
+    onTestFinished(() => writer.close());
+    await writer.write('one\nnot a whole line');
+    await eventually(async () => expect(bodies(await held(address, 't'))).toContain('one'));
+    upload.process.kill('SIGTERM');
+    expect((await within(upload.ended, 'the end')).code).toBe(143);
+  });
+
+  test('a signal ends it while it waits for the first writer of a named pipe, for which it waits otherwise', async () => {
+    const { grpcAddress: address } = await startService();
+    const path = join(temporaryDirectory(), 'pipe');
+    spawnSync('mkfifo', [path]);
+    const env = { FEED_ADDRESS: address };
+    const stopped = startFeed(['upload', 't', path], env);
+    const waiting = startFeed(['upload', 't', path], env);
+    for (const upload of [stopped, waiting])
+      await until(() => upload.stderr.includes('0 lines, '), 'a line of its progress');
+    stopped.process.kill('SIGTERM');
+    expect(await within(stopped.ended, 'the end')).toMatchObject({
+      code: 143,
+      stderr: expect.stringContaining('interrupted: 0 lines stored in t;'),
+    });
+    writeFileSync(path, 'one\ntwo\n');
+    expect((await waiting.ended).code).toBe(0);
+    expect(bodies(await held(address, 't'))).toEqual(['one', 'two']);
+  });
+
   test('ends at once when the server refuses it', async () => {
     const server = await ScriptedServer.start(status(16, 'who are you?'));
     const env = { FEED_ADDRESS: server.address };
@@ -399,6 +432,17 @@ describe.skipIf(!HAS_SCRIPT)('on a terminal, feed upload', () => {
     const { code, stdout } = await upload.ended;
     expect(code).toBe(0);
     expect(stdout).toContain('\r\u001b[K10 lines stored in t;');
+  });
+
+  test('reads the terminal by its name, until Ctrl-C', async () => {
+    const { grpcAddress: address } = await startService();
+    const upload = startOnTerminal(['upload', 't', '/dev/tty'], { FEED_ADDRESS: address });
+    upload.process.stdin!.write('one\r');
+    await eventually(async () => expect(bodies(await held(address, 't'))).toContain('one'));
+    upload.process.stdin!.write('\u0003');
+    const { code, stdout } = await within(upload.ended, 'the end');
+    expect(code).toBe(130);
+    expect(stdout).toContain('interrupted: ');
   });
 
   test('asks about lines in doubt', async () => {

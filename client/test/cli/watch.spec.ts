@@ -1,5 +1,13 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -218,11 +226,29 @@ describe('feed watch', () => {
     expect(await upToThrice(later, (code) => code === 0)).toBe(0);
     const busy = startFeed(['watch', 't', '--last', '1', '--exec', 'echo started; sleep 20'], env);
     await until(() => busy.stdout === 'started\n', 'a command that runs');
-    // Again and again: a process that stands still takes two for one, or the second one for an echo.
-    const isOver = (): boolean => busy.process.exitCode !== null || !busy.process.kill('SIGINT');
-    await until(isOver, 'the end by another signal', 30_000, 1_200);
-    expect(busy.process.exitCode).toBe(130);
+    await interruptUntilOver(busy);
+    expect(busy.process.signalCode).toBe('SIGINT');
   });
+
+  test('ends at once by a second signal also while the system waits for a file', async () => {
+    const checkpoint = join(temporaryDirectory(), 'pipe');
+    spawnSync('mkfifo', [checkpoint]);
+    const watch = startFeed(['watch', 't', '--checkpoint', checkpoint]);
+    // The command waits for what this process writes, and that can be opened only once the command has begun.
+    const writer = await eventually(() =>
+      openSync(checkpoint, constants.O_WRONLY | constants.O_NONBLOCK),
+    );
+    onTestFinished(() => closeSync(writer));
+    await interruptUntilOver(watch);
+    expect(watch.process.signalCode).toBe('SIGINT');
+  });
+
+  /** Sends SIGINT again and again: a process that stands still takes two for one, or the second one for an echo. */
+  function interruptUntilOver({ process }: RunningCommand): Promise<void> {
+    const isOver = (): boolean =>
+      process.exitCode !== null || process.signalCode !== null || !process.kill('SIGINT');
+    return until(isOver, 'the end by another signal', 30_000, 1_200);
+  }
 
   /** Runs `feed watch t` with no stream on a terminal. Returns what it writes, and its pid. */
   async function watchIntoFile(shell: (command: string) => RunningCommand) {
