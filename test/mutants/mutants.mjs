@@ -659,6 +659,13 @@ export const mutants = [
     tests: ['client/test/cli/watch.spec', '-t', 'npx repeats'],
   },
   {
+    name: 'client: a full disk is no error of help and completion',
+    file: 'client/src/cli/main.ts',
+    from: 'await output.flush();',
+    to: '',
+    tests: ['client/test/cli/main.spec', '-t', 'its reader goes away'],
+  },
+  {
     name: 'client: a second signal waits for what a thread waits for',
     file: 'client/src/cli/interruption.ts',
     from: 'process.kill(process.pid, name);',

@@ -28,7 +28,9 @@ export function addCompletionCommand(program: Command): void {
     .description('prints the script by which a shell completes the commands and options')
     .addArgument(new Argument('<shell>', 'the shell').choices(Object.keys(SCRIPTS)))
     .addHelpText('after', EXAMPLES)
-    .action((shell: string) => void process.stdout.write(SCRIPTS[shell](commandsOf(program))));
+    .action((shell: string) =>
+      program.configureOutput().writeOut!(SCRIPTS[shell](commandsOf(program))),
+    );
 }
 
 function commandsOf(program: Command): Completed[] {

@@ -9,6 +9,7 @@ import { addConnectionOptions } from './connection-options.js';
 import { addCopyCommand } from './copy.js';
 import { addDoctorCommand } from './doctor.js';
 import { CommandError, EXIT, EXIT_CODES_HELP } from './exit-codes.js';
+import { Output } from './output.js';
 import { paintFor } from './terminal.js';
 import { addStreamsCommand } from './streams.js';
 import { addTopicCommand } from './topic.js';
@@ -20,12 +21,16 @@ const { version } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
 ) as { readonly version: string };
 
+/** For help, versions and completion scripts. Commands that have data have an Output of their own. */
+const output = new Output();
+
 const program = new Command('feed')
   .description(
     'Watches topics of a Feed server, uploads to them, chats, shows and ends what is open, backs up and copies logs, and checks the way to the server.',
   )
   .version(version)
   .configureHelp({ showGlobalOptions: true })
+  .configureOutput({ writeOut: (text) => void output.write(text) })
   .showHelpAfterError('(feed --help, or feed help <command>, says how it is used)')
   .exitOverride()
   .addHelpText('after', EXIT_CODES_HELP);
@@ -47,7 +52,11 @@ addCompletionCommand(program);
 process.stderr.on('error', () => {});
 
 try {
-  await program.parseAsync();
+  await program.parseAsync().catch((error: unknown) => {
+    const isHelp = error instanceof CommanderError && error.exitCode === 0;
+    if (!isHelp) throw error;
+  });
+  await output.flush();
 } catch (error) {
   process.exitCode = exitCodeOf(error);
   const text = error instanceof CommanderError ? '' : messageOf(error); // Commander has said it.
@@ -56,7 +65,7 @@ try {
 
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommandError) return error.exitCode;
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  if (error instanceof CommanderError) return EXIT.usage;
   return error instanceof ForbiddenError ? EXIT.forbidden : EXIT.failed;
 }
 

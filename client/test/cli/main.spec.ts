@@ -52,6 +52,19 @@ describe('feed', () => {
     expect(stderr).toContain('Usage: feed');
   });
 
+  test.each(['--help', 'help watch', '--version', 'completion bash'])(
+    '%s ends quietly with 0 when its reader goes away, and with 66 on a full disk',
+    async (args) => {
+      const left = startShell(`{ sleep 0.5; feed ${args}; echo "code $?" >&2; } | true`);
+      expect((await left.ended).stderr).toBe('code 0\n');
+      const full = startShell(`feed ${args} > /dev/full; echo "code $?"`);
+      expect(await full.ended).toMatchObject({
+        stdout: 'code 66\n',
+        stderr: "feed: standard output can't be written to: ENOSPC (no space left on device)\n",
+      });
+    },
+  );
+
   test('the README has all exit codes of the help', async () => {
     const { stdout } = await runFeed(['--help']);
     const codes = [...stdout.matchAll(/^ {2}(\d+) {2,}/gm)].map(([, code]) => code);
