@@ -659,6 +659,22 @@ export const mutants = [
     tests: ['client/test/cli/watch.spec', '-t', 'npx repeats'],
   },
   {
+    name: 'client: a signal before the answer counts as a failure of the server',
+    file: 'client/src/cli/interruption.ts',
+    within: 'interruptedCall',
+    from: 'if (exitCode === undefined) return error;',
+    to: 'if (exitCode !== 0) return error;',
+    tests: ['client/test/cli/admin.spec', '-t', 'before the answer'],
+  },
+  {
+    name: 'client: an interrupted list counts as whole',
+    file: 'client/src/cli/interruption.ts',
+    within: 'listing',
+    from: 'exitCode === undefined',
+    to: 'exitCode !== 0',
+    tests: ['client/test/cli/admin.spec', '-t', 'before the answer'],
+  },
+  {
     name: 'client: a full disk is no error of help and completion',
     file: 'client/src/cli/main.ts',
     from: 'await output.flush();',

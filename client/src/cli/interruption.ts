@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { isatty } from 'node:tty';
-import { EXIT_BY_SIGNAL } from './exit-codes.js';
+import { CommandError, EXIT_BY_SIGNAL } from './exit-codes.js';
 
 /** A request to end, by Ctrl-C or a signal. */
 export interface Interruption {
@@ -63,6 +63,26 @@ function endBy(name: NodeJS.Signals & keyof typeof EXIT_BY_SIGNAL): void {
   process.removeAllListeners(name);
   process.kill(process.pid, name);
   process.exit(EXIT_BY_SIGNAL[name]); // The first process of a container survives the default action of its own signals.
+}
+
+/**
+ * Returns the error of a call that is made once. If a signal has cancelled the call, this says so, and what the server may have done;
+ * the exit code is then the signal's. Otherwise it is the error as it is.
+ */
+export function interruptedCall(
+  error: unknown,
+  { exitCode }: Interruption,
+  doubt?: string,
+): unknown {
+  if (exitCode === undefined) return error;
+  const what = 'interrupted before the server answered';
+  const message = doubt === undefined ? what : `${what}: ${doubt}`;
+  return new CommandError(message, exitCode, { cause: error });
+}
+
+/** Returns the summary of a list, such as `3 topics`; after a signal, it says that the list may have more. */
+export function listing(listed: string, { exitCode }: Interruption): string {
+  return exitCode === undefined ? listed : `interrupted after ${listed}: there may be more`;
 }
 
 /**

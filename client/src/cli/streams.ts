@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import { OpenStream } from '../gen/feed/v1/admin.js';
 import { connectFeed } from './connection-options.js';
-import { catchSignals } from './interruption.js';
+import { catchSignals, interruptedCall, listing } from './interruption.js';
 import { Output } from './output.js';
 import { formatCount, formatDuration } from './progress.js';
 import { paintFor, printable } from './terminal.js';
@@ -40,8 +40,11 @@ async function listStreams(options: StreamsCommandOptions, command: Command): Pr
   const paint = paintFor(process.stdout);
   const signal = AbortSignal.any([interruption.signal, output.closed]);
   await using feed = connectFeed(command);
-  if (options.end !== undefined) {
-    const ended = await feed.admin.endStream(options.end, { signal });
+  const { end } = options;
+  if (end !== undefined) {
+    const ended = await feed.admin.endStream(end, { signal }).catch((error: unknown) => {
+      throw interruptedCall(error, interruption, `${end} may have been ended`);
+    });
     if (options.json) await output.write(streamJson(ended));
     await output.flush();
     process.stderr.write(`ended: ${nameOf(ended)} of ${whose(ended)}\n`);
@@ -58,7 +61,8 @@ async function listStreams(options: StreamsCommandOptions, command: Command): Pr
   }
   await output.flush();
   if (output.closed.aborted) return;
-  process.stderr.write(`${formatCount(count)} open ${count === 1 ? 'stream' : 'streams'}\n`);
+  const listed = `${formatCount(count)} open ${count === 1 ? 'stream' : 'streams'}`;
+  process.stderr.write(`${listing(listed, interruption)}\n`);
   process.exitCode = interruption.exitCode;
 }
 

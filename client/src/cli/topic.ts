@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { StoredEvent, Topic } from '../gen/feed/v1/admin.js';
 import { connectFeed } from './connection-options.js';
-import { catchSignals } from './interruption.js';
+import { catchSignals, interruptedCall } from './interruption.js';
 import { Output } from './output.js';
 import { formatCount } from './progress.js';
 import { paintFor } from './terminal.js';
@@ -37,12 +37,17 @@ async function showTopic(
   options: TopicCommandOptions,
   command: Command,
 ): Promise<void> {
-  const { signal } = catchSignals();
+  const interruption = catchSignals();
+  const { signal } = interruption;
   const output = new Output();
   await using feed = connectFeed(command);
-  const found = options.delete
-    ? await feed.admin.deleteTopic(topic, { signal })
-    : await feed.admin.getTopic(topic, { signal });
+  const asked = options.delete
+    ? feed.admin.deleteTopic(topic, { signal })
+    : feed.admin.getTopic(topic, { signal });
+  const found = await asked.catch((error: unknown) => {
+    const doubt = options.delete ? `events of ${topic} may have been removed` : undefined;
+    throw interruptedCall(error, interruption, doubt);
+  });
   if (options.json) await output.write(topicJson(found));
   else if (!options.delete) await output.write(description(found));
   await output.flush();

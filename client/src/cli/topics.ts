@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { Topic } from '../gen/feed/v1/admin.js';
 import { connectFeed } from './connection-options.js';
-import { catchSignals } from './interruption.js';
+import { catchSignals, listing } from './interruption.js';
 import { Output } from './output.js';
 import { formatCount } from './progress.js';
 import { paintFor, printable } from './terminal.js';
@@ -46,7 +46,8 @@ async function listTopics(
   }
   await output.flush();
   if (output.closed.aborted) return;
-  process.stderr.write(`${formatCount(count)} ${count === 1 ? 'topic' : 'topics'}\n`);
+  const listed = `${formatCount(count)} ${count === 1 ? 'topic' : 'topics'}`;
+  process.stderr.write(`${listing(listed, interruption)}\n`);
   process.exitCode = interruption.exitCode;
 }
 

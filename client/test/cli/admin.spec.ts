@@ -1,4 +1,6 @@
-import { describe, expect, test } from 'vitest';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { eventually, until } from '../../../test/support/wait.js';
 import { runFeed, startFeed } from './run-command.js';
 import { startService, store } from './topic.js';
@@ -87,3 +89,45 @@ describe('feed streams', () => {
     expect((await chat.ended).code).toBe(0);
   });
 });
+
+/** Listens on a free port until the test ends, and never says anything. */
+async function silentServer() {
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => void sockets.push(socket.on('error', () => {})));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return { address: `127.0.0.1:${port}`, isReached: () => sockets.length > 0 };
+}
+
+test.each([
+  [['topic', 't'], 'feed: interrupted before the server answered\n'],
+  [
+    ['topic', 't', '--delete'],
+    'feed: interrupted before the server answered: events of t may have been removed\n',
+  ],
+  [
+    ['streams', '--end', '3f9c2a-17'],
+    'feed: interrupted before the server answered: 3f9c2a-17 may have been ended\n',
+  ],
+  [['topics'], 'interrupted after 0 topics: there may be more\n'],
+  [['streams'], 'interrupted after 0 open streams: there may be more\n'],
+] as const)(
+  'a signal before the answer ends %j with its exit code, and what may be',
+  async (args, said) => {
+    for (const [signal, code] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      const { address, isReached } = await silentServer();
+      const command = startFeed(args, { FEED_ADDRESS: address });
+      await until(isReached, 'the command at the server');
+      command.process.kill(signal);
+      expect(await command.ended).toEqual({ code, stdout: '', stderr: said });
+    }
+  },
+);
