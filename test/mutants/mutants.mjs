@@ -659,6 +659,21 @@ export const mutants = [
     tests: ['client/test/cli/watch.spec', '-t', 'npx repeats'],
   },
   {
+    name: 'backup: copies everything for a name that it can not have',
+    file: 'client/src/cli/backup.ts',
+    within: 'checkName',
+    from: 'if (!found || found.isFile()) return;',
+    to: 'if (!found || found.dev >= 0) return;',
+    tests: ['client/test/cli/backup.spec', '-t', 'taken by no file'],
+  },
+  {
+    name: 'backup: leaves its part where the name is taken meanwhile',
+    file: 'client/src/cli/backup.ts',
+    from: 'await onDisk(path, rename(unfinished, path));\n    hasName = true;',
+    to: 'hasName = true;\n    await onDisk(path, rename(unfinished, path));',
+    tests: ['client/test/cli/backup.spec', '-t', 'meanwhile'],
+  },
+  {
     name: 'client: a signal before the answer counts as a failure of the server',
     file: 'client/src/cli/interruption.ts',
     within: 'interruptedCall',

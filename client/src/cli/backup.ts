@@ -1,4 +1,4 @@
-import { open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import type { Feed } from '../feed.js';
@@ -28,6 +28,7 @@ export function addBackupCommand(program: Command): void {
 }
 
 async function backUp(path: string, _options: object, command: Command): Promise<void> {
+  await checkName(path);
   const interruption = catchSignals();
   const startedAt = performance.now();
   let [bytes, total] = [0, 0];
@@ -41,18 +42,24 @@ async function backUp(path: string, _options: object, command: Command): Promise
     for await (const size of saved(feed, path, interruption.signal)) [bytes, total] = size;
   } catch (error) {
     if (!interruption.signal.aborted) throw error;
-  } finally {
-    progress.stop();
-  }
-  if (interruption.signal.aborted) {
     progress.say(
       `ended after ${formatCount(bytes)} of ${formatCount(total)} bytes; ${path} is not written`,
     );
     process.exitCode = interruption.exitCode;
     return;
+  } finally {
+    progress.stop();
   }
   const took = formatDuration(performance.now() - startedAt);
   progress.say(`${path}: ${formatCount(bytes)} bytes, in ${took}`);
+}
+
+/** @throws CommandError if the name is taken by something that a backup must not replace: a directory, a device or a pipe */
+async function checkName(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found || found.isFile()) return;
+  const what = found.isDirectory() ? 'a directory' : 'no regular file';
+  throw new CommandError(`${path} is ${what}`, EXIT.file);
 }
 
 /** Saves a backup. Yields how many of how many bytes are written. If it fails or is left, no file stays. */
@@ -65,7 +72,7 @@ async function* saved(
   const file = await open(unfinished, 'w').catch((cause: unknown) => {
     throw cantWrite(unfinished, cause);
   });
-  let isWhole = false;
+  let hasName = false;
   try {
     let bytes = 0;
     for await (const { data, totalBytes } of feed.admin.backup({ signal })) {
@@ -74,12 +81,12 @@ async function* saved(
       yield [bytes, totalBytes];
     }
     await onDisk(unfinished, file.sync());
-    isWhole = true;
+    await onDisk(path, rename(unfinished, path));
+    hasName = true;
   } finally {
     await file.close();
-    if (!isWhole) await rm(unfinished, { force: true });
+    if (!hasName) await rm(unfinished, { force: true });
   }
-  await onDisk(path, rename(unfinished, path));
   const directory = await open(dirname(path), 'r');
   await directory.sync();
   await directory.close();

@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { temporaryDirectory } from '../../../test/support/service.js';
@@ -37,8 +38,39 @@ test('feed backup leaves no file where it fails', async () => {
   const unwritable = await runFeed(['backup', nowhere], { FEED_ADDRESS: address });
   expect(unwritable.code).toBe(66);
   expect(unwritable.stderr).toContain(`${nowhere}.part can't be written: ENOENT`);
+});
+
+test('feed backup refuses a name that is taken by no file, before the server is asked', async () => {
+  const server = await ScriptedServer.start(status(0));
+  const directory = temporaryDirectory();
+  const file = join(directory, 'feed.backup');
   mkdirSync(file);
-  expect(existsSync(`${file}.part`)).toBe(false);
+  const pipe = join(directory, 'pipe');
+  spawnSync('mkfifo', [pipe]);
+  for (const [name, what] of [
+    [file, 'a directory'],
+    [pipe, 'no regular file'],
+  ]) {
+    const refused = await runFeed(['backup', name], { FEED_ADDRESS: server.address });
+    expect(refused).toMatchObject({ code: 66, stderr: `feed: ${name} is ${what}\n` });
+  }
+  expect(server.calls).toEqual([]);
+  expect(readdirSync(directory).toSorted()).toEqual(['feed.backup', 'pipe']);
+});
+
+test('feed backup leaves no part where the name is taken by a directory meanwhile', async () => {
+  const directory = temporaryDirectory();
+  const file = join(directory, 'feed.backup');
+  const part = BackupPart.encode({ data: Buffer.from('a part'), totalBytes: 6 }).finish();
+  const server = await ScriptedServer.start((stream, headers) => {
+    mkdirSync(file);
+    const answer = watchAnswer({ head: 1, earliest: 1 }, frame(part));
+    answerThen(answer, status(0))(stream, headers);
+  });
+  const { code, stderr } = await runFeed(['backup', file], { FEED_ADDRESS: server.address });
+  expect(code).toBe(66);
+  expect(stderr).toContain(`${file} can't be written: EISDIR`);
+  expect(readdirSync(directory)).toEqual(['feed.backup']);
 });
 
 test('feed backup leaves no file where fewer bytes come than the server says, though the call ends with OK', async () => {
