@@ -659,6 +659,13 @@ export const mutants = [
     tests: ['client/test/cli/watch.spec', '-t', 'npx repeats'],
   },
   {
+    name: 'client: a command without descriptors ends the watch',
+    file: 'client/src/cli/event-command.ts',
+    from: "stdin?.on('error'",
+    to: "stdin!.on('error'",
+    tests: ['client/test/cli/watch.spec', '-t', 'want of descriptors'],
+  },
+  {
     name: 'backup: copies everything for a name that it can not have',
     file: 'client/src/cli/backup.ts',
     within: 'checkName',

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import type { Writable } from 'node:stream';
 import { Backoff, pause } from '../backoff.js';
 import { Event } from '../gen/feed/v1/feed.js';
 import { formatDuration } from './progress.js';
@@ -52,8 +53,10 @@ function run(command: string, event: Event): Promise<string | undefined> {
       if (code === 0) resolve(undefined);
       else resolve(signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`);
     });
-    child.stdin.on('error', () => {}); // It need not read its input.
-    child.stdin.end(`${JSON.stringify(Event.toJSON(event))}\n`);
+    // Without descriptors for pipes (EMFILE), there is no stdin, and `error` follows.
+    const stdin = child.stdin as Writable | undefined;
+    stdin?.on('error', () => {}); // It need not read its input.
+    stdin?.end(`${JSON.stringify(Event.toJSON(event))}\n`);
   });
 }
 

@@ -410,6 +410,24 @@ describe('feed watch', () => {
     expect(handled().map(({ body }) => body)).toEqual(['1', '2', '3', '4']);
   });
 
+  test('tries a command again that could not be started for want of descriptors', async () => {
+    const { grpcAddress: address } = await startService();
+    const args = ['watch', 't', '--until', '1', '--exec', 'cat'];
+    const watch = startFeed(args, { FEED_ADDRESS: address });
+    await until(() => watch.stderr.includes('t: live\n'), 'a watch that is live');
+    const limit = (descriptors: number) =>
+      spawnSync('prlimit', ['--pid', String(watch.process.pid), `--nofile=${descriptors}:1024`]);
+    expect(limit(3).status).toBe(0);
+    await store(address, 't', ['x']);
+    await until(() => watch.stderr.includes('in 0.'), 'a second failure');
+    limit(1_024);
+    const { code, stdout, stderr } = await watch.ended;
+    expect(stderr).toMatch(
+      /the command could not be started \(.*EMFILE.*\) for the event \S+; trying/,
+    );
+    expect({ code, bodies: bodiesOf(stdout) }).toEqual({ code: 0, bodies: ['x'] });
+  });
+
   test('on a gap, says what was removed and goes on; with --fail-on-gap it ends with 1', async () => {
     const { grpcAddress: address } = await startService({ FEED_RETENTION_MAX_BYTES: '1MiB' });
     await store(address, 't', ['first']);
