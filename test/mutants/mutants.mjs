@@ -659,6 +659,13 @@ export const mutants = [
     tests: ['client/test/cli/watch.spec', '-t', 'npx repeats'],
   },
   {
+    name: 'client: a reader of standard output that stalls holds up the end',
+    file: 'client/src/cli/output.ts',
+    from: 'if (stream.writableLength === 0) return;',
+    to: 'return;',
+    tests: ['client/test/cli/watch.spec', '-t', 'takes nothing any more'],
+  },
+  {
     name: 'client: a command without descriptors ends the watch',
     file: 'client/src/cli/event-command.ts',
     from: "stdin?.on('error'",

@@ -78,7 +78,7 @@ async function runBench(options: BenchOptions, command: Command): Promise<void> 
   const { topic = `feed-bench.${randomBytes(4).toString('hex')}`, only, json } = options;
   const workloads = WORKLOADS.filter(({ name }) => !only || only.includes(name));
   const interruption = catchSignals();
-  const output = new Output();
+  const output = new Output(interruption);
   const signal = AbortSignal.any([interruption.signal, output.closed]);
   setMaxListeners(0, signal); // All watches of the fan-out listen to it.
   const servers = new Servers(parseAddresses(address), withDefaults(connection));

@@ -39,7 +39,7 @@ export function addChatCommand(program: Command): void {
 
 async function chat(room: string, options: ChatCommandOptions, command: Command): Promise<void> {
   const interruption = catchSignals();
-  const output = new Output();
+  const output = new Output(interruption);
   const isInteractive = process.stdin.isTTY && process.stdout.isTTY;
   const stopping = AbortSignal.any([interruption.signal, output.closed]);
   /** Fires when the chat has ended: no more lines are read. */

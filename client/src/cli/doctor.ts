@@ -49,7 +49,7 @@ async function runDoctor(options: DoctorOptions, command: Command): Promise<void
   const { address, options: connection } = connectionOf(command);
   const { topic = `feed-doctor.${randomBytes(6).toString('hex')}`, idle, json } = options;
   const interruption = catchSignals();
-  const output = new Output();
+  const output = new Output(interruption);
   const say = (text: string): void => void process.stderr.write(`${text}\n`);
   const checks: Check[] = [];
   const countdown = countdownOf(idle);

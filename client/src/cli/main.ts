@@ -8,7 +8,7 @@ import { addCompletionCommand } from './completion.js';
 import { addConnectionOptions } from './connection-options.js';
 import { addCopyCommand } from './copy.js';
 import { addDoctorCommand } from './doctor.js';
-import { CommandError, EXIT, EXIT_CODES_HELP } from './exit-codes.js';
+import { CommandError, EXIT, EXIT_BY_SIGNAL, EXIT_CODES_HELP } from './exit-codes.js';
 import { Output } from './output.js';
 import { paintFor } from './terminal.js';
 import { addStreamsCommand } from './streams.js';
@@ -51,6 +51,8 @@ addCompletionCommand(program);
 // Standard error may be closed. Nobody then reads the messages, so they may be lost, but the command goes on.
 process.stderr.on('error', () => {});
 
+const SIGNAL_CODES: readonly unknown[] = Object.values(EXIT_BY_SIGNAL);
+
 try {
   await program.parseAsync().catch((error: unknown) => {
     const isHelp = error instanceof CommanderError && error.exitCode === 0;
@@ -61,6 +63,8 @@ try {
   process.exitCode = exitCodeOf(error);
   const text = error instanceof CommanderError ? '' : messageOf(error); // Commander has said it.
   if (text !== '') process.stderr.write(`${paintFor(process.stderr)('red', 'feed:')} ${text}\n`);
+  // What a stalled reader of standard output has not taken would keep the process alive.
+  if (SIGNAL_CODES.includes(process.exitCode)) process.exit();
 }
 
 function exitCodeOf(error: unknown): number {

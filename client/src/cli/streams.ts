@@ -36,7 +36,7 @@ const TABLE_HEAD = `${'ID'.padEnd(14)}  ${'METHOD'.padEnd(12)}  ${'AGE'.padStart
 
 async function listStreams(options: StreamsCommandOptions, command: Command): Promise<void> {
   const interruption = catchSignals();
-  const output = new Output();
+  const output = new Output(interruption);
   const paint = paintFor(process.stdout);
   const signal = AbortSignal.any([interruption.signal, output.closed]);
   await using feed = connectFeed(command);

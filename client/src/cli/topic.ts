@@ -39,7 +39,7 @@ async function showTopic(
 ): Promise<void> {
   const interruption = catchSignals();
   const { signal } = interruption;
-  const output = new Output();
+  const output = new Output(interruption);
   await using feed = connectFeed(command);
   const asked = options.delete
     ? feed.admin.deleteTopic(topic, { signal })

@@ -31,7 +31,7 @@ async function listTopics(
   command: Command,
 ): Promise<void> {
   const interruption = catchSignals();
-  const output = new Output();
+  const output = new Output(interruption);
   const paint = paintFor(process.stdout);
   const signal = AbortSignal.any([interruption.signal, output.closed]);
   await using feed = connectFeed(command);

@@ -77,7 +77,7 @@ async function watch(
   command: Command,
 ): Promise<void> {
   const interruption = catchSignals();
-  const output = new Output();
+  const output = new Output(interruption);
   const say = (text: string): void => {
     output.send(); // On a terminal, the words stand after the events that they follow.
     process.stderr.write(`${text}\n`);

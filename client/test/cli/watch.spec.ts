@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   closeSync,
   constants,
@@ -241,6 +242,25 @@ describe('feed watch', () => {
     onTestFinished(() => closeSync(writer));
     await interruptUntilOver(watch);
     expect(watch.process.signalCode).toBe('SIGINT');
+  });
+
+  test('ends by one signal, though its reader takes nothing any more', async () => {
+    const { grpcAddress: address } = await startService();
+    await store(address, 't', numbers(0, 100_000));
+    const interrupted = async () => {
+      const watch = startFeed(['watch', 't', '--from', 'earliest'], { FEED_ADDRESS: address });
+      watch.process.stdout!.pause();
+      await until(() => watch.stderr.includes('reading what is stored'), 'the watch');
+      await sleep(1_000);
+      watch.process.kill('SIGTERM');
+      const [code] = await within(once(watch.process, 'exit'), 'the end');
+      watch.process.stdout!.resume();
+      return { code: code as number, stderr: (await watch.ended).stderr };
+    };
+    // On a busy machine, the signal may come before the pipe is full.
+    const { code, stderr } = await upToThrice(interrupted, (ending) => ending.code === 143);
+    expect(code).toBe(143);
+    expect(stderr).toContain('feed: interrupted: the reader of standard output has not taken all');
   });
 
   /** Sends SIGINT again and again: a process that stands still takes two for one, or the second one for an echo. */
