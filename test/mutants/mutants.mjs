@@ -659,6 +659,18 @@ export const mutants = [
     tests: ['client/test/cli/watch.spec', '-t', 'npx repeats'],
   },
   {
+    name: 'client: takes a directory for an empty input',
+    file: 'client/src/cli/line-blocks.ts',
+    from: 'fstatSync(0).isDirectory()',
+    to: 'fstatSync(0).isBlockDevice()',
+    tests: [
+      'client/test/cli/upload.spec',
+      'client/test/cli/chat.spec',
+      '-t',
+      'standard input is refused|as the standard input with',
+    ],
+  },
+  {
     name: 'client: a reader of standard output that stalls holds up the end',
     file: 'client/src/cli/output.ts',
     from: 'if (stream.writableLength === 0) return;',

@@ -4,7 +4,7 @@ import type { Chat, ChatState } from '../chat.js';
 import { ChatMessage } from '../gen/feed/v1/feed.js';
 import { connectFeed } from './connection-options.js';
 import { catchSignals } from './interruption.js';
-import { lineBlocks, linesOf, readStream, START } from './line-blocks.js';
+import { checkInput, lineBlocks, linesOf, readStream, START } from './line-blocks.js';
 import { Output } from './output.js';
 import { Reconnects } from './reconnects.js';
 import { paintFor, printable } from './terminal.js';
@@ -38,6 +38,7 @@ export function addChatCommand(program: Command): void {
 }
 
 async function chat(room: string, options: ChatCommandOptions, command: Command): Promise<void> {
+  checkInput();
   const interruption = catchSignals();
   const output = new Output(interruption);
   const isInteractive = process.stdin.isTTY && process.stdout.isTTY;

@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { isUtf8 } from 'node:buffer';
@@ -123,6 +124,12 @@ async function endOf(
   } catch {
     return undefined; // No file has the name now: another one may get it.
   }
+}
+
+/** @throws CommandError if the standard input is a directory, in place of which Node gives an empty stream */
+export function checkInput(): void {
+  if (fstatSync(0).isDirectory())
+    throw new CommandError('the standard input is a directory', EXIT.file);
 }
 
 /** Reads a stream to its end, or until the signal fires. */

@@ -14,6 +14,7 @@ import { connectionOf, connectFeed } from './connection-options.js';
 import { CommandError, EXIT } from './exit-codes.js';
 import { catchSignals, type Interruption } from './interruption.js';
 import {
+  checkInput,
   type FollowedEnd,
   followFile,
   lineBlocks,
@@ -147,6 +148,7 @@ function checkUse(
 }
 
 async function uploadInput(job: Job): Promise<void> {
+  checkInput();
   if (process.stdin.isTTY) {
     job.report.pause(); // The progress line would overwrite what is typed.
     job.report.say('reading from the terminal: each line is an event, Ctrl-D ends');

@@ -14,6 +14,13 @@ if (!HAS_SCRIPT)
   process.stderr.write('Skipped: what needs a terminal, because script is missing.\n');
 
 describe('feed chat', () => {
+  test('refuses a directory as the standard input with 66', async () => {
+    const { stdout, stderr } = await startShell('feed chat kitchen --from ann < /tmp; echo $?')
+      .ended;
+    expect(stderr).toBe('feed: the standard input is a directory\n');
+    expect(stdout).toBe('66\n');
+  });
+
   test('between two pipes says each line to the other, and leaves at the end of its input', async () => {
     const { grpcAddress: address } = await startService();
     const env = { FEED_ADDRESS: address };

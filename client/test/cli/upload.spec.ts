@@ -358,6 +358,12 @@ describe('feed upload', () => {
     expect(bodies(await held(address, 't'))).toEqual(['one', 'two']);
   });
 
+  test('a directory as the standard input is refused with 66', async () => {
+    const { stdout, stderr } = await startShell('feed upload t < /tmp; echo $?').ended;
+    expect(stderr).toBe('feed: the standard input is a directory\n');
+    expect(stdout).toBe('66\n');
+  });
+
   test('ends at once when the server refuses it', async () => {
     const server = await ScriptedServer.start(status(16, 'who are you?'));
     const env = { FEED_ADDRESS: server.address };
