@@ -41,6 +41,34 @@ describe.runIf(CHROMIUM)('the streams', () => {
     second.cancel();
   });
 
+  test('that end late leave the question about another one open', async () => {
+    const { client, httpAddress } = await runService();
+    const calls = ['orders', 'shipping'].map((topic) => client.Watch({ topic }));
+    for (const call of calls) call.on('error', () => {});
+    const page = await openConsole(httpAddress, '#/streams');
+    const asked = Promise.withResolvers<void>();
+    const answered = Promise.withResolvers<void>();
+    await page.route('**/v1/streams/*', async (route) => {
+      asked.resolve();
+      await answered.promise;
+      await route.continue();
+    });
+    const dialog = page.getByRole('dialog', { name: 'End this stream?' });
+    const ask = (topic: string): Promise<void> =>
+      page.locator('tr', { hasText: topic }).getByRole('button').click();
+    await ask('orders');
+    await dialog.getByRole('button', { name: 'End it' }).click();
+    await asked.promise;
+    await page.keyboard.press('Escape');
+    await ask('shipping');
+    const ended = page.waitForResponse('**/v1/streams/*');
+    answered.resolve();
+    await ended;
+    await page.getByText('1 open call.').waitFor();
+    expect(await dialog.allTextContents()).toEqual([expect.stringContaining('Watch of shipping')]);
+    calls[1].cancel();
+  });
+
   test('that an operator ends are not made again by the console itself', async () => {
     const { httpAddress } = await runService();
     const tail = await openConsole(httpAddress, '#/topics/orders');

@@ -270,6 +270,36 @@ describe.runIf(CHROMIUM)('an upload', () => {
     expect(stored[2].id).toBe('three');
   });
 
+  test('under way is not made again by Ctrl+Enter, and keeps what is typed out', async () => {
+    const { client, httpAddress } = await runService();
+    const page = await openConsole(httpAddress, '#/topics/orders', TALL);
+    const answered = Promise.withResolvers<void>();
+    let posts = 0;
+    await page.route(/\/v1\/events\?/, async (route) => {
+      if (route.request().method() === 'POST') {
+        posts++;
+        await answered.promise;
+      }
+      await route.continue();
+    });
+    await page.getByRole('button', { name: 'Upload …' }).click();
+    const dialog = page.getByRole('dialog');
+    await page.keyboard.type('body-1');
+    await page.keyboard.press('Control+Enter');
+    await dialog.getByRole('button', { name: 'Uploading …' }).waitFor();
+    await page.keyboard.press('Control+Enter');
+    await page.keyboard.type(' and more');
+    await expect(dialog.getByRole('textbox').inputValue()).resolves.toBe('body-1');
+    answered.resolve();
+    await dialog.getByText('1 stored (fsync).').waitFor();
+    expect(posts).toBe(1);
+    await page.keyboard.type('body-2');
+    await page.keyboard.press('Control+Enter');
+    await eventually(async () => expect(await shownBodies(page)).toEqual(newestFirst(2)));
+    const stored = await take(client, { topic: 'orders', last: 3 }, 2);
+    expect(stored.map(({ body }) => body)).toEqual(bodies(2));
+  });
+
   test('that is refused says why, and what of it is stored', async () => {
     const { httpAddress } = await runService();
     const page = await openConsole(httpAddress, '#/topics/orders', TALL);

@@ -3709,6 +3709,27 @@ export const mutants = [
     tests: ['test/console/topic', '-t', 'whether more may be stored'],
   },
   {
+    name: 'console: Ctrl+Enter uploads again what is under way',
+    file: 'console/src/topic/upload/upload-dialog.tsx',
+    from: 'if (isSending.value) return;',
+    to: '',
+    tests: ['test/console/topic.spec', '-t', 'under way'],
+  },
+  {
+    name: 'console: wipes out what is typed during an upload',
+    file: 'console/src/topic/upload/upload-dialog.tsx',
+    from: 'readOnly={isSending.value}',
+    to: '',
+    tests: ['test/console/topic.spec', '-t', 'under way'],
+  },
+  {
+    name: 'console: a late answer closes the question about another stream',
+    file: 'console/src/streams/streams.tsx',
+    from: 'if (ending.value === asked)',
+    to: 'if (true)',
+    tests: ['test/console/streams.spec', '-t', 'end late'],
+  },
+  {
     name: 'console: draws every event of a busy tail',
     file: 'console/src/topic/events/row-list.tsx',
     from: 'const last = Math.min(count, Math.ceil((top.value + height.value) / HEIGHT) + SPARE);',

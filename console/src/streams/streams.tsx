@@ -30,6 +30,7 @@ export function Streams() {
   const ending = useSignal<OpenStream | undefined>(undefined);
   const { answer, problem, again } = usePolled(listStreams, EVERY);
   const list = answer.value;
+  const asked = ending.value;
   const searched = search.value.toLowerCase();
   const found = sorted(
     list?.streams.filter((stream) => matches(stream, searched)) ?? [],
@@ -70,11 +71,12 @@ export function Streams() {
           <p class="muted">{summary(found.length, list.streams.length)}</p>
         </>
       )}
-      {ending.value && (
+      {asked && (
         <EndStream
-          stream={ending.value}
+          stream={asked}
           close={() => {
-            ending.value = undefined;
+            // The reader may have left this question before the answer, and be at one about another stream.
+            if (ending.value === asked) ending.value = undefined;
             again();
           }}
         />

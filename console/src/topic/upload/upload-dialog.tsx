@@ -19,6 +19,7 @@ export function UploadDialog({ topic, close }: Props) {
   const failure = useSignal('');
   const send = async (event: SubmitEvent): Promise<void> => {
     event.preventDefault();
+    if (isSending.value) return; // A disabled button does not stop requestSubmit().
     isSending.value = true;
     result.value = undefined;
     failure.value = '';
@@ -49,6 +50,8 @@ export function UploadDialog({ topic, close }: Props) {
           required
           data-focus
           spellcheck={false}
+          // The text is cleared once it is stored, with all that would be typed meanwhile.
+          readOnly={isSending.value}
           aria-label="Events, one a line"
           placeholder={EXAMPLES[format.value]}
           value={text.value}
