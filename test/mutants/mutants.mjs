@@ -3709,6 +3709,14 @@ export const mutants = [
     tests: ['test/console/topic', '-t', 'whether more may be stored'],
   },
   {
+    name: 'console: hands on events after a pause',
+    file: 'console/src/api/watch.ts',
+    within: 'hand',
+    from: 'signal.throwIfAborted();',
+    to: '',
+    tests: ['console/test/watch'],
+  },
+  {
     name: 'console: Ctrl+Enter uploads again what is under way',
     file: 'console/src/topic/upload/upload-dialog.tsx',
     from: 'if (isSending.value) return;',

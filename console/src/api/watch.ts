@@ -70,7 +70,7 @@ export async function watch(
       signal.throwIfAborted();
       // The connection broke, or it ended without a problem.
       if (!chunk?.value) throw lost();
-      await hand(lines.take(chunk.value), watcher);
+      await hand(lines.take(chunk.value), watcher, signal);
     }
   } catch (error) {
     signal.throwIfAborted();
@@ -81,13 +81,21 @@ export async function watch(
   }
 }
 
-/** Hands events to the watcher, as many as follow one another, and signs of life. Throws the problem that ends the watch. */
-async function hand(lines: readonly string[], watcher: Watcher): Promise<void> {
+/**
+ * Hands events to the watcher, as many as follow one another, and signs of life. Throws the problem that ends the watch, and the
+ * signal's reason if that fires while the watcher takes events.
+ */
+async function hand(
+  lines: readonly string[],
+  watcher: Watcher,
+  signal: AbortSignal,
+): Promise<void> {
   let events: string[] = [];
   const handEvents = async (): Promise<void> => {
     const last = events.at(-1);
     if (last === undefined) return;
     await watcher.events(events, parseEvent(last).cursor);
+    signal.throwIfAborted();
     events = [];
   };
   for (const line of lines) {
