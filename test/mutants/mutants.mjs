@@ -548,10 +548,39 @@ export const mutants = [
   },
   {
     name: 'transport: an open watch keeps the parts of its request',
-    file: `${transport}/stream-strategy.ts`,
-    from: 'forgetParts(grpcCall);',
+    file: `${transport}/request-decoder.ts`,
+    within: 'finish',
+    from: 'this.bytes = NOTHING;',
     to: '',
-    tests: ['test/transport/waiting-request'],
+    tests: ['test/transport/waiting-request', '-t', 'keeps nothing of its request'],
+  },
+  {
+    name: 'transport: a part of a request keeps all alive that came with it',
+    file: `${transport}/grpc-js.ts`,
+    from: 'base.decoder !== undefined && !requestStream',
+    to: 'base.decoder === undefined',
+    tests: ['test/transport/waiting-request', '-t', 'keeps nothing alive'],
+  },
+  {
+    name: 'transport: a request takes what it announces',
+    file: `${transport}/request-decoder.ts`,
+    from: 'Math.min(Math.max(length, 2 * this.bytes.length), this.end)',
+    to: 'this.end',
+    tests: ['test/transport/waiting-request', '-t', 'announce much'],
+  },
+  {
+    name: 'transport: a message in parts is not the one that was sent',
+    file: `${transport}/request-decoder.ts`,
+    from: 'this.bytes.copy(grown, 0, 0, this.length);',
+    to: '',
+    tests: ['test/transport/request-decoder'],
+  },
+  {
+    name: 'transport: a request may be longer than the limit until it is whole',
+    file: `${transport}/request-decoder.ts`,
+    from: 'bytes > this.maxBytes',
+    to: 'bytes < 0',
+    tests: ['test/transport/request-decoder'],
   },
   {
     name: 'budget: an odd window ends the process',
@@ -3005,8 +3034,8 @@ export const mutants = [
   {
     name: 'transport: the requests of a method may be larger than it takes',
     file: `${transport}/grpc-js.ts`,
-    from: 'if (length <= bytes)',
-    to: 'if (length >= 0)',
+    from: 'if (message.length <= bytes)',
+    to: 'if (message.length >= 0)',
     tests: ['test/e2e/health', '-t', 'is refused on both ports'],
   },
   {

@@ -16,8 +16,8 @@ import {
   setLogVerbosity,
   status,
 } from '@grpc/grpc-js';
-import { FRAME_HEADER_BYTES } from '../../wire/frames.js';
 import { type ConnectionLimit, sharedLimit } from './connection-limit.js';
+import { RequestDecoder } from './request-decoder.js';
 import type { ServerTls } from './server-tls.js';
 import { countDecompressed } from './waiting-request.js';
 
@@ -61,7 +61,7 @@ export interface Http2Listeners {
 
 /**
  * How many bytes the single request of a method may have, by its path, where that is less than `grpc.max_receive_message_length`.
- * It holds before and after the request is decompressed. grpc-js keeps the bytes of a request until its call ends.
+ * It holds before and after the request is decompressed.
  */
 export type LargestRequests = Readonly<Record<string, number>>;
 
@@ -83,7 +83,9 @@ export function createServer(
 ): Server {
   // grpc-js would write to standard error, beside the log. What it writes there also reaches us as errors.
   setLogVerbosity(logVerbosity.NONE);
-  const server = new Server({ ...options, interceptors: [checkRequests(largestRequests)] });
+  const longest = options['grpc.max_receive_message_length'] ?? Infinity;
+  const interceptors = [checkRequests(largestRequests, longest)];
+  const server = new Server({ ...options, interceptors });
   const internals = server as unknown as {
     commonServerOptions?: { settings?: object };
     createHttp2Server?: (credentials: unknown) => Http2Server;
@@ -180,38 +182,39 @@ function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders):
 /** The innermost layer of a call of grpc-js, which reads and writes the HTTP/2 stream. */
 interface BaseCall {
   readonly stream: ServerHttp2Stream;
+  /** Is given each DATA frame, and returns the messages that are whole. */
+  decoder: { write(data: Buffer): Buffer[] };
   /** @param framed a message with its flag and its length, as it came */
   decompressMessage(framed: Buffer, encoding: string): Buffer | Promise<Buffer>;
 }
 
 /**
  * Makes grpc-js refuse a message whose flag its grpc-encoding does not allow, which it would take as plain, and one that is too large for
- * its method. Grpc-js reads the messages of calls with a single request; InboundFrames reads those of request streams.
+ * its method. Grpc-js reads the messages of calls with a single request, by RequestDecoder; InboundFrames reads those of request streams.
+ *
+ * @param longest the most bytes of a request whose method is not in `largest`
  */
-function checkRequests(largest: LargestRequests): ServerInterceptor {
+function checkRequests(largest: LargestRequests, longest: number): ServerInterceptor {
   const checks = new Map(
     Object.entries(largest).map(([path, bytes]) => [path, decompressUpTo(bytes)]),
   );
-  return ({ path }, call) => {
+  return ({ path, requestStream }, call) => {
     const base = call as unknown as Partial<BaseCall>;
-    // Without it, http2StreamOf() refuses the call.
+    // Without these, http2StreamOf() refuses the call.
     if (base.decompressMessage !== undefined)
       base.decompressMessage = checks.get(path) ?? decompressChecked;
+    if (base.decoder !== undefined && !requestStream)
+      base.decoder = new RequestDecoder(largest[path] ?? longest);
     return call as ReturnType<ServerInterceptor>;
   };
 }
 
 function decompressUpTo(bytes: number): BaseCall['decompressMessage'] {
-  const check = (length: number): void => {
-    if (length <= bytes) return;
-    const details = `a request of ${length} bytes is over the limit of ${bytes}`;
-    throw new MessageRefused(status.RESOURCE_EXHAUSTED, details);
-  };
   return async function (this: BaseCall, framed, encoding) {
-    check(framed.length - FRAME_HEADER_BYTES);
     const message = await decompressChecked.call(this, framed, encoding);
-    check(message.length);
-    return message;
+    if (message.length <= bytes) return message;
+    const details = `a request of ${message.length} bytes is over the limit of ${bytes}`;
+    throw new MessageRefused(status.RESOURCE_EXHAUSTED, details);
   };
 }
 
@@ -276,16 +279,6 @@ export function http2StreamOf(call: object): ServerHttp2Stream {
 
 interface Layer extends Partial<BaseCall> {
   nextCall?: Layer;
-  stream?: ServerHttp2Stream;
-  decoder?: { write(data: Buffer): Buffer[] };
-}
-
-/** It has no parts of messages. */
-const IDLE_DECODER = { write: (): Buffer[] => [] };
-
-/** Makes a call of grpc-js forget the parts in which its single request came. It would keep them for as long as it is open. */
-export function forgetParts(call: object): void {
-  innermost(call)!.decoder = IDLE_DECODER;
 }
 
 function innermost(call: object): Layer | undefined {

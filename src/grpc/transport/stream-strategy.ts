@@ -14,7 +14,6 @@ import { Connections } from './connections.js';
 import {
   createServer,
   encodingOf,
-  forgetParts,
   type Http2Limits,
   http2StreamOf,
   type LargestRequests,
@@ -223,7 +222,6 @@ export class StreamStrategy extends ServerGrpc {
     const refusal = this.refusal ?? call.connection.refusal;
     if (refusal !== undefined) throw refusal;
     if (method.requestStream) return handler(this.inbound(call), call);
-    forgetParts(grpcCall);
     const { request } = grpcCall as { request: unknown };
     // Nest keeps what it passes to a handler until the end of a response that is a stream, so that handler takes the bytes itself.
     const isHeld = request instanceof HeldRequest && !method.responseStream;

@@ -4,8 +4,6 @@ import type { InboundBudget } from './inbound-budget.js';
 
 /** About what node and grpc-js take for a stream, in bytes, beside its headers and what it sends. */
 const STREAM_BYTES = 8 * 1024;
-/** About what they take for each DATA frame beside its bytes, of which there may be one. */
-const FRAME_BYTES = 256;
 
 const REQUEST = Symbol('waiting request');
 
@@ -80,6 +78,6 @@ function onAnswered(this: CountedStream): void {
 /** Node documents push(). */
 function pushCounted(this: CountedStream, chunk: Buffer | null): boolean {
   if (chunk === null) this[REQUEST].end();
-  else this[REQUEST].count(chunk.length + FRAME_BYTES);
+  else this[REQUEST].count(chunk.length);
   return Readable.prototype.push.call(this, chunk);
 }
