@@ -449,6 +449,13 @@ export const mutants = [
     tests: ['test/transport/inbound-budget'],
   },
   {
+    name: 'budget: leaves a client without any window after GOAWAY',
+    file: `${transport}/inbound-budget.ts`,
+    from: 'if (session.closed) session.goaway(constants.NGHTTP2_NO_ERROR, session.state.lastProcStreamID);',
+    to: 'if (session.closed) return;',
+    tests: ['test/transport/inbound-budget', '-t', 'also after GOAWAY'],
+  },
+  {
     name: 'budget: unfinished messages close the window',
     file: `${transport}/inbound.ts`,
     from: 'this.budget.arrived(chunk.length);',

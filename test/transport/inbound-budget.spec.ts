@@ -1,4 +1,5 @@
 import { constants } from 'node:http2';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { status } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
 import { frame, type ReceivedFrames } from '../../src/wire/frames.js';
@@ -63,6 +64,32 @@ describe('the messages of one connection that handlers have not taken', () => {
       raw.close();
     },
   );
+
+  test('are followed by the rest once they are taken, also after GOAWAY', async () => {
+    const [streams, count] = [10, 30];
+    let received = 0;
+    let turn = Promise.resolve();
+    const upload = async (frames: AsyncIterable<ReceivedFrames>) => {
+      for await (const batch of frames) {
+        received += idsIn(batch).length;
+        await (turn = turn.then(() => sleep(20)));
+      }
+      return {};
+    };
+    // No stream may send so much that the server stops reading it: going on with that would send what waits to be sent.
+    const inbound = { ...INBOUND, connection: 128 * KIB };
+    const { address } = await serve({ upload }, { inbound });
+    const raw = await RawClient.connect(address);
+    const calls = Array.from({ length: streams }, () => raw.open('UploadEvents').drop());
+    for (let i = 0; i < count; i++) for (const call of calls) call.stream.write(message(6 * KIB));
+    for (const call of calls) call.stream.end();
+    await raw.pinged();
+    // Node's clients answer GOAWAY with GOAWAY, and so does its server.
+    raw.session.goaway();
+    await until(() => received === streams * count, 'all messages');
+    for (const call of calls) expect((await call.trailers)?.['grpc-status']).toBe('0');
+    raw.close();
+  });
 
   test('do not keep the server from reading the rest of messages that have begun', async () => {
     const { state, upload } = gate();

@@ -1,4 +1,4 @@
-import type { ServerHttp2Session } from 'node:http2';
+import { constants, type ServerHttp2Session } from 'node:http2';
 
 export interface InboundLimits {
   /** The most bytes of whole messages that one connection may hold. */
@@ -88,8 +88,10 @@ export class InboundBudget {
     this.openings++;
     session.setLocalWindowSize(this.window + this.openings);
     session.setLocalWindowSize(this.window);
-    // Node sends nghttp2's frames only together with one of its own, such as a PING.
-    if (!session.closed) session.ping(() => {});
+    // Node sends nghttp2's frames only together with one of its own, such as a PING. After GOAWAY it sends no PING, and a second GOAWAY
+    // changes nothing: nghttp2 lets its last stream not grow.
+    if (session.closed) session.goaway(constants.NGHTTP2_NO_ERROR, session.state.lastProcStreamID);
+    else session.ping(() => {});
   }
 }
 

@@ -25,8 +25,8 @@ export class Pings {
   }
 
   /**
-   * Calls back when a PING that was sent after this call is answered. Calls during one unanswered PING share the next. On a
-   * connection that is ending, where no PING can be sent, it calls back at once.
+   * Calls back when a PING that was sent after this call is answered. Calls during one unanswered PING share the next. If the next can't be
+   * sent, because the connection is ending, it calls back at once. A PING that has left may stay unanswered for ever, also then.
    */
   ask(callback: () => void): void {
     this.callbacks.push(callback);
