@@ -9,6 +9,7 @@ import { Injectable } from '@nestjs/common';
 import { HealthImplementation, service } from 'grpc-health-check';
 import { Readiness } from '../feed/readiness.js';
 import { SERVICE } from './contract.js';
+import { hasEnded } from './transport/grpc-js.js';
 
 /** The names whose health is known: the empty one, for the whole server, and FeedService. */
 const NAMES: ReadonlySet<string> = new Set(['', SERVICE]);
@@ -89,6 +90,8 @@ function limited(watch: Watch): Watch {
   const open = new Map<string, number>();
   let inAll = 0;
   return (call) => {
+    // Its watch would never end: "cancelled" was emitted.
+    if (hasEnded(call)) return;
     const connection = call.getPeer();
     const ofConnection = open.get(connection) ?? 0;
     if (inAll >= MAX_WATCHES || ofConnection >= MAX_WATCHES_PER_CONNECTION) {
@@ -98,7 +101,7 @@ function limited(watch: Watch): Watch {
     }
     inAll++;
     open.set(connection, ofConnection + 1);
-    // grpc-js emits this once, however the call ends.
+    // grpc-js emits this once, however the call ends from now on.
     call.once('cancelled', () => {
       inAll--;
       const left = open.get(connection)! - 1;

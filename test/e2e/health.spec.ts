@@ -68,6 +68,15 @@ test.each(['Check', 'Watch'] as const)(
   },
 );
 
+test('a watch whose deadline passes before its request has ended does not count', async () => {
+  const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
+  const raw = await connect(grpcAddress);
+  const headers = { ':path': '/grpc.health.v1.Health/Watch', 'grpc-timeout': '1S' };
+  const late = Array.from({ length: 1_000 }, () => raw.open('', headers).send(bytesField(1, '')));
+  expect(new Set(await Promise.all(late.map(codeOf)))).toEqual(new Set([status.DEADLINE_EXCEEDED]));
+  expect(await firstStatus(open(raw, 'Watch', ''))).toBe(SERVING);
+});
+
 test('more than 1,000 watches of a connection, or 10,000 of all, are refused until others end', async () => {
   const { grpcAddress } = await runService({ FEED_ENGINE: 'memory' });
   const full: RawClient[] = [];

@@ -3032,6 +3032,13 @@ export const mutants = [
     tests: ['test/e2e/health', '-t', 'refused until others end'],
   },
   {
+    name: 'health: a watch that had ended before it was served counts for good',
+    file: 'src/grpc/health.ts',
+    from: 'if (hasEnded(call)) return;',
+    to: '',
+    tests: ['test/e2e/health', '-t', 'does not count'],
+  },
+  {
     name: 'health: watches of all connections are not counted',
     file: 'src/grpc/health.ts',
     from: 'inAll >= MAX_WATCHES',

@@ -77,6 +77,12 @@ describe('a start with another grpc-js', () => {
       "['never']",
     ],
     [
+      'says elsewhere that a call has ended',
+      'whether a call has ended (undefined)',
+      'cancelNotified',
+      'hasEnded',
+    ],
+    [
       'decompresses messages elsewhere',
       'how it reads a single request',
       'decompressMessage',

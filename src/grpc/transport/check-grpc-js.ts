@@ -1,7 +1,13 @@
 import { connect, type IncomingHttpHeaders } from 'node:http2';
 import { duplexPair } from 'node:stream';
 import { Metadata, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
-import { createServer, http2StreamOf, takeReading, UnknownGrpcJsError } from './grpc-js.js';
+import {
+  createServer,
+  hasEnded,
+  http2StreamOf,
+  takeReading,
+  UnknownGrpcJsError,
+} from './grpc-js.js';
 
 /** How long (milliseconds) the call may take. Only a busy machine comes near it. */
 const TIMEOUT = 10_000;
@@ -43,6 +49,7 @@ async function echoOneMessage(): Promise<void> {
   const echo = (call: ServerDuplexStream<Buffer, Buffer>): void => {
     try {
       const stream = http2StreamOf(call);
+      expectSame('whether a call has ended', hasEnded(call), false);
       for (const event of ['data', 'end'])
         expectSame(`its listeners for "${event}"`, stream.listenerCount(event), 1);
       takeReading(stream);

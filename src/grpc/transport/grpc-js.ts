@@ -182,6 +182,8 @@ function prepareStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders):
 /** The innermost layer of a call of grpc-js, which reads and writes the HTTP/2 stream. */
 interface BaseCall {
   readonly stream: ServerHttp2Stream;
+  /** True once the call has ended, and "cancelled" is emitted or about to be. */
+  readonly cancelNotified: boolean;
   /** Is given each DATA frame, and returns the messages that are whole. */
   decoder: { write(data: Buffer): Buffer[] };
   /** @param framed a message with its flag and its length, as it came */
@@ -275,6 +277,14 @@ export function http2StreamOf(call: object): ServerHttp2Stream {
   if (!layer?.decompressMessage || !layer.decoder)
     throw new UnknownGrpcJsError('how it reads a single request');
   return stream;
+}
+
+/**
+ * True if grpc-js has sent a call's status by itself, such as at its deadline. The handler of a single request is called even then, once the
+ * request ends, and its call never emits "cancelled".
+ */
+export function hasEnded(call: object): boolean {
+  return innermost(call)!.cancelNotified!;
 }
 
 interface Layer extends Partial<BaseCall> {
