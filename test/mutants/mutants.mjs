@@ -456,6 +456,20 @@ export const mutants = [
     tests: ['test/transport/inbound-budget', '-t', 'also after GOAWAY'],
   },
   {
+    name: 'budget: what follows a message that can not be decompressed counts on',
+    file: `${transport}/inbound.ts`,
+    from: 'void this.return();',
+    to: 'this.releaseHanded();',
+    tests: ['test/transport/inbound-budget', '-t', 'be decompressed'],
+  },
+  {
+    name: 'budget: a message that is too long counts on',
+    file: `${transport}/inbound.ts`,
+    from: 'if (this.error !== undefined) this.drop();',
+    to: '',
+    tests: ['test/transport/inbound-budget', '-t', 'is too long'],
+  },
+  {
     name: 'budget: unfinished messages close the window',
     file: `${transport}/inbound.ts`,
     from: 'this.budget.arrived(chunk.length);',

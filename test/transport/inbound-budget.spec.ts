@@ -157,21 +157,25 @@ describe('a connection on which nothing can move', () => {
 });
 
 describe('the messages of all connections that handlers have not taken', () => {
-  test('are not those that could not be decompressed', async () => {
+  test.each([
+    ["can't be decompressed", 1, message(20 * KIB).length - 5],
+    ['is too long', 0, 2 * 1024 * KIB],
+  ])('are not those after one that %s, nor that one', async (_, flag, length) => {
     const { address, ended } = await serve(
       {
         async *chat(frames) {
           for await (const { pieces } of frames) yield { bytes: pieces[0] };
         },
       },
-      { inbound: { connection: LIMIT, total: LIMIT } },
+      { inbound: { connection: 64 * LIMIT, total: LIMIT } },
     );
     const raw = await RawClient.connect(address);
-    const bad = message(20 * KIB);
-    bad[0] = 1;
+    const bytes = Buffer.concat(Array<Buffer>(4).fill(message(20 * KIB)));
+    bytes[0] = flag;
+    bytes.writeUInt32BE(length, 1);
     for (let i = 0; i < 20; i++) {
       const call = raw.open('Chat', { 'grpc-encoding': 'gzip' }).drop();
-      call.stream.write(bad);
+      call.stream.write(bytes);
       expect((await call.trailers)?.['grpc-status']).toBe(String(status.INTERNAL));
     }
     const call = raw.open('Chat').drop();

@@ -197,7 +197,11 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
       this.seal();
     }
     const piece = this.pieces.shift();
-    if (!piece) return undefined;
+    if (!piece) {
+      // Nobody gets what came of a message that is too long.
+      if (this.error !== undefined) this.drop();
+      return undefined;
+    }
     const { bytes, hasCompressed } = piece;
     const end = hasCompressed ? this.endOfBatch(bytes) : bytes.length;
     // A compressed frame is a batch by itself, because its message may be a thousand times longer.
@@ -288,8 +292,8 @@ export class InboundFrames implements AsyncIterableIterator<ReceivedFrames>, Chu
       const { encoding, maxMessageBytes, messageRoom } = this;
       bytes = frame(await decompress(framed, encoding, maxMessageBytes, messageRoom));
     } catch (error) {
-      // A handler that learns of it here may not ask again.
-      this.releaseHanded();
+      // A handler that learns of it here may neither ask again nor call return(): "for await" does not.
+      void this.return();
       throw error;
     }
     // After return(), nothing would release these bytes.
