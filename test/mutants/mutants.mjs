@@ -491,6 +491,13 @@ export const mutants = [
     tests: ['test/transport/inbound-budget'],
   },
   {
+    name: 'budget: ends a connection that waits for a handler because of a watch that is not read',
+    file: `${transport}/connection.ts`,
+    from: 'isDuplex && stream.writableLength > 0',
+    to: 'stream.writableLength > 0',
+    tests: ['test/transport/inbound-budget'],
+  },
+  {
     name: 'budget: the time in which the service stood still is held against a client',
     file: `${transport}/connection.ts`,
     from: 'this.stuck = isStuck ? this.stuck + 1 : 0;',

@@ -117,11 +117,16 @@ describe('a connection on which nothing can move', () => {
 
   test('is ended with a reason if its client does not read, and not if it waits for a handler', async () => {
     const { state, upload } = gate();
+    async function* watch() {
+      for (;;) yield { bytes: message(30 * KIB), count: 1 };
+    }
     const { address, ended } = await serve(
-      { chat, upload },
+      { chat, upload, watch },
       { inbound: INBOUND, keepalive: { time: 1_500, timeout: 1_000 } },
     );
     const waiting = await RawClient.connect(address);
+    // That a client does not read this watch is not why its messages wait.
+    waiting.open('Watch').stream.end(frame(codec.watchRequest.serialize({ topic: 't' })));
     const uploads = Array.from({ length: 20 }, () => waiting.open('UploadEvents').drop());
     for (const { stream } of uploads) for (let i = 0; i < 10; i++) stream.write(message(8 * KIB));
     await waiting.sentAll();

@@ -47,6 +47,7 @@ function shut(unread: number) {
   connection.calls.add({
     stream,
     endless: true,
+    isDuplex: true,
     finished: false,
     pending: 0,
     abortUnread: () => {},

@@ -48,6 +48,8 @@ export class Call {
   readonly endless: boolean;
   /** True if its request or its response is a stream. */
   readonly isStream: boolean;
+  /** True if both are. */
+  readonly isDuplex: boolean;
   /** How many events and bytes the call had so far. The handler counts them: the transport does not know events. */
   events = 0;
   bytes = 0;
@@ -87,6 +89,7 @@ export class Call {
     this.peer = grpcCall.getPeer();
     this.endless = method.responseStream;
     this.isStream = method.requestStream || method.responseStream;
+    this.isDuplex = method.requestStream && method.responseStream;
     const close = (): void => this.onClose();
     stream.on('error', ignore);
     if (this.isClosed) process.nextTick(close);

@@ -17,6 +17,8 @@ interface ConnectionCall {
   readonly stream: ServerHttp2Stream;
   /** True for a call that does not end by itself. */
   readonly endless: boolean;
+  /** True if both its request and its response are streams: its messages wait while its answers are not read. */
+  readonly isDuplex: boolean;
   /** How much of what came its handler has not dealt with. */
   readonly pending: number;
   /** True once its handler is done and its status is written. */
@@ -93,9 +95,10 @@ export class Connection {
     return false;
   }
 
-  /** True if one of its calls has an answer that its client does not read. */
+  /** True if a call, whose messages may wait for that, has an answer that its client does not read. */
   private get hasUnreadAnswer(): boolean {
-    for (const { stream } of this.calls) if (stream.writableLength > 0) return true;
+    for (const { isDuplex, stream } of this.calls)
+      if (isDuplex && stream.writableLength > 0) return true;
     return false;
   }
 
@@ -107,7 +110,7 @@ export class Connection {
 
   /**
    * Returns how often in a row, with this time, nothing has moved because of the client: it may send no more, no handler takes anything,
-   * and no write is done of an answer that is there. If every answer is read, the store is slow to take what it sent.
+   * and no write is done of an answer that is there. If the answers of all duplex calls are read, the store is slow to take what it sent.
    *
    * Times are counted, and not read from a clock: if this process stands still, the client is not to blame.
    */
