@@ -1,5 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { HttpRefusal, sendProblem } from './problem.js';
@@ -28,14 +29,26 @@ const HEADERS: Readonly<Record<string, string>> = {
   'cross-origin-opener-policy': 'same-origin',
 };
 
+/** What Express adds to a response. */
+interface ExpressResponse extends ServerResponse {
+  /** Sets the content type of files whose names end so. */
+  type(extension: string): this;
+  /** Answers with an ETag, or with 304 and no body if the request has the same one. */
+  send(body: Buffer): this;
+}
+
 /**
  * Serves the files of the console at /console, to whoever may connect: they have no data.
+ *
+ * They are read at the start, 130 KB. Express's static files open a file for each answer, and never close that of an answer which still waits behind
+ * another one when its connection ends (send 1.2.1, through on-finished).
  *
  * @param isOn false: there is none
  */
 export function serveConsole(app: NestExpressApplication, isOn: boolean, files = FILES): void {
   const missing = whyMissing(isOn, files);
-  app.use(PATH, (request: IncomingMessage, response: ServerResponse, next: () => void) => {
+  const contents = missing ? new Map<string, Buffer>() : readAll(files);
+  app.use(PATH, (request: IncomingMessage, response: ExpressResponse, next: () => void) => {
     if (missing) {
       sendProblem(request, response, new HttpRefusal(404, missing));
       return;
@@ -46,10 +59,27 @@ export function serveConsole(app: NestExpressApplication, isOn: boolean, files =
       response.writeHead(308, { location: `.${PATH}/` }).end();
       return;
     }
-    next();
+    // Express leaves out PATH.
+    const [path] = request.url!.split('?', 1);
+    const name = path === '/' ? '/index.html' : path;
+    const content = contents.get(name);
+    if (!content || !isRead(request)) {
+      next();
+      return;
+    }
+    response.setHeader('cache-control', cacheControl(name));
+    response.type(extname(name)).send(content);
   });
-  if (missing) return;
-  app.useStaticAssets(files, { prefix: PATH, redirect: false, setHeaders: cacheFor });
+}
+
+/** Returns what each file of a directory has, by its path below it: /assets/index.js */
+function readAll(directory: string): Map<string, Buffer> {
+  return new Map(
+    readdirSync(directory, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map(({ parentPath, name }) => join(parentPath, name))
+      .map((file) => [`/${relative(directory, file)}`, readFileSync(file)]),
+  );
 }
 
 function whyMissing(isOn: boolean, files: string): string | undefined {
@@ -64,8 +94,6 @@ const isWithoutSlash = (request: IncomingMessage): boolean =>
 const isRead = ({ method }: IncomingMessage): boolean => method === 'GET' || method === 'HEAD';
 
 /** The names of files in assets/ change with what they contain; that of the page does not. */
-function cacheFor(response: ServerResponse, path: string): void {
-  const isLasting = /[/\\]assets[/\\]/.test(path);
-  const value = isLasting ? 'public, max-age=31536000, immutable' : 'no-cache';
-  response.setHeader('cache-control', value);
+function cacheControl(name: string): string {
+  return name.startsWith('/assets/') ? 'public, max-age=31536000, immutable' : 'no-cache';
 }

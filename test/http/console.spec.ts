@@ -1,4 +1,5 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { NestFactory } from '@nestjs/core';
 import { Module } from '@nestjs/common';
@@ -7,6 +8,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { serveConsole } from '../../src/http/console.js';
 import { ask } from '../support/http.js';
 import { runService, temporaryDirectory } from '../support/service.js';
+import { until } from '../support/wait.js';
 
 @Module({})
 class EmptyModule {}
@@ -29,12 +31,23 @@ function built(): string {
   return files;
 }
 
+/** Returns the files of a directory that this process has open. */
+function openBelow(directory: string): string[] {
+  const descriptors = '/proc/self/fd';
+  return readdirSync(descriptors)
+    .map((name) => join(descriptors, name))
+    .filter((path) => existsSync(path))
+    .map((path) => readlinkSync(path))
+    .filter((file) => file.startsWith(directory));
+}
+
 test('the page comes with a policy that lets it ask this server alone, and is looked up again each time', async () => {
   const address = await serve(built());
   const page = await ask(address, '/console/');
   expect(page.text).toContain('the page');
   expect(page.headers).toMatchObject({
     'content-type': 'text/html; charset=utf-8',
+    'content-length': '23',
     'cache-control': 'no-cache',
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
@@ -43,11 +56,38 @@ test('the page comes with a policy that lets it ask this server alone, and is lo
   expect(policy).toMatch(/^default-src 'none'; script-src 'self'; style-src 'self'; /);
   expect(policy).not.toContain('unsafe');
   const code = await ask(address, '/console/assets/index-abc.js');
-  expect(code.headers['cache-control']).toBe('public, max-age=31536000, immutable');
+  expect(code.headers).toMatchObject({
+    'content-type': 'text/javascript; charset=utf-8',
+    'cache-control': 'public, max-age=31536000, immutable',
+  });
   const short = await ask(address, '/console');
   expect([short.status, short.headers.location]).toEqual([308, './console/']);
   for (const path of ['/console/../secret', '/console/%2e%2e/secret', '/console/nothing.js'])
     expect((await ask(address, path)).status).toBe(404);
+});
+
+test('a page that the browser has is not sent again', async () => {
+  const address = await serve(built());
+  const { headers } = await ask(address, '/console/');
+  const again = await ask(address, '/console/', { headers: { 'if-none-match': headers.etag! } });
+  expect([again.status, again.text]).toEqual([304, '']);
+});
+
+test('files that are asked for one behind another on a connection are not open while they wait', async () => {
+  const files = built();
+  writeFileSync(join(files, 'assets', 'large.js'), Buffer.alloc(20 * 2 ** 20));
+  const [host, port] = (await serve(files)).split(':');
+  const socket = connect({ host, port: Number(port) });
+  onTestFinished(() => void socket.destroy());
+  socket.write('GET /console/assets/large.js HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(10));
+  // The client reads no more of the first answer, so the others wait behind it.
+  let received = 0;
+  socket.on('data', (part) => {
+    received += part.length;
+    socket.pause();
+  });
+  await until(() => received > 0, 'the first answer');
+  expect(openBelow(files)).toEqual([]);
 });
 
 test('without its files, and with FEED_CONSOLE=off, there is none, which is said', async () => {

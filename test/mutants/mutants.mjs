@@ -3830,6 +3830,13 @@ export const mutants = [
     tests: ['test/repository/backup', '-t', 'leaves no directory'],
   },
   {
+    name: 'http: a file of the console is open while its answer waits',
+    file: 'src/http/console.ts',
+    from: 'response.type(extname(name)).send(content);',
+    to: "process.getBuiltinModule('node:fs').createReadStream(join(files, name)).pipe(response);",
+    tests: ['test/http/console', '-t', 'not open while they wait'],
+  },
+  {
     name: 'http: an event has no id',
     file: 'src/http/event-format.ts',
     from: "text.ascii('id: ');",
