@@ -26,6 +26,9 @@ export class ClientGone extends Error {}
  */
 const UNREAD_AFTER = 60_000;
 
+/** A call that does not end by itself looks this often (milliseconds) whether its connection is read. */
+const PAUSED_INTERVAL = 10_000;
+
 /** One request under way, and its answer. */
 export class HttpCall implements LiveCall {
   readonly method: string;
@@ -77,6 +80,7 @@ export class HttpCall implements LiveCall {
       if (!this.isFinished) this.abortController.abort(new ClientGone('the client is gone'));
       onClosed(this);
     });
+    if (endless) this.destroyOncePaused();
     const expiry = socket instanceof TLSSocket ? expiryOf(socket) : undefined;
     if (expiry !== undefined)
       this.stopExpiry = onExpiry(expiry, () => this.abort(certificateExpired()));
@@ -116,6 +120,18 @@ export class HttpCall implements LiveCall {
     const { socket } = this.request;
     if (this.response.writableFinished) socket.destroySoon();
     else this.response.once('finish', () => socket.destroySoon());
+  }
+
+  /**
+   * Closes the connection if node has stopped reading it because the answers that wait behind this one take more than 64 KiB: node would not see
+   * the client leave. While this one itself waits for the client, it also stops reading, and a write shows that the client has gone.
+   */
+  private destroyOncePaused(): void {
+    const timer = setInterval(() => {
+      const { socket } = this.response;
+      if (socket?.isPaused() && !socket.writableNeedDrain) this.destroy();
+    }, PAUSED_INTERVAL);
+    this.response.once('close', () => clearInterval(timer));
   }
 
   /**

@@ -13,6 +13,7 @@ import { answerBrokenRequests } from '../http/broken-requests.js';
 import { serveConsole } from '../http/console.js';
 import { HttpCalls } from '../http/http-calls.js';
 import { httpsOptions, secureHttp } from '../http/https.js';
+import { boundPipelining } from '../http/pipelining.js';
 import { allowLongRequests } from '../http/server-settings.js';
 import { MetricsPort } from '../metrics/metrics-port.js';
 import { EventRepository } from '../repository/event-repository.js';
@@ -57,6 +58,7 @@ export async function startService(
     },
   );
   // Before any route is made: Express asks its middleware in the order in which they came.
+  boundPipelining(app);
   if (certificates) secureHttp(app, certificates, log);
   serveConsole(app, config.hasConsole && guard === undefined);
   const strategy = app.get(StreamStrategy);
