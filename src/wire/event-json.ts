@@ -7,6 +7,7 @@ import {
   TOO_MANY_ATTRIBUTES,
 } from './attributes.js';
 import { AT, BODY, ID, TOPIC } from './event-fields.js';
+import { mayBeEvent } from './event-shape.js';
 import { BadMessageError, FRAME_HEADER_BYTES, writeFrameHeader } from './frames.js';
 import { BYTES, bytesField, varintBytes, writeVarint } from './protobuf.js';
 import { parseTime } from './rfc3339.js';
@@ -47,10 +48,17 @@ export function frameOfText(body: Buffer, topic: string): Buffer {
   return eventFrame({ id: '', topic, body: utf8(body), at: undefined, attributes: [] });
 }
 
+/** Parsing a shorter text takes some milliseconds at most, whatever it is. */
+const LONG_JSON = 64 * 1024;
+
 type JsonObject = Readonly<Record<string, unknown>>;
 
 function parseObject(json: Buffer): JsonObject {
   const text = utf8(json);
+  if (json.length > LONG_JSON && !mayBeEvent(json))
+    throw new BadMessageError(
+      'it has more values than an event, or values deeper in others: JSON in a body goes as a text',
+    );
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -97,7 +105,7 @@ function attributesOf({ attributes }: JsonObject): Buffer[] {
   if (typeof attributes !== 'object' || Array.isArray(attributes))
     throw new BadMessageError('attributes must be an object of texts');
   const keys = Object.keys(attributes);
-  // A line of 6 MiB has room for 700,000 attributes. Encoding all of them first would hold up every other call.
+  // A line of 64 KiB has room for 10,000 attributes. Encoding all of them first would hold up every other call.
   if (keys.length > MAX_ATTRIBUTES) throw new BadMessageError(TOO_MANY_ATTRIBUTES);
   let bytes = 0;
   return keys.map((key) => {

@@ -148,6 +148,18 @@ describe('POST /v1/events', () => {
     },
   );
 
+  test('a long line of what is no event is refused before it is parsed, and what came before it is stored', async () => {
+    const { httpAddress } = await start();
+    const answer = await post(httpAddress, `{"topic":"t"}\n{"body":${'['.repeat(6 * 2 ** 20)}`);
+    expect(answer.status).toBe(400);
+    expect(answer.json).toMatchObject({
+      reason: 'EVENT_INVALID',
+      index: '1',
+      received: '1',
+      detail: expect.stringContaining('it has more values than an event') as unknown,
+    });
+  });
+
   test.each([
     ['application/x-www-form-urlencoded', {}, '', 415, undefined],
     ['application/x-ndjson', { 'content-encoding': 'gzip' }, '', 415, undefined],

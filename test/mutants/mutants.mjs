@@ -4124,6 +4124,27 @@ export const mutants = [
     tests: ['test/wire/event-json', '-t', 'beyond the limits'],
   },
   {
+    name: 'http: a long line is parsed, whatever it is',
+    file: 'src/wire/event-json.ts',
+    from: 'json.length > LONG_JSON && !mayBeEvent(json)',
+    to: 'json.length > 1e9 && !mayBeEvent(json)',
+    tests: ['test/http/upload', '-t', 'a long line of what is no event'],
+  },
+  {
+    name: 'http: brackets in a text count as values',
+    file: 'src/wire/event-shape.ts',
+    from: 'if (byte === BACKSLASH) i++;',
+    to: 'if (byte === BACKSLASH) isInText = true;',
+    tests: ['test/wire/event-json', '-t', 'a long text'],
+  },
+  {
+    name: 'http: a long line with many values is parsed',
+    file: 'src/wire/event-shape.ts',
+    from: 'if (++signs > MOST_SIGNS) return false;',
+    to: 'signs++;',
+    tests: ['test/wire/event-json', '-t', 'a long line'],
+  },
+  {
     name: 'http: the log quotes what is no JSON',
     file: 'src/wire/event-json.ts',
     from: "throw new BadMessageError('it is not JSON');",
