@@ -3865,6 +3865,13 @@ export const mutants = [
     tests: ['test/http/pipelining', '-t', 'so much waits'],
   },
   {
+    name: 'http: the body of a new session keeps its chunks',
+    file: 'src/http/session.controller.ts',
+    from: 'bytes += part.copy(json, bytes);',
+    to: 'bytes += part.copy(json, bytes); ((globalThis as any).kept ??= []).push(part);',
+    tests: ['test/http/session', '-t', 'chunks of one byte'],
+  },
+  {
     name: 'http: an event has no id',
     file: 'src/http/event-format.ts',
     from: "text.ascii('id: ');",
