@@ -3,7 +3,12 @@ import type { EventRepository } from '../repository/event-repository.js';
 import type { TopicReader } from '../repository/topic-reader.js';
 import { formatCursor, parseCursor, type Position } from '../wire/cursor.js';
 import { MAX_NANOS, MAX_SECONDS, MIN_SECONDS } from '../wire/timestamp.js';
-import { isPattern, patternProblem } from '../wire/topic-pattern.js';
+import {
+  isPattern,
+  MAX_PATTERN_TOKENS,
+  parsePattern,
+  patternProblem,
+} from '../wire/topic-pattern.js';
 import { TopicSet } from '../wire/topic-set.js';
 import { topicProblem } from '../wire/topic.js';
 import { MAX_TOPICS, type Time, type WatchRequest } from '../wire/watch-request.js';
@@ -74,11 +79,7 @@ function topicsOf({ topics }: WatchRequest, caller: Caller): TopicSet {
     });
   const seen = new Set<string>();
   for (const [i, topic] of topics.entries()) {
-    const problem = seen.has(topic)
-      ? 'it is listed twice'
-      : isPattern(topic)
-        ? patternProblem(topic)
-        : topicProblem(topic);
+    const problem = seen.has(topic) ? 'it is listed twice' : problemOf(topic);
     const which = topics.length === 1 ? 'topic' : `topic ${i + 1} of ${topics.length}`;
     if (problem !== undefined)
       throw new FeedError('TOPIC_INVALID', `${which}: ${problem}`, { index: String(i) });
@@ -86,6 +87,14 @@ function topicsOf({ topics }: WatchRequest, caller: Caller): TopicSet {
     requirePermission(caller, 'watch', topic);
   }
   return new TopicSet(topics);
+}
+
+/** Returns what is wrong with a topic or a pattern, or undefined if a watch may have it. */
+function problemOf(topic: string): string | undefined {
+  if (!isPattern(topic)) return topicProblem(topic);
+  const problem = patternProblem(topic);
+  if (problem !== undefined || parsePattern(topic).length <= MAX_PATTERN_TOKENS) return problem;
+  return `a pattern has at most ${MAX_PATTERN_TOKENS} tokens: end it with ">", or name its topics`;
 }
 
 async function startOf(

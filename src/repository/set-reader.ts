@@ -12,6 +12,8 @@ import type { TopicReader } from './topic-reader.js';
 
 /** The most runs, records or topics that are looked at before other work has its turn. */
 const MOST_LOOKS = 1_024;
+/** A look takes longer with more patterns. With this many, half as many looks are taken. */
+const HALVING_PATTERNS = 64;
 /** Counting takes a few searches for each topic, and metrics count at many watches in a row. Sets of more topics are not counted. */
 const MOST_COUNTED = 100;
 
@@ -36,11 +38,14 @@ export interface ReadLog {
 export class SetReader implements TopicReader {
   private followed: FollowedSet | undefined;
   private mayLackUpTo: Position = 0;
+  private readonly mostLooks: number;
 
   constructor(
     private readonly log: ReadLog,
     private readonly topics: TopicSet,
-  ) {}
+  ) {
+    this.mostLooks = mostLooksFor(topics);
+  }
 
   async floor(): Promise<Position> {
     let floor = 0;
@@ -76,7 +81,7 @@ export class SetReader implements TopicReader {
       let looks = 0;
       let isAtEnd = true;
       for (const record of commits.upTo(from)) {
-        if (looks > MOST_LOOKS) {
+        if (looks > this.mostLooks) {
           isAtEnd = false;
           break;
         }
@@ -132,7 +137,7 @@ export class SetReader implements TopicReader {
         if (start > head) return batchOf(parts);
         // The next run begins at or before `after` + 1, so all of this one comes before.
         if (record.runs[i + 1]?.[1] <= after + 1) continue;
-        if (looks++ === MOST_LOOKS) return batchOf(parts, Math.max(after, start - 1));
+        if (looks++ === this.mostLooks) return batchOf(parts, Math.max(after, start - 1));
         if (!this.topics.has(topic)) continue;
         const run = engine.runs.at(topic, start);
         if (!run) {
@@ -186,7 +191,7 @@ export class SetReader implements TopicReader {
       let looks = 0;
       for (const topic of runs.topics(undefined, prefix)) {
         if (this.topics.has(topic) && !take(topic)) return;
-        if (++looks % MOST_LOOKS === 0) await nextTurn();
+        if (++looks % this.mostLooks === 0) await nextTurn();
       }
     }
   }
@@ -226,14 +231,19 @@ async function eachFloor(
   topics: TopicSet,
   note: (floor: Position) => void,
 ): Promise<void> {
+  const mostLooks = mostLooksFor(topics);
   for (const name of topics.names) note(engine.floor(name));
   for (const prefix of prefixesOf(topics)) {
     let looks = 0;
     for (const [topic, floor] of engine.floors(prefix)) {
       if (topics.has(topic)) note(floor);
-      if (++looks % MOST_LOOKS === 0) await nextTurn();
+      if (++looks % mostLooks === 0) await nextTurn();
     }
   }
+}
+
+function mostLooksFor({ patternCount }: TopicSet): number {
+  return Math.ceil(MOST_LOOKS / (1 + patternCount / HALVING_PATTERNS));
 }
 
 function raise(set: FollowedSet, floor: Position): void {

@@ -13,6 +13,12 @@ export const EVERY_TOPIC = '>';
 export const ONE = '*';
 export const REST = '>';
 
+/**
+ * The most tokens that a pattern of a watch may have. Up to 2^n patterns of n tokens match one topic, and each topic of a commit is
+ * looked for among all of them (TopicIndex).
+ */
+export const MAX_PATTERN_TOKENS = 10;
+
 /** True for a pattern, false for a topic. */
 export const isPattern = (text: string): boolean => /[*>]/.test(text);
 

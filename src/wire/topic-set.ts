@@ -6,9 +6,12 @@ export class TopicSet {
   /** Made when it is needed: most watches are of one topic. */
   private index: TopicIndex<true> | undefined;
   private sorted: string | undefined;
+  readonly patternCount: number;
 
   /** @param members at least one topic or pattern, each valid and there once */
-  constructor(readonly members: readonly string[]) {}
+  constructor(readonly members: readonly string[]) {
+    this.patternCount = this.patterns.length;
+  }
 
   /** The one topic of a set that has one by name and no other member; undefined for any other set. */
   get topic(): string | undefined {

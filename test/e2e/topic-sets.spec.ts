@@ -177,6 +177,18 @@ describe('A watch of several topics', () => {
     watch.cancel();
   });
 
+  test('may have patterns of 10 tokens, and topics of any number of them', async () => {
+    const { client } = await runService({ FEED_ENGINE: 'memory' });
+    const deep = `${'a.'.repeat(99)}a`;
+    const watch = open(client, { topics: [`${'*.'.repeat(9)}*`, `${'b.'.repeat(9)}>`, deep] });
+    await watch.headers;
+    const below = `${'b.'.repeat(12)}b`;
+    await send(client, `${'c.'.repeat(9)}c 1`, `${below} 2`, `${deep} 3`, `${deep}a 4`);
+    await until(() => watch.events.length >= 3, 'three events');
+    expect(ids(watch.events).toSorted()).toEqual(['1', '2', '3']);
+    watch.cancel();
+  });
+
   test.each<[string, Partial<WatchRequest>, string]>([
     ['more than 1,000', { topics: Array.from({ length: 1_500 }, (_, i) => `t${i}`) }, '1000'],
     ['1,001 with `topic`', { topic: 't', topics: Array.from({ length: 1_000 }, longest0) }, ''],
@@ -185,6 +197,7 @@ describe('A watch of several topics', () => {
     ['an empty one', { topics: ['a', ''] }, 'topic 2 of 2: it is empty'],
     ['a bad pattern', { topics: ['a', 'b.>.c'] }, 'topic 2 of 2: "*" stands for a whole token'],
     ['a bad pattern alone', { topic: 'or*' }, 'topic: "*" stands for a whole token'],
+    ['a long pattern', { topics: ['a', `${'a.'.repeat(10)}>`] }, 'a pattern has at most 10 tokens'],
     ['none at all', {}, 'topic: it is empty'],
   ])('with %s is refused', async (_what, request, message) => {
     const { client } = await runService({ FEED_ENGINE: 'memory' });

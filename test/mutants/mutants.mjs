@@ -1137,6 +1137,27 @@ export const mutants = [
     to: '',
     tests: [
       'test/e2e/watch',
+  {
+    name: 'sets: a pattern has any number of tokens',
+    file: 'src/feed/watch-start.ts',
+    from: 'if (problem !== undefined || parsePattern(topic).length <= MAX_PATTERN_TOKENS) return problem;',
+    to: 'if (problem !== undefined || topic) return problem;',
+    tests: ['test/e2e/topic-sets', '-t', 'a long pattern'],
+  },
+  {
+    name: 'sets: each token of a pattern has a Map and two Sets',
+    file: 'src/wire/topic-index.ts',
+    from: 'next: undefined, any: undefined, ending: undefined, rest: undefined',
+    to: 'next: new Map(), any: undefined, ending: new Set(), rest: new Set()',
+    tests: ['test/wire/topic-index', '-t', 'bytes of memory'],
+  },
+  {
+    name: 'sets: a read of many patterns takes as many looks as one of few',
+    file: 'src/repository/set-reader.ts',
+    from: 'return Math.ceil(MOST_LOOKS / (1 + patternCount / HALVING_PATTERNS));',
+    to: 'return MOST_LOOKS + patternCount * 0;',
+    tests: ['test/repository/set-reader', '-t', 'many patterns'],
+  },
       '-t',
       'that retention overtakes .*lmdb|lmdb.* that retention overtakes',
     ],

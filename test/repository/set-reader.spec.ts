@@ -67,3 +67,19 @@ it('a search for the newest events ends soon after nobody waits for it any more'
   await expect(search).rejects.toThrow('gone');
   await log.close();
 });
+
+it('a read of many patterns looks at few topics before other work has its turn', async () => {
+  const log = new EventLog(new MemoryEngine());
+  const topics = Array.from({ length: 200 }, (_, i) => ({ topic: `other.${i}`, id: '' }));
+  await log.openWriter().append(checked(...topics));
+  const set = new TopicSet(Array.from({ length: 1_000 }, (_, i) => `${i}.*`));
+  const has = vi.spyOn(set, 'has');
+  const reader = log.readerOf(set);
+  reader.open(0);
+  await reader.floor();
+  has.mockClear();
+  const batch = await reader.read(0, 1_000);
+  expect({ count: batch?.count, looks: has.mock.calls.length }).toEqual({ count: 0, looks: 62 });
+  reader.close();
+  await log.close();
+});

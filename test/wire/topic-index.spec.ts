@@ -1,7 +1,12 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { TopicIndex } from '../../src/wire/topic-index.js';
 import { matchesPattern, parsePattern } from '../../src/wire/topic-pattern.js';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 const token = fc.constantFrom('a', 'b', 'ab', 'ü');
 const topic = fc.array(token, { minLength: 1, maxLength: 4 }).map((tokens) => tokens.join('.'));
@@ -48,5 +53,22 @@ it('keeps nothing of what was deleted', () => {
   for (const one of members) index.delete(one, 'x');
   expect(
     JSON.stringify(index, (_, value: unknown) => (value instanceof Map ? [...value] : value)),
-  ).toBe('{"topics":[],"patterns":{"next":[],"ending":{},"rest":{}}}');
+  ).toBe('{"topics":[]}');
+});
+
+it('takes no more than 256 bytes of memory for each token of a pattern', () => {
+  const heldFor = (rest: string): number => {
+    const index = new TopicIndex<object>();
+    const value = {};
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    for (let i = 0; i < 10_000; i++) index.add(`${i}.${rest}`, value);
+    collectGarbage();
+    const held = process.memoryUsage().heapUsed - before;
+    expect(index.has('none')).toBe(false);
+    return held / 10_000;
+  };
+  expect(heldFor('>')).toBeLessThan(2 * 256);
+  expect(heldFor('a.*')).toBeLessThan(3 * 256);
+  expect(heldFor(`${'a.'.repeat(8)}*`)).toBeLessThan(10 * 256);
 });
