@@ -6,9 +6,12 @@ import { LiveCalls } from '../../src/feed/live-calls.js';
 import { OpenWork } from '../../src/feed/open-work.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
+import { frame } from '../../src/wire/frames.js';
 import { connect, errorInfo, failure, type FeedClient, upload } from '../support/client.js';
+import { RawClient } from '../support/raw-client.js';
 import { runService } from '../support/service.js';
-import { eventually, standstill, until } from '../support/wait.js';
+import { eventually, standstill, until, within } from '../support/wait.js';
+import { bytesField } from '../wire/events.js';
 
 const event = (id: string, bytes = 0) => ({ topic: 't', id, body: 'x'.repeat(bytes) });
 
@@ -96,6 +99,35 @@ test('a room beyond FEED_MAX_ROOMS is refused, and one that is open is not', asy
   });
   one.cancel();
   two.cancel();
+});
+
+test('more than 100 calls of reflection on a connection, or 1,000 in all, are refused until others end', async () => {
+  const service = await runService({ FEED_ENGINE: 'memory' });
+  const reflect = (raw: RawClient) =>
+    raw.open('', { ':path': '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo' });
+  const refusal = async (raw: RawClient) =>
+    (await within(reflect(raw).drop().trailers, 'the refusal'))?.['grpc-status'];
+  const reflections = () =>
+    [...service.app.get(LiveCalls)].filter(({ method }) => method.includes('Reflection')).length;
+  const full: RawClient[] = [];
+  for (let i = 1; i <= 10; i++) {
+    const raw = await RawClient.connect(service.grpcAddress);
+    onTestFinished(() => raw.close());
+    for (let n = 0; n < 100; n++) reflect(raw);
+    await until(() => reflections() === i * 100, 'the calls');
+    full.push(raw);
+  }
+  const other = await RawClient.connect(service.grpcAddress);
+  onTestFinished(() => other.close());
+  const exhausted = String(status.RESOURCE_EXHAUSTED);
+  expect([await refusal(full[0]), await refusal(other)]).toEqual([exhausted, exhausted]);
+  full[1].close();
+  await until(() => reflections() === 900, 'the end of 100 calls');
+  expect(await refusal(full[0])).toBe(exhausted);
+  const { stream } = reflect(other);
+  // Field 7 asks for the list of services.
+  stream.write(frame(bytesField(7, '*')));
+  await within(once(stream, 'data'), 'an answer');
 });
 
 test('connections beyond FEED_MAX_CONNECTIONS are refused, and the log names the setting', async () => {

@@ -934,6 +934,20 @@ export const mutants = [
     tests: ['test/faults/clock-jump', '-t', 'by their real age'],
   },
   {
+    name: 'reflection: calls are counted nowhere',
+    file: 'src/grpc/reflection.controller.ts',
+    from: 'this.open.add(call);',
+    to: '',
+    tests: ['test/e2e/limits', '-t', 'reflection'],
+  },
+  {
+    name: 'reflection: a call keeps its place after its end',
+    file: 'src/grpc/reflection.controller.ts',
+    from: 'calls.onGone((call) => this.open.delete(call));',
+    to: '',
+    tests: ['test/e2e/limits', '-t', 'reflection'],
+  },
+  {
     name: 'rooms: half of the members hear a message a turn later',
     file: 'src/broker/local-rooms.ts',
     from: 'for (const member of members) if (member !== sender) this.deliverTo(member, framed);',
@@ -1124,20 +1138,6 @@ export const mutants = [
     tests: ['test/broker/local-bell'],
   },
   {
-    name: 'sets: a pattern needs no permission',
-    file: 'src/feed/watch-start.ts',
-    from: "requirePermission(caller, 'watch', topic);",
-    to: "if (!isPattern(topic)) requirePermission(caller, 'watch', topic);",
-    tests: ['test/e2e/permission', '-t', 'for a pattern'],
-  },
-  {
-    name: 'sets: what was removed is always passed over',
-    file: 'src/feed/watch-start.ts',
-    from: 'if (!skipRemoved) throw expired(bounds);',
-    to: '',
-    tests: [
-      'test/e2e/watch',
-  {
     name: 'sets: a pattern has any number of tokens',
     file: 'src/feed/watch-start.ts',
     from: 'if (problem !== undefined || parsePattern(topic).length <= MAX_PATTERN_TOKENS) return problem;',
@@ -1158,6 +1158,20 @@ export const mutants = [
     to: 'return MOST_LOOKS + patternCount * 0;',
     tests: ['test/repository/set-reader', '-t', 'many patterns'],
   },
+  {
+    name: 'sets: a pattern needs no permission',
+    file: 'src/feed/watch-start.ts',
+    from: "requirePermission(caller, 'watch', topic);",
+    to: "if (!isPattern(topic)) requirePermission(caller, 'watch', topic);",
+    tests: ['test/e2e/permission', '-t', 'for a pattern'],
+  },
+  {
+    name: 'sets: what was removed is always passed over',
+    file: 'src/feed/watch-start.ts',
+    from: 'if (!skipRemoved) throw expired(bounds);',
+    to: '',
+    tests: [
+      'test/e2e/watch',
       '-t',
       'that retention overtakes .*lmdb|lmdb.* that retention overtakes',
     ],
