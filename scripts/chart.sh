@@ -256,6 +256,7 @@ config:
   maxChatsPerConnection: "500"
   maxChatsPerPrincipal: "500"
   maxRooms: "500"
+  maxSubscriptions: "500"
   maxTopics: "500"
   maxConnections: "500"
   maxMetadataBytes: 32KiB

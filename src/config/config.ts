@@ -150,6 +150,7 @@ function toConfig(settings: Settings, toTerminal: boolean) {
       },
     },
     maxRooms: settings.FEED_MAX_ROOMS,
+    maxSubscriptions: settings.FEED_MAX_SUBSCRIPTIONS,
     maxTopics: settings.FEED_MAX_TOPICS,
     maxMetadataBytes: settings.FEED_MAX_METADATA_BYTES,
     unstored: {

@@ -166,6 +166,11 @@ export const SETTINGS = z.object({
   FEED_MAX_CHATS_PER_PRINCIPAL: limit.prefault('10000'),
   /** How many rooms may have members in this process. */
   FEED_MAX_ROOMS: limit.prefault('100000'),
+  /**
+   * How many topics the watches of several topics, and how many rooms the chats of this process may have together. A pattern counts
+   * once for each of its tokens.
+   */
+  FEED_MAX_SUBSCRIPTIONS: limit.prefault('1000000'),
   /** How many topics may hold events. An event of one more is refused; events of those that do are not. */
   FEED_MAX_TOPICS: count(1, 100_000_000).prefault('1000000'),
   /** How many connections the gRPC port takes; 0: as many as the limit of open files allows. */

@@ -19,6 +19,7 @@ import { FeedError } from './errors.js';
 import { LimitHits } from './limit-hits.js';
 import type { CallRecord } from './live-calls.js';
 import { Outbox } from './outbox.js';
+import { Subscriptions } from './subscriptions.js';
 import { Traffic } from './traffic.js';
 
 /** The most that a member's queue holds of its rooms' messages. With one more, the member is too slow for its rooms. */
@@ -56,14 +57,21 @@ export class Chats {
     private readonly maxRooms = Infinity,
     readonly traffic = new Traffic(),
     private readonly hits = new LimitHits(),
+    private readonly subscriptions = new Subscriptions(),
   ) {}
 
-  /** @throws FeedError LIMIT_EXCEEDED if no chat is in the room and no more rooms may be open */
-  requireRoom(room: string): void {
+  /**
+   * Counts the room among the subscriptions of a chat that is about to join it.
+   *
+   * @throws FeedError LIMIT_EXCEEDED if that is one too many, or if no chat is in the room and no more rooms may be open
+   */
+  claimRoom(room: string, call: ChatCall): void {
     const { rooms, maxRooms } = this;
-    if (rooms.open < maxRooms || rooms.isOpen(room)) return;
-    this.hits.add('FEED_MAX_ROOMS');
-    throw limitExceeded('FEED_MAX_ROOMS', maxRooms, `${rooms.open} rooms are open`);
+    if (rooms.open >= maxRooms && !rooms.isOpen(room)) {
+      this.hits.add('FEED_MAX_ROOMS');
+      throw limitExceeded('FEED_MAX_ROOMS', maxRooms, `${rooms.open} rooms are open`);
+    }
+    this.subscriptions.claim(call, 1);
   }
 
   /**
@@ -213,7 +221,7 @@ class Chat implements FrameSource, RoomMember {
       );
     }
     requirePermission(this.caller, 'chat', room);
-    this.chats.requireRoom(room);
+    this.chats.claimRoom(room, this.call);
     const seat = this.chats.rooms.join(room, this);
     this.seats.set(room, seat);
     this.call.notes.topic ??= room;

@@ -26,6 +26,7 @@ import { Stats } from './stats.js';
 import { Traffic } from './traffic.js';
 import { ReplicaName } from './replica-name.js';
 import { Streams } from './streams.js';
+import { Subscriptions } from './subscriptions.js';
 import { Topics } from './topics.js';
 import { UploadRates } from './upload-rates.js';
 import { Uploads } from './upload.js';
@@ -101,11 +102,22 @@ function openRooms({ engine, nats }: Config, log: Logger): Rooms | Promise<Rooms
     },
     {
       provide: Chats,
-      useFactory: (rooms: Rooms, { maxRooms }: Config, traffic: Traffic, hits: LimitHits) =>
-        new Chats(rooms, maxRooms, traffic, hits),
-      inject: [Rooms, CONFIG, Traffic, LimitHits],
+      useFactory: (
+        rooms: Rooms,
+        { maxRooms }: Config,
+        traffic: Traffic,
+        hits: LimitHits,
+        subscriptions: Subscriptions,
+      ) => new Chats(rooms, maxRooms, traffic, hits, subscriptions),
+      inject: [Rooms, CONFIG, Traffic, LimitHits, Subscriptions],
     },
     LiveCalls,
+    {
+      provide: Subscriptions,
+      useFactory: ({ maxSubscriptions }: Config, calls: LiveCalls, hits: LimitHits) =>
+        new Subscriptions(maxSubscriptions, calls, hits),
+      inject: [CONFIG, LiveCalls, LimitHits],
+    },
     {
       provide: CallLimits,
       useFactory: ({ maxCalls }: Config, calls: LiveCalls, hits: LimitHits) =>

@@ -13,6 +13,7 @@ import type { Caller } from './caller.js';
 import { FeedError } from './errors.js';
 import { type CallRecord, noteTopic } from './live-calls.js';
 import { rethrowAsUnavailable } from './store-errors.js';
+import { Subscriptions } from './subscriptions.js';
 import { type BatchCount, Traffic } from './traffic.js';
 import { unlessAborted } from './unless-aborted.js';
 import { boundsOf, epochChanged, expired, type WatchStart, watchStart } from './watch-start.js';
@@ -61,6 +62,7 @@ export class Watches implements OnApplicationShutdown {
     readonly repository: EventRepository,
     readonly bell: Bell,
     readonly traffic: Traffic,
+    private readonly subscriptions: Subscriptions,
   ) {
     repository.onHistoryChange(() => this.ringAll());
   }
@@ -76,6 +78,7 @@ export class Watches implements OnApplicationShutdown {
     if (topics.length > 1) call.notes.topics = topics;
     const starting = watchStart(this.repository, request, caller, call.signal);
     const start = await unlessAborted(starting, call.signal).catch(rethrowAsUnavailable);
+    this.subscriptions.claimTopics(call, topics);
     return { start, batches: new Watch(this, topics, start, call) };
   }
 

@@ -35,6 +35,7 @@ const LIMITS = [
     ['', '_PER_CONNECTION', '_PER_PRINCIPAL'].map((of) => `FEED_MAX_${kind.toUpperCase()}${of}`),
   ),
   'FEED_MAX_ROOMS',
+  'FEED_MAX_SUBSCRIPTIONS',
   'FEED_MAX_TOPICS',
   'FEED_SESSION_WINDOW',
   'FEED_RECEIVE_BYTES',

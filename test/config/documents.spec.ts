@@ -153,6 +153,21 @@ describe('the hardened configuration of docs/security.md', () => {
       expect(config.maxCalls[kind].inAll).toBeLessThan(byDefault.maxCalls[kind].inAll);
       expect(config.resetBurst).toBeGreaterThan(config.maxCalls[kind].perConnection);
     }
+    expect(config.maxSubscriptions).toBeLessThan(byDefault.maxSubscriptions);
+  });
+
+  it('takes at most 1 GiB of memory, by the sum in docs/operations.md', () => {
+    const { maxCalls, ...config } = readConfig(Object.fromEntries(settings), false);
+    const KIB = 1024;
+    const streams = maxCalls.watches.inAll + maxCalls.uploads.inAll + maxCalls.chats.inAll;
+    const sum =
+      240 * KIB * KIB +
+      config.receiveBytes +
+      config.dedupIds * 28 +
+      (streams + config.maxConnections) * 64 * KIB +
+      maxCalls.chats.inAll * 256 * KIB +
+      config.maxSubscriptions * KIB;
+    expect(1.5 * sum).toBeLessThan(KIB ** 3);
   });
 
   it("has the same limits in the chart's values", () => {

@@ -101,6 +101,35 @@ test('a room beyond FEED_MAX_ROOMS is refused, and one that is open is not', asy
   two.cancel();
 });
 
+test('topics of watches and rooms of chats beyond FEED_MAX_SUBSCRIPTIONS are refused until others end', async () => {
+  const { client } = await runService({ FEED_MAX_SUBSCRIPTIONS: '4' });
+  const refusal = async (topics: string[]) => {
+    const watch = client.Watch({ topics });
+    const { error } = await opened(watch, 'metadata', failure(watch));
+    if (!error) watch.cancel();
+    return error && errorInfo(error.metadata);
+  };
+  const limit = {
+    reason: 'LIMIT_EXCEEDED',
+    metadata: { limit: 'FEED_MAX_SUBSCRIPTIONS', most: '4' },
+  };
+  const first = client.Watch({ topics: ['a', 'b'] });
+  await opened(first, 'metadata', failure(first));
+  const chat = client.Chat();
+  const ended = failure(chat);
+  chat.write({ room: 'r' });
+  chat.write({ text: 'hi' });
+  await once(chat, 'data');
+  // A pattern counts as its tokens, and a watch of one topic does not count.
+  expect(await refusal(['c', 'd.*'])).toMatchObject(limit);
+  expect(await refusal(['d.*'])).toBeUndefined();
+  first.cancel();
+  await eventually(async () => expect(await refusal(['c', 'd.*'])).toBeUndefined());
+  for (const room of ['r', 's', 't', 'u', 'v']) chat.write({ room });
+  expect(errorInfo((await ended).metadata)).toMatchObject(limit);
+  await eventually(async () => expect(await refusal(['c', 'd', 'e', 'f'])).toBeUndefined());
+});
+
 test('more than 100 calls of reflection on a connection, or 1,000 in all, are refused until others end', async () => {
   const service = await runService({ FEED_ENGINE: 'memory' });
   const reflect = (raw: RawClient) =>

@@ -934,6 +934,27 @@ export const mutants = [
     tests: ['test/faults/clock-jump', '-t', 'by their real age'],
   },
   {
+    name: 'subscriptions: topics of watches count nowhere',
+    file: 'src/feed/watch.ts',
+    from: 'this.subscriptions.claimTopics(call, topics);',
+    to: '',
+    tests: ['test/e2e/limits', '-t', 'SUBSCRIPTIONS'],
+  },
+  {
+    name: 'subscriptions: rooms of chats count nowhere',
+    file: 'src/feed/chat.ts',
+    from: 'this.subscriptions.claim(call, 1);',
+    to: '',
+    tests: ['test/e2e/limits', '-t', 'SUBSCRIPTIONS'],
+  },
+  {
+    name: 'subscriptions: those of a call that has ended stay',
+    file: 'src/feed/subscriptions.ts',
+    from: 'calls.onGone((call) => (this.inAll -= this.claims.get(call) ?? 0));',
+    to: '',
+    tests: ['test/e2e/limits', '-t', 'SUBSCRIPTIONS'],
+  },
+  {
     name: 'reflection: calls are counted nowhere',
     file: 'src/grpc/reflection.controller.ts',
     from: 'this.open.add(call);',
