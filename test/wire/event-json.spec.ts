@@ -188,11 +188,11 @@ test.each([
 });
 
 test('a long text may have anything in it', () => {
-  const text = '{[,:\\"]}\\'.repeat(10_000);
+  const body = '{[,:\\"]}\\'.repeat(10_000);
   const attributes = Object.fromEntries(Array.from({ length: 64 }, (_, i) => [`${i}"{`, '{[,:"']));
-  const event = { id: 'a', topic: 't', body: text, at: '2026-01-31T09:00:00Z', attributes };
+  const event = { id: 'a', topic: 't', body, at: '2026-01-31T09:00:00Z', attributes };
   for (const space of ['', ' ']) {
     const json = JSON.stringify(event, null, space);
-    expect(read(json)).toMatchObject({ body: text, attributes });
+    expect(read(json)).toMatchObject({ body, attributes });
   }
 });
