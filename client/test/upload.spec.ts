@@ -358,6 +358,14 @@ describe('an upload', () => {
         },
       }),
     ],
+    [
+      'an async one that knows no return()',
+      (next: () => string) => ({
+        [Symbol.asyncIterator]: () => ({
+          next: async () => ({ done: false as const, value: next() }),
+        }),
+      }),
+    ],
   ])('that has ended takes nothing more from its source, %s', async (_, sourceOf) => {
     let taken = 0;
     const source = sourceOf(() => `${taken++}`.padEnd(100_000));

@@ -782,7 +782,7 @@ export const mutants = [
   {
     name: 'client: a second signal waits for what a thread waits for',
     file: 'client/src/cli/interruption.ts',
-    from: 'process.kill(process.pid, name);',
+    from: 'process.removeAllListeners(name);\n  process.kill(process.pid, name);',
     to: '',
     tests: ['client/test/cli/watch.spec', '-t', 'waits for a file'],
   },
