@@ -3123,6 +3123,13 @@ export const mutants = [
     tests: ['test/e2e/health', '-t', 'refused until others end'],
   },
   {
+    name: 'transport: a refused call stays for as long as its client leaves it open',
+    file: `${transport}/call.ts`,
+    from: 'if (isRefusal) this.dropRequest();',
+    to: '',
+    tests: ['test/transport/endings', '-t', 'is refused does not stay'],
+  },
+  {
     name: 'transport: the requests of a method may be larger than it takes',
     file: `${transport}/grpc-js.ts`,
     from: 'if (message.length <= bytes)',

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
+import { constants } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata, status } from '@grpc/grpc-js';
 import { RpcException } from '@nestjs/microservices';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { FeedError } from '../../src/feed/errors.js';
 import type { Call } from '../../src/grpc/transport/index.js';
 import { LINGER } from '../../src/grpc/transport/unread.js';
@@ -245,6 +246,24 @@ describe('the end of a call', () => {
     });
     expect((await failure(client.Watch({ topic: 't' }))).metadata.get('why')).toEqual(['because']);
   });
+
+  test.each(['UploadEvents', 'Chat'] as const)(
+    'a call that is refused does not stay for as long as its client leaves it open: %s',
+    async (method) => {
+      const refuse = (): Promise<never> => Promise.reject(new FeedError('LIMIT_EXCEEDED', 'full'));
+      const { address } = await serve({ upload: refuse, chat: refuse });
+      const raw = await RawClient.connect(address);
+      onTestFinished(() => raw.close());
+      const refused = Array.from({ length: 50 }, () => raw.open(method).drop());
+      const { length } = await within(Promise.all(refused.map(({ closed }) => closed)), 'the ends');
+      expect(length).toBe(50);
+      for (const { stream, trailers } of refused) {
+        expect((await trailers)?.['grpc-status']).toBe(String(status.RESOURCE_EXHAUSTED));
+        // One that its client does not read would be reset with another code, some seconds later.
+        expect(stream.rstCode).toBe(constants.NGHTTP2_NO_ERROR);
+      }
+    },
+  );
 
   test('thousands of calls that are reset do not end another call on their connection (grpc-node 2872)', async () => {
     const { state, watch } = idle();

@@ -93,6 +93,7 @@ export class Answer implements Observer<unknown> {
     const reason: unknown = call.signal.reason;
     const ended = reason instanceof CallAborted ? reason : error;
     const sent = ended === undefined ? undefined : statusOf(ended);
+    const isRefusal = sent !== undefined && !call.stream.headersSent;
     try {
       if (!call.isClosed) {
         if (this.respond) this.respond(sent ?? null, this.result);
@@ -102,7 +103,7 @@ export class Answer implements Observer<unknown> {
     } finally {
       // An interceptor may end the call while its stream is being sent. The abort closes the stream's source.
       if (this.isSendingStream) call.abort(new Error('the call ended before its stream'));
-      call.finish();
+      call.finish(isRefusal);
       this.onEnd?.({
         call,
         code: sent?.code ?? status.OK,

@@ -123,11 +123,28 @@ export class Call {
     this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
-  /** Answer calls this once the handler is done and the status is written. After that, abort() does nothing. */
-  finish(): void {
+  /**
+   * Answer calls this once the handler is done and the status is written. After that, abort() does nothing.
+   *
+   * @param isRefusal the status is all of the answer
+   */
+  finish(isRefusal: boolean): void {
     this.finished = true;
     clearTimeout(this.deadlineTimer);
     this.resetOnceUnread();
+    if (isRefusal) this.dropRequest();
+  }
+
+  /**
+   * Asks the client to send nothing more, once the status has left (RFC 9113, 8.1). No limit counts a refused call, so it must not stay for as
+   * long as its client leaves its own side open.
+   */
+  private dropRequest(): void {
+    const { stream } = this;
+    if (this.isClosed || !stream.headersSent) return;
+    stream.close(constants.NGHTTP2_NO_ERROR);
+    // Node closes a stream only once all that came is read.
+    stream.resume();
   }
 
   /** Whom the client's certificate names; undefined without a verified one. */
