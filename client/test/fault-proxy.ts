@@ -89,7 +89,7 @@ export class FaultProxy {
       from.on('error', () => this.cut(pair));
       from.on('close', () => {
         this.pairs.delete(pair);
-        // What came is still passed on: destroySoon() waits until it is written.
+        // destroySoon() waits until all that came is written.
         to.destroySoon();
       });
     }

@@ -42,7 +42,7 @@ export class RemoteKeys {
   /** The request that is under way or is to be made after the pause. */
   private reading: Promise<void> | undefined;
   private failure: string | undefined;
-  /** What is wrong with keys that are left out. */
+  /** The problems of the keys that are left out; empty if there are none. */
   private broken = '';
   private readonly timer: NodeJS.Timeout;
 

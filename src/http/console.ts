@@ -29,7 +29,7 @@ const HEADERS: Readonly<Record<string, string>> = {
   'cross-origin-opener-policy': 'same-origin',
 };
 
-/** What Express adds to a response. */
+/** A response, with what is used here of Express's. */
 interface ExpressResponse extends ServerResponse {
   /** Sets the content type of files whose names end so. */
   type(extension: string): this;

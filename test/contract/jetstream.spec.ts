@@ -140,6 +140,25 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
     api.publish = (...args) => around(() => publish(...args));
   }
 
+  /** Leaves a replica's first publish without an answer: it is on its way in the cluster. `later` gets the others, and what stores the first. */
+  function onLaterPublish(
+    log: JetStreamLog,
+    later: (
+      call: number,
+      publish: () => Promise<number>,
+      storeFirst: () => Promise<number>,
+    ) => Promise<number>,
+  ) {
+    let storeFirst: (() => Promise<number>) | undefined;
+    let calls = 0;
+    onPublish(log, (publish) => {
+      calls++;
+      if (storeFirst) return later(calls, publish, storeFirst);
+      storeFirst = publish;
+      return Promise.reject(new UnansweredError('dropped by the test'));
+    });
+  }
+
   describe('two replicas', () => {
     it('store one log, whatever each is sent: all once, in the order of each writer', async () => {
       const stream = newStream();
@@ -580,16 +599,8 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
         await append(log, ['t', 'before']);
         const api = apiOf(log);
         const message = api.message.bind(api);
-        let storeFirst: () => Promise<unknown> = () => Promise.resolve();
-        let calls = 0;
-        onPublish(log, async (publish) => {
-          calls++;
-          if (calls === 1) {
-            // It is on its way in the cluster. Nobody answers.
-            storeFirst = publish;
-            throw new UnansweredError('dropped by the test');
-          }
-          if (calls === 2) {
+        onLaterPublish(log, async (call, publish, storeFirst) => {
+          if (call === 2) {
             if (when.startsWith('between'))
               api.message = async (query) => {
                 const answer = await message(query);
@@ -600,7 +611,7 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
             // A leader also compares with what is on its way.
             throw wrongLast();
           }
-          if (calls === 3 && when.startsWith('when')) await storeFirst();
+          if (call === 3 && when.startsWith('when')) await storeFirst();
           return publish();
         });
         expect((await append(log, ['t', id])).duplicates).toBe(0);
@@ -611,17 +622,11 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
 
     it('knows its own commit again that the leader stores late, though it refuses it for want of room when it is sent once more', async () => {
       const log = await open(newStream());
-      let storeFirst: () => Promise<unknown> = () => Promise.resolve();
-      let calls = 0;
-      onPublish(log, async (publish) => {
-        calls++;
-        if (calls === 1) {
-          // It is on its way in the cluster. Nobody answers.
-          storeFirst = publish;
-          throw new UnansweredError('dropped by the test');
-        }
+      let calls = 1;
+      onLaterPublish(log, async (call, publish, storeFirst) => {
+        calls = call;
         // A leader also counts what is on its way.
-        if (calls === 2) throw new RefusedError(CODE.maxBytes, 'by the test');
+        if (call === 2) throw new RefusedError(CODE.maxBytes, 'by the test');
         await storeFirst();
         return publish();
       });

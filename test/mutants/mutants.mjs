@@ -788,14 +788,14 @@ export const mutants = [
   },
   {
     name: 'client: a pipe is read in a thread that nothing interrupts',
-    file: 'client/src/cli/upload.ts',
+    file: 'client/src/cli/input-file.ts',
     from: 'if (fstatSync(fd).isFIFO()) return new Socket({ fd, readable: true, writable: false });',
     to: '',
     tests: ['client/test/cli/upload.spec', '-t', 'writer writes nothing'],
   },
   {
     name: 'client: a thread waits for the first writer of a pipe',
-    file: 'client/src/cli/upload.ts',
+    file: 'client/src/cli/input-file.ts',
     from: "process.platform === 'linux' &&",
     to: "process.platform === 'none' &&",
     tests: ['client/test/cli/upload.spec', '-t', 'first writer'],

@@ -63,7 +63,7 @@ try {
   process.exitCode = exitCodeOf(error);
   const text = error instanceof CommanderError ? '' : messageOf(error); // Commander has said it.
   if (text !== '') process.stderr.write(`${paintFor(process.stderr)('red', 'feed:')} ${text}\n`);
-  // What a stalled reader of standard output has not taken would keep the process alive.
+  // Else the process would live on for as long as a stalled reader of standard output has not taken the rest.
   if (SIGNAL_CODES.includes(process.exitCode)) process.exit();
 }
 

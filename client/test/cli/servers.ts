@@ -53,7 +53,7 @@ function join(one: Socket, other: Socket): void {
   ]) {
     from.pipe(to);
     from.on('error', () => to.destroy());
-    // What came is still passed on: destroySoon() waits until it is written.
+    // destroySoon() waits until all that came is written.
     from.on('close', () => to.destroySoon());
   }
 }

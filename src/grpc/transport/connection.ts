@@ -57,7 +57,7 @@ export class Connection {
   /** The writes done and the batches released when checkStuck() last looked, and how often in a row it found nothing moved. */
   private progress = 0;
   private stuck = 0;
-  /** What checkGone() returned last. */
+  /** The last result of checkGone(). */
   private gone = 0;
 
   constructor(
