@@ -6,6 +6,7 @@ import type { CallRecord, LiveCall } from '../feed/live-calls.js';
 import { onExpiry } from '../tls/expiry.js';
 import { expiryOf, identityOf } from '../tls/identity.js';
 import { answer } from './answer.js';
+import { BodyChunks } from './body-chunks.js';
 
 /** The method that a request calls. */
 export interface HttpMethod {
@@ -15,6 +16,8 @@ export interface HttpMethod {
   readonly endless: boolean;
   /** False for a call of one request and one answer. */
   readonly isStream: boolean;
+  /** True if it reads the body of its request. */
+  readonly hasBody?: boolean;
 }
 
 /** The client of a call has gone before its answer. */
@@ -49,13 +52,14 @@ export class HttpCall implements LiveCall {
   private readonly abortController = new AbortController();
   /** Aborts when the client is gone, or when the service ends the call, such as at a drain. */
   readonly signal = this.abortController.signal;
+  readonly body: BodyChunks;
   private readonly stopExpiry: (() => void) | undefined;
   /** True once the handler is done, or all of the answer is handed to the connection. */
   private isFinished = false;
   private isClosed = false;
 
   constructor(
-    { name, endless, isStream }: HttpMethod,
+    { name, endless, isStream, hasBody }: HttpMethod,
     readonly request: IncomingMessage,
     readonly response: ServerResponse,
     onClosed: (call: HttpCall) => void,
@@ -69,6 +73,9 @@ export class HttpCall implements LiveCall {
       remoteFamily === 'IPv6'
         ? `[${remoteAddress}]:${remotePort}`
         : `${remoteAddress}:${remotePort}`;
+    this.body = new BodyChunks(request, this.signal);
+    // Node stops reading a connection behind a body that nobody takes, and would not see its client leave.
+    if (!hasBody) this.body.stop();
     // Without a listener, an error of either would end the process. "close" follows it.
     request.on('error', ignore);
     response.on('error', ignore);

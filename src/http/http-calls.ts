@@ -97,6 +97,7 @@ export class HttpCalls implements Door {
       await handle(call);
     } catch (error) {
       failure = reasonOf(error, call);
+      call.body.stop();
       if (!(failure instanceof ClientGone)) refuse(call, failure);
     }
     call.finish();

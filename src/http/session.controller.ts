@@ -6,7 +6,6 @@ import { CONFIG, type Config } from '../config/config.js';
 import { FeedError } from '../feed/errors.js';
 import { formatMilliseconds } from '../wire/rfc3339.js';
 import { MAX_SECONDS } from '../wire/timestamp.js';
-import { BodyChunks } from './body-chunks.js';
 import { credentialsOf, type SessionCookie, sessionCookieOf } from './credentials.js';
 import type { HttpCall } from './http-call.js';
 import { HttpCalls, type LimitedMethod } from './http-calls.js';
@@ -32,7 +31,7 @@ export class SessionController {
 
   @Post('v1/session')
   begin(@Req() request: IncomingMessage, @Res() response: ServerResponse): Promise<void> {
-    return this.calls.serve(publicMethod('BeginSession'), request, response, async (call) => {
+    return this.calls.serve(BEGIN_SESSION, request, response, async (call) => {
       readQuery(request, NO_QUERY);
       const { token } = await readNewSession(call);
       const { peerIdentity } = call;
@@ -92,6 +91,8 @@ const publicMethod = (name: string): LimitedMethod => ({
   isPublic: true,
 });
 
+const BEGIN_SESSION: LimitedMethod = { ...publicMethod('BeginSession'), hasBody: true };
+
 function cookieText({ name, isSecure }: SessionCookie, token: string, seconds: number): string {
   const secure = isSecure ? '; Secure' : '';
   return `${name}=${token}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
@@ -118,13 +119,11 @@ function formattableExpiry({ expiresAt }: { readonly expiresAt: number }): numbe
 
 /** Reads the body of a request: {"token":"..."}. @throws HttpRefusal 408, 413, 415; FeedError REQUEST_INVALID */
 async function readNewSession(call: HttpCall): Promise<z.output<typeof NEW_SESSION>> {
-  const { request } = call;
+  const { request, body } = call;
   if (!/^application\/json\s*(;|$)/i.test(request.headers['content-type'] ?? ''))
     throw new HttpRefusal(415, 'send a body of application/json: {"token":"..."}');
   const late = new HttpRefusal(408, 'the body did not come in time');
   const timer = setTimeout(() => call.abort(late), BODY_TIMEOUT);
-  const body = new BodyChunks(request, call.signal);
-  // Chunks of one byte take much more memory than their bytes, for as long as the body comes.
   const json = Buffer.allocUnsafe(MAX_BODY_BYTES);
   let bytes = 0;
   try {
@@ -135,7 +134,6 @@ async function readNewSession(call: HttpCall): Promise<z.output<typeof NEW_SESSI
     }
   } finally {
     clearTimeout(timer);
-    body.stop();
   }
   const { data } = NEW_SESSION.safeParse(parsed(json.subarray(0, bytes)));
   if (!data) throw new FeedError('REQUEST_INVALID', 'the body must be {"token":"..."}');

@@ -22,6 +22,7 @@ const UPLOAD: LimitedMethod = {
   name: 'UploadEvents',
   endless: false,
   isStream: true,
+  hasBody: true,
   kind: 'uploads',
 };
 

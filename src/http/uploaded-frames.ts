@@ -1,6 +1,5 @@
 import { longestLine } from '../config/body-lines.js';
 import type { ReceivedFrames } from '../wire/frames.js';
-import { BodyChunks } from './body-chunks.js';
 import type { BodyFormat } from './body-format.js';
 import type { HttpCall } from './http-call.js';
 import type { LineBudget } from './line-budget.js';
@@ -14,12 +13,10 @@ type Next = IteratorResult<ReceivedFrames>;
  */
 const BATCH_BYTES = 64 * 1024;
 
-/** The events of a body, as frames. No batch has events of two chunks of the body, because events do not wait for others. */
+/** The events of a body, as frames. A batch has only events that had come when it was asked for, because events do not wait for others. */
 export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
-  /** Made at the first next(): a request that BodyChunks listens to does not flow, and a refused upload is never read. */
-  private chunks: BodyChunks | undefined;
   private readonly lines: Lines;
-  /** Those lines of the last chunk that were not looked at. */
+  /** Those lines of the last part that were not looked at. */
   private rest: Generator<Buffer> | undefined;
   private isOver = false;
   /** What is wrong with the event after those that were handed out. */
@@ -44,14 +41,13 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
 
   /** @throws BadMessageError, or the reason of the call's abort */
   async next(): Promise<Next> {
-    const { request, signal } = this.call;
+    const { body, signal } = this.call;
     for (;;) {
       if (this.problem !== undefined) throw this.problem;
       if (this.isOver) return { done: true, value: undefined };
       if (this.rest) signal.throwIfAborted();
       else {
-        this.chunks ??= new BodyChunks(request, signal);
-        const chunk = await this.chunks.next();
+        const chunk = await body.next();
         if (this.isOver) continue;
         if (chunk) this.call.receivedAt = performance.now();
         else this.isOver = true;
@@ -66,7 +62,7 @@ export class UploadedFrames implements AsyncIterableIterator<ReceivedFrames> {
   return(): Promise<Next> {
     this.isOver = true;
     this.problem = undefined;
-    this.chunks?.stop();
+    this.call.body.stop();
     this.rest = undefined;
     this.release();
     return Promise.resolve({ done: true, value: undefined });

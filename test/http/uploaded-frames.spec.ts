@@ -10,7 +10,7 @@ import { UploadedFrames } from '../../src/http/uploaded-frames.js';
 import { messagesIn } from '../../src/wire/frames.js';
 import { within } from '../support/wait.js';
 
-const UPLOAD = { name: 'UploadEvents', endless: false, isStream: true };
+const UPLOAD = { name: 'UploadEvents', endless: false, isStream: true, hasBody: true };
 const BATCH_BYTES = 64 * 1024;
 const TOPIC = 't'.repeat(200);
 /** The most that the frame of one of the small events below takes. */
