@@ -184,9 +184,8 @@ export class SetReader implements TopicReader {
   /** Calls `take` with each of the topics that hold something, until it returns false. */
   private async eachHeld(take: (topic: string) => boolean): Promise<void> {
     const { runs } = this.log.engine;
-    const prefixes = prefixesOf(this.topics);
-    for (const name of this.topics.names)
-      if (!prefixes.some((prefix) => name.startsWith(prefix)) && !take(name)) return;
+    const { prefixes, names } = lookupsOf(this.topics);
+    for (const name of names) if (!take(name)) return;
     for (const prefix of prefixes) {
       let looks = 0;
       for (const topic of runs.topics(undefined, prefix)) {
@@ -232,8 +231,9 @@ async function eachFloor(
   note: (floor: Position) => void,
 ): Promise<void> {
   const mostLooks = mostLooksFor(topics);
-  for (const name of topics.names) note(engine.floor(name));
-  for (const prefix of prefixesOf(topics)) {
+  const { prefixes, names } = lookupsOf(topics);
+  for (const name of names) note(engine.floor(name));
+  for (const prefix of prefixes) {
     let looks = 0;
     for (const [topic, floor] of engine.floors(prefix)) {
       if (topics.has(topic)) note(floor);
@@ -250,12 +250,21 @@ function raise(set: FollowedSet, floor: Position): void {
   set.floor = Math.max(set.floor, floor);
 }
 
-/** Returns beginnings of topics: each topic that a pattern of the set matches begins with one of them, and with no other. */
-function prefixesOf({ patterns }: TopicSet): string[] {
-  const prefixes = patterns.map((pattern) => /^[^*>]*/.exec(pattern)![0]);
-  return [...new Set(prefixes)].filter(
-    (prefix) => !prefixes.some((other) => other !== prefix && prefix.startsWith(other)),
-  );
+/**
+ * Returns what is looked up for a set: beginnings of topics, one of which each topic that a pattern matches begins with, and no other; and
+ * the names that begin with none of them.
+ */
+function lookupsOf({ names, patterns }: TopicSet): { prefixes: string[]; names: string[] } {
+  const beginnings = new Set(patterns.map((pattern) => /^[^*>]*/.exec(pattern)![0]));
+  const prefixes: string[] = [];
+  const others: string[] = [];
+  // Sorted, everything that begins with a prefix follows it, up to the next prefix. Each with each, 1,000 patterns held the process for seconds.
+  for (const text of [...beginnings, ...names].toSorted()) {
+    const last = prefixes.at(-1);
+    if (last !== undefined && text.startsWith(last)) continue;
+    (beginnings.has(text) ? prefixes : others).push(text);
+  }
+  return { prefixes, names: others };
 }
 
 /** Yields the records of commits that have events from a position on. */

@@ -3928,6 +3928,13 @@ export const mutants = [
     tests: ['test/http/pipelining', '-t', 'so much waits'],
   },
   {
+    name: 'sets: topics of patterns that overlap are looked at twice',
+    file: 'src/repository/set-reader.ts',
+    from: '[...beginnings, ...names].toSorted()',
+    to: '[...beginnings, ...names]',
+    tests: ['test/repository/set-reader', '-t', 'counts each topic once'],
+  },
+  {
     name: 'http: the chunks of a body stay as they came',
     file: 'src/http/body-chunks.ts',
     from: 'this[BODY].take(chunk);',

@@ -4,6 +4,7 @@ import { EventLog } from '../../src/repository/event-log.js';
 import { EventsRemovedError } from '../../src/repository/event-repository.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { TopicSet } from '../../src/wire/topic-set.js';
+import { upToThrice } from '../support/wait.js';
 import { checked } from '../wire/events.js';
 
 it('a reader far behind reads each run of a commit about once, and none of other topics', async () => {
@@ -81,5 +82,39 @@ it('a read of many patterns looks at few topics before other work has its turn',
   const batch = await reader.read(0, 1_000);
   expect({ count: batch?.count, looks: has.mock.calls.length }).toEqual({ count: 0, looks: 62 });
   reader.close();
+  await log.close();
+});
+
+it('1,000 long patterns hold the process for no longer than other patterns do', async () => {
+  const log = new EventLog(new MemoryEngine());
+  await log.openWriter().append(checked({ topic: 'b', id: '' }));
+  const start = 'a'.repeat(180);
+  const members = Array.from({ length: 500 }, (_, i) => [`${start}${i}.*`, `${start}${i}`]).flat();
+  /** Opens ten readers one after the other, and returns how long that took in all. */
+  const milliseconds = async (): Promise<number> => {
+    const begun = performance.now();
+    for (let i = 0; i < 10; i++) {
+      const reader = log.readerOf(new TopicSet(members));
+      reader.open(0);
+      await reader.floor();
+      await reader.countAfter(0);
+      reader.close();
+    }
+    return performance.now() - begun;
+  };
+  // It is some 50 ms, and was 10 s. This process may stand still.
+  expect(await upToThrice(milliseconds, (taken) => taken < 2_000)).toBeLessThan(2_000);
+  await log.close();
+});
+
+it('counts each topic once, however its patterns and names overlap', async () => {
+  const log = new EventLog(new MemoryEngine());
+  const names = ['a', 'a.b', 'a.b.c', 'a.bc', 'ab', 'a-b.c', 'b.c'];
+  await log.openWriter().append(checked(...names.map((topic) => ({ topic, id: topic }))));
+  const counted = (...members: string[]): Promise<number | undefined> =>
+    log.readerOf(new TopicSet(members)).countAfter(0);
+  expect(await counted('a.*', 'a.b', 'a', 'a.b.>', 'ab')).toBe(5);
+  expect(await counted('*.*', 'a.*', 'a.b', 'a.b.*', 'b.c', 'b', 'ab')).toBe(6);
+  expect(await counted('a.b.*', 'a.b', 'a-b.*', 'a.*.*')).toBe(3);
   await log.close();
 });
