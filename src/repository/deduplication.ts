@@ -23,8 +23,8 @@ export interface Kept {
  */
 export class Deduplication {
   private now = 0;
-  /** The events that keep() returned in this commit. Reads of the log do not find them yet. */
-  private kept: { topic: string; first: Position; events: TopicEvents }[] = [];
+  /** What keep() returned in this commit, in the order of positions. Reads of the log do not find it yet. */
+  private kept: KeptPart[] = [];
 
   // State of the keep() that is running, here because a closure for each call would cost more.
   private events!: TopicEvents;
@@ -79,7 +79,7 @@ export class Deduplication {
       last = next++;
     }
     const kept = this.duplicates ? without(events, this.duplicates) : events;
-    this.kept.push({ topic, first, events: kept });
+    if (kept.count > 0) this.kept.push({ topic, first, frames: new FrameWalk(kept.bytes) });
     return { events: kept, duplicates: count - kept.count, last };
   }
 
@@ -92,21 +92,39 @@ export class Deduplication {
 
   /** Returns the frame of an event of this commit, or undefined if the position belongs to an earlier commit. */
   private uncommittedAt(position: Position): Buffer | undefined {
-    if (position < (this.kept[0]?.first ?? this.first)) return undefined;
     if (position >= this.first) {
       let index = 0;
       for (let left = position - this.first; ; index++) {
         if (this.duplicates?.has(index)) continue;
-        if (left-- === 0) return frameAt(this.events.bytes, index);
+        if (left-- === 0) return new FrameWalk(this.events.bytes).at(index);
       }
     }
-    const part = this.kept.find(
-      ({ first, events }) => position >= first && position < first + events.count,
-    );
-    return part?.topic === this.events.topic
-      ? frameAt(part.events.bytes, position - part.first)
-      : undefined;
+    const part = this.keptAt(position);
+    return part?.topic === this.events.topic ? part.frames.at(position - part.first) : undefined;
   }
+
+  /**
+   * Returns the part of this commit that has a position before `first`. It is a binary search: a commit of many topics has as many
+   * parts, and all of its events may be duplicates.
+   */
+  private keptAt(position: Position): KeptPart | undefined {
+    const { kept } = this;
+    let low = 0;
+    let high = kept.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (kept[middle].first > position) high = middle;
+      else low = middle + 1;
+    }
+    return kept[low - 1];
+  }
+}
+
+/** The events of a part of a commit that are no duplicates: those from `first` on. */
+interface KeptPart {
+  readonly topic: string;
+  readonly first: Position;
+  readonly frames: FrameWalk;
 }
 
 /**
@@ -153,8 +171,4 @@ function without(
     size += event.length;
   }
   return { topic, count: frames.length, bytes: concatenate(frames, allocate(size)), ids: keptIds };
-}
-
-function frameAt(bytes: Buffer, index: number): Buffer {
-  return new FrameWalk(bytes).at(index);
 }
