@@ -263,7 +263,7 @@ export class EventLog extends EventRepository implements ReadLog {
     const bytes = bytesOf(commit.runs);
     if (this.refusal(bytes)) {
       // Removing what is over a limit may make enough room.
-      this.retention.chooseFromQuietTopics();
+      this.retention.chooseFromQuietTopics(true);
       if (this.retention.isDue(this.clock.now(), true)) await this.write(NOTHING_TO_STORE);
       const full = this.refusal(bytes);
       if (full) throw full;
@@ -312,8 +312,10 @@ export class EventLog extends EventRepository implements ReadLog {
     const isIdle = this.headAtSweep === this.head;
     this.headAtSweep = this.head;
     try {
+      // Once in each sweep while events come in: they wait if too much is chosen at a time.
+      if (!isIdle) this.retention.chooseFromQuietTopics(false);
       for (;;) {
-        if (isIdle) this.retention.chooseFromQuietTopics();
+        if (isIdle) this.retention.chooseFromQuietTopics(true);
         if (!this.retention.isDue(this.clock.now(), isIdle)) break;
         await this.queue.requestCommit();
       }

@@ -129,12 +129,14 @@ export class Retention {
   /**
    * Chooses runs of topics that are over their limit but get no events, as when the limit was lowered. Each call looks at
    * the next few topics, round and round.
+   *
+   * @param isIdle as of isDue()
    */
-  chooseFromQuietTopics(): void {
+  chooseFromQuietTopics(isIdle: boolean): void {
     if (this.limits.topicMaxBytes === 0) return;
     let looks = 0;
     for (const topic of this.engine.runs.topics(this.lastTopic)) {
-      this.chooseOfTopic(topic, 0);
+      this.chooseOfTopic(topic, isIdle ? 0 : SLACK_SHARE);
       this.lastTopic = topic;
       if (++looks === QUIET_TOPICS) return;
     }

@@ -363,6 +363,13 @@ export const mutants = [
     tests: ['test/contract/retention'],
   },
   {
+    name: 'retention: topics that get nothing keep what is over a new limit while others get events',
+    file: 'src/repository/event-log.ts',
+    from: 'if (!isIdle) this.retention.chooseFromQuietTopics(false);',
+    to: '',
+    tests: ['test/contract/retention', '-t', 'applies a new limit'],
+  },
+  {
     name: 'retention: forgets what was chosen during a commit',
     file: 'src/repository/retention.ts',
     from: 'if (this.chosen.get(topic) === upTo) this.chosen.delete(topic);',

@@ -36,7 +36,7 @@ describe('a topic', () => {
   it('that is to be removed while a commit removes some of it is removed whole', async () => {
     const engine = await filled();
     const retention = new Retention({ ...KEEP_ALL, topicMaxBytes: 5_000 }, engine);
-    retention.chooseFromQuietTopics();
+    retention.chooseFromQuietTopics(true);
     const some = retention.plan([], 40);
     retention.chooseAllOf('t1');
     await engine.commit({ ...NOTHING, removal: some });
@@ -54,7 +54,7 @@ describe.each(over)('what is over %s', (_, limits) => {
   it('is planned the same, whoever has asked whether it is due', async () => {
     const engine = await filled();
     const [asked, other] = [0, 1].map(() => new Retention({ ...KEEP_ALL, ...limits }, engine));
-    for (const retention of [asked, other]) retention.chooseFromQuietTopics();
+    for (const retention of [asked, other]) retention.chooseFromQuietTopics(true);
     for (let i = 0; i < 5; i++) {
       expect(asked.isDue(40, true)).toBe(true);
       asked.isDue(40, false);
@@ -67,14 +67,14 @@ describe.each(over)('what is over %s', (_, limits) => {
   it('is planned again, all of it, if the commit fails that was to remove it', async () => {
     const engine = await filled();
     const retention = new Retention({ ...KEEP_ALL, ...limits }, engine);
-    retention.chooseFromQuietTopics();
+    retention.chooseFromQuietTopics(true);
     const failed = retention.plan([], 40);
     const again = retention.plan([], 40);
     expect(again.runs).toEqual(failed.runs);
     expect(retention.isDue(40, true)).toBe(true);
     await engine.commit({ ...NOTHING, removal: again });
     retention.confirm(again);
-    retention.chooseFromQuietTopics();
+    retention.chooseFromQuietTopics(true);
     expect(retention.isDue(40, true)).toBe(false);
     expect(retention.plan([], 40).runs.size).toBe(0);
   });
