@@ -23,7 +23,7 @@ export function logMetrics(
     {
       type: 'counter',
       name: 'feed_commits_failed_total',
-      help: 'Commits that failed, with all uploads in them: storage-full (STORAGE_FULL), unavailable (STORE_UNAVAILABLE) or refused (INSERT_FAILED).',
+      help: 'Commits that failed, with all uploads in them, or had no room for some of their uploads: storage-full (STORAGE_FULL), unavailable (STORE_UNAVAILABLE) or refused (INSERT_FAILED).',
       labels: ['reason'],
       read: () =>
         Object.entries(report.failedCommits).map(([reason, value]) => ({

@@ -71,7 +71,10 @@ const NO_LIMITS: QueueLimits = { bytes: QUEUE_BYTES, topics: { refusals: () => u
 /** The limits of a commit of a log that only this process writes to. */
 const EMBEDDED = { commitBytes: 8 * 1024 * 1024, maxRuns: Infinity };
 
-/** An append that is not committed yet. `last` and `duplicates` are its answer, once the commit is built. */
+/**
+ * An append that is not committed yet. `last` and `duplicates` are its answer, once the commit is built, and `newBytes` is what the
+ * commit has of it.
+ */
 interface Pending {
   readonly writer: QueueWriter;
   readonly events: CheckedEvents;
@@ -81,11 +84,7 @@ interface Pending {
   readonly reject: (error: AppendError) => void;
   last: Position;
   duplicates: number;
-}
-
-interface Refused {
-  readonly pending: Pending;
-  readonly error: AppendError;
+  newBytes: number;
 }
 
 interface CommitRequest {
@@ -169,7 +168,16 @@ export class AppendQueue {
     if (this.closed) return Promise.reject(this.closed);
     const cameAt = performance.now();
     return new Promise((resolve, reject) => {
-      this.waiting.push({ writer, events, cameAt, resolve, reject, last: 0, duplicates: 0 });
+      this.waiting.push({
+        writer,
+        events,
+        cameAt,
+        resolve,
+        reject,
+        last: 0,
+        duplicates: 0,
+        newBytes: 0,
+      });
       writer.queuedBytes += events.bytes;
       this.queuedBytes += events.bytes;
       this.schedule();
@@ -224,26 +232,36 @@ export class AppendQueue {
     requests: readonly CommitRequest[],
   ): Promise<void> {
     let group = taken;
-    let refused: readonly Refused[] = [];
+    const refused = new Map<Pending, AppendError>();
+    let full: AppendError | undefined;
     let runs: readonly StoredRun[];
     try {
       const refusals = this.limits.topics.refusals(group.map(({ events }) => events));
-      if (refusals) ({ kept: group, refused } = withoutRefused(group, await refusals));
-      runs = await this.store(group, requests.length > 0);
+      if (refusals) group = withoutRefused(group, await refusals, refused);
+      for (;;) {
+        try {
+          runs = await this.store(group, requests.length > 0);
+          break;
+        } catch (error) {
+          if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;
+          // What has room without the others is stored. What was requested may make room.
+          const kept = withoutRefused(group, withoutRoom(group, error), refused);
+          if (kept.length === group.length || kept.length + requests.length === 0) throw error;
+          group = kept;
+          full = error;
+          this.shared?.settled();
+        }
+      }
     } catch (cause) {
       const error = cause instanceof AppendError ? cause : refusal(cause);
       this.report.failed(error.reason, error.message);
-      for (const pending of group) this.fail(pending, error);
-      for (const each of refused) this.fail(each.pending, each.error);
-      if (error.reason === 'storage-full' && group.length > 0 && requests.length > 0) {
-        // The events had no room. What was requested may do without, and removes some.
-        this.shared?.settled();
-        return this.commitGroup([], requests);
-      }
+      for (const pending of taken) this.fail(pending, refused.get(pending) ?? error);
       for (const { reject } of requests) reject(error);
       this.committed();
       return;
     }
+    if (full) this.report.failed(full.reason, full.message);
+    else if (runs.length > 0) this.report.hasRoom();
     if (runs.length > 0) {
       this.report.newestCameAt = group[0].cameAt;
       this.publish(runs);
@@ -256,7 +274,10 @@ export class AppendQueue {
       pending.resolve({ last, duplicates: pending.duplicates });
     }
     // The appends of a writer settle in order, so that none that is stored settles after one that is refused.
-    for (const { pending, error } of refused) this.fail(pending, error);
+    for (const pending of taken) {
+      const error = refused.get(pending);
+      if (error) this.fail(pending, error);
+    }
     for (const { resolve } of requests) resolve();
     this.committed();
   }
@@ -351,7 +372,7 @@ export class AppendQueue {
     const storedAt = Math.max(this.storedAt, this.start.now());
     this.storedAt = storedAt;
     this.deduplication.begin(storedAt);
-    for (const pending of group) pending.duplicates = 0;
+    for (const pending of group) pending.duplicates = pending.newBytes = 0;
     const nextRun = (): Position =>
       this.shared ? this.shared.nextRun(this.position) : this.position + 1;
     const byTopic = new Map<string, { events: TopicEvents; pending: Pending; isLast: boolean }[]>();
@@ -387,6 +408,7 @@ export class AppendQueue {
         pending.duplicates += kept.duplicates;
         if (isLast) pending.last = kept.last;
         if (kept.events.count === 0) continue;
+        pending.newBytes += kept.events.bytes.length;
         buffers.push(kept.events.bytes);
         ids.push(kept.events.ids);
         bytes += kept.events.bytes.length;
@@ -413,13 +435,13 @@ class QueueWriter implements EventWriter {
   }
 }
 
-/** Takes from a commit the appends that are refused, and all that their writers appended after them. */
+/** Takes from a commit the appends that are refused, and all that their writers appended after them. Returns the others. */
 function withoutRefused(
   group: readonly Pending[],
   refusals: Refusals,
-): { readonly kept: readonly Pending[]; readonly refused: readonly Refused[] } {
+  refused: Map<Pending, AppendError>,
+): readonly Pending[] {
   const kept: Pending[] = [];
-  const refused: Refused[] = [];
   const failed = new Map<EventWriter, AppendError>();
   for (const pending of group) {
     const error = failed.get(pending.writer) ?? refusals.get(pending.events);
@@ -428,9 +450,21 @@ function withoutRefused(
       continue;
     }
     failed.set(pending.writer, error);
-    refused.push({ pending, error });
+    refused.set(pending, error);
   }
-  return { kept, refused };
+  return kept;
+}
+
+/** Returns the appends for which a commit has no room, where it has some for others: in their order, as many stay as fit. */
+function withoutRoom(group: readonly Pending[], error: AppendError): Refusals {
+  const refusals = new Map<CheckedEvents, AppendError>();
+  let room = error.room ?? 0;
+  for (const { events, newBytes } of group) {
+    // Nothing is stored of an append of duplicates.
+    if (newBytes > 0 && newBytes > room) refusals.set(events, error);
+    else room -= newBytes;
+  }
+  return refusals;
 }
 
 function refusal(cause: unknown): AppendError {

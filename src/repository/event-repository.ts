@@ -256,11 +256,15 @@ export class StoreUnavailableError extends Error {}
  * its events may be stored if the engine failed while it wrote them, or after that.
  */
 export class AppendError extends Error {
+  /** With 'storage-full': how many bytes of events there is room for, if the store knows. */
+  readonly room: number | undefined;
+
   constructor(
     readonly reason: FailureReason,
     message: string,
-    options?: ErrorOptions,
+    { room, ...options }: ErrorOptions & { readonly room?: number } = {},
   ) {
     super(message, options);
+    this.room = room;
   }
 }

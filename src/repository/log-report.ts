@@ -38,8 +38,11 @@ export class LogReport {
 
   committed(milliseconds: number, runs: readonly StoredRun[]): void {
     this.commitSeconds.observe(milliseconds / 1000);
-    if (runs.length === 0) return;
-    this.commitBytes.observe(bytesOf(runs));
+    if (runs.length > 0) this.commitBytes.observe(bytesOf(runs));
+  }
+
+  /** Call it after a commit that had room for all that came. */
+  hasRoom(): void {
     if (!this.isFull) return;
     this.isFull = false;
     this.notices.info('there is room again: events are stored');

@@ -112,6 +112,7 @@ export class Retention {
       'storage-full',
       `the log holds ${heldBytes} bytes of events, and ${storedBytes} more are over FEED_QUOTA_BYTES, ${quotaBytes}: ` +
         'raise it, or let FEED_RETENTION_MAX_AGE or FEED_RETENTION_TOPIC_MAX_BYTES keep less',
+      { room: quotaBytes - heldBytes },
     );
   }
 

@@ -156,6 +156,34 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(await held(log, 'u')).toEqual([]);
   });
 
+  it('refuses what is over the quota, and nothing that came with it', async () => {
+    const dedup = { ids: 100, milliseconds: 60_000 };
+    const log = await openAt(temporaryDirectory(), { ...KEEP_ALL, quotaBytes: 7_000 }, dedup);
+    onTestFinished(() => log.close());
+    const event = (id: string, bytes: number) => ({ topic: 't', id, body: 'x'.repeat(bytes) });
+    const append = (id: string, bytes: number) =>
+      log.openWriter().append(checked(event(id, bytes)));
+    await append('stored', 4_000);
+    const one = log.openWriter();
+    const outcomes = await Promise.allSettled([
+      append('large', 8_000),
+      append('small', 1_000),
+      append('stored', 4_000),
+      one.append(checked(event('first', 500))),
+      one.append(checked(event('too much', 2_500))),
+      one.append(checked(event('behind it', 1))),
+      append('last', 500),
+    ]);
+    const areStored = outcomes.map(({ status }) => status === 'fulfilled');
+    expect(areStored).toEqual([false, true, true, true, false, false, true]);
+    expect(outcomes[0]).toMatchObject({ reason: { reason: 'storage-full' } });
+    expect(outcomes[2]).toMatchObject({ value: { duplicates: 1 } });
+    expect(await held(log, 't')).toEqual(['stored', 'small', 'first', 'last']);
+    // What was refused is not remembered as stored.
+    await expect(append('large', 8_000)).rejects.toMatchObject({ reason: 'storage-full' });
+    expect((await append('behind it', 1)).duplicates).toBe(0);
+  });
+
   it('removes events by age also where the limit of a topic has emptied older commits', async () => {
     const { log, append } = await open({ maxAge: 1_000, topicMaxBytes: 3_000 });
     // The topic's limit removes the old events of 'big' long before they are too old, so that whole commits are empty.

@@ -363,6 +363,13 @@ export const mutants = [
     tests: ['test/contract/retention'],
   },
   {
+    name: 'log: one upload that has no room takes all of its commit along',
+    file: 'src/repository/append-queue.ts',
+    from: 'if (newBytes > 0 && newBytes > room) refusals.set(events, error);',
+    to: 'if (newBytes > -1) refusals.set(events, error);',
+    tests: ['test/contract/retention', '-t', 'nothing that came with it'],
+  },
+  {
     name: 'retention: topics that get nothing keep what is over a new limit while others get events',
     file: 'src/repository/event-log.ts',
     from: 'if (!isIdle) this.retention.chooseFromQuietTopics(false);',
@@ -1048,8 +1055,8 @@ export const mutants = [
   {
     name: 'quota: a removal fails with the events that come meanwhile',
     file: 'src/repository/append-queue.ts',
-    from: 'return this.commitGroup([], requests);',
-    to: 'for (const { reject } of requests) reject(error);\n        return this.committed();',
+    from: 'if (kept.length === group.length || kept.length + requests.length === 0) throw error;',
+    to: 'if (kept.length === group.length || kept.length === 0) throw error;',
     tests: ['test/repository/retention', '-t', 'over the quota'],
   },
   {
@@ -2589,8 +2596,8 @@ export const mutants = [
     name: 'limits: what is refused is told before what is stored with it',
     file: 'src/repository/append-queue.ts',
     within: 'withoutRefused',
-    from: 'refused.push({ pending, error });',
-    to: 'pending.reject(error);\n    refused.push({ pending, error });',
+    from: 'refused.set(pending, error);',
+    to: 'pending.reject(error);\n    refused.set(pending, error);',
     tests: ['test/contract/topics', '-t', 'once all is stored'],
   },
   {

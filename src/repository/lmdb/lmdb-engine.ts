@@ -164,6 +164,7 @@ export class LmdbEngine implements Engine {
       'storage-full',
       `the disk of ${this.location} has room for ${room} bytes, and ${needed} are needed: ` +
         'make room, or let FEED_RETENTION_MAX_BYTES or FEED_RETENTION_MAX_AGE keep less',
+      { room: room - RESERVE_BYTES },
     );
   }
 
