@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import type { Position } from '../wire/cursor.js';
 import type { DedupWindow } from './event-repository.js';
 
@@ -43,6 +44,12 @@ const WORDS = 6;
 /** An overwritten entry is kept with the link that its bucket had then. */
 const UNDO_WORDS = WORDS + 1;
 
+/**
+ * find() asks about at most this many ids that have the same hash. There are not two such ids by chance, but whoever wants to can make
+ * thousands, and each question reads the log.
+ */
+const MOST_ASKED = 8;
+
 /** The links that prefetch() reads first. One array serves every call, because prefetch() never waits. */
 let links = new Uint32Array(1024);
 
@@ -56,6 +63,8 @@ const HALF = 2 ** 16;
  * The entries are a ring: entry n is in slot n % capacity. Entries whose hashes fall into the same bucket form a chain,
  * from the newest to the oldest. When the ring overwrites a slot, the chain of the old entry still links to it. So
  * find() stops at an entry that is not older than the one before, because it belongs to another chain.
+ *
+ * Nobody outside knows which hashes share a bucket: whoever could make ids for one bucket would make each look into it slow.
  */
 export class RecentIds {
   private capacity: number;
@@ -68,6 +77,9 @@ export class RecentIds {
   private entries: Uint32Array;
   /** For each bucket, the link to its newest entry. */
   private newest: Uint32Array;
+  /** What bucketOf() multiplies by: odd numbers, so that no bit of a hash is lost. */
+  private readonly secretHigh = randomOdd();
+  private readonly secretLow = randomOdd();
   /** `added` and `expired` at the time of mark(). */
   private marked = { added: 0, expired: 0 };
   /** The entries that were overwritten since mark(), and how many they are. */
@@ -133,7 +145,7 @@ export class RecentIds {
     if (this.added === this.capacity && this.capacity < this.window.ids) this.grow();
     const { entries, newest, next: slot } = this;
     const at = WORDS * slot;
-    const bucket = low & (newest.length - 1);
+    const bucket = this.bucketOf(high, low);
     const older = newest[bucket];
     if (this.added >= this.capacity) this.keepOverwritten(at, older);
     entries[at + HIGH] = high;
@@ -168,7 +180,7 @@ export class RecentIds {
       this.next = (this.next === 0 ? this.capacity : this.next) - 1;
       const { entries, newest, next: slot } = this;
       const at = WORDS * slot;
-      const bucket = entries[at + LOW] & (newest.length - 1);
+      const bucket = this.bucketOf(entries[at + HIGH], entries[at + LOW]);
       if (this.overwrites === 0) {
         newest[bucket] = entries[at + OLDER];
       } else {
@@ -188,9 +200,9 @@ export class RecentIds {
    */
   prefetch(hashes: Uint32Array): void {
     const { entries, newest } = this;
-    const last = newest.length - 1;
     if (links.length < hashes.length / 2) links = new Uint32Array(hashes.length);
-    for (let i = 1; i < hashes.length; i += 2) links[i >>> 1] = newest[hashes[i] & last];
+    for (let i = 0; i < hashes.length; i += 2)
+      links[i >>> 1] = newest[this.bucketOf(hashes[i], hashes[i + 1])];
     let read = 0;
     for (let i = 0; i < hashes.length / 2; i++) {
       const link = links[i];
@@ -201,7 +213,7 @@ export class RecentIds {
 
   /**
    * Returns the position of the newest event within the window that has this hash and for which `isSame` returns true;
-   * undefined if there is none.
+   * undefined if none of the newest MOST_ASKED with this hash is.
    */
   find(
     high: number,
@@ -212,7 +224,8 @@ export class RecentIds {
     if (this.added === 0) return undefined;
     const { entries } = this;
     let age = -1;
-    for (let link = this.newest[low & (this.newest.length - 1)]; link > 0;) {
+    let asked = 0;
+    for (let link = this.newest[this.bucketOf(high, low)]; link > 0;) {
       const slot = link - 1;
       const at = WORDS * slot;
       const older = this.ageOf(slot);
@@ -221,10 +234,18 @@ export class RecentIds {
       if (entries[at + LOW] === low && entries[at + HIGH] === high) {
         const position = this.positionIn(slot);
         if (isSame(position)) return position;
+        if (++asked === MOST_ASKED) return undefined;
       }
       link = entries[at + OLDER];
     }
     return undefined;
+  }
+
+  /** Returns the bucket of a hash. */
+  private bucketOf(high: number, low: number): number {
+    let mixed = Math.imul(high, this.secretHigh) + Math.imul(low, this.secretLow);
+    mixed = Math.imul(mixed ^ (mixed >>> 16), 0x7feb352d);
+    return (mixed ^ (mixed >>> 15)) & (this.newest.length - 1);
   }
 
   /** Returns how many entries were added after the one in a slot. */
@@ -264,8 +285,9 @@ export class RecentIds {
     this.entries.set(before);
     this.newest = buckets(this.capacity);
     for (let slot = 0; slot < this.added; slot++) {
-      const bucket = this.entries[WORDS * slot + LOW] & (this.newest.length - 1);
-      this.entries[WORDS * slot + OLDER] = this.newest[bucket];
+      const at = WORDS * slot;
+      const bucket = this.bucketOf(this.entries[at + HIGH], this.entries[at + LOW]);
+      this.entries[at + OLDER] = this.newest[bucket];
       this.newest[bucket] = slot + 1;
     }
   }
@@ -276,6 +298,11 @@ export function idCount(ids: Uint32Array): number {
   let count = 0;
   for (let i = 0; i < ids.length; i += 2) if (ids[i] !== 0 || ids[i + 1] !== 0) count++;
   return count;
+}
+
+/** Returns any odd number of 32 bits. */
+function randomOdd(): number {
+  return (randomInt(2 ** 31) * 2 + 1) | 0;
 }
 
 /** Returns empty buckets, one for each entry, rounded up to a power of two. */

@@ -363,6 +363,20 @@ export const mutants = [
     tests: ['test/contract/retention'],
   },
   {
+    name: 'dedup: anybody knows which ids share a bucket',
+    file: 'src/repository/recent-ids.ts',
+    from: 'let mixed = Math.imul(high, this.secretHigh) + Math.imul(low, this.secretLow);',
+    to: 'let mixed = Math.imul(high, 0) + Math.imul(low, 0);',
+    tests: ['test/repository/recent-ids'],
+  },
+  {
+    name: 'dedup: compares all ids that have the same hash',
+    file: 'src/repository/recent-ids.ts',
+    from: 'if (++asked === MOST_ASKED) return undefined;',
+    to: '',
+    tests: ['test/repository/recent-ids'],
+  },
+  {
     name: 'log: one upload that has no room takes all of its commit along',
     file: 'src/repository/append-queue.ts',
     from: 'if (newBytes > 0 && newBytes > room) refusals.set(events, error);',

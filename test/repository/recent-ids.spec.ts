@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { RecentIds } from '../../src/repository/recent-ids.js';
 
 const WINDOW = { ids: 20, milliseconds: 1_000 };
@@ -71,6 +71,29 @@ describe('RecentIds', () => {
     const asked: number[] = [];
     const found = recent.find(7, 1, 0, (position) => asked.push(position) === 3);
     expect([found, asked]).toEqual([495, [499, 497, 495]]);
+  });
+
+  it('finds each id in few steps, also where somebody has made ids for the same part of it', () => {
+    const ids = 2_000;
+    const recent = new RecentIds({ ids, milliseconds: 1_000 });
+    // Each look at an entry asks for its age.
+    const looks = vi.spyOn(recent as unknown as { ageOf(slot: number): number }, 'ageOf');
+    const hashes = Array.from({ length: ids }, (_, i) => [7 * i, (i << 20) | 5] as const);
+    for (const [i, [high, low]] of hashes.entries()) recent.add(high, low, i + 1, 0);
+    for (const [i, [high, low]] of hashes.entries())
+      expect(recent.find(high, low, 0, () => true)).toBe(i + 1);
+    expect(looks.mock.calls.length).toBeLessThan(20 * ids);
+  });
+
+  it('asks about few of very many ids that somebody has made to have the same hash', () => {
+    const recent = new RecentIds({ ids: 1_000, milliseconds: 1_000 });
+    for (let position = 1; position <= 500; position++) recent.add(7, 1, position, 0);
+    const asked: number[] = [];
+    const find = (wanted: number) =>
+      recent.find(7, 1, 0, (position) => asked.push(position) > 0 && position === wanted);
+    expect(find(1)).toBeUndefined();
+    expect(asked).toEqual([500, 499, 498, 497, 496, 495, 494, 493]);
+    expect(find(493)).toBe(493);
   });
 
   it('of no size remembers nothing', () => {
