@@ -18,6 +18,7 @@ import {
   type EventWriter,
   type HeldTopic,
   type LogStatus,
+  type StoredAt,
 } from './event-repository.js';
 import { type LogClock, logClock } from './log-clock.js';
 import { LogReport } from './log-report.js';
@@ -41,6 +42,9 @@ export interface LogOptions {
   /** Receives messages for the operator. */
   readonly notices?: Pick<Notices, 'info' | 'error'>;
 }
+
+/** status() looks at about this many runs for the oldest event, and goes on from there the next time. */
+const MOST_LOOKS = 1_024;
 
 /** Bytes of the newest events that are kept in memory for all watchers together. */
 const TAIL_BYTES = 32 * 2 ** 20;
@@ -68,6 +72,8 @@ export class EventLog extends EventRepository implements ReadLog {
   private headAtSweep: Position;
   private isRemoving = false;
   removing: Removal | undefined;
+  /** Nothing that commits up to this position have stored is held any more. */
+  private emptyUpTo: Position = 0;
   private closing: Promise<void> | undefined;
   private listener: (topics: Iterable<string>) => void = () => {};
 
@@ -219,13 +225,27 @@ export class EventLog extends EventRepository implements ReadLog {
   override async status(): Promise<LogStatus> {
     const { head, headStoredAt, engine } = this;
     const disk = await this.disk();
-    let oldest: LogStatus['oldest'];
-    for (const { first, storedAt } of engine.commits.after(undefined)) {
-      oldest = { position: first, time: storedAt };
-      break;
-    }
     const newest = head === 0 ? undefined : { position: head, time: headStoredAt };
-    return { heldBytes: engine.heldBytes, oldest, newest, disk };
+    return { heldBytes: engine.heldBytes, oldest: this.oldest(), newest, disk };
+  }
+
+  /**
+   * Returns the oldest event held. The oldest commits may be recorded for a while after all of theirs was removed, and newer ones have
+   * lost some of it, where topics have limits or are removed.
+   */
+  private oldest(): StoredAt | undefined {
+    let looks = 0;
+    for (const { first, storedAt, runs } of this.engine.commits.after(this.emptyUpTo)) {
+      if (looks >= MOST_LOOKS) return undefined;
+      looks += runs.length;
+      for (const [topic, position] of runs) {
+        if (position > this.head) return undefined;
+        if (this.engine.runs.oldest(topic, position)?.first === position)
+          return { position, time: storedAt };
+      }
+      this.emptyUpTo = first;
+    }
+    return undefined;
   }
 
   override ageOfNext(topic: string, after: Position): Promise<number | undefined> {

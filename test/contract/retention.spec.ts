@@ -156,6 +156,28 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(await held(log, 'u')).toEqual([]);
   });
 
+  it('says which event is the oldest that is held, also where topics were removed', async () => {
+    const { log, append } = await open({});
+    const oldest = async () => (await log.status()).oldest;
+    expect(await oldest()).toBeUndefined();
+    for (let i = 0; i < 10; i++) await append('first', String(i));
+    now += 1_000;
+    const { last } = await log
+      .openWriter()
+      .append(checked({ topic: 'second', id: '' }, { topic: 'third', id: '' }));
+    await append('first', 'newer');
+    expect(await oldest()).toEqual({ position: 1, time: now - 1_000 });
+    await log.removeTopic('first');
+    expect(await oldest()).toEqual({ position: last.position - 1, time: now });
+    await log.removeTopic('second');
+    expect(await oldest()).toEqual({ position: last.position, time: now });
+    await log.removeTopic('third');
+    expect(await oldest()).toBeUndefined();
+    now += 1_000;
+    const next = await append('first', 'again');
+    expect(await oldest()).toEqual({ position: next.last.position, time: now });
+  });
+
   it('refuses what is over the quota, and nothing that came with it', async () => {
     const dedup = { ids: 100, milliseconds: 60_000 };
     const log = await openAt(temporaryDirectory(), { ...KEEP_ALL, quotaBytes: 7_000 }, dedup);

@@ -377,6 +377,13 @@ export const mutants = [
     tests: ['test/repository/recent-ids'],
   },
   {
+    name: 'log: an event that was removed is the oldest that is held',
+    file: 'src/repository/event-log.ts',
+    from: 'if (this.engine.runs.oldest(topic, position)?.first === position)',
+    to: '',
+    tests: ['test/contract/retention', '-t', 'which event is the oldest'],
+  },
+  {
     name: 'log: one upload that has no room takes all of its commit along',
     file: 'src/repository/append-queue.ts',
     from: 'if (newBytes > 0 && newBytes > room) refusals.set(events, error);',
