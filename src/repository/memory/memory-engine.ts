@@ -2,17 +2,11 @@ import type { Position } from '../../wire/cursor.js';
 import type { Engine, EngineCommit, EngineStart } from '../engine.js';
 import { Epochs } from '../epochs.js';
 import type { Durability } from '../event-repository.js';
-import { framedId, framedIds } from '../framed-ids.js';
 import { type DedupHorizon, isRemembered } from '../recent-ids.js';
 import { bytesOf, type HeldRun } from '../stored-run.js';
 import { MemoryCommits } from './memory-commits.js';
+import { MemoryRemovedIds } from './memory-removed-ids.js';
 import { MemoryRuns } from './memory-runs.js';
-
-/** A removed run: the ids of its events, framed. */
-interface RemovedRun extends HeldRun {
-  readonly topic: string;
-  readonly ids: Buffer;
-}
 
 /** Keeps a log in memory, for tests and trials. It begins empty, with a new epoch, at every start. */
 export class MemoryEngine implements Engine {
@@ -24,8 +18,7 @@ export class MemoryEngine implements Engine {
   readonly commits = new MemoryCommits();
 
   private readonly floorByTopic = new Map<string, Position>();
-  /** Removed runs whose ids deduplication still remembers. */
-  private removed: RemovedRun[] = [];
+  private readonly removedIds = new MemoryRemovedIds();
 
   get topicCount(): number {
     return this.runs.topicCount;
@@ -34,8 +27,7 @@ export class MemoryEngine implements Engine {
   commit({ runs, removal, horizon }: EngineCommit): Promise<void> {
     for (const first of removal.commits) this.commits.remove(first);
     for (const [topic, gone] of removal.runs) this.remove(topic, gone, horizon);
-    if (this.removed.length > 0 && !isRemembered(this.removed[0], horizon))
-      this.removed = this.removed.filter((run) => isRemembered(run, horizon));
+    this.removedIds.forget(horizon);
     for (const run of runs) this.runs.add(run);
     this.heldBytes += bytesOf(runs);
     if (runs.length > 0) {
@@ -59,10 +51,7 @@ export class MemoryEngine implements Engine {
   }
 
   removedId(topic: string, position: Position): Buffer | undefined {
-    const run = this.removed.find(
-      (one) => one.topic === topic && one.first <= position && position <= one.last,
-    );
-    return run && framedId(run.ids, position - run.first);
+    return this.removedIds.at(topic, position);
   }
 
   disk(): Promise<undefined> {
@@ -79,10 +68,9 @@ export class MemoryEngine implements Engine {
 
   private remove(topic: string, runs: readonly HeldRun[], horizon: DedupHorizon): void {
     for (const run of runs) {
-      const { bytes } = this.runs.removeOldest(topic);
-      this.heldBytes -= bytes.length;
-      if (isRemembered(run, horizon))
-        this.removed.push({ ...run, topic, ids: Buffer.from(framedIds(bytes)) });
+      const removed = this.runs.removeOldest(topic);
+      this.heldBytes -= removed.bytes.length;
+      if (isRemembered(run, horizon)) this.removedIds.put(removed);
     }
     this.floorByTopic.set(topic, runs[runs.length - 1].last);
   }
