@@ -5,6 +5,9 @@ import { bytesOf, type StoredRun } from './stored-run.js';
 /** Why events could not be stored; AppendError says what each means. */
 export type FailureReason = 'refused' | 'storage-full' | 'unavailable';
 
+/** There is room again once every commit had some for so long (milliseconds): near the quota, large uploads are refused and small ones stored by turns. */
+const ROOM_AFTER = 10_000;
+
 const SILENT: Pick<Notices, 'info' | 'error'> = { info: () => {}, error: () => {} };
 
 /**
@@ -33,6 +36,8 @@ export class LogReport {
   newestCameAt = NaN;
 
   private isFull = false;
+  /** When a commit had no room for all that came last (performance.now()). */
+  private lastFullAt = -Infinity;
 
   constructor(private readonly notices = SILENT) {}
 
@@ -43,14 +48,16 @@ export class LogReport {
 
   /** Call it after a commit that had room for all that came. */
   hasRoom(): void {
-    if (!this.isFull) return;
+    if (!this.isFull || performance.now() - this.lastFullAt < ROOM_AFTER) return;
     this.isFull = false;
     this.notices.info('there is room again: events are stored');
   }
 
   failed(reason: FailureReason, message: string): void {
     this.failedCommits[reason]++;
-    if (reason !== 'storage-full' || this.isFull) return;
+    if (reason !== 'storage-full') return;
+    this.lastFullAt = performance.now();
+    if (this.isFull) return;
     this.isFull = true;
     this.notices.error(`uploads are refused until there is room: ${message}`);
   }
