@@ -128,6 +128,37 @@ test('short requests on a connection that is old end it, and the next one takes 
   expect(next.headers.connection).toBe('keep-alive');
 });
 
+/** Returns after how long (seconds) the kernel asks a silent client for a sign of life; undefined while the connection is not silent. */
+function keepaliveLeft(local: number, remote: number): number | undefined {
+  const at = (port: number) => `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  for (const line of readFileSync('/proc/net/tcp', 'utf8').split('\n')) {
+    // The columns are in proc(5): 02 is the timer of keepalives, which is in hundredths of a second.
+    const [, near, far, , , timer] = line.trim().split(/\s+/);
+    if (near?.endsWith(at(local)) && far.endsWith(at(remote)) && timer.startsWith('02:'))
+      return Number.parseInt(timer.slice(3), 16) / 100;
+  }
+  return undefined;
+}
+
+test.each([
+  ['500ms', 1],
+  ['2s', 2],
+])('with FEED_KEEPALIVE_TIME=%s, a silent client is asked after %i s', async (time, seconds) => {
+  const { httpAddress } = await runService({
+    FEED_ENGINE: 'memory',
+    FEED_KEEPALIVE_TIME: time,
+  });
+  const [host, port] = httpAddress.split(':');
+  const socket = connect({ host, port: Number(port) });
+  onTestFinished(() => void socket.destroy());
+  const left = await eventually(() => {
+    const now = keepaliveLeft(Number(port), socket.localPort!);
+    expect(now).toBeDefined();
+    return now!;
+  });
+  expect(left).toBeLessThanOrEqual(seconds);
+});
+
 describe('with client certificates', () => {
   /** How long a certificate lasts that ends during a test: a busy machine needs seconds to issue it and to begin a call. */
   const SECONDS = 20;

@@ -4096,6 +4096,13 @@ export const mutants = [
     tests: ['test/http/upload', '-t', 'any time'],
   },
   {
+    name: 'http: a silent client is asked after two hours where FEED_KEEPALIVE_TIME is short',
+    file: 'src/http/server-settings.ts',
+    from: 'Math.max(LEAST_KEEPALIVE, keepaliveTime)',
+    to: 'keepaliveTime',
+    tests: ['test/http/connections', '-t', 'is asked after'],
+  },
+  {
     name: 'http: any web page may ask',
     file: 'src/http/browser-guard.ts',
     from: 'return foreign(origin.slice(0, 200));',
