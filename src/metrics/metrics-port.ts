@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import type { Address } from '../config/config.js';
 import { keepNewest } from '../config/operator-ports.js';
+import { boundPipelining, leaveOutClosed } from '../config/pipelining.js';
 import { MetricsPage } from './metrics-page.js';
 
 /** Serves /metrics in plain text, and nothing else, to whoever connects. */
@@ -14,8 +15,11 @@ export class MetricsPort implements OnApplicationShutdown {
 
   /** Resolves with the port. */
   listen({ host, port }: Address): Promise<number> {
-    const server = createServer((request, response) => void this.answer(request, response));
+    const server = createServer((request, response) =>
+      leaveOutClosed(request, response, () => void this.answer(request, response)),
+    );
     server.on('connection', keepNewest());
+    boundPipelining(server);
     this.server = server;
     return new Promise((resolve, reject) => {
       server.once('error', reject);

@@ -6,6 +6,7 @@ import type { Logger as PinoInstance } from 'pino';
 import type { Address, Config } from '../config/config.js';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../config/descriptors.js';
 import { unsafeSettings } from '../config/exposure.js';
+import { boundPipelining, leaveOutClosed } from '../config/pipelining.js';
 import { Readiness } from '../feed/readiness.js';
 import { HealthPort } from '../grpc/health-port.js';
 import { StreamStrategy } from '../grpc/transport/index.js';
@@ -13,7 +14,6 @@ import { answerBrokenRequests } from '../http/broken-requests.js';
 import { serveConsole } from '../http/console.js';
 import { HttpCalls } from '../http/http-calls.js';
 import { httpsOptions, secureHttp } from '../http/https.js';
-import { boundPipelining } from '../http/pipelining.js';
 import { allowLongRequests } from '../http/server-settings.js';
 import { MetricsPort } from '../metrics/metrics-port.js';
 import { EventRepository } from '../repository/event-repository.js';
@@ -58,7 +58,8 @@ export async function startService(
     },
   );
   // Before any route is made: Express asks its middleware in the order in which they came.
-  boundPipelining(app);
+  boundPipelining(app.getHttpServer());
+  app.use(leaveOutClosed);
   if (certificates) secureHttp(app, certificates, log);
   serveConsole(app, config.hasConsole && guard === undefined);
   const strategy = app.get(StreamStrategy);

@@ -2,8 +2,9 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { status } from '@grpc/grpc-js';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Watches } from '../../src/feed/watch.js';
+import { MetricsPage } from '../../src/metrics/metrics-page.js';
 import { frame } from '../../src/wire/frames.js';
 import { codec, failure, take, upload } from '../support/client.js';
 import { Authority } from '../support/certificates.js';
@@ -477,5 +478,20 @@ describe('who may read metrics', () => {
     expect(held.at(-1)!.destroyed).toBe(false);
     await app.close();
     await until(() => closed === 40, 'the end of all connections');
+  });
+
+  test('a connection that asks for many pages ahead of their answers is closed, and few are made', async () => {
+    const { metricsAddress, app } = await runService({
+      FEED_ENGINE: 'memory',
+      FEED_METRICS_ADDRESS: '127.0.0.1:0',
+    });
+    const asked = vi.spyOn(app.get(MetricsPage), 'text');
+    const [host, port] = metricsAddress!.split(':');
+    const socket = connectTcp(Number(port), host).on('error', () => {});
+    onTestFinished(() => void socket.destroy());
+    socket.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(1_000));
+    await until(() => socket.resume().closed, 'the end of the connection');
+    expect(asked.mock.calls.length).toBeLessThanOrEqual(16);
+    expect((await scrape(metricsAddress!)).metrics.size).toBeGreaterThan(20);
   });
 });

@@ -1,7 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { NestExpressApplication } from '@nestjs/platform-express';
 
 /** How many requests of a connection may be without their whole answers. */
 const MOST_OPEN = 16;
@@ -19,8 +18,7 @@ interface Started {
  * Closes a connection whose client sends too many requests ahead of their answers (pipelining). Node bounds only the bytes of answers that wait, and
  * looks at them between chunks of 64 KiB, which have room for 3,600 requests.
  */
-export function boundPipelining(app: NestExpressApplication): void {
-  const ownServer: Server = app.getHttpServer();
+export function boundPipelining(ownServer: Server): void {
   const open = new WeakMap<Socket, number>();
   const count = (message: unknown): void => {
     const { server, socket, response } = message as Started;
@@ -32,8 +30,13 @@ export function boundPipelining(app: NestExpressApplication): void {
   };
   subscribe(REQUESTS, count);
   ownServer.once('close', () => unsubscribe(REQUESTS, count));
-  // Node goes on with the requests that came in the same chunk.
-  app.use(({ socket }: IncomingMessage, _: ServerResponse, next: () => void) => {
-    if (!socket.destroyed) next();
-  });
+}
+
+/** Node goes on with the requests that came in the same chunk as one that has closed the connection. An Express middleware that serves none of them. */
+export function leaveOutClosed(
+  { socket }: IncomingMessage,
+  _: ServerResponse,
+  next: () => void,
+): void {
+  if (!socket.destroyed) next();
 }
