@@ -57,6 +57,7 @@ export class HttpCall implements LiveCall {
   /** True once the handler is done, or all of the answer is handed to the connection. */
   private isFinished = false;
   private isClosed = false;
+  private looksWhetherRead = false;
 
   constructor(
     { name, endless, isStream, hasBody }: HttpMethod,
@@ -100,7 +101,10 @@ export class HttpCall implements LiveCall {
   }
 
   abort(reason: Error): void {
-    if (!this.isFinished) this.abortController.abort(reason);
+    if (this.isFinished) return;
+    this.abortController.abort(reason);
+    // What a watch has begun to send goes on, for as long as its client reads it.
+    if (this.endless && !this.isClosed) this.destroyOnceUnread();
   }
 
   /** Closes the connection at once. */
@@ -146,12 +150,17 @@ export class HttpCall implements LiveCall {
    * has no socket yet, and nothing of it is on its way.
    */
   private destroyOnceUnread(): void {
-    const left = (): number | undefined => this.response.socket?.writableLength;
-    let unsent = left();
+    if (this.looksWhetherRead) return;
+    this.looksWhetherRead = true;
+    const takenNow = (): number | undefined => {
+      const { socket } = this.response;
+      return socket ? socket.bytesWritten - socket.writableLength : undefined;
+    };
+    let taken = takenNow();
     const timer = setInterval(() => {
-      const now = left();
-      if (now !== undefined && now === unsent) this.destroy();
-      unsent = now;
+      const now = takenNow();
+      if (now !== undefined && now === taken) this.destroy();
+      taken = now;
     }, UNREAD_AFTER);
     this.response.once('close', () => clearInterval(timer));
   }

@@ -4,7 +4,7 @@ import { AT, BODY, ID, TOPIC } from './event-fields.js';
 import { FRAME_HEADER_BYTES, frameLength } from './frames.js';
 import { FieldReader } from './protobuf.js';
 import { formatTime } from './rfc3339.js';
-import type { TextWriter } from './text-writer.js';
+import type { TextTarget } from './text-writer.js';
 
 // The fields of an entry of a map, and those of a Timestamp.
 const KEY = 1;
@@ -56,12 +56,12 @@ export class StoredEvent {
     return this.starts[ID] === this.ends[ID];
   }
 
-  writeCursor(out: TextWriter): void {
+  writeCursor(out: TextTarget): void {
     out.bytes(this.frames, this.starts[CURSOR_FIELD], this.ends[CURSOR_FIELD]);
   }
 
   /** Writes the event in one line, without the line's end. */
-  writeJson(out: TextWriter): void {
+  writeJson(out: TextTarget): void {
     if (this.isHeartbeat) {
       out.ascii('{"topic":');
       this.writeText(out, TOPIC);
@@ -81,7 +81,7 @@ export class StoredEvent {
     out.ascii('}');
   }
 
-  private writeText(out: TextWriter, field: number): void {
+  private writeText(out: TextTarget, field: number): void {
     out.quoted(this.frames, this.starts[field], this.ends[field]);
   }
 
@@ -97,7 +97,7 @@ export class StoredEvent {
     return formatTime({ seconds, nanos });
   }
 
-  private writeAttributes(out: TextWriter): void {
+  private writeAttributes(out: TextTarget): void {
     out.ascii(',"attributes":{');
     for (let i = 0; i < this.attributes.length; i += 2) {
       if (i > 0) out.ascii(',');
@@ -106,7 +106,7 @@ export class StoredEvent {
     out.ascii('}');
   }
 
-  private writeAttribute(out: TextWriter, start: number, end: number): void {
+  private writeAttribute(out: TextTarget, start: number, end: number): void {
     const { inner, frames } = this;
     const at = [0, 0, 0, 0];
     inner.read(frames, start, end);

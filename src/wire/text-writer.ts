@@ -13,15 +13,24 @@ const MUST_ESCAPE = Uint8Array.from(ESCAPES, (escape) => (escape === undefined ?
 /** Up to this length, a loop costs less than a call of copy(). */
 const LOOP_BYTES = 64;
 
+/** What a text is written to. */
+export interface TextTarget {
+  /** Writes a short text of ASCII. */
+  ascii(text: string): void;
+  /** Writes source[start, end), which is short, as it is. */
+  bytes(source: Buffer, start: number, end: number): void;
+  /** Writes source[start, end), which is valid UTF-8, as a string of JSON. */
+  quoted(source: Buffer, start: number, end: number): void;
+}
+
 /**
  * Puts a text together out of bytes, without making strings of them: a text of many events would leave as much garbage as it is
  * long. One writer makes one text after another.
  */
-export class TextWriter {
+export class TextWriter implements TextTarget {
   private target = Buffer.allocUnsafeSlow(USUAL_BYTES);
   private end = 0;
 
-  /** Writes a short text of ASCII. */
   ascii(text: string): void {
     this.ensure(text.length);
     const { target } = this;
@@ -43,9 +52,14 @@ export class TextWriter {
     this.end = at;
   }
 
-  /** Writes source[start, end), which is valid UTF-8, as a string of JSON. */
   quoted(source: Buffer, start: number, end: number): void {
     this.ascii('"');
+    this.escaped(source, start, end);
+    this.ascii('"');
+  }
+
+  /** Writes source[start, end) as a part of what stands between the quotes of a string of JSON. */
+  escaped(source: Buffer, start: number, end: number): void {
     let from = start;
     for (let i = start; i < end; i++) {
       if (MUST_ESCAPE[source[i]] === 0) continue;
@@ -54,7 +68,6 @@ export class TextWriter {
       from = i + 1;
     }
     this.bytes(source, from, end);
-    this.ascii('"');
   }
 
   /** How many bytes were written. */

@@ -3,6 +3,7 @@ import { endedByOperator } from '../../src/feed/errors.js';
 import { LiveCalls } from '../../src/feed/live-calls.js';
 import { Streams, type StreamView } from '../../src/feed/streams.js';
 import { ROUTES } from '../../src/http/routes.js';
+import { upload } from '../support/client.js';
 import { ask, EventStream, openAnswer, type Sent } from '../support/http.js';
 import { scrape } from '../support/metrics.js';
 import { type Running, runService } from '../support/service.js';
@@ -119,4 +120,21 @@ test('a long answer that the service ends has the reason in the log, and its con
   await until(() => response.destroyed, 'the end of the connection');
   expect(response.complete).toBe(false);
   await until(() => [...service.app.get(LiveCalls)].length === 0, 'the end of the call');
+});
+
+test('a watch that has ended amid an event whose text is long closes, if its client reads nothing', async () => {
+  // A call that is over looks each minute whether its client reads.
+  vi.useFakeTimers({ toFake: ['setInterval'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { app, client, httpAddress } = await runService({ FEED_ENGINE: 'memory' });
+  expect((await upload(client, [{ topic: 'a', body: '\u0001'.repeat(1_000_000) }])).error).toBe(
+    undefined,
+  );
+  const response = await openAnswer(httpAddress, '/v1/events?topic=a&from=earliest');
+  onTestFinished(() => void response.destroy());
+  const call = [...app.get(LiveCalls)].find(({ method }) => method === '/http/Watch')!;
+  await until(() => call.events === 1, 'the event');
+  call.abort(endedByOperator());
+  vi.advanceTimersByTime(130_000);
+  await until(() => [...app.get(LiveCalls)].length === 0, 'the end of the watch');
 });

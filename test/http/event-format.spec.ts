@@ -16,11 +16,13 @@ const event = (body: string) => ({
 
 function partsOf(format: EventFormat, frames: Buffer): Buffer[] {
   const parts: Buffer[] = [];
-  for (let at = 0; at < frames.length;) {
-    const { text, end } = format.textOf(frames, at);
-    expect(end).toBeGreaterThan(at);
-    parts.push(text);
-    at = end;
+  for (let at = 0, begun = 0; at < frames.length;) {
+    const part = format.textOf(frames, at, begun);
+    // Watches at the same place share it.
+    expect(format.textOf(frames, at, begun)).toBe(part);
+    expect(part.end > at ? part.begun === 0 : part.begun > begun).toBe(true);
+    parts.push(part.text);
+    ({ end: at, begun } = part);
   }
   return parts;
 }
@@ -53,5 +55,26 @@ describe.each([
     expect(bodies).toEqual(events.map(({ body }) => body));
     // Small events share a part: each part is a write.
     expect(parts.length).toBeLessThanOrEqual(Math.ceil((2 * text.length) / MOST) + 1);
+  });
+
+  test('a long event that grows sixfold is sent in pieces of little text, wherever its texts are', () => {
+    const long = (bytes: number) => '\u0001"\u00e4'.repeat(bytes / 4);
+    const events = [
+      { ...event(long(300 * KIB)), attributes: { a: 'b' } },
+      { ...event('x'), id: long(100 * KIB), attributes: { [long(3 * KIB)]: long(3 * KIB) } },
+      event(`${long(2 * KIB)}${'x'.repeat(10 * KIB)}`),
+    ];
+    const parts = partsOf(format, eventFrames(...events).bytes);
+    for (const { length } of parts) expect(length).toBeLessThanOrEqual(MOST + 6 * 4 * KIB);
+    const text = Buffer.concat(parts).toString();
+    const read = text.split('\n').map((line) => /^(?:data: )?(\{.*\})$/.exec(line)?.[1]);
+    expect(read.filter((json) => json !== undefined).map((json) => JSON.parse(json))).toMatchObject(
+      events.map((each) => ({ ...each, at: '1970-01-01T00:00:01Z' })),
+    );
+  });
+
+  test('a long event that grows little is one part, so that all who are sent it share it', () => {
+    const body = '"body": "x"'.padEnd(500 * KIB, 'x');
+    expect(partsOf(format, eventFrames(event(body), event(body)).bytes)).toHaveLength(2);
   });
 });

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { JSON_LINES } from '../../src/http/event-format.js';
 import { ResponseSink } from '../../src/http/response-sink.js';
@@ -85,9 +85,49 @@ describe('an event that can not be written ends the stream with its error, after
     expect(text.match(/"id":"good"/g)).toHaveLength(1);
   });
 
-  test('and leaves nothing in the text of the next stream', async () => {
-    await send(() => eventFrames(damaged));
-    const { text } = await send(() => eventFrames({ ...good, body: 'x' }, damaged));
-    expect(text).toMatch(/^{"id":"good"[^\n]+}\n$/);
+  test.each(['x', 'x'.repeat(20_000)])(
+    'and leaves nothing in the text of the next stream',
+    async (body) => {
+      await send(() => eventFrames({ ...damaged, body }));
+      const { text } = await send(() => eventFrames({ ...good, body: 'x' }, damaged));
+      expect(text).toMatch(/^{"id":"good"[^\n]+}\n$/);
+    },
+  );
+});
+
+describe('a stream that is aborted amid an event whose text is long', () => {
+  const long = { ...good, body: '\u0001'.repeat(1_000_000) };
+
+  test('sends the rest of it', async () => {
+    const abort = new AbortController();
+    const { text, error } = await send(() => {
+      setImmediate(() => abort.abort(new Error('the end')));
+      return eventFrames(good, long, good);
+    }, abort);
+    expect(error).toMatchObject({ message: 'the end' });
+    expect(text.match(/"id":"good"[^\n]+}\n/g)).toHaveLength(3);
+  });
+
+  test('ends, if its client has gone', async () => {
+    const ended = Promise.withResolvers<unknown>();
+    const server = createServer((_request, response) => {
+      const abort = new AbortController();
+      response.on('close', () => abort.abort(new Error('gone')));
+      const source: FrameSource = {
+        isOver: false,
+        open: () => {},
+        take: () => eventFrames(long),
+        close: () => {},
+      };
+      pump(source, new ResponseSink(abort.signal, response, JSON_LINES)).catch(ended.resolve);
+    });
+    server.listen(0, '127.0.0.1');
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    client.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    await once(client, 'data');
+    client.destroy();
+    expect(await within(ended.promise, 'the end of the stream')).toMatchObject({ message: 'gone' });
   });
 });

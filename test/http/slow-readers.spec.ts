@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { upload } from '../support/client.js';
-import { EventStream } from '../support/http.js';
+import { ask, EventStream } from '../support/http.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { eventually, until } from '../support/wait.js';
 
@@ -84,3 +84,28 @@ test.each([
   },
   400_000,
 );
+
+test('readers that read nothing of events whose text is six times as long hold an event each', async () => {
+  const service = await ServiceProcess.start({
+    FEED_DATA_DIR: temporaryDirectory(),
+    NODE_OPTIONS: FLAGS,
+  });
+  // Each reader is sent another event, so that they share no text.
+  const readers = 30;
+  const body = '\u0001'.repeat(1_000_000);
+  for (let i = 0; i < readers; i++)
+    expect((await upload(service.connect(), [{ topic: `t${i}`, body }])).error).toBeUndefined();
+  const before = await heldMemory(service);
+  const stalled = await Promise.all(
+    Array.from({ length: readers }, (_, i) => stall(service.httpAddress, `t${i}`)),
+  );
+  await until(() => stalled.every(({ bytesRead }) => bytesRead > 0), 'the beginning of each watch');
+  await eventually(async () => {
+    const { json } = await ask(service.httpAddress, '/v1/streams');
+    const { streams } = json as { streams: { events: string }[] };
+    expect(streams.map(({ events }) => events)).toEqual(Array(readers).fill('1'));
+  });
+  const each = ((await heldMemory(service)) - before) / readers;
+  console.log(`${each.toFixed(0)} KiB for each reader that reads nothing`);
+  expect(each).toBeLessThan(1_000_000 / 1024 + KIB_EACH);
+});

@@ -4012,6 +4012,34 @@ export const mutants = [
     tests: ['test/http/body-chunks', '-t', 'nobody takes'],
   },
   {
+    name: 'http: a client that reads nothing holds all the text of a long event',
+    file: 'src/http/event-format.ts',
+    from: 'const LONG_EVENT = 8 * 1024;',
+    to: 'const LONG_EVENT = 2 ** 30;',
+    tests: ['test/http/event-format', '-t', 'grows sixfold'],
+  },
+  {
+    name: 'http: a watch that ends amid a long event leaves out the rest',
+    file: 'src/http/response-sink.ts',
+    from: 'if (this.pending === 0) this.writeRest();',
+    to: 'this.onEnd();',
+    tests: ['test/http/response-sink', '-t', 'sends the rest'],
+  },
+  {
+    name: 'http: a watch whose client has gone amid a long event never ends',
+    file: 'src/http/response-sink.ts',
+    from: 'if (this.begun === 0 || response.destroyed)',
+    to: 'if (this.begun === 0)',
+    tests: ['test/http/response-sink', '-t', 'has gone'],
+  },
+  {
+    name: 'http: a watch that has ended amid a long event waits for its client without end',
+    file: 'src/http/http-call.ts',
+    from: 'if (this.endless && !this.isClosed) this.destroyOnceUnread();',
+    to: '',
+    tests: ['test/http/call-ends', '-t', 'amid an event'],
+  },
+  {
     name: 'http: an event has no id',
     file: 'src/http/event-format.ts',
     from: "text.ascii('id: ');",
@@ -4035,8 +4063,8 @@ export const mutants = [
   {
     name: 'http: a stream ends within a batch',
     file: 'src/http/response-sink.ts',
-    from: 'while (this.frames.length > 0 && !this.response.destroyed) this.writePart();',
-    to: '',
+    from: 'while (this.frames.length > 0 && !response.destroyed) {',
+    to: 'while (this.frames.length < 0) {',
     tests: ['test/http/watch', '-t', 'a reader that is behind'],
   },
   {
@@ -4063,8 +4091,8 @@ export const mutants = [
   {
     name: 'http: an answer that waits behind a watch counts as unread',
     file: 'src/http/http-call.ts',
-    from: 'this.response.socket?.writableLength',
-    to: 'this.request.socket.writableLength',
+    from: 'return socket ? socket.bytesWritten - socket.writableLength : undefined;',
+    to: 'return this.request.socket.bytesWritten - this.request.socket.writableLength;',
     tests: ['test/http/watch', '-t', 'waits behind a watch'],
   },
   {
