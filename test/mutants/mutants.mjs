@@ -4065,7 +4065,7 @@ export const mutants = [
     file: 'src/http/response-sink.ts',
     from: 'while (this.frames.length > 0 && !response.destroyed) {',
     to: 'while (this.frames.length < 0) {',
-    tests: ['test/http/watch', '-t', 'a reader that is behind'],
+    tests: ['test/http/response-sink', '-t', 'sends the rest'],
   },
   {
     name: 'http: keeps a reader that reads nothing of the end',
