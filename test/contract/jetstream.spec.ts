@@ -444,8 +444,8 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
         const fails = () => Promise.reject(new UnansweredError('the disk is full'));
         api.publish = fails;
         // Two reads of what is not in memory, which this replica gets no answer to.
-        const { replica } = log as unknown as { replica: { stored: object } };
-        Object.assign(replica.stored, { read: fails, ofPattern: fails });
+        const { replica } = log as unknown as { replica: { ofWatches: object } };
+        Object.assign(replica.ofWatches, { read: fails, ofPattern: fails });
         tail.forget(log.head);
         const reading = Promise.all([log.read('t', 0, 1_000)!, set.read(0, 1_000)!]);
         await expect(log.floor('none')).rejects.toThrow(StoreUnavailableError);
@@ -786,6 +786,42 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       api.messages = async (...query) => (await messages(...query)).filter((_, i) => i !== 1);
       expect(ids(await readAll(log, 't'))).toEqual(all(6));
     });
+
+    it.each(['reads of open watches', 'starts of watches'])(
+      'many %s at once ask for a little at a time, and hold up no other work',
+      async (kind) => {
+        const log = await openBehind(5);
+        const api = apiOf(log);
+        const [messages, message] = [api.messages.bind(api), api.message.bind(api)];
+        const answers = Promise.withResolvers<void>();
+        let waiting = 0;
+        let most = 0;
+        const late = async <T>(question: () => Promise<T>): Promise<T> => {
+          most = Math.max(most, ++waiting);
+          await answers.promise;
+          waiting--;
+          return question();
+        };
+        const read = async () => ids(await readAll(log, 't'));
+        const start = () => log.floor('t');
+        const isRead = kind.startsWith('reads');
+        const isLate: Partial<StreamApi> = isRead
+          ? { messages: (...query) => late(() => messages(...query)) }
+          : { message: (query) => late(() => message(query)) };
+        Object.assign(api, isLate);
+        const crowd = Array.from({ length: 200 }, isRead ? read : start);
+        await until(() => waiting > 0, 'a question');
+        Object.assign(api, { messages, message });
+        // A commit of a topic that this replica has not met asks as well.
+        await append(log, ['another', '1']);
+        const other = await within<unknown>(isRead ? start() : read(), 'other work');
+        expect(other).toEqual(isRead ? 0 : all(5));
+        Object.assign(api, isLate);
+        answers.resolve();
+        for (const found of await Promise.all(crowd)) expect(found).toEqual(isRead ? all(5) : 0);
+        expect(most).toBeLessThan(40);
+      },
+    );
 
     it('of several topics, it asks the leader where another server lags or leaves out a run', async () => {
       const log = await openBehind(6);

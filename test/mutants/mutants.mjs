@@ -1240,6 +1240,20 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'lags or leaves out'],
   },
   {
+    name: 'jetstream: all watches ask at once',
+    file: `${jetstream}/stored-runs.ts`,
+    from: 'const QUESTIONS_AT_ONCE = 16;',
+    to: 'const QUESTIONS_AT_ONCE = 1_600;',
+    tests: ['test/contract/jetstream', '-t', 'ask for a little at a time'],
+  },
+  {
+    name: 'jetstream: starts and commits wait behind open watches',
+    file: `${jetstream}/replica.ts`,
+    from: 'this.ofWatches = new StoredRuns(api, history, prefix);',
+    to: 'this.ofWatches = this.stored;',
+    tests: ['test/contract/jetstream', '-t', 'ask for a little at a time'],
+  },
+  {
     name: 'endings: a watch keeps its bell',
     file: 'src/feed/watch.ts',
     from: 'for (const topic of this.topics) this.watches.bell.unsubscribe(topic, this);',
@@ -1362,8 +1376,8 @@ export const mutants = [
   {
     name: 'jetstream: a duplicate of what a leader that lags does not have yet is stored',
     file: `${jetstream}/replica.ts`,
-    from: 'history.ask(() => history.fromLeader(() => stored.at(sequence)))',
-    to: 'history.ask(() => stored.at(sequence))',
+    from: 'history.ask(() => history.fromLeader(() => ofCommits.at(sequence)))',
+    to: 'history.ask(() => ofCommits.at(sequence))',
     tests: ['test/contract/jetstream', '-t', 'is not stored again'],
   },
   {

@@ -60,6 +60,8 @@ export class Replica {
   readonly state: LogState;
   private readonly history: History;
   readonly stored: StoredRuns;
+  /** The same for open watches. Each kind of work takes turns by itself: those who are many do not hold up starts of watches, or commits. */
+  private readonly ofWatches: StoredRuns;
   private readonly messages: CommitMessages;
   private readonly commits: Commits;
   private readonly listing: TopicListing;
@@ -89,11 +91,11 @@ export class Replica {
         options.onLost(why);
       },
     });
-    const stored = new StoredRuns(api, history, prefix);
+    const ofCommits = new StoredRuns(api, history, prefix);
     const storedIds = new StoredIds(state.tail, (sequence) =>
-      history.ask(() => history.fromLeader(() => stored.at(sequence))),
+      history.ask(() => history.fromLeader(() => ofCommits.at(sequence))),
     );
-    const messages = new CommitMessages(state, history, stored, {
+    const messages = new CommitMessages(state, history, ofCommits, {
       prefix,
       epochsSubject,
       storesIds: dedup.ids > 0,
@@ -118,12 +120,13 @@ export class Replica {
       (runs) => this.publish(runs),
       new Deduplication(state.recent, (topic, position) => storedIds.at(topic, position)),
       commits,
-      { bytes: queueBytes, topics: new SharedTopicLimit(maxTopics, state, history, stored) },
+      { bytes: queueBytes, topics: new SharedTopicLimit(maxTopics, state, history, ofCommits) },
       report,
     );
     this.state = state;
     this.history = history;
-    this.stored = stored;
+    this.stored = new StoredRuns(api, history, prefix);
+    this.ofWatches = new StoredRuns(api, history, prefix);
     this.messages = messages;
     this.commits = commits;
     this.listing = new TopicListing(api, prefix);
@@ -230,7 +233,7 @@ export class Replica {
   ): Promise<EventBatch | undefined> {
     const { head } = this;
     const state = this.state.topics.get(topic);
-    const read = () => this.stored.read(topic, after, head, maxBytes);
+    const read = () => this.ofWatches.read(topic, after, head, maxBytes);
     // A watch outlives a cut from NATS, so its reads do, too.
     const found = await this.history.ask(read, Infinity);
     if (found === 'later') return undefined;
@@ -298,12 +301,19 @@ export class Replica {
     maxBytes: number,
     patience?: number,
   ): Promise<RunMessage[]> {
-    return this.history.ask(() => this.stored.ofPattern(pattern, from, maxBytes), patience);
+    const stored = this.storedFor(patience);
+    return this.history.ask(() => stored.ofPattern(pattern, from, maxBytes), patience);
   }
 
   /** StoredRuns.firstFrom() */
   oldest(topic: string, patience?: number, from = 1): Promise<RunMessage | undefined> {
-    return this.history.ask(() => this.stored.firstFrom(topic, from), patience);
+    const stored = this.storedFor(patience);
+    return this.history.ask(() => stored.firstFrom(topic, from), patience);
+  }
+
+  /** Only an open watch asks for ever. */
+  private storedFor(patience: number | undefined): StoredRuns {
+    return patience === Infinity ? this.ofWatches : this.stored;
   }
 
   topicsOfPattern(pattern: string, patience?: number): Promise<readonly string[]> {

@@ -3,16 +3,26 @@ import { cutAfter, type EventBatch, joined } from '../../wire/event-batch.js';
 import { EventsRemovedError } from '../event-repository.js';
 import type { History } from './history.js';
 import { decode, endOf, type RunMessage, sequenceOf } from './message.js';
-import type { StoredMessage, StreamApi } from '../../nats/stream-api.js';
+import type { MessageQuery, StoredMessage, StreamApi } from '../../nats/stream-api.js';
+import { Turns } from './turns.js';
 
 /** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
 export const READ_AHEAD = 16 * 1024;
+
+/**
+ * This many questions are asked at a time, and answered with some 50 KiB each. Thousands of watches may be behind the tail at once. All
+ * answers come over one connection: too many would come too late to be waited for, behind them those to commits and the tail's messages,
+ * and the server ends a connection for which over 64 MB wait (its `max_pending`).
+ */
+const QUESTIONS_AT_ONCE = 16;
 
 /**
  * The runs of a stream, read from its servers. Any server answers direct gets, also one that lags: so each run must follow
  * the one before it (`previous`), and only the leader is believed that there are no more, once it has all that this replica has.
  */
 export class StoredRuns {
+  private readonly turns = new Turns(QUESTIONS_AT_ONCE);
+
   constructor(
     private readonly api: StreamApi,
     private readonly history: Pick<History, 'fromLeader' | 'leaderHas'>,
@@ -87,12 +97,12 @@ export class StoredRuns {
   }
 
   private async first(topic: string, sequence: number): Promise<RunMessage | undefined> {
-    return this.run(await this.api.message({ seq: sequence, next_by_subj: this.prefix + topic }));
+    return this.run(await this.message({ seq: sequence, next_by_subj: this.prefix + topic }));
   }
 
   /** Returns a topic's newest run, as the leader knows it, which may be behind this replica. */
   async newest(topic: string): Promise<RunMessage | undefined> {
-    return this.run(await this.api.message({ last_by_subj: this.prefix + topic }));
+    return this.run(await this.message({ last_by_subj: this.prefix + topic }));
   }
 
   /** Returns the newest run with events up to a run of their topic: for a marker, the one before it. Undefined if it was removed. */
@@ -109,7 +119,7 @@ export class StoredRuns {
 
   /** Returns the run at a sequence, if one is held there. */
   async at(sequence: number): Promise<RunMessage | undefined> {
-    return this.run(await this.api.message({ seq: sequence }));
+    return this.run(await this.message({ seq: sequence }));
   }
 
   /**
@@ -140,8 +150,13 @@ export class StoredRuns {
   }
 
   private async messages(topic: string, from: number, maxBytes: number): Promise<RunMessage[]> {
-    const messages = await this.api.messages(this.prefix + topic, from, maxBytes);
+    const ask = () => this.api.messages(this.prefix + topic, from, maxBytes);
+    const messages = await this.turns.take(ask);
     return messages.flatMap((message) => this.run(message) ?? []);
+  }
+
+  private message(query: MessageQuery): Promise<StoredMessage | undefined> {
+    return this.turns.take(() => this.api.message(query));
   }
 
   private run(message: StoredMessage | undefined): RunMessage | undefined {
