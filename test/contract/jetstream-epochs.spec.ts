@@ -21,7 +21,7 @@ describe.skipIf(!NATS_SERVER)('the epochs of a stream', () => {
     return log.cursorAt(log.head);
   }
 
-  /** Asks JetStream for something while no replica runs. */
+  /** Asks JetStream for something, as somebody else. */
   async function meanwhile(stream: string, act: (api: StreamApi) => Promise<unknown>) {
     const connection = await reconnecting(server());
     await act(new StreamApi(connection, stream, { onConnection() {}, onRefusal() {} }));
@@ -72,6 +72,20 @@ describe.skipIf(!NATS_SERVER)('the epochs of a stream', () => {
     await age(stream);
     const log = await open(stream);
     expect(await watchAfter(log, cursor)).toMatchObject({ reason: 'EPOCH_CHANGED' });
+  });
+
+  it('whose record an operator purges are stored once more with the next event', async () => {
+    const stream = newStream();
+    const before = await open(stream);
+    await append(before, { topic: 't' });
+    await meanwhile(stream, async ({ connection }) => {
+      await connection.request(`$JS.API.STREAM.PURGE.${stream}`, '', { timeout: 30_000 });
+    });
+    const cursor = await append(before, { topic: 't' });
+    await append(before, { topic: 't' });
+    await before.close();
+    const log = await open(stream);
+    expect(await watchAfter(log, cursor)).toMatchObject({ after: cursor.position });
   });
 
   it('of a stream that was made anew are other ones', async () => {

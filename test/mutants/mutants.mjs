@@ -1240,6 +1240,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'lags or leaves out'],
   },
   {
+    name: 'jetstream: a purged record of the epochs stays away',
+    file: `${jetstream}/commits.ts`,
+    from: 'this.messages.requestEpochs(false);',
+    to: '',
+    tests: ['test/contract/jetstream-epochs', '-t', 'an operator purges'],
+  },
+  {
     name: 'jetstream: all watches ask at once',
     file: `${jetstream}/stored-runs.ts`,
     from: 'const QUESTIONS_AT_ONCE = 16;',

@@ -270,9 +270,13 @@ export class Commits implements SharedLog {
       return this.history.lose(
         `its newest record of the epochs is message ${found.sequence}, and not ${epochsAt}`,
       );
-    // Retention may have removed the record.
-    if (!found) this.state.epochsAt = 0;
-    else this.contended = base + 1;
+    if (found) {
+      this.contended = base + 1;
+    } else {
+      // Retention or an operator's purge has removed the record. The next start needs it, to know the cursors that are given out until then.
+      this.state.epochsAt = 0;
+      this.messages.requestEpochs(false);
+    }
     return new OvertakenError();
   }
 }
