@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type {
   JetStreamLog,
   JetStreamOptions,
@@ -809,7 +809,9 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
           ? { messages: (...query) => late(() => messages(...query)) }
           : { message: (query) => late(() => message(query)) };
         Object.assign(api, isLate);
-        const crowd = Array.from({ length: 200 }, isRead ? read : start);
+        const crowd = Array.from({ length: 200 }, (): Promise<unknown> =>
+          isRead ? read() : start(),
+        );
         await until(() => waiting > 0, 'a question');
         Object.assign(api, { messages, message });
         // A commit of a topic that this replica has not met asks as well.
@@ -861,6 +863,45 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
         return message(query);
       };
       await expect(readSet(log, ['t', 'u'], position - 1)).rejects.toThrow(EventsRemovedError);
+    });
+
+    it('many starts of watches of a pattern ask once where each of its topics begins, until something more is removed', async () => {
+      const log = await open(newStream());
+      const names = all(60).map((id) => `t.${id}`);
+      const appendAll = () => append(log, ...names.map((name) => [name, ''] as const));
+      const { last } = await appendAll();
+      await appendAll();
+      const removeFirst = (name: string) => removeBefore(log, name, sequenceOf(last.position) + 1);
+      const floors = (): Promise<Position[]> =>
+        Promise.all(all(30).map(() => log.readerOf(new TopicSet(['t.*'])).floor()));
+      const asked = vi.spyOn(apiOf(log), 'message');
+      for (const name of ['t.5', 't.6']) {
+        await removeFirst(name);
+        const floor = await log.floor(name);
+        asked.mockClear();
+        expect(await floors()).toEqual(all(30).map(() => floor));
+        expect(await floors()).toEqual(all(30).map(() => floor));
+        expect(asked.mock.calls.length).toBeLessThan(2 * names.length);
+      }
+    });
+
+    it('many starts of watches list their topics one after another', async () => {
+      const log = await openBehind(2);
+      await removeBefore(log, 'u', stateOf(log).applied - 1);
+      const api = apiOf(log);
+      const info = api.info.bind(api);
+      let lists = 0;
+      let most = 0;
+      api.info = async (subjects) => {
+        if (!subjects) return info();
+        most = Math.max(most, ++lists);
+        return info(subjects).finally(() => lists--);
+      };
+      const starts = all(20).map((id) => log.readerOf(new TopicSet(['*', `x.${id}`])).floor());
+      const [floor, ...others] = await Promise.all(starts);
+      expect(floor).toBe(await log.floor('u'));
+      expect(others).toEqual(others.map(() => floor));
+      expect(most).toBe(1);
     });
 
     describe('of many topics, while messages are removed all the while', () => {

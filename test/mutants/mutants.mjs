@@ -1240,6 +1240,27 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'lags or leaves out'],
   },
   {
+    name: 'sets: each start looks for the floor by itself',
+    file: `${jetstream}/set-reader.ts`,
+    from: 'isOfStart ? looks.of(this.topics.key, removals, look) : look()',
+    to: 'look()',
+    tests: ['test/contract/jetstream', '-t', 'many starts of watches of a pattern'],
+  },
+  {
+    name: 'sets: a floor that was looked for once stays',
+    file: `${jetstream}/floor-looks.ts`,
+    from: 'if (known && isSame(known.removals, removals)) return known.found;',
+    to: 'if (known) return known.found;',
+    tests: ['test/contract/jetstream', '-t', 'many starts of watches of a pattern'],
+  },
+  {
+    name: 'jetstream: all lists of topics at once',
+    file: `${jetstream}/topic-listing.ts`,
+    from: 'new Turns(1)',
+    to: 'new Turns(100)',
+    tests: ['test/contract/jetstream', '-t', 'list their topics one after another'],
+  },
+  {
     name: 'jetstream: a purged record of the epochs stays away',
     file: `${jetstream}/commits.ts`,
     from: 'this.messages.requestEpochs(false);',

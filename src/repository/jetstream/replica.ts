@@ -20,6 +20,7 @@ import type { RetentionLimits } from '../retention.js';
 import type { StoredRun } from '../stored-run.js';
 import { CommitMessages } from './commit-messages.js';
 import { Commits } from './commits.js';
+import { FloorLooks } from './floor-looks.js';
 import { History, RETRY_INTERVAL } from './history.js';
 import { LogState, type ReplicaStart } from './log-state.js';
 import { commitOf, isEnd, type RunMessage, sequenceOf } from './message.js';
@@ -62,6 +63,7 @@ export class Replica {
   readonly stored: StoredRuns;
   /** The same for open watches. Each kind of work takes turns by itself: those who are many do not hold up starts of watches, or commits. */
   private readonly ofWatches: StoredRuns;
+  readonly looks = new FloorLooks();
   private readonly messages: CommitMessages;
   private readonly commits: Commits;
   private readonly listing: TopicListing;

@@ -8,6 +8,7 @@ import { promptly } from '../promptly.js';
 import type { Tail } from '../tail.js';
 import type { TopicReader } from '../topic-reader.js';
 import type { StreamInfo } from '../../nats/stream-api.js';
+import { type FloorLook, isSame, type Removals } from './floor-looks.js';
 import { ListedRuns } from './listed-runs.js';
 import { endOf, isEnd, type RunMessage, sequenceOf } from './message.js';
 import type { Replica } from './replica.js';
@@ -23,13 +24,6 @@ const STEP_BYTES = 256 * 1024;
 /** About this many runs are listed at a time (some 20 KiB of memory for a watch), and no more once they have this many bytes. */
 const MOST_LISTED = 2_048;
 const LISTED_BYTES = 8 * 1024 * 1024;
-
-/** Two numbers of the stream, one of which changes whenever messages are removed. */
-interface Removals {
-  readonly firstSequence: number;
-  /** How many messages were removed that stood between others. */
-  readonly between: number;
-}
 
 /**
  * Reads several topics of a stream in the order of their positions. Near the head, the runs come from the tail. Before that, the
@@ -243,9 +237,7 @@ export class StreamSetReader implements TopicReader {
 
   /** Returns true if the stream has removed something since the last look. */
   private isOutdated(info: StreamInfo): boolean {
-    const { firstSequence, between } = removalsOf(info);
-    const { removals } = this.known ?? {};
-    return removals?.firstSequence !== firstSequence || removals.between !== between;
+    return !this.known || !isSame(this.known.removals, removalsOf(info));
   }
 
   /** Returns the floor, as of the stream's state or later. It looks for it only if the stream has removed something since the last look. */
@@ -256,18 +248,26 @@ export class StreamSetReader implements TopicReader {
     // Limits of the stream remove its oldest messages, of whatever topic.
     let floor = firstSequence > 1 ? endOf(firstSequence - 1) : 0;
     // Feed removes messages of single topics, and leaves at least one that says what came before.
-    if (between > 0) floor = Math.max(floor, await this.floorOfTopics(patience));
+    if (between > 0) {
+      const look = () => this.lookForFloor(patience);
+      // The look of a start may fail after some time, and that of an open watch may not.
+      const isOfStart = patience === undefined;
+      const { looks } = this.replica();
+      const found = await (isOfStart ? looks.of(this.topics.key, removals, look) : look());
+      this.topicsAsked = found.topicsAsked;
+      floor = Math.max(floor, found.floor);
+    }
     this.known = { removals, floor };
     return floor;
   }
 
-  private async floorOfTopics(patience?: number): Promise<Position> {
+  private async lookForFloor(patience?: number): Promise<FloorLook> {
     const replica = this.replica();
     const { names, patterns } = this.topics;
     let floor = 0;
-    this.topicsAsked = 0;
+    let topicsAsked = 0;
     const lookAt = async (topics: readonly string[]): Promise<void> => {
-      this.topicsAsked += topics.length;
+      topicsAsked += topics.length;
       for (let i = 0; i < topics.length; i += AT_ONCE) {
         const part = topics.slice(i, i + AT_ONCE);
         const oldest = await Promise.all(part.map((topic) => replica.oldest(topic, patience)));
@@ -279,7 +279,7 @@ export class StreamSetReader implements TopicReader {
       const listed = await replica.topicsOfPattern(this.filter, patience);
       await lookAt(listed.filter((topic) => this.topics.has(topic)));
     }
-    return floor;
+    return { floor, topicsAsked };
   }
 }
 

@@ -1,4 +1,5 @@
 import type { StreamApi } from '../../nats/stream-api.js';
+import { Turns } from './turns.js';
 
 /** The server lists this many subjects at once. */
 const PAGE = 100_000;
@@ -18,6 +19,8 @@ interface Listed {
  */
 export class TopicListing {
   private last: Listed | undefined;
+  /** One part at a time, because it is large: many at once would all come too late to be waited for. */
+  private readonly turns = new Turns(1);
 
   constructor(
     private readonly api: StreamApi,
@@ -65,7 +68,8 @@ export class TopicListing {
   private async list(filter: string): Promise<readonly string[]> {
     const topics: string[] = [];
     for (;;) {
-      const { state } = await this.api.info({ filter, offset: topics.length });
+      const ask = () => this.api.info({ filter, offset: topics.length });
+      const { state } = await this.turns.take(ask);
       const subjects = Object.keys(state.subjects ?? {});
       for (const subject of subjects) topics.push(subject.slice(this.prefix.length));
       if (subjects.length < PAGE) break;
