@@ -150,6 +150,7 @@ export class StreamApi {
   isConnected = true;
   /** Reject the requests that wait for an answer: after a reconnect, none will come. */
   private readonly waiting = new Set<() => void>();
+  private hasGivenUp = false;
 
   constructor(
     readonly connection: NatsConnection,
@@ -168,6 +169,12 @@ export class StreamApi {
       if (!this.isConnected) for (const reject of this.waiting) reject();
       this.listener.onConnection(this.isConnected);
     }
+  }
+
+  /** Rejects the requests that wait for an answer, and all further ones. */
+  giveUp(): void {
+    this.hasGivenUp = true;
+    for (const reject of this.waiting) reject();
   }
 
   private onServerError(error: Error): void {
@@ -203,8 +210,12 @@ export class StreamApi {
     timeout = ANSWER_TIMEOUT,
   ): Promise<T> {
     if (!this.isConnected) return Promise.reject(new UnansweredError('there is no connection'));
+    if (this.hasGivenUp) return Promise.reject(new UnansweredError('the process is about to end'));
     return new Promise((resolve, reject) => {
-      const cut = (): void => reject(new UnansweredError('the connection was lost'));
+      const cut = (): void => {
+        const why = this.hasGivenUp ? 'no answer before the end' : 'the connection was lost';
+        reject(new UnansweredError(why));
+      };
       this.waiting.add(cut);
       const late = (): void => reject(new UnansweredError(`no answer within ${timeout} ms`));
       // Immediates run after node's reads.

@@ -5,9 +5,12 @@ import type { Door } from '../feed/door.js';
 import { draining } from '../feed/errors.js';
 import { LiveCalls } from '../feed/live-calls.js';
 import { Readiness } from '../feed/readiness.js';
+import { EventRepository } from '../repository/event-repository.js';
 
 /** After the drain aborts an upload, it waits this long (milliseconds) for the client to get the result: what was stored. */
 const UPLOAD_RESULT_TIMEOUT = 4_000;
+/** A store that does not answer by this time (milliseconds) gets no more of it, so that there is some left for that result. */
+const STORE_TIMEOUT = 2_000;
 /**
  * After the drain has aborted the last watch or chat, it waits this long (milliseconds) for clients to read the reason, and then
  * closes the connections. That must come before LINGER (src/grpc/transport/unread.ts) is over, when the door resets each
@@ -31,6 +34,7 @@ export class Drain implements BeforeApplicationShutdown {
     private readonly readiness: Readiness,
     private readonly calls: LiveCalls,
     @Inject(DOORS) private readonly doors: readonly Door[],
+    @Inject(EventRepository) private readonly store: Pick<EventRepository, 'giveUp'>,
   ) {}
 
   async beforeApplicationShutdown(): Promise<void> {
@@ -42,7 +46,9 @@ export class Drain implements BeforeApplicationShutdown {
     for (const door of doors) door.stopAccepting(reason);
     const uploads = [...calls].filter(({ endless }) => !endless);
     await calls.endUploads(uploads, this.config.drainTimeout, reason);
+    const giveUp = setTimeout(() => this.store.giveUp(), STORE_TIMEOUT);
     await calls.ended(uploads, UPLOAD_RESULT_TIMEOUT);
+    clearTimeout(giveUp);
 
     await calls.endSpread([...calls], this.config.drainSpread, reason);
     await calls.ended([...calls], STATUS_TIMEOUT);

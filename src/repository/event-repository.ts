@@ -158,6 +158,9 @@ export abstract class EventRepository {
   /** Calls `listener` each time that `history` has grown, or may have: then there may be events that onDurable() did not tell of. */
   onHistoryChange(_listener: () => void): void {}
 
+  /** Appends that wait for another machine, which does not answer, fail now: the process is about to end. */
+  giveUp(): void {}
+
   /**
    * Flushes and closes the store. Appends that are not durable by then fail. Another call settles as the first one
    * does.

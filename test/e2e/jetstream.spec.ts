@@ -366,6 +366,39 @@ describe.skipIf(!NATS_SERVER)('on one server', () => {
     expect(JSON.stringify(log)).toContain('the connection to NATS is lost');
   });
 
+  test.each(['a topic that it knows', 'a new topic'])(
+    'a shutdown while NATS stands still is one that ends well: an upload to %s learns what is stored',
+    async (what) => {
+      const [held] = await NatsServer.start(1, { jetstream: '' });
+      onTestFinished(() => held.remove());
+      const service = await ServiceProcess.start({
+        ...jetstreamSettings([held]),
+        FEED_NATS_PATIENCE: '10m',
+        FEED_DRAIN_TIMEOUT: '100ms',
+        FEED_DRAIN_SPREAD: '0s',
+      });
+      const client = service.connect();
+      const watch = watching(client);
+      await upload(client, numbered(0, 1));
+      await until(() => watch.events.length === 1, 'the first event');
+      await held.halt();
+      onTestFinished(() => held.signal('SIGCONT'));
+      const topic = what === 'a new topic' ? 'new' : 'orders';
+      const uploading = upload(client, [{ topic, id: 'a' }]);
+      await until(async () => {
+        const { json } = await ask(service.httpAddress, '/v1/streams');
+        return JSON.stringify(json).includes('UploadEvents');
+      }, 'the upload');
+      const [{ error }, exit] = await Promise.all([uploading, service.kill('SIGTERM')]);
+      expect(errorInfo(error!.metadata)).toMatchObject({
+        reason: 'STORE_UNAVAILABLE',
+        metadata: { received: '0' },
+      });
+      expect(errorInfo((await watch.ended).metadata)?.reason).toBe('DRAINING');
+      expect(exit).toEqual({ code: 0, signal: null });
+    },
+  );
+
   test('an upload that an operator ends while NATS does not answer for its events has no `received`, and they are stored later', async () => {
     const [held] = await NatsServer.start(1, { jetstream: '' });
     onTestFinished(() => held.remove());

@@ -1240,6 +1240,13 @@ export const mutants = [
     tests: ['test/contract/jetstream', '-t', 'lags or leaves out'],
   },
   {
+    name: 'jetstream: a shutdown waits for NATS as long as uploads do',
+    file: 'src/process/drain.ts',
+    from: 'this.store.giveUp()',
+    to: 'undefined',
+    tests: ['test/e2e/jetstream', '-t', 'a shutdown while NATS stands still'],
+  },
+  {
     name: 'sets: each start looks for the floor by itself',
     file: `${jetstream}/set-reader.ts`,
     from: 'isOfStart ? looks.of(this.topics.key, removals, look) : look()',

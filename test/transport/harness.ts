@@ -147,7 +147,9 @@ export async function serve(handlers: Handlers, options: ServeOptions = {}): Pro
   const drain = (drainTimeout: number, ...others: Door[]): Promise<void> => {
     const config = { drainDelay: 0, drainTimeout, drainSpread: 0 } as Config;
     const doors = [new GrpcDoor(strategy), ...others];
-    return new Drain(config, new Readiness(), calls, doors).beforeApplicationShutdown();
+    return new Drain(config, new Readiness(), calls, doors, {
+      giveUp: () => {},
+    }).beforeApplicationShutdown();
   };
   return { app, calls, drain, address, client, ended, connections: strategy.connections };
 }

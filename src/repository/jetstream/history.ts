@@ -37,6 +37,7 @@ export class History {
    * disk is full says that too, of its last message, until it is restarted.
    */
   isCutShort = false;
+  private hasGivenUp = false;
   private lostBecause: string | undefined;
   /** A sequence that this replica has, and since when (performance.now()) each answer says that the stream ends before it. */
   private short: { readonly sequence: number; readonly since: number } | undefined;
@@ -55,6 +56,11 @@ export class History {
 
   end(): void {
     this.isOver = true;
+  }
+
+  /** From now on, ask() asks once, unless it is to ask for ever. */
+  giveUp(): void {
+    this.hasGivenUp = true;
   }
 
   /** Throws an AppendError if no commit can be made any more. */
@@ -95,7 +101,8 @@ export class History {
         if (error instanceof RefusedError && error.code === CODE.streamNotFound)
           this.lose('the stream was deleted');
         else if (!(error instanceof UnansweredError || error instanceof RefusedError)) throw error;
-        if (this.isOver || performance.now() >= end)
+        const isLate = performance.now() >= end || (this.hasGivenUp && patience < Infinity);
+        if (this.isOver || isLate)
           throw new StoreUnavailableError(`NATS does not answer: ${error.message}`);
         await sleep(RETRY_INTERVAL);
       }

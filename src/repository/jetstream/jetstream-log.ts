@@ -244,6 +244,10 @@ export class JetStreamLog extends EventRepository {
     this.onHistory = listener;
   }
 
+  override giveUp(): void {
+    this.replica.giveUp();
+  }
+
   override close(): Promise<void> {
     this.closing ??= this.end();
     return this.closing;

@@ -185,6 +185,13 @@ export class Replica {
     );
   }
 
+  /** Nothing waits for NATS any more, other than open watches. */
+  giveUp(): void {
+    this.history.giveUp();
+    this.commits.endWithin(0);
+    this.api.giveUp();
+  }
+
   /** Commits what waits, for CLOSE_PATIENCE at most, and ends. */
   async close(): Promise<void> {
     this.commits.endWithin(CLOSE_PATIENCE);
