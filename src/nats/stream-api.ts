@@ -24,6 +24,9 @@ const FORGET_FACTOR = 2;
  */
 export const LEADER_LAG = 5_000;
 
+/** The most that the headers of a message take, which count for the server's `max_payload`. */
+const HEADERS_BYTES = 1_024;
+
 /** Error codes of JetStream's API: server/errors.json of nats-server. */
 export const CODE = {
   accountResourcesExceeded: 10002,
@@ -361,6 +364,7 @@ export class StreamApi {
     batchId: string,
   ): Promise<number> {
     const { connection } = this;
+    this.refuseTooLarge(messages);
     const headersOf = (index: number): MsgHdrs => {
       const headers = newHeaders();
       if (index === 0) headers.set('Nats-Expected-Last-Sequence', String(expectedLast));
@@ -386,6 +390,21 @@ export class StreamApi {
     const { error, seq } = JSON.parse(answer.string()) as Answer & { readonly seq: number };
     if (error) throw refusal(error);
     return seq;
+  }
+
+  /**
+   * The client library refuses what is too large for the server, and says so as it says that there is no answer: a commit would be tried
+   * again for long, and others would wait behind it. A start looks at `max_payload`, but the server may get another one later.
+   */
+  private refuseTooLarge(messages: readonly { readonly data: Uint8Array }[]): void {
+    const most = this.connection.info?.max_payload ?? Infinity;
+    let size = 0;
+    for (const { data } of messages) size = Math.max(size, data.length + HEADERS_BYTES);
+    if (size <= most) return;
+    throw new RefusedError(
+      CODE.messageTooLarge,
+      `the NATS server takes messages of up to ${most} bytes, and this one has ${size}: raise its max_payload, or lower FEED_MAX_EVENT_BYTES`,
+    );
   }
 }
 

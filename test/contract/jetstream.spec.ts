@@ -530,6 +530,21 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       expect(await readAll(log, topic)).toHaveLength(1);
   });
 
+  it('an event that is larger than what the server takes by now is refused, and says so; others are stored', async () => {
+    const log = await open(newStream());
+    const { info } = apiOf(log).connection;
+    Object.assign(info!, { max_payload: 100_000 });
+    const large = { topic: 't', id: 'large', body: 'x'.repeat(100_000) };
+    await expect(log.openWriter().append(checked(large))).rejects.toMatchObject({
+      reason: 'refused',
+      message: expect.stringContaining('raise its max_payload') as string,
+    });
+    const both = checked({ topic: 'u', id: 'small' }, large);
+    await expect(log.openWriter().append(both)).rejects.toMatchObject({ reason: 'refused' });
+    await append(log, ['t', 'a'], ['u', 'a']);
+    expect([await readAll(log, 't'), await readAll(log, 'u')].map(ids)).toEqual([['a'], ['a']]);
+  });
+
   it('finds duplicates of events that are in memory no more', async () => {
     const stream = newStream();
     const dedup = { ids: 100_000, milliseconds: 600_000 };

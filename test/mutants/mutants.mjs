@@ -1247,6 +1247,13 @@ export const mutants = [
     tests: ['test/e2e/jetstream', '-t', 'a shutdown while NATS stands still'],
   },
   {
+    name: 'jetstream: what is too large for the server is tried again and again',
+    file: 'src/nats/stream-api.ts',
+    from: 'this.refuseTooLarge(messages);',
+    to: '',
+    tests: ['test/contract/jetstream', '-t', 'larger than what the server takes'],
+  },
+  {
     name: 'sets: each start looks for the floor by itself',
     file: `${jetstream}/set-reader.ts`,
     from: 'isOfStart ? looks.of(this.topics.key, removals, look) : look()',
