@@ -8,6 +8,7 @@ import { SetupError } from '../nats/setup-error.js';
 import { throttled } from '../nats/throttled.js';
 import { LEADER_LAG, RefusedError, StreamApi, UnansweredError } from '../nats/stream-api.js';
 import { StreamTail } from '../nats/stream-tail.js';
+import { isFrame } from '../wire/frames.js';
 import { LocalRooms, type MemberState } from './local-rooms.js';
 import { roomsStream } from './rooms-stream.js';
 import { RoomInterruptedError } from './rooms.js';
@@ -62,6 +63,7 @@ export class SharedRooms extends LocalRooms {
   private isStarted = false;
   private readonly warnWaiting: (message: string) => void;
   private readonly logRefused: (message: string) => void;
+  private readonly warnForeign: (message: string) => void;
 
   private constructor(
     connection: NatsConnection,
@@ -71,6 +73,7 @@ export class SharedRooms extends LocalRooms {
     super();
     const now = performance.now();
     this.warnWaiting = throttled((message) => notices.warn(message), NOTICE_INTERVAL, now);
+    this.warnForeign = throttled((message) => notices.warn(message), NOTICE_INTERVAL);
     this.logRefused = throttled((message) => notices.error(message), NOTICE_INTERVAL);
     this.api = new StreamApi(connection, `${settings.stream}_ROOMS`, {
       onConnection: () => {},
@@ -123,7 +126,10 @@ export class SharedRooms extends LocalRooms {
       this.senders.delete(number);
     }
     const room = subject.slice(this.subjectOf('').length);
-    this.deliverPatiently(room, data.subarray(HEAD_BYTES), sender);
+    const framed = data.subarray(HEAD_BYTES);
+    // Other users of NATS may write to the stream. Members would take anything else for a broken connection.
+    if (isFrame(framed)) this.deliverPatiently(room, framed, sender);
+    else this.warnForeign(`somebody else has written to ${subject}, which is dropped`);
   }
 
   /** Messages up to a sequence were removed before they came here. */

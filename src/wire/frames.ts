@@ -91,6 +91,12 @@ export function frameLength(source: Buffer, offset: number): number {
   );
 }
 
+/** Returns true for bytes that are one whole frame, as frame() makes it. */
+export const isFrame = (bytes: Buffer): boolean =>
+  bytes.length >= FRAME_HEADER_BYTES &&
+  bytes[0] === 0 &&
+  frameLength(bytes, 0) === bytes.length - FRAME_HEADER_BYTES;
+
 /**
  * Returns a copy of a message with a frame header. The copy is not a slice of node's pool: it may wait long for a
  * client that does not read, and a slice would keep 64 KiB of the pool alive for all that time.

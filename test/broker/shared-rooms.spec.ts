@@ -5,7 +5,7 @@ import { LEADER_LAG, type StreamApi, UnansweredError } from '../../src/nats/stre
 import { SharedRooms } from '../../src/broker/shared-rooms.js';
 import { ANYONE } from '../../src/feed/caller.js';
 import { Chats } from '../../src/feed/chat.js';
-import type { Frames } from '../../src/wire/frames.js';
+import { FRAME_HEADER_BYTES, type Frames } from '../../src/wire/frames.js';
 import { NATS_SERVER, NatsServer } from '../support/nats.js';
 import { until, upToThrice, within } from '../support/wait.js';
 import { decodeChat, encodeChat, framed as frame, received, unframed } from '../wire/events.js';
@@ -18,7 +18,7 @@ class Member implements RoomMember {
   readonly isCongested = false;
 
   receive(framed: Buffer): void {
-    this.got.push(String(framed));
+    this.got.push(String(framed.subarray(FRAME_HEADER_BYTES)));
   }
 
   onInterruption(): void {
@@ -26,9 +26,11 @@ class Member implements RoomMember {
   }
 }
 
+const saying = (text: string): Buffer => frame(Buffer.from(text));
+
 /** Sends one message from each seat, at the same time. */
 async function sendAll(messages: readonly (readonly [RoomSeat, string])[]): Promise<void> {
-  await Promise.all(messages.map(async ([seat, text]) => seat.send(Buffer.from(text))));
+  await Promise.all(messages.map(async ([seat, text]) => seat.send(saying(text))));
 }
 
 /** Waits for messages to members. @throws RoomInterruptedError if members are told that messages may be lost */
@@ -102,7 +104,7 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
       const each = 50;
       await Promise.all(
         members.map(async ({ seat }, m) => {
-          for (let i = 0; i < each; i++) await seat.send(Buffer.from(`${m}-${i}`));
+          for (let i = 0; i < each; i++) await seat.send(saying(`${m}-${i}`));
         }),
       );
       const count = each * members.length;
@@ -158,11 +160,11 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     const sender = one.join('r', new Member());
     const [leaver, late] = [new Member(), new Member()];
     const seat = two.join('r', leaver);
-    await sender.send(Buffer.from('a'));
+    await sender.send(saying('a'));
     await until(() => leaver.got.length === 1, 'the first message');
     seat.leave();
     two.join('r', late);
-    await sender.send(Buffer.from('b'));
+    await sender.send(saying('b'));
     await until(() => late.got.length === 1, 'the second message');
     expect([leaver.got, late.got]).toEqual([['a'], ['b']]);
     expect([one.seats, two.seats]).toEqual([1, 1]);
@@ -190,14 +192,28 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     };
     const texts = Array.from({ length: 2_000 }, (_, i) => String(i));
     for (const [i, text] of texts.entries()) {
-      const message = frame(encodeChat({ room: 'r', text }));
-      const data = Buffer.concat([Buffer.alloc(12), message]);
+      const data = Buffer.concat([Buffer.alloc(12), frame(encodeChat({ room: 'r', text }))]);
       stream.onMessage(i + 1, `${stream.api.stream}.r`, data);
     }
     await until(() => heard.length >= texts.length || ends.length > 0, 'all messages');
     expect(ends[0]).toBeUndefined();
     expect(heard).toEqual(texts);
     await chat.close();
+  });
+
+  it('what somebody else has put into the stream is not handed to members', async () => {
+    const [rooms] = await open(1);
+    const member = new Member();
+    rooms.join('r', member);
+    const seat = rooms.join('r', new Member());
+    const connection = await server.connect();
+    const whole = Buffer.concat([Buffer.alloc(12), saying('of somebody else')]);
+    for (const data of ['', 'short', 'a text that is no message of Feed', whole.subarray(0, -1)])
+      await connection.request(`R${streams - 1}_ROOMS.r`, data, { timeout: 30_000 });
+    await connection.close();
+    await seat.send(saying('a'));
+    await until(() => member.got.length > 0, 'the message');
+    expect([member.got, member.interruptions]).toEqual([['a'], 0]);
   });
 
   it('members are told when the stream is lost, and rooms go on with a new one', async () => {
@@ -214,7 +230,7 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     await until(() => members.every(({ member }) => member.interruptions > 0), 'a word to all');
     await until(async () => {
       try {
-        await members[0].seat.send(Buffer.from('again'));
+        await members[0].seat.send(saying('again'));
         return true;
       } catch {
         return false;
@@ -229,7 +245,7 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     const sender = one.join('r', new Member());
     const member = new Member();
     two.join('r', member);
-    for (const text of ['a', 'b']) await sender.send(Buffer.from(text));
+    for (const text of ['a', 'b']) await sender.send(saying(text));
     await until(() => member.got.length === 2, 'the messages');
     const { api, tail } = two as unknown as {
       api: StreamApi;
@@ -253,7 +269,7 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     // A member that joins now gets none of the earlier messages.
     const late = new Member();
     two.join('r', late);
-    await sender.send(Buffer.from('c'));
+    await sender.send(saying('c'));
     await until(() => late.got.length > 0, 'the next message');
     expect([member.got, late.got, member.interruptions]).toEqual([['a', 'b', 'c'], ['c'], 0]);
   });
@@ -270,7 +286,7 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     await until(() => member.interruptions > 0, 'a word to the member');
     const again = new Member();
     two.join('r', again);
-    await sender.send(Buffer.from('c'));
+    await sender.send(saying('c'));
     await until(() => again.got.length > 0, 'the next message');
     expect([again.got, again.interruptions]).toEqual([['c'], 0]);
   });
@@ -286,7 +302,7 @@ describe.skipIf(!NATS_SERVER)('rooms over NATS', () => {
     onTestFinished(() => cut.signal('SIGCONT'));
     // The signal comes a little later.
     const sendUntilRefused = async (): Promise<void> => {
-      for (;;) await seat.send(Buffer.from('a'));
+      for (;;) await seat.send(saying('a'));
     };
     await expect(within(sendUntilRefused(), 'a refusal')).rejects.toThrow(RoomInterruptedError);
     await until(() => member.interruptions > 0, 'a word to the other member');

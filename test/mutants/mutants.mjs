@@ -1041,8 +1041,8 @@ export const mutants = [
   {
     name: 'rooms: what comes at once from elsewhere ends members that read',
     file: 'src/broker/shared-rooms.ts',
-    from: 'this.deliverPatiently(room, data.subarray(HEAD_BYTES), sender);',
-    to: 'this.deliver(room, data.subarray(HEAD_BYTES), sender);',
+    from: 'this.deliverPatiently(room, framed, sender);',
+    to: 'this.deliver(room, framed, sender);',
     tests: ['test/broker/shared-rooms', '-t', 'comes at once'],
   },
   {
@@ -1252,6 +1252,13 @@ export const mutants = [
     from: 'this.refuseTooLarge(messages);',
     to: '',
     tests: ['test/contract/jetstream', '-t', 'larger than what the server takes'],
+  },
+  {
+    name: 'rooms: what is no message is handed to members',
+    file: 'src/broker/shared-rooms.ts',
+    from: 'if (isFrame(framed))',
+    to: 'if (framed.length >= 0)',
+    tests: ['test/broker/shared-rooms', '-t', 'somebody else has put'],
   },
   {
     name: 'sets: each start looks for the floor by itself',
