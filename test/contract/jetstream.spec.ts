@@ -5,8 +5,15 @@ import type {
   JetStreamLog,
   JetStreamOptions,
 } from '../../src/repository/jetstream/jetstream-log.js';
-import { CODE, RefusedError, type StreamApi, UnansweredError } from '../../src/nats/stream-api.js';
+import {
+  CODE,
+  RefusedError,
+  type StreamApi,
+  type StreamInfo,
+  UnansweredError,
+} from '../../src/nats/stream-api.js';
 import { SetupError } from '../../src/nats/setup-error.js';
+import { prefixOf } from '../../src/repository/jetstream/stream-config.js';
 import {
   AppendError,
   type EventRepository,
@@ -1392,6 +1399,24 @@ describe.skipIf(!NATS_SERVER)('jetstream', () => {
       }
       const { config } = await jetstream<Info>(`STREAM.INFO.${stream}`);
       expect(config).toMatchObject({ max_bytes: 1_000_000, discard: 'new' });
+    });
+
+    it('to which somebody else has written refuses starts until that is removed, and says so', async () => {
+      const stream = newStream();
+      const before = await open(stream);
+      await append(before, ['t', 'a']);
+      await before.close();
+      const { config } = await jetstream<StreamInfo>(`STREAM.INFO.${stream}`);
+      const connection = await server().connect();
+      await connection.request(`${prefixOf(config)}t`, 'of somebody else', PATIENT);
+      await connection.close();
+      const refused = open(stream);
+      await expect(refused).rejects.toThrow(SetupError);
+      await expect(refused).rejects.toThrow('if somebody else has, remove it');
+      const { state } = await jetstream<StreamInfo>(`STREAM.INFO.${stream}`);
+      await jetstream(`STREAM.MSG.DELETE.${stream}`, { seq: state.last_seq });
+      const log = await open(stream);
+      expect(ids(await readAll(log, 't'))).toEqual(['a']);
     });
 
     it('of somebody else is refused', async () => {

@@ -1,4 +1,5 @@
 import { type Epoch, MAX_POSITION, type Position } from '../../wire/cursor.js';
+import { SetupError } from '../../nats/setup-error.js';
 import type { EpochStart } from '../epochs.js';
 import type { StoredRun } from '../stored-run.js';
 
@@ -88,8 +89,10 @@ export interface EpochsMessage extends Head {
 
 export type Message = RunMessage | EpochsMessage;
 
+const REMOVE = 'remove it from the stream (`nats stream rmm`)';
+
 /** The message can't be read: another version of Feed wrote it, or somebody else. */
-export class FormatError extends Error {}
+export class FormatError extends SetupError {}
 
 export function encodeRun({
   run,
@@ -139,7 +142,7 @@ export function decode(sequence: number, topic: string, data: Buffer): Message {
   if (data.length < HEAD_BYTES || data[0] !== FORMAT || data[1] > EPOCHS) {
     throw new FormatError(
       `message ${sequence} of the stream has format ${data[0]}, which this version of Feed does not know: ` +
-        'run the version that wrote it, or a later one',
+        `run the version that wrote it, or a later one; or, if somebody else has, ${REMOVE}`,
     );
   }
   const head: Head = {
@@ -189,7 +192,9 @@ function startsIn(data: Buffer, sequence: number): EpochStart[] {
 }
 
 const damaged = (sequence: number): FormatError =>
-  new FormatError(`message ${sequence} of the stream is damaged, or was not written by Feed`);
+  new FormatError(
+    `message ${sequence} of the stream is damaged, or was not written by Feed: ${REMOVE}`,
+  );
 
 /** Returns the position of the log's newest event once a message is stored. */
 export const headAfter = (message: Message): Position =>
