@@ -1,10 +1,13 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 
 /**
- * An answer that comes before the end of the body goes out at once. The connection closes when the rest of the body has come, or after so
- * long (milliseconds): if it closed while bytes of the client are unread, the kernel would reset it, and the client might lose the answer.
+ * An answer that comes before the end of the body goes out at once. The connection closes when the rest of the body has come, or no more of it
+ * comes between two looks, which are so long apart (milliseconds): if it closed while bytes of the client are unread, the kernel would reset
+ * it, and a client that sends all of its body before it reads would lose the answer.
  */
-const EARLY_ANSWER_LINGER = 1_000;
+const LOOK_INTERVAL = 2_000;
+/** Nor does the connection stay for longer than so many looks: a body may have no end. */
+const MOST_LOOKS = 15;
 
 /** Answers with a text of JSON, unless something was answered before. */
 export function answer(
@@ -28,10 +31,17 @@ export function answer(
     return;
   }
   response.write(text);
+  const { socket } = request;
+  let looks = 0;
+  let received = socket.bytesRead;
   const end = (): void => {
-    clearTimeout(timer);
+    clearInterval(timer);
     response.end();
   };
-  const timer = setTimeout(end, EARLY_ANSWER_LINGER);
+  const timer = setInterval(() => {
+    if (socket.bytesRead === received || ++looks === MOST_LOOKS) end();
+    received = socket.bytesRead;
+  }, LOOK_INTERVAL);
+  response.once('close', () => clearInterval(timer));
   request.once('end', end).resume();
 }

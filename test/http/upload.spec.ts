@@ -1,10 +1,15 @@
 import { once } from 'node:events';
-import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
-import { connect as connectTcp } from 'node:net';
+import {
+  type ClientRequest,
+  type IncomingMessage,
+  request as httpRequest,
+  type Server,
+} from 'node:http';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { LiveCalls } from '../../src/feed/live-calls.js';
 import { OpenWork } from '../../src/feed/open-work.js';
 import { EventRepository } from '../../src/repository/event-repository.js';
@@ -281,6 +286,62 @@ describe('POST /v1/events', () => {
     }
   });
 
+  describe('an answer that came early', () => {
+    const PART = '{"nothing":1}\n'.repeat(1_000);
+
+    /** Begins an upload of bad events whose client does not read, and returns its connection and the service's end of it. */
+    async function begin(body: string) {
+      const { httpAddress, app } = await start();
+      const served = once(app.getHttpServer() as Server, 'connection');
+      const [host, port] = httpAddress.split(':');
+      const socket = connectTcp({ host, port: Number(port) }).on('error', () => {});
+      onTestFinished(() => void socket.destroy());
+      const head =
+        'POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson';
+      socket.pause().write(`${head}\r\n${body}\r\n\r\n`);
+      return { socket, served: (await served)[0] as Socket };
+    }
+
+    test('reaches a client that sends all of a large body over a slow link, and then reads', async () => {
+      const answer = async (): Promise<string> => {
+        const { socket } = await begin(`content-length: ${60 * PART.length}`);
+        let text = '';
+        socket.setEncoding('utf8').on('data', (part: string) => (text += part));
+        socket.pause();
+        for (let i = 0; i < 60; i++) {
+          socket.write(PART);
+          // The link's pace.
+          await sleep(100);
+        }
+        socket.resume();
+        await until(() => socket.closed, 'the end of the connection');
+        return text;
+      };
+      // A process that stands still for two seconds reads nothing for so long, and closes the connection.
+      const refusal = /^HTTP\/1\.1 400 [^]*EVENT_INVALID/;
+      expect(await upToThrice(answer, (text) => refusal.test(text))).toMatch(refusal);
+    });
+
+    test('closes the connection after half a minute where the body has no end', async () => {
+      vi.useFakeTimers({ toFake: ['setInterval'] });
+      onTestFinished(() => void vi.useRealTimers());
+      const { socket, served } = await begin('transfer-encoding: chunked');
+      const chunk = `${PART.length.toString(16)}\r\n${PART}\r\n`;
+      socket.write(chunk);
+      await until(() => served.bytesWritten > 0, 'the answer');
+      let looks = 0;
+      for (; looks < 20 && !served.destroyed; looks++) {
+        const before = served.bytesRead;
+        socket.write(chunk);
+        await until(() => served.destroyed || served.bytesRead > before, 'a part of the body');
+        vi.advanceTimersByTime(2_000);
+        await sleep(20);
+      }
+      expect(looks).toBeGreaterThanOrEqual(15);
+      expect(looks).toBeLessThan(20);
+    });
+  });
+
   test('a client that may not upload gets the whole refusal, however large its body is', async () => {
     const issuer = await Issuer.create();
     const policy = join(temporaryDirectory(), 'policy.yaml');
@@ -310,7 +371,7 @@ describe('POST /v1/events', () => {
       await within(ended, 'the end of the answer');
       return text;
     };
-    // The server reads on for a second. Where it stands still for that time, the client's body meets a closed connection.
+    // The server reads on while more comes. Where it stands still for two seconds, the client's body meets a closed connection.
     const refusal = /^HTTP\/1.1 403 [^]*"reason":"TOPIC_FORBIDDEN","received":"0"}$/;
     expect(await upToThrice(answer, (text) => refusal.test(text))).toMatch(refusal);
   });

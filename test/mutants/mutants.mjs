@@ -4054,6 +4054,20 @@ export const mutants = [
     tests: ['test/e2e/metrics', '-t', 'counted each, and logged once'],
   },
   {
+    name: 'http: an answer that came early is lost where the link is slow',
+    file: 'src/http/answer.ts',
+    from: 'if (socket.bytesRead === received || ++looks === MOST_LOOKS) end();',
+    to: 'end();',
+    tests: ['test/http/upload', '-t', 'over a slow link'],
+  },
+  {
+    name: 'http: a refused body without an end keeps its connection',
+    file: 'src/http/answer.ts',
+    from: ' || ++looks === MOST_LOOKS',
+    to: ' || ++looks < 0',
+    tests: ['test/http/upload', '-t', 'has no end'],
+  },
+  {
     name: 'http: the chunks of a body stay as they came',
     file: 'src/http/body-chunks.ts',
     from: 'this[BODY].take(chunk);',
