@@ -141,6 +141,10 @@ export class RemoteKeys {
     const get = url.protocol === 'https:' ? getHttps : getHttp;
     return new Promise((resolve, reject) => {
       const signal = AbortSignal.timeout(TIMEOUT);
+      // Whatever node says by then, or does not say: all later requests wait for the end of this one.
+      signal.addEventListener('abort', () =>
+        reject(new Error(`no whole answer within ${TIMEOUT / 1000} s`)),
+      );
       const request = get(url, { headers, signal, agent: false, ...authority }, (response) => {
         // A redirect is no answer either: it could lead to a server that is not trusted.
         if (response.statusCode !== 200) {
@@ -159,6 +163,11 @@ export class RemoteKeys {
         response.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
       });
       request.on('error', reject);
+      // An answer that changes the protocol (101) is neither a response nor an error for node.
+      request.on('upgrade', (response, socket) => {
+        socket.destroy();
+        reject(new Error(`HTTP ${response.statusCode}`));
+      });
     });
   }
 }

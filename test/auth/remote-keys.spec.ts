@@ -30,6 +30,14 @@ const reasonOf = (work: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error instanceof FeedError ? error.reason : String(error)),
   );
 
+/** A log, and the problems that its warnings name. */
+function loggedProblems() {
+  const problems: unknown[] = [];
+  const write = (line: string): void =>
+    void problems.push((JSON.parse(line) as { problem: unknown }).problem);
+  return { log: pino({ level: 'warn' }, { write }), problems };
+}
+
 describe('keys of a URL', () => {
   test('are read once for many tokens', async () => {
     const issuer = await Issuer.create();
@@ -133,6 +141,34 @@ describe('keys of a URL', () => {
     expect(await reasonOf(tokens.verify(token))).toBe('taken');
   });
 
+  test('are asked for again after an answer that changes the protocol', async () => {
+    const issuer = await Issuer.create();
+    const server = await KeyServer.start(issuer.jwk);
+    server.switchesProtocols = true;
+    const { log, problems } = loggedProblems();
+    const tokens = tokensOf({ url: new URL(server.url) }, {}, log);
+    const token = await issuer.token();
+    expect(await reasonOf(tokens.verify(token))).toBe('KEYS_UNAVAILABLE');
+    expect(problems).toEqual(['HTTP 101']);
+    server.switchesProtocols = false;
+    expect(await reasonOf(tokens.verify(token))).toBe('taken');
+  });
+
+  test('whose server gives no answer are asked for again after 5 s, and the log says why', async () => {
+    const issuer = await Issuer.create();
+    const server = await KeyServer.start(issuer.jwk);
+    const { promise: held, resolve: release } = Promise.withResolvers<void>();
+    server.held = held;
+    onTestFinished(() => release());
+    const { log, problems } = loggedProblems();
+    const tokens = tokensOf({ url: new URL(server.url) }, {}, log);
+    const token = await issuer.token();
+    expect(await reasonOf(tokens.verify(token))).toBe('KEYS_UNAVAILABLE');
+    expect(problems).toEqual(['no whole answer within 5 s']);
+    server.held = undefined;
+    expect(await reasonOf(tokens.verify(token))).toBe('taken');
+  });
+
   test.each([
     ['private', { d: 'x' }],
     ['symmetric', { kty: 'oct', k: 'x' }],
@@ -147,14 +183,13 @@ describe('keys of a URL', () => {
   test('are used without one that is broken, which the log says once', async () => {
     const [issuer, other] = [await Issuer.create('good'), await Issuer.create('broken')];
     const server = await KeyServer.start(issuer.jwk, { ...other.jwk, x: 'x' });
-    const lines: string[] = [];
-    const log = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) });
+    const { log, problems } = loggedProblems();
     const tokens = tokensOf({ url: new URL(server.url) }, {}, log);
     expect(await reasonOf(tokens.verify(await issuer.token()))).toBe('taken');
     for (let i = 0; i < 2; i++)
       expect(await reasonOf(tokens.verify(await other.token()))).toBe('UNAUTHENTICATED');
     expect(server.requests.length).toBeGreaterThan(1);
-    expect(lines).toEqual([expect.stringContaining(`its key \\"broken\\" can't be used`)]);
+    expect(problems).toEqual([expect.stringContaining(`its key "broken" can't be used`)]);
   });
 
   test('are read by https from a server that the authority of a file vouches for, and from no other', async () => {

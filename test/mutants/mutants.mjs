@@ -3385,6 +3385,20 @@ export const mutants = [
     tests: ['test/auth/remote-keys', '-t', 'newer than a request'],
   },
   {
+    name: 'auth: waits for ever for an answer that changes the protocol',
+    file: 'src/auth/remote-keys.ts',
+    from: "request.on('upgrade',",
+    to: "request.on('never',",
+    tests: ['test/auth/remote-keys', '-t', 'changes the protocol'],
+  },
+  {
+    name: 'auth: does not say that the server of the keys gave no answer in time',
+    file: 'src/auth/remote-keys.ts',
+    from: 'no whole answer within',
+    to: 'aborted',
+    tests: ['test/auth/remote-keys', '-t', 'gives no answer'],
+  },
+  {
     name: 'auth: forgets the keys in an outage',
     file: 'src/auth/remote-keys.ts',
     from: 'this.failure = problem;',

@@ -79,6 +79,8 @@ export class KeyServer {
   keys: readonly JWK[] = [];
   /** The HTTP status of its answers. */
   status = 200;
+  /** True if its answers change the protocol, as for a WebSocket. */
+  switchesProtocols = false;
   /** Answers wait for this, and have the status and the keys of when they were asked for. */
   held: Promise<void> | undefined;
   readonly requests: IncomingHttpHeaders[] = [];
@@ -87,6 +89,12 @@ export class KeyServer {
   private constructor(private readonly tls: ServerOptions | undefined) {
     const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
       this.requests.push(request.headers);
+      if (this.switchesProtocols) {
+        request.socket.end(
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n',
+        );
+        return;
+      }
       const { status } = this;
       const body = status === 200 ? JSON.stringify({ keys: this.keys }) : 'no';
       await this.held;
