@@ -114,7 +114,8 @@ export class RemoteKeys {
       this.failure = undefined;
     } catch (error) {
       const problem = (error as Error).message;
-      if (this.failure === undefined) {
+      // Calls that need other keys say that the log has the reason, so each new one is there.
+      if (problem !== this.failure) {
         const hours = this.times.keep / 3_600_000;
         const then = this.find
           ? `the last ones are used for up to ${hours} hours`

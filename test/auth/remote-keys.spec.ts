@@ -141,6 +141,17 @@ describe('keys of a URL', () => {
     expect(await reasonOf(tokens.verify(token))).toBe('taken');
   });
 
+  test('that can not be read are logged once for each reason', async () => {
+    const issuer = await Issuer.create();
+    const server = await KeyServer.start(issuer.jwk);
+    const { log, problems } = loggedProblems();
+    const tokens = tokensOf({ url: new URL(server.url) }, {}, log);
+    const token = await issuer.token();
+    for (server.status of [503, 503, 403])
+      expect(await reasonOf(tokens.verify(token))).toBe('KEYS_UNAVAILABLE');
+    expect(problems).toEqual(['HTTP 503', 'HTTP 403']);
+  });
+
   test('are asked for again after an answer that changes the protocol', async () => {
     const issuer = await Issuer.create();
     const server = await KeyServer.start(issuer.jwk);

@@ -3399,6 +3399,13 @@ export const mutants = [
     tests: ['test/auth/remote-keys', '-t', 'gives no answer'],
   },
   {
+    name: 'auth: logs the first reason why keys can not be read, and no later one',
+    file: 'src/auth/remote-keys.ts',
+    from: 'if (problem !== this.failure)',
+    to: 'if (this.failure === undefined)',
+    tests: ['test/auth/remote-keys', '-t', 'for each reason'],
+  },
+  {
     name: 'auth: forgets the keys in an outage',
     file: 'src/auth/remote-keys.ts',
     from: 'this.failure = problem;',
