@@ -1,4 +1,6 @@
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream, openSync, statSync } from 'node:fs';
+import { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { type Config, ConfigError, readConfig } from '../config/config.js';
 import { restoreBackup } from '../repository/lmdb/restore.js';
 import { EXIT_CONFIG } from './command-line.js';
@@ -22,6 +24,8 @@ const INSTEAD: Readonly<Record<Exclude<Config['engine'], 'lmdb'>, string>> = {
 export async function restore(path: string, signals: Signals): Promise<never> {
   // What was begun is removed by the next restore.
   signals.drain = () => process.exit(1);
+  // Nobody has to read how far it is.
+  process.stdout.on('error', () => {});
   const say = (message: string): void => void process.stdout.write(`${message}\n`);
   try {
     const config = readConfig(process.env, false);
@@ -45,10 +49,20 @@ export async function restore(path: string, signals: Signals): Promise<never> {
 
 async function* bytesOf(path: string): AsyncGenerator<Buffer, void> {
   try {
-    yield* path === '-' ? process.stdin : createReadStream(path);
+    yield* path === '-' ? process.stdin : streamOf(path);
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const why = code === 'ENOENT' ? 'there is no such file' : message;
     throw new Error(`the backup ${path} can't be read: ${why}`, { cause });
   }
+}
+
+/**
+ * Opens a file or a pipe. fs.ReadStream would wait for a pipe's writer in one of libuv's threads, and exit() would wait for that thread:
+ * no signal but SIGKILL could end the process. Away from Linux, a pipe that is opened without its writer could seem to have ended.
+ */
+function streamOf(path: string): Readable {
+  if (process.platform !== 'linux' || !statSync(path).isFIFO()) return createReadStream(path);
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  return new Socket({ fd, readable: true, writable: false });
 }

@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   cpSync,
   createReadStream,
+  createWriteStream,
   existsSync,
   readdirSync,
   readFileSync,
@@ -11,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -198,6 +200,49 @@ describe('a backup', () => {
     expect(started.output.join('')).toContain('restore it again');
     expect((await restore(file, { FEED_DATA_DIR: directory })).code).toBe(0);
     expect(readdirSync(directory).toSorted()).toEqual(['lock', 'log']);
+  });
+
+  test('is restored from a named pipe, and a signal ends a restore that waits for its writer', async () => {
+    const service = await runService({ FEED_DURABILITY: 'none' });
+    await upload(service.client, numbered(0, 20));
+    const file = join(temporaryDirectory(), 'feed.backup');
+    await connectAdmin(service.grpcAddress).backup(file);
+    const pipe = join(temporaryDirectory(), 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const directory = temporaryDirectory();
+    const env = { PATH: process.env.PATH!, FEED_DATA_DIR: directory };
+    const child = spawn(SERVER, ['restore', pipe], { env });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const exited = once(child, 'exit');
+    await until(() => existsSync(join(directory, 'restoring', 'log')), 'its beginning');
+    child.kill('SIGTERM');
+    expect(await within(exited, 'its end')).toEqual([1, null]);
+
+    const restored = restore(pipe, { FEED_DATA_DIR: directory });
+    createReadStream(file).pipe(createWriteStream(pipe));
+    expect(await restored).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  test('is restored also where nobody reads how far that is', async () => {
+    const service = await runService({ FEED_DURABILITY: 'none' });
+    await upload(service.client, numbered(0, 20, 5_000));
+    const file = join(temporaryDirectory(), 'feed.backup');
+    await connectAdmin(service.grpcAddress).backup(file);
+    const env = { PATH: process.env.PATH!, FEED_DATA_DIR: temporaryDirectory() };
+    const child = spawn(SERVER, ['restore', '-'], { env });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const exited = once(child, 'exit');
+    child.stdin.on('error', () => {});
+    child.stdout.destroy();
+    const bytes = readFileSync(file);
+    child.stdin.write(bytes.subarray(0, 50_000));
+    const copy = join(env.FEED_DATA_DIR, 'restoring', 'log', 'data.mdb');
+    await until(() => existsSync(copy), 'its beginning');
+    await sleep(5_100); // it says how far it is with the first bytes after 5 s
+    child.stdin.write(bytes.subarray(50_000, 60_000));
+    await sleep(100);
+    child.stdin.end(bytes.subarray(60_000));
+    expect(await within(exited, 'its end')).toEqual([0, null]);
   });
 
   test('is refused while four others are under way, and reads and uploads go on', async () => {

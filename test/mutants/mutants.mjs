@@ -3805,6 +3805,20 @@ export const mutants = [
     tests: ['test/e2e/backup', '-t', 'that is interrupted'],
   },
   {
+    name: 'restore: no signal ends one that waits for a pipe',
+    file: 'src/process/restore.ts',
+    from: "process.platform !== 'linux' ||",
+    to: "process.platform !== 'none' ||",
+    tests: ['test/e2e/backup', '-t', 'from a named pipe'],
+  },
+  {
+    name: 'restore: ends with the reader of its output',
+    file: 'src/process/restore.ts',
+    from: "process.stdout.on('error', () => {});",
+    to: '',
+    tests: ['test/e2e/backup', '-t', 'nobody reads how far'],
+  },
+  {
     name: 'backup: uploads wait for it on a full disk',
     file: 'src/repository/lmdb/lmdb-engine.ts',
     within: 'endBackups',
