@@ -1,3 +1,4 @@
+import { abortWith } from './abort-with.js';
 import { FeedError } from './errors.js';
 import {
   BackupPart,
@@ -14,6 +15,7 @@ import {
   OpenStream,
   Topic,
 } from './gen/feed/v1/admin.js';
+import type { Call } from './grpc/call.js';
 import { decode, frame } from './grpc/frames.js';
 import { type Method, type OpenCall, orAborted } from './open-call.js';
 import { checkText } from './texts.js';
@@ -147,11 +149,9 @@ export class Admin {
 
   /** Returns what `servers` does, unless the signal fires or the client is closed before: DNS may give no answer. */
   private async serversNow(options: AdminOptions): Promise<readonly string[]> {
-    return orAborted(this.servers(), this.signalOf(options));
-  }
-
-  private signalOf({ signal }: AdminOptions): AbortSignal {
-    return signal ? AbortSignal.any([signal, this.closing]) : this.closing;
+    const ending = new AbortController();
+    const release = abortWith(ending, options.signal, this.closing);
+    return orAborted(this.servers(), ending.signal).finally(release);
   }
 
   /** Makes a call of one request and one answer. Resolves with the answer once the call has ended with OK. */
@@ -181,14 +181,18 @@ export class Admin {
     options: AdminOptions,
     server?: string,
   ): AsyncGenerator<A, void, void> {
-    const call = await this.openCall(method, this.signalOf(options), { server });
+    const ending = new AbortController();
+    const release = abortWith(ending, options.signal, this.closing);
+    let call: Call | undefined;
     try {
+      call = await this.openCall(method, ending.signal, { server });
       await call.write(frame(codec.encode(request).finish()));
       call.end();
       for (let some = await call.read(); some; some = await call.read())
         for (const message of some) yield decode(answer, message);
     } finally {
-      call.cancel();
+      call?.cancel();
+      release();
     }
   }
 }

@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { abortWith } from './abort-with.js';
 import { abortedByReturn } from './aborted-by-return.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { Callbacks } from './callbacks.js';
@@ -56,10 +57,10 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private readonly backoff: Backoff;
   private readonly callbacks = new Callbacks();
   private readonly leaving = new AbortController();
-  private readonly signal: AbortSignal;
   private joined: Promise<Membership> | undefined;
   private iteration: AsyncGenerator<ChatMessage, void, void> | undefined;
-  private hasConnected = false;
+  /** Leaves nothing of the chat in the signals of the user and of the client. Set once the chat has begun to connect. */
+  private release: (() => void) | undefined;
   /** True while the consumer has a message in hand. An error that comes then was thrown into the iteration, and no call broke. */
   private isMessageInHand = false;
   private isLeaving = false;
@@ -71,13 +72,18 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
     private readonly openCall: OpenCall,
     readonly room: string,
     private readonly options: ChatOptions,
+    private readonly closing: AbortSignal,
     retry: RetryOptions | undefined,
   ) {
-    const { from, signal } = options;
+    const { from } = options;
     checkText('the room of a chat', room);
     checkText("the option from, the chat's name,", from);
     this.backoff = new Backoff(retry);
-    this.signal = signal ? AbortSignal.any([signal, this.leaving.signal]) : this.leaving.signal;
+  }
+
+  /** Fires when the chat is to end at once, whoever wants that. */
+  private get signal(): AbortSignal {
+    return this.leaving.signal;
   }
 
   /**
@@ -189,8 +195,10 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   }
 
   private async openRoom(): Promise<Membership> {
-    if (!this.hasConnected) this.enter({ name: 'connecting' });
-    this.hasConnected = true;
+    if (!this.release) {
+      this.release = abortWith(this.leaving, this.options.signal, this.closing);
+      this.enter({ name: 'connecting' });
+    }
     for (;;) {
       let call: Call | undefined;
       try {
@@ -218,6 +226,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
    */
   private async recover(broken: Promise<Membership>, error: unknown): Promise<void> {
     if (this.signal.aborted || this.isLeaving || !isRetryable(error)) {
+      this.release?.();
       if (!this.isLeaving) this.thrown = error;
       throw error;
     }
@@ -227,7 +236,10 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
 
   /** Waits before the next attempt. @throws the error, if another attempt would fail as well */
   private async wait(error: unknown): Promise<void> {
-    if (this.signal.aborted || this.callbacks.hasThrown || !isRetryable(error)) throw error;
+    if (this.signal.aborted || this.callbacks.hasThrown || !isRetryable(error)) {
+      this.release?.();
+      throw error;
+    }
     const wait = this.backoff.nextAfter(error);
     this.enter({
       name: 'reconnecting',

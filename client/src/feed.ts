@@ -1,3 +1,4 @@
+import { abortWith } from './abort-with.js';
 import { Admin } from './admin.js';
 import type { RetryOptions } from './backoff.js';
 import type { Source } from './backlog.js';
@@ -83,12 +84,7 @@ export class Feed implements AsyncDisposable {
       options.onState?.(state);
     };
     const { openCall, closing } = this;
-    return new Watch(
-      openCall,
-      list,
-      { ...options, onState, signal: either(options.signal, closing.signal) },
-      this.options.retry,
-    );
+    return new Watch(openCall, list, { ...options, onState }, closing.signal, this.options.retry);
   }
 
   /**
@@ -102,14 +98,15 @@ export class Feed implements AsyncDisposable {
       this.options.log?.(retrying(`the upload to ${topic}`, error, wait));
       options.onRetry?.(error, wait);
     };
-    const { openCall, closing } = this;
-    return new Upload(
-      openCall,
-      topic,
-      source,
-      { ...options, onRetry, signal: either(options.signal, closing.signal) },
-      this.options.retry,
-    ).run();
+    const ending = new AbortController();
+    const { signal } = ending;
+    const release = abortWith(ending, options.signal, this.closing.signal);
+    try {
+      const given = { ...options, onRetry, signal };
+      return await new Upload(this.openCall, topic, source, given, this.options.retry).run();
+    } finally {
+      release();
+    }
   }
 
   /**
@@ -123,12 +120,7 @@ export class Feed implements AsyncDisposable {
       options.onState?.(state);
     };
     const { openCall, closing } = this;
-    return new Chat(
-      openCall,
-      room,
-      { ...options, onState, signal: either(options.signal, closing.signal) },
-      this.options.retry,
-    );
+    return new Chat(openCall, room, { ...options, onState }, closing.signal, this.options.retry);
   }
 
   /**
@@ -143,10 +135,6 @@ export class Feed implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
   }
-}
-
-function either(one: AbortSignal | undefined, other: AbortSignal): AbortSignal {
-  return one ? AbortSignal.any([one, other]) : other;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { abortWith } from './abort-with.js';
 import { abortedByReturn } from './aborted-by-return.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { Callbacks } from './callbacks.js';
@@ -101,7 +102,6 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private readonly saver: CheckpointSaver | undefined;
   private readonly callbacks = new Callbacks();
   private readonly stopping = new AbortController();
-  private readonly signal: AbortSignal;
   private readonly heartbeat: number;
   private from!: From;
   private readonly isOfSeveral: boolean;
@@ -136,9 +136,10 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     /** Topics and patterns. */
     readonly topics: readonly string[],
     private readonly options: WatchOptions,
+    private readonly closing: AbortSignal,
     retry: RetryOptions | undefined,
   ) {
-    const { checkpoint, checkpointEvery, from = 'live', until, expired, signal } = options;
+    const { checkpoint, checkpointEvery, from = 'live', until, expired } = options;
     const { heartbeat = until ? 1_000 : 10_000 } = options;
     if (!(heartbeat >= 1_000))
       throw new TypeError(`heartbeat is at least 1,000 milliseconds, not ${heartbeat}`);
@@ -152,7 +153,11 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     this.isOfSeveral = areSeveral(topics);
     this.beginAt(from);
     this.heartbeat = Math.min(heartbeat, LONGEST_TIMER);
-    this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal;
+  }
+
+  /** Fires when the watch is to end, whoever wants that. */
+  private get signal(): AbortSignal {
+    return this.stopping.signal;
   }
 
   /**
@@ -193,6 +198,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   }
 
   private async *events(): AsyncGenerator<Event, void, void> {
+    const release = abortWith(this.stopping, this.options.signal, this.closing);
     try {
       this.enter({ name: 'connecting' });
       const saved = await this.load();
@@ -212,6 +218,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       try {
         await this.saver?.finish();
       } finally {
+        release();
         this.enter({ name: 'ended' });
       }
     }

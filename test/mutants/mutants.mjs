@@ -1588,8 +1588,8 @@ export const mutants = [
   {
     name: 'client: a call of an operator waits for DNS whatever its signal says',
     file: 'client/src/admin.ts',
-    from: 'return orAborted(this.servers(), this.signalOf(options));',
-    to: 'return this.servers();',
+    from: 'orAborted(this.servers(), ending.signal)',
+    to: 'this.servers()',
     tests: ['client/test/dial', '-t', 'waits for DNS'],
   },
   {
@@ -3803,6 +3803,30 @@ export const mutants = [
     from: 'signals.drain = () => process.exit(1);',
     to: 'signals.drain = () => process.exit(0);',
     tests: ['test/e2e/backup', '-t', 'that is interrupted'],
+  },
+  {
+    name: 'client: watches that have ended stay in the signal of the client',
+    file: 'client/src/watch.ts',
+    within: 'events',
+    from: 'release();',
+    to: '',
+    tests: ['client/test/signals'],
+  },
+  {
+    name: 'client: uploads that have ended stay in the signal of the client',
+    file: 'client/src/feed.ts',
+    within: 'upload',
+    from: 'release();',
+    to: '',
+    tests: ['client/test/signals'],
+  },
+  {
+    name: 'client: a chat that was refused stays in the signal of the client',
+    file: 'client/src/chat.ts',
+    within: 'wait',
+    from: 'this.release?.();',
+    to: '',
+    tests: ['client/test/signals'],
   },
   {
     name: 'restore: no signal ends one that waits for a pipe',
