@@ -31,7 +31,7 @@ async function openCallers(
     ? await followed('FEED_POLICY_FILE', policyFile, parsePolicy, {
         what: 'the policy',
         log,
-        onChange: () => callers.policyChanged(),
+        onChange: () => void callers.policyChanged(),
       })
     : undefined;
   if (policy) open.push(policy);

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Caller, ANYONE } from '../feed/caller.js';
 import { FeedError } from '../feed/errors.js';
 import type { LiveCall, LiveCalls } from '../feed/live-calls.js';
@@ -25,6 +26,9 @@ export interface CallerRules {
 
 /** Open calls are looked at this often (milliseconds): at most so long after its token expires, a call ends. */
 const LOOK_INTERVAL = 1_000;
+
+/** When the policy has changed, so many topics and rooms of open calls are looked at before other work has its turn. */
+const MOST_LOOKS = 4_096;
 
 /** Finds out who makes a call, and ends calls whose callers are no longer known or may no longer make them. */
 export class Callers {
@@ -72,9 +76,21 @@ export class Callers {
     return session;
   }
 
-  /** Ends the calls that the policy no longer allows. Call it when the policy has changed. */
-  policyChanged(): void {
-    this.endThose((session) => session.problem());
+  /**
+   * Ends the calls that the policy no longer allows. Call it when the policy has changed. A million rooms and topics may be open, so it
+   * looks at a part of them at a time. Calls that begin meanwhile are asked by the new policy anyway.
+   */
+  async policyChanged(): Promise<void> {
+    let looks = 0;
+    for (const [call] of this.calls.numbered()) {
+      const session = this.sessions.get(call);
+      if (!session) continue;
+      this.endIf(session.problem(), call);
+      looks += 1 + session.remembered;
+      if (looks < MOST_LOOKS) continue;
+      looks = 0;
+      await nextTurn();
+    }
   }
 
   close(): void {
@@ -83,17 +99,16 @@ export class Callers {
 
   private endExpired(): void {
     const now = Date.now();
-    this.endThose(({ expiresAt }) => (expiresAt <= now ? expired() : undefined));
-  }
-
-  private endThose(why: (session: Session) => FeedError | undefined): void {
     for (const call of this.calls) {
       const session = this.sessions.get(call);
-      const error = session && why(session);
-      if (!error) continue;
-      this.sessions.delete(call);
-      call.abort(error);
+      if (session && session.expiresAt <= now) this.endIf(expired(), call);
     }
+  }
+
+  private endIf(error: FeedError | undefined, call: LiveCall): void {
+    if (!error) return;
+    this.sessions.delete(call);
+    call.abort(error);
   }
 }
 

@@ -36,18 +36,42 @@ interface Rule {
   readonly topics: readonly TopicPattern[];
 }
 
+/** A policy remembers the rules of this many principals. Beyond that it forgets the first one, whose rules are found anew. */
+const MAX_PRINCIPALS = 1_000;
+
 /** Says who may do what. What no rule allows is denied. */
 export class Policy {
+  /**
+   * The rules of principals. Looking for them takes as long as there are rules. A caller's events may be of another topic
+   * each, and each of those is asked for.
+   */
+  private readonly found = new Map<string, readonly Rule[]>();
+
   constructor(private readonly rules: readonly Rule[]) {}
 
   /** True if a rule allows it. Without a topic: if a rule allows it with any topic at all. */
   allows(principal: string, verb: Verb, topic?: string): boolean {
-    return this.rules.some(
-      ({ principals, verbs, topics }) =>
-        verbs.includes(verb) &&
-        principals.some((one) => matchesWildcard(one, principal)) &&
-        (topic === undefined || topics.some((one) => matchesPattern(one, topic))),
+    const rules = this.rulesOf(principal);
+    if (topic === undefined) return rules.some(({ verbs }) => verbs.includes(verb));
+    const tokens = topic.split('.');
+    return rules.some(
+      ({ verbs, topics }) =>
+        verbs.includes(verb) && topics.some((one) => matchesPattern(one, tokens)),
     );
+  }
+
+  private rulesOf(principal: string): readonly Rule[] {
+    let rules = this.found.get(principal);
+    if (rules) return rules;
+    rules = this.rules.filter(({ principals }) =>
+      principals.some((one) => matchesWildcard(one, principal)),
+    );
+    this.found.set(principal, rules);
+    if (this.found.size > MAX_PRINCIPALS) {
+      const [oldest] = this.found.keys();
+      this.found.delete(oldest);
+    }
+    return rules;
   }
 }
 

@@ -4,9 +4,10 @@ import type { Policy } from './policy.js';
 
 /**
  * A session remembers at most this many allowed topics of an upload. Beyond that it forgets the first one, which is checked again at its
- * next use. It forgets no room of a chat: their number is limited elsewhere, and messages of all of them go on.
+ * next use. They take 250 bytes each, which have to fit in what an idle upload may take, 16 KiB. It forgets no room of a chat: their
+ * number is limited elsewhere, and messages of all of them go on.
  */
-const MAX_UPLOAD_TOPICS = 1_000;
+const MAX_UPLOAD_TOPICS = 32;
 
 /** The caller of one open call, who may do what the policy allows. It remembers what it has allowed. */
 export class Session implements Caller {
@@ -33,6 +34,13 @@ export class Session implements Caller {
       topics.delete(oldest);
     }
     return true;
+  }
+
+  /** The number of topics and rooms that problem() looks at. */
+  get remembered(): number {
+    let count = 0;
+    for (const topics of this.allowed.values()) count += topics.size;
+    return count;
   }
 
   /** Returns why the call may not go on, if the policy no longer allows what the call does. */

@@ -39,9 +39,12 @@ export function parsePattern(pattern: string): TopicPattern {
   return pattern.split('.');
 }
 
-/** True if the topic is one of the pattern's; of another pattern, if all its topics are. */
-export function matchesPattern(pattern: TopicPattern, topic: string): boolean {
-  const tokens = topic.split('.');
+/**
+ * True if the topic is one of the pattern's; of another pattern, if all its topics are.
+ *
+ * @param tokens those of the topic, which many patterns may be compared with
+ */
+export function matchesPattern(pattern: TopicPattern, tokens: readonly string[]): boolean {
   const isOpen = pattern.at(-1) === REST;
   if (isOpen ? tokens.length < pattern.length : tokens.length !== pattern.length) return false;
   const fixed = isOpen ? pattern.length - 1 : pattern.length;

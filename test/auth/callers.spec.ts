@@ -1,9 +1,10 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { Callers, type CallerRules, type Credentials } from '../../src/auth/callers.js';
 import { parseKeyFile } from '../../src/auth/keys.js';
+import { parsePolicy } from '../../src/auth/policy.js';
 import { Tokens } from '../../src/auth/tokens.js';
 import { FeedError } from '../../src/feed/errors.js';
-import { LiveCalls } from '../../src/feed/live-calls.js';
+import { type LiveCall, LiveCalls } from '../../src/feed/live-calls.js';
 import { AUDIENCE, ISSUER, Issuer } from '../support/tokens.js';
 
 const issuer = await Issuer.create();
@@ -52,4 +53,27 @@ test('a certificate says who calls, where certificates are asked for', async () 
 test('where both are asked for, both are needed, and the token says who calls', async () => {
   const found = await names({ tokens, demandsCertificate: true }, ...shown);
   expect(found).toEqual(['UNAUTHENTICATED', 'UNAUTHENTICATED', 'UNAUTHENTICATED', 'ann']);
+});
+
+test('a change of the policy looks at a part of the rooms at a time, and ends each call that it forbids', async () => {
+  const rule = (principal: string): string =>
+    `rules: [{principals: ["${principal}"], verbs: [chat], topics: [">"]}]`;
+  let policy = parsePolicy(rule('*'));
+  const calls = new LiveCalls();
+  const callers = new Callers(
+    { tokens: undefined, demandsCertificate: true, policy: () => policy },
+    calls,
+  );
+  const ended: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const call = { abort: () => void ended.push(i) } as unknown as LiveCall;
+    calls.add(call);
+    const caller = await callers.admit(call, { ...NOTHING, peerIdentity: `client-${i}` });
+    for (let room = 0; room < 5_000; room++) caller.may('chat', `room-${room}`);
+  }
+  policy = parsePolicy(rule('client-1'));
+  const looking = callers.policyChanged();
+  expect(ended).toEqual([0]);
+  await looking;
+  expect(ended).toEqual([0, 2]);
 });

@@ -3,6 +3,8 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parsePolicy, PolicyError } from '../../src/auth/policy.js';
 import { matchesWildcard } from '../../src/auth/wildcard.js';
 
+vi.mock('../../src/auth/wildcard.js', { spy: true });
+
 const POLICY = `
 rules:
   - principals: ["system:serviceaccount:shop:*", bob]
@@ -35,6 +37,36 @@ describe('a policy', () => {
 
   it('without rules allows nothing', () =>
     expect(parsePolicy('rules: []').allows('ann', 'watch')).toBe(false));
+});
+
+describe('a policy of many rules', () => {
+  const TENANTS = 1_001;
+  const policy = parsePolicy(
+    `rules:\n${Array.from(
+      { length: TENANTS },
+      (_, i) => `  - {principals: ["${i}:*"], verbs: [upload], topics: ["${i}.>"]}\n`,
+    ).join('')}`,
+  );
+  const allows = (tenant: number, topic: string): boolean =>
+    policy.allows(`${tenant}:app`, 'upload', topic);
+
+  it('is searched once for a principal, and not for each of its topics', () => {
+    expect(allows(7, '7.orders')).toBe(true);
+    vi.mocked(matchesWildcard).mockClear();
+    for (let i = 0; i < 100; i++) expect(allows(7, `7.orders.${i}`)).toBe(true);
+    expect(allows(7, '8.orders')).toBe(false);
+    expect(matchesWildcard).not.toHaveBeenCalled();
+  });
+
+  it('remembers the rules of a thousand principals, and forgets the first one', () => {
+    expect(allows(7, '7.orders')).toBe(true);
+    for (let i = 0; i < TENANTS; i++) expect(allows(i, `${i}.orders`)).toBe(true);
+    vi.mocked(matchesWildcard).mockClear();
+    expect(allows(TENANTS - 1, '7.orders')).toBe(false);
+    expect(matchesWildcard).not.toHaveBeenCalled();
+    expect(allows(7, '7.orders')).toBe(true);
+    expect(matchesWildcard).toHaveBeenCalled();
+  });
 });
 
 describe('a policy that cannot be used', () => {

@@ -3330,8 +3330,8 @@ export const mutants = [
   {
     name: 'auth: an open call outlives its token',
     file: 'src/auth/callers.ts',
-    from: 'expiresAt <= now ?',
-    to: 'expiresAt <= now - 3_600_000 ?',
+    from: 'session.expiresAt <= now)',
+    to: 'session.expiresAt <= now - 3_600_000)',
     tests: ['test/e2e/permission', '-t', 'ends its open calls'],
   },
   {
@@ -3492,9 +3492,30 @@ export const mutants = [
   {
     name: 'policy: a change leaves open calls',
     file: 'src/auth/auth.module.ts',
-    from: 'onChange: () => callers.policyChanged(),',
+    from: 'onChange: () => void callers.policyChanged(),',
     to: '',
     tests: ['test/e2e/permission', '-t', 'a change ends'],
+  },
+  {
+    name: 'policy: the rules of a principal are looked for at each topic',
+    file: 'src/auth/policy.ts',
+    from: 'this.found.set(principal, rules);',
+    to: '',
+    tests: ['test/auth/policy', '-t', 'searched once'],
+  },
+  {
+    name: 'policy: the rules of every principal are remembered',
+    file: 'src/auth/policy.ts',
+    from: 'this.found.delete(oldest);',
+    to: '',
+    tests: ['test/auth/policy', '-t', 'forgets the first'],
+  },
+  {
+    name: 'policy: a change is looked at for all calls in one turn',
+    file: 'src/auth/callers.ts',
+    from: 'if (looks < MOST_LOOKS) continue;',
+    to: 'continue;',
+    tests: ['test/auth/callers', '-t', 'a part of the rooms'],
   },
   {
     name: 'policy: an upload is checked at its first event only',

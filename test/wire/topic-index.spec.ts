@@ -36,7 +36,7 @@ it('finds the values of a topic as each pattern by itself does, whatever was add
       }
       for (const one of topics) {
         const expected = [...model].flatMap(([each, values]) =>
-          matchesPattern(parsePattern(each), one) ? [...values] : [],
+          matchesPattern(parsePattern(each), one.split('.')) ? [...values] : [],
         );
         const found: number[] = [];
         index.visit(one, (values) => found.push(...values));
