@@ -30,9 +30,18 @@ interface LateMessage {
   readonly cameAt: number;
 }
 
+/** The members of a room. */
+class Room extends Set<MemberState> {
+  /**
+   * The member that was last found to hold senders back. Thousands of senders may wait in a room of thousands, and ask at each look:
+   * as long as this one is congested, none of them has to look at all members.
+   */
+  holder: MemberState | undefined;
+}
+
 /** Rooms whose members are all in this process. */
 export class LocalRooms extends Rooms {
-  protected readonly rooms = new Map<string, Set<MemberState>>();
+  protected readonly rooms = new Map<string, Room>();
   private readonly states = new WeakMap<RoomMember, MemberState>();
   /** Counts the looks while some sender waited. Patience is measured in these. */
   private looks = 0;
@@ -43,7 +52,7 @@ export class LocalRooms extends Rooms {
 
   override join(room: string, member: RoomMember): RoomSeat {
     const own = this.stateOf(member);
-    const members = this.rooms.get(room) ?? new Set();
+    const members = this.rooms.get(room) ?? new Room();
     this.rooms.set(room, members);
     members.add(own);
     this.seats++;
@@ -123,7 +132,7 @@ export class LocalRooms extends Rooms {
   private async sendLater(
     room: string,
     framed: Buffer,
-    members: ReadonlySet<MemberState>,
+    members: Room,
     own: MemberState,
   ): Promise<void> {
     for (let looks = 0; looks < PATIENCE_LOOKS && this.isAnyCongested(members, own); looks++) {
@@ -133,13 +142,22 @@ export class LocalRooms extends Rooms {
     await this.carry(room, framed, own);
   }
 
-  /** True while another member is congested and has not held senders back for PATIENCE_LOOKS. */
-  private isAnyCongested(members: ReadonlySet<MemberState>, own: MemberState | undefined): boolean {
+  /** True while another member holds senders back. */
+  private isAnyCongested(members: Room, own: MemberState | undefined): boolean {
+    const { holder } = members;
+    if (holder && holder !== own && members.has(holder) && this.holdsBack(holder)) return true;
     for (const other of members) {
-      if (other === own || !other.member.isCongested) continue;
-      if (this.looks - other.uncongestedAt < PATIENCE_LOOKS) return true;
+      if (other === own || !this.holdsBack(other)) continue;
+      members.holder = other;
+      return true;
     }
+    members.holder = undefined;
     return false;
+  }
+
+  /** True while a member is congested and has not held senders back for PATIENCE_LOOKS. */
+  private holdsBack({ member, uncongestedAt }: MemberState): boolean {
+    return member.isCongested && this.looks - uncongestedAt < PATIENCE_LOOKS;
   }
 
   /**

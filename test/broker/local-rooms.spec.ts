@@ -131,6 +131,43 @@ describe('a local room', () => {
     expect(slow.queue).toEqual(['b', 'c', '0']);
   });
 
+  it('has many senders look at the one member that holds them back, and not at all members each', async () => {
+    const SENDERS = 100;
+    let asked = 0;
+    const member = (isCongested: boolean): RoomMember => ({
+      get isCongested() {
+        asked++;
+        return isCongested;
+      },
+      receive: () => {},
+      onInterruption: () => {},
+    });
+    const seats = Array.from({ length: SENDERS }, () => rooms.join('r', member(false)));
+    rooms.join('r', member(true));
+    await Promise.all(seats.map(async (seat) => seat.send(Buffer.from('a'))));
+    // The first sender looks at all members before it waits. Each looks at the one at most twice for each of the 125 looks, and at all
+    // members, for its message, once that one holds nobody back any more.
+    expect(asked).toBeLessThan(SENDERS * 2 * 130 + 3 * SENDERS * SENDERS);
+  });
+
+  it('holds nobody back by a congested member that has left, and is in another room', () => {
+    const seat = rooms.join('r', slow);
+    rooms.join('hall', slow);
+    const { send } = sender();
+    for (const text of ['a', 'b', 'c']) void send(text);
+    expect(send('d')).toBeInstanceOf(Promise);
+    seat.leave();
+    expect(send('e')).toBeUndefined();
+  });
+
+  it('does not have a congested member wait for itself', () => {
+    const seat = rooms.join('r', slow);
+    const { send } = sender();
+    for (const text of ['a', 'b', 'c']) void send(text);
+    expect(send('d')).toBeInstanceOf(Promise);
+    expect(seat.send(Buffer.from('e'))).toBeUndefined();
+  });
+
   it('drops a message whose sender leaves while it waits', async () => {
     rooms.join('r', slow);
     const { seat, send } = sender();
