@@ -48,7 +48,8 @@ export function* chatMessagesIn(received: ReceivedFrames): Generator<ChatMessage
 function readChatMessage(source: Buffer, start: number, end: number): ChatMessageView {
   let textStart = 0;
   let textEnd = 0;
-  let room = '';
+  let roomStart = 0;
+  let roomEnd = 0;
   fields.read(source, start, end);
   while (fields.next()) {
     const number = fields.field;
@@ -62,12 +63,14 @@ function readChatMessage(source: Buffer, start: number, end: number): ChatMessag
       textStart = fields.start;
       textEnd = fields.end;
     } else if (number === ROOM) {
-      room = source.toString('utf8', fields.start, fields.end);
+      roomStart = fields.start;
+      roomEnd = fields.end;
     }
   }
   if (fields.problem !== undefined) {
     throw new BadMessageError(`it is not well-formed protobuf: ${fields.problem}`);
   }
+  const room = source.toString('utf8', roomStart, roomEnd);
   return { source, start, end, textStart, textEnd, room };
 }
 
@@ -80,13 +83,24 @@ export function framedMessage({ source, start, end }: ChatMessageView, from?: st
   return frame(from === undefined ? source.subarray(start, end) : signed(source, start, end, from));
 }
 
-/** Returns a copy of the message in which the only field `from` is this one. Other fields are kept, also unknown ones. */
+/**
+ * Returns a copy of the message in which the only field `from` is this one. Other fields are kept, also unknown ones, of which there may
+ * be half a million.
+ */
 function signed(source: Buffer, start: number, end: number, from: string): Buffer {
-  const kept = [bytesField(FROM, Buffer.from(from))];
+  const field = bytesField(FROM, Buffer.from(from));
+  const copy = Buffer.allocUnsafe(field.length + end - start);
+  let at = field.copy(copy);
+  /** Where what is kept since the last field `from` begins. */
+  let kept = start;
   fields.read(source, start, end);
-  while (fields.next())
-    if (fields.field !== FROM) kept.push(source.subarray(fields.tagStart, fields.end));
-  return Buffer.concat(kept);
+  while (fields.next()) {
+    if (fields.field !== FROM) continue;
+    at += source.copy(copy, at, kept, fields.tagStart);
+    kept = fields.end;
+  }
+  at += source.copy(copy, at, kept, end);
+  return copy.subarray(0, at);
 }
 
 /** An encoded echo begins with the whole field from = "server" and the tag of the field text. */

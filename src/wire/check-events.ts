@@ -85,6 +85,11 @@ const NOTE_LENGTH = 7;
 let notes = new Int32Array(NOTE_LENGTH * 1024);
 const sources: Buffer[] = [];
 
+/** The index of the newest group of each topic. Like `notes`, it serves all uploads. */
+const newestGroups = new Map<string, number>();
+/** So many groups are compared before that is asked: most uploads go to and fro between few topics, whose names then need no hash. */
+const COMPARED_GROUPS = 8;
+
 /** Collects events of one topic that go into one run. */
 class Group implements TopicEvents {
   count = 0;
@@ -190,6 +195,7 @@ export class EventChecker {
     let group = -1;
     let count = 0;
     sources.length = 0;
+    newestGroups.clear();
     this.time = NOTHING;
     this.rest = undefined;
 
@@ -223,6 +229,7 @@ export class EventChecker {
             break pieces;
           }
           group = groups.push(new Group(this.topic)) - 1;
+          newestGroups.set(this.topic, group);
         }
         groups[group].count++;
         groups[group].size += this.note(NOTE_LENGTH * count++, group, source, start, end);
@@ -237,6 +244,7 @@ export class EventChecker {
     for (let note = 0; note < NOTE_LENGTH * count; note += NOTE_LENGTH)
       groups[notes[note + GROUP]].write(note, this.time);
     sources.length = 0;
+    newestGroups.clear();
     this.count += count;
     return { topics: groups, count, bytes, lastTopic: group };
   }
@@ -412,16 +420,18 @@ export class EventChecker {
   private rebuilt(source: Buffer, start: number, end: number): Buffer {
     const fields = this.fields;
     const kept: Buffer[] = [];
+    /** Where what is kept since the last field that is dropped begins. An event may have half a million fields that nobody knows. */
+    let from = start;
     let hasId = false;
     fields.read(source, start, end);
     while (fields.next()) {
-      if (fields.field === CURSOR_FIELD) continue;
-      if (fields.field === ID) {
-        if (fields.start === fields.end) continue;
-        hasId = true;
-      }
-      kept.push(source.subarray(fields.tagStart, fields.end));
+      const isEmptyId = fields.field === ID && fields.start === fields.end;
+      if (fields.field === ID) hasId = !isEmptyId;
+      if (fields.field !== CURSOR_FIELD && !isEmptyId) continue;
+      kept.push(source.subarray(from, fields.tagStart));
+      from = fields.end;
     }
+    kept.push(source.subarray(from, end));
     if (!hasId) kept.unshift(bytesField(ID, Buffer.from(randomUUID())));
     return Buffer.concat(kept);
   }
@@ -456,9 +466,9 @@ function writeEvent(
 
 /** Returns the index of the newest group of a topic, or -1 if there is none. */
 function lastOf(groups: readonly Group[], topic: string): number {
-  let i = groups.length - 1;
-  while (i >= 0 && groups[i].topic !== topic) i--;
-  return i;
+  const compared = Math.max(0, groups.length - COMPARED_GROUPS);
+  for (let i = groups.length - 1; i >= compared; i--) if (groups[i].topic === topic) return i;
+  return compared === 0 ? -1 : (newestGroups.get(topic) ?? -1);
 }
 
 /** Returns a copy of the notes with room for twice as many. */

@@ -119,6 +119,21 @@ export const mutants = [
     tests: ['test/faults/bad-input-calls', '-t', 'is INTERNAL without grpc-encoding'],
   },
   {
+    name: 'events: those of many topics are not put together',
+    file: 'src/wire/check-events.ts',
+    from: 'newestGroups.set(this.topic, group);',
+    to: '',
+    tests: ['test/wire/check-events', '-t', 'many topics'],
+  },
+  {
+    name: 'events: an event that is rebuilt loses what is before its last cursor',
+    file: 'src/wire/check-events.ts',
+    within: 'rebuilt',
+    from: 'kept.push(source.subarray(from, fields.tagStart));',
+    to: '',
+    tests: ['test/wire/check-events', '-t', 'unknown field'],
+  },
+  {
     name: 'events: the limit of an event counts what came',
     file: 'src/wire/check-events.ts',
     from: 'if (this.lacksId) size += ID_FIELD_BYTES;',

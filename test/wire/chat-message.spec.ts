@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import { chatMessagesIn, echoes } from '../../src/wire/chat-message.js';
+import { describe, expect, it, vi } from 'vitest';
+import { chatMessagesIn, echoes, framedMessage } from '../../src/wire/chat-message.js';
 import { BadMessageError } from '../../src/wire/frames.js';
 import type { ReceivedFrames } from '../../src/wire/frames.js';
 import {
@@ -71,6 +71,19 @@ describe('chat messages', () => {
     ]);
     const [view] = read(received(bytes));
     expect([textOf(view), view.room]).toEqual(['second', '']);
+  });
+
+  it('have the one sender that they are given, and an object for none of their other fields', () => {
+    const unknown = Buffer.concat(Array.from({ length: 1_000 }, () => varintField(15, 1)));
+    const mine = bytesField(1, 'me');
+    const kept = [encodeChat({ room: 'a' }), unknown, encodeChat({ text: 'hi' })];
+    const source = received(Buffer.concat([mine, kept[0], mine, mine, kept[1], mine, kept[2]]));
+    const pieces = vi.spyOn(Buffer.prototype, 'subarray');
+    const [view] = read(source);
+    const message = framedMessage(view, 'ann');
+    expect(pieces.mock.calls.length).toBeLessThan(20);
+    pieces.mockRestore();
+    expect(unframed(message)).toEqual([Buffer.concat([bytesField(1, 'ann'), ...kept])]);
   });
 
   it.each([

@@ -276,6 +276,32 @@ describe('what is stored', () => {
     expect(withoutCursor(taken(broken))).toEqual(good);
   });
 
+  it('is made without an object for each unknown field, where a cursor or an empty id is dropped', () => {
+    const unknown = Buffer.concat(Array.from({ length: 1_000 }, () => varintField(15, 1)));
+    const parts = [
+      unknown,
+      bytesField(2, 't'),
+      bytesField(1, ''),
+      unknown,
+      encodeEvent({ cursor: 'x' }),
+      unknown,
+    ];
+    const source = received(Buffer.concat([...parts, encodeEvent({ at: AT })]));
+    const pieces = vi.spyOn(Buffer.prototype, 'subarray');
+    const { topics } = new EventChecker().check(source);
+    expect(pieces.mock.calls.length).toBeLessThan(20);
+    pieces.mockRestore();
+    const [bytes] = unframed(topics[0].bytes);
+    const kept = Buffer.concat([
+      unknown,
+      bytesField(2, 't'),
+      unknown,
+      unknown,
+      encodeEvent({ at: AT }),
+    ]);
+    expect(withoutCursor(bytes).subarray(-kept.length)).toEqual(kept);
+  });
+
   it('has a new id where the producer gave none, or an empty one', () => {
     const messages = [encodeEvent({ topic: 't' }), encodeEvent({ id: '', topic: 't', at: AT })];
     const ids = [...messages, ...messages].map((message) => stored(message).id);
@@ -323,6 +349,23 @@ describe('a batch', () => {
     expect(events.count).toBe(7);
     expect(events.topics[events.lastTopic].topic).toBe('b');
     expect(events.bytes).toBe(events.topics.reduce((sum, { bytes }) => sum + bytes.length, 0));
+  });
+
+  it('of many topics has the events of each together', () => {
+    const topics = Array.from({ length: 30 }, (_, i) => `t${i}`);
+    const events = [1, 2, 3].flatMap((id) => topics.map((topic) => of(topic, String(id))));
+    const checker = new EventChecker();
+    // Twice: what the checker remembers of one batch is of no use for the next one.
+    for (let i = 0; i < 2; i++) {
+      const batch = checker.check(received(...events));
+      expect(batch.topics.map(({ topic, count }) => [topic, count])).toEqual(
+        topics.map((topic) => [topic, 3]),
+      );
+      expect(batch.lastTopic).toBe(29);
+    }
+    expect(checker.check(received(of('t7', '4'))).topics).toMatchObject([
+      { topic: 't7', count: 1 },
+    ]);
   });
 
   it('may be empty', () => {
