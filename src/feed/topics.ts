@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import type { Logger } from 'pino';
 import { Bell } from '../broker/bell.js';
@@ -8,6 +7,7 @@ import {
   type HeldTopic,
   type StoredAt,
 } from '../repository/event-repository.js';
+import { nextTurn } from '../repository/turns.js';
 import { LOG } from '../telemetry/log.js';
 import { formatCursor } from '../wire/cursor.js';
 import { topicProblem } from '../wire/topic.js';

@@ -3,6 +3,7 @@ import { Bell, type BellListener } from '../broker/bell.js';
 import { EventRepository, EventsRemovedError } from '../repository/event-repository.js';
 import { promptly } from '../repository/promptly.js';
 import type { TopicReader } from '../repository/topic-reader.js';
+import { inTurn } from '../repository/turns.js';
 import { formatCursor, type Position } from '../wire/cursor.js';
 import { Histogram, LATENCY_BOUNDS } from '../telemetry/histogram.js';
 import type { EventBatch } from '../wire/event-batch.js';
@@ -271,7 +272,7 @@ export class Watch implements FrameSource, BellListener {
     this.position = upTo;
     this.isWaiting = false;
     this.isLookScheduled = true;
-    setImmediate(() => {
+    inTurn(() => {
       this.isLookScheduled = false;
       this.onMore?.();
     });

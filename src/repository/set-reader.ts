@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Position } from '../wire/cursor.js';
 import { cutAfter, type EventBatch, joined } from '../wire/event-batch.js';
 import type { TopicSet } from '../wire/topic-set.js';
@@ -9,9 +8,15 @@ import type { LogClock } from './log-clock.js';
 import { firstWhere } from './stored-run.js';
 import type { Tail } from './tail.js';
 import type { TopicReader } from './topic-reader.js';
+import { nextTurn } from './turns.js';
 
 /** The most runs, records or topics that are looked at before other work has its turn. */
 const MOST_LOOKS = 1_024;
+/**
+ * Of these, a search takes so many at its beginning, where it does not wait for its turn: hundreds of watches may start in one turn, and
+ * what most look for is near.
+ */
+const FIRST_LOOKS = 64;
 /** A look takes longer with more patterns. With this many, half as many looks are taken. */
 const HALVING_PATTERNS = 64;
 /** Counting takes a few searches for each topic, and metrics count at many watches in a row. Sets of more topics are not counted. */
@@ -39,12 +44,15 @@ export class SetReader implements TopicReader {
   private followed: FollowedSet | undefined;
   private mayLackUpTo: Position = 0;
   private readonly mostLooks: number;
+  /** How many runs the next read of stored events looks at. */
+  private looks: number;
 
   constructor(
     private readonly log: ReadLog,
     private readonly topics: TopicSet,
   ) {
     this.mostLooks = mostLooksFor(topics);
+    this.looks = Math.min(FIRST_LOOKS, this.mostLooks);
   }
 
   async floor(): Promise<Position> {
@@ -77,11 +85,12 @@ export class SetReader implements TopicReader {
     const { runs, commits } = this.log.engine;
     let missing = count;
     let from = head;
+    let most = this.looks;
     for (;;) {
       let looks = 0;
       let isAtEnd = true;
       for (const record of commits.upTo(from)) {
-        if (looks > this.mostLooks) {
+        if (looks > most) {
           isAtEnd = false;
           break;
         }
@@ -96,6 +105,7 @@ export class SetReader implements TopicReader {
         from = record.first - 1;
       }
       if (isAtEnd) return 0;
+      most = this.mostLooks;
       await nextTurn();
       signal?.throwIfAborted();
     }
@@ -132,12 +142,14 @@ export class SetReader implements TopicReader {
     const parts: EventBatch[] = [];
     let bytes = 0;
     let looks = 0;
+    const most = this.looks;
+    this.looks = this.mostLooks;
     for (const record of recordsFrom(engine.commits, after + 1)) {
       for (const [i, [topic, start]] of record.runs.entries()) {
         if (start > head) return batchOf(parts);
         // The next run begins at or before `after` + 1, so all of this one comes before.
         if (record.runs[i + 1]?.[1] <= after + 1) continue;
-        if (looks++ === this.mostLooks) return batchOf(parts, Math.max(after, start - 1));
+        if (looks++ === most) return batchOf(parts, Math.max(after, start - 1));
         if (!this.topics.has(topic)) continue;
         const run = engine.runs.at(topic, start);
         if (!run) {

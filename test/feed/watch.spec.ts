@@ -79,3 +79,32 @@ test('a watch that looks for a rare topic in a long log looks once a turn, howev
   expect(reads.mock.calls.length).toBeGreaterThan(5);
   expect(most).toBeLessThanOrEqual(1);
 });
+
+test('many watches that look for rare topics in a long log go on one after another', async () => {
+  const { client } = await runService({ FEED_ENGINE: 'memory' });
+  for (let i = 0; i < 5; i++)
+    await upload(
+      client,
+      Array.from({ length: 1_000 }, (_, n) => ({ topic: `other.${n}`, id: '' })),
+    );
+  await upload(client, [{ topic: 'rare', id: 'last' }]);
+  const further = vi.spyOn(SetReader.prototype, 'read');
+  let before = 0;
+  let most = 0;
+  let isOver = false;
+  const look = (): void => {
+    // A watch begins at 0, in the turn in which its request came.
+    const now = further.mock.calls.filter(([after]) => after > 0).length;
+    most = Math.max(most, now - before);
+    before = now;
+    if (!isOver) setImmediate(look);
+  };
+  const watches = Array.from({ length: 20 }, (_, i) =>
+    take(client, { topics: ['rare', `other.${i}.none`], position: 1 }, 1),
+  );
+  look();
+  await within(Promise.all(watches), 'an event of each');
+  isOver = true;
+  expect(before).toBeGreaterThan(20);
+  expect(most).toBe(1);
+});

@@ -1047,6 +1047,27 @@ export const mutants = [
     tests: ['test/broker/local-rooms'],
   },
   {
+    name: 'watch: all long searches go on in each turn',
+    file: 'src/repository/turns.ts',
+    from: 'if (waiting.push(part) === 1) setImmediate(next);',
+    to: 'setImmediate(part);',
+    tests: ['test/repository/turns', 'test/feed/watch', '-t', 'one part of all|one after another'],
+  },
+  {
+    name: 'watch: the searches that wait are forgotten',
+    file: 'src/repository/turns.ts',
+    from: 'if (waiting.length > 1) setImmediate(next);',
+    to: '',
+    tests: ['test/repository/turns'],
+  },
+  {
+    name: 'watch: a search that begins takes a whole turn',
+    file: 'src/repository/set-reader.ts',
+    from: 'this.looks = Math.min(FIRST_LOOKS, this.mostLooks);',
+    to: 'this.looks = this.mostLooks;',
+    tests: ['test/repository/set-reader', '-t', 'begins with few'],
+  },
+  {
     name: 'rooms: each sender that waits looks at all members',
     file: 'src/broker/local-rooms.ts',
     from: 'members.holder = other;',

@@ -85,6 +85,28 @@ it('a read of many patterns looks at few topics before other work has its turn',
   await log.close();
 });
 
+it('a search begins with few looks, because many may begin in one turn', async () => {
+  const log = new EventLog(new MemoryEngine());
+  const topics = Array.from({ length: 200 }, (_, i) => ({ topic: `other.${i}`, id: '' }));
+  await log.openWriter().append(checked(...topics));
+  const set = new TopicSet(['none.*']);
+  const has = vi.spyOn(set, 'has');
+  const reader = log.readerOf(set);
+  reader.open(0);
+  await reader.floor();
+  const looks = async (search: () => unknown): Promise<number> => {
+    has.mockClear();
+    const searching = search();
+    const { length } = has.mock.calls;
+    await searching;
+    return length;
+  };
+  expect(await looks(() => reader.read(0, 1_000))).toBe(64);
+  expect(await looks(() => reader.read(64, 1_000))).toBe(136);
+  reader.close();
+  await log.close();
+});
+
 it('1,000 long patterns hold the process for no longer than other patterns do', async () => {
   const log = new EventLog(new MemoryEngine());
   await log.openWriter().append(checked({ topic: 'b', id: '' }));
