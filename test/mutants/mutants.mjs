@@ -1334,8 +1334,8 @@ export const mutants = [
   {
     name: 'jetstream: all lists of topics at once',
     file: `${jetstream}/topic-listing.ts`,
-    from: 'new Turns(1)',
-    to: 'new Turns(100)',
+    from: 'new FewAtOnce(1)',
+    to: 'new FewAtOnce(100)',
     tests: ['test/contract/jetstream', '-t', 'list their topics one after another'],
   },
   {

@@ -4,7 +4,7 @@ import { EventsRemovedError } from '../event-repository.js';
 import type { History } from './history.js';
 import { decode, endOf, type RunMessage, sequenceOf } from './message.js';
 import type { MessageQuery, StoredMessage, StreamApi } from '../../nats/stream-api.js';
-import { Turns } from './turns.js';
+import { FewAtOnce } from './few-at-once.js';
 
 /** More than what is read is asked for, because heads and ids are not counted, and the last run may be cut off. */
 export const READ_AHEAD = 16 * 1024;
@@ -21,7 +21,7 @@ const QUESTIONS_AT_ONCE = 16;
  * the one before it (`previous`), and only the leader is believed that there are no more, once it has all that this replica has.
  */
 export class StoredRuns {
-  private readonly turns = new Turns(QUESTIONS_AT_ONCE);
+  private readonly asked = new FewAtOnce(QUESTIONS_AT_ONCE);
 
   constructor(
     private readonly api: StreamApi,
@@ -151,12 +151,12 @@ export class StoredRuns {
 
   private async messages(topic: string, from: number, maxBytes: number): Promise<RunMessage[]> {
     const ask = () => this.api.messages(this.prefix + topic, from, maxBytes);
-    const messages = await this.turns.take(ask);
+    const messages = await this.asked.run(ask);
     return messages.flatMap((message) => this.run(message) ?? []);
   }
 
   private message(query: MessageQuery): Promise<StoredMessage | undefined> {
-    return this.turns.take(() => this.api.message(query));
+    return this.asked.run(() => this.api.message(query));
   }
 
   private run(message: StoredMessage | undefined): RunMessage | undefined {

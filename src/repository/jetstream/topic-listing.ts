@@ -1,5 +1,5 @@
 import type { StreamApi } from '../../nats/stream-api.js';
-import { Turns } from './turns.js';
+import { FewAtOnce } from './few-at-once.js';
 
 /** The server lists this many subjects at once. */
 const PAGE = 100_000;
@@ -20,7 +20,7 @@ interface Listed {
 export class TopicListing {
   private last: Listed | undefined;
   /** One part at a time, because it is large: many at once would all come too late to be waited for. */
-  private readonly turns = new Turns(1);
+  private readonly asked = new FewAtOnce(1);
 
   constructor(
     private readonly api: StreamApi,
@@ -69,7 +69,7 @@ export class TopicListing {
     const topics: string[] = [];
     for (;;) {
       const ask = () => this.api.info({ filter, offset: topics.length });
-      const { state } = await this.turns.take(ask);
+      const { state } = await this.asked.run(ask);
       const subjects = Object.keys(state.subjects ?? {});
       for (const subject of subjects) topics.push(subject.slice(this.prefix.length));
       if (subjects.length < PAGE) break;

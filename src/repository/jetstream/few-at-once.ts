@@ -1,11 +1,11 @@
 /** Does only so many pieces of work at a time. The others wait for their turn, in the order in which they came. */
-export class Turns {
+export class FewAtOnce {
   private readonly waiting: (() => void)[] = [];
   private busy = 0;
 
   constructor(private readonly most: number) {}
 
-  async take<T>(work: () => Promise<T>): Promise<T> {
+  async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.busy === this.most) await new Promise<void>((resolve) => this.waiting.push(resolve));
     else this.busy++;
     try {
