@@ -123,8 +123,8 @@ export class AppendQueue {
     private readonly start: QueueStart,
     /** Makes all runs of a commit durable, or none. */
     private readonly commit: (commit: Commit) => Promise<void>,
-    /** Called with the runs of each commit, in order, once they are durable. */
-    private readonly publish: (runs: readonly StoredRun[]) => void,
+    /** Called with the runs of each commit, in order, once they are durable. Resolves once watches can read all of them; undefined if they can already. */
+    private readonly publish: (runs: readonly StoredRun[]) => Promise<void> | undefined,
     private readonly deduplication = new Deduplication(new RecentIds(NO_DEDUP), () => undefined),
     private readonly shared?: SharedLog,
     private readonly limits = NO_LIMITS,
@@ -264,7 +264,8 @@ export class AppendQueue {
     else if (runs.length > 0) this.report.hasRoom();
     if (runs.length > 0) {
       this.report.newestCameAt = group[0].cameAt;
-      this.publish(runs);
+      const shown = this.publish(runs);
+      if (shown) await shown;
     }
     const now = performance.now();
     for (const pending of group) {

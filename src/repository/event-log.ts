@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Cursor, MAX_POSITION, type Position } from '../wire/cursor.js';
 import type { EventBatch } from '../wire/event-batch.js';
 import type { TopicSet } from '../wire/topic-set.js';
@@ -20,6 +21,7 @@ import {
   type LogStatus,
   type StoredAt,
 } from './event-repository.js';
+import { MOST_CHANGED } from './followed-sets.js';
 import { type LogClock, logClock } from './log-clock.js';
 import { LogReport } from './log-report.js';
 import { askOnceAtATime } from './promptly.js';
@@ -301,7 +303,7 @@ export class EventLog extends EventRepository implements ReadLog {
     const removal = this.retention.plan(runs, now);
     const horizon = this.recent.horizon(now);
     this.removing = removal;
-    noteRemovals(this.tail, removal);
+    if (removal.runs.size > 0) await noteRemovals(this.tail, removal);
     try {
       await this.engine.commit({ runs, ids, removal, horizon, lag: this.clock.lag() });
       this.removing = undefined;
@@ -313,16 +315,20 @@ export class EventLog extends EventRepository implements ReadLog {
     this.retention.confirm(removal);
   }
 
-  private publish(runs: Commit['runs']): void {
+  /** Shows what a commit has stored: all of it at once, unless it goes on the lists of very many sets. Then the rest follows in later turns. */
+  private publish(runs: Commit['runs']): Promise<void> | undefined {
     const topics = new Set<string>();
-    for (const run of runs) {
-      this.tail.add(run);
-      topics.add(run.topic);
+    let shown = 0;
+    for (let lists = 0; shown < runs.length && lists < MOST_CHANGED; shown++) {
+      lists += this.tail.add(runs[shown]);
+      topics.add(runs[shown].topic);
     }
-    const newest = runs[runs.length - 1];
+    const newest = runs[shown - 1];
     this.durableHead = newest.last;
     this.headStoredAt = newest.storedAt;
     this.listener(topics);
+    if (shown === runs.length) return undefined;
+    return nextTurn().then(() => this.publish(runs.slice(shown)));
   }
 
   /** Requests commits until nothing is over a limit. Appends that come in meanwhile share these commits. */

@@ -8,6 +8,12 @@ import type { StoredRun } from './stored-run.js';
 /** What a followed set takes of memory for each of its runs in the tail, in bytes. */
 export const PLACE_BYTES = 16;
 
+/**
+ * So many lists or floors of sets are changed in one turn of the event loop (some 10 ms). Thousands of different sets may have a topic, and
+ * a commit thousands of topics.
+ */
+export const MOST_CHANGED = 16_384;
+
 /** A set of topics that readers follow, and its runs in the tail. All readers of the same topics share it. */
 export class FollowedSet {
   readonly runs = new RunList<StoredRun>();

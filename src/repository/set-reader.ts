@@ -1,9 +1,10 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Position } from '../wire/cursor.js';
 import { cutAfter, type EventBatch, joined } from '../wire/event-batch.js';
 import type { TopicSet } from '../wire/topic-set.js';
 import type { CommitIndex, CommitRecord, Engine, Removal } from './engine.js';
 import { EventsRemovedError } from './event-repository.js';
-import type { FollowedSet } from './followed-sets.js';
+import { type FollowedSet, MOST_CHANGED } from './followed-sets.js';
 import type { LogClock } from './log-clock.js';
 import { firstWhere } from './stored-run.js';
 import type { Tail } from './tail.js';
@@ -208,10 +209,17 @@ export class SetReader implements TopicReader {
   }
 }
 
-/** EventLog calls this before a commit removes something, so that no reader of a set passes by what is missing. */
-export function noteRemovals(tail: Tail, removal: Removal): void {
-  for (const [topic, runs] of removal.runs)
-    for (const set of tail.sets.of(topic)) raise(set, runs[runs.length - 1].last);
+/** EventLog waits for this before a commit removes something, so that no reader of a set passes by what is missing. */
+export async function noteRemovals(tail: Tail, removal: Removal): Promise<void> {
+  let raised = 0;
+  for (const [topic, runs] of removal.runs) {
+    const sets = tail.sets.of(topic);
+    for (const set of sets) raise(set, runs[runs.length - 1].last);
+    raised += sets.size;
+    if (raised < MOST_CHANGED) continue;
+    raised = 0;
+    await setImmediate();
+  }
 }
 
 /** EventLog calls this where a commit has failed: what it was to remove is still held, so the floors are found anew. */

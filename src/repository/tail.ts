@@ -26,17 +26,21 @@ export class Tail {
     private readonly maxBytes: number,
   ) {}
 
-  add(run: StoredRun): void {
+  /** Returns how many lists of sets it has looked at, which may be thousands. */
+  add(run: StoredRun): number {
     let tail = this.topics.get(run.topic);
     if (!tail) this.topics.set(run.topic, (tail = { runs: new RunList(), memo: undefined }));
     tail.runs.push(run);
     this.all.push(run);
     this.bytes += run.bytes.length + RUN_OVERHEAD;
-    for (const set of this.sets.of(run.topic)) {
+    const sets = this.sets.of(run.topic);
+    for (const set of sets) {
       set.add(run);
       this.bytes += PLACE_BYTES;
     }
-    while (this.bytes > this.maxBytes) this.removeOldest();
+    let lists = sets.size;
+    while (this.bytes > this.maxBytes) lists += this.removeOldest();
+    return lists;
   }
 
   /** Returns events after a position that is not before the horizon. */
@@ -65,12 +69,13 @@ export class Tail {
     return run && position <= run.last ? run : undefined;
   }
 
-  private removeOldest(): void {
+  private removeOldest(): number {
     const run = this.all.oldest!;
     this.horizon = Math.max(this.horizon, run.last);
     this.bytes -= run.bytes.length + RUN_OVERHEAD;
     this.all.removeOldest();
-    for (const set of this.sets.of(run.topic)) {
+    const sets = this.sets.of(run.topic);
+    for (const set of sets) {
       // A set that was followed later does not have it.
       if (set.runs.oldest !== run) continue;
       set.removeOldest();
@@ -80,5 +85,6 @@ export class Tail {
     tail.runs.removeOldest();
     tail.memo = undefined;
     if (tail.runs.oldest === undefined) this.topics.delete(run.topic);
+    return sets.size;
   }
 }

@@ -1190,7 +1190,7 @@ export const mutants = [
   {
     name: 'sets: a followed set is not told of removals',
     file: 'src/repository/set-reader.ts',
-    from: 'for (const set of tail.sets.of(topic)) raise(set, runs[runs.length - 1].last);',
+    from: 'for (const set of sets) raise(set, runs[runs.length - 1].last);',
     to: 'for (const set of tail.sets.of(topic)) raise(set, 0);',
     tests: ['test/contract/memory', '-t', 'a removal of any'],
   },
@@ -4203,6 +4203,27 @@ export const mutants = [
     from: ' || ++looks === MOST_LOOKS',
     to: ' || ++looks < 0',
     tests: ['test/http/upload', '-t', 'has no end'],
+  },
+  {
+    name: 'sets: a commit of many topics is put on the lists of thousands of sets in one turn',
+    file: 'src/repository/event-log.ts',
+    from: 'shown < runs.length && lists < MOST_CHANGED',
+    to: 'shown < runs.length && lists < 2 ** 40',
+    tests: ['test/repository/set-reader', '-t', 'shown in several turns'],
+  },
+  {
+    name: 'sets: a removal of many topics is noted in thousands of sets in one turn',
+    file: 'src/repository/set-reader.ts',
+    from: 'if (raised < MOST_CHANGED) continue;',
+    to: 'if (raised < 2 ** 40) continue;',
+    tests: ['test/repository/set-reader', '-t', 'noted in several turns'],
+  },
+  {
+    name: 'sets: an upload is acknowledged before watches can read the rest of it',
+    file: 'src/repository/append-queue.ts',
+    from: 'if (shown) await shown;',
+    to: 'void shown;',
+    tests: ['test/repository/set-reader', '-t', 'shown in several turns'],
   },
   {
     name: 'http: the chunks of a body stay as they came',

@@ -1,4 +1,5 @@
-import { expect, it, vi } from 'vitest';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { describe, expect, it, vi } from 'vitest';
 import type { EngineCommit } from '../../src/repository/engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
 import { EventsRemovedError } from '../../src/repository/event-repository.js';
@@ -139,4 +140,62 @@ it('counts each topic once, however its patterns and names overlap', async () =>
   expect(await counted('*.*', 'a.*', 'a.b', 'a.b.*', 'b.c', 'b', 'ab')).toBe(6);
   expect(await counted('a.b.*', 'a.b', 'a-b.*', 'a.*.*')).toBe(3);
   await log.close();
+});
+
+describe('of many different sets that have the same topics', () => {
+  const SETS = 1_000;
+  const TOPICS = 200;
+
+  /** Follows the sets, and returns the log with them, and a writer's append of an event of each topic. */
+  function followed(log: EventLog) {
+    const readers = Array.from({ length: SETS }, (_, i) =>
+      log.readerOf(new TopicSet(['t.>', `own.${i}`])),
+    );
+    for (const reader of readers) reader.open(0);
+    const topics = Array.from({ length: TOPICS }, (_, i) => `t.${i}`);
+    const append = () =>
+      log.openWriter().append(checked(...topics.map((topic) => ({ topic, id: '' }))));
+    return { readers, topics, append };
+  }
+
+  it('a commit is shown in several turns, and each reader gets all of it', async () => {
+    const log = new EventLog(new MemoryEngine());
+    const { readers, append } = followed(log);
+    const heads = new Set<number>();
+    log.onDurable(() => void heads.add(log.head));
+    const late = log.readerOf(new TopicSet(['t.>', 'late']));
+    let lateSince = 0;
+    const state = { isStored: false };
+    const stored = append().then(() => (state.isStored = true));
+    while (!state.isStored) {
+      await nextTurn();
+      if (lateSince > 0 || log.head === 0) continue;
+      lateSince = log.head;
+      late.open(0);
+    }
+    await stored;
+    expect(log.head).toBe(TOPICS);
+    // Each run is on 1,000 lists, and 16,384 lists are changed in a turn.
+    expect(heads.size).toBe(Math.ceil(TOPICS / 17));
+    expect(lateSince).toBeLessThan(TOPICS);
+    expect((await late.read(lateSince, 1_000_000))?.count).toBe(TOPICS - lateSince);
+    for (const reader of [readers[0], readers.at(-1)!])
+      expect((await reader.read(0, 1_000_000))?.count).toBe(TOPICS);
+    await log.close();
+  });
+
+  it('a removal is noted in several turns, and no reader passes by what is missing', async () => {
+    const log = new EventLog(new MemoryEngine());
+    const { readers, append, topics } = followed(log);
+    await append();
+    let turns = 0;
+    const state = { isRemoved: false };
+    const removed = Promise.all(topics.map((topic) => log.removeTopic(topic)));
+    void removed.then(() => (state.isRemoved = true));
+    for (; !state.isRemoved; turns++) await nextTurn();
+    expect(turns).toBeGreaterThanOrEqual(Math.ceil(TOPICS / 17));
+    for (const reader of [readers[0], readers.at(-1)!])
+      await expect(async () => reader.read(0, 1_000)).rejects.toThrow(EventsRemovedError);
+    await log.close();
+  });
 });
