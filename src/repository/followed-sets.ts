@@ -76,6 +76,8 @@ export class FollowedSets {
   leave(set: FollowedSet): boolean {
     if (--set.readers > 0) return false;
     this.byKey.delete(set.topics.key);
+    // Else it would be held until the next look, which may not come.
+    this.found.delete(set);
     for (const member of set.topics.members) this.index.delete(member, set);
     return true;
   }

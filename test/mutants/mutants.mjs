@@ -4226,6 +4226,13 @@ export const mutants = [
     tests: ['test/repository/set-reader', '-t', 'shown in several turns'],
   },
   {
+    name: 'sets: a set that nobody follows any more is held until the next commit of its topics',
+    file: 'src/repository/followed-sets.ts',
+    from: 'this.found.delete(set);',
+    to: '',
+    tests: ['test/repository/tail', '-t', 'nobody follows any more'],
+  },
+  {
     name: 'http: the chunks of a body stay as they came',
     file: 'src/http/body-chunks.ts',
     from: 'this[BODY].take(chunk);',

@@ -1,6 +1,6 @@
 import { queryObjects } from 'node:v8';
 import { describe, expect, it } from 'vitest';
-import { PLACE_BYTES } from '../../src/repository/followed-sets.js';
+import { FollowedSet, PLACE_BYTES } from '../../src/repository/followed-sets.js';
 import type { StoredRun } from '../../src/repository/stored-run.js';
 import { Tail } from '../../src/repository/tail.js';
 import { TopicSet } from '../../src/wire/topic-set.js';
@@ -36,6 +36,20 @@ describe('the tail', () => {
     expect(shared).toBe(Math.floor(100_000 / (500 + 50 * PLACE_BYTES)));
     for (const set of sets) tail.leave(set);
     expect(capacity(tail, 20_000)).toBe(alone);
+  });
+
+  it('holds no set that nobody follows any more', () => {
+    const tail = new Tail(0, 2_000);
+    const before = queryObjects(FollowedSet, { format: 'count' });
+    (() => {
+      const set = tail.sets.follow(new TopicSet(['t', 'u']), 0);
+      tail.add(run('t', 1));
+      expect(queryObjects(FollowedSet, { format: 'count' })).toBe(before + 1);
+      tail.leave(set);
+    })();
+    expect(queryObjects(FollowedSet, { format: 'count' })).toBe(before);
+    // It is in use.
+    expect(tail.horizon).toBe(0);
   });
 
   it('drops a run from the sets that have it, and leaves the others as they are', () => {
