@@ -63,6 +63,7 @@ export class LocalRooms extends Rooms {
       },
       leave: () => {
         if (!members.delete(own)) return;
+        if (members.holder === own) members.holder = undefined;
         this.seats--;
         if (members.size === 0) this.rooms.delete(room);
       },

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { queryObjects } from 'node:v8';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { LocalRooms } from '../../src/broker/local-rooms.js';
 import type { RoomMember } from '../../src/broker/rooms.js';
@@ -129,6 +130,21 @@ describe('a local room', () => {
     await until(() => slow.queue.length > 2, 'the first of them');
     await sleep(20);
     expect(slow.queue).toEqual(['b', 'c', '0']);
+  });
+
+  it('holds nothing of a slow member that has left', async () => {
+    class Slow extends Member {}
+    const { send } = sender();
+    const joinAndLeave = async (): Promise<void> => {
+      const seat = rooms.join('r', new Slow());
+      for (const text of ['a', 'b', 'c']) await send(text);
+      // It waits for the slow member as long as a room holds a sender back.
+      await send('d');
+      seat.leave();
+    };
+    await joinAndLeave();
+    expect(queryObjects(Slow, { format: 'count' })).toBe(0);
+    expect(rooms.isOpen('r')).toBe(true);
   });
 
   it('has many senders look at the one member that holds them back, and not at all members each', async () => {

@@ -4233,6 +4233,13 @@ export const mutants = [
     tests: ['test/repository/tail', '-t', 'nobody follows any more'],
   },
   {
+    name: 'rooms: a slow member that has left is held by its room',
+    file: 'src/broker/local-rooms.ts',
+    from: 'if (members.holder === own) members.holder = undefined;',
+    to: '',
+    tests: ['test/broker/local-rooms', '-t', 'that has left'],
+  },
+  {
     name: 'http: the chunks of a body stay as they came',
     file: 'src/http/body-chunks.ts',
     from: 'this[BODY].take(chunk);',
