@@ -123,8 +123,8 @@ export class AppendQueue {
     private readonly start: QueueStart,
     /** Makes all runs of a commit durable, or none. */
     private readonly commit: (commit: Commit) => Promise<void>,
-    /** Called with the runs of each commit, in order, once they are durable. Resolves once watches can read all of them; undefined if they can already. */
-    private readonly publish: (runs: readonly StoredRun[]) => Promise<void> | undefined,
+    /** Called with the runs of each commit, in order, once they are durable. What it returns, if anything, resolves once watches can read them. */
+    private readonly publish: (runs: readonly StoredRun[]) => Promise<void> | void,
     private readonly deduplication = new Deduplication(new RecentIds(NO_DEDUP), () => undefined),
     private readonly shared?: SharedLog,
     private readonly limits = NO_LIMITS,

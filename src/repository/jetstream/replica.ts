@@ -119,7 +119,7 @@ export class Replica {
         },
       },
       (commit) => commits.commit(commit),
-      (runs) => void this.publish(runs),
+      (runs) => this.publish(runs),
       new Deduplication(state.recent, (topic, position) => storedIds.at(topic, position)),
       commits,
       { bytes: queueBytes, topics: new SharedTopicLimit(maxTopics, state, history, ofCommits) },
