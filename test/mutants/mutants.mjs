@@ -1035,15 +1035,15 @@ export const mutants = [
   {
     name: 'rooms: a member that reads nothing delays each message',
     file: 'src/broker/local-rooms.ts',
-    from: 'member.isCongested && this.looks - uncongestedAt < PATIENCE_LOOKS;',
-    to: 'member.isCongested;',
+    from: 'this.looks - uncongestedAt < PATIENCE_LOOKS',
+    to: 'true',
     tests: ['test/broker/local-rooms', '-t', 'reads nothing'],
   },
   {
     name: 'rooms: nobody waits for a congested member',
     file: 'src/broker/local-rooms.ts',
-    from: 'return member.isCongested && this.looks - uncongestedAt < PATIENCE_LOOKS;',
-    to: 'return false;',
+    from: 'member.isCongested &&',
+    to: 'false &&',
     tests: ['test/broker/local-rooms'],
   },
   {
@@ -4151,8 +4151,8 @@ export const mutants = [
   {
     name: 'metrics: requests of a connection that was closed are served',
     file: 'src/metrics/metrics-port.ts',
-    from: 'leaveOutClosed(request, response, () => void this.answer(request, response)),',
-    to: 'void this.answer(request, response),',
+    from: 'leaveOutClosed(request, response, () => void this.answer(request, response))',
+    to: 'void this.answer(request, response)',
     tests: ['test/e2e/metrics', '-t', 'ahead of their answers'],
   },
   {
