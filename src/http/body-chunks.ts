@@ -17,7 +17,7 @@ interface TakenRequest extends IncomingMessage {
  * a body into that buffer. Node documents push() and _read().
  */
 export class BodyChunks {
-  /** What has come and was not asked for is block[0, length). */
+  /** block[0, length) holds the bytes that have come and that next() has not returned yet. */
   private block = NOTHING;
   private length = 0;
   /** Node was told to read no more until it is asked. */

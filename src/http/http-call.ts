@@ -103,7 +103,7 @@ export class HttpCall implements LiveCall {
   abort(reason: Error): void {
     if (this.isFinished) return;
     this.abortController.abort(reason);
-    // What a watch has begun to send goes on, for as long as its client reads it.
+    // A watch still sends the rest of an event that it has begun, as long as its client reads.
     if (this.endless && !this.isClosed) this.destroyOnceUnread();
   }
 

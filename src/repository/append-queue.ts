@@ -244,7 +244,7 @@ export class AppendQueue {
           break;
         } catch (error) {
           if (!(error instanceof AppendError && error.reason === 'storage-full')) throw error;
-          // What has room without the others is stored. What was requested may make room.
+          // The commit is built again with the appends that fit. A requested commit is made even without any, because it may make room.
           const kept = withoutRefused(group, withoutRoom(group, error), refused);
           if (kept.length === group.length || kept.length + requests.length === 0) throw error;
           group = kept;

@@ -23,7 +23,7 @@ export interface Kept {
  */
 export class Deduplication {
   private now = 0;
-  /** What keep() returned in this commit, in the order of positions. Reads of the log do not find it yet. */
+  /** The results of keep() in this commit, in the order of positions. Reads of the log do not find their events yet. */
   private kept: KeptPart[] = [];
 
   // State of the keep() that is running, here because a closure for each call would cost more.

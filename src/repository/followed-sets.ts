@@ -9,8 +9,8 @@ import type { StoredRun } from './stored-run.js';
 export const PLACE_BYTES = 16;
 
 /**
- * So many lists or floors of sets are changed in one turn of the event loop (some 10 ms). Thousands of different sets may have a topic, and
- * a commit thousands of topics.
+ * The most lists or floors of sets that are changed in one turn of the event loop, which takes some 10 ms. A commit may have thousands of
+ * topics, and each of them may be in thousands of different sets.
  */
 export const MOST_CHANGED = 16_384;
 

@@ -77,7 +77,7 @@ export class RecentIds {
   private entries: Uint32Array;
   /** For each bucket, the link to its newest entry. */
   private newest: Uint32Array;
-  /** What bucketOf() multiplies by: odd numbers, so that no bit of a hash is lost. */
+  /** The factors of bucketOf(). They are odd, so that no bit of a hash is lost. */
   private readonly secretHigh = randomOdd();
   private readonly secretLow = randomOdd();
   /** `added` and `expired` at the time of mark(). */

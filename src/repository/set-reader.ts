@@ -14,8 +14,8 @@ import { nextTurn } from './turns.js';
 /** The most runs, records or topics that are looked at before other work has its turn. */
 const MOST_LOOKS = 1_024;
 /**
- * Of these, a search takes so many at its beginning, where it does not wait for its turn: hundreds of watches may start in one turn, and
- * what most look for is near.
+ * The most looks of a search's first part, which does not wait for its turn: hundreds of watches may start in one turn, and most of them find
+ * their events near by.
  */
 const FIRST_LOOKS = 64;
 /** A look takes longer with more patterns. With this many, half as many looks are taken. */

@@ -87,7 +87,7 @@ const sources: Buffer[] = [];
 
 /** The index of the newest group of each topic. Like `notes`, it serves all uploads. */
 const newestGroups = new Map<string, number>();
-/** So many groups are compared before that is asked: most uploads go to and fro between few topics, whose names then need no hash. */
+/** The newest groups are compared by name before newestGroups is asked: most uploads have few topics, whose names then need no hash. */
 const COMPARED_GROUPS = 8;
 
 /** Collects events of one topic that go into one run. */

@@ -1,6 +1,6 @@
 import type { TextTarget, TextWriter } from './text-writer.js';
 
-/** So many bytes are written between two looks at how long the piece is. As JSON, they may take six times as much. */
+/** The bytes that are written between two looks at the piece's length. As JSON, they may take six times as much. */
 const STEP_BYTES = 4 * 1024;
 
 /**

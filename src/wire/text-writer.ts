@@ -13,7 +13,7 @@ const MUST_ESCAPE = Uint8Array.from(ESCAPES, (escape) => (escape === undefined ?
 /** Up to this length, a loop costs less than a call of copy(). */
 const LOOP_BYTES = 64;
 
-/** What a text is written to. */
+/** Takes the parts of a text, one after another. */
 export interface TextTarget {
   /** Writes a short text of ASCII. */
   ascii(text: string): void;

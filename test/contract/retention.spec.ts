@@ -203,7 +203,7 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
     expect(outcomes[0]).toMatchObject({ reason: { reason: 'storage-full' } });
     expect(outcomes[2]).toMatchObject({ value: { duplicates: 1 } });
     expect(await held(log, 't')).toEqual(['stored', 'small', 'first', 'last']);
-    // What was refused is not remembered as stored.
+    // The ids of refused events are not remembered as stored.
     await expect(append('large', 8_000)).rejects.toMatchObject({ reason: 'storage-full' });
     expect((await append('behind it', 1)).duplicates).toBe(0);
   });

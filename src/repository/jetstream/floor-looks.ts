@@ -16,7 +16,7 @@ export interface FloorLook {
   readonly topicsAsked: number;
 }
 
-/** So many sets of topics are remembered, those that were looked for last. */
+/** The most sets of topics whose looks are remembered: the newest ones. */
 const MOST_SETS = 32;
 
 /**
