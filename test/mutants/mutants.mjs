@@ -571,9 +571,9 @@ export const mutants = [
   {
     name: 'budget: single requests count after their end',
     file: `${transport}/waiting-request.ts`,
-    from: 'if (chunk === null) this[REQUEST].end();',
-    to: 'if (chunk === null) this[REQUEST].count(0);',
-    tests: ['test/transport/waiting-request', 'test/transport/inbound-budget', 'test/faults/abuse'],
+    from: "counted.on('end', onEnd).on('close', onEnd)",
+    to: "counted.on('close', onEnd)",
+    tests: ['test/transport/waiting-request'],
   },
   {
     name: 'transport: a refused request keeps its stream open',

@@ -88,5 +88,8 @@ describe('the tail', () => {
     // It collects what nobody refers to first.
     const count = queryObjects(Bytes, { format: 'count' });
     expect(count).toBeLessThanOrEqual(1_000_000 / 500 + 1);
+    // It is in use, and so are the runs that it holds.
+    expect(count).toBeGreaterThanOrEqual(1_000_000 / 500 - 1);
+    expect(tail.horizon).toBeGreaterThan(0);
   });
 });

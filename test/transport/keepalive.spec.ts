@@ -112,7 +112,7 @@ test.each([
   },
 );
 
-test('a client that says goodbye and breaks its connection in one go is gone, though its upload is over', async () => {
+test('a client that says goodbye and breaks its connection in one go is gone, though its upload was refused', async () => {
   const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
     await allOf(frames);
     throw new Error('refused');
@@ -125,6 +125,32 @@ test('a client that says goodbye and breaks its connection in one go is gone, th
   await client.send(PREFACE, h2(SETTINGS, 0, 0), call, BYE, all, h2(DATA, 0, 9, 'x'));
   await until(() => ended.length === 1, 'the end of the upload');
   client.socket.destroy();
+  await until(() => connections.size === 0 && [...calls].length === 0, 'that nothing is left');
+});
+
+test('a client that says goodbye and breaks its connection is gone, though the result of its upload has no room', async () => {
+  const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
+    await allOf(frames);
+    return { lastCursor: 'x'.repeat(100_000) };
+  };
+  const { address, connections, calls } = await serve({ upload }, { keepalive: KEEPALIVE });
+  const client = await RawSocket.connect(address);
+  const call = headerFrames(1, callHeaders('/feed.v1.FeedService/UploadEvents'));
+  await client.send(
+    PREFACE,
+    h2(SETTINGS, 0, 0),
+    call,
+    h2(DATA, END_STREAM, 1, frame(Buffer.alloc(0))),
+  );
+  const received = (): number =>
+    client.frames
+      .filter(({ type }) => type === DATA)
+      .reduce((sum, { payload }) => sum + payload.length, 0);
+  await until(() => received() === 65_535, 'the part of the result for which there is room');
+  await client.send(BYE);
+  await client.send(BROKEN);
+  client.socket.destroy();
+  // A result whose connection has no room may wait for a minute (unread.ts).
   await until(() => connections.size === 0 && [...calls].length === 0, 'that nothing is left');
 });
 

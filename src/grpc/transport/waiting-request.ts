@@ -77,7 +77,6 @@ function onAnswered(this: CountedStream): void {
 
 /** Node documents push(). */
 function pushCounted(this: CountedStream, chunk: Buffer | null): boolean {
-  if (chunk === null) this[REQUEST].end();
-  else this[REQUEST].count(chunk.length);
+  if (chunk !== null) this[REQUEST].count(chunk.length);
   return Readable.prototype.push.call(this, chunk);
 }
