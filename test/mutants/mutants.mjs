@@ -1805,9 +1805,9 @@ export const mutants = [
   },
   {
     name: 'lmdb: opens a lock.mdb that it may not write',
-    file: 'src/repository/lmdb/room.ts',
-    from: 'throw accessError(path, error);',
-    to: 'void accessError;',
+    file: 'src/repository/lmdb/lmdb-engine.ts',
+    from: "refuseUnusableFile(join(path, 'lock.mdb'));",
+    to: 'void refuseUnusableFile;',
     tests: ['test/faults/foreign-files', '-t', 'lock.mdb of another user'],
   },
   {

@@ -1,6 +1,7 @@
 import {
   accessSync,
   chmodSync,
+  closeSync,
   constants,
   lstatSync,
   openSync,
@@ -129,6 +130,12 @@ export function openFile(path: string): number | undefined {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw accessError(path, error);
   }
+}
+
+/** Throws an error that says what to do, if a file exists and LMDB could not open it. */
+export function refuseUnusableFile(path: string): void {
+  const file = openFile(path);
+  if (file !== undefined) closeSync(file);
 }
 
 /** Throws an error that says what to do, if a directory exists and LMDB could not use it. */

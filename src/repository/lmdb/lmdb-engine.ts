@@ -7,7 +7,13 @@ import type { CommitIndex, Engine, EngineCommit, EngineStart, RunIndex } from '.
 import { EventLog, type LogOptions } from '../event-log.js';
 import { AppendError, type Backup, type Durability, type LogStatus } from '../event-repository.js';
 import type { CommitIds } from '../recent-ids.js';
-import { accessError, isSystemError, refuseUnusableDirectory, shareWithGroup } from './access.js';
+import {
+  accessError,
+  isSystemError,
+  refuseUnusableDirectory,
+  refuseUnusableFile,
+  shareWithGroup,
+} from './access.js';
 import type { Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
 import { MARK, NOTE, removeNote, writeNote } from './known-file.js';
@@ -86,6 +92,7 @@ export class LmdbEngine implements Engine {
     try {
       refuseUnusableDirectory(path);
       await makeNewLog(location, LOG_DIRECTORY, OTHER_FILES, openStore);
+      refuseUnusableFile(join(path, 'lock.mdb'));
       file = LogFile.open(join(path, 'data.mdb'), location);
       const isChecked = await checkFile(path, file, notices);
       // Opening a log of an earlier format writes to it.
