@@ -146,7 +146,7 @@ export class LocalRooms extends Rooms {
   /** True while another member holds senders back. */
   private isAnyCongested(members: Room, own: MemberState | undefined): boolean {
     const { holder } = members;
-    if (holder && holder !== own && members.has(holder) && this.holdsBack(holder)) return true;
+    if (holder && holder !== own && this.holdsBack(holder)) return true;
     for (const other of members) {
       if (other === own || !this.holdsBack(other)) continue;
       members.holder = other;

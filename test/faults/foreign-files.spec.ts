@@ -132,6 +132,8 @@ describe('a start is refused with the path, the user and what to do, never ended
     const files = await stoppedLog();
     give(files, SOMEBODY);
     make(files);
+    const names = (): string[] => (existsSync(files.log) ? readdirSync(files.log) : []);
+    const before = names();
     const service = ServiceProcess.spawn({ FEED_DATA_DIR: files.directory }, undefined, SOMEBODY);
     const ended = await service.exited;
     const output = service.output.join('');
@@ -139,6 +141,8 @@ describe('a start is refused with the path, the user and what to do, never ended
     expect(output).toContain(files[path]);
     expect(output).toContain(`uid ${SOMEBODY.uid}`);
     expect(output).toContain('chown');
+    // Also the note that says which file was open last: without it, the next start reads all of the log.
+    expect(names()).toEqual(before);
   });
 
   const elsewhere = (files: Files) => join(files.directory, '..', 'elsewhere');
