@@ -2,6 +2,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { endedByOperator } from '../../src/feed/errors.js';
 import { LiveCalls } from '../../src/feed/live-calls.js';
 import { Streams, type StreamView } from '../../src/feed/streams.js';
+import { Topics } from '../../src/feed/topics.js';
 import { ROUTES } from '../../src/http/routes.js';
 import { upload } from '../support/client.js';
 import { ask, EventStream, openAnswer, type Sent } from '../support/http.js';
@@ -120,6 +121,22 @@ test('a long answer that the service ends has the reason in the log, and its con
   await until(() => response.destroyed, 'the end of the connection');
   expect(response.complete).toBe(false);
   await until(() => [...service.app.get(LiveCalls)].length === 0, 'the end of the call');
+});
+
+test('an answer in one piece closes its connection, if its client reads nothing', async () => {
+  // An answer that is over is looked at each minute, whether its client reads.
+  vi.useFakeTimers({ toFake: ['setInterval'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { app, httpAddress } = await runService({ FEED_ENGINE: 'memory' });
+  // No kernel takes so much unread.
+  const page = { topics: [], next: 'n'.repeat(30_000_000) };
+  vi.spyOn(app.get(Topics), 'list').mockResolvedValue(page);
+  const response = await openAnswer(httpAddress, '/v1/topics');
+  onTestFinished(() => void response.destroy());
+  const open = (): number => [...app.get(LiveCalls)].length;
+  expect(open()).toBe(1);
+  vi.advanceTimersByTime(130_000);
+  await until(() => open() === 0, 'the end of the call');
 });
 
 test('a watch that has ended amid an event whose text is long closes, if its client reads nothing', async () => {
