@@ -2218,10 +2218,10 @@ export const mutants = [
     tests: ['client/test/upload.spec', '-t', 'not sent again in silence'],
   },
   {
-    name: 'client: takes from the source without bound',
+    name: 'client: takes from the source more than its bound',
     file: 'client/src/backlog.ts',
     from: 'while (this.bytes >= this.maxBytes && !this.isStopped) {',
-    to: 'while (this.bytes < 0 && !this.isStopped) {',
+    to: 'while (this.bytes >= 100 * this.maxBytes && !this.isStopped) {',
     tests: ['client/test/upload.spec', '-t', 'makes its source wait'],
   },
   {
