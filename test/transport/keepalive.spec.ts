@@ -112,36 +112,37 @@ test.each([
   },
 );
 
+/** The whole request of an upload, after its headers. */
+const ALL = h2(DATA, END_STREAM, 1, frame(Buffer.alloc(0)));
+
+/** A client that begins an upload and sends `frames` in one go. The handler reads all of the upload, and then calls `answer`. */
+async function uploading(answer: () => unknown, ...frames: Buffer[]) {
+  const upload = async (received: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
+    await allOf(received);
+    return answer();
+  };
+  const service = await serve({ upload }, { keepalive: KEEPALIVE });
+  const client = await RawSocket.connect(service.address);
+  const call = headerFrames(1, callHeaders('/feed.v1.FeedService/UploadEvents'));
+  await client.send(PREFACE, h2(SETTINGS, 0, 0), call, ...frames);
+  return { ...service, client };
+}
+
 test('a client that says goodbye and breaks its connection in one go is gone, though its upload was refused', async () => {
-  const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
-    await allOf(frames);
+  const refuse = (): never => {
     throw new Error('refused');
   };
-  const { address, connections, ended, calls } = await serve({ upload }, { keepalive: KEEPALIVE });
-  const client = await RawSocket.connect(address);
-  const call = headerFrames(1, callHeaders('/feed.v1.FeedService/UploadEvents'));
-  const all = h2(DATA, END_STREAM, 1, frame(Buffer.alloc(0)));
   // DATA on a stream that is idle is an error of the connection.
-  await client.send(PREFACE, h2(SETTINGS, 0, 0), call, BYE, all, h2(DATA, 0, 9, 'x'));
+  const idle = h2(DATA, 0, 9, 'x');
+  const { client, connections, ended, calls } = await uploading(refuse, BYE, ALL, idle);
   await until(() => ended.length === 1, 'the end of the upload');
   client.socket.destroy();
   await until(() => connections.size === 0 && [...calls].length === 0, 'that nothing is left');
 });
 
 test('a client that says goodbye and breaks its connection is gone, though the result of its upload has no room', async () => {
-  const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
-    await allOf(frames);
-    return { lastCursor: 'x'.repeat(100_000) };
-  };
-  const { address, connections, calls } = await serve({ upload }, { keepalive: KEEPALIVE });
-  const client = await RawSocket.connect(address);
-  const call = headerFrames(1, callHeaders('/feed.v1.FeedService/UploadEvents'));
-  await client.send(
-    PREFACE,
-    h2(SETTINGS, 0, 0),
-    call,
-    h2(DATA, END_STREAM, 1, frame(Buffer.alloc(0))),
-  );
+  const result = { lastCursor: 'x'.repeat(100_000) };
+  const { client, connections, calls } = await uploading(() => result, ALL);
   const received = (): number =>
     client.frames
       .filter(({ type }) => type === DATA)
@@ -155,25 +156,11 @@ test('a client that says goodbye and breaks its connection is gone, though the r
 });
 
 test('a client that says goodbye may be silent while its upload is stored, however long that takes', async () => {
-  const stored = Promise.withResolvers<void>();
-  const upload = async (frames: AsyncIterable<ReceivedFrames>): Promise<unknown> => {
-    await allOf(frames);
-    await stored.promise;
-    return { received: 1 };
-  };
-  const { address } = await serve({ upload }, { keepalive: KEEPALIVE });
-  const client = await RawSocket.connect(address);
-  const call = headerFrames(1, callHeaders('/feed.v1.FeedService/UploadEvents'));
-  await client.send(
-    PREFACE,
-    h2(SETTINGS, 0, 0),
-    call,
-    h2(DATA, END_STREAM, 1, frame(Buffer.alloc(0))),
-    BYE,
-  );
+  const stored = Promise.withResolvers<{ received: number }>();
+  const { client } = await uploading(() => stored.promise, ALL, BYE);
   await sleep(3 * (KEEPALIVE.time + KEEPALIVE.timeout));
   expect(client.isClosed).toBe(false);
-  stored.resolve();
+  stored.resolve({ received: 1 });
   const isAnswered = (): boolean =>
     client.frames.some(({ type, flags }) => type === HEADERS && (flags & END_STREAM) !== 0);
   await until(isAnswered, 'the result');
