@@ -36,9 +36,9 @@ export function refuseNewTopics(
     for (const { topic } of append.topics)
       if (!added.has(topic) && !isHeld(topic)) fresh.add(topic);
     if (fresh.size === 0) continue;
-    if (held + added.size + fresh.size > most) {
-      const [topic] = fresh;
-      refusals.set(append, new TooManyTopicsError(most, topic));
+    const holds = held + added.size;
+    if (holds + fresh.size > most) {
+      refusals.set(append, new TooManyTopicsError(most, holds, [...fresh]));
     } else {
       for (const topic of fresh) added.add(topic);
     }
@@ -46,15 +46,21 @@ export function refuseNewTopics(
   return refusals;
 }
 
-/** The log holds as many topics as it may, and an event is of a new one. */
+/** With the new topics of an append, the log would hold more topics than it may. */
 export class TooManyTopicsError extends AppendError {
+  /**
+   * @param held the number of topics that the log holds
+   * @param fresh the new topics of the append
+   */
   constructor(
     readonly most: number,
-    topic: string,
+    held: number,
+    fresh: readonly string[],
   ) {
+    const others = fresh.length > 1 ? `, the first of ${fresh.length} that came together` : '';
     super(
       'refused',
-      `"${topic}" is a new topic, and the log holds ${most} already, which is all that FEED_MAX_TOPICS allows: ` +
+      `"${fresh[0]}" is a new topic${others}, and the log holds ${held} of the ${most} that FEED_MAX_TOPICS allows: ` +
         'use a topic that holds events, or have that setting raised',
     );
   }

@@ -374,7 +374,7 @@ describe('an upload that its rate holds back', () => {
 
 test.each([
   ['has no room', new AppendError('storage-full', 'full'), { received: '1' }],
-  ['holds too many topics', new TooManyTopicsError(1, 'orders'), { received: '1' }],
+  ['holds too many topics', new TooManyTopicsError(1, 1, ['orders']), { received: '1' }],
   ['refuses the commit, of which it may have stored some', new AppendError('refused', 'EIO'), {}],
   ['does not answer, and may store the events later', new AppendError('unavailable', 'late'), {}],
 ])(
