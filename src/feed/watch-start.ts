@@ -113,8 +113,7 @@ async function startOf(
     return Math.max(after, reader.beginning(floor));
   }
   if (since) {
-    const time = millisecondsOf(since);
-    return time > Date.now() ? head : ((await reader.positionBefore(time)) ?? head);
+    return (await reader.positionBefore(millisecondsOf(since))) ?? head;
   }
   if (last) return reader.positionBeforeLast(last, head, signal);
   switch (position ?? StartPosition.START_POSITION_UNSPECIFIED) {

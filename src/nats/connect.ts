@@ -7,6 +7,7 @@ import {
 } from '@nats-io/transport-node';
 import { connectFailure } from './connect-failure.js';
 import { userOf } from './credentials.js';
+import { redialling, RETRY_INTERVAL } from './redial.js';
 import { SetupError } from './setup-error.js';
 import { throttled } from './throttled.js';
 import { tlsAlert } from './tls-alert.js';
@@ -24,7 +25,6 @@ export interface NatsServers extends NatsTlsFiles {
 const PING_INTERVAL = 4_000;
 /** How long (milliseconds) one server may take until the connection is there. */
 const CONNECT_TIMEOUT = 5_000;
-const RETRY_INTERVAL = 200;
 /** While there is no connection, a start says so this often (milliseconds). */
 const NOTICE_INTERVAL = 5_000;
 /**
@@ -97,7 +97,7 @@ function optionsOf(nats: NatsServers, setting: string): ConnectionOptions {
     maxReconnectAttempts: -1,
     // Else a user that is refused twice closes the connection for good, and nobody would connect again.
     ignoreAuthErrorAbort: true,
-    reconnectTimeWait: RETRY_INTERVAL,
+    ...redialling(),
     pingInterval: PING_INTERVAL,
     maxPingOut: 2,
     noAsyncTraces: true,

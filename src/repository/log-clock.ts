@@ -1,7 +1,7 @@
 /** The log's time approaches the machine's clock by running up to this share faster or slower than real time. */
 const SLEW = 0.1;
 /** If the machine's clock is this much (milliseconds) ahead of the log's time, somebody has set it. */
-const LEAST_LAG = 1_000;
+const LEAST_LAG = 10;
 
 /**
  * The log's own time, in milliseconds. It follows the machine's clock, but never jumps or goes back, so that setting
@@ -12,13 +12,19 @@ export interface LogClock {
   readonly now: () => number;
 
   /**
-   * Returns the earliest time that the log can have had at a time of the machine's clock, which is not in the future.
-   * No event that was stored at or after `wall` has an earlier time.
+   * Returns the earliest time that the log can have had at a time of the machine's clock; Infinity for a time that is in the future,
+   * both by that clock and by the log's. No event that was stored at or after `wall` has an earlier time.
    */
   readonly since: (wall: number) => number;
 
   /** The most (milliseconds) that the machine's clock was ever ahead of the log's time, because somebody had set it. */
   readonly lag: () => number;
+
+  /**
+   * Another process has stored something in the same log, at a time of the log and with the lag of its clock. The time goes on from
+   * there, if that is later: else it would stand still until the machine's clock is there.
+   */
+  readonly follow: (storedAt: number, lag: number) => void;
 }
 
 /** When a log last stored something: `storedAt` by its own time, and `wall`, if known, by the machine's clock. */
@@ -29,20 +35,37 @@ export interface LastStored {
   readonly lag?: number;
 }
 
-/** Makes a clock that continues the log's time. For the time while the log was closed, it trusts the machine's clock. */
+/**
+ * Makes a clock that continues the log's time. For the time while the log was closed, it trusts the machine's clock, but does not
+ * go beyond it: where that was behind when something was stored last, and was set right since, nobody knows how long the log was
+ * closed.
+ */
 export function logClock({ storedAt, wall = storedAt, lag = 0 }: LastStored): LogClock {
-  let time = storedAt === 0 ? Date.now() : storedAt + Math.max(0, Date.now() - wall);
   let readAt = performance.now();
+  const start = Date.now();
+  let time = storedAt === 0 ? start : Math.max(storedAt, Math.min(storedAt + start - wall, start));
   const now = (): number => {
+    // The process may have to wait for its turn between two looks, so the machine's clock is between these two at `at`.
+    const least = Date.now();
     const at = performance.now();
+    const most = Date.now();
     const elapsed = at - readAt;
     readAt = at;
-    const behind = Date.now() - (time + elapsed);
-    time += elapsed + Math.min(Math.max(behind, -SLEW * elapsed), SLEW * elapsed);
-    const ahead = Date.now() - time;
+    time += elapsed;
+    const behind = Math.max(0, least - time) + Math.min(0, most - time);
+    time += Math.min(Math.max(behind, -SLEW * elapsed), SLEW * elapsed);
+    const ahead = least - time;
     if (ahead >= LEAST_LAG) lag = Math.max(lag, Math.ceil(ahead));
     return Math.floor(time);
   };
-  const since = (then: number): number => then - Math.max(0, Date.now() - now(), lag);
-  return { now, since, lag: () => lag };
+  const since = (then: number): number => {
+    const log = now();
+    const machine = Date.now();
+    return then > Math.max(log, machine) ? Infinity : then - Math.max(0, machine - log, lag);
+  };
+  const follow = (otherStoredAt: number, otherLag: number): void => {
+    lag = Math.max(lag, otherLag);
+    if (otherStoredAt > now()) time = otherStoredAt;
+  };
+  return { now, since, lag: () => lag, follow };
 }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   ROOT_CONTEXT,
   type Span,
@@ -33,7 +34,12 @@ export class OtlpTracing implements Tracing {
 
   constructor({ endpoint, percent, notices }: TracingOptions) {
     const url = `${endpoint.href.replace(/\/$/, '')}/v1/traces`;
-    const exporter = new OTLPTraceExporter({ url, timeoutMillis: EXPORT_TIMEOUT });
+    const exporter = new OTLPTraceExporter({
+      url,
+      timeoutMillis: EXPORT_TIMEOUT,
+      // timeoutMillis counts only once there is a connection. This also ends an attempt to connect.
+      httpAgentOptions: { keepAlive: true, timeout: EXPORT_TIMEOUT },
+    });
     this.provider = new TracerProvider({
       resource: resourceFromAttributes({ 'service.name': 'feed', 'service.version': version() }),
       sampler: new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(percent / 100) }),
@@ -66,7 +72,9 @@ export class OtlpTracing implements Tracing {
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await this.provider.shutdown().catch(() => {});
+    const sent = this.provider.shutdown().catch(() => {});
+    // None of the exporter's limits ends an answer that goes on and on, and the store closes only after this.
+    await Promise.race([sent, sleep(1.5 * EXPORT_TIMEOUT, undefined, { ref: false })]);
   }
 }
 

@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
 import { frame } from '../../src/wire/frames.js';
@@ -187,3 +189,39 @@ test('a collector that is away costs the calls nothing, and is logged once', asy
   await eventually(() => expect(lines('are sent')).toHaveLength(1));
   expect(lines("can't be sent")).toHaveLength(1);
 });
+
+test('a collector whose answers never end does not hold up the end of the service', async () => {
+  const collector = await Collector.start();
+  collector.isEndless = true;
+  const service = await runService({ FEED_ENGINE: 'memory', FEED_OTLP_ENDPOINT: collector.url });
+  await uploadWith(service, {});
+  await until(() => collector.spans.length === 1, 'the span');
+  await service.app.close();
+});
+
+test('a collector that drops all packets is logged, and does not hold up the end of the service', async () => {
+  const service = await runService({
+    FEED_ENGINE: 'memory',
+    FEED_OTLP_ENDPOINT: `http://127.0.0.1:${await deafPort()}`,
+  });
+  await uploadWith(service, {});
+  const isLogged = () =>
+    service.log.some(({ msg }) => String(msg).startsWith("traces can't be sent"));
+  await until(isLogged, 'the line', 60_000);
+  await uploadWith(service, {});
+  await service.app.close();
+});
+
+/** Returns a port whose process takes no connections, and whose queue of them is full: the kernel drops all packets of more. */
+async function deafPort(): Promise<number> {
+  const listen = `const s = require('net').createServer().listen(0, '127.0.0.1', 1, () => console.log(s.address().port))`;
+  const child = spawn(process.execPath, ['-e', listen], { stdio: ['ignore', 'pipe', 'inherit'] });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const [port] = (await once(child.stdout, 'data')) as [Buffer];
+  child.kill('SIGSTOP');
+  for (let i = 0; i < 4; i++) {
+    const socket = connect(Number(port), '127.0.0.1').on('error', () => {});
+    onTestFinished(() => void socket.destroy());
+  }
+  return Number(port);
+}

@@ -387,6 +387,6 @@ function streamMessages(): Buffer[] {
       ...head,
     }),
     encodeRun({ run, ids: new Uint32Array(0), previous: 0, total: 1, totalBytes: 20, ...head }),
-    encodeEpochs([{ epoch: 'abcdef', after: 0 }], head),
+    encodeEpochs({ starts: [{ epoch: 'abcdef', after: 0 }], lag: 0, ...head }),
   ];
 }

@@ -39,6 +39,8 @@ export class Collector {
   readonly paths = new Set<string | undefined>();
   /** The HTTP status of its answers; with any but 200, it takes no spans. */
   status = 200;
+  /** True if its answers never end: they go on byte by byte. */
+  isEndless = false;
   refusals = 0;
   private readonly server: Server;
 
@@ -50,7 +52,13 @@ export class Collector {
       request.on('end', () => {
         if (this.status === 200) this.take(JSON.parse(Buffer.concat(chunks).toString()) as Request);
         else this.refusals++;
-        response.writeHead(this.status, { 'content-type': 'application/json' }).end('{}');
+        response.writeHead(this.status, { 'content-type': 'application/json' });
+        if (!this.isEndless) {
+          response.end('{}');
+          return;
+        }
+        const bytes = setInterval(() => response.write(' '), 200);
+        response.on('close', () => clearInterval(bytes));
       });
     });
   }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { OvertakenError } from '../append-queue.js';
+import type { LogClock } from '../log-clock.js';
 import { idCount } from '../recent-ids.js';
 import { bytesOf, type StoredRun } from '../stored-run.js';
 import type { History } from './history.js';
@@ -23,6 +24,7 @@ export interface CommitMessagesOptions {
   readonly epochsSubject: string;
   /** True if ids are stored, because deduplication needs them. */
   readonly storesIds: boolean;
+  readonly clock: LogClock;
   /** Returns true if the record of the epochs must be written again once this many more bytes are stored. */
   readonly isEpochsRecordOld: (moreBytes: number) => boolean;
 }
@@ -105,7 +107,7 @@ export class CommitMessages {
    * @throws OvertakenError if another replica has stored an event of one of the topics that this one has not applied yet
    */
   async build(runs: readonly StoredRun[], ids: readonly Uint32Array[]): Promise<Outgoing[]> {
-    const { prefix, epochsSubject, storesIds, isEpochsRecordOld } = this.options;
+    const { prefix, epochsSubject, storesIds, clock, isEpochsRecordOld } = this.options;
     const commit = randomBytes(8);
     const markers = [...this.removals].slice(0, MAX_BATCH - runs.length);
     const topics = await this.statesOf(new Set([...runs, ...markers].map(({ topic }) => topic)));
@@ -150,17 +152,19 @@ export class CommitMessages {
       add(markerOf(marker.topic, last, markedAt), NO_IDS, marker);
     }
     const bytes = bytesOf(runs) + MESSAGE_OVERHEAD * messages.length;
-    if ((this.writesEpochs || isEpochsRecordOld(bytes)) && messages.length < MAX_BATCH) {
+    const lag = clock.lag();
+    const isRecordDue = this.writesEpochs || isEpochsRecordOld(bytes) || lag > this.state.lag;
+    if (isRecordDue && messages.length < MAX_BATCH) {
       const sequence = nextSequence();
       const { epochs, storedAt } = this.state;
       // It begins after all positions of the messages before, because floors are such positions, too (endOf()).
       const after = sequence === 1 ? 0 : endOf(sequence - 1);
       const { starts } = this.isEpochNew ? epochs.begun(after) : epochs;
-      const record = { commit, storedAt, before, allIds };
+      const record = { starts, lag, commit, storedAt, before, allIds };
       messages.push({
-        message: { kind: 'epochs', sequence, starts, ...record },
+        message: { kind: 'epochs', sequence, ...record },
         subject: epochsSubject,
-        data: encodeEpochs(starts, record),
+        data: encodeEpochs(record),
       });
     }
     return messages;

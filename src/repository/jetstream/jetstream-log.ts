@@ -275,8 +275,8 @@ export class JetStreamLog extends EventRepository {
   private async joinUnless(refusal: Promise<never>): Promise<void> {
     const { patience, retention, maxTopics = Infinity, queueBytes = QUEUE_BYTES } = this.options;
     const start = await Promise.race([this.findStart(), refusal]);
-    const { storedAt } = start.before;
-    const clock = this.options.clock ?? logClock({ storedAt });
+    const { before, lag } = start;
+    const clock = this.options.clock ?? logClock({ storedAt: before.storedAt, lag });
     const replica = new Replica(this.api, start, {
       dedup: this.dedup,
       clock,

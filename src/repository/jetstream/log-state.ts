@@ -1,6 +1,7 @@
 import type { Position } from '../../wire/cursor.js';
 import { Epochs } from '../epochs.js';
 import { type DedupWindow, StoreUnavailableError } from '../event-repository.js';
+import type { LogClock } from '../log-clock.js';
 import { RecentIds } from '../recent-ids.js';
 import type { StoredRun } from '../stored-run.js';
 import { Tail } from '../tail.js';
@@ -29,12 +30,15 @@ export interface ReplicaStart {
   readonly epochs: Epochs;
   /** The sequence of the newest record of the epochs; 0 if there is none. */
   readonly epochsAt: number;
+  /** EpochsMessage.lag of that record; 0 if there is none. */
+  readonly lag: number;
   /** How many subjects have messages. */
   readonly subjects: number;
 }
 
 export interface LogStateOptions {
   readonly dedup: DedupWindow;
+  readonly clock: LogClock;
   /** Called with the topics of each run that can be read now. */
   readonly onDurable: (topics: Iterable<string>) => void;
   /** Called before a run of another replica can be read. */
@@ -84,6 +88,8 @@ export class LogState {
   epochs: Epochs;
   /** The sequence of the newest record of the epochs: 0 if there is none, undefined if it is not known. */
   epochsAt: number | undefined;
+  /** EpochsMessage.lag of the newest record. */
+  lag: number;
   /** When others wrote last (performance.now()). */
   othersAt = -Infinity;
   /** When the newest record of the epochs was applied, and how much was stored since. */
@@ -105,12 +111,13 @@ export class LogState {
   private isEnded = false;
 
   constructor(
-    { before, from, epochs, epochsAt, prefix, subjects }: ReplicaStart,
+    { before, from, epochs, epochsAt, lag, prefix, subjects }: ReplicaStart,
     private readonly options: LogStateOptions,
   ) {
     this.prefix = prefix;
     this.epochs = epochs;
     this.epochsAt = epochsAt;
+    this.lag = lag;
     this.mostTopics = subjects;
     this.head = this.newest = before.head;
     this.storedAt = before.storedAt;
@@ -179,6 +186,7 @@ export class LogState {
     if (message.kind === 'epochs') {
       this.epochs = new Epochs(message.starts);
       this.epochsAt = message.sequence;
+      this.lag = message.lag;
       this.epochsWrittenAt = performance.now();
       this.bytesSinceEpochs = 0;
     } else {
@@ -236,6 +244,7 @@ export class LogState {
       this.checkGap(sequence);
       if (message.kind === 'run') this.checkOrder(message.run.topic, message.previous, sequence);
       this.take(message);
+      this.options.clock.follow(message.storedAt, this.lag);
       this.followed = { sequence, commit: message.commit };
       this.own = [];
       if (message.kind === 'run') {

@@ -20,7 +20,7 @@ import type { StoredRun } from '../stored-run.js';
  *         60     4  ids that follow: 0, or as many as events
  *
  * Then come the ids (8 bytes each: the high and the low half of an IdHash) and the framed events; or, for epochs, their
- * starts as JSON. Numbers are little-endian, those of 8 bytes are doubles, but for `commit`.
+ * starts as JSON. Epochs have the lag of the log's clock at 20 (LogClock.lag(); 0 in those of earlier versions). Numbers are little-endian, those of 8 bytes are doubles, but for `commit`.
  */
 const FORMAT = 1;
 const RUN = 0;
@@ -85,6 +85,8 @@ export interface EpochsMessage extends Head {
   readonly kind: 'epochs';
   readonly sequence: number;
   readonly starts: readonly EpochStart[];
+  /** LogClock.lag() of all replicas until now. */
+  readonly lag: number;
 }
 
 export type Message = RunMessage | EpochsMessage;
@@ -112,10 +114,15 @@ export function encodeRun({
   return data;
 }
 
-export function encodeEpochs(starts: readonly EpochStart[], head: Head): Buffer<ArrayBuffer> {
+export function encodeEpochs({
+  starts,
+  lag,
+  ...head
+}: Omit<EpochsMessage, 'kind' | 'sequence'>): Buffer<ArrayBuffer> {
   const json = Buffer.from(JSON.stringify(starts.map(({ epoch, after }) => [epoch, after])));
   const data = Buffer.alloc(HEAD_BYTES + json.length);
   writeHead(data, EPOCHS, head);
+  data.writeDoubleLE(lag, 20);
   json.copy(data, HEAD_BYTES);
   return data;
 }
@@ -152,7 +159,13 @@ export function decode(sequence: number, topic: string, data: Buffer): Message {
     allIds: data.readDoubleLE(52),
   };
   if (data[1] === EPOCHS)
-    return { kind: 'epochs', sequence, starts: startsIn(data, sequence), ...head };
+    return {
+      kind: 'epochs',
+      sequence,
+      starts: startsIn(data, sequence),
+      lag: lagIn(data, sequence),
+      ...head,
+    };
   const count = data.readUInt16LE(2);
   const idCount = data.readUInt32LE(60);
   const previous = data.readDoubleLE(20);
@@ -189,6 +202,12 @@ function startsIn(data: Buffer, sequence: number): EpochStart[] {
   } catch {
     throw damaged(sequence);
   }
+}
+
+function lagIn(data: Buffer, sequence: number): number {
+  const lag = data.readDoubleLE(20);
+  if (!(lag >= 0 && lag < Infinity)) throw damaged(sequence);
+  return lag;
 }
 
 const damaged = (sequence: number): FormatError =>

@@ -81,6 +81,7 @@ export class Replica {
     const { clock, dedup, maxTopics, patience, queueBytes, report, onDurable } = options;
     const state = new LogState(start, {
       dedup,
+      clock,
       onDurable,
       onOthers: () => (report.newestCameAt = NaN),
       onContradiction: (why) => this.history.lose(why),
@@ -101,6 +102,7 @@ export class Replica {
       prefix,
       epochsSubject,
       storesIds: dedup.ids > 0,
+      clock,
       isEpochsRecordOld: (moreBytes) => this.isEpochsRecordOld(moreBytes),
     });
     const commits = new Commits(api, state, history, messages, storedIds, {

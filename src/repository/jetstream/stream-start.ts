@@ -79,6 +79,7 @@ export async function findStart(api: StreamApi, options: StartOptions): Promise<
     // Without a record, all epochs of before are forgotten.
     epochs: new Epochs((record ?? removed)?.starts ?? []),
     epochsAt: record?.sequence ?? 0,
+    lag: (record ?? removed)?.lag ?? 0,
     subjects: state.num_subjects ?? 0,
   };
 }
@@ -177,8 +178,9 @@ async function renewRecord(
     const newest = record && (await findMessage(api, config, { seq: last }, options));
     if (!record || !newest) break;
     const { storedAt, allIds } = newest;
+    const { starts, lag } = record;
     const head = { commit: randomBytes(8), storedAt, before: headAfter(newest), allIds };
-    const message = { subject, data: encodeEpochs(record.starts, head) };
+    const message = { subject, data: encodeEpochs({ starts, lag, ...head }) };
     const expected = { last, lastOf: { subject, sequence: record.sequence } };
     try {
       await answer(() => api.publish([message], expected, ''), options);
