@@ -142,8 +142,9 @@ export class Backlog {
   /** Forgets the first `events` events, which are stored, and so makes room for others. */
   acknowledge(events: number): void {
     let left = events;
-    while (left > 0 && this.batches.length > 0) {
-      const [first] = this.batches;
+    let done = 0;
+    while (left > 0 && done < this.batches.length) {
+      const first = this.batches[done];
       if (first.count > left) {
         const at = offsetAfter(first.frames, left);
         first.frames = first.frames.subarray(at);
@@ -153,10 +154,12 @@ export class Backlog {
       }
       left -= first.count;
       this.bytes -= first.frames.length;
-      this.batches.shift();
-      this.sent--;
+      done++;
     }
-    if (this.bytes < this.maxBytes) this.wakeFiller?.();
+    // A shift() for each batch would move all the batches after it each time.
+    this.batches.splice(0, done);
+    this.sent -= done;
+    if (this.hasRoom) this.wakeFiller?.();
   }
 
   /**
@@ -187,13 +190,13 @@ export class Backlog {
     if (Symbol.asyncIterator in source) {
       for await (const event of this.leavable(source)) {
         if (this.isStopped) return;
-        if (this.add(event)) await this.waitForRoom();
+        if (this.add(event) || !this.hasRoom) await this.waitForRoom();
         if (this.isStopped) return; // Another event would be taken and lost.
       }
     } else {
       for (const event of source) {
         if (this.isStopped) return;
-        if (this.add(event)) await this.waitForRoom();
+        if (this.add(event) || !this.hasRoom) await this.waitForRoom();
         if (this.isStopped) return;
       }
     }
@@ -218,6 +221,10 @@ export class Backlog {
         },
       }),
     };
+  }
+
+  private get hasRoom(): boolean {
+    return this.bytes < this.maxBytes;
   }
 
   /** Adds an event to the open batch. Returns true if that closed a batch. */
@@ -290,9 +297,10 @@ export class Backlog {
     this.wake();
   }
 
+  /** Waits for the next turn, which closes the open batch, and then until there is room. */
   private async waitForRoom(): Promise<void> {
     await nextTurn(); // A source that never waits would keep the event loop from sending.
-    while (this.bytes >= this.maxBytes && !this.isStopped) {
+    while (!this.hasRoom && !this.isStopped) {
       await new Promise<void>((resolve) => (this.wakeFiller = resolve));
     }
   }

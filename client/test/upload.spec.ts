@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { type FeedError, type UploadProgress, UploadError } from '@feed-events/client';
 import { standstill, until } from '../../test/support/wait.js';
@@ -21,6 +21,11 @@ async function* endless(signal: { stopped: boolean }, pause = 5): AsyncGenerator
     if (i % 10 === 9) await sleep(pause);
     yield String(i);
   }
+}
+
+/** Yields what `one` returns, 20,000 times at most: an upload that has no bound does not take all memory of the machine. */
+function* many(one: () => string): Generator<string> {
+  for (let i = 0; i < 20_000; i++) yield one();
 }
 
 describe('an upload', () => {
@@ -104,19 +109,28 @@ describe('an upload', () => {
     expect((await upload).stored).toBeGreaterThanOrEqual(stored);
   });
 
-  test('makes its source wait while the server takes nothing', async () => {
+  test.each([
+    ['an iterable', (one: () => string) => many(one)],
+    [
+      'an async one that gives one event in each turn',
+      async function* (one: () => string) {
+        for (const event of many(one)) {
+          await nextTurn();
+          yield event;
+        }
+      },
+    ],
+  ])('makes its source wait while the server takes nothing: %s', async (_, sourceOf) => {
     const subject = await Subject.start();
     const feed = subject.client();
     let taken = 0;
-    function* source(): Generator<string> {
-      for (;;) {
-        taken++;
-        yield 'x'.repeat(10_000);
-      }
-    }
+    const source = sourceOf(() => {
+      taken++;
+      return 'x'.repeat(10_000);
+    });
     const controller = new AbortController();
     const upload = failureOf(
-      feed.upload('t', source(), { signal: controller.signal, maxUnacknowledgedBytes: 2 ** 20 }),
+      feed.upload('t', source, { signal: controller.signal, maxUnacknowledgedBytes: 2 ** 20 }),
     );
     await until(() => taken > 200, 'an upload that goes');
     subject.proxy.freezeAll();

@@ -2262,9 +2262,23 @@ export const mutants = [
   {
     name: 'client: takes from the source more than its bound',
     file: 'client/src/backlog.ts',
-    from: 'while (this.bytes >= this.maxBytes && !this.isStopped) {',
-    to: 'while (this.bytes >= 100 * this.maxBytes && !this.isStopped) {',
+    from: 'return this.bytes < this.maxBytes;',
+    to: 'return this.bytes < 100 * this.maxBytes;',
     tests: ['client/test/upload.spec', '-t', 'makes its source wait'],
+  },
+  {
+    name: 'client: only a batch that is full makes an async source wait',
+    file: 'client/src/backlog.ts',
+    from: 'if (this.add(event) || !this.hasRoom) await this.waitForRoom(); if (this.isStopped) return; // Another',
+    to: 'if (this.add(event)) await this.waitForRoom(); if (this.isStopped) return; // Another',
+    tests: ['client/test/upload.spec', '-t', 'makes its source wait'],
+  },
+  {
+    name: 'client: an acknowledgement moves all batches for each that it removes',
+    file: 'client/src/backlog.ts',
+    from: 'done++;',
+    to: 'this.batches.shift(); this.sent--;',
+    tests: ['client/test/backlog.spec'],
   },
   {
     name: 'client: sends again what a drained server has stored',
