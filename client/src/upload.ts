@@ -57,8 +57,10 @@ const CALL_BYTES = 4 * 2 ** 20;
 const CALL_TIME = 250;
 
 /**
- * An upload waits this many milliseconds for response headers. A server that sends none before its result is taken for one that
- * recognizes no event that is sent again. So this is longer than a busy server stands still.
+ * An upload waits this many milliseconds for response headers. Without them, its connection may be dead, or the server frozen: the
+ * call is made again. A server that sends none on a connection that was opened since, where its HTTP/2 settings have come, is
+ * taken for one that sends them with its result, and that recognizes no event that is sent again. So this is longer than a busy
+ * server stands still.
  */
 const HEADERS_WITHIN = 10_000;
 
@@ -87,6 +89,8 @@ export class Upload {
   private readonly signal: AbortSignal;
   private dedupWindow: DedupWindow = { milliseconds: 0, ids: 0 };
   private isWindowKnown = false;
+  /** When (now() of clock.ts) the first call began that had no headers within HEADERS_WITHIN. */
+  private silentSince: number | undefined;
   private stored = 0;
   private duplicates = 0;
   private retries = 0;
@@ -194,16 +198,26 @@ export class Upload {
     this.throwIfWindowPassed();
   }
 
-  /** Waits for the headers that name the window: no event is sent before it is known for how long it could be sent again. */
+  /**
+   * Waits for the headers that name the window: no event is sent before it is known for how long it could be sent again.
+   *
+   * @throws FeedError UNAVAILABLE if none come, and only a newer connection can show whether the server sends them
+   */
   private async learnWindow(call: Call): Promise<void> {
     if (this.isWindowKnown && this.backlog.doubtfulSince === undefined) return;
+    const start = now();
     const answered = new AbortController();
     // The next turn reads what came while this process stood still.
     const late = pause(HEADERS_WITHIN, answered.signal).then(() => nextTurn(undefined));
     try {
       const headers = await Promise.race([call.headers(), late]);
+      if (headers) {
+        this.dedupWindow = windowOf(headers);
+      } else if (call.connectedAt <= (this.silentSince ??= start)) {
+        call.endSilent(HEADERS_WITHIN);
+        await call.headers(); // It throws.
+      }
       this.isWindowKnown = true;
-      if (headers) this.dedupWindow = windowOf(headers);
     } finally {
       answered.abort(); // Else the pause keeps the process alive.
     }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { queryObjects } from 'node:v8';
 import { expect, test } from 'vitest';
 import { within } from '../../test/support/wait.js';
+import { FaultProxy } from './fault-proxy.js';
 import {
   type Answer,
   beginUpload,
@@ -10,7 +11,7 @@ import {
   status,
   storeUpload,
 } from './scripted-server.js';
-import { client } from './service.js';
+import { bodies, client, Subject, take } from './service.js';
 
 test('an event that comes while a broken call is made again is not sent in place of an earlier one', async () => {
   const secondCall = Promise.withResolvers<void>();
@@ -65,6 +66,39 @@ test('an upload whose server takes some seconds for its headers is sent again wh
   const server = await ScriptedServer.start(breaksLate, storeUpload(stored));
   await within(client(server.address).upload('t', ['a']), 'the upload');
   expect(stored).toEqual(['a']);
+});
+
+test('an upload that begins where all connections have gone silent is stored over new ones, and so are events in doubt', async () => {
+  const subject = await Subject.start();
+  const other = await FaultProxy.start(() => subject.address);
+  const keepalive = { time: 60_000, timeout: 60_000 }; // It would find the connections dead as soon as the upload does.
+  const feed = client([subject.proxy.address, other.address], { keepalive });
+  // Calls take turns, so there is a connection to each.
+  for (const body of ['a', 'b']) await feed.upload('t', [body]);
+  const doubting = subject.client({ keepalive });
+  await doubting.upload('t', ['c']);
+  subject.proxy.freezeAll();
+  other.freezeAll();
+  const doubtful = { events: 1, since: new Date() };
+  const summaries = await Promise.all([
+    feed.upload('t', ['d']),
+    doubting.upload('t', ['e'], { doubtful }),
+  ]);
+  for (const summary of summaries) expect(summary).toMatchObject({ stored: 1, duplicates: 0 });
+  const events = await take(client(subject.address).watch('t', { from: 'earliest' }), 5);
+  expect(bodies(events).toSorted()).toEqual(['a', 'b', 'c', 'd', 'e']);
+});
+
+test('an upload is stored by a server that sends its headers with the result', async () => {
+  const stored: string[] = [];
+  const answersLate: Answer = (stream, headers) => {
+    stream.once('readable', () => storeUpload(stored)(stream, headers));
+  };
+  const server = await ScriptedServer.start(answersLate);
+  const upload = client(server.address).upload('t', ['a']);
+  const summary = await within(upload, 'the upload', 90_000);
+  expect(stored).toEqual(['a']);
+  expect(summary.stored).toBe(1);
 });
 
 test.each([
@@ -147,10 +181,10 @@ test.each([
       return events;
     };
     const server = await ScriptedServer.start(storeUpload(stored, count, ids));
-    const bodies = Array.from({ length: 25 }, (_one, index) => `body-${index}`);
-    const summary = await client(server.address).upload('t', bodies);
+    const source = Array.from({ length: 25 }, (_one, index) => `body-${index}`);
+    const summary = await client(server.address).upload('t', source);
     expect(Math.max(...counts)).toBe(most);
-    expect(stored).toEqual(bodies);
+    expect(stored).toEqual(source);
     expect(summary.stored).toBe(25);
   },
 );

@@ -2260,6 +2260,27 @@ export const mutants = [
     tests: ['client/test/upload.spec', '-t', 'not sent again in silence'],
   },
   {
+    name: 'client: takes a dead connection for a server that does not deduplicate',
+    file: 'client/src/upload.ts',
+    from: 'call.connectedAt <= (this.silentSince ??= start)',
+    to: 'call.connectedAt < -Infinity',
+    tests: ['client/test/upload-breaks.spec', '-t', 'have gone silent'],
+  },
+  {
+    name: 'client: takes two dead connections for a server that does not deduplicate',
+    file: 'client/src/upload.ts',
+    from: 'call.connectedAt <= (this.silentSince ??= start)',
+    to: 'this.silentSince === undefined && (this.silentSince = start)',
+    tests: ['client/test/upload-breaks.spec', '-t', 'have gone silent'],
+  },
+  {
+    name: 'client: sends nothing to a server that sends its headers with the result',
+    file: 'client/src/upload.ts',
+    from: 'call.connectedAt <= (this.silentSince ??= start)',
+    to: 'call.connectedAt < Infinity',
+    tests: ['client/test/upload-breaks.spec', '-t', 'with the result'],
+  },
+  {
     name: 'client: takes from the source more than its bound',
     file: 'client/src/backlog.ts',
     from: 'return this.bytes < this.maxBytes;',

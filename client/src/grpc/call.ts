@@ -17,6 +17,8 @@ const READ_AHEAD_BYTES = 64 * 2 ** 10;
 export interface CallConnection {
   /** The server's, for messages: `host:port`. */
   readonly address: string;
+  /** When (now() of clock.ts) the connection was opened: its server had answered by then. */
+  readonly openedAt: number;
   /** Why the connection ended, once it has. */
   readonly failure: FeedError | undefined;
   /** Makes the next calls use another connection. */
@@ -81,6 +83,11 @@ export class Call {
     stream.on('drain', () => this.wake());
     stream.on('error', () => {}); // 'close' follows, and the stream then knows why it ended.
     stream.on('close', () => this.finish(this.errorAtClose()));
+  }
+
+  /** When (now() of clock.ts) the call's connection was opened. */
+  get connectedAt(): number {
+    return this.connection.openedAt;
   }
 
   /**
@@ -167,7 +174,8 @@ export class Call {
     );
   }
 
-  private endSilent(milliseconds: number): void {
+  /** Ends the call with UNAVAILABLE, because nothing came for this many milliseconds. New calls then use another connection. */
+  endSilent(milliseconds: number): void {
     if (this.outcome) return;
     const { address } = this.connection;
     const message = `nothing came from ${address} for ${milliseconds / 1_000} s`;

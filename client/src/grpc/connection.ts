@@ -5,6 +5,7 @@ import {
   type ConnectionOptions as TlsConnectionOptions,
   type SecureContextOptions,
 } from 'node:tls';
+import { now } from '../clock.js';
 import { FeedError } from '../errors.js';
 import type { CallConnection } from './call.js';
 import { dial } from './dial.js';
@@ -42,6 +43,7 @@ const MAX_SESSION_MEMORY_MB = 1_000;
 
 /** An HTTP/2 connection that the server has answered on. */
 export class Connection implements CallConnection {
+  readonly openedAt = now();
   private ending: FeedError | undefined;
   /** No new calls are made on this connection; those that are open go on. */
   private isRetired = false;

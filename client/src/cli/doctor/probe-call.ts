@@ -22,7 +22,8 @@ export async function startCall(examined: Examined, path: string): Promise<Probe
   let headers: IncomingHttpHeaders | undefined;
   stream.on('response', (own) => (headers = own));
   const { address } = examined;
-  // All checks use one connection, so a call that fails does not retire it.
-  const call = new Call(stream, { address, failure: undefined, retire: () => {} }, () => {});
+  // All checks use one connection, so a call that fails does not retire it. No check asks when it was opened.
+  const connection = { address, openedAt: 0, failure: undefined, retire: () => {} };
+  const call = new Call(stream, connection, () => {});
   return { call, responseHeaders: () => headers };
 }
