@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   createServer as createHttp2,
@@ -6,7 +7,8 @@ import {
 } from 'node:http2';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { lookup } from 'node:dns/promises';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { connect, type WatchState } from '@feed-events/client';
 import { standStill, until, within } from '../../test/support/wait.js';
@@ -186,6 +188,57 @@ describe('a server is not taken for dead whose answer', () => {
     });
     expect(states).toEqual(['connecting', 'live', 'ended']);
   });
+});
+
+test('a connection that has gone silent is given up, though each call on it ends before its server counts as gone', async () => {
+  const subject = await Subject.start();
+  const feed = subject.client({ keepalive: { time: 60_000, timeout: 2_000 } });
+  await feed.upload('t', ['a']);
+  subject.proxy.freezeAll();
+  const isStored = async (): Promise<boolean> => {
+    const upload = feed.upload('t', ['b'], { signal: AbortSignal.timeout(500) });
+    return upload.then(
+      () => true,
+      () => false,
+    );
+  };
+  await until(isStored, 'an upload over a new connection');
+});
+
+test('a connection that goes silent after the PING of one call was answered is found dead by the PING of the next', async () => {
+  const subject = await Subject.start();
+  const feed = subject.client({ keepalive: { time: 60_000, timeout: 2_000 } });
+  await feed.upload('t', ['a']); // It begins with a PING, whose time is not over when the next call begins.
+  await sleep(50); // The call has left its connection, which is idle.
+  subject.proxy.freezeAll();
+  const watch = feed.watch('t', { from: 'earliest', heartbeat: 3_600_000 });
+  const taken = await within(take(watch, 1), 'a watch over a new connection');
+  expect(bodies(taken)).toEqual(['a']);
+});
+
+test('a PING without an answer keeps no process alive', async () => {
+  const subject = await Subject.start();
+  const program = `
+    import { connect } from '../dist/index.js';
+    const feed = connect('${subject.proxy.address}', { keepalive: { time: 60_000, timeout: 3_600_000 } });
+    await feed.upload('t', ['a']);
+    console.log('stored');
+    for await (const _ of process.stdin); // until the connection is frozen
+    await feed.upload('t', ['b'], { signal: AbortSignal.timeout(500) }).catch((error) => console.log(error.status));
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    cwd: fileURLToPath(new URL('.', import.meta.url)),
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  let output = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
+  const closed = once(child, 'close');
+  await until(() => output === 'stored\n', 'an upload');
+  subject.proxy.freezeAll();
+  child.stdin.end();
+  await within(closed, 'the end of the process');
+  expect(output).toBe('stored\nCANCELLED\n');
 });
 
 test('names that can not be looked up for a while break nothing that is known', async () => {

@@ -3039,6 +3039,27 @@ export const mutants = [
     tests: ['client/test/chat-breaks.spec', '-t', 'several notice'],
   },
   {
+    name: 'client: forgets a PING without an answer when the last call ends',
+    file: 'client/src/grpc/connection.ts',
+    from: 'if (!this.isUnanswered) this.stopKeepalive();',
+    to: 'this.stopKeepalive();',
+    tests: ['client/test/connections.spec', '-t', 'each call on it ends'],
+  },
+  {
+    name: 'client: takes the PING of an earlier call for one without an answer',
+    file: 'client/src/grpc/connection.ts',
+    from: 'return this.session.socket.bytesRead === this.bytesSeen;',
+    to: 'return true;',
+    tests: ['client/test/connections.spec', '-t', 'by the PING of the next'],
+  },
+  {
+    name: 'client: a PING without an answer keeps the process alive',
+    file: 'client/src/grpc/connection.ts',
+    from: 'setTimeout(look, keepaliveTimeout).unref()',
+    to: 'setTimeout(look, keepaliveTimeout)',
+    tests: ['client/test/connections.spec', '-t', 'keeps no process alive'],
+  },
+  {
     name: 'client: takes a server for dead whose answer it has not read yet',
     file: 'client/src/grpc/connection.ts',
     from: 'if (!isLate) {',

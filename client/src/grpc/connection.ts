@@ -162,11 +162,12 @@ export class Connection implements CallConnection {
     }
     if (this.openCalls++ === 0) {
       this.session.ref();
-      this.startKeepalive();
+      if (!this.isUnanswered) this.startKeepalive();
     }
     stream.once('close', () => {
       if (--this.openCalls > 0) return;
-      this.stopKeepalive();
+      // Otherwise, calls that all end within keepaliveTimeout would never find that the server is gone.
+      if (!this.isUnanswered) this.stopKeepalive();
       if (!this.session.destroyed) this.session.unref();
       if (this.isRetired) this.session.close();
     });
@@ -182,7 +183,8 @@ export class Connection implements CallConnection {
   /**
    * Looks again and again whether the server lives, while calls are open. Any byte received counts as life, not only the answer
    * to a PING: on a slow link that answer comes after megabytes of events. A connection that was idle sends a PING at once,
-   * because its server may have gone meanwhile without a word.
+   * because its server may have gone meanwhile without a word. The time of an unanswered PING runs on when the last call ends. The
+   * timers keep no process alive: the session does while calls are open.
    */
   private startKeepalive(): void {
     const { keepaliveTime, keepaliveTimeout } = this.options;
@@ -204,17 +206,26 @@ export class Connection implements CallConnection {
       }
       this.isPinged = !isAlive;
       if (!this.isPinged) {
-        this.timer = setTimeout(look, keepaliveTime);
+        if (this.openCalls > 0) this.timer = setTimeout(look, keepaliveTime).unref();
         return;
       }
       this.session.ping(() => {});
       // Node writes the PING in an immediate. One that is set after it begins the time for the answer: if this process stands still until
       // then, the server has not been asked yet.
-      this.nextLook = setImmediate(() => (this.timer = setTimeout(look, keepaliveTimeout)));
+      this.nextLook = setImmediate(() => {
+        this.timer = setTimeout(look, keepaliveTimeout).unref();
+      });
     };
+    this.stopKeepalive(); // The time of an answered PING may still run.
     this.isPinged = false;
     this.bytesSeen = this.session.socket.bytesRead;
     look();
+  }
+
+  /** True while no byte has come since keepalive sent a PING. */
+  private get isUnanswered(): boolean {
+    if (!this.isPinged || this.session.destroyed) return false;
+    return this.session.socket.bytesRead === this.bytesSeen;
   }
 
   private stopKeepalive(): void {
