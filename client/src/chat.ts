@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { abortWith } from './abort-with.js';
-import { abortedByReturn } from './aborted-by-return.js';
+import { abortedByConsumer } from './aborted-by-consumer.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { Callbacks } from './callbacks.js';
 import { FeedError, feedError, isRetryable } from './errors.js';
@@ -61,8 +61,6 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private iteration: AsyncGenerator<ChatMessage, void, void> | undefined;
   /** Leaves nothing of the chat in the signals of the user and of the client. Set once the chat has begun to connect. */
   private release: (() => void) | undefined;
-  /** True while the consumer has a message in hand. An error that comes then was thrown into the iteration, and no call broke. */
-  private isMessageInHand = false;
   private isLeaving = false;
   /** The error that ended the chat, once it was thrown to the chat's user. */
   private thrown: unknown;
@@ -111,7 +109,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
 
   [Symbol.asyncIterator](): AsyncIterator<ChatMessage, void, void> {
     if (this.iteration) throw new Error('a chat can be iterated over once: make another one');
-    this.iteration = abortedByReturn(this.messages(), this.leaving);
+    this.iteration = abortedByConsumer(this.messages(), this.leaving);
     return this.iteration;
   }
 
@@ -160,7 +158,6 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
           throw new FeedError('UNAVAILABLE', 'the server ended the chat');
         } catch (error) {
           if (this.isLeaving) return; // leave() throws it.
-          if (this.isMessageInHand) throw error;
           await this.recover(joined, error);
         }
       }
@@ -176,11 +173,7 @@ export class Chat implements AsyncIterable<ChatMessage>, AsyncDisposable {
   private async *messagesOf({ call, early }: Membership): AsyncGenerator<ChatMessage, void, void> {
     let messages: Iterable<ChatMessage> = early;
     for (;;) {
-      for (const message of messages) {
-        this.isMessageInHand = true;
-        yield message;
-        this.isMessageInHand = false;
-      }
+      yield* messages;
       const read = await call.read();
       if (!read) return;
       this.backoff.reset();

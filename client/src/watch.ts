@@ -1,5 +1,5 @@
 import { abortWith } from './abort-with.js';
-import { abortedByReturn } from './aborted-by-return.js';
+import { abortedByConsumer } from './aborted-by-consumer.js';
 import { Backoff, pause, type RetryOptions } from './backoff.js';
 import { Callbacks } from './callbacks.js';
 import {
@@ -120,11 +120,6 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private received: string | undefined;
   /** The cursor of the event that was handed out last; undefined once that event counts as handled. */
   private handedOut: string | undefined;
-  /**
-   * True from the moment an event is handed out until the consumer asks for the next one, also after accept(). An error that comes then
-   * was thrown into the iteration, and no call broke.
-   */
-  private isEventInHand = false;
   /** The cursor of the last event that counts as handled, or of a heartbeat after it. */
   private handled: string | undefined;
   private state: WatchState = { name: 'connecting' };
@@ -187,7 +182,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
 
   [Symbol.asyncIterator](): AsyncIterator<Event, void, void> {
     if (this.iteration) throw new Error('a watch can be iterated over once: make another one');
-    this.iteration = abortedByReturn(this.events(), this.stopping);
+    this.iteration = abortedByConsumer(this.events(), this.stopping);
     return this.iteration;
   }
 
@@ -208,8 +203,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
           yield* this.eventsUntilBreak();
         } catch (error) {
           if (this.signal.aborted) return;
-          // A callback has thrown the error, or the consumer has thrown it into the iteration while it had an event in hand. No call broke.
-          if (this.callbacks.hasThrown || this.isEventInHand) throw error;
+          if (this.callbacks.hasThrown) throw error; // A callback has thrown it, and no call broke.
           this.saver?.throwIfFailed();
           await this.recover(error);
         }
@@ -258,9 +252,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
           } else if (this.end === undefined || isAtOrAfter(this.end, event.cursor)) {
             this.received = event.cursor;
             this.handedOut = event.cursor;
-            this.isEventInHand = true;
             yield event;
-            this.isEventInHand = false;
             this.accept();
             if (this.state.name !== 'live' && isAtOrAfter(event.cursor, head))
               this.enter({ name: 'live' });

@@ -86,6 +86,22 @@ test('a chat ends when its iterator returns, also while the next message is wait
   expect(states.at(-1)).toBe('ended');
 });
 
+test('a chat ends with an error that is thrown into its iteration, also while the next message is waited for', async () => {
+  const { address } = await Subject.start();
+  const states: string[] = [];
+  const chat = client(address).chat('ops', {
+    from: 'ada',
+    onState: ({ name }) => void states.push(name),
+  });
+  const iterator = chat[Symbol.asyncIterator]();
+  const next = iterator.next();
+  await until(() => states.includes('joined'), 'the room');
+  const error = new Error('mine');
+  await expect(within(iterator.throw!(error), 'throw()')).rejects.toBe(error);
+  expect(await next).toMatchObject({ done: true });
+  expect(states.at(-1)).toBe('ended');
+});
+
 test('a room with an invalid name refuses to be joined', async () => {
   const { address } = await Subject.start();
   const chat = client(address).chat('no room', { from: 'ada' });

@@ -1,9 +1,15 @@
-import { join } from 'node:path';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { describe, expect, test, vi } from 'vitest';
+import { createServer, get } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { Readable, Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import {
   CursorExpiredError,
   EpochChangedError,
+  type Event,
   FeedError,
   fileCheckpoint,
   ForbiddenError,
@@ -275,6 +281,55 @@ describe('a watch', () => {
     expect(await within(iterator.return!(), 'return()')).toMatchObject({ done: true });
     expect(await next).toMatchObject({ done: true });
     expect(states.at(-1)).toBe('ended');
+  });
+
+  test('ends with an error that is thrown into its iteration, also while the next event is waited for', async () => {
+    const server = await ScriptedServer.start(events());
+    const states: string[] = [];
+    const watch = client(server.address).watch('t', {
+      onState: ({ name }) => void states.push(name),
+    });
+    const iterator = watch[Symbol.asyncIterator]();
+    const next = iterator.next();
+    await until(() => states.includes('live'), 'the watch');
+    const error = new Error('mine');
+    await expect(within(iterator.throw!(error), 'throw()')).rejects.toBe(error);
+    expect(await next).toMatchObject({ done: true });
+    expect(states.at(-1)).toBe('ended');
+  });
+
+  test('of a quiet topic ends when an HTTP caller that it is piped to goes away', async () => {
+    const { address } = await Subject.start();
+    const feed = client(address);
+    const pipelines: Promise<void>[] = [];
+    const server = createServer((_, response) => {
+      response.flushHeaders();
+      const text = new Transform({
+        writableObjectMode: true,
+        transform: ({ body }: Event, _encoding, done) => done(null, body),
+      });
+      // When the response is destroyed, this destroys the Readable with an error, which is thrown into the iteration.
+      pipelines.push(pipeline(Readable.from(feed.watch('quiet')), text, response));
+    });
+    onTestFinished(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const caller = get({ host: '127.0.0.1', port: (server.address() as AddressInfo).port });
+    caller.on('error', () => {});
+    await once(caller, 'response');
+    const isOpen = async (): Promise<boolean> => {
+      for await (const { method } of feed.admin.listStreams())
+        if (method.endsWith('/Watch')) return true;
+      return false;
+    };
+    await until(isOpen, 'the watch');
+    caller.destroy();
+    await expect(within(pipelines[0], 'the end of the pipeline')).rejects.toMatchObject({
+      code: 'ERR_STREAM_PREMATURE_CLOSE',
+    });
+    await until(async () => !(await isOpen()), 'the end of the watch at the server');
   });
 
   test('asks for its token and metadata with each call', async () => {
