@@ -110,7 +110,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
    * those before it, with which the watch may have begun.
    */
   private startEarliest: string | undefined;
-  /** With `until`: the end of the log when the watch began; undefined before. */
+  /** With `until`: the cursor at which the watch ends (see endAt); undefined before the headers of its first call. */
   private end: string | undefined;
   private isAtEnd = false;
   /**
@@ -300,6 +300,7 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
   private async begin(call: Call, request: Partial<WatchRequest>): Promise<string> {
     const headers = await call.headers();
     const head = String(headers['feed-head'] ?? '');
+    if (this.options.until === 'head') this.endAt(head);
     const isLive =
       this.received === undefined && (this.from === 'live' || startsAtHead(this.from, head));
     // A live watch goes on after this cursor if it breaks before its first event, and so misses nothing.
@@ -312,7 +313,6 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
       this.saver?.begin(start, this.earliest);
     }
     this.enter({ name: isLive || isAtOrAfter(start, head) ? 'live' : 'behind' });
-    if (this.options.until === 'head') this.endAt(head);
     this.noteEnd(start);
     return head;
   }
@@ -352,10 +352,14 @@ export class Watch implements AsyncIterable<Event>, AsyncDisposable {
     if (this.state.name !== 'live' && isAtOrAfter(cursor, head)) this.enter({ name: 'live' });
   }
 
+  /**
+   * Sets where a watch with `until` ends. While nothing has come, each call sets it anew: the log may have been emptied since the call
+   * before, and then has no event at or after the head of that call for a long time, or ever.
+   */
   private endAt(head: string): void {
     if (head === '')
       throw new FeedError('UNAVAILABLE', 'the server does not say where its log ends');
-    this.end ??= head;
+    if (this.end === undefined || this.received === undefined) this.end = head;
   }
 
   /** With `until`, ends the watch if the log had no event after this cursor when it began. */

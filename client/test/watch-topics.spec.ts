@@ -13,6 +13,7 @@ import { randomFrom } from '../../test/support/random.js';
 import { temporaryDirectory } from '../../test/support/service.js';
 import { until, within } from '../../test/support/wait.js';
 import { StartPosition, WatchRequest } from '../src/gen/feed/v1/feed.js';
+import { FaultProxy } from './fault-proxy.js';
 import {
   answerThen,
   cursorAt,
@@ -400,6 +401,28 @@ describe('a watch until the head', () => {
     );
     const watch = client(server.address).watch('>', { from: 'earliest', until: 'head' });
     expect(bodies(await take(watch, 2))).toEqual(['a']);
+  });
+
+  test('ends at the end of a log that has replaced the first one before anything of that has come', async () => {
+    const first = await Subject.start();
+    await client(first.address).upload('other', numbers(0, 1_000));
+    const second = await Subject.start();
+    await client(second.address).upload('t', ['a']);
+    let server = first;
+    const proxy = await FaultProxy.start(() => server.address);
+    const states: string[] = [];
+    const watch = client(proxy.address).watch('t', {
+      from: 'earliest',
+      until: 'head',
+      heartbeat: 60_000, // None may come from the first server.
+      onState: ({ name }) => void states.push(name),
+    });
+    const taken = take(watch, 2);
+    await until(() => states.includes('behind'), 'the headers of the first server');
+    server = second;
+    proxy.cutAll();
+    expect(bodies(await within(taken, 'the end'))).toEqual(['a']);
+    expect(states).toEqual(['connecting', 'behind', 'reconnecting', 'behind', 'live', 'ended']);
   });
 
   test('ends at once where nothing is to come', async () => {

@@ -2155,6 +2155,13 @@ export const mutants = [
     tests: ['client/test/watch-topics.spec', '-t', 'stored after it began'],
   },
   {
+    name: 'client: a watch until the head waits for that of a log that is gone',
+    file: 'client/src/watch.ts',
+    from: 'if (this.end === undefined || this.received === undefined) this.end = head;',
+    to: 'this.end ??= head;',
+    tests: ['client/test/watch-topics.spec', '-t', 'has replaced the first one'],
+  },
+  {
     name: 'copy: does not save what it is about to send',
     file: 'client/src/cli/copy.ts',
     from: 'await state.beforeSending(block[block.length - 1].cursor);',
