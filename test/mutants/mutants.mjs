@@ -893,6 +893,27 @@ export const mutants = [
     tests: ['client/test/cli/upload.spec', '-t', 'first writer'],
   },
   {
+    name: 'upload: takes other lines for those in doubt, so that the server drops them as duplicates',
+    file: 'client/src/cli/resume-state.ts',
+    from: '(await sent.hashUpTo(read.offset)) === saved.sent.hash',
+    to: "saved.sent.hash !== ''",
+    tests: ['client/test/cli/upload.spec', '-t', 'lines in doubt have changed'],
+  },
+  {
+    name: 'upload: the hash of what was sent begins anew with what it had',
+    file: 'client/src/cli/resume-state.ts',
+    from: "this.hash = createHash('sha256');",
+    to: "this.hash ??= createHash('sha256');",
+    tests: ['client/test/cli/upload.spec', '-t', 'goes on after kills'],
+  },
+  {
+    name: 'upload: a line that was refused can not be mended',
+    file: 'client/src/cli/resume-state.ts',
+    from: '|| read < this.end',
+    to: '',
+    tests: ['client/test/cli/upload.spec', '-t', 'has been mended'],
+  },
+  {
     name: 'client: a signal from before the reading does not end it',
     file: 'client/src/cli/line-blocks.ts',
     from: 'if (signal.aborted) return stop();',

@@ -1,8 +1,8 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { type FileHandle, readFile } from 'node:fs/promises';
 import { replaceFile } from '../replace-file.js';
 import { CommandError, EXIT } from './exit-codes.js';
-import { type Place, START } from './line-blocks.js';
+import { type Place, readFile as readBytes, START } from './line-blocks.js';
 import { type SendPoints, SendState } from './send-state.js';
 import { systemError } from '../system-error.js';
 
@@ -19,8 +19,18 @@ interface Saved {
   readonly before: string;
   /** No line after this place was sent. The lines from `acknowledged` to here are in doubt. */
   readonly read: Place;
+  /** Tells whether the lines in doubt are still the same. Earlier versions did not save it. */
+  readonly sent?: SentHash;
   /** The lines in doubt were sent at this time (ISO 8601) or later; null if there are none. */
   readonly sentSince: string | null;
+}
+
+/** The hash of the bytes that were sent last. */
+interface SentHash {
+  /** The offset of the first of these bytes, which is not after the acknowledged place. They end at `Saved.read`. */
+  readonly from: number;
+  /** Their SHA-256, in base64. */
+  readonly hash: string;
 }
 
 /** The lines in doubt: they were sent, and it is unknown whether they are stored. */
@@ -36,6 +46,12 @@ interface Doubt {
 /** This many bytes before the acknowledged place tell a file from another. */
 const COMPARED_BYTES = 4_096;
 
+/** A signal that does not fire. */
+const NEVER = new AbortController().signal;
+
+/** A SentHash begins anew at the acknowledged place once it has more acknowledged bytes than this. */
+const MOST_HASHED_BYTES = 16 * 2 ** 20;
+
 /**
  * How far the upload of a file has come. It is saved beside the file, in `<file>.feed-resume`, before lines are sent and after
  * they are acknowledged. So after a kill it is known which lines are stored, and which are in doubt.
@@ -48,11 +64,12 @@ export class ResumeState extends SendState<Place> {
     address: string,
     readonly key: string,
     points: SendPoints<Place>,
+    sent = new SentBytes(file, points.acknowledged.offset),
   ) {
     super(
       points,
       (one, other) => one.offset > other.offset,
-      (saved) => write(path, file, { topic, address, key }, saved),
+      (saved) => write(path, file, { topic, address, key }, saved, sent),
     );
   }
 
@@ -84,13 +101,16 @@ export class ResumeState extends SendState<Place> {
         );
     }
     const { size } = await file.stat();
-    const isSame =
-      size >= saved.acknowledged.offset &&
-      (await hashBefore(file, saved.acknowledged.offset)) === saved.before;
-    if (!isSame) return undefined;
     const { key, acknowledged, read } = saved;
+    const sent = new SentBytes(file, saved.sent?.from ?? acknowledged.offset);
+    const isSame =
+      size >= acknowledged.offset &&
+      (await hashBefore(file, acknowledged.offset)) === saved.before &&
+      (!saved.sent || (await sent.hashUpTo(read.offset)) === saved.sent.hash);
+    if (!isSame) return undefined;
     const sentSince = saved.sentSince === null ? 0 : Date.parse(saved.sentSince);
-    return new ResumeState(path, file, topic, address, key, { acknowledged, read, sentSince });
+    const points = { acknowledged, read, sentSince };
+    return new ResumeState(path, file, topic, address, key, points, sent);
   }
 
   /** Returns the state of an upload that begins at the start of the file, whatever was saved. */
@@ -112,6 +132,7 @@ async function write(
   file: FileHandle,
   upload: Pick<Saved, 'topic' | 'address' | 'key'>,
   { acknowledged, read, sentSince }: SendPoints<Place>,
+  sent: SentBytes,
 ): Promise<void> {
   const isCertain = acknowledged.offset === read.offset;
   try {
@@ -121,6 +142,7 @@ async function write(
       acknowledged,
       before: await hashBefore(file, acknowledged.offset),
       read,
+      sent: await sent.hashBetween(acknowledged.offset, read.offset),
       sentSince: isCertain ? null : new Date(sentSince).toISOString(),
     };
     await replaceFile(path, `${JSON.stringify(saved)}\n`);
@@ -156,4 +178,40 @@ async function hashBefore(file: FileHandle, offset: number): Promise<string> {
   const bytes = Buffer.alloc(length);
   const { bytesRead } = await file.read(bytes, 0, length, offset - length);
   return createHash('sha256').update(bytes.subarray(0, bytesRead)).digest('base64');
+}
+
+/** Hashes the bytes of a file as they are sent, so that each save reads only those that are new. */
+class SentBytes {
+  private hash!: Hash;
+  private end!: number;
+
+  /** @param from is the offset of the first byte that is hashed */
+  constructor(
+    private readonly file: FileHandle,
+    private from: number,
+  ) {
+    this.beginAt(from);
+  }
+
+  /** Returns the hash of all bytes in doubt, and of some that are acknowledged. */
+  async hashBetween(acknowledged: number, read: number): Promise<SentHash> {
+    // Fewer bytes are in doubt than were hashed when an upload has failed before it sent all that was read.
+    if (acknowledged - this.from > MOST_HASHED_BYTES || read < this.end) this.beginAt(acknowledged);
+    return { from: this.from, hash: await this.hashUpTo(read) };
+  }
+
+  /** Returns the hash of the bytes up to `end`, or to the end of a file that is shorter. */
+  async hashUpTo(end: number): Promise<string> {
+    for await (const bytes of readBytes(this.file, this.end, NEVER, end)) {
+      this.hash.update(bytes);
+      this.end += bytes.length;
+    }
+    return this.hash.copy().digest('base64');
+  }
+
+  private beginAt(offset: number): void {
+    this.from = offset;
+    this.end = offset;
+    this.hash = createHash('sha256');
+  }
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { freeAddress } from '../../../test/support/ports.js';
-import { temporaryDirectory } from '../../../test/support/service.js';
+import { type ServiceProcess, temporaryDirectory } from '../../../test/support/service.js';
 import { eventually, until, upToThrice, within } from '../../../test/support/wait.js';
 import { connect } from '../../src/index.js';
 import { ScriptedServer, status } from '../scripted-server.js';
@@ -26,11 +26,33 @@ function fileWith(lines: readonly string[]): string {
 interface State {
   readonly acknowledged: { readonly line: number };
   readonly read: { readonly line: number };
+  readonly sent?: unknown;
 }
 
 function stateOf(path: string): State | undefined {
   const state = `${path}.feed-resume`;
   return existsSync(state) ? (JSON.parse(readFileSync(state, 'utf8')) as State) : undefined;
+}
+
+/**
+ * Kills an upload with --resume while its server stands still: all lines of the file that were not acknowledged before are in doubt.
+ *
+ * @param lines how many lines the file has
+ */
+async function killInDoubt(
+  service: ServiceProcess,
+  topic: string,
+  path: string,
+  lines: number,
+): Promise<void> {
+  service.process.kill('SIGSTOP');
+  const killed = startFeed(['upload', topic, path, '--resume'], {
+    FEED_ADDRESS: service.grpcAddress,
+  });
+  await until(() => stateOf(path)?.read.line === lines, 'lines that are about to be sent');
+  killed.process.kill('SIGKILL');
+  await killed.ended;
+  service.process.kill('SIGCONT');
 }
 
 describe('feed upload', () => {
@@ -214,7 +236,8 @@ describe('feed upload', () => {
 
   test('--resume goes on after kills, and each line is stored once', async () => {
     const { grpcAddress: address } = await startService();
-    const lines = numbers(0, 600_000);
+    // 36 MB: the hash of what was sent begins anew, after some 16 MB.
+    const lines = numbers(0, 600_000).map((number) => number.padStart(60, '0'));
     const path = fileWith(lines);
     const args = ['upload', 't', path, '--resume'];
     let kills = 0;
@@ -245,13 +268,7 @@ describe('feed upload', () => {
     const env = { FEED_ADDRESS: service.grpcAddress };
     const path = fileWith(numbers(0, 10));
     const args = ['upload', 't', path, '--resume'];
-    // A server that answers nothing: the command can't know whether it has the lines.
-    service.process.kill('SIGSTOP');
-    const killed = startFeed(args, env);
-    await until(() => stateOf(path)?.read.line === 10, 'lines that are about to be sent');
-    killed.process.kill('SIGKILL');
-    await killed.ended;
-    service.process.kill('SIGCONT');
+    await killInDoubt(service, 't', path, 10);
     await sleep(1_000); // the window
     const undecided = await runFeed(args, env);
     expect(undecided.code, undecided.stderr).toBe(75);
@@ -274,12 +291,7 @@ describe('feed upload', () => {
     const env = { FEED_ADDRESS: service.grpcAddress };
     const path = fileWith(numbers(0, 10));
     const args = ['upload', 't', path, '--resume', '--doubtful', 'again'];
-    service.process.kill('SIGSTOP');
-    const killed = startFeed(args, env);
-    await until(() => stateOf(path)?.read.line === 10, 'lines that are about to be sent');
-    killed.process.kill('SIGKILL');
-    await killed.ended;
-    service.process.kill('SIGCONT');
+    await killInDoubt(service, 't', path, 10);
     const again = await runFeed(args, env);
     expect(again.code, again.stderr).toBe(0);
     expect(again.stderr).toMatch(/; they are stored again\n10 lines stored in t; [\d.]+ s; /);
@@ -306,6 +318,74 @@ describe('feed upload', () => {
       stderr: expect.stringContaining('it was replaced, cut or changed'),
     });
     expect(bodies(await held(address, 't'))).toEqual(['a', 'b']);
+  });
+
+  test.each([
+    ['nothing', 0],
+    ['five lines', 5],
+  ])(
+    '--resume refuses a file whose lines in doubt have changed since, after %s was acknowledged',
+    async (_, acknowledged) => {
+      const service = await startService();
+      const env = { FEED_ADDRESS: service.grpcAddress };
+      const lines = numbers(100, 110);
+      const path = fileWith(lines.slice(0, acknowledged));
+      const args = ['upload', 't', path, '--resume'];
+      if (acknowledged > 0) expect((await runFeed(args, env)).code).toBe(0);
+      appendFileSync(
+        path,
+        lines
+          .slice(acknowledged)
+          .map((line) => `${line}\n`)
+          .join(''),
+      );
+      await killInDoubt(service, 't', path, 10);
+      const saved = readFileSync(`${path}.feed-resume`, 'utf8');
+      const sent = readFileSync(path, 'utf8');
+      for (const changed of [
+        sent.replace('107', 'new'),
+        sent.replace('109\n', 'new\n'),
+        sent.replace('109\n', ''),
+        `${sent.replace('106', 'new')}more\n`,
+      ]) {
+        writeFileSync(path, changed);
+        expect(await runFeed(args, env)).toMatchObject({
+          code: 66,
+          stderr: expect.stringContaining('it was replaced, cut or changed'),
+        });
+        expect(readFileSync(`${path}.feed-resume`, 'utf8')).toBe(saved);
+      }
+      // One that has only grown goes on, and none of its lines is stored twice.
+      writeFileSync(path, `${sent}110\n`);
+      const grown = await runFeed(args, env);
+      expect(grown.code, grown.stderr).toBe(0);
+      expect(bodies(await held(service.grpcAddress, 't'))).toEqual(numbers(100, 111));
+    },
+  );
+
+  test('--resume goes on with what an earlier version has saved, which had no hash of what was sent', async () => {
+    const service = await startService();
+    const path = fileWith(numbers(0, 10));
+    await killInDoubt(service, 't', path, 10);
+    const { sent, ...earlier } = stateOf(path)!;
+    expect(sent).toBeDefined();
+    writeFileSync(`${path}.feed-resume`, JSON.stringify(earlier));
+    const args = ['upload', 't', path, '--resume'];
+    const { code, stderr } = await runFeed(args, { FEED_ADDRESS: service.grpcAddress });
+    expect(code, stderr).toBe(0);
+    expect(bodies(await held(service.grpcAddress, 't'))).toEqual(numbers(0, 10));
+  });
+
+  test('--resume goes on after a line that was no event has been mended', async () => {
+    const { grpcAddress: address } = await startService();
+    const path = fileWith(['{"body":"0"}', '{"body":"1"}', '{"text":"2"}', '{"body":"3"}']);
+    const run = () =>
+      runFeed(['upload', 't', path, '--resume', '--format', 'ndjson'], { FEED_ADDRESS: address });
+    expect((await run()).code).toBe(66);
+    writeFileSync(path, readFileSync(path, 'utf8').replace('text', 'body'));
+    const mended = await run();
+    expect(mended.code, mended.stderr).toBe(0);
+    expect(bodies(await held(address, 't'))).toEqual(numbers(0, 4));
   });
 
   test('Ctrl-C ends it once what was sent is acknowledged, with a summary and 130', async () => {
@@ -456,12 +536,7 @@ describe.skipIf(!HAS_SCRIPT)('on a terminal, feed upload', () => {
     const env = { FEED_ADDRESS: service.grpcAddress };
     const path = fileWith(numbers(0, 10));
     const args = ['upload', 't', path, '--resume'];
-    service.process.kill('SIGSTOP');
-    const killed = startFeed(args, env);
-    await until(() => stateOf(path)?.read.line === 10, 'lines that are about to be sent');
-    killed.process.kill('SIGKILL');
-    await killed.ended;
-    service.process.kill('SIGCONT');
+    await killInDoubt(service, 't', path, 10);
     const asked = startOnTerminal(args, env);
     await until(() => asked.stdout.includes('[a/s/q]'), 'a question');
     asked.process.stdin!.write('a\r');
