@@ -61,6 +61,15 @@ export function startOnTerminal(
   return started(script, { TERM: 'xterm', SHELL: '/bin/sh', ...env }, 'pipe');
 }
 
+/**
+ * Starts a shell command on a terminal of its own. `$NODE $PROGRAM` is the feed command. To end the process that is returned closes the
+ * terminal.
+ */
+export function startShellOnTerminal(command: string, env: NodeJS.ProcessEnv = {}): RunningCommand {
+  const variables = { TERM: 'xterm', SHELL: '/bin/sh', NODE: node, PROGRAM: program, ...env };
+  return started(['script', '-qec', command, '/dev/null'], variables, 'pipe');
+}
+
 function started(
   [file, ...args]: readonly string[],
   env: NodeJS.ProcessEnv,

@@ -10,7 +10,14 @@ import { eventually, until, upToThrice, within } from '../../../test/support/wai
 import { connect } from '../../src/index.js';
 import { ScriptedServer, status } from '../scripted-server.js';
 import { bodies, numbers } from '../service.js';
-import { runFeed, startFeed, startOnTerminal, startShell } from './run-command.js';
+import {
+  type RunningCommand,
+  runFeed,
+  startFeed,
+  startOnTerminal,
+  startShell,
+  startShellOnTerminal,
+} from './run-command.js';
 import { held, startService, store } from './topic.js';
 
 const HAS_SCRIPT = spawnSync('script', ['--version']).status === 0;
@@ -544,5 +551,50 @@ describe.skipIf(!HAS_SCRIPT)('on a terminal, feed upload', () => {
     expect(code).toBe(0);
     expect(stdout).toContain('10 lines stored in t;');
     expect(bodies(await held(service.grpcAddress, 't')).slice(-10)).toEqual(numbers(0, 10));
+  });
+
+  const type =
+    (keys: string) =>
+    ({ process }: RunningCommand): void =>
+      void process.stdin!.write(keys);
+  test.each<
+    readonly [string, (terminal: RunningCommand, pid: number) => void, number, string | undefined]
+  >([
+    ['q', type('q\r'), 75, 'the upload was left as it is'],
+    ['Ctrl-D', type('\u0004'), 75, 'no answer: the upload was left as it is'],
+    ['Ctrl-C', type('\u0003'), 130, 'interrupted: the upload was left as it is'],
+    [
+      'SIGTERM',
+      (_, pid) => void process.kill(pid, 'SIGTERM'),
+      143,
+      'interrupted: the upload was left as it is',
+    ],
+    // Nobody can read what it says then. Node 20 aborts at the end of any process whose terminal is gone, with 134.
+    ['its end', ({ process }) => void process.kill('SIGKILL'), 129, undefined],
+  ])('asks about lines in doubt, and %s leaves them so', async (_, end, expected, text) => {
+    const service = await startService({ FEED_DEDUP_WINDOW: '0s' });
+    const path = fileWith(numbers(0, 10));
+    await killInDoubt(service, 't', path, 10);
+    const saved = stateOf(path);
+    const [pid, code] = ['pid', 'code'].map((name) => join(temporaryDirectory(), name));
+    const written = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+    // The shell outlives what ends the command, and then writes its exit code.
+    const command =
+      'trap : INT HUP; sh -c \'echo $$ >"$PID_FILE"; exec "$NODE" "$PROGRAM" upload t "$FILE" --resume\'; echo $? >"$CODE_FILE"';
+    const asked = startShellOnTerminal(command, {
+      FEED_ADDRESS: service.grpcAddress,
+      FILE: path,
+      PID_FILE: pid,
+      CODE_FILE: code,
+    });
+    await until(() => asked.stdout.includes('[a/s/q]'), 'a question');
+    end(asked, Number(written(pid)));
+    await until(() => written(code).endsWith('\n'), 'its end');
+    expect(Number(written(code)), asked.stdout).toBe(expected);
+    if (text !== undefined) {
+      await asked.ended;
+      expect(asked.stdout).toContain(text);
+    }
+    expect(stateOf(path)).toEqual(saved);
   });
 });
