@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { abortWith } from './abort-with.js';
 import { Admin } from './admin.js';
 import type { RetryOptions } from './backoff.js';
@@ -65,6 +66,7 @@ export class Feed implements AsyncDisposable {
     addresses: string | readonly string[],
     private readonly options: ConnectOptions,
   ) {
+    setMaxListeners(0, this.closing.signal); // All that is open listens to it, and Node 20 warns of more than ten.
     this.servers = new Servers(parseAddresses(addresses), withDefaults(options));
     this.openCall = callOpener(this.servers, options);
     this.admin = new Admin(this.openCall, () => this.servers.addressesNow(), this.closing.signal);

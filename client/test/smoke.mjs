@@ -11,5 +11,8 @@ for await (const { body } of feed.watch('smoke', { from: 'earliest' })) {
 const room = feed.chat('smoke', { from: 'me' });
 await room.send('hello');
 await room[Symbol.asyncDispose]();
+// All that is open listens to one signal of the client, for which older nodes warn from the eleventh listener on.
+const uploads = Array.from({ length: 20 }, () => feed.upload('smoke', ['d']));
+const many = (await Promise.all(uploads)).length;
 await feed[Symbol.asyncDispose]();
-console.log(JSON.stringify({ stored, bodies }));
+console.log(JSON.stringify({ stored, bodies, many }));
