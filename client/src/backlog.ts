@@ -196,7 +196,7 @@ export class Backlog {
     } else {
       for (const event of source) {
         if (this.isStopped) return;
-        if (this.add(event) || !this.hasRoom) await this.waitForRoom();
+        if (this.add(event)) await this.waitForRoom(); // The batches grow at no other time.
         if (this.isStopped) return;
       }
     }
