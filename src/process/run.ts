@@ -7,6 +7,7 @@ import { createLog, type ProcessLog } from '../telemetry/log.js';
 import { BadCertificatesError } from '../tls/check.js';
 import { EXIT_CONFIG } from './command-line.js';
 import { endAtOnce } from './end-at-once.js';
+import { boundGarbage } from './garbage.js';
 import { startService } from './service.js';
 import type { Signals } from './signals.js';
 
@@ -27,6 +28,7 @@ export async function run(signals: Signals): Promise<void> {
     process.stderr.write(`Feed can't start with these settings:\n${error.message}\n`);
     process.exit(EXIT_CONFIG);
   }
+  boundGarbage();
   const processLog = await createLog(config);
   try {
     const { app } = await startService(config, processLog.log);

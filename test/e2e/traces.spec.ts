@@ -197,7 +197,7 @@ test('a collector whose answers never end does not hold up the end of the servic
   await uploadWith(service, {});
   await until(() => collector.spans.length === 1, 'the span');
   await service.app.close();
-});
+}, 60_000);
 
 test('a collector that drops all packets is logged, and does not hold up the end of the service', async () => {
   const service = await runService({

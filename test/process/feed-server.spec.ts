@@ -188,3 +188,32 @@ test('uploads at full speed have the whole heap collected less often than V8 wou
   );
   expect(ours).toBeLessThan(byItself);
 }, 600_000);
+
+test('what is no longer used takes little more than half of what is, however fast buffers come and go', () => {
+  const garbage = new URL('../../dist/process/garbage.js', import.meta.url).href;
+  // 200 MiB of buffers are in use; 300 MiB of others come and go each second.
+  const home = installation(`
+    const { getHeapStatistics } = require('node:v8');
+    const KIB_64 = 2 ** 16;
+    const used = [];
+    let made = 0;
+    let most = 0;
+    function turn(start) {
+      const due = (performance.now() - start) * 2.4;
+      for (let i = 0; i < 64 && made < due; i++, made++) {
+        used[made % 3200] = Buffer.allocUnsafeSlow(KIB_64);
+        Buffer.allocUnsafeSlow(KIB_64);
+      }
+      const { used_heap_size, external_memory } = getHeapStatistics();
+      most = Math.max(most, (used_heap_size + external_memory) / 2 ** 20);
+      if (made < 20_000) setImmediate(turn, start);
+      else console.log(Math.round(most)), process.exit();
+    }
+    import('${garbage}').then(({ boundGarbage }) => { boundGarbage(); turn(performance.now()); });
+  `);
+  const PATH = `${join(process.execPath, '..')}:/usr/bin:/bin`;
+  const { stdout, stderr } = run(join(home, 'bin', 'feed-server'), { PATH });
+  expect(stderr).toBe('');
+  expect(Number(stdout)).toBeGreaterThan(200);
+  expect(Number(stdout)).toBeLessThan(600);
+});
