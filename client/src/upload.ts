@@ -89,7 +89,7 @@ export class Upload {
   private readonly signal: AbortSignal;
   private dedupWindow: DedupWindow = { milliseconds: 0, ids: 0 };
   private isWindowKnown = false;
-  /** When (now() of clock.ts) the first call began that had no headers within HEADERS_WITHIN. */
+  /** When (now() of clock.ts) the first call began that had no headers within HEADERS_WITHIN, since the last one that had some. */
   private silentSince: number | undefined;
   private stored = 0;
   private duplicates = 0;
@@ -213,6 +213,7 @@ export class Upload {
       const headers = await Promise.race([call.headers(), late]);
       if (headers) {
         this.dedupWindow = windowOf(headers);
+        this.silentSince = undefined;
       } else if (call.connectedAt <= (this.silentSince ??= start)) {
         call.endSilent(HEADERS_WITHIN);
         await call.headers(); // It throws.

@@ -1,11 +1,14 @@
 /** The log's time approaches the machine's clock by running up to this share faster or slower than real time. */
 const SLEW = 0.1;
-/** If the machine's clock is this much (milliseconds) ahead of the log's time, somebody has set it. */
-const LEAST_LAG = 10;
+/**
+ * If the machine's clock is this much (milliseconds) ahead of the log's time, somebody has set it. Less is what rounding makes of the
+ * two.
+ */
+const LEAST_LAG = 2;
 
 /**
- * The log's own time, in milliseconds. It follows the machine's clock, but never jumps or goes back, so that setting
- * that clock neither ends a deduplication window nor makes events old. If the clock is set ahead by an hour, the log's
+ * The log's own time, in milliseconds. It follows the machine's clock, but never goes back, and jumps only to what another process
+ * has stored, so that setting that clock neither ends a deduplication window nor makes events old. If the clock is set ahead by an hour, the log's
  * time follows in ten hours, during which it runs 10% faster.
  */
 export interface LogClock {
@@ -61,7 +64,9 @@ export function logClock({ storedAt, wall = storedAt, lag = 0 }: LastStored): Lo
   const since = (then: number): number => {
     const log = now();
     const machine = Date.now();
-    return then > Math.max(log, machine) ? Infinity : then - Math.max(0, machine - log, lag);
+    return then > Math.max(log, machine)
+      ? Infinity
+      : then - Math.max(LEAST_LAG, machine - log, lag);
   };
   const follow = (otherStoredAt: number, otherLag: number): void => {
     lag = Math.max(lag, otherLag);

@@ -458,8 +458,8 @@ export const mutants = [
   {
     name: 'log: what was stored while the clock was ahead is not found since then',
     file: 'src/repository/log-clock.ts',
-    from: 'Math.max(0, machine - log, lag)',
-    to: 'Math.max(0, machine - log)',
+    from: 'Math.max(LEAST_LAG, machine - log, lag)',
+    to: 'Math.max(LEAST_LAG, machine - log)',
     tests: ['test/repository/log-clock'],
   },
   {
@@ -486,7 +486,7 @@ export const mutants = [
   {
     name: 'clock: a small step ahead loses what was stored since a time',
     file: 'src/repository/log-clock.ts',
-    from: 'const LEAST_LAG = 10;',
+    from: 'const LEAST_LAG = 2;',
     to: 'const LEAST_LAG = 1_000;',
     tests: ['test/repository/log-clock'],
   },
@@ -891,6 +891,13 @@ export const mutants = [
     from: "process.platform === 'linux' &&",
     to: "process.platform === 'none' &&",
     tests: ['client/test/cli/upload.spec', '-t', 'first writer'],
+  },
+  {
+    name: 'feed upload: a line that was mended is another file after a kill',
+    file: 'client/src/cli/upload.ts',
+    from: '(!doubtful || isOfLine(error))',
+    to: '!doubtful',
+    tests: ['client/test/cli/upload', '-t', 'has been mended'],
   },
   {
     name: 'upload: takes other lines for those in doubt, so that the server drops them as duplicates',

@@ -323,13 +323,19 @@ async function uploadLines<R>(
     return result!;
   } catch (error) {
     failing.abort(); // Otherwise the source would read on, and keep the process alive.
-    if (state && error instanceof UploadError && !doubtful) {
-      // The error says which events were sent. The state knows only which lines were read.
+    // The error says which events were sent. The state knows only which lines were read. Of lines that were in doubt before, the error
+    // counts only those that were read again; but no line after one that is no event was ever sent.
+    if (state && error instanceof UploadError && (!doubtful || isOfLine(error))) {
       const end = error.unknown > 0 ? sent.at(error.stored + error.unknown - 1) : undefined;
       await state.narrowDoubt(end ?? state.acknowledged);
     }
     throw explained(error, job, name, sent, state);
   }
+}
+
+/** Returns true if a line of the file is no event, and all before it are stored. */
+function isOfLine(error: UploadError): boolean {
+  return error.unknown === 0 && (error.cause as FeedError).cause instanceof CommandError;
 }
 
 /** Returns an error that says which line of the file it is about, what became of the others, and how to go on. */

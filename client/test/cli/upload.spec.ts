@@ -51,9 +51,10 @@ async function killInDoubt(
   topic: string,
   path: string,
   lines: number,
+  options: readonly string[] = [],
 ): Promise<void> {
   service.process.kill('SIGSTOP');
-  const killed = startFeed(['upload', topic, path, '--resume'], {
+  const killed = startFeed(['upload', topic, path, '--resume', ...options], {
     FEED_ADDRESS: service.grpcAddress,
   });
   await until(() => stateOf(path)?.read.line === lines, 'lines that are about to be sent');
@@ -383,17 +384,24 @@ describe('feed upload', () => {
     expect(bodies(await held(service.grpcAddress, 't'))).toEqual(numbers(0, 10));
   });
 
-  test('--resume goes on after a line that was no event has been mended', async () => {
-    const { grpcAddress: address } = await startService();
-    const path = fileWith(['{"body":"0"}', '{"body":"1"}', '{"text":"2"}', '{"body":"3"}']);
-    const run = () =>
-      runFeed(['upload', 't', path, '--resume', '--format', 'ndjson'], { FEED_ADDRESS: address });
-    expect((await run()).code).toBe(66);
-    writeFileSync(path, readFileSync(path, 'utf8').replace('text', 'body'));
-    const mended = await run();
-    expect(mended.code, mended.stderr).toBe(0);
-    expect(bodies(await held(address, 't'))).toEqual(numbers(0, 4));
-  });
+  test.each(['after its error', 'after a kill and then its error'])(
+    '--resume goes on after a line that was no event has been mended, %s',
+    async (when) => {
+      const service = await startService();
+      const path = fileWith(['{"body":"0"}', '{"body":"1"}', '{"text":"2"}', '{"body":"3"}']);
+      const options = ['--format', 'ndjson'];
+      if (when !== 'after its error') await killInDoubt(service, 't', path, 4, options);
+      const run = () =>
+        runFeed(['upload', 't', path, '--resume', ...options], {
+          FEED_ADDRESS: service.grpcAddress,
+        });
+      expect((await run()).code).toBe(66);
+      writeFileSync(path, readFileSync(path, 'utf8').replace('text', 'body'));
+      const mended = await run();
+      expect(mended.code, mended.stderr).toBe(0);
+      expect(bodies(await held(service.grpcAddress, 't'))).toEqual(numbers(0, 4));
+    },
+  );
 
   test('Ctrl-C ends it once what was sent is acknowledged, with a summary and 130', async () => {
     const { grpcAddress: address } = await startService();

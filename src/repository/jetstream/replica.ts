@@ -272,6 +272,7 @@ export class Replica {
   }
 
   async positionBefore(topic: string, storedSince: number): Promise<Position | undefined> {
+    if (storedSince === Infinity) return undefined;
     const found = await this.history.ask(() =>
       this.stored.firstWhere(topic, this.state.applied, ({ storedAt }) => storedAt >= storedSince),
     );
