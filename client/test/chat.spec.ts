@@ -71,7 +71,8 @@ test('a chat ends when it is left, and sends before that what it was told to', a
   await toBob.ended;
 });
 
-test('a chat ends when its iterator returns, also while the next message is waited for', async () => {
+/** Joins a room, and waits for its first message. */
+async function waitingChat() {
   const { address } = await Subject.start();
   const states: string[] = [];
   const chat = client(address).chat('ops', {
@@ -81,21 +82,18 @@ test('a chat ends when its iterator returns, also while the next message is wait
   const iterator = chat[Symbol.asyncIterator]();
   const next = iterator.next();
   await until(() => states.includes('joined'), 'the room');
+  return { iterator, next, states };
+}
+
+test('a chat ends when its iterator returns, also while the next message is waited for', async () => {
+  const { iterator, next, states } = await waitingChat();
   expect(await within(iterator.return!(), 'return()')).toMatchObject({ done: true });
   expect(await next).toMatchObject({ done: true });
   expect(states.at(-1)).toBe('ended');
 });
 
 test('a chat ends with an error that is thrown into its iteration, also while the next message is waited for', async () => {
-  const { address } = await Subject.start();
-  const states: string[] = [];
-  const chat = client(address).chat('ops', {
-    from: 'ada',
-    onState: ({ name }) => void states.push(name),
-  });
-  const iterator = chat[Symbol.asyncIterator]();
-  const next = iterator.next();
-  await until(() => states.includes('joined'), 'the room');
+  const { iterator, next, states } = await waitingChat();
   const error = new Error('mine');
   await expect(within(iterator.throw!(error), 'throw()')).rejects.toBe(error);
   expect(await next).toMatchObject({ done: true });

@@ -269,7 +269,8 @@ describe('a watch', () => {
     expect(server.calls).toHaveLength(2);
   });
 
-  test('ends when its iterator returns, also while the next event is waited for', async () => {
+  /** Opens a watch that waits for its first event. */
+  async function waitingWatch() {
     const server = await ScriptedServer.start(events());
     const states: string[] = [];
     const watch = client(server.address).watch('t', {
@@ -278,20 +279,18 @@ describe('a watch', () => {
     const iterator = watch[Symbol.asyncIterator]();
     const next = iterator.next();
     await until(() => states.includes('live'), 'the watch');
+    return { iterator, next, states };
+  }
+
+  test('ends when its iterator returns, also while the next event is waited for', async () => {
+    const { iterator, next, states } = await waitingWatch();
     expect(await within(iterator.return!(), 'return()')).toMatchObject({ done: true });
     expect(await next).toMatchObject({ done: true });
     expect(states.at(-1)).toBe('ended');
   });
 
   test('ends with an error that is thrown into its iteration, also while the next event is waited for', async () => {
-    const server = await ScriptedServer.start(events());
-    const states: string[] = [];
-    const watch = client(server.address).watch('t', {
-      onState: ({ name }) => void states.push(name),
-    });
-    const iterator = watch[Symbol.asyncIterator]();
-    const next = iterator.next();
-    await until(() => states.includes('live'), 'the watch');
+    const { iterator, next, states } = await waitingWatch();
     const error = new Error('mine');
     await expect(within(iterator.throw!(error), 'throw()')).rejects.toBe(error);
     expect(await next).toMatchObject({ done: true });

@@ -88,7 +88,7 @@ describe.skipIf(!NATS_SERVER)("where the wall clock of a replica's machine jumps
       const client = from.connect();
       expect((await take(client, { topic: 'orders', last: 1 }, 1))[0].id).toBe('a');
       const taking = take(client, { topic: 'orders', since }, 1);
-      // What is live comes after what was stored since.
+      // A watch that began live would get this one first.
       await isDuplicate(client, 'live');
       expect((await taking)[0].id).toBe('a');
     },

@@ -20,7 +20,8 @@ import type { StoredRun } from '../stored-run.js';
  *         60     4  ids that follow: 0, or as many as events
  *
  * Then come the ids (8 bytes each: the high and the low half of an IdHash) and the framed events; or, for epochs, their
- * starts as JSON. Epochs have the lag of the log's clock at 20 (LogClock.lag(); 0 in those of earlier versions). Numbers are little-endian, those of 8 bytes are doubles, but for `commit`.
+ * starts as JSON. Epochs have the lag of the log's clock at 20 (LogClock.lag(); 0 in those of earlier versions). Numbers are
+ * little-endian, those of 8 bytes are doubles, but for `commit`.
  */
 const FORMAT = 1;
 const RUN = 0;
