@@ -129,7 +129,7 @@ describe('a watch', () => {
 
   test('that hears nothing, not even heartbeats, is given up and goes on over another connection', async () => {
     const subject = await Subject.start();
-    const feed = subject.client();
+    const feed = subject.client({ keepalive: { time: Infinity, timeout: Infinity } }); // It would find the dead connection later.
     await feed.upload('t', ['a']);
     const reasons: FeedError[] = [];
     const watch = feed.watch('t', {

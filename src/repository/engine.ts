@@ -85,7 +85,7 @@ export interface EngineCommit extends Commit {
 export interface Removal {
   /** For each topic its oldest runs, without a gap. */
   readonly runs: ReadonlyMap<string, readonly HeldRun[]>;
-  /** Records of the commit index: the `first` of each. */
+  /** Records of the commit index: the `first` of each. One may be there twice, and be removed already. */
   readonly commits: readonly Position[];
 }
 

@@ -2,12 +2,12 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { EngineCommit } from '../../src/repository/engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
 import type { EventRepository } from '../../src/repository/event-repository.js';
-import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { IdHash } from '../../src/wire/id-hash.js';
 import { checked } from '../wire/events.js';
 import { NATS_SERVER } from '../support/nats.js';
 import { temporaryDirectory } from '../support/service.js';
+import { openCheckedLog } from './checked-lmdb.js';
 import { natsForTests } from './stream.js';
 import { readAll } from './reading.js';
 import { testClock } from './test-clock.js';
@@ -21,7 +21,7 @@ const engines: [string, (directory: string) => EventRepository | Promise<EventRe
   [
     'lmdb',
     (directory) =>
-      openLmdbLog({ directory, fsync: true, dedup: WINDOW, clock: testClock(() => now) }),
+      openCheckedLog({ directory, fsync: true, dedup: WINDOW, clock: testClock(() => now) }),
   ],
   [
     'memory',

@@ -5,7 +5,6 @@ import {
   type EventRepository,
   EventsRemovedError,
 } from '../../src/repository/event-repository.js';
-import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import type { Engine } from '../../src/repository/engine.js';
 import { EventLog } from '../../src/repository/event-log.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
@@ -15,6 +14,7 @@ import type { Run } from '../../src/wire/event-batch.js';
 import { checked, eventsIn } from '../wire/events.js';
 import { temporaryDirectory } from '../support/service.js';
 import { eventually, until } from '../support/wait.js';
+import { openCheckedLog } from './checked-lmdb.js';
 import { testClock } from './test-clock.js';
 
 let now = 1_000_000;
@@ -28,7 +28,7 @@ const engines: [string, Open][] = [
   [
     'lmdb',
     (directory, retention, dedup) =>
-      openLmdbLog({
+      openCheckedLog({
         directory,
         fsync: false,
         retention,

@@ -3,18 +3,18 @@ import { open as openLmdb } from 'lmdb';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { EventLog } from '../../src/repository/event-log.js';
 import { AppendError, type EventRepository } from '../../src/repository/event-repository.js';
-import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
 import { MemoryEngine } from '../../src/repository/memory/memory-engine.js';
 import { NATS_SERVER } from '../support/nats.js';
 import { temporaryDirectory } from '../support/service.js';
 import { checked } from '../wire/events.js';
+import { openCheckedLog } from './checked-lmdb.js';
 import { ids, readAll } from './reading.js';
 import { natsForTests } from './stream.js';
 
 const { openStream } = natsForTests();
 
 type Open = (directory: string, maxTopics: number) => EventRepository | Promise<EventRepository>;
-const lmdb: Open = (directory, maxTopics) => openLmdbLog({ directory, fsync: false, maxTopics });
+const lmdb: Open = (directory, maxTopics) => openCheckedLog({ directory, fsync: false, maxTopics });
 const engines: [string, Open][] = [
   ['lmdb', lmdb],
   ['memory', (_directory, maxTopics) => new EventLog(new MemoryEngine(), { maxTopics })],

@@ -2,6 +2,8 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { openLmdbLog } from '../../src/repository/lmdb/lmdb-engine.js';
+import { forgetLog } from '../contract/checked-lmdb.js';
 import { engineForTests, NATS_SERVER } from '../support/nats.js';
 import { temporaryDirectory } from '../support/service.js';
 import { within } from '../support/wait.js';
@@ -35,12 +37,16 @@ for (const seed of groups)
   test(
     `random histories keep every promise through restarts and kills (${replay(seed)})`,
     { timeout: 3 * PATIENCE },
-    () =>
-      runHistories(
+    async () => {
+      const directory = temporaryDirectory();
+      await runHistories(
         seed,
-        (settings) => new RestartedService({ FEED_DATA_DIR: temporaryDirectory(), ...settings }),
+        (settings) => new RestartedService({ FEED_DATA_DIR: directory, ...settings }),
         false,
-      ),
+      );
+      forgetLog(directory);
+      await (await openLmdbLog({ directory, fsync: false })).close();
+    },
   );
 
 describe.skipIf(!NATS_SERVER)('on jetstream', () => {

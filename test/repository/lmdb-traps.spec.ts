@@ -417,10 +417,11 @@ describe('trap: a page is as large as the operating system has it', () => {
     'a log of pages of %d bytes is not taken for a damaged one, and half of it is',
     async (pageSize) => {
       const path = newDirectory();
-      const log = openLmdb({ path, pageSize });
+      const root = openLmdb({ path, pageSize });
+      const log = root.openDB<unknown, string>({ name: 'table' });
       await log.put('a', Buffer.alloc(4 * MIB));
       await log.put('b', 'so that both meta pages speak of it');
-      await log.close();
+      await root.close();
       const data = join(path, 'data.mdb');
       const check = (): void => {
         const file = LogFile.open(data, path);

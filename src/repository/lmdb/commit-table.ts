@@ -2,7 +2,8 @@ import type { Database } from 'lmdb';
 import type { Position } from '../../wire/cursor.js';
 import type { CommitIndex, CommitRecord } from '../engine.js';
 import type { StoredRun } from '../stored-run.js';
-import { positionKey, readPositionKey } from './run-key.js';
+import type { PositionSum } from './position-sum.js';
+import { pagedKeys, positionKey, readPositionKey } from './run-key.js';
 
 /** A record with more runs would not fit on one page of LMDB (run-table.ts). Very long topics may need more pages. */
 const RUNS_OF_RECORD = 64;
@@ -22,18 +23,27 @@ export class CommitTable implements CommitIndex {
       yield { first: readPositionKey(key), ...value };
   }
 
+  /** Yields the positions of all records. */
+  *positions(): Iterable<Position> {
+    for (const key of pagedKeys(this.db)) yield readPositionKey(key);
+  }
+
   /** Call within a batch. */
-  put(stored: readonly StoredRun[]): void {
+  put(stored: readonly StoredRun[], sum: PositionSum): void {
     for (let i = 0; i < stored.length; i += RUNS_OF_RECORD) {
       const part = stored.slice(i, i + RUNS_OF_RECORD);
       const [{ first, storedAt }] = part;
       const runs = part.map((run) => [run.topic, run.first] as const);
       void this.db.put(positionKey(first), { storedAt, runs });
+      sum.add(first);
     }
   }
 
   /** Call within a batch. */
-  remove(first: Position): void {
-    void this.db.remove(positionKey(first));
+  remove(first: Position, sum: PositionSum): void {
+    const key = positionKey(first);
+    if (!this.db.doesExist(key)) return;
+    void this.db.remove(key);
+    sum.subtract(first);
   }
 }

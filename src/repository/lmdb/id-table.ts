@@ -2,7 +2,8 @@ import type { Database } from 'lmdb';
 import type { Position } from '../../wire/cursor.js';
 import type { EngineCommit } from '../engine.js';
 import type { CommitIds } from '../recent-ids.js';
-import { positionKey, readPositionKey } from './run-key.js';
+import type { PositionSum } from './position-sum.js';
+import { pagedKeys, positionKey, readPositionKey } from './run-key.js';
 import { PAGE_VALUE_BYTES } from './run-table.js';
 
 /** After this many new records, the table looks for old ones to remove. */
@@ -25,28 +26,38 @@ export class IdTable {
       yield { first: readPositionKey(key), ...readRecord(value) };
   }
 
+  /** Yields the positions of all records. */
+  *positions(): Iterable<Position> {
+    for (const key of pagedKeys(this.db)) yield readPositionKey(key);
+  }
+
   /** Call within a batch. */
-  put({ runs, ids, horizon }: EngineCommit): void {
+  put({ runs, ids, horizon }: EngineCommit, sum: PositionSum): void {
     if (ids.length === 0) return;
     const { first, storedAt } = runs[0];
     const all = joined(ids);
     for (let at = 0; at < all.length; at += 2 * IDS_OF_RECORD) {
       const part = all.subarray(at, at + 2 * IDS_OF_RECORD);
-      void this.db.put(positionKey(first + at / 2), record(storedAt, part));
+      const position = first + at / 2;
+      void this.db.put(positionKey(position), record(storedAt, part));
+      sum.add(position);
       this.records++;
     }
-    if (this.records >= FORGET_EVERY) this.forget(horizon.position);
+    if (this.records >= FORGET_EVERY) this.forget(horizon.position, sum);
   }
 
   /** Removes records of events before a position, up to twice as many as were put since the last call. */
-  private forget(position: Position): void {
+  private forget(position: Position, sum: PositionSum): void {
     const limit = 2 * this.records;
     this.records = 0;
     // A record's events end where the next record begins, so a record can go if the next one begins up to `position`.
     let previous: Buffer | undefined;
     for (const key of this.db.getKeys({ limit })) {
       if (readPositionKey(key) > position) break;
-      if (previous) void this.db.remove(previous);
+      if (previous) {
+        void this.db.remove(previous);
+        sum.subtract(readPositionKey(previous));
+      }
       previous = key;
     }
   }

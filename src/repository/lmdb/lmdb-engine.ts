@@ -17,7 +17,7 @@ import {
 import type { Notices } from './check-progress.js';
 import { takeDirectory } from './directory-lock.js';
 import { MARK, NOTE, removeNote, writeNote } from './known-file.js';
-import { checkEvents, checkFile } from './log-check.js';
+import { checkEvents, checkFile, positionSum } from './log-check.js';
 import { LogFile } from './log-file.js';
 import { makeNewLog } from './new-log.js';
 import { refuseFullDisk, reserveLockFile } from './room.js';
@@ -99,16 +99,18 @@ export class LmdbEngine implements Engine {
       removeNote(path);
       store = openStore(path);
       const epochsBefore = store.epochs();
-      const head = store.head();
       if (isChecked) await checkEvents(file, store, epochsBefore, notices);
+      const sum = await positionSum(file, store, isChecked, notices);
+      const head = store.head();
       if (store.freeBytes() < START_PAGES * store.pageBytes) refuseFullDisk(location);
       // From the first commit on, the note must say whether commits are flushed.
       writeNote(path, file, fsync ? 'flushing' : 'unflushed');
       const names = ['data.mdb', 'lock.mdb', NOTE].map((name) => join(path, name));
       shareWithGroup(location, [join(location, 'lock'), path, ...names]);
-      const epochs = await store.beginEpoch(head.position);
+      const epochs = await store.beginEpoch(sum);
       const start: EngineStart = { ...head, epochs, head: head.position };
-      const held = { bytes: head.bytes, topics: head.topics ?? store.runs.countTopics() };
+      const { bytes, topics = store.runs.countTopics() } = head;
+      const held = { bytes, topics, sum };
       return new LmdbEngine(location, fsync, file, store, start, held, notices, lock.release);
     } catch (error) {
       // The first error is the cause of any that follow.

@@ -3,7 +3,8 @@ import type { Position } from '../../wire/cursor.js';
 import { framedId, framedIds } from '../framed-ids.js';
 import { type DedupHorizon, isRemembered } from '../recent-ids.js';
 import type { HeldRun } from '../stored-run.js';
-import { positionKey, readPositionKey } from './run-key.js';
+import type { PositionSum } from './position-sum.js';
+import { pagedKeys, positionKey, readPositionKey } from './run-key.js';
 
 // A record has the ids of one removed run. Records of earlier versions have several runs of a topic.
 // Key: topic, 0, first position (6 bytes), last position (6) and storedAt (6) of the newest run.
@@ -27,19 +28,28 @@ export class RemovedIds {
 
   constructor(private readonly db: Database<Buffer, Buffer>) {}
 
+  /** Yields the positions of all records. */
+  *positions(): Iterable<Position> {
+    for (const key of pagedKeys(this.db)) yield readKey(key).first;
+  }
+
   /** Keeps the ids of a run. The record nearly always fits on one page (run-table.ts). Call within a batch. */
-  put(topic: string, run: HeldRun, events: Buffer): void {
+  put(topic: string, run: HeldRun, events: Buffer, sum: PositionSum): void {
     void this.db.put(keyOf(topic, run.first, run), record(run, events));
+    sum.add(run.first);
   }
 
   /** Looks at the next few records, round and round, and removes those before the horizon. Call within a batch. */
-  forget(horizon: DedupHorizon, atMost: number): void {
+  forget(horizon: DedupHorizon, atMost: number, sum: PositionSum): void {
     let seen = 0;
     const range = { start: this.lookedAt, exclusiveStart: this.lookedAt !== undefined };
     for (const key of this.db.getKeys({ ...range, limit: atMost })) {
       seen++;
       this.lookedAt = key;
-      if (!isRemembered(readKey(key), horizon)) void this.db.remove(key);
+      const run = readKey(key);
+      if (isRemembered(run, horizon)) continue;
+      void this.db.remove(key);
+      sum.subtract(run.first);
     }
     if (seen < atMost) this.lookedAt = undefined;
   }
@@ -87,9 +97,10 @@ function keyOf(
   return Buffer.concat([Buffer.from(`${topic}\0`), ...[first, last, storedAt].map(positionKey)]);
 }
 
-function readKey(key: Buffer): Pick<HeldRun, 'last' | 'storedAt'> {
+function readKey(key: Buffer): Pick<HeldRun, 'first' | 'last' | 'storedAt'> {
   const at = key.length - FIXED_BYTES + 1;
   return {
+    first: readPositionKey(key.subarray(at)),
     last: readPositionKey(key.subarray(at + 6)),
     storedAt: readPositionKey(key.subarray(at + 12)),
   };

@@ -1,3 +1,4 @@
+import type { Database } from 'lmdb';
 import { MAX_POSITION, type Position } from '../../wire/cursor.js';
 import type { HeldRun } from '../stored-run.js';
 
@@ -7,6 +8,8 @@ import type { HeldRun } from '../stored-run.js';
 //
 //     61 00 000000000007 00000002 019ac4c2fbbb 0000012c 000000000005 0000000002ee
 const FIXED_BYTES = 1 + 6 + 4 + 6 + 4 + 6 + 6;
+
+const KEYS_AT_ONCE = 1_000;
 
 export function runKey(topic: string, run: HeldRun): Buffer {
   const key = startKey(topic, run.first);
@@ -74,4 +77,15 @@ export function positionKey(position: Position): Buffer {
 
 export function readPositionKey(key: Buffer): Position {
   return key.readUIntBE(0, 6);
+}
+
+/** Yields all keys of a table. It may be read slowly: it holds no cursor of LMDB from one key to the next. */
+export function* pagedKeys(table: Database<unknown, Buffer>): Iterable<Buffer> {
+  for (let start: Buffer | undefined; ;) {
+    const range = { start, exclusiveStart: start !== undefined, limit: KEYS_AT_ONCE };
+    const keys = [...table.getKeys(range)];
+    yield* keys;
+    if (keys.length < KEYS_AT_ONCE) return;
+    start = keys[keys.length - 1];
+  }
 }

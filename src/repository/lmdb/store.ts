@@ -1,5 +1,5 @@
 import { type Database, open, type RootDatabase } from 'lmdb';
-import { MAX_POSITION, type Position } from '../../wire/cursor.js';
+import { type Epoch, MAX_POSITION, type Position } from '../../wire/cursor.js';
 import type { CommitRecord, EngineCommit, Removal } from '../engine.js';
 import { type EpochStart, Epochs } from '../epochs.js';
 import type { LastStored } from '../log-clock.js';
@@ -7,6 +7,7 @@ import { type DedupHorizon, isRemembered } from '../recent-ids.js';
 import { bytesOf } from '../stored-run.js';
 import { CommitTable } from './commit-table.js';
 import { IdTable } from './id-table.js';
+import { PositionSum } from './position-sum.js';
 import { RemovedIds } from './removed-ids.js';
 import { RunTable } from './run-table.js';
 
@@ -21,19 +22,25 @@ const FLOORS_AT_ONCE = 1_000;
 /** MDB_BAD_TXN of lmdb.h. */
 const BAD_TRANSACTION = -30782;
 
-/** The log after its last commit. A log of an earlier version has no `wall`, no `lag` and no `topics`. */
+/** The log after its last commit. A log of an earlier version has no `wall`, no `lag`, no `topics` and no `sum`. */
 interface Head extends LastStored {
   readonly position: Position;
   /** The size of all events held. */
   readonly bytes: number;
   /** How many topics hold something. */
   readonly topics?: number;
+  /**
+   * The PositionSum of positions(). It counts in its epoch alone: an earlier version, which begins another one, changes the tables and
+   * may leave it as it was.
+   */
+  readonly sum?: { readonly epoch: Epoch; readonly value: number };
 }
 
-/** What a log holds: the size of its events, and the number of its topics. */
+/** What a log holds: the size of its events, the number of its topics, and the PositionSum of its tables. */
 export interface Held {
   readonly bytes: number;
   readonly topics: number;
+  readonly sum: number;
 }
 
 /** lmdb's statistics of a database, in pages. The last page number is that of the whole file. */
@@ -43,6 +50,7 @@ interface DatabaseStats {
   readonly treeBranchPageCount: number;
   readonly treeLeafPageCount: number;
   readonly overflowPages: number;
+  readonly entryCount: number;
 }
 
 /** lmdb's error of a failed commit. The promise in it rejects, too: if nobody handles that, the process ends. */
@@ -64,6 +72,10 @@ export class Store {
   /** The position of the newest removed event, for each topic that lost any. */
   private readonly floors: Database<Position, string>;
   private readonly databases: readonly Database[];
+  /** Those of positions(). */
+  private readonly summed: readonly Database[];
+  /** That of this opening, once it began. */
+  private epoch: Epoch | undefined;
 
   constructor(path: string, fsync: boolean) {
     const root = open({
@@ -93,7 +105,8 @@ export class Store {
     this.root = root;
     this.meta = meta;
     this.floors = floors;
-    this.databases = [meta, runs, pieces, ids, order, floors, removed];
+    this.summed = [ids, order, floors, removed];
+    this.databases = [meta, runs, pieces, ...this.summed];
     this.runs = new RunTable(runs, pieces);
     this.commits = new CommitTable(order);
     this.ids = new IdTable(ids);
@@ -107,14 +120,35 @@ export class Store {
   /**
    * Begins the epoch of this opening, and stores it. Each opening needs one: the log may be a copy, or a crash without
    * fsync may have lost its end, and then positions after `head` were given out before.
+   *
+   * @param sum the PositionSum of positions()
    */
-  async beginEpoch(head: Position): Promise<Epochs> {
-    const epochs = this.epochs().begun(head);
+  async beginEpoch(sum: number): Promise<Epochs> {
+    const head = this.head();
+    const epochs = this.epochs().begun(head.position);
     await this.write(() => {
       void this.meta.put('format', FORMAT);
       void this.meta.put('epochs', epochs.starts);
+      void this.meta.put('head', { ...head, sum: { epoch: epochs.current, value: sum } });
     });
+    this.epoch = epochs.current;
     return epochs;
+  }
+
+  /** Returns the PositionSum that the last commit stored; undefined if it was one of an earlier version. */
+  sum(): number | undefined {
+    // A log has a head from its first epoch on, and nothing else before.
+    if (!this.meta.doesExist('head')) return 0;
+    const { sum } = this.head();
+    return sum?.epoch === this.epochs().starts.at(-1)?.epoch ? sum?.value : undefined;
+  }
+
+  /** Yields the positions that the tables name of which PositionSum is. It may be read slowly. */
+  *positions(): Iterable<Position> {
+    yield* this.commits.positions();
+    yield* this.ids.positions();
+    yield* this.removedIds.positions();
+    for (const [, floor] of this.floorsOf('')) yield floor;
   }
 
   /** Returns the epochs of earlier openings. Throws if this version does not know the log's format. */
@@ -147,23 +181,29 @@ export class Store {
     }
   }
 
+  /** How many positions() there are. */
+  get positionCount(): number {
+    const counts = this.summed.map((table) => (table.getStats() as DatabaseStats).entryCount);
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
   /** Makes the changes of a commit. Call within write(). Returns what the log holds then, where it held `before`. */
   put(commit: EngineCommit, before: Held): Held {
     const { runs, removal, horizon, lag } = commit;
     const emptied = this.emptiedBy(commit);
-    this.remove(removal, horizon);
-    const held = {
-      bytes: before.bytes + bytesOf(runs) - removedBytes(removal),
-      topics: before.topics + this.runs.put(runs) - emptied,
-    };
-    this.commits.put(runs);
-    this.ids.put(commit);
+    const sum = new PositionSum(before.sum);
+    this.remove(removal, horizon, sum);
+    const bytes = before.bytes + bytesOf(runs) - removedBytes(removal);
+    const topics = before.topics + this.runs.put(runs) - emptied;
+    this.commits.put(runs, sum);
+    this.ids.put(commit, sum);
     const newest = runs.at(-1);
-    const head: Head = newest
-      ? { position: newest.last, storedAt: newest.storedAt, wall: Date.now(), lag, ...held }
-      : { ...this.head(), ...held };
+    const last = newest
+      ? { position: newest.last, storedAt: newest.storedAt, wall: Date.now(), lag }
+      : this.head();
+    const head: Head = { ...last, bytes, topics, sum: { epoch: this.epoch!, value: sum.value } };
     void this.meta.put('head', head);
-    return held;
+    return { bytes, topics, sum: sum.value };
   }
 
   /** Returns how many topics lose all that they hold by a commit, and get nothing by it. */
@@ -231,20 +271,23 @@ export class Store {
     return stats[0].pageSize * Math.max(0, stats[0].lastPageNumber + 1 - used);
   }
 
-  private remove({ runs, commits }: Removal, horizon: DedupHorizon): void {
+  private remove({ runs, commits }: Removal, horizon: DedupHorizon, sum: PositionSum): void {
     let count = 0;
     for (const [topic, gone] of runs) {
       for (const run of gone) {
         if (isRemembered(run, horizon))
-          this.removedIds.put(topic, run, this.runs.bytesOf(topic, run));
+          this.removedIds.put(topic, run, this.runs.bytesOf(topic, run), sum);
         this.runs.remove(topic, run);
       }
-      void this.floors.put(topic, gone[gone.length - 1].last);
+      const floor = gone[gone.length - 1].last;
+      sum.subtract(this.floor(topic));
+      sum.add(floor);
+      void this.floors.put(topic, floor);
       count += gone.length;
     }
-    for (const first of commits) this.commits.remove(first);
+    for (const first of new Set(commits)) this.commits.remove(first, sum);
     // It looks at more records than were put, so old ones do not pile up.
-    if (count > 0) this.removedIds.forget(horizon, 2 * count);
+    if (count > 0) this.removedIds.forget(horizon, 2 * count, sum);
   }
 }
 

@@ -64,7 +64,7 @@ const MAX_DEPTH = 32;
  *   overflow page's transaction is the one that its reference names.
  * - Its nodes fill it without a gap. Its keys are in order, and within the bounds that its parent sets.
  *
- * And each tree has as many pages and entries as its record says.
+ * And each tree has as many pages and entries as its record says. The main tree holds such records and nothing else.
  */
 export class TreeCheck {
   private readonly reader: PageReader;
@@ -229,8 +229,7 @@ export class TreeCheck {
 
   /** Checks a tree whose record is a value of the main tree. */
   private *namedTree(page: Buffer, node: number, value: number): Generator<number> {
-    if (nodeFlags(page, node) !== NodeFlag.tree) return;
-    if (valueBytes(page, node) !== TREE_BYTES)
+    if (nodeFlags(page, node) !== NodeFlag.tree || valueBytes(page, node) !== TREE_BYTES)
       throw new DamageError('the record of a tree is none');
     yield* this.tree(readTree(page, value), pageTransaction(page), compareBytes, (leaf, inner) => {
       if (nodeFlags(leaf, inner) & ~NodeFlag.overflow)
