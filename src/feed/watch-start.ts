@@ -149,7 +149,7 @@ function afterCursorOf(
       });
     case 'forgotten-epoch':
       // If it is of this log, its client may lack removed events. If it is of another one, it does, and so learns of them, too.
-      if (cursor.position > floor) throw epochChanged(bounds);
+      if (floor === 0 || cursor.position > floor) throw epochChanged(bounds);
       return Math.min(cursor.position, floor - 1);
     case 'in-log':
       return cursor.position;

@@ -39,8 +39,8 @@ export class Epochs {
   /** Says where a cursor stands in a log that ends at `head`. */
   locate({ epoch, position }: Cursor, head: Position): CursorPlace {
     const i = this.starts.findIndex((start) => start.epoch === epoch);
-    if (i < 0)
-      return position <= this.starts[0].after && position > 0 ? 'forgotten-epoch' : 'other-epoch';
+    const { after } = this.starts[0];
+    if (i < 0) return after > 0 && position <= after ? 'forgotten-epoch' : 'other-epoch';
     if (i > 0 && position <= this.starts[i].after) return 'other-epoch';
     const next = this.starts[i + 1];
     if (next) return position <= next.after ? 'in-log' : 'other-epoch';

@@ -49,12 +49,14 @@ describe.skipIf(!NATS_SERVER)('the epochs of a stream', () => {
   it('whose record and events were removed while no replica ran are not taken for those of another stream', async () => {
     const stream = newStream();
     const before = await open(stream);
+    // That of a watch which begins before there is any event.
+    const first = before.cursorAt(0);
     const early = await append(before, { topic: 't' });
     const last = await append(before, { topic: 't' });
     await before.close();
     await age(stream, 't');
     const log = await open(stream);
-    for (const cursor of [early, last]) {
+    for (const cursor of [first, early, last]) {
       const refused = await watchAfter(log, cursor);
       expect(refused).toMatchObject({ reason: 'CURSOR_EXPIRED' });
       const { earliest } = (refused as FeedError).metadata;
@@ -65,13 +67,15 @@ describe.skipIf(!NATS_SERVER)('the epochs of a stream', () => {
   it('whose record was removed, and not what came after a cursor, may be those of another stream', async () => {
     const stream = newStream();
     const before = await open(stream);
+    const first = before.cursorAt(0);
     await append(before, { topic: 'u' });
     const cursor = await append(before, { topic: 't' });
     await append(before, { topic: 't' });
     await before.close();
     await age(stream);
     const log = await open(stream);
-    expect(await watchAfter(log, cursor)).toMatchObject({ reason: 'EPOCH_CHANGED' });
+    for (const one of [first, cursor])
+      expect(await watchAfter(log, one)).toMatchObject({ reason: 'EPOCH_CHANGED' });
   });
 
   it('whose record an operator purges are stored once more with the next event', async () => {

@@ -1925,15 +1925,29 @@ export const mutants = [
   {
     name: 'jetstream: takes a cursor of a forgotten epoch for that of another log',
     file: 'src/repository/epochs.ts',
-    from: "position <= this.starts[0].after && position > 0 ? 'forgotten-epoch'",
+    from: "after > 0 && position <= after ? 'forgotten-epoch'",
     to: "position < 0 ? 'forgotten-epoch'",
+    tests: ['test/contract/jetstream-epochs'],
+  },
+  {
+    name: 'jetstream: takes the cursor before the first event of a forgotten epoch for that of another log',
+    file: 'src/repository/epochs.ts',
+    from: 'after > 0 && position <= after',
+    to: 'position > 0 && position <= after',
+    tests: ['test/contract/jetstream-epochs'],
+  },
+  {
+    name: 'jetstream: goes on after the cursor before the first event, though it may be of another log',
+    file: 'src/feed/watch-start.ts',
+    from: 'if (floor === 0 || cursor.position > floor)',
+    to: 'if (cursor.position > floor)',
     tests: ['test/contract/jetstream-epochs'],
   },
   {
     name: 'jetstream: goes on after a cursor of a forgotten epoch, though it may be of another log',
     file: 'src/feed/watch-start.ts',
-    from: 'if (cursor.position > floor) throw epochChanged(bounds);',
-    to: 'if (cursor.position > floor) return cursor.position;',
+    from: 'throw epochChanged(bounds);\n      return Math',
+    to: 'return cursor.position;\n      return Math',
     tests: ['test/contract/jetstream-epochs'],
   },
   {
