@@ -223,7 +223,7 @@ export class Retention {
     const isKept = ({ offset }: HeldRun): boolean => offset >= excess;
     const kept =
       firstWhere((from) => this.engine.runs.oldest(topic, from), newest.first, isKept) ?? newest;
-    this.choose(topic, kept.first - 1);
+    if (kept.first > oldest.first) this.choose(topic, kept.first - 1);
   }
 
   private choose(topic: string, upTo: Position): void {

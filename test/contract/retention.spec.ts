@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   type DedupWindow,
   type EventRepository,
@@ -419,6 +420,16 @@ describe.each(engines)('retention (%s)', (engine, openAt) => {
       await append('t0', 'new');
       expect(await held(log, 't0')).toEqual(['new']);
     }
+  });
+
+  it('makes no commits for a topic whose newest events alone are over its limit', async () => {
+    const { log, append } = await open({ topicMaxBytes: 1_000 });
+    await append('t', 'old', 2_000);
+    await append('t', 'new', 2_000);
+    const commit = vi.spyOn(engineOf(log) as Engine, 'commit');
+    await sleep(3_500); // some sweeps of a log to which nothing comes
+    expect(await held(log, 't')).toEqual(['new']);
+    expect(commit.mock.calls.length).toBeLessThan(5);
   });
 
   it('keeps its floors and sizes across a restart', async () => {

@@ -177,6 +177,19 @@ describe('a copy whose pages are whole and whose events are not is refused', () 
       change: ({ order }) => order.remove(positionKey(3)),
     },
     {
+      what: 'a floor is as much later as the missing record of ids began',
+      says: SEVERAL_MOMENTS,
+      change: async ({ ids: table, floors }) => {
+        await table.remove(positionKey(1));
+        await floors.put('v', floors.get('v')! + 1);
+      },
+    },
+    {
+      what: 'a record is shorter than its table has them',
+      says: "a record can't be read",
+      change: ({ removedIds }) => removedIds.put(Buffer.from('x'), Buffer.from('x')),
+    },
+    {
       what: 'the ids of removed events are missing',
       says: SEVERAL_MOMENTS,
       change: ({ removedIds }) => removedIds.remove([...removedIds.getKeys()][0]),

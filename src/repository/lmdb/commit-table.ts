@@ -35,7 +35,7 @@ export class CommitTable implements CommitIndex {
       const [{ first, storedAt }] = part;
       const runs = part.map((run) => [run.topic, run.first] as const);
       void this.db.put(positionKey(first), { storedAt, runs });
-      sum.add(first);
+      sum.add('order', first);
     }
   }
 
@@ -44,6 +44,6 @@ export class CommitTable implements CommitIndex {
     const key = positionKey(first);
     if (!this.db.doesExist(key)) return;
     void this.db.remove(key);
-    sum.subtract(first);
+    sum.subtract('order', first);
   }
 }

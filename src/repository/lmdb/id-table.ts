@@ -40,7 +40,7 @@ export class IdTable {
       const part = all.subarray(at, at + 2 * IDS_OF_RECORD);
       const position = first + at / 2;
       void this.db.put(positionKey(position), record(storedAt, part));
-      sum.add(position);
+      sum.add('ids', position);
       this.records++;
     }
     if (this.records >= FORGET_EVERY) this.forget(horizon.position, sum);
@@ -56,7 +56,7 @@ export class IdTable {
       if (readPositionKey(key) > position) break;
       if (previous) {
         void this.db.remove(previous);
-        sum.subtract(readPositionKey(previous));
+        sum.subtract('ids', readPositionKey(previous));
       }
       previous = key;
     }

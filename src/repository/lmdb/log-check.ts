@@ -85,8 +85,8 @@ export async function positionSum(
 /** Adds the positions that a log's tables name. It yields the share that is added. */
 function* addPositions(store: Store, sum: PositionSum): Generator<number> {
   let added = 0;
-  for (const position of store.positions()) {
-    sum.add(position);
+  for (const [table, position] of store.positions()) {
+    sum.add(table, position);
     if (++added % POSITIONS_AT_ONCE === 0) yield added / store.positionCount;
   }
 }

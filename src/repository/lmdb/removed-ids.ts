@@ -36,7 +36,7 @@ export class RemovedIds {
   /** Keeps the ids of a run. The record nearly always fits on one page (run-table.ts). Call within a batch. */
   put(topic: string, run: HeldRun, events: Buffer, sum: PositionSum): void {
     void this.db.put(keyOf(topic, run.first, run), record(run, events));
-    sum.add(run.first);
+    sum.add('removedIds', run.first);
   }
 
   /** Looks at the next few records, round and round, and removes those before the horizon. Call within a batch. */
@@ -49,7 +49,7 @@ export class RemovedIds {
       const run = readKey(key);
       if (isRemembered(run, horizon)) continue;
       void this.db.remove(key);
-      sum.subtract(run.first);
+      sum.subtract('removedIds', run.first);
     }
     if (seen < atMost) this.lookedAt = undefined;
   }

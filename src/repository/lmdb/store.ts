@@ -7,7 +7,7 @@ import { type DedupHorizon, isRemembered } from '../recent-ids.js';
 import { bytesOf } from '../stored-run.js';
 import { CommitTable } from './commit-table.js';
 import { IdTable } from './id-table.js';
-import { PositionSum } from './position-sum.js';
+import { PositionSum, type PositionTable } from './position-sum.js';
 import { RemovedIds } from './removed-ids.js';
 import { RunTable } from './run-table.js';
 
@@ -137,18 +137,18 @@ export class Store {
 
   /** Returns the PositionSum that the last commit stored; undefined if it was one of an earlier version. */
   sum(): number | undefined {
-    // A log has a head from its first epoch on, and nothing else before.
+    // Such a log holds nothing. Since the sum is stored, a log has a head from its first epoch on, and had one from its first commit before.
     if (!this.meta.doesExist('head')) return 0;
     const { sum } = this.head();
     return sum?.epoch === this.epochs().starts.at(-1)?.epoch ? sum?.value : undefined;
   }
 
-  /** Yields the positions that the tables name of which PositionSum is. It may be read slowly. */
-  *positions(): Iterable<Position> {
-    yield* this.commits.positions();
-    yield* this.ids.positions();
-    yield* this.removedIds.positions();
-    for (const [, floor] of this.floorsOf('')) yield floor;
+  /** Yields all positions of which PositionSum is. It may be read slowly. */
+  *positions(): Iterable<readonly [PositionTable, Position]> {
+    for (const position of this.commits.positions()) yield ['order', position];
+    for (const position of this.ids.positions()) yield ['ids', position];
+    for (const position of this.removedIds.positions()) yield ['removedIds', position];
+    for (const [, floor] of this.floorsOf('')) yield ['floors', floor];
   }
 
   /** Returns the epochs of earlier openings. Throws if this version does not know the log's format. */
@@ -280,8 +280,8 @@ export class Store {
         this.runs.remove(topic, run);
       }
       const floor = gone[gone.length - 1].last;
-      sum.subtract(this.floor(topic));
-      sum.add(floor);
+      sum.subtract('floors', this.floor(topic));
+      sum.add('floors', floor);
       void this.floors.put(topic, floor);
       count += gone.length;
     }
