@@ -11,7 +11,7 @@ import { checked } from '../wire/events.js';
 
 const TOPICS = ['a', 'b', 'c'];
 
-/** What is done with a log next. A number: so many milliseconds pass. */
+/** One step of the life of a log. A number is a wait, in milliseconds of its clock. */
 type Step =
   { topic: string; events: number; bytes: number } | { remove: string } | 'reopen' | number;
 

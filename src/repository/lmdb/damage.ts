@@ -15,11 +15,11 @@ export function checkError(path: string, error: unknown): Error {
   );
 }
 
-/** What node's Buffer throws where a record is shorter than it has to be. */
-const BUFFER_CODES = ['ERR_OUT_OF_RANGE', 'ERR_BUFFER_OUT_OF_BOUNDS'];
+/** The codes of the errors that node throws when bytes beyond the end of a Buffer are read. */
+const BEYOND_END = ['ERR_OUT_OF_RANGE', 'ERR_BUFFER_OUT_OF_BOUNDS'];
 
 /** Returns true for the error of a record that is not what its table should hold. */
 function isUnreadable(error: unknown): boolean {
   if (error instanceof SyntaxError || error instanceof TypeError) return true;
-  return BUFFER_CODES.includes((error as NodeJS.ErrnoException).code ?? '');
+  return BEYOND_END.includes((error as NodeJS.ErrnoException).code ?? '');
 }

@@ -70,7 +70,7 @@ export async function positionSum(
   notices: Notices,
 ): Promise<number> {
   try {
-    const stored = store.sum();
+    const stored = store.storedSum();
     if (stored !== undefined && !isChecked) return stored;
     const sum = new PositionSum(0);
     await runCheck(`reading the tables of ${file.path}`, addPositions(store, sum), notices);

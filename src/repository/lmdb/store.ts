@@ -36,7 +36,7 @@ interface Head extends LastStored {
   readonly sum?: { readonly epoch: Epoch; readonly value: number };
 }
 
-/** What a log holds: the size of its events, the number of its topics, and the PositionSum of its tables. */
+/** The size of the events that a log holds, the number of its topics, and the PositionSum of its tables. */
 export interface Held {
   readonly bytes: number;
   readonly topics: number;
@@ -72,8 +72,8 @@ export class Store {
   /** The position of the newest removed event, for each topic that lost any. */
   private readonly floors: Database<Position, string>;
   private readonly databases: readonly Database[];
-  /** Those of positions(). */
-  private readonly summed: readonly Database[];
+  /** The tables of which PositionSum is. */
+  private readonly positionTables: readonly Database[];
   /** That of this opening, once it began. */
   private epoch: Epoch | undefined;
 
@@ -105,8 +105,8 @@ export class Store {
     this.root = root;
     this.meta = meta;
     this.floors = floors;
-    this.summed = [ids, order, floors, removed];
-    this.databases = [meta, runs, pieces, ...this.summed];
+    this.positionTables = [ids, order, floors, removed];
+    this.databases = [meta, runs, pieces, ...this.positionTables];
     this.runs = new RunTable(runs, pieces);
     this.commits = new CommitTable(order);
     this.ids = new IdTable(ids);
@@ -136,8 +136,8 @@ export class Store {
   }
 
   /** Returns the PositionSum that the last commit stored; undefined if it was one of an earlier version. */
-  sum(): number | undefined {
-    // Such a log holds nothing. Since the sum is stored, a log has a head from its first epoch on, and had one from its first commit before.
+  storedSum(): number | undefined {
+    // Nothing was ever stored in a log without a head.
     if (!this.meta.doesExist('head')) return 0;
     const { sum } = this.head();
     return sum?.epoch === this.epochs().starts.at(-1)?.epoch ? sum?.value : undefined;
@@ -183,7 +183,9 @@ export class Store {
 
   /** How many positions() there are. */
   get positionCount(): number {
-    const counts = this.summed.map((table) => (table.getStats() as DatabaseStats).entryCount);
+    const counts = this.positionTables.map(
+      (table) => (table.getStats() as DatabaseStats).entryCount,
+    );
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
