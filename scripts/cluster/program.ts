@@ -100,11 +100,15 @@ export class Program {
   async ready(): Promise<void> {
     const { name, readyUrl } = this.command;
     const end = performance.now() + READY_TIMEOUT;
-    while (!(await answers(readyUrl))) {
+    for (;;) {
+      const problem = await problemAt(readyUrl);
+      if (problem === undefined) break;
       if (this.isEnding) return;
       if (!this.child) throw this.failure(`${name} ended before it was ready`);
       if (performance.now() > end)
-        throw this.failure(`${name} is not ready after ${READY_TIMEOUT / 1000} s`);
+        throw this.failure(
+          `${name} is not ready after ${READY_TIMEOUT / 1000} s: ${readyUrl} ${problem}`,
+        );
       await sleep(READY_INTERVAL);
     }
     this.isReady = true;
@@ -131,10 +135,14 @@ export class Program {
   }
 }
 
-async function answers(url: string): Promise<boolean> {
+/** Returns undefined if the URL answers with 200, else what it did instead: the answer of a nats-server names what it waits for. */
+async function problemAt(url: string): Promise<string | undefined> {
   try {
-    return (await fetch(url)).ok;
-  } catch {
-    return false;
+    const answer = await fetch(url);
+    const body = await answer.text();
+    return answer.ok ? undefined : `answers with ${answer.status}: ${body.trim()}`;
+  } catch (error) {
+    const { cause, message } = error as Error;
+    return `does not answer: ${cause instanceof Error ? cause.message : message}`;
   }
 }

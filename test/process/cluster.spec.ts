@@ -14,6 +14,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 class Cluster {
   private readonly child: ChildProcess;
   private readonly exited: Promise<number | null>;
+  private isOver = false;
   output = '';
 
   constructor(...args: readonly string[]) {
@@ -25,7 +26,10 @@ class Cluster {
     });
     for (const stream of [this.child.stdout!, this.child.stderr!])
       stream.setEncoding('utf8').on('data', (text: string) => (this.output += text));
-    this.exited = once(this.child, 'close').then(([code]) => code as number | null);
+    this.exited = once(this.child, 'close').then(([code]) => {
+      this.isOver = true;
+      return code as number | null;
+    });
     onTestFinished(() => {
       for (const pid of [...this.pids, -this.child.pid!])
         if (isAlive(pid)) process.kill(pid, 'SIGKILL');
@@ -45,10 +49,12 @@ class Cluster {
   /** Waits until it says what to try. Returns the addresses of the two replicas. */
   async ready(): Promise<readonly [string, string]> {
     await until(
-      () => this.output.includes('Ctrl-C ends all of it'),
+      () => this.isOver || this.output.includes('Ctrl-C ends all of it'),
       () => `a cluster that is ready: ${this.output}`,
       120_000,
     );
+    // One that can't start says why, and ends.
+    expect(this.output).toContain('Ctrl-C ends all of it');
     const [, one, other] = /--address ([\d.:]+),([\d.:]+)/.exec(this.output)!;
     return [one, other];
   }
