@@ -1,5 +1,9 @@
 import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { tryLock } from 'fs-native-extensions';
 
 export const HOST = '127.0.0.1';
 
@@ -22,7 +26,9 @@ const USUAL = {
 
 // Ports from 32768 on are the kernel's to give, and the tests have those from 13000 on (test/support/ports.ts).
 const FIRST_FREE = 10_000;
-const FREE = 3_000;
+/** All ports of a cluster are in one block of so many: more than it needs, because other programs may have some. */
+const BLOCK = 20;
+const BLOCKS = 150;
 
 export type Ports = Readonly<Record<keyof typeof USUAL, number>>;
 
@@ -47,26 +53,39 @@ export async function usualPorts(): Promise<Ports> {
 
 /**
  * Returns ports that are free now, below those that the kernel gives to clients: a replica that is started again finds its
- * ports free.
+ * ports free. They come from a block that is locked until this process ends, because another cluster would else take them
+ * for free before the programs of this one listen there, or while one is away. Throws if no block has as many.
  */
 export async function freePorts(): Promise<Ports> {
-  const ports: Record<string, number> = {};
-  // All are held until the last one is found, so that none comes twice.
-  const servers = [];
-  for (const what of Object.keys(USUAL)) {
-    for (;;) {
-      const port = FIRST_FREE + Math.floor(Math.random() * FREE);
-      const server = createServer().listen(port, HOST);
-      const isFree = await once(server, 'listening').then(
-        () => true,
-        () => false,
-      );
-      if (!isFree) continue;
-      ports[what] = port;
-      servers.push(server);
-      break;
-    }
+  const directory = join(tmpdir(), `feed-cluster-ports-${userInfo().uid}`);
+  mkdirSync(directory, { recursive: true });
+  const first = Math.floor(Math.random() * BLOCKS);
+  for (let n = 0; n < BLOCKS; n++) {
+    const block = (first + n) % BLOCKS;
+    const lock = openSync(join(directory, String(block)), 'a');
+    const ports = tryLock(lock) ? await freePortsOf(block) : undefined;
+    if (ports) return ports;
+    closeSync(lock);
   }
-  for (const server of servers) server.close();
-  return ports as Ports;
+  throw new Error(
+    `too few ports are free from ${FIRST_FREE} to ${FIRST_FREE + BLOCKS * BLOCK}: stop other clusters`,
+  );
+}
+
+/** Returns free ports of a block, or undefined if it has too few. */
+async function freePortsOf(block: number): Promise<Ports | undefined> {
+  const names = Object.keys(USUAL);
+  const ports: Record<string, number> = {};
+  const start = FIRST_FREE + block * BLOCK;
+  for (let port = start; port < start + BLOCK && names.length > 0; port++) {
+    const server = createServer().listen(port, HOST);
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    ports[names.shift()!] = port;
+    server.close();
+  }
+  return names.length > 0 ? undefined : (ports as Ports);
 }

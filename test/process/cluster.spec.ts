@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { connect, type Feed, type LogEntry } from '@feed-events/client';
+import { freePorts } from '../../scripts/cluster/ports.ts';
 import { NATS_SERVER } from '../support/nats.js';
 import { ServiceProcess, temporaryDirectory } from '../support/service.js';
 import { until, within } from '../support/wait.js';
@@ -172,3 +173,10 @@ test.skipIf(!NATS_SERVER)(
     expect(cluster.pids).toEqual([]);
   },
 );
+
+test('clusters that start at the same time take no port of each other', async () => {
+  const ports: number[] = [];
+  // A cluster asks for its ports some seconds before the last of its programs listens.
+  for (let i = 0; i < 20; i++) ports.push(...Object.values(await freePorts()));
+  expect(new Set(ports).size).toBe(20 * 13);
+});
